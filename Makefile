@@ -1,0 +1,49 @@
+# Needs Python 3.11 or newer and make; everything else is set up by the first target that needs it.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+RUN := $(UV) run
+
+# Only the Python that is here, never a downloaded one.
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench wheels test-isolated clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(UV) ## Quantize a tiny model end to end, make a video with it and measure it
+	$(RUN) python tools/demo/demo.py
+
+# One thread a worker: two workers that each take every core are slower than either alone.
+test: $(UV) ## Run every test
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2
+
+check: $(UV) ## Check format, lint, types and import rules
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) lint-imports --no-logo
+
+format: $(UV) ## Format the code and mend what the linter can
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+bench: $(UV) ## Measure conversion speed and memory
+	$(RUN) python tools/bench/convert.py
+
+wheels: $(UV) ## Build the six wheels into dist/
+	$(UV) build --all-packages --wheel --clear --out-dir dist
+
+test-isolated: wheels ## Install each wheel alone and run its tests there
+	$(RUN) python tools/ci/test_isolated.py
+
+clean: ## Remove everything that was built or installed here
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools
+	.tools/bin/pip install --quiet uv==$(UV_VERSION)

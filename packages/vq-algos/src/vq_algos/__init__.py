@@ -1,0 +1,1 @@
+"""Smoothing and quantization of a video diffusion transformer, solved offline from weights and statistics."""

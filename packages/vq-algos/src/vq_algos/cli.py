@@ -1,0 +1,177 @@
+"""`vq-algos`: smooth and quantize a model offline, from its weights and activation statistics."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vq_core.cli import AsJson, Device, Model, Output, Recipe, Resume, Verbose, new_app, report, required, run, set_up_logging
+
+app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
+
+Stats = Annotated[
+    Path | None, typer.Option("--stats", help="Activation statistics from `vq-calib collect`.", show_default=False)
+]
+SmoothMethod = Annotated[
+    str | None, typer.Option("--method", help="smoothquant or none.  [default: smoothquant]", show_default=False)
+]
+Alpha = Annotated[
+    float | None,
+    typer.Option("--alpha", help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]", show_default=False),
+]
+Groups = Annotated[
+    str | None,
+    typer.Option("--groups", help="all: every exact fold; llmc: LLMC's three per block.  [default: all]", show_default=False),
+]
+FoldedDtype = Annotated[
+    str | None, typer.Option("--dtype", help="Of folded weights: fp32 or bf16.  [default: fp32]", show_default=False)
+]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Smoothed weights from `vq-algos smooth`.", show_default=False)
+]
+Scheme = Annotated[str | None, typer.Option("--scheme", help="int8 or fp8.", show_default=False)]
+RoundMethod = Annotated[str | None, typer.Option("--method", help="rtn.  [default: rtn]", show_default=False)]
+RoundingOption = Annotated[
+    str | None,
+    typer.Option("--rounding", help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]", show_default=False),
+]
+ArtifactFolder = Annotated[Path, typer.Argument(help="Smoothed weights or quant params.")]
+ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear, not per place in the block.")]
+
+SMOOTH_HELP = """Move the difficulty of quantization from activations into weights, exactly.
+
+Writes the folded weights of every transformer. Needs no GPU and no more memory than one block.
+
+Examples:
+
+    vq-algos smooth --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --stats stats -o smoothed
+
+    vq-algos smooth --model MODEL --stats stats -o smoothed --alpha 0.5 --groups llmc
+
+    vq-algos smooth --model MODEL -o plain --method none
+"""
+QUANTIZE_HELP = """Round the weights to 8-bit codes, one scale per output channel.
+
+Examples:
+
+    vq-algos quantize --weights smoothed --scheme int8 -o qparams
+
+    vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
+"""
+SHOW_HELP = """Show what was decided for each group or linear.
+
+Examples:
+
+    vq-algos show smoothed
+
+    vq-algos show qparams --all
+"""
+
+
+@app.command("smooth", help=SMOOTH_HELP)
+def smooth_command(
+    model: Model = None,
+    stats: Stats = None,
+    output: Output = None,
+    method: SmoothMethod = None,
+    alpha: Alpha = None,
+    groups: Groups = None,
+    dtype: FoldedDtype = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    from vq_algos.show import smoothing_rows
+    from vq_algos.smooth import SmoothSettings, smooth
+    from vq_algos.smoothers import smoother_named
+    from vq_core.artifacts.stats import open_stats
+    from vq_core.artifacts.weights import open_weights
+    from vq_core.device import resolve_device
+    from vq_core.meter import Meter
+    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.source import open_source
+
+    set_up_logging(verbose)
+    meter = Meter()
+    said = read_recipe(recipe)
+    settings = SmoothSettings(
+        method=resolve(method, said.smooth.method, DEFAULTS.smooth_method),
+        alpha=resolve(alpha, said.smooth.alpha, DEFAULTS.alpha),
+        groups=resolve(groups, said.smooth.groups, DEFAULTS.groups),
+        dtype=resolve(dtype, said.smooth.dtype, DEFAULTS.folded_dtype),
+    )
+    needs_stats = smoother_named(settings.method).NEEDS_STATISTICS
+    stats_path = (stats or said.path_of("activation-stats")) if needs_stats else None
+    folder = required(output or said.path_of("smoothed-weights"), "--output")
+    source = open_source(required(model or said.model, "--model"))
+    smooth(
+        source,
+        open_stats(stats_path) if stats_path else None,
+        settings,
+        folder,
+        device=resolve_device(device or "cpu"),
+        resume=resume,
+    )
+    rows = smoothing_rows(open_weights(folder))
+    report(
+        f"Smoothed {source.name}",
+        {**rows, "output": folder, **meter.usage().rows()},
+        result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
+        as_json=as_json,
+        next_steps=f"vq-algos quantize --weights {folder} --scheme int8 -o qparams",
+    )
+
+
+@app.command("quantize", help=QUANTIZE_HELP)
+def quantize_command(
+    weights: Weights = None,
+    scheme: Scheme = None,
+    output: Output = None,
+    method: RoundMethod = None,
+    rounding: RoundingOption = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    from vq_algos.quantize import QuantizeSettings, quantize
+    from vq_algos.show import rounding_rows
+    from vq_core.artifacts.qparams import open_qparams
+    from vq_core.artifacts.weights import open_weights
+    from vq_core.device import resolve_device
+    from vq_core.meter import Meter
+    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+
+    set_up_logging(verbose)
+    meter = Meter()
+    said = read_recipe(recipe)
+    settings = QuantizeSettings(
+        scheme=required(scheme or said.scheme, "--scheme"),
+        method=resolve(method, said.quantize.method, DEFAULTS.quantize_method),
+        rounding=resolve(rounding, said.quantize.rounding, DEFAULTS.rounding),
+    )
+    folder = required(output or said.path_of("quant-params"), "--output")
+    smoothed = required(weights or said.path_of("smoothed-weights"), "--weights")
+    quantize(open_weights(smoothed), settings, folder, device=resolve_device(device or "cpu"), resume=resume)
+    report(
+        f"Quantized {smoothed} to {settings.scheme}",
+        {**rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
+        result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
+        as_json=as_json,
+        next_steps=f"vq-export lightx2v --weights {smoothed} --qparams {folder} -o checkpoint",
+    )
+
+
+@app.command("show", help=SHOW_HELP)
+def show_command(artifact: ArtifactFolder, every: ShowAll = False, as_json: AsJson = False) -> None:
+    from vq_algos.show import show
+
+    show(artifact, every=every, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point of the `vq-algos` command."""
+    run(app)

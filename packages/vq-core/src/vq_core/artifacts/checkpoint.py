@@ -1,0 +1,134 @@
+"""`lightx2v-checkpoint`: the files that LightX2V loads, with our manifest beside them.
+
+Per component: `block_N.safetensors`, `non_block.safetensors`, an index and a native config.json; Wan 2.2's experts in
+`high_noise_model/` and `low_noise_model/`. Names are native. For every quantized linear `STEM.weight` (codes
+`[out, in]`), `STEM.weight_scale` (fp32 `[out, 1]`) and `STEM.bias`; a gain is written twice, as `blocks.N.affine_norm1.weight`
+(multiplies 1 + scale) and `.bias` (multiplies shift). This table of what is where serves writer, reader and verifier.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from vq_core.families import Family, family_named
+from vq_core.numerics.quantize import Quantized
+from vq_core.scheme import QuantScheme, scheme_named
+from vq_core.store import Artifact, open_artifact
+from vq_core.topology import Topology, shard_of
+
+KIND = "lightx2v-checkpoint"
+FORMAT = 1
+GAIN_STEMS = {"norm1.gain": "affine_norm1", "norm3.gain": "affine_norm3"}
+
+
+class Role(Enum):
+    """What a tensor of the checkpoint is."""
+
+    CODES = auto()
+    SCALE = auto()
+    PLAIN = auto()
+    GAIN = auto()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of the checkpoint: where it comes from (a diffusers tensor, a linear or a gain), shape and shard."""
+
+    role: Role
+    origin: str
+    shape: tuple[int, ...]
+    shard: str
+
+
+def checkpoint_entries(topology: Topology, family: Family, *, gains: bool) -> dict[str, Entry]:
+    """Every tensor that the checkpoint of a transformer has, by its name there.
+
+    `gains` says whether modulated norms have gains (LightX2V's `quant_method: advanced_ptq`).
+    """
+    linears = {f"{linear.name}.weight": linear for linear in topology.linears}
+    entries: dict[str, Entry] = {}
+    for name, shape in topology.tensors.items():
+        native, shard = family.to_native(name), shard_of(name)
+        if name in linears:
+            origin = linears[name].name
+            entries[native] = Entry(Role.CODES, origin, shape, shard)
+            entries[f"{native}_scale"] = Entry(Role.SCALE, origin, (shape[0], 1), shard)
+        else:
+            entries[native] = Entry(Role.PLAIN, name, shape, shard)
+    if gains:
+        for name, length in topology.gains.items():
+            block, _, suffix = name.partition(".norm")
+            stem = f"{block}.{GAIN_STEMS[f'norm{suffix}']}"
+            for part in ("weight", "bias"):
+                entries[f"{stem}.{part}"] = Entry(Role.GAIN, name, (length,), shard_of(name))
+    return entries
+
+
+class CheckpointComponent:
+    """One transformer of a converted checkpoint, read back by diffusers' names."""
+
+    def __init__(self, artifact: Artifact, name: str, family: Family, gains: bool) -> None:
+        self._artifact = artifact
+        self._name = name
+        entry = artifact.manifest.components[name]
+        self.config = entry.config
+        self.topology: Topology = family.topology(entry.config)
+        self.entries = checkpoint_entries(self.topology, family, gains=gains)
+        self._native: dict[Role, dict[str, str]] = {role: {} for role in Role}
+        for native, item in self.entries.items():
+            self._native[item.role][item.origin] = native
+
+    def plain(self, device: str = "cpu", shard: str | None = None) -> dict[str, Tensor]:
+        """The tensors that are not quantized, of one shard or all, by diffusers' names."""
+        wanted = {
+            native: entry.origin
+            for native, entry in self.entries.items()
+            if entry.role is Role.PLAIN and shard in (None, entry.shard)
+        }
+        loaded = self._artifact.tensors(self._name, wanted, device)
+        return {wanted[native]: tensor for native, tensor in loaded.items()}
+
+    def linear(self, name: str, device: str = "cpu") -> Quantized:
+        """Codes and scale of the quantized linear `name`."""
+        codes, scale = self._native[Role.CODES][name], self._native[Role.SCALE][name]
+        loaded = self._artifact.tensors(self._name, [codes, scale], device)
+        return Quantized(loaded[codes], loaded[scale])
+
+    def gain(self, name: str, device: str = "cpu") -> Tensor | None:
+        """The gain `name`, or None where the checkpoint was not smoothed."""
+        native = self._native[Role.GAIN].get(name)
+        return None if native is None else self._artifact.tensors(self._name, [native], device)[native]
+
+
+class Checkpoint:
+    """An opened lightx2v-checkpoint artifact."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.family_name = artifact.manifest.family
+        self.family = family_named(self.family_name)
+
+    @property
+    def scheme(self) -> QuantScheme:
+        """The scheme that every linear has."""
+        return scheme_named(str(self.artifact.manifest.settings["scheme"]))
+
+    @property
+    def has_gains(self) -> bool:
+        """Do modulated norms have gains?"""
+        return bool(self.artifact.manifest.settings["gains"])
+
+    @cached_property
+    def components(self) -> Mapping[str, CheckpointComponent]:
+        """The transformers by component name."""
+        names = self.artifact.manifest.components
+        return {name: CheckpointComponent(self.artifact, name, self.family, self.has_gains) for name in names}
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open the lightx2v-checkpoint artifact in `path`; refuses anything else or damaged."""
+    return Checkpoint(open_artifact(path, KIND, FORMAT))

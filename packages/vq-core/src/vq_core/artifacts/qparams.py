@@ -1,0 +1,49 @@
+"""`quant-params`: codes and scale of every quantized linear, and what was decided for it.
+
+Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale` (fp32
+`[out, 1]`, bfloat16 values) and, where rounding corrected it, `LINEAR.bias` (fp32 `[out]`). The metadata `decisions`
+of each file says, as JSON by linear, how it was rounded and with what error.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vq_core.artifacts.weights import read_decisions
+from vq_core.numerics.quantize import Quantized
+from vq_core.scheme import QuantScheme, scheme_named
+from vq_core.store import Artifact, open_artifact
+
+KIND = "quant-params"
+FORMAT = 1
+
+
+class QuantParams:
+    """An opened quant-params artifact."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+
+    @property
+    def scheme(self) -> QuantScheme:
+        """The scheme that every linear has."""
+        return scheme_named(str(self.artifact.manifest.settings["scheme"]))
+
+    def linear(self, component: str, linear: str, device: str = "cpu") -> Quantized:
+        """Codes and scale of one linear."""
+        loaded = self.artifact.tensors(component, [f"{linear}.codes", f"{linear}.scale"], device)
+        return Quantized(loaded[f"{linear}.codes"], loaded[f"{linear}.scale"])
+
+    def corrected_biases(self, component: str) -> Mapping[str, str]:
+        """Linears whose bias was corrected → name of the tensor that holds it."""
+        tensors = self.artifact.manifest.components[component].tensors
+        return {name.removesuffix(".bias"): name for name in tensors if name.endswith(".bias")}
+
+    def decisions(self, component: str) -> dict[str, Any]:
+        """How each linear was rounded and its error, by linear name."""
+        return read_decisions(self.artifact, component)
+
+
+def open_qparams(path: Path) -> QuantParams:
+    """Open the quant-params artifact in `path`; refuses anything else or damaged."""
+    return QuantParams(open_artifact(path, KIND, FORMAT))

@@ -1,0 +1,74 @@
+"""`smoothed-weights`: every tensor of the transformers in diffusers' names, folded, plus the gains of modulated norms.
+
+Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetensors`. Folded tensors are fp32 (or bf16 where
+asked for), the others as they were. `blocks.N.norm1.gain` and `blocks.N.norm3.gain` (fp32 `[dim]`, bfloat16 values)
+multiply the modulated norms' outputs; ones where nothing was smoothed. The metadata `decisions` of each file says, as
+JSON by group, how it was smoothed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vq_core.families import Family, family_named
+from vq_core.store import Artifact, open_artifact
+from vq_core.tensor_file import read_metadata
+from vq_core.topology import Topology
+
+KIND = "smoothed-weights"
+FORMAT = 1
+DECISIONS = "decisions"
+
+
+class SmoothedComponent:
+    """One transformer of the artifact: the same interface as a checkpoint that has not been smoothed."""
+
+    def __init__(self, artifact: Artifact, name: str, family: Family) -> None:
+        self._artifact = artifact
+        self._name = name
+        entry = artifact.manifest.components[name]
+        self.config = entry.config
+        self.fingerprint = entry.fingerprint
+        self.topology: Topology = family.topology(entry.config)
+
+    def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """The tensors `names`, gains included, on `device`."""
+        return self._artifact.tensors(self._name, names, device)
+
+
+class SmoothedWeights:
+    """An opened smoothed-weights artifact."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.family_name = artifact.manifest.family
+        self.family = family_named(self.family_name)
+
+    @cached_property
+    def components(self) -> Mapping[str, SmoothedComponent]:
+        """The transformers by component name."""
+        names = self.artifact.manifest.components
+        return {name: SmoothedComponent(self.artifact, name, self.family) for name in names}
+
+    def decisions(self, component: str) -> dict[str, Any]:
+        """How each group was smoothed, by group name."""
+        return read_decisions(self.artifact, component)
+
+
+def read_decisions(artifact: Artifact, component: str) -> dict[str, Any]:
+    """The decisions recorded in the files of one component of `artifact`, in the order of the files' names."""
+    files = sorted({entry.file for entry in artifact.manifest.components[component].tensors.values()})
+    decisions: dict[str, Any] = {}
+    for file in files:
+        artifact.verify_file(file)
+        decisions |= json.loads(read_metadata(artifact.path / file).get(DECISIONS, "{}"))
+    return decisions
+
+
+def open_weights(path: Path) -> SmoothedWeights:
+    """Open the smoothed-weights artifact in `path`; refuses anything else or damaged."""
+    return SmoothedWeights(open_artifact(path, KIND, FORMAT))

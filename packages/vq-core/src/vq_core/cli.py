@@ -1,0 +1,135 @@
+"""What every command of every stage shares: options, the error table, and how results are printed.
+
+Kept free of heavy imports, so that `--help` answers at once.
+"""
+
+import errno
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+from rich.text import Text
+
+from vq_core.errors import GateFailed, VqError
+
+T = TypeVar("T")
+
+INTERRUPTED = 130  # what typer exits with on Ctrl-C
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Diffusers pipeline folder, transformer folder, or hub id.", show_default=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder or file to write; must not exist.", show_default=False),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run into the same output.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="cuda, cuda:1, cpu …  [default: cuda where there is one]", show_default=False),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of the first prompt; prompt i uses seed + i.  [default: 42]", show_default=False),
+]
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="YAML with settings: ours, or one of LLMC's unchanged.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to every tensor.")]
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """A command group in the house style."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run(app: typer.Typer) -> None:
+    """Run `app`; exit 0 when done, 1 when a gate failed, 2 with one sentence when the user erred."""
+    try:
+        app()
+    except GateFailed as failure:
+        _fail(str(failure), 1)
+    except VqError as error:
+        _fail(str(error), 2)
+    except OSError as error:
+        sentence = _disk_sentence(error)
+        if sentence is None:
+            raise
+        _fail(sentence, 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        _fail(f"The device ran out of memory ({error}): use a smaller size or a device with more memory.", 2)
+    except SystemExit as stop:
+        if stop.code != INTERRUPTED:
+            raise
+        _fail("Interrupted; what is unfinished can be continued with --resume.", INTERRUPTED)
+
+
+def _disk_sentence(error: OSError) -> str | None:
+    where = error.filename or "the output"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"No space is left for {where}: free some and continue with --resume."
+        case errno.ENOTDIR | errno.EEXIST | errno.EISDIR:
+            return f"{where} runs into a file where a folder is needed, or the reverse: choose another path."
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return f"{where} may not be written or read: choose another path or mend its permissions."
+    return None
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(
+        sentence, style="red" if code == 2 else "yellow", markup=False, highlight=False
+    )
+    sys.exit(code)
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Send the stages' log to stderr."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_path=False)],
+    )
+    logging.captureWarnings(True)
+
+
+def required(value: T | None, option: str) -> T:
+    """`value`, or the sentence that says which option is missing."""
+    if value is None:
+        raise VqError(f"`{option}` is missing: give it, or a --recipe that says it.")
+    return value
+
+
+def report(
+    title: str, rows: Mapping[str, object], *, result: Mapping[str, object], as_json: bool, next_steps: str = ""
+) -> None:
+    """Print what was done: `result` as JSON for machines, else `rows` as a table and what to run next."""
+    if as_json:
+        print(json.dumps(result, indent=2, default=str, ensure_ascii=False))
+        return
+    console = Console()
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(name, Text(str(value)))  # as it is: brackets in a path are not markup
+    console.print(table)
+    if next_steps:
+        console.print(f"Next: {next_steps}", markup=False, highlight=False, soft_wrap=True)

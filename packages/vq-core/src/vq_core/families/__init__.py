@@ -1,0 +1,61 @@
+"""Model families: what is known of an architecture, one module each. A family's name is its module's name."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from vq_core.discover import load_plugin, plugin_names
+from vq_core.errors import VqError
+from vq_core.topology import Group, Topology
+
+
+class Family(Protocol):
+    """What a family's module provides."""
+
+    COMPONENTS: tuple[str, ...]
+    """Names of a pipeline's components that can be quantized, in diffusers' spelling."""
+
+    IGNORED_TENSORS: tuple[str, ...]
+    """Endings of tensor names that checkpoints carry and the architecture does not use."""
+
+    def matches(self, config: Mapping[str, Any]) -> bool:
+        """Is this transformer config.json (diffusers' keys) one of the family?"""
+
+    def topology(self, config: Mapping[str, Any]) -> Topology:
+        """Tensors, linears and groups of the transformer."""
+
+    def llmc_groups(self, topology: Topology) -> tuple[Group, ...]:
+        """The groups that LLMC smooths."""
+
+    def to_native(self, name: str) -> str:
+        """Native spelling of a tensor name."""
+
+    def to_diffusers(self, name: str) -> str:
+        """Diffusers' spelling of a native tensor name."""
+
+    def native_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The native config.json."""
+
+    def expert_folders(self, components: tuple[str, ...]) -> dict[str, str]:
+        """Folder of each component in a native model."""
+
+
+def family_named(name: str) -> Family:
+    """The family called `name`; refuses an unknown name."""
+    return cast(Family, load_plugin(__name__, name))
+
+
+def family_of(config: Mapping[str, Any], where: str) -> tuple[str, Family]:
+    """Name and module of the family that `config` belongs to.
+
+    Raises:
+        VqError: no family knows it; `where` says in the message whose config it is.
+    """
+    names = plugin_names(__name__)
+    for name in names:
+        family = family_named(name)
+        if family.matches(config):
+            return name, family
+    raise VqError(
+        f"{where} is a {config.get('_class_name', 'model without _class_name')}, which no family here "
+        f"({', '.join(names)}) knows: use a Wan 2.1 or 2.2 text-to-video or image-to-video model in diffusers' layout."
+    )

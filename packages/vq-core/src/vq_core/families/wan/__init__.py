@@ -1,0 +1,17 @@
+"""Wan 2.1 and 2.2: text-to-video and image-to-video transformers, one or two experts."""
+
+from vq_core.families.wan.config import COMPONENTS, expert_folders, matches, native_config
+from vq_core.families.wan.names import IGNORED_TENSORS, to_diffusers, to_native
+from vq_core.families.wan.topology import llmc_groups, topology
+
+__all__ = [
+    "COMPONENTS",
+    "IGNORED_TENSORS",
+    "expert_folders",
+    "llmc_groups",
+    "matches",
+    "native_config",
+    "to_diffusers",
+    "to_native",
+    "topology",
+]

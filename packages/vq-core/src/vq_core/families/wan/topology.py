@@ -1,0 +1,149 @@
+"""Tensors, linears and groups of a Wan transformer, in diffusers' spelling."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vq_core.errors import VqError
+from vq_core.families.wan.config import inner_dim, patch_elements
+from vq_core.topology import Group, Linear, LinearSink, ModulationSink, NormSink, Topology, block_of
+
+FAMILY = "wan"
+TEXT_GROUP = "text"
+IMAGE_GROUP = "image"
+
+
+def topology(config: Mapping[str, Any]) -> Topology:
+    """The topology of the transformer that diffusers' `config` describes.
+
+    Raises:
+        VqError: a key is missing or has a value for which the folds and names here were not derived.
+    """
+    _check(config)
+    num_blocks = config["num_layers"]
+    tensors = _outer_tensors(config)
+    linears: list[Linear] = []
+    for block in range(num_blocks):
+        block_tensors = _block_tensors(config, f"blocks.{block}")
+        tensors |= block_tensors
+        linears += [
+            Linear(name.removesuffix(".weight"), shape[1], shape[0], block)
+            for name, shape in block_tensors.items()
+            if name.endswith(".weight") and len(shape) == 2
+        ]
+    groups = [group for block in range(num_blocks) for group in _block_groups(config, f"blocks.{block}")]
+    groups += _context_groups(config, linears)
+    return Topology(FAMILY, tensors, tuple(linears), tuple(groups), num_blocks)
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    required = (
+        "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim", "in_channels", "out_channels",
+        "text_dim", "freq_dim", "patch_size", "qk_norm", "cross_attn_norm", "eps",
+    )  # fmt: skip
+    missing = [key for key in required if key not in config]
+    if missing:
+        raise VqError(
+            f"the transformer's config.json lacks {', '.join(missing)}: use the file that came with the model."
+        )
+    if (config.get("image_dim") is None) != (config.get("added_kv_proj_dim") is None):
+        raise VqError(
+            "config.json has one of image_dim and added_kv_proj_dim without the other, and an image encoder needs both: "
+            "use the file that came with the model."
+        )
+    if config["qk_norm"] != "rms_norm_across_heads":
+        raise VqError(
+            f"config.json says qk_norm={config['qk_norm']!r}, and only 'rms_norm_across_heads' is known for Wan."
+        )
+
+
+def _linear(name: str, out_features: int, in_features: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (out_features, in_features), f"{name}.bias": (out_features,)}
+
+
+def _norm(name: str, features: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (features,), f"{name}.bias": (features,)}
+
+
+def _outer_tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    dim = inner_dim(config)
+    patch = tuple(config["patch_size"])
+    embedder = "condition_embedder"
+    tensors = {
+        "patch_embedding.weight": (dim, config["in_channels"], *patch),
+        "patch_embedding.bias": (dim,),
+        **_linear(f"{embedder}.text_embedder.linear_1", dim, config["text_dim"]),
+        **_linear(f"{embedder}.text_embedder.linear_2", dim, dim),
+        **_linear(f"{embedder}.time_embedder.linear_1", dim, config["freq_dim"]),
+        **_linear(f"{embedder}.time_embedder.linear_2", dim, dim),
+        **_linear(f"{embedder}.time_proj", 6 * dim, dim),
+        **_linear("proj_out", config["out_channels"] * patch_elements(config), dim),
+        "scale_shift_table": (1, 2, dim),
+    }
+    image_dim = config.get("image_dim")
+    if image_dim is not None:
+        image = f"{embedder}.image_embedder"
+        tensors |= _norm(f"{image}.norm1", image_dim)
+        tensors |= _linear(f"{image}.ff.net.0.proj", image_dim, image_dim)
+        tensors |= _linear(f"{image}.ff.net.2", dim, image_dim)
+        tensors |= _norm(f"{image}.norm2", dim)
+        if config.get("pos_embed_seq_len") is not None:
+            tensors[f"{image}.pos_embed"] = (1, config["pos_embed_seq_len"], image_dim)
+    return tensors
+
+
+def _block_tensors(config: Mapping[str, Any], block: str) -> dict[str, tuple[int, ...]]:
+    dim, ffn_dim = inner_dim(config), config["ffn_dim"]
+    tensors: dict[str, tuple[int, ...]] = {f"{block}.scale_shift_table": (1, 6, dim)}
+    for attention in ("attn1", "attn2"):
+        for linear in ("to_q", "to_k", "to_v", "to_out.0"):
+            tensors |= _linear(f"{block}.{attention}.{linear}", dim, dim)
+        tensors[f"{block}.{attention}.norm_q.weight"] = (dim,)
+        tensors[f"{block}.{attention}.norm_k.weight"] = (dim,)
+    if config.get("added_kv_proj_dim") is not None:
+        for linear in ("add_k_proj", "add_v_proj"):
+            tensors |= _linear(f"{block}.attn2.{linear}", dim, config["added_kv_proj_dim"])
+        tensors[f"{block}.attn2.norm_added_k.weight"] = (dim,)
+    if config["cross_attn_norm"]:
+        tensors |= _norm(f"{block}.norm2", dim)
+    tensors |= _linear(f"{block}.ffn.net.0.proj", ffn_dim, dim)
+    tensors |= _linear(f"{block}.ffn.net.2", dim, ffn_dim)
+    return tensors
+
+
+def _block_groups(config: Mapping[str, Any], block: str) -> list[Group]:
+    dim, ffn_dim = inner_dim(config), config["ffn_dim"]
+    attn1, attn2, ffn = f"{block}.attn1", f"{block}.attn2", f"{block}.ffn"
+    values = [f"{attn2}.to_v"]
+    if config.get("added_kv_proj_dim") is not None:
+        # The outputs of text and image attention are added before to_out, so both value projections take the gain.
+        values.append(f"{attn2}.add_v_proj")
+    cross_norm = NormSink(f"{block}.norm2") if config["cross_attn_norm"] else None
+    return [
+        Group(f"{attn1}.qkv", (f"{attn1}.to_q", f"{attn1}.to_k", f"{attn1}.to_v"), ModulationSink(f"{block}.norm1.gain"), dim),
+        Group(f"{attn1}.out", (f"{attn1}.to_out.0",), LinearSink((f"{attn1}.to_v",)), dim),
+        Group(f"{attn2}.q", (f"{attn2}.to_q",), cross_norm, dim),
+        Group(f"{attn2}.out", (f"{attn2}.to_out.0",), LinearSink(tuple(values)), dim),
+        Group(f"{ffn}.up", (f"{ffn}.net.0.proj",), ModulationSink(f"{block}.norm3.gain"), dim),
+        # GELU stands between the two feed-forward linears, so no exact fold exists.
+        Group(f"{ffn}.down", (f"{ffn}.net.2",), None, ffn_dim),
+    ]  # fmt: skip
+
+
+def _context_groups(config: Mapping[str, Any], linears: list[Linear]) -> list[Group]:
+    """The embedded text and image are the same for every block, so each has one gain for the whole model."""
+    text = tuple(linear.name for linear in linears if linear.name.endswith(("attn2.to_k", "attn2.to_v")))
+    groups = [Group(TEXT_GROUP, text, LinearSink(("condition_embedder.text_embedder.linear_2",)), inner_dim(config))]
+    image = tuple(linear.name for linear in linears if linear.name.endswith(("attn2.add_k_proj", "attn2.add_v_proj")))
+    if image:
+        sink = NormSink("condition_embedder.image_embedder.norm2")
+        groups.append(Group(IMAGE_GROUP, image, sink, config["added_kv_proj_dim"]))
+    return groups
+
+
+def llmc_groups(topology: Topology) -> tuple[Group, ...]:
+    """The groups that LLMC smooths: norm1 → q,k,v; norm2 → cross q; norm3 → ffn.0, in every block."""
+    return tuple(
+        group
+        for group in topology.groups
+        if block_of(group.name) is not None and isinstance(group.sink, ModulationSink | NormSink)
+    )

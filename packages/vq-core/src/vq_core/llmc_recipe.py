@@ -1,0 +1,93 @@
+"""Reading LLMC's YAML for Wan into the settings of our recipe."""
+
+import logging
+from pathlib import Path
+
+from vq_core.llmc_schema import Calib, Eval, LlmcRecipe, Sampling, VideoGen
+from vq_core.scheme import Rounding
+from vq_core.typed_yaml import unheeded, validated
+
+logger = logging.getLogger("vq_core.recipe")
+
+# LLMC never passes a step count, so diffusers' default holds for calibration and evaluation.
+DIFFUSERS_STEPS = 50
+# LLMC's default while it calibrates Wan2.2; its evaluation leaves the second scale to the pipeline.
+WAN22_LOW_NOISE_GUIDANCE = 3.0
+
+VARIANTS = {"pretrain": "full", "transformed": "smoothed", "fake_quant": "fake-quant", "fake_quant_wo_kv": "fake-quant"}
+
+
+def is_llmc(document: dict[str, object]) -> bool:
+    """Whether the top-level keys are those of LLMC's schema."""
+    return not document.keys().isdisjoint({"base", "quant", "save"})
+
+
+def from_llmc(document: dict[str, object], path: Path) -> dict[str, object]:
+    """The settings of `document`, LLMC's YAML read from `path`, in the keys of our recipe.
+
+    A key that the file leaves out gets LLMC's default. Paths stay as they are, relative to the working directory, as
+    LLMC has it. The keys without effect here are named in one warning.
+
+    Raises:
+        VqError: an unknown key, a wrong type, or a setting that LightX2V cannot run.
+    """
+    llmc = validated(LlmcRecipe, document, path)
+    if ignored := [f"`{key}` ({reason})" for key, reason in _without_effect(llmc)]:
+        logger.warning("%s: without effect here: %s.", path, "; ".join(ignored))
+    settings: dict[str, object] = {
+        "model": llmc.model.diffusers_path or llmc.model.path,
+        "seed": llmc.base.seed,
+        **_quantization(llmc.quant.video_gen),
+    }
+    if llmc.save is not None:
+        settings["output"] = Path(llmc.save.save_path)
+    if llmc.calib is not None:
+        settings["calib"] = _sampling(llmc.calib) | _calibration(llmc.calib, llmc.model.type)
+    if llmc.eval is not None:
+        settings["eval"] = _sampling(llmc.eval) | _evaluation(llmc.eval)
+    return settings
+
+
+def _quantization(video_gen: VideoGen) -> dict[str, object]:
+    is_float = video_gen.weight.bit == "e4m3"
+    smoothquant = {"method": "smoothquant", "alpha": video_gen.special.alpha, "groups": "llmc"}
+    # LLMC rounds integers to even whatever `use_qtorch` says.
+    rounding = Rounding.QTORCH if is_float and video_gen.weight.use_qtorch else Rounding.NEAREST_EVEN
+    return {
+        "scheme": "fp8" if is_float else "int8",
+        "smooth": smoothquant if video_gen.method == "SmoothQuant" else {"method": "none"},
+        "quantize": {"method": "rtn", "rounding": rounding},
+    }
+
+
+def _sampling(section: Sampling) -> dict[str, object]:
+    return {
+        "prompts": Path(section.path),
+        "steps": DIFFUSERS_STEPS,
+        "height": section.target_height,
+        "width": section.target_width,
+        "num_frames": section.num_frames,
+        "guidance_scale": section.guidance_scale,
+        "guidance_scale_2": section.guidance_scale_2,
+    }
+
+
+def _calibration(section: Calib, model_type: str) -> dict[str, object]:
+    settings: dict[str, object] = {"seed": section.seed}
+    if model_type == "Wan2T2V" and section.guidance_scale_2 is None:
+        settings["guidance_scale_2"] = WAN22_LOW_NOISE_GUIDANCE
+    return settings
+
+
+def _evaluation(section: Eval) -> dict[str, object]:
+    variants = tuple(dict.fromkeys(VARIANTS[position] for position in section.eval_pos))
+    return {"fps": section.fps, "variants": variants or None, "output": Path(section.output_video_path)}
+
+
+def _without_effect(llmc: LlmcRecipe) -> list[tuple[str, str]]:
+    keys = list(unheeded(llmc))
+    if llmc.eval is not None and not llmc.eval.eval_pos:
+        keys.append(("eval.eval_pos", "videos are made whenever `vq-eval fake-quant` is run"))
+    if llmc.eval is not None and "fake_quant_wo_kv" in llmc.eval.eval_pos:
+        keys.append(("fake_quant_wo_kv", "Wan has no KV cache, so it is fake-quant"))
+    return keys

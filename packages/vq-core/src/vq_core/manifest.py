@@ -1,0 +1,118 @@
+"""The manifest of an artifact: what lies in the folder, of which model, made from what and how.
+
+It is JSON with a format number that is read before anything else, and it carries its own digest, so that a manifest
+edited by hand is recognised.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from vq_core.errors import VqError
+
+FILE_NAME = "manifest.json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class FileEntry(_Frozen):
+    """One file of the artifact."""
+
+    size: int
+    sha256: str
+
+
+class TensorEntry(_Frozen):
+    """One tensor: the file that holds it, safetensors' name of its dtype, its shape."""
+
+    file: str
+    dtype: str
+    shape: list[int]
+
+
+class ComponentEntry(_Frozen):
+    """One transformer of the model (Wan 2.2 has two)."""
+
+    folder: str
+    fingerprint: str
+    config: dict[str, JsonValue]
+    tensors: dict[str, TensorEntry]
+
+
+class Manifest(_Frozen):
+    """Everything that is known of an artifact; see docs/formats/manifest.md."""
+
+    kind: str
+    format: int
+    tool: str
+    family: str
+    model: str
+    settings: dict[str, JsonValue]
+    parents: dict[str, str]
+    components: dict[str, ComponentEntry]
+    files: dict[str, FileEntry]
+
+    def digest(self) -> str:
+        """SHA-256 of the manifest, and through the files' digests of the whole artifact."""
+        return _digest(self.model_dump(mode="json"))
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        return (
+            json.dumps({**self.model_dump(mode="json"), "digest": self.digest()}, indent=1, ensure_ascii=False) + "\n"
+        )
+
+
+def _digest(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
+    """The manifest of the artifact in `folder`, which must be a `kind` of format `fmt`.
+
+    Raises:
+        VqError: no manifest, another kind, another format, edited, or not of the schema.
+    """
+    path = folder / FILE_NAME
+    if folder.name.endswith(".partial"):
+        raise VqError(f"{folder} is unfinished: continue the run that wrote it with --resume.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise VqError(
+            f"{folder} is not a {kind} artifact (it has no {FILE_NAME}): give the folder a stage has written."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VqError(f"{path} is not JSON ({error}): make the artifact again.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise VqError(f"{path} has no format number: give the folder a stage has written.")
+    if content.get("kind") != kind:
+        raise VqError(f"{folder} is a {content.get('kind')} artifact and a {kind} is needed here: give that one.")
+    if content["format"] != fmt:
+        newer = content["format"] > fmt
+        advice = "upgrade vq-core" if newer else "make it again with this version"
+        raise VqError(f"{folder} has {kind} format {content['format']} and this version reads {fmt}: {advice}.")
+    digest = content.pop("digest", None)
+    if digest != _digest(content):
+        raise VqError(f"{path} does not match its own digest, so it was edited or damaged: make the artifact again.")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise VqError(f"{path} is not a valid manifest ({field}: {first['msg']}): make the artifact again.") from None
+
+
+def kind_of(folder: Path) -> str | None:
+    """The kind that the manifest in `folder` states, unchecked; None where there is no readable manifest."""
+    try:
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("kind") if isinstance(content, dict) else None

@@ -1,0 +1,1 @@
+"""Quantization arithmetic: one implementation, used by search, export, simulation and tests."""

@@ -1,0 +1,23 @@
+"""Refusal of NaN and infinity, which absmax and comparisons can hide."""
+
+import torch
+from torch import Tensor
+
+from vq_core.errors import VqError
+
+
+def require_finite(tensor: Tensor, name: str, where: object) -> None:
+    """Refuse `tensor` if any element is NaN or infinite.
+
+    Raises:
+        VqError: names the tensor, where it came from, and how many elements are bad.
+    """
+    if not tensor.is_floating_point() or tensor.dtype == torch.float8_e4m3fn:
+        return
+    finite = torch.isfinite(tensor)
+    if not finite.all():
+        bad = int((~finite).sum())
+        raise VqError(
+            f"`{name}` in {where} has {bad} values of {tensor.numel()} that are NaN or infinite: "
+            "the source is damaged, get it again or repair that tensor."
+        )

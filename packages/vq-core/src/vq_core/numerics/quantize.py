@@ -1,0 +1,67 @@
+"""Symmetric quantization: weights per output channel, activations per token. Arithmetic is fp32 throughout."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vq_core.numerics.bfloat16 import bf16_ceil
+from vq_core.numerics.rounding import round_to_codes
+from vq_core.scheme import NumberFormat, Rounding
+
+ABSMAX_FLOOR = 1e-5
+
+
+class Quantized(NamedTuple):
+    """`codes · scale` stands for the tensor.
+
+    Attributes:
+        codes: int8 or float8_e4m3fn, the tensor's shape.
+        scale: fp32, the tensor's shape with a last dimension of 1.
+    """
+
+    codes: Tensor
+    scale: Tensor
+
+
+def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:
+    """Scale per output channel, `[out, in]` → fp32 `[out, 1]`: max(absmax, 1e-5) / qmax, rounded up to bfloat16.
+
+    Runtimes cast scales to bfloat16 when they load; a scale that is a bfloat16 value already means the same to all of
+    them, and rounding up keeps |w| / scale ≤ qmax. Rows of zeros get scale 1.
+    """
+    absmax = weight.float().abs().amax(dim=-1, keepdim=True)
+    scale = bf16_ceil(absmax.clamp(min=ABSMAX_FLOOR) / fmt.qmax)
+    return torch.where(absmax > 0, scale, torch.ones_like(scale))
+
+
+def quantize_weight(weight: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.NEAREST_EVEN) -> Quantized:
+    """Round-to-nearest quantization of `weight` `[out, in]`: codes = round(w / scale)."""
+    scale = weight_scale(weight, fmt)
+    return Quantized(round_to_codes(weight.float() / scale, fmt, rounding), scale)
+
+
+def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None) -> Quantized:
+    """Dynamic quantization of activations `[..., in]`, one scale per token: scale = max(absmax, 1e-5) / qmax.
+
+    `gain` `[in]` multiplies x first: the smoothing of an input whose norm cannot absorb it.
+    """
+    x = x.float() if gain is None else x.float() * gain
+    scale = x.abs().amax(dim=-1, keepdim=True).clamp(min=ABSMAX_FLOOR) / fmt.qmax
+    return Quantized(round_to_codes(x / scale, fmt), scale)
+
+
+def dequantize(quantized: Quantized) -> Tensor:
+    """codes · scale in fp32."""
+    return quantized.codes.float() * quantized.scale
+
+
+def snr_db(reference: Tensor, approximation: Tensor) -> float:
+    """Signal-to-noise ratio 10·log₁₀(Σ ref² / Σ (ref − approx)²) in dB, summed in fp64; inf where they are equal."""
+    reference = reference.double()
+    signal = float(reference.square().sum())
+    noise = float((reference - approximation.double()).square().sum())
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf

@@ -1,0 +1,49 @@
+"""Rounding of scaled values to codes."""
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+from vq_core.scheme import NumberFormat, Rounding
+
+CODE_DTYPE = {NumberFormat.INT8: torch.int8, NumberFormat.FP8_E4M3: torch.float8_e4m3fn}
+
+
+def round_to_codes(x: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.NEAREST_EVEN) -> Tensor:
+    """Codes of the scaled values `x` (fp32, any shape) in the dtype of `fmt`.
+
+    Values beyond ±qmax saturate. The clamp comes before the cast because what an overflowing cast to E4M3 gives
+    depends on torch's version and on the device.
+    """
+    clamped = x.clamp(-fmt.qmax, fmt.qmax)
+    if fmt is NumberFormat.INT8:
+        return clamped.round().to(torch.int8)
+    if rounding is Rounding.QTORCH:
+        clamped = _e4m3_ties_away(clamped)
+    return clamped.to(torch.float8_e4m3fn)
+
+
+def _e4m3_ties_away(x: Tensor) -> Tensor:
+    """QPyTorch's `float_quantize(x, exp=4, man=3, rounding="nearest")`, through the package where it is installed."""
+    if importlib.util.find_spec("qtorch") is None:
+        return emulate_qtorch_e4m3(x)
+    from qtorch.quant import float_quantize
+
+    rounded: Tensor = float_quantize(x.contiguous(), exp=4, man=3, rounding="nearest")
+    return rounded
+
+
+def emulate_qtorch_e4m3(x: Tensor) -> Tensor:
+    """QPyTorch's round-to-nearest E4M3 of fp32 values within ±448, bit for bit.
+
+    It adds half of the dropped place to the bit pattern and truncates, so ties go away from zero. Below the smallest
+    normal value 2⁻⁶ it first adds sign·2⁻⁶, which lines the subnormal grid up with the bits that are kept, and
+    subtracts it afterwards; that addition rounds too, and a negative zero comes out positive.
+    """
+    dropped = 23 - 3
+    smallest_normal = 2.0**-6
+    shift = torch.where(x.abs() < smallest_normal, torch.where(x.signbit(), -smallest_normal, smallest_normal), 0.0)
+    bits = (x + shift).contiguous().view(torch.int32)
+    rounded = ((bits + (1 << (dropped - 1))) & -(1 << dropped)).view(torch.float32)
+    return rounded - shift

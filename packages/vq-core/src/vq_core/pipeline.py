@@ -1,0 +1,255 @@
+"""One diffusers pipeline of the Wan family, its parts loaded, used and released in turn.
+
+A 14B model with its text encoder does not fit beside its own activations, so the encoders run first, over all
+samples, and are gone before the transformers are loaded, straight onto the device.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vq_core.device import resolve_device
+from vq_core.encoders import TEXT_TOKENS, encode_images, encode_texts
+from vq_core.errors import VqError
+from vq_core.images import open_image, resize_to_area
+from vq_core.pipeline_layout import read_layout
+from vq_core.prompts import Sample
+from vq_core.quiet import quiet_libraries
+from vq_core.source import resolve_model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How videos are sampled.
+
+    Attributes:
+        steps: denoising steps.
+        height: pixels; for image-to-video `height` x `width` is the area, and the image gives the aspect.
+        width: pixels.
+        num_frames: 4k + 1.
+        guidance_scale: of classifier-free guidance; 1 or less leaves the negative prompt out.
+        guidance_scale_2: of Wan2.2's low-noise transformer; None means `guidance_scale`.
+        fps: frames per second of the file.
+        seed: of the first prompt; prompt i uses `seed` + i.
+    """
+
+    steps: int = 40
+    height: int = 480
+    width: int = 832
+    num_frames: int = 81
+    guidance_scale: float = 5.0
+    guidance_scale_2: float | None = None
+    fps: int = 16
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What one video is sampled from, encoded; tensors are on the host.
+
+    Attributes:
+        prompt_embeds: [1, 512, text_dim].
+        negative_prompt_embeds: [1, 512, text_dim]; None without classifier-free guidance.
+        image_embeds: [1, image tokens, image_dim]; None for models without an image encoder.
+        image: the first frame, in the video's size; None for text-to-video.
+        height: of the video, in pixels.
+        width: of the video, in pixels.
+    """
+
+    prompt_embeds: Tensor
+    negative_prompt_embeds: Tensor | None
+    image_embeds: Tensor | None
+    image: "Image | None"
+    height: int
+    width: int
+
+
+class VideoPipeline:
+    """A Wan text-to-video or image-to-video pipeline in diffusers layout: first `encode`, then `sample`."""
+
+    def __init__(
+        self,
+        model: str,
+        device: str | None = None,
+        transformers: Mapping[str, nn.Module] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Open `model`; nothing is loaded yet.
+
+        Args:
+            model: diffusers pipeline folder or hub id.
+            device: see `vq_core.device.resolve_device`.
+            transformers: take the place of the model's own, by component name (`transformer`, `transformer_2`);
+                already on the device.
+            dtype: of transformers and text encoder; bfloat16 on CUDA and float32 on the CPU unless given. The image
+                encoder and the VAE are always float32, as in Wan's reference.
+
+        Raises:
+            VqError: `model` is not a whole Wan pipeline, or the device is not there.
+        """
+        self.device = resolve_device(device)
+        self.dtype = dtype or (torch.float32 if self.device == "cpu" else torch.bfloat16)
+        self.path = resolve_model(model)
+        self._layout = read_layout(self.path)
+        self._replacements = dict(transformers or {})
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether the model starts from an image."""
+        return self._layout.needs_image
+
+    @cached_property
+    def transformers(self) -> dict[str, nn.Module]:
+        """`transformer` and, for Wan2.2, `transformer_2` (the low-noise expert), on the device; loaded on first use."""
+        return {
+            name: self._replacements[name] if name in self._replacements else self._load_transformer(name)
+            for name in self._layout.transformers
+        }
+
+    def check(self, sampling: Sampling) -> None:
+        """Refuse settings that the model cannot run.
+
+        Raises:
+            VqError: height, width, frames, steps, fps or the second guidance scale do not fit.
+        """
+        layout = self._layout
+        for name, value, multiple in (
+            ("height", sampling.height, layout.height_multiple),
+            ("width", sampling.width, layout.width_multiple),
+        ):
+            if value < 1 or value % multiple:
+                raise VqError(f"{name} {value} is not a multiple of {multiple}: use {_around(value, multiple, 0)}.")
+        frames, multiple = sampling.num_frames, layout.frame_multiple
+        if frames < 1 or frames % multiple != 1:
+            raise VqError(f"num_frames {frames} is not {multiple}k + 1: use {_around(frames, multiple, 1)}.")
+        for name, value in (("steps", sampling.steps), ("fps", sampling.fps)):
+            if value < 1:
+                raise VqError(f"{name} {value} is less than 1: use 1 or more.")
+        if sampling.guidance_scale_2 is not None and layout.boundary_ratio is None:
+            raise VqError(
+                f"guidance_scale_2 is for models with two transformers and {self.path} has one: leave it out."
+            )
+
+    def encode(self, samples: Sequence[Sample], sampling: Sampling) -> list[Conditions]:
+        """Encode all samples, one encoder at a time; each is released before the next part is loaded.
+
+        Raises:
+            VqError: the settings do not fit the model, or an image is missing or is not one.
+        """
+        self.check(sampling)
+        images = [self._first_frame(sample, sampling) for sample in samples] if self.needs_image else []
+        guided = sampling.guidance_scale > 1
+        _log.debug("Encoding %d prompts", len(samples))
+        texts = encode_texts(self.path, samples, guided=guided, device=self.device, dtype=self.dtype)
+        embeds = encode_images(self.path, images, device=self.device) if self._layout.has_image_encoder else []
+        return [
+            Conditions(
+                prompt_embeds=positive,
+                negative_prompt_embeds=negative,
+                image_embeds=embeds[index] if embeds else None,
+                image=images[index] if images else None,
+                height=images[index].height if images else sampling.height,
+                width=images[index].width if images else sampling.width,
+            )
+            for index, (positive, negative) in enumerate(texts)
+        ]
+
+    def sample(
+        self, conditions: Conditions, sampling: Sampling, seed: int, on_step: Callable[[], None] | None = None
+    ) -> NDArray[np.uint8]:
+        """Sample one video, uint8 RGB [frames, height, width, 3]; `on_step` is called after every denoising step.
+
+        The noise is drawn on the host, so that every device starts from the same.
+
+        Raises:
+            VqError: the settings do not fit the model.
+        """
+        self.check(sampling)
+
+        def end_of_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            if on_step is not None:
+                on_step()
+            return {}
+
+        pipeline = self._assembled
+        settings: dict[str, Any] = {
+            "prompt_embeds": self._placed(conditions.prompt_embeds),
+            "negative_prompt_embeds": self._placed(conditions.negative_prompt_embeds),
+            "height": conditions.height,
+            "width": conditions.width,
+            "num_frames": sampling.num_frames,
+            "num_inference_steps": sampling.steps,
+            "guidance_scale": sampling.guidance_scale,
+            "guidance_scale_2": sampling.guidance_scale_2,
+            "generator": torch.Generator("cpu").manual_seed(seed),
+            "callback_on_step_end": end_of_step,
+            "max_sequence_length": TEXT_TOKENS,
+        }
+        if self.needs_image:
+            # The call takes an image or its embedding but works on both, and the encoder is gone: answer for it.
+            embeds = self._placed(conditions.image_embeds)
+            pipeline.encode_image = lambda image, device: embeds
+            settings["image"] = conditions.image
+        video = pipeline(**settings).frames[0]
+        return np.rint(video * 255).astype(np.uint8)
+
+    def _first_frame(self, sample: Sample, sampling: Sampling) -> "Image":
+        if sample.image is None:
+            raise VqError(f"{self.path} makes videos from images and the prompt {sample.prompt!r} has none: give one.")
+        layout = self._layout
+        multiple = max(layout.height_multiple, layout.width_multiple)
+        return resize_to_area(open_image(sample.image), sampling.height, sampling.width, multiple)
+
+    def _placed(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(self.device)
+
+    def _load_transformer(self, name: str) -> nn.Module:
+        _log.debug("Loading %s", self.path / name)
+        with quiet_libraries():
+            from diffusers import WanTransformer3DModel
+
+            # With a device map every shard goes from its file to the device; norms and tables stay in float32.
+            model: nn.Module = WanTransformer3DModel.from_pretrained(
+                self.path / name, torch_dtype=self.dtype, device_map={"": torch.device(self.device)}
+            )
+        return model.eval()
+
+    @cached_property
+    def _assembled(self) -> Any:
+        """The diffusers pipeline without its encoders."""
+        layout = self._layout
+        transformers = self.transformers
+        with quiet_libraries():
+            import diffusers
+
+            vae = diffusers.AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
+            pipeline = getattr(diffusers, layout.pipeline_class)(
+                tokenizer=None,
+                text_encoder=None,
+                vae=vae.to(self.device).eval(),
+                scheduler=getattr(diffusers, layout.scheduler_class).from_pretrained(self.path / "scheduler"),
+                transformer=transformers["transformer"],
+                transformer_2=transformers.get("transformer_2"),
+                boundary_ratio=layout.boundary_ratio,
+                expand_timesteps=layout.expand_timesteps,
+            )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+
+def _around(value: int, multiple: int, offset: int) -> str:
+    """The sizes k * multiple + offset on both sides of `value`, as a proposal."""
+    below = (value - offset) // multiple * multiple + offset
+    return f"{below} or {below + multiple}" if below > 0 else f"{multiple + offset}"

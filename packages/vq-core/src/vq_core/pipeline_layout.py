@@ -1,0 +1,77 @@
+"""What a diffusers pipeline folder of the Wan family says of itself, before any weight is read."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vq_core.errors import VqError
+
+TEXT_TO_VIDEO = "WanPipeline"
+IMAGE_TO_VIDEO = "WanImageToVideoPipeline"
+TRANSFORMERS = ("transformer", "transformer_2")
+
+
+@dataclass(frozen=True)
+class PipelineLayout:
+    """Parts and grid of a Wan pipeline; sizes of a video are multiples of `height_multiple` and `width_multiple`
+    pixels and k * `frame_multiple` + 1 frames."""
+
+    path: Path
+    pipeline_class: str
+    scheduler_class: str
+    transformers: tuple[str, ...]
+    has_image_encoder: bool
+    boundary_ratio: float | None
+    expand_timesteps: bool
+    height_multiple: int
+    width_multiple: int
+    frame_multiple: int
+
+    @property
+    def needs_image(self) -> bool:
+        """Whether videos start from an image."""
+        return self.pipeline_class == IMAGE_TO_VIDEO
+
+
+def read_layout(path: Path) -> PipelineLayout:
+    """Read `model_index.json` of the pipeline folder `path` and the configurations of its VAE and transformer.
+
+    Raises:
+        VqError: it is not a Wan text-to-video or image-to-video pipeline, or a part that it lists is missing.
+    """
+    index = _read_json(path / "model_index.json")
+    if index.get("_class_name") not in (TEXT_TO_VIDEO, IMAGE_TO_VIDEO):
+        raise VqError(
+            f"{path} is a {index.get('_class_name')}: give a model whose model_index.json says "
+            f"{TEXT_TO_VIDEO} or {IMAGE_TO_VIDEO}."
+        )
+    parts = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
+    for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *parts):
+        if name not in parts or not (path / name).is_dir():
+            raise VqError(f"{path} lacks the part `{name}`: get the whole pipeline.")
+    vae, transformer = (_read_json(path / name / "config.json") for name in ("vae", "transformer"))
+    frame_patch, height_patch, width_patch = transformer.get("patch_size", (1, 2, 2))
+    pixels = vae.get("scale_factor_spatial", 8)
+    return PipelineLayout(
+        path=path,
+        pipeline_class=index["_class_name"],
+        scheduler_class=parts["scheduler"],
+        transformers=tuple(name for name in TRANSFORMERS if name in parts),
+        has_image_encoder="image_encoder" in parts,
+        boundary_ratio=index.get("boundary_ratio"),
+        expand_timesteps=index.get("expand_timesteps", False),
+        height_multiple=pixels * height_patch,
+        width_multiple=pixels * width_patch,
+        frame_multiple=vae.get("scale_factor_temporal", 4) * frame_patch,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VqError(f"{path} is missing: give a whole diffusers pipeline folder or a hub id of one.") from None
+    except ValueError as error:
+        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
+    return content

@@ -1,0 +1,28 @@
+"""Silence around third-party code that talks on stderr of what our users cannot act on."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Without the loading bars of diffusers and transformers, and without the latter's wish for torchvision.
+
+    Warnings stay: among them is the one that weights were missing and are random.
+    """
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    remarks = logging.getLogger("transformers.utils.import_utils")
+    level = remarks.level
+    remarks.setLevel(logging.ERROR)
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
+        remarks.setLevel(level)

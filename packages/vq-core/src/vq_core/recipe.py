@@ -1,0 +1,159 @@
+"""A recipe: the settings of every stage in one YAML file, ours or LLMC's.
+
+Every setting is optional, and `None` means "not said". A stage takes an explicit option, else what the recipe says,
+else `DEFAULTS`: see `resolve`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo
+
+from vq_core.llmc_recipe import from_llmc, is_llmc
+from vq_core.scheme import Rounding
+from vq_core.typed_yaml import Section, load_yaml, validated
+
+Artifact = Literal["activation-stats", "smoothed-weights", "quant-params", "lightx2v", "videos", "report"]
+SchemeName = Literal["int8", "fp8"]
+Groups = Literal["llmc", "all"]
+FoldedDtype = Literal["fp32", "bf16"]
+Variant = Literal["full", "smoothed", "fake-quant"]
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What holds where neither an option nor a recipe says anything.
+
+    Units: `height` and `width` in pixels, `fps` in frames per second.
+    """
+
+    steps: int = 40
+    height: int = 480
+    width: int = 832
+    num_frames: int = 81
+    guidance_scale: float = 5.0
+    fps: int = 16
+    seed: int = 42
+    smooth_method: str = "smoothquant"
+    alpha: float = 0.75
+    groups: Groups = "all"
+    folded_dtype: FoldedDtype = "fp32"
+    quantize_method: str = "rtn"
+    rounding: Rounding = Rounding.NEAREST_EVEN
+    variants: tuple[Variant, ...] = ("full", "fake-quant")
+
+
+DEFAULTS = Defaults()
+
+
+def resolve(option: Value | None, recipe_value: Value | None, default: Value) -> Value:
+    """An explicit option beats the recipe, and the recipe beats the default."""
+    if option is not None:
+        return option
+    return default if recipe_value is None else recipe_value
+
+
+def _recipe_folder(info: ValidationInfo) -> Path | None:
+    return info.context["folder"] if info.context else None
+
+
+def _path_beside_recipe(path: Path, info: ValidationInfo) -> Path:
+    folder = _recipe_folder(info)
+    return path if folder is None else folder / path
+
+
+def _model_beside_recipe(model: str, info: ValidationInfo) -> str:
+    # `Wan-AI/Wan2.1-…` may be a hub id, so only a leading dot says that it is a folder; an absolute path cannot be
+    # taken for a hub id again.
+    folder = _recipe_folder(info)
+    return model if folder is None or not model.startswith(".") else str(folder.absolute() / model)
+
+
+# Strict pydantic takes neither a YAML string for a path or an enum, nor a YAML list for a tuple.
+RecipePath = Annotated[Path, Field(strict=False), AfterValidator(_path_beside_recipe)]
+Model = Annotated[str, AfterValidator(_model_beside_recipe)]
+
+
+class SamplingSettings(Section):
+    """How videos are sampled: `height` and `width` in pixels (the area, where an image gives the aspect)."""
+
+    prompts: RecipePath | None = None
+    steps: PositiveInt | None = None
+    height: PositiveInt | None = None
+    width: PositiveInt | None = None
+    num_frames: PositiveInt | None = None
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+
+
+class CalibSettings(SamplingSettings):
+    """`vq-calib collect`."""
+
+    seed: NonNegativeInt | None = None
+
+
+class SmoothSettings(Section):
+    """`vq-algos smooth`: `alpha` is SmoothQuant's migration strength, `dtype` that of the folded tensors."""
+
+    method: str | None = None
+    alpha: Annotated[float, Field(ge=0, le=1)] | None = None
+    groups: Groups | None = None
+    dtype: FoldedDtype | None = None
+
+
+class QuantizeSettings(Section):
+    """`vq-algos quantize`."""
+
+    method: str | None = None
+    rounding: Annotated[Rounding, Field(strict=False)] | None = None
+
+
+class EvalSettings(SamplingSettings):
+    """`vq-eval fake-quant`: `output` is the folder of the videos."""
+
+    fps: PositiveInt | None = None
+    variants: Annotated[tuple[Variant, ...], Field(strict=False, min_length=1)] | None = None
+    output: RecipePath | None = None
+
+
+class Recipe(Section):
+    """The settings of all stages. `output` is the root below which each stage has its folder: see `path_of`."""
+
+    model: Model | None = None
+    scheme: SchemeName | None = None
+    seed: NonNegativeInt | None = None
+    output: RecipePath | None = None
+    calib: CalibSettings = CalibSettings()
+    smooth: SmoothSettings = SmoothSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
+    eval: EvalSettings = EvalSettings()
+
+    @property
+    def calib_seed(self) -> int | None:
+        """`calib.seed`, else `seed`."""
+        return self.seed if self.calib.seed is None else self.calib.seed
+
+    def path_of(self, artifact: Artifact) -> Path | None:
+        """Where a stage writes `artifact` and the next one looks for it; None where the recipe names no `output`."""
+        if artifact == "videos" and self.eval.output is not None:
+            return self.eval.output
+        return None if self.output is None else self.output / artifact
+
+
+def read_recipe(path: Path | None) -> Recipe:
+    """The recipe in `path`, ours or LLMC's (told apart by LLMC's keys `base`, `quant`, `save`); an empty one for None.
+
+    Paths in our YAML are relative to its folder; those in LLMC's to the working directory, as LLMC has it.
+
+    Raises:
+        VqError: the file cannot be read, a key is unknown, a value has the wrong type, or LightX2V cannot run it.
+    """
+    if path is None:
+        return Recipe()
+    document = load_yaml(path)
+    if is_llmc(document):
+        return validated(Recipe, from_llmc(document, path), path)
+    return validated(Recipe, document, path, folder=path.parent)

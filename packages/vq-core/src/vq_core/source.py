@@ -1,0 +1,196 @@
+"""Models as they come: the transformers of a diffusers checkpoint, read tensor by tensor, never whole."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_core.families import Family, family_of
+from vq_core.tensor_file import TensorInfo, load_tensors, read_header
+from vq_core.topology import Topology
+
+INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
+SAMPLED_BYTES = 4096
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
+
+
+class Checkpoint:
+    """One transformer on disk. Its tensors are those of its topology, by diffusers' names; nothing is kept loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = _read_json(folder / "config.json")
+        self.family_name, self.family = family_of(self.config, str(folder))
+        self.topology: Topology = self.family.topology(self.config)
+        self._files, self._infos = _index(folder)
+        _check_names(folder, self._infos, self.topology, self.family)
+
+    def dtype(self, name: str) -> str:
+        """Safetensors' name of the tensor's dtype, such as `BF16`."""
+        return self._infos[name].dtype
+
+    def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """The tensors `names`, on `device`."""
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._files[name], []).append(name)
+        loaded: dict[str, Tensor] = {}
+        for path, wanted in by_file.items():
+            loaded |= load_tensors(path, wanted, device)
+        return loaded
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the weights, the same however they are sharded.
+
+        SHA-256 over every tensor's name, dtype, shape, first and last 4 KiB, in order of name: it tells fine-tunes
+        apart and reads megabytes, not the tens of gigabytes of a whole model.
+        """
+        digest = hashlib.sha256()
+        for name in sorted(self.topology.tensors):
+            info = self._infos[name]
+            digest.update(f"{name} {info.dtype} {info.shape}\n".encode())
+            with self._files[name].open("rb") as file:
+                for begin in (info.begin, max(info.begin, info.end - SAMPLED_BYTES)):
+                    file.seek(begin)
+                    digest.update(file.read(min(SAMPLED_BYTES, info.end - begin)))
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as the user named it, and its transformers by component name."""
+
+    name: str
+    path: Path
+    components: Mapping[str, Checkpoint]
+
+    @property
+    def family_name(self) -> str:
+        """Name of the family that all components belong to."""
+        return next(iter(self.components.values())).family_name
+
+    @property
+    def family(self) -> Family:
+        """The family that all components belong to."""
+        return next(iter(self.components.values())).family
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprint of each component."""
+        return {name: checkpoint.fingerprint for name, checkpoint in self.components.items()}
+
+
+def open_source(model: str) -> Source:
+    """Open a diffusers pipeline folder, a transformer folder, or a hub id.
+
+    Raises:
+        VqError: it is none of these, a shard is missing or truncated, or a tensor is missing, unknown or misshapen.
+    """
+    path = resolve_model(model, only_transformers=True)
+    if (path / "model_index.json").exists():
+        listed = _read_json(path / "model_index.json")
+        folders = {name: path / name for name, entry in listed.items() if name.startswith("transformer") and entry[0]}
+    elif (path / "config.json").exists():
+        folders = {"transformer": path}
+    else:
+        folders = {}
+    if not folders:
+        raise VqError(
+            f"{path} is not a model in diffusers' layout (no model_index.json that lists a transformer, and no config.json): give such a folder."
+        )
+    return Source(model, path, {name: Checkpoint(folder) for name, folder in folders.items()})
+
+
+def resolve_model(model: str, *, only_transformers: bool = False) -> Path:
+    """Local folder of `model`: itself if it exists, else a hub id's snapshot, downloaded where it is not cached.
+
+    Raises:
+        VqError: neither a folder nor a hub id, or the download failed.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return path
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        raise VqError(
+            f"{model} is neither a folder nor a hub id such as Wan-AI/Wan2.1-I2V-14B-480P-Diffusers: check the path."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["model_index.json", "transformer*/*"] if only_transformers else None
+    try:
+        return Path(snapshot_download(model, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise VqError(
+            f"{model} is not a folder here and could not be had from the hub ({reason}): check name and network."
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VqError(f"{path} is missing: give a whole model folder.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
+    if not isinstance(content, dict):
+        raise VqError(f"{path} is not a JSON object: get it again.")
+    return content
+
+
+def _index(folder: Path) -> tuple[dict[str, Path], dict[str, TensorInfo]]:
+    """File and header entry of every tensor in `folder`, following its index where it is sharded."""
+    if (folder / INDEX_FILE).exists():
+        weight_map: dict[str, str] = _read_json(folder / INDEX_FILE).get("weight_map", {})
+        if not weight_map:
+            raise VqError(f"{folder / INDEX_FILE} has no weight_map: get it again.")
+        paths = [folder / file for file in sorted(set(weight_map.values()))]
+    else:
+        weight_map = {}
+        paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise VqError(f"{folder} holds no safetensors file: give a folder with the weights as safetensors.")
+    files: dict[str, Path] = {}
+    infos: dict[str, TensorInfo] = {}
+    for path in paths:
+        for name, info in read_header(path).items():
+            if name in infos and not weight_map:
+                raise VqError(
+                    f"`{name}` is in {files[name].name} and in {path.name} of {folder}: remove the stale file."
+                )
+            if weight_map.get(name, path.name) == path.name:
+                files[name], infos[name] = path, info
+    if lost := sorted(set(weight_map) - set(infos)):
+        raise VqError(
+            f"`{lost[0]}` is not in {weight_map[lost[0]]} of {folder}, where the index says it is: get it again."
+        )
+    return files, infos
+
+
+def _check_names(folder: Path, infos: Mapping[str, TensorInfo], topology: Topology, family: Family) -> None:
+    for name, info in infos.items():
+        if info.dtype not in FLOAT_DTYPES or name.endswith((".weight_scale", ".scale_weight")):
+            raise VqError(
+                f"{folder} is quantized already (`{name}` is {info.dtype}): give the model in full or half precision."
+            )
+    for name, shape in topology.tensors.items():
+        if name not in infos:
+            raise VqError(f"{folder} lacks the tensor `{name}`: get the missing shard.")
+        if infos[name].shape != shape:
+            raise VqError(
+                f"`{name}` in {folder} is {list(infos[name].shape)} and config.json says {list(shape)}: get a matching pair."
+            )
+    unknown = [name for name in infos if name not in topology.tensors and not name.endswith(family.IGNORED_TENSORS)]
+    if unknown:
+        raise VqError(
+            f"`{unknown[0]}` in {folder} is not part of the architecture ({len(unknown)} such tensors): get the plain model."
+        )

@@ -1,0 +1,29 @@
+"""Per-channel statistics of a linear's input, one module each; a statistic's name is its module's name.
+
+Every statistic starts from zero, reduces the tokens of one call to one value per channel, and merges such values.
+"""
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from vq_core.discover import load_plugin, plugin_names
+
+
+class Statistic(Protocol):
+    """What a statistic's module provides."""
+
+    DTYPE: torch.dtype
+    """In which it is accumulated and stored."""
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """One call's tokens `[tokens, in]` → `[in]`, without a temporary of the size of x."""
+
+    def merge(self, a: Tensor, b: Tensor) -> Tensor:
+        """The statistic of the union of two disjoint sets of tokens."""
+
+
+def all_statistics() -> dict[str, Statistic]:
+    """Every statistic by name, in a fixed order."""
+    return {name: cast(Statistic, load_plugin(__name__, name)) for name in plugin_names(__name__)}

@@ -1,0 +1,294 @@
+"""Artifacts on disk: written atomically and resumably, read with every promise of the manifest checked.
+
+An artifact is built in `NAME.partial` beside its final place, one finished file after another, and renamed when its
+manifest is complete. After a crash the finished files are taken up again by `resume`.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from vq_core import tensor_file
+from vq_core.errors import VqError
+from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, Manifest, TensorEntry, read_manifest
+
+RESUME_FILE = ".resume.json"
+
+
+@dataclass(frozen=True)
+class ComponentHeader:
+    """A transformer that an artifact is about; `folder` holds its files inside the artifact ("" for the root)."""
+
+    folder: str
+    fingerprint: str
+    config: dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an artifact before its first file is written; two runs that agree in it may be joined."""
+
+    kind: str
+    format: int
+    tool: str
+    family: str
+    model: str
+    components: dict[str, ComponentHeader]
+    settings: dict[str, JsonValue] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, JsonValue]:
+        """The header as JSON."""
+        components = {name: vars(component) for name, component in self.components.items()}
+        return json.loads(json.dumps({**vars(self), "components": components}))  # type: ignore[no-any-return]
+
+
+class ArtifactWriter:
+    """Writes the files of one artifact into its partial folder; made by `create_artifact`."""
+
+    def __init__(self, folder: Path, header: Header) -> None:
+        self._folder = folder
+        self._header = header
+
+    def has(self, file: str) -> bool:
+        """Was `file` (path inside the artifact) finished, now or by the run that is being resumed?"""
+        return (self._folder / file).exists()
+
+    def path(self, file: str) -> Path:
+        """Where `file` lies while the artifact is being written."""
+        return self._folder / file
+
+    def write_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write one safetensors file of the artifact."""
+        tensor_file.write_tensors(self._folder / file, tensors, metadata)
+
+    def write_text(self, file: str, text: str) -> None:
+        """Write one text file of the artifact."""
+        tensor_file.write_bytes(self._folder / file, text.encode())
+
+    def commit(self, final: Path) -> None:
+        """Write the manifest over all files and move the folder to its final place."""
+        files = _files_in(self._folder)
+        components = {name: self._component(entry, files) for name, entry in self._header.components.items()}
+        manifest = Manifest(
+            kind=self._header.kind,
+            format=self._header.format,
+            tool=self._header.tool,
+            family=self._header.family,
+            model=self._header.model,
+            settings=self._header.settings,
+            parents=self._header.parents,
+            components=components,
+            files={file: _file_entry(self._folder / file) for file in files},
+        )
+        tensor_file.write_bytes(self._folder / FILE_NAME, manifest.to_json().encode())
+        tensor_file.publish(self._folder, final)
+        # Last, so that a kill at any moment before finds a folder that can be resumed; readers ignore it.
+        (final / RESUME_FILE).unlink()
+
+    def _component(self, header: ComponentHeader, files: Iterable[str]) -> ComponentEntry:
+        tensors = {}
+        for file in files:
+            if file.endswith(".safetensors") and str(Path(file).parent) == (header.folder or "."):
+                for name, info in tensor_file.read_header(self._folder / file).items():
+                    tensors[name] = TensorEntry(file=file, dtype=info.dtype, shape=list(info.shape))
+        return ComponentEntry(
+            folder=header.folder,
+            fingerprint=header.fingerprint,
+            config=header.config,
+            tensors=dict(sorted(tensors.items())),
+        )
+
+
+def partial_folder(path: Path) -> Path:
+    """Where the artifact `path` is built."""
+    return path.with_name(f"{path.name}.partial")
+
+
+@contextmanager
+def create_artifact(path: Path, header: Header, *, resume: bool = False) -> Iterator[ArtifactWriter]:
+    """Build the artifact `path`; it appears there, complete, when the block ends without an error.
+
+    An error in the input (VqError) removes what a fresh run has written. Anything else, a kill included, leaves the
+    partial folder for `resume`.
+
+    Raises:
+        VqError: `path` exists; a partial folder exists and `resume` is off; or it was made with other settings.
+    """
+    partial = partial_folder(path)
+    if path.exists():
+        raise VqError(f"{path} exists already: choose another --output or remove it.")
+    resumed = (partial / RESUME_FILE).exists()
+    if resumed:
+        _check_resumable(partial, header, resume, path)
+        _remove_working_files(partial)
+    else:
+        if partial.exists() and _files_in(partial):
+            raise VqError(f"{partial} is in the way and is not from an interrupted run: move it or choose another --output.")
+        partial.mkdir(parents=True, exist_ok=True)
+        tensor_file.write_bytes(partial / RESUME_FILE, json.dumps(header.identity(), indent=1).encode())
+    writer = ArtifactWriter(partial, header)
+    try:
+        yield writer
+    except VqError:
+        if not resumed:
+            shutil.rmtree(partial)
+        raise
+    writer.commit(path)
+
+
+def _check_resumable(partial: Path, header: Header, resume: bool, path: Path) -> None:
+    if not resume:
+        raise VqError(f"{partial} is left from an interrupted run: continue it with --resume, or remove it.")
+    before = json.loads((partial / RESUME_FILE).read_text())
+    now = header.identity()
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        raise VqError(
+            f"{partial} was begun with other {', '.join(changed)}: run the same command again, "
+            f"or remove it to begin {path.name} anew."
+        )
+
+
+def _remove_working_files(partial: Path) -> None:
+    """Remove what a killed run was in the middle of writing."""
+    for path in list(partial.rglob(".*")):
+        if path.name != RESUME_FILE:
+            path.unlink()
+
+
+def _files_in(folder: Path) -> list[str]:
+    """Paths of the finished files of an artifact, sorted; names that start with a dot are working files."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in paths if not path.name.startswith("."))
+    return sorted(name for name in names if name != FILE_NAME)
+
+
+def _file_entry(path: Path) -> FileEntry:
+    return FileEntry(size=path.stat().st_size, sha256=_sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Artifact:
+    """A complete artifact, opened by `open_artifact`. A file's digest is checked before its first tensor is read."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._verified: set[str] = set()
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of the artifact: what a child records as its parent."""
+        return self.manifest.digest()
+
+    def tensors(self, component: str, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """Tensors of a component by name, in the order of `names`.
+
+        Raises:
+            VqError: the artifact has no such tensor, or a file is not the one that was written.
+        """
+        table = self.manifest.components[component].tensors
+        names = list(names)
+        by_file: dict[str, list[str]] = {}
+        for name in names:
+            if name not in table:
+                raise VqError(f"{self.path} has no tensor `{name}` for {component}: make the artifact again.")
+            by_file.setdefault(table[name].file, []).append(name)
+        loaded: dict[str, Tensor] = {}
+        for file, wanted in by_file.items():
+            self.verify_file(file)
+            loaded |= tensor_file.load_tensors(self.path / file, wanted, device)
+        return {name: loaded[name] for name in names}
+
+    def verify_file(self, file: str) -> None:
+        """Compare the digest of `file` with the manifest, once.
+
+        Raises:
+            VqError: they differ.
+        """
+        if file in self._verified:
+            return
+        path = self.path / file
+        if _sha256(path) != self.manifest.files[file].sha256:
+            raise VqError(
+                f"{path} is not the file that was written (its SHA-256 differs): copy or make the artifact again."
+            )
+        self._verified.add(file)
+
+
+def open_artifact(path: Path, kind: str, fmt: int) -> Artifact:
+    """Open the artifact of `kind` in the folder `path`, refusing one whose files are not those of its manifest.
+
+    Raises:
+        VqError: see `read_manifest`; a file is missing, unexpected, of the wrong size, or its header disagrees.
+    """
+    manifest = read_manifest(path, kind, fmt)
+    present, expected = set(_files_in(path)), set(manifest.files)
+    if missing := sorted(expected - present):
+        raise VqError(f"{path} lacks {missing[0]} ({len(missing)} files missing): copy or make the artifact again.")
+    if extra := sorted(present - expected):
+        raise VqError(f"{path} holds {extra[0]}, which is not part of the artifact: move it away.")
+    for file, entry in manifest.files.items():
+        size = (path / file).stat().st_size
+        if size != entry.size:
+            raise VqError(
+                f"{path / file} has {size} bytes and should have {entry.size}: copy or make the artifact again."
+            )
+    _check_tensor_tables(path, manifest)
+    return Artifact(path, manifest)
+
+
+def _check_tensor_tables(path: Path, manifest: Manifest) -> None:
+    headers = {file: tensor_file.read_header(path / file) for file in manifest.files if file.endswith(".safetensors")}
+    for component in manifest.components.values():
+        for name, entry in component.tensors.items():
+            info = headers.get(entry.file, {}).get(name)
+            if info is None or (info.dtype, list(info.shape)) != (entry.dtype, entry.shape):
+                found = "nothing" if info is None else f"{info.dtype} {list(info.shape)}"
+                raise VqError(
+                    f"`{name}` in {path / entry.file} should be {entry.dtype} {entry.shape} and is {found}: "
+                    "copy or make the artifact again."
+                )
+
+
+def require_same_model(artifact: Artifact, fingerprints: Mapping[str, str], whose: object) -> None:
+    """Refuse `artifact` unless it is about the model with these `fingerprints` (by component).
+
+    Raises:
+        VqError: names both.
+    """
+    for name, fingerprint in fingerprints.items():
+        entry = artifact.manifest.components.get(name)
+        if entry is None:
+            raise VqError(f"{artifact.path} knows nothing of {name} of {whose}: make it from the whole model.")
+        if entry.fingerprint != fingerprint:
+            raise VqError(
+                f"{artifact.path} was made from another model ({artifact.manifest.model}) than {whose}: use artifacts of one model."
+            )
+
+
+def require_parent(child: Artifact, parent: Artifact) -> None:
+    """Refuse `child` unless it was made from exactly `parent`.
+
+    Raises:
+        VqError: names both.
+    """
+    if child.manifest.parents.get(parent.manifest.kind) != parent.digest:
+        raise VqError(
+            f"{child.path} was not made from {parent.path}: give the {parent.manifest.kind} it was made from."
+        )

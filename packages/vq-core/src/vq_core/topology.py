@@ -1,0 +1,111 @@
+"""The vocabulary in which a model family describes a transformer: its linears, and what can be smoothed where."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear inside a block; every one of them is quantized. `name` is in diffusers' spelling."""
+
+    name: str
+    in_features: int
+    out_features: int
+    block: int
+
+
+@dataclass(frozen=True)
+class NormSink:
+    """1/s goes into the weight and bias of the affine norm `norm`."""
+
+    norm: str
+
+
+@dataclass(frozen=True)
+class ModulationSink:
+    """1/s multiplies the output of a modulated norm, LN(x)·(1 + scale) + shift, through the tensor `gain`."""
+
+    gain: str
+
+
+@dataclass(frozen=True)
+class LinearSink:
+    """1/s goes into the output rows (weight and bias) of every linear in `linears`; all produce the group's input."""
+
+    linears: tuple[str, ...]
+
+
+Sink = NormSink | ModulationSink | LinearSink
+
+
+@dataclass(frozen=True)
+class Group:
+    """Linears that read one input: the unit of statistics and of smoothing.
+
+    A smoothing vector s `[in_features]` multiplies the columns of every linear in `reads`, and 1/s goes into `sink`.
+    `sink=None` means that the input cannot be smoothed exactly.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    sink: Sink | None
+    in_features: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What a family knows of one transformer: every tensor with its shape, the linears and the groups."""
+
+    family: str
+    tensors: Mapping[str, tuple[int, ...]]
+    linears: tuple[Linear, ...]
+    groups: tuple[Group, ...]
+    num_blocks: int
+
+    @cached_property
+    def _linear_by_name(self) -> dict[str, Linear]:
+        return {linear.name: linear for linear in self.linears}
+
+    @cached_property
+    def _group_by_linear(self) -> dict[str, Group]:
+        return {name: group for group in self.groups for name in group.reads}
+
+    def linear(self, name: str) -> Linear:
+        """The quantized linear `name`."""
+        return self._linear_by_name[name]
+
+    def group_of(self, linear: str) -> Group:
+        """The group whose input `linear` reads."""
+        return self._group_by_linear[linear]
+
+    def gain_of(self, linear: str) -> str | None:
+        """Name of the gain tensor that multiplies the input of `linear`, where a modulated norm feeds it."""
+        sink = self.group_of(linear).sink
+        return sink.gain if isinstance(sink, ModulationSink) else None
+
+    @cached_property
+    def gains(self) -> dict[str, int]:
+        """Name and length of every gain tensor that smoothing adds to the model's own tensors."""
+        return {group.sink.gain: group.in_features for group in self.groups if isinstance(group.sink, ModulationSink)}
+
+    def shards(self) -> dict[str, tuple[str, ...]]:
+        """The model's tensors by the shard that holds them on disk: `block_0`, `block_1`, …, `non_block`."""
+        shards: dict[str, list[str]] = {f"block_{block}": [] for block in range(self.num_blocks)}
+        shards["non_block"] = []
+        for name in self.tensors:
+            shards[shard_of(name)].append(name)
+        return {shard: tuple(names) for shard, names in shards.items()}
+
+
+def block_of(tensor: str) -> int | None:
+    """Index of the block that `tensor` belongs to, or None outside the blocks."""
+    match = re.match(r"blocks\.(\d+)\.", tensor)
+    return int(match[1]) if match else None
+
+
+def shard_of(tensor: str) -> str:
+    """Name of the shard that holds `tensor`."""
+    block = block_of(tensor)
+    return "non_block" if block is None else f"block_{block}"

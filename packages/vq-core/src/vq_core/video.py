@@ -1,0 +1,76 @@
+"""Video files, through the ffmpeg that imageio-ffmpeg ships: H.264 to look at, lossless FFV1 to measure."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vq_core.errors import VqError
+
+# BT.709 is what players assume for H.264; ffmpeg alone would convert with BT.601 and leave the stream untagged.
+H264 = (
+    *("-vf", "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int"),
+    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
+    *("-c:v", "libx264", "-crf", "12", "-preset", "medium", "-movflags", "+faststart"),
+)
+FFV1 = ("-c:v", "ffv1", "-level", "3", "-g", "1", "-pix_fmt", "bgr0")
+
+
+def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
+    """Write `frames`, uint8 RGB [frames, height, width, 3], as `.mp4` (H.264, CRF 12) or `.mkv` (lossless FFV1).
+
+    The size is kept exactly: an odd one is stored as 4:4:4, because 4:2:0 halves both sides. Written to a temporary
+    sibling and renamed, so `path` is never half a video.
+
+    Raises:
+        VqError: `path` ends in neither `.mp4` nor `.mkv`.
+        ValueError: `frames` is not a non-empty uint8 RGB video.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(f"frames must be non-empty uint8 [frames, height, width, 3], got {frames.dtype} {frames.shape}")
+    _, height, width, _ = frames.shape
+    match path.suffix.lower():
+        case ".mp4":
+            subsampling = "yuv444p" if height % 2 or width % 2 else "yuv420p"
+            codec: tuple[str, ...] = (*H264, "-pix_fmt", subsampling)
+        case ".mkv":
+            codec = FFV1
+        case _:
+            raise VqError(f"{path} is not a video format that is written here: end it in .mp4 (H.264) or .mkv (lossless).")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        draft = Path(folder) / path.name
+        ffmpeg = _ffmpeg(*source, *codec, str(draft), stdin=np.ascontiguousarray(frames).data)
+        if ffmpeg.returncode:
+            raise OSError(f"ffmpeg could not write {path}: {ffmpeg.stderr.decode(errors='replace').strip()}")
+        os.replace(draft, path)
+
+
+def read_video(path: Path) -> NDArray[np.uint8]:
+    """All frames of the video at `path`, uint8 RGB [frames, height, width, 3].
+
+    Raises:
+        VqError: there is no such file, or it is not a video.
+    """
+    if not path.is_file():
+        raise VqError(f"The video {path} is missing: check the path.")
+    # Every PPM frame carries its size, and passthrough keeps ffmpeg from repeating or dropping frames.
+    ffmpeg = _ffmpeg("-i", str(path), "-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "pipe:1")
+    header = ffmpeg.stdout[:64].split(b"\n", 3)[:3]
+    if ffmpeg.returncode or header[0] != b"P6":
+        raise VqError(f"{path} is not a video that can be decoded: write it again.")
+    width, height = map(int, header[1].split())
+    header_bytes = sum(map(len, header)) + len(header)
+    images = np.frombuffer(ffmpeg.stdout, np.uint8).reshape(-1, header_bytes + height * width * 3)
+    return images[:, header_bytes:].reshape(-1, height, width, 3)
+
+
+def _ffmpeg(*arguments: str, stdin: memoryview | None = None) -> subprocess.CompletedProcess[bytes]:
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    command = [get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-y", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)

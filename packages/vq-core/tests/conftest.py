@@ -1,0 +1,104 @@
+"""Wan configurations, and checkpoints of random tensors with the names and shapes that a topology promises."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vq_core.families.wan import topology as wan_topology
+from vq_core.source import INDEX_FILE
+
+Config = dict[str, Any]
+
+T2V: Config = {
+    "_class_name": "WanTransformer3DModel",
+    "patch_size": [1, 2, 2],
+    "num_attention_heads": 4,
+    "attention_head_dim": 16,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 32,
+    "freq_dim": 16,
+    "ffn_dim": 160,
+    "num_layers": 2,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+    "image_dim": None,
+    "added_kv_proj_dim": None,
+    "pos_embed_seq_len": None,
+    "rope_max_seq_len": 32,
+}
+I2V = T2V | {"in_channels": 36, "image_dim": 48, "added_kv_proj_dim": 64}
+CONFIGS: dict[str, Config] = {
+    "t2v": T2V,
+    "i2v": I2V,
+    "flf2v": I2V | {"pos_embed_seq_len": 10},
+    "i2v-2.2": T2V | {"in_channels": 36},
+    "ti2v-5b": T2V | {"in_channels": 48, "out_channels": 48, "num_attention_heads": 3},
+}
+
+
+@pytest.fixture(params=sorted(CONFIGS))
+def wan_config(request: pytest.FixtureRequest) -> Config:
+    """Every Wan layout in turn, small."""
+    return dict(CONFIGS[request.param])
+
+
+@pytest.fixture
+def i2v_config() -> Config:
+    """Wan2.1 image-to-video, small: the layout with every kind of tensor but FLF2V's position embedding."""
+    return dict(I2V)
+
+
+@pytest.fixture
+def t2v_config() -> Config:
+    """Text-to-video, small."""
+    return dict(T2V)
+
+
+class RandomTensors(Protocol):
+    def __call__(self, config: Config, dtype: torch.dtype = ..., seed: int = ...) -> dict[str, Tensor]: ...
+
+
+@pytest.fixture
+def random_tensors() -> RandomTensors:
+    """Make every tensor of a configuration's topology, standard normal."""
+
+    def make(config: Config, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        shapes = wan_topology(config).tensors
+        return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+
+    return make
+
+
+class WriteTransformer(Protocol):
+    def __call__(
+        self, folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], shards: int = ...
+    ) -> Path: ...
+
+
+@pytest.fixture
+def write_transformer() -> WriteTransformer:
+    """Write a transformer folder as diffusers does: config.json, and one file or several shards with an index."""
+
+    def write(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], shards: int = 1) -> Path:
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config))
+        if shards == 1:
+            save_file(dict(tensors), folder / "diffusion_pytorch_model.safetensors")
+            return folder
+        files = [f"diffusion_pytorch_model-{shard + 1:05}-of-{shards:05}.safetensors" for shard in range(shards)]
+        weight_map = {name: files[position % shards] for position, name in enumerate(tensors)}
+        for file in files:
+            save_file({name: tensors[name] for name, where in weight_map.items() if where == file}, folder / file)
+        (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+        return folder
+
+    return write

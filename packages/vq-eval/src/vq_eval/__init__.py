@@ -1,0 +1,1 @@
+"""Simulate quantization in the full pipeline, and compare videos."""

@@ -1,0 +1,1 @@
+"""Quantized checkpoints in the layouts that runtimes load, and their cold verification."""

@@ -1,0 +1,159 @@
+"""What a target writes: a quantized model, read block by block, whether from artifacts or straight from a model."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from vq_core.artifacts.qparams import QuantParams
+from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
+from vq_core.families import Family
+from vq_core.numerics.finite import require_finite
+from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.scheme import QuantScheme, Rounding
+from vq_core.source import Checkpoint, Source
+from vq_core.store import require_parent
+from vq_core.topology import Topology
+
+
+class QuantizedComponent(Protocol):
+    """One quantized transformer."""
+
+    @property
+    def topology(self) -> Topology:
+        """Its tensors, linears and groups."""
+
+    @property
+    def config(self) -> dict[str, JsonValue]:
+        """Its config.json, diffusers' keys."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the full-precision weights it was made from."""
+
+    @property
+    def has_gains(self) -> bool:
+        """Is any gain of a modulated norm other than one?"""
+
+    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """Tensors that are not quantized, by diffusers' names; biases as the rounder corrected them."""
+
+    def linear(self, name: str) -> Quantized:
+        """Codes and scale of a quantized linear."""
+
+    def gain(self, name: str) -> Tensor:
+        """The gain of a modulated norm, fp32 `[dim]`."""
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A quantized model with its provenance."""
+
+    model: str
+    family_name: str
+    family: Family
+    scheme: QuantScheme
+    components: Mapping[str, QuantizedComponent]
+    settings: Mapping[str, JsonValue]
+    parents: Mapping[str, str]
+
+    @property
+    def has_gains(self) -> bool:
+        """Has any component gains?"""
+        return any(component.has_gains for component in self.components.values())
+
+
+class _FromArtifacts:
+    def __init__(self, name: str, weights: SmoothedComponent, qparams: QuantParams) -> None:
+        self._name = name
+        self._weights = weights
+        self._qparams = qparams
+        self._corrected = qparams.corrected_biases(name)
+        self.topology = weights.topology
+        self.config = weights.config
+        self.fingerprint = weights.fingerprint
+        self.has_gains = any(bool((gain != 1).any()) for gain in weights.load(self.topology.gains).values())
+
+    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
+        tensors = self._weights.load(names)
+        for name in tensors.keys() & {f"{linear}.bias" for linear in self._corrected}:
+            tensors |= self._qparams.artifact.tensors(self._name, [name])
+        return tensors
+
+    def linear(self, name: str) -> Quantized:
+        return self._qparams.linear(self._name, name)
+
+    def gain(self, name: str) -> Tensor:
+        return self._weights.load([name])[name]
+
+
+class _FromCheckpoint:
+    has_gains = False
+
+    def __init__(self, checkpoint: Checkpoint, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
+        self._checkpoint = checkpoint
+        self._scheme = scheme
+        self._rounding = rounding
+        self._device = device
+        self.topology = checkpoint.topology
+        self.config = checkpoint.config
+        self.fingerprint = checkpoint.fingerprint
+
+    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
+        tensors = self._checkpoint.load(names)
+        for name, tensor in tensors.items():
+            require_finite(tensor, name, self._checkpoint.folder)
+        return tensors
+
+    def linear(self, name: str) -> Quantized:
+        weight = self._checkpoint.load([f"{name}.weight"], self._device)[f"{name}.weight"]
+        require_finite(weight, f"{name}.weight", self._checkpoint.folder)
+        quantized = quantize_weight(weight, self._scheme.weight, self._rounding)
+        return Quantized(quantized.codes.cpu(), quantized.scale.cpu())
+
+    def gain(self, name: str) -> Tensor:
+        return torch.ones(self.topology.gains[name])
+
+
+def from_artifacts(weights: SmoothedWeights, qparams: QuantParams) -> QuantizedModel:
+    """The model that the two artifacts describe.
+
+    Raises:
+        VqError: the quant params were not made from these weights.
+    """
+    require_parent(qparams.artifact, weights.artifact)
+    manifest = weights.artifact.manifest
+    return QuantizedModel(
+        model=manifest.model,
+        family_name=weights.family_name,
+        family=weights.family,
+        scheme=qparams.scheme,
+        components={name: _FromArtifacts(name, part, qparams) for name, part in weights.components.items()},
+        settings={"smooth": manifest.settings, "quantize": qparams.artifact.manifest.settings},
+        parents={
+            manifest.kind: weights.artifact.digest,
+            qparams.artifact.manifest.kind: qparams.artifact.digest,
+            **manifest.parents,
+        },
+    )
+
+
+def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, device: str = "cpu") -> QuantizedModel:
+    """Conversion only: `source` rounded to nearest as it is read, without calibration."""
+    return QuantizedModel(
+        model=source.name,
+        family_name=source.family_name,
+        family=source.family,
+        scheme=scheme,
+        components={
+            name: _FromCheckpoint(checkpoint, scheme, rounding, device) for name, checkpoint in source.components.items()
+        },
+        settings={"quantize": {"scheme": scheme.name, "method": "rtn", "rounding": rounding.value}},
+        parents={},
+    )
+
+

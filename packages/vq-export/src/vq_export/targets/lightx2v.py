@@ -1,0 +1,87 @@
+"""LightX2V: native names, one file per block, a native config.json, run configs and a script that runs them.
+
+The layout loads in LightX2V's present and former versions and in its lazy mode; docs/formats/lightx2v-checkpoint.md.
+"""
+
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from vq_core import __version__
+from vq_core.artifacts.checkpoint import FORMAT, KIND, Entry, Role, checkpoint_entries
+from vq_core.progress import progress
+from vq_core.source import INDEX_FILE
+from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
+from vq_export.quantized_model import QuantizedComponent, QuantizedModel
+from vq_export.run_configs import RUN_CONFIG_FOLDER, RUN_SCRIPT, run_configs, run_script, variant_and_task
+
+QUANT_METHOD = "advanced_ptq"
+"""With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
+
+
+def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None:
+    """Write `model` to the folder `output`. Host memory: one block."""
+    folders = model.family.expert_folders(tuple(model.components))
+    header = Header(
+        kind=KIND,
+        format=FORMAT,
+        tool=f"vq-export {__version__}",
+        family=model.family_name,
+        model=model.model,
+        components={
+            name: ComponentHeader(folders[name], component.fingerprint, component.config)
+            for name, component in model.components.items()
+        },
+        settings={"scheme": model.scheme.name, "gains": model.has_gains, **model.settings},
+        parents=dict(model.parents),
+    )
+    total = sum(component.topology.num_blocks + 1 for component in model.components.values())
+    with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
+        for name, component in model.components.items():
+            entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
+            for shard in component.topology.shards():
+                file = (Path(folders[name]) / f"{shard}.safetensors").as_posix()
+                if not writer.has(file):
+                    writer.write_tensors(file, shard_tensors(component, entries, shard))
+                advance()
+            _write_index(writer, folders[name], entries)
+        _write_configs(writer, model)
+
+
+def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shard: str) -> dict[str, Tensor]:
+    """The tensors of one shard by their names in the checkpoint."""
+    own = {name: entry for name, entry in entries.items() if entry.shard == shard}
+    plain = component.plain(entry.origin for entry in own.values() if entry.role is Role.PLAIN)
+    tensors: dict[str, Tensor] = {}
+    for name, entry in own.items():
+        match entry.role:
+            case Role.PLAIN:
+                tensors[name] = plain[entry.origin]
+            case Role.GAIN:
+                tensors[name] = component.gain(entry.origin)
+            case Role.CODES:
+                tensors[name], tensors[f"{name}_scale"] = component.linear(entry.origin)
+            case Role.SCALE:
+                pass  # written with its codes
+    return tensors
+
+
+def _write_index(writer: ArtifactWriter, folder: str, entries: dict[str, Entry]) -> None:
+    weight_map = {name: f"{entry.shard}.safetensors" for name, entry in sorted(entries.items())}
+    sizes = (writer.path(str(Path(folder) / file)).stat().st_size for file in set(weight_map.values()))
+    index = {"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map}
+    writer.write_text((Path(folder) / INDEX_FILE).as_posix(), json.dumps(index, indent=1) + "\n")
+
+
+def _write_configs(writer: ArtifactWriter, model: QuantizedModel) -> None:
+    # LightX2V reads one config.json for both experts of Wan 2.2, so it stands at the root.
+    config = model.family.native_config(next(iter(model.components.values())).config)
+    if model.has_gains:
+        config["quant_method"] = QUANT_METHOD
+    writer.write_text("config.json", json.dumps(config, indent=2) + "\n")
+    variant, task = variant_and_task(config, len(model.components))
+    for file, run_config in run_configs(task, variant, model.scheme, gains=model.has_gains).items():
+        writer.write_text(f"{RUN_CONFIG_FOLDER}/{file}", json.dumps(run_config, indent=2) + "\n")
+    writer.write_text(RUN_SCRIPT, run_script())
+    writer.path(RUN_SCRIPT).chmod(0o755)

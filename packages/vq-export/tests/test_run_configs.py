@@ -1,0 +1,279 @@
+"""Run configs hold the keys LightX2V reads, and run_lightx2v.sh hands them and the user's words over unchanged."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vq_core.scheme import FP8, INT8, QuantScheme
+from vq_export.run_configs import (
+    CHECKPOINT_PLACEHOLDER,
+    DEFAULT_SETTINGS,
+    RUN_CONFIG_FOLDER,
+    RUN_SCRIPT,
+    RunSettings,
+    Task,
+    Variant,
+    run_configs,
+    run_script,
+    variant_and_task,
+)
+
+KINDS = sorted(DEFAULT_SETTINGS)
+PROMPT = 'a "quoted" cat\'s  café, $HOME `date`\nsecond line; --seed 1 \\'
+
+
+@pytest.mark.parametrize(("variant", "task"), KINDS)
+@pytest.mark.parametrize("scheme", [INT8, FP8], ids=lambda scheme: scheme.name)
+def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, scheme: QuantScheme) -> None:
+    indexed = {
+        "infer_steps", "target_video_length", "target_height", "target_width", "sample_guide_scale", "sample_shift",
+        "text_len", "self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type", "cpu_offload", "enable_cfg",
+    }  # fmt: skip
+    for name, config in run_configs(task, variant, scheme, gains=True).items():
+        assert indexed <= config.keys(), name
+        assert config["use_image_encoder"] is ((variant, task) == ("wan2.1", "i2v"))
+        assert json.loads(json.dumps(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("scheme", "current", "old"),
+    [
+        (INT8, {"int8-vllm", "int8-sgl", "int8-torchao", "int8-q8f"}, {"Vllm", "Sgl-ActVllm", "Torchao", "Q8F"}),
+        (FP8, {"fp8-vllm", "fp8-sgl", "fp8-torchao", "fp8-q8f"}, {"Vllm", "Sgl", "Q8F"}),
+    ],
+    ids=["int8", "fp8"],
+)
+def test_backends_in_both_spellings(scheme: QuantScheme, current: set[str], old: set[str]) -> None:
+    configs = run_configs("i2v", "wan2.1", scheme, gains=False)
+
+    new_spelling = {name: config for name, config in configs.items() if not name.startswith("old/")}
+    assert {config["dit_quant_scheme"] for config in new_spelling.values()} == current
+    assert set(new_spelling) == {f"{backend}.json" for backend in current}
+    assert all(config["dit_quantized"] is True and "mm_config" not in config for config in new_spelling.values())
+
+    old_spelling = {name: config for name, config in configs.items() if name.startswith("old/")}
+    prefix = f"W-{scheme.name}-channel-sym-A-{scheme.name}-channel-sym-dynamic-"
+    assert {config["mm_config"]["mm_type"] for config in old_spelling.values()} == {prefix + kernel for kernel in old}
+    assert all(config["seed"] == 42 and "dit_quantized" not in config for config in old_spelling.values())
+
+
+def test_two_experts_are_named_apart_and_only_for_releases_that_can() -> None:
+    configs = run_configs("t2v", "wan2.2_moe", INT8, gains=True)
+
+    assert not any(name.startswith("old/") for name in configs)
+    config = configs["int8-vllm.json"]
+    assert config["high_noise_quantized_ckpt"] == f"{CHECKPOINT_PLACEHOLDER}/high_noise_model"
+    assert config["low_noise_quantized_ckpt"] == f"{CHECKPOINT_PLACEHOLDER}/low_noise_model"
+    assert "dit_quantized_ckpt" not in config
+    assert (config["sample_guide_scale"], config["boundary"]) == ([4.0, 3.0], 0.875)
+
+
+def test_ti2v_names_its_own_vae() -> None:
+    config = run_configs("i2v", "wan2.2", FP8, gains=False)["fp8-sgl.json"]
+    assert (config["num_channels_latents"], config["vae_stride"], config["fps"]) == (48, [4, 16, 16], 24)
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_gains_are_announced_where_they_are(gains: bool) -> None:
+    for config in run_configs("i2v", "wan2.1", INT8, gains=gains).values():
+        assert config.get("quant_method") == ("advanced_ptq" if gains else None)
+
+
+def test_settings_replace_the_defaults() -> None:
+    settings = RunSettings(steps=4, height=720, width=1280, num_frames=17, fps=24, guidance_scales=(1.5,), shift=7.0)
+    config = run_configs("i2v", "wan2.1", INT8, gains=False, settings=settings)["int8-vllm.json"]
+    assert config["infer_steps"] == 4
+    assert (config["target_height"], config["target_width"], config["target_video_length"]) == (720, 1280, 17)
+    assert (config["sample_guide_scale"], config["sample_shift"], config["fps"]) == (1.5, 7.0, 24)
+
+
+@pytest.mark.parametrize(
+    ("native", "experts", "expected"),
+    [
+        ({"model_type": "i2v", "in_dim": 36}, 1, ("wan2.1", "i2v")),
+        ({"model_type": "t2v", "in_dim": 16}, 1, ("wan2.1", "t2v")),
+        ({"model_type": "i2v", "in_dim": 36}, 2, ("wan2.2_moe", "i2v")),
+        ({"model_type": "t2v", "in_dim": 16}, 2, ("wan2.2_moe", "t2v")),
+        ({"model_type": "t2v", "in_dim": 48}, 1, ("wan2.2", "t2v")),
+    ],
+)
+def test_variant_and_task(native: dict[str, Any], experts: int, expected: tuple[str, str]) -> None:
+    assert variant_and_task(native, experts) == expected
+
+
+class Desk:
+    """A checkpoint with its script, a model folder, and a LightX2V that writes what it was given."""
+
+    def __init__(self, root: Path, variant: Variant, task: Task, scheme: QuantScheme, release: str) -> None:
+        self.checkpoint = root / "my checkpoint"
+        for name, config in run_configs(task, variant, scheme, gains=True).items():
+            path = self.checkpoint / RUN_CONFIG_FOLDER / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(config))
+        (self.checkpoint / RUN_SCRIPT).write_text(run_script(), encoding="utf-8")
+        self.model = root / "the model"
+        self.model.mkdir()
+        (self.model / "models_t5_umt5-xxl-enc-bf16.pth").touch()
+        self.image = root / "an image, really.png"
+        self.image.touch()
+        self.lightx2v = root / "LightX2V"
+        self.seen = root / "seen.json"
+        _fake_lightx2v(self.lightx2v, self.seen, release)
+        self.options = {"model": self.model, "lightx2v": self.lightx2v, "prompt": PROMPT, "python": sys.executable}
+        self.options |= {"output": root / "out.mp4"} | ({"image": self.image} if task == "i2v" else {})
+
+    def run(self, **changes: str | Path | None) -> subprocess.CompletedProcess[str]:
+        options = {key.replace("_", "-"): value for key, value in (self.options | changes).items() if value is not None}
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        command = ["bash", str(self.checkpoint / RUN_SCRIPT), *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.model, env=os.environ, check=False)
+
+    def given(self) -> dict[str, Any]:
+        given: dict[str, Any] = json.loads(self.seen.read_text())
+        return given
+
+
+def _fake_lightx2v(folder: Path, seen: Path, release: str) -> None:
+    flag = {"new": "--save_result_path", "2025-10": "--save_result_path", "2025-07": "--save_video_path"}[release]
+    (folder / "lightx2v" / "utils").mkdir(parents=True)
+    (folder / "lightx2v" / "__init__.py").touch()
+    (folder / "lightx2v" / "utils" / "set_config.py").write_text("" if release == "new" else '{"mm_config": {}}\n')
+    (folder / "lightx2v" / "infer.py").write_text(
+        f"# takes {flag}\n"
+        "import json, os, sys\n"
+        "given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))\n"
+        "given['config'] = json.load(open(given['--config_json']))\n"
+        "given['dtype'] = os.environ['DTYPE']\n"
+        f"json.dump(given, open({str(seen)!r}, 'w'))\n"
+    )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Callable[..., Desk]:
+    def make(variant: Variant = "wan2.1", task: Task = "i2v", scheme: QuantScheme = INT8, release: str = "new") -> Desk:
+        return Desk(tmp_path, variant, task, scheme, release)
+
+    return make
+
+
+@pytest.mark.parametrize(("variant", "task"), KINDS)
+def test_script_hands_everything_over(desk: Callable[..., Desk], variant: Variant, task: Task) -> None:
+    table = desk(variant, task, FP8)
+    result = table.run(seed="7", negative_prompt="blurred, 'bad'")
+    assert result.returncode == 0, result.stderr
+
+    given = table.given()
+    assert (given["--model_cls"], given["--task"], given["--seed"]) == (variant, task, "7")
+    assert (given["--prompt"], given["--negative_prompt"]) == (PROMPT, "blurred, 'bad'")
+    assert given["--model_path"] == str(table.model)
+    assert given["--save_result_path"] == str(table.options["output"])
+    assert given.get("--image_path") == (str(table.image) if task == "i2v" else None)
+    assert given["dtype"] == "BF16"
+    config = given["config"]
+    assert (config["dit_quant_scheme"], config["task"]) == ("fp8-vllm", task)
+    checkpoint = str(table.checkpoint)
+    folders = {key: value for key, value in config.items() if key.endswith("_ckpt")}
+    if variant == "wan2.2_moe":
+        assert folders == {
+            "high_noise_quantized_ckpt": f"{checkpoint}/high_noise_model",
+            "low_noise_quantized_ckpt": f"{checkpoint}/low_noise_model",
+        }
+    else:
+        assert folders == {"dit_quantized_ckpt": checkpoint}
+    assert not Path(given["--config_json"]).exists()
+
+
+def test_script_speaks_to_old_releases(desk: Callable[..., Desk]) -> None:
+    table = desk(release="2025-07")
+    result = table.run(seed="9", scheme="int8-q8f")
+    assert result.returncode == 0, result.stderr
+    given = table.given()
+    assert given["--save_video_path"] == str(table.options["output"])
+    assert "--seed" not in given
+    assert "--save_result_path" not in given
+    assert given["config"]["seed"] == 9
+    assert given["config"]["mm_config"]["mm_type"].endswith("-Q8F")
+
+
+def test_script_speaks_to_releases_with_old_config_and_new_options(desk: Callable[..., Desk]) -> None:
+    table = desk(release="2025-10")
+    assert table.run(seed="9").returncode == 0
+    given = table.given()
+    assert given["--seed"] == "9"
+    assert "--save_result_path" in given
+    assert given["config"]["mm_config"]["mm_type"].endswith("-Vllm")
+
+
+def test_ti2v_animates_an_image_where_one_is_given(desk: Callable[..., Desk]) -> None:
+    table = desk("wan2.2", "t2v")
+    assert table.run(image=table.image).returncode == 0
+    given = table.given()
+    assert given["--task"] == given["config"]["task"] == "i2v"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model": None}, "give --model"),
+        ({"model": "nowhere"}, "--model nowhere is not a folder"),
+        ({"lightx2v": None}, "give --lightx2v"),
+        ({"lightx2v": "/"}, "--lightx2v / is not a LightX2V clone"),
+        ({"python": "no-such-python"}, "--python no-such-python is not a program"),
+        ({"prompt": None}, "give --prompt"),
+        ({"image": None}, "this checkpoint animates an image"),
+        ({"image": "nowhere.png"}, "--image nowhere.png is not a file"),
+        ({"scheme": "int8-triton"}, "--scheme int8-triton has no "),
+        ({"seed": "x"}, "--seed x is not a whole number"),
+        ({"output": "nowhere/out.mp4"}, "--output nowhere/out.mp4 is in a folder that does not exist"),
+        ({"output": "models_t5_umt5-xxl-enc-bf16.pth"}, "exists: name another file"),
+        ({"colour": "red"}, "there is no option --colour"),
+    ],
+)
+def test_script_refuses(desk: Callable[..., Desk], changes: dict[str, str | None], sentence: str) -> None:
+    table = desk()
+    result = table.run(**changes)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not table.seen.exists()
+
+
+def test_script_takes_relative_paths(desk: Callable[..., Desk]) -> None:
+    table = desk()
+    result = table.run(model=".", lightx2v="../LightX2V", image=f"../{table.image.name}", output="out.mp4")
+    assert result.returncode == 0, result.stderr
+    assert table.given()["--model_path"] == "."
+
+
+def test_script_refuses_a_model_without_native_encoder(desk: Callable[..., Desk], tmp_path: Path) -> None:
+    result = desk().run(model=tmp_path)
+    assert result.returncode == 2
+    assert "has no models_t5_umt5-xxl-enc-bf16.pth: give the native model" in result.stderr
+
+
+def test_script_refuses_an_image_for_text_to_video(desk: Callable[..., Desk]) -> None:
+    table = desk("wan2.1", "t2v")
+    result = table.run(image=table.image)
+    assert result.returncode == 2
+    assert "leave --image out" in result.stderr
+
+
+def test_script_refuses_an_option_without_value_and_explains_itself(desk: Callable[..., Desk]) -> None:
+    script = str(desk().checkpoint / RUN_SCRIPT)
+    missing = subprocess.run(["bash", script, "--model"], capture_output=True, text=True, check=False)
+    assert missing.returncode == 2
+    assert "--model needs a value" in missing.stderr
+    help_text = subprocess.run(["bash", script, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--lightx2v" in help_text
+
+
+def test_script_passes_on_that_lightx2v_failed(desk: Callable[..., Desk]) -> None:
+    table = desk()
+    (table.lightx2v / "lightx2v" / "infer.py").write_text("# --save_result_path\nraise SystemExit(3)\n")
+    assert table.run().returncode == 3

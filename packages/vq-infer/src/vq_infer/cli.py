@@ -1,0 +1,183 @@
+"""`vq-infer`: make videos from a quantized checkpoint."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vq_core.cli import AsJson, Device, Model, Output, Recipe, Seed, Verbose, new_app, report, set_up_logging
+from vq_core.cli import run as run_app
+
+app = new_app("Make videos from a quantized checkpoint.")
+
+EngineName = Literal["native", "lightx2v"]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Folder that vq-export wrote.", show_default=False)
+]
+Image = Annotated[Path | None, typer.Option("--image", help="The first frame.", show_default=False)]
+Prompt = Annotated[str | None, typer.Option("--prompt", help="What the video shows.", show_default=False)]
+NegativePrompt = Annotated[
+    str, typer.Option("--negative-prompt", help="What it should not show.  [default: nothing]", show_default=False)
+]
+Engine = Annotated[EngineName, typer.Option("--engine", help="What runs the checkpoint.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: 40]", show_default=False)]
+Height = Annotated[int | None, typer.Option("--height", help="Pixels.  [default: 480]", show_default=False)]
+Width = Annotated[int | None, typer.Option("--width", help="Pixels.  [default: 832]", show_default=False)]
+NumFrames = Annotated[
+    int | None, typer.Option("--num-frames", help="Frames, 4k + 1.  [default: 81]", show_default=False)
+]
+GuidanceScale = Annotated[
+    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
+]
+GuidanceScale2 = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance-scale-2",
+        help="Of Wan2.2's low-noise expert.  [default: as --guidance-scale]",
+        show_default=False,
+    ),
+]
+Fps = Annotated[int | None, typer.Option("--fps", help="Frames per second.  [default: 16]", show_default=False)]
+LightX2VPython = Annotated[
+    str | None,
+    typer.Option("--lightx2v-python", help="Python that has LightX2V.  [default: this one]", show_default=False),
+]
+Backend = Annotated[
+    str | None,
+    typer.Option("--backend", help="Whose kernels LightX2V uses: vllm, sgl, …  [default: vllm]", show_default=False),
+]
+
+I2V_HELP = """Make a video from an image and a prompt.
+
+The image keeps its aspect: height x width is the area. An output that ends in `.mkv` is lossless.
+
+Examples:
+
+    vq-infer i2v --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --checkpoint ckpt --image cat.jpg --prompt "A cat surfs" -o cat.mp4
+
+    vq-infer i2v --engine lightx2v --model Wan2.1-I2V-14B-480P --checkpoint ckpt --image cat.jpg --prompt "A cat surfs" -o cat.mp4
+"""
+T2V_HELP = """Make a video from a prompt.
+
+An output that ends in `.mkv` is lossless.
+
+Examples:
+
+    vq-infer t2v --model Wan-AI/Wan2.1-T2V-14B-Diffusers --checkpoint ckpt --prompt "A cat surfs" -o cat.mp4
+
+    vq-infer t2v --recipe recipe.yaml --prompt "A cat surfs" --steps 20 --seed 7 -o cat.mp4
+"""
+
+
+@app.callback()
+def vq_infer() -> None:
+    """Make videos from a quantized checkpoint."""
+
+
+@app.command("i2v", help=I2V_HELP)
+def i2v(
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    image: Image = None,
+    prompt: Prompt = None,
+    negative_prompt: NegativePrompt = "",
+    output: Output = None,
+    engine: Engine = "native",
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    num_frames: NumFrames = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_scale_2: GuidanceScale2 = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    lightx2v_python: LightX2VPython = None,
+    backend: Backend = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    from vq_infer.request import Options
+    from vq_infer.run import run
+
+    set_up_logging(verbose)
+    options = Options(
+        model=model,
+        checkpoint=checkpoint,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        image=image,
+        output=output,
+        engine=engine,
+        steps=steps,
+        height=height,
+        width=width,
+        num_frames=num_frames,
+        guidance_scale=guidance_scale,
+        guidance_scale_2=guidance_scale_2,
+        fps=fps,
+        seed=seed,
+        device=device,
+        recipe=recipe,
+        lightx2v_python=lightx2v_python,
+        backend=backend,
+    )
+    outcome = run("i2v", options)
+    report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=as_json)
+
+
+@app.command("t2v", help=T2V_HELP)
+def t2v(
+    model: Model = None,
+    checkpoint: Checkpoint = None,
+    prompt: Prompt = None,
+    negative_prompt: NegativePrompt = "",
+    output: Output = None,
+    engine: Engine = "native",
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    num_frames: NumFrames = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_scale_2: GuidanceScale2 = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    lightx2v_python: LightX2VPython = None,
+    backend: Backend = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    from vq_infer.request import Options
+    from vq_infer.run import run
+
+    set_up_logging(verbose)
+    options = Options(
+        model=model,
+        checkpoint=checkpoint,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        output=output,
+        engine=engine,
+        steps=steps,
+        height=height,
+        width=width,
+        num_frames=num_frames,
+        guidance_scale=guidance_scale,
+        guidance_scale_2=guidance_scale_2,
+        fps=fps,
+        seed=seed,
+        device=device,
+        recipe=recipe,
+        lightx2v_python=lightx2v_python,
+        backend=backend,
+    )
+    outcome = run("t2v", options)
+    report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=as_json)
+
+
+def main() -> None:
+    """Entry point of the `vq-infer` command."""
+    run_app(app)

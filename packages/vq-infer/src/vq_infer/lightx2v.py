@@ -1,0 +1,184 @@
+"""The LightX2V engine: a run config for this run, and LightX2V as a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.errors import VqError
+from vq_core.images import open_image
+from vq_core.meter import Meter
+from vq_infer.request import Outcome, Request, Task, check_output
+
+FORMATS = (".mp4",)
+# The checkpoint's own run configs, `SCHEME-BACKEND.json`; where the checkpoint lies is left open in them.
+RUN_CONFIG_FOLDER = "run_configs"
+CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
+
+# Scales and gains of a checkpoint are exact in bfloat16.
+ENVIRONMENT = {"DTYPE": "BF16", "TOKENIZERS_PARALLELISM": "false"}
+VAE_STRIDE = [4, 8, 8]  # frames, height, width, where a run config names none
+PATCH = 2
+
+T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
+TOKENIZER_FOLDER = "google/umt5-xxl"
+CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+VAE_FILES = {"wan2.1": "Wan2.1_VAE.pth", "wan2.2_moe": "Wan2.1_VAE.pth", "wan2.2": "Wan2.2_VAE.pth"}
+
+
+def generate(request: Request, python: str | None, backend: str | None) -> Outcome:
+    """Have LightX2V make the video of `request`.
+
+    Args:
+        request: `model` is a native Wan-AI folder.
+        python: the interpreter that has LightX2V; this one unless given.
+        backend: whose kernels LightX2V uses, such as `vllm`; the first that the checkpoint has a run config for unless given.
+
+    Raises:
+        VqError: the output exists, the checkpoint is damaged or has no such run config, the model lacks what LightX2V
+            reads, LightX2V is not installed, or it failed.
+    """
+    meter = Meter()
+    check_output(request.output, FORMATS)
+    if request.device is not None:
+        raise VqError("LightX2V chooses its GPU itself: leave --device out, or set CUDA_VISIBLE_DEVICES.")
+    if request.sample.image is not None:
+        open_image(request.sample.image)
+    checkpoint = open_checkpoint(request.checkpoint)
+    name, template = read_run_config(checkpoint, backend)
+    config = run_config(template, request)
+    _require_task(template, request.task, request.checkpoint)
+    _require_size(config, request)
+    _require_native_model(Path(request.model), config)
+    interpreter = python or sys.executable
+    _require_lightx2v(interpreter)
+    _start(interpreter, config, request)
+    usage = meter.usage()
+    return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage.seconds}, usage)
+
+
+def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, dict[str, Any]]:
+    """Name (`int8-vllm`) and content of the checkpoint's run config for `backend`, or of its first one.
+
+    Raises:
+        VqError: there is none.
+    """
+    scheme = checkpoint.scheme.name
+    folder = checkpoint.artifact.path / RUN_CONFIG_FOLDER
+    files = [file for file in checkpoint.artifact.manifest.files if Path(file).parent == Path(RUN_CONFIG_FOLDER)]
+    names = sorted(Path(file).stem for file in files if Path(file).name.startswith(f"{scheme}-"))
+    if not names:
+        raise VqError(f"{folder} holds no run config for {scheme}: convert the model again with this version.")
+    # vLLM's kernels are the ones that LightX2V's own configs name.
+    name = f"{scheme}-{backend or 'vllm'}"
+    if name not in names:
+        known = ", ".join(name.removeprefix(f"{scheme}-") for name in names)
+        raise VqError(
+            f"{folder} has no run config for the backend `{backend or 'vllm'}`: choose --backend from {known}."
+        )
+    file = f"{RUN_CONFIG_FOLDER}/{name}.json"
+    checkpoint.artifact.verify_file(file)
+    content: dict[str, Any] = json.loads((checkpoint.artifact.path / file).read_text(encoding="utf-8"))
+    return name, content
+
+
+def run_config(template: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """`template` with this run's sampling and the checkpoint's place filled in."""
+    sampling = request.sampling
+    place = str(request.checkpoint.resolve())
+    located = {
+        key: value.replace(CHECKPOINT_PLACEHOLDER, place) if isinstance(value, str) else value
+        for key, value in template.items()
+    }
+    scale: float | list[float] = sampling.guidance_scale
+    if isinstance(template["sample_guide_scale"], list):
+        low_noise = sampling.guidance_scale if sampling.guidance_scale_2 is None else sampling.guidance_scale_2
+        scale = [sampling.guidance_scale, low_noise]
+    return located | {
+        "task": request.task,
+        "infer_steps": sampling.steps,
+        "target_height": sampling.height,
+        "target_width": sampling.width,
+        "target_video_length": sampling.num_frames,
+        "sample_guide_scale": scale,
+        "enable_cfg": sampling.guidance_scale > 1,
+        "fps": sampling.fps,
+        "seed": sampling.seed,
+    }
+
+
+def _require_task(template: Mapping[str, Any], task: Task, checkpoint: Path) -> None:
+    both = template["model_cls"] == "wan2.2"  # TI2V-5B makes videos from text and from images
+    if task != template["task"] and not both:
+        raise VqError(f"{checkpoint} is a checkpoint for {template['task']}: use `vq-infer {template['task']}`.")
+
+
+def _require_size(config: Mapping[str, Any], request: Request) -> None:
+    """Refuse a size that LightX2V would round without a word."""
+    frames, height, width = config.get("vae_stride", VAE_STRIDE)
+    sampling = request.sampling
+    for name, value, multiple in (("height", sampling.height, height), ("width", sampling.width, width)):
+        if value < 1 or value % (multiple * PATCH):
+            raise VqError(f"{name} {value} is not a multiple of {multiple * PATCH}: use one.")
+    if sampling.num_frames < 1 or sampling.num_frames % frames != 1:
+        raise VqError(f"num_frames {sampling.num_frames} is not {frames}k + 1: use such a number.")
+
+
+def _require_native_model(model: Path, config: Mapping[str, Any]) -> None:
+    needed = [T5_FILE, TOKENIZER_FOLDER, VAE_FILES[config["model_cls"]]]
+    if config["use_image_encoder"]:
+        needed.append(CLIP_FILE)
+    for name in needed:
+        if not any((folder / name).exists() for folder in (model, model / "original")):
+            raise VqError(
+                f"{model} lacks {name}, which LightX2V reads: give the native Wan-AI folder "
+                "(such as Wan-AI/Wan2.1-I2V-14B-480P, downloaded), not the diffusers one, or use --engine native."
+            )
+
+
+def _require_lightx2v(python: str) -> None:
+    try:
+        found = subprocess.run([python, "-c", "import lightx2v"], capture_output=True, check=False)
+    except OSError as error:
+        raise VqError(f"{python} cannot be started ({error.strerror}): give a Python with --lightx2v-python.") from None
+    if found.returncode:
+        lines = found.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise VqError(
+            f"{python} cannot import lightx2v ({lines[-1]}): clone ModelTC/LightX2V from GitHub and `pip install` the clone, "
+            "give the Python that has it with --lightx2v-python, or use --engine native."
+        )
+
+
+def _start(python: str, config: Mapping[str, Any], request: Request) -> None:
+    """Run LightX2V; the video appears at its place only when it is whole."""
+    request.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=request.output.parent, prefix=f".{request.output.name}.") as folder:
+        config_json, draft = Path(folder) / "run.json", Path(folder) / request.output.name
+        config_json.write_text(json.dumps(config, indent=2), encoding="utf-8")
+        command = [python, "-m", "lightx2v.infer", *_arguments(config, request, config_json, draft)]
+        # Its own words go to stderr, where they leave --json alone.
+        status = subprocess.run(command, stdout=sys.__stderr__, env=os.environ | ENVIRONMENT, check=False).returncode
+        if status or not draft.exists():
+            raise VqError(f"LightX2V ended with exit code {status} and no video: what it printed above says why.")
+        os.replace(draft, request.output)
+
+
+def _arguments(config: Mapping[str, Any], request: Request, config_json: Path, draft: Path) -> list[str]:
+    arguments = {
+        "--model_cls": config["model_cls"],
+        "--task": request.task,
+        "--model_path": str(Path(request.model).resolve()),
+        "--config_json": str(config_json.resolve()),
+        "--prompt": request.sample.prompt,
+        "--negative_prompt": request.sample.negative_prompt,
+        "--save_result_path": str(draft.resolve()),
+        "--seed": str(request.sampling.seed),
+    }
+    if request.sample.image is not None:
+        arguments["--image_path"] = str(request.sample.image.resolve())
+    return [part for pair in arguments.items() for part in pair]

@@ -1,0 +1,143 @@
+"""The native engine: the model's own pipeline with its transformers on codes."""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.errors import VqError
+from vq_core.images import open_image
+from vq_core.meter import Meter
+from vq_core.pipeline import VideoPipeline, resolve_device
+from vq_core.progress import progress
+from vq_core.video import write_video
+from vq_infer.request import Outcome, Request, Task, check_output
+from vq_infer.transformer import kernel_for, kernel_names, load_transformer
+
+FORMATS = (".mp4", ".mkv")
+# What a transformer must share with the model whose encoders and VAE surround it.
+ARCHITECTURE = (
+    "in_channels", "out_channels", "text_dim", "image_dim", "added_kv_proj_dim", "num_layers", "num_attention_heads",
+    "attention_head_dim", "ffn_dim",
+)  # fmt: skip
+
+
+def generate(request: Request) -> Outcome:
+    """Make the video of `request`: encode, load the transformers, sample, write.
+
+    The encoders are gone before the first transformer is loaded, so the peak is the larger of the two.
+
+    Raises:
+        VqError: the output exists, the checkpoint is damaged or of another model than `--model`, the device is not
+            there or cannot run the scheme, the size does not fit, or the image is not one; all before anything is loaded.
+    """
+    meter = Meter()
+    check_output(request.output, FORMATS)
+    if request.sample.image is not None:
+        open_image(request.sample.image)
+    device = torch.device(resolve_device(request.device))
+    checkpoint = open_checkpoint(request.checkpoint)
+    kernel_for(device, checkpoint.scheme)
+    pipeline = VideoPipeline(request.model, str(device))
+    _require_task(pipeline, request.task, request.model)
+    require_same_architecture(checkpoint, pipeline.path)
+    stages: dict[str, float] = {}
+    with _timed(stages, "encode"):
+        (conditions,) = pipeline.encode([request.sample], request.sampling)
+    with _timed(stages, "load"):
+        transformers = {
+            name: load_transformer(component, checkpoint.scheme, device, name)
+            for name, component in checkpoint.components.items()
+        }
+    pipeline = VideoPipeline(request.model, str(device), transformers)
+    steps = StepClock(device)
+    with _timed(stages, "sample"), progress("sampling", request.sampling.steps, "step") as advance:
+
+        def on_step() -> None:
+            steps.tick()
+            advance()
+
+        frames = pipeline.sample(conditions, request.sampling, request.sampling.seed, on_step)
+    with _timed(stages, "write"):
+        write_video(request.output, frames, request.sampling.fps)
+    kernels = {name for transformer in transformers.values() for name in kernel_names(transformer)}
+    return Outcome(
+        output=request.output,
+        kernels=tuple(sorted(kernels)),
+        stages=stages,
+        usage=meter.usage(),
+        shape=(frames.shape[0], frames.shape[1], frames.shape[2]),
+        step_seconds=steps.median(),
+    )
+
+
+def require_same_architecture(checkpoint: Checkpoint, model: Path) -> None:
+    """Refuse a checkpoint whose transformers would not fit into the pipeline in the folder `model`.
+
+    Only the configurations are read, so the model's own transformer weights need not be there.
+
+    Raises:
+        VqError: names the first difference.
+    """
+    converted = checkpoint.artifact.manifest.components
+    expected = [name for name in checkpoint.family.COMPONENTS if (model / name / "config.json").exists()]
+    if expected != sorted(converted):
+        raise VqError(
+            f"{checkpoint.artifact.path} holds {' and '.join(sorted(converted))}, and {model} has "
+            f"{' and '.join(expected) or 'no transformer'}: give the model that the checkpoint was made from."
+        )
+    for name, entry in converted.items():
+        own = _read_json(model / name / "config.json")
+        for key in ARCHITECTURE:
+            if entry.config.get(key) != own.get(key):
+                raise VqError(
+                    f"{checkpoint.artifact.path} was made from another model: its {name} has {key} "
+                    f"{entry.config.get(key)} and that of {model} has {own.get(key)}; give the model it was made from."
+                )
+
+
+class StepClock:
+    """Times the steps of a sampling loop."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._times = [time.monotonic()]
+
+    def tick(self) -> None:
+        """A step has ended; waits for the device, which runs behind the host."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self._times.append(time.monotonic())
+
+    def median(self) -> float | None:
+        """Median seconds of a step. The first, which also encodes the image and warms up, counts only where it is alone."""
+        durations = [after - before for before, after in zip(self._times, self._times[1:], strict=False)]
+        return statistics.median(durations[1:] or durations) if durations else None
+
+
+@contextmanager
+def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    stages[stage] = time.monotonic() - start
+
+
+def _require_task(pipeline: VideoPipeline, task: Task, model: str) -> None:
+    if pipeline.needs_image and task == "t2v":
+        raise VqError(f"{model} makes videos from images: use `vq-infer i2v` with --image.")
+    if not pipeline.needs_image and task == "i2v":
+        raise VqError(f"{model} makes videos from text alone: use `vq-infer t2v`, or an image-to-video model.")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
+    return content

@@ -1,0 +1,133 @@
+"""One video to make, and what came of it: the same for every engine."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from vq_core.cli import required
+from vq_core.errors import VqError
+from vq_core.meter import Usage
+from vq_core.pipeline import Sampling
+from vq_core.prompts import Sample
+from vq_core.recipe import DEFAULTS, read_recipe, resolve
+
+Task = Literal["i2v", "t2v"]
+EngineName = Literal["native", "lightx2v"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was said on the command line; None where nothing was."""
+
+    model: str | None = None
+    checkpoint: Path | None = None
+    prompt: str | None = None
+    negative_prompt: str = ""
+    image: Path | None = None
+    output: Path | None = None
+    engine: EngineName = "native"
+    steps: int | None = None
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    fps: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    recipe: Path | None = None
+    lightx2v_python: str | None = None
+    backend: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One video to make: `model` gives encoders and VAE, `checkpoint` the quantized transformers."""
+
+    task: Task
+    model: str
+    checkpoint: Path
+    sample: Sample
+    output: Path
+    sampling: Sampling
+    device: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished video.
+
+    Attributes:
+        output: the video's file.
+        kernels: what multiplied the codes.
+        stages: seconds by stage, in order.
+        usage: time and peak memory of the whole run.
+        shape: frames, height and width, where the engine gives the frames away.
+        step_seconds: median time of a sampling step after the first, where the engine tells.
+    """
+
+    output: Path
+    kernels: tuple[str, ...]
+    stages: dict[str, float]
+    usage: Usage
+    shape: tuple[int, int, int] | None = None
+    step_seconds: float | None = None
+
+    def rows(self) -> dict[str, str]:
+        """The lines of the summary."""
+        rows = {}
+        if self.shape is not None:
+            frames, height, width = self.shape
+            rows["video"] = f"{frames} frames of {width}x{height}"
+        rows["kernels"] = ", ".join(self.kernels)
+        if self.step_seconds is not None:
+            rows["per step"] = f"{self.step_seconds:.2f} s"
+        rows["stages"] = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.stages.items())
+        return rows | self.usage.rows()
+
+    def to_json(self) -> dict[str, object]:
+        """The same for machines: seconds and bytes."""
+        content: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return content | {"output": str(self.output), "usage": vars(self.usage)}
+
+
+def resolve_request(task: Task, options: Options) -> Request:
+    """Options, else the recipe, else the defaults; the recipe's `eval` section is about inference too.
+
+    Raises:
+        VqError: the recipe cannot be read, or something that has no default is missing.
+    """
+    recipe = read_recipe(options.recipe)
+    said = recipe.eval
+    sampling = Sampling(
+        steps=resolve(options.steps, said.steps, DEFAULTS.steps),
+        height=resolve(options.height, said.height, DEFAULTS.height),
+        width=resolve(options.width, said.width, DEFAULTS.width),
+        num_frames=resolve(options.num_frames, said.num_frames, DEFAULTS.num_frames),
+        guidance_scale=resolve(options.guidance_scale, said.guidance_scale, DEFAULTS.guidance_scale),
+        guidance_scale_2=resolve(options.guidance_scale_2, said.guidance_scale_2, None),
+        fps=resolve(options.fps, said.fps, DEFAULTS.fps),
+        seed=resolve(options.seed, recipe.seed, DEFAULTS.seed),
+    )
+    image = required(options.image, "--image") if task == "i2v" else None
+    return Request(
+        task=task,
+        model=required(options.model or recipe.model, "--model"),
+        checkpoint=required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint"),
+        sample=Sample(required(options.prompt, "--prompt"), options.negative_prompt, image),
+        output=required(options.output, "--output"),
+        sampling=sampling,
+        device=options.device,
+    )
+
+
+def check_output(output: Path, formats: tuple[str, ...]) -> None:
+    """Refuse an output that could not be written in the end, before any time is spent on it.
+
+    Raises:
+        VqError: it exists, or its ending is none of `formats`.
+    """
+    if output.suffix.lower() not in formats:
+        raise VqError(f"{output} is not a video format that this engine writes: end it in {' or '.join(formats)}.")
+    if output.exists():
+        raise VqError(f"{output} exists already: choose another --output or remove it.")

@@ -1,0 +1,20 @@
+"""From what was said on the command line to the engine that does it."""
+
+from vq_core.errors import VqError
+from vq_infer import lightx2v, native
+from vq_infer.request import Options, Outcome, Task, resolve_request
+
+
+def run(task: Task, options: Options) -> Outcome:
+    """Make the video that `options` describe.
+
+    Raises:
+        VqError: an option is missing, or belongs to another engine; else see the engine's `generate`.
+    """
+    request = resolve_request(task, options)
+    if options.engine == "lightx2v":
+        return lightx2v.generate(request, options.lightx2v_python, options.backend)
+    for name, value in (("--lightx2v-python", options.lightx2v_python), ("--backend", options.backend)):
+        if value is not None:
+            raise VqError(f"{name} is for LightX2V: add --engine lightx2v or leave it out.")
+    return native.generate(request)

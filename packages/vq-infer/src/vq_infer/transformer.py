@@ -1,0 +1,95 @@
+"""A diffusers transformer whose block linears run on the codes of a converted checkpoint."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vq_core.artifacts.checkpoint import CheckpointComponent
+from vq_core.errors import VqError
+from vq_core.progress import progress
+from vq_core.scheme import QuantScheme
+from vq_infer.kernels import Kernel, select_kernel
+from vq_infer.quant_linear import QuantLinear
+
+
+def load_transformer(
+    component: CheckpointComponent, scheme: QuantScheme, device: torch.device, label: str
+) -> nn.Module:
+    """Diffusers' Wan transformer in eval mode on `device`, every block linear a `QuantLinear`.
+
+    It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
+    CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
+
+    Raises:
+        VqError: the device cannot run the scheme, or the checkpoint is damaged.
+    """
+    from accelerate import init_empty_weights
+    from diffusers import WanTransformer3DModel
+
+    kernel = kernel_for(device, scheme)
+    _require_sizes(component, kernel)
+    # `init_empty_weights` leaves buffers real: those of the rotary embedding are computed, not stored.
+    with init_empty_weights():
+        model = cast(nn.Module, WanTransformer3DModel.from_config(component.config))
+    dtype = runtime_dtype(device)
+    kept = frozenset(WanTransformer3DModel._keep_in_fp32_modules)
+    shards = component.topology.shards()
+    with progress(f"loading {label}", len(shards), "shard") as advance:
+        for shard, names in shards.items():
+            plain = {
+                name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
+                for name, tensor in component.plain(str(device), shard).items()
+            }
+            _place_linears(model, component, scheme, kernel, device, plain, names)
+            model.load_state_dict(plain, strict=False, assign=True)
+            advance()
+    return model.to(device).requires_grad_(False).eval()
+
+
+def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
+    """The kernel that `scheme` runs with on `device`.
+
+    Raises:
+        VqError: the device cannot run the scheme.
+    """
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    return select_kernel(device.type, capability, scheme.weight)
+
+
+def kernel_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of the kernels that the linears of `model` run with."""
+    return tuple(sorted({module.kernel.NAME for module in model.modules() if isinstance(module, QuantLinear)}))
+
+
+def runtime_dtype(device: torch.device) -> torch.dtype:
+    """Dtype of activations and of what is not quantized: bfloat16 on CUDA; fp32 on the CPU, where bfloat16 is slow."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _place_linears(
+    model: nn.Module,
+    component: CheckpointComponent,
+    scheme: QuantScheme,
+    kernel: Kernel,
+    device: torch.device,
+    plain: dict[str, Tensor],
+    shard: tuple[str, ...],
+) -> None:
+    """Put a `QuantLinear` in the place of every quantized linear of `shard`; its bias is taken out of `plain`."""
+    stems = {name.removesuffix(".weight") for name in shard}
+    for linear in (linear.name for linear in component.topology.linears if linear.name in stems):
+        gain_name = component.topology.gain_of(linear)
+        gain = None if gain_name is None else component.gain(gain_name, str(device))
+        bias = plain.pop(f"{linear}.bias", None)
+        weight = component.linear(linear, str(device))
+        model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
+
+
+def _require_sizes(component: CheckpointComponent, kernel: Kernel) -> None:
+    for linear in component.topology.linears:
+        if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
+            raise VqError(
+                f"`{linear.name}` is {linear.out_features}x{linear.in_features} and {kernel.NAME} "
+                f"needs multiples of {kernel.MULTIPLE}: use --device cpu."
+            )
