@@ -1,9 +1,9 @@
 """Wan configurations, and checkpoints of random tensors with the names and shapes that a topology promises."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +14,8 @@ from vq_core.families.wan import topology as wan_topology
 from vq_core.source import INDEX_FILE
 
 Config = dict[str, Any]
+RandomTensors = Callable[..., dict[str, Tensor]]
+WriteTransformer = Callable[..., Path]
 
 T2V: Config = {
     "_class_name": "WanTransformer3DModel",
@@ -62,10 +64,6 @@ def t2v_config() -> Config:
     return dict(T2V)
 
 
-class RandomTensors(Protocol):
-    def __call__(self, config: Config, dtype: torch.dtype = ..., seed: int = ...) -> dict[str, Tensor]: ...
-
-
 @pytest.fixture
 def random_tensors() -> RandomTensors:
     """Make every tensor of a configuration's topology, standard normal."""
@@ -76,12 +74,6 @@ def random_tensors() -> RandomTensors:
         return {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
 
     return make
-
-
-class WriteTransformer(Protocol):
-    def __call__(
-        self, folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], shards: int = ...
-    ) -> Path: ...
 
 
 @pytest.fixture

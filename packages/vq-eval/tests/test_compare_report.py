@@ -89,7 +89,7 @@ def test_the_summary_names_the_worst_video(report: CompareReport) -> None:
 
 def test_the_summary_warns_of_lossy_videos() -> None:
     rows = summary_rows(_report(_video("cat", 30.0), _video("sea", 40.0, lossless=False)))
-    assert rows["videos"].startswith("2 compared, 0 identical; 1 from .mp4, whose lossy coding bounds the figures")
+    assert rows["videos"].startswith("2 compared, 0 identical; 1 from .mp4, whose lossy coding distorts the figures")
 
 
 def test_an_output_that_exists_is_refused_and_left_alone(report: CompareReport, tmp_path: Path) -> None:

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import AsJson, Device, Model, Output, Recipe, Resume, Verbose, new_app, report, required, run, set_up_logging
+from vq_core.cli import (
+    AsJson,
+    Device,
+    Model,
+    Output,
+    Recipe,
+    Resume,
+    Verbose,
+    new_app,
+    report,
+    required,
+    run,
+    set_up_logging,
+)
 
 app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
 
@@ -17,11 +30,17 @@ SmoothMethod = Annotated[
 ]
 Alpha = Annotated[
     float | None,
-    typer.Option("--alpha", help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]", show_default=False),
+    typer.Option(
+        "--alpha",
+        help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]",
+        show_default=False,
+    ),
 ]
 Groups = Annotated[
     str | None,
-    typer.Option("--groups", help="all: every exact fold; llmc: LLMC's three per block.  [default: all]", show_default=False),
+    typer.Option(
+        "--groups", help="all: every exact fold; llmc: LLMC's three per block.  [default: all]", show_default=False
+    ),
 ]
 FoldedDtype = Annotated[
     str | None, typer.Option("--dtype", help="Of folded weights: fp32 or bf16.  [default: fp32]", show_default=False)
@@ -33,14 +52,16 @@ Scheme = Annotated[str | None, typer.Option("--scheme", help="int8 or fp8.", sho
 RoundMethod = Annotated[str | None, typer.Option("--method", help="rtn.  [default: rtn]", show_default=False)]
 RoundingOption = Annotated[
     str | None,
-    typer.Option("--rounding", help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]", show_default=False),
+    typer.Option(
+        "--rounding", help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]", show_default=False
+    ),
 ]
 ArtifactFolder = Annotated[Path, typer.Argument(help="Smoothed weights or quant params.")]
 ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear, not per place in the block.")]
 
 SMOOTH_HELP = """Move the difficulty of quantization from activations into weights, exactly.
 
-Writes the folded weights of every transformer. Needs no GPU and no more memory than one block.
+Writes the folded weights of every transformer. Needs no GPU, and memory for two blocks whatever the model's size.
 
 Examples:
 
@@ -111,16 +132,18 @@ def smooth_command(
         open_stats(stats_path) if stats_path else None,
         settings,
         folder,
-        device=resolve_device(device or "cpu"),
+        device=resolve_device(device),
         resume=resume,
     )
     rows = smoothing_rows(open_weights(folder))
+    how = f"--recipe {recipe}" if said.scheme else "--scheme int8"
+    qparams = said.path_of("quant-params") or "qparams"
     report(
         f"Smoothed {source.name}",
         {**rows, "output": folder, **meter.usage().rows()},
         result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=f"vq-algos quantize --weights {folder} --scheme int8 -o qparams",
+        next_steps=f"vq-algos quantize --weights {folder} {how} -o {qparams}",
     )
 
 
@@ -155,13 +178,14 @@ def quantize_command(
     )
     folder = required(output or said.path_of("quant-params"), "--output")
     smoothed = required(weights or said.path_of("smoothed-weights"), "--weights")
-    quantize(open_weights(smoothed), settings, folder, device=resolve_device(device or "cpu"), resume=resume)
+    quantize(open_weights(smoothed), settings, folder, device=resolve_device(device), resume=resume)
+    checkpoint = said.path_of("lightx2v") or "checkpoint"
     report(
         f"Quantized {smoothed} to {settings.scheme}",
         {**rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
         result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=f"vq-export lightx2v --weights {smoothed} --qparams {folder} -o checkpoint",
+        next_steps=f"vq-export lightx2v --weights {smoothed} --qparams {folder} -o {checkpoint}",
     )
 
 

@@ -1,6 +1,8 @@
 """Quantization of a whole model: smoothed weights in, codes and scales out, one block at a time."""
 
 import json
+import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.progress import progress
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.store import ComponentHeader, Header, create_artifact
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,15 @@ def quantize(
             for block in range(component.topology.num_blocks):
                 file = f"{name}/block_{block}.safetensors"
                 if not writer.has(file):
-                    tensors, decisions = quantize_block(component, block, settings, device)
-                    writer.write_tensors(file, tensors, {DECISIONS: json.dumps(decisions)})
+                    # Bound to no name here, or one block's codes would live on while the next is quantized.
+                    writer.write_tensors(file, *quantize_block(component, block, settings, device))
                 advance()
 
 
 def quantize_block(
     component: SmoothedComponent, block: int, settings: QuantizeSettings, device: str
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Codes and scales of the linears of one block, and by linear what was decided and the weight error it left."""
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Codes and scales of the linears of one block; as metadata, what was decided for each and the error it left."""
     scheme, rounding = scheme_named(settings.scheme), Rounding(settings.rounding)
     rounder = rounder_named(settings.method)
     tensors: dict[str, Tensor] = {}
@@ -85,8 +89,11 @@ def quantize_block(
         quantized = rounder.quantize(weight, scheme.weight, rounding)
         tensors[f"{linear.name}.codes"] = quantized.codes.cpu()
         tensors[f"{linear.name}.scale"] = quantized.scale.cpu()
+        snr = snr_db(weight, dequantize(quantized))
+        logger.debug("%s: weight SNR %.1f dB", linear.name, snr)
+        # JSON has no infinity: null says that the codes hold the weight exactly.
         decisions[linear.name] = {
             "method": settings.method,
-            "weight_snr_db": round(snr_db(weight, dequantize(quantized)), 3),
+            "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None,
         }
-    return tensors, decisions
+    return tensors, {DECISIONS: json.dumps(decisions)}

@@ -20,9 +20,10 @@ def smoothing_rows(smoothed: SmoothedWeights) -> dict[str, str]:
     """One line of summary per component of a smoothed-weights artifact."""
     rows = {}
     for name in smoothed.components:
-        decisions = smoothed.decisions(name)
-        spread = max((entry["s_max"] / entry["s_min"] for entry in decisions.values()), default=1.0)
-        rows[name] = f"{len(decisions)} groups smoothed, largest ratio of s within one {spread:.0f}"
+        decisions = smoothed.decisions(name).values()
+        changed = sum(not entry["s_min"] == entry["s_max"] == 1 for entry in decisions)
+        spread = max((entry["s_max"] / entry["s_min"] for entry in decisions), default=1.0)
+        rows[name] = f"{changed} of {len(decisions)} groups smoothed, largest ratio of s within one {spread:.3g}"
     return rows
 
 
@@ -30,11 +31,16 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
     """One line of summary per component of a quant-params artifact."""
     rows = {}
     for name in quantized.artifact.manifest.components:
-        snr = {linear: entry["weight_snr_db"] for linear, entry in quantized.decisions(name).items()}
-        worst = min(snr, key=snr.__getitem__)
-        rows[name] = (
-            f"{len(snr)} linears, weight SNR median {median(snr.values()):.1f} dB, lowest {snr[worst]:.1f} dB ({worst})"
-        )
+        decisions = quantized.decisions(name)
+        snr = {linear: entry["weight_snr_db"] for linear, entry in decisions.items()}
+        inexact = {linear: value for linear, value in snr.items() if value is not None}
+        rows[name] = f"{len(snr)} linears, {len(snr) - len(inexact)} of them exact"
+        if inexact:
+            worst = min(inexact, key=inexact.__getitem__)
+            middle = median(inexact.values())
+            rows[name] = (
+                f"{len(snr)} linears, weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
+            )
     return rows
 
 
@@ -69,8 +75,8 @@ def _by_place(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _together(values: Iterable[Any]) -> Any:
     values = list(values)
-    if isinstance(values[0], float):
-        return median(values)
+    if numbers := [value for value in values if isinstance(value, float)]:
+        return median(numbers)
     return values[0] if len(set(values)) == 1 else "various"
 
 
@@ -81,6 +87,11 @@ def _table(title: str, what: str, rows: dict[str, dict[str, Any]]) -> Table:
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right")
     for name, entry in rows.items():
-        cells = (entry[column] for column in columns)
-        table.add_row(name, *(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+        table.add_row(name, *(_cell(entry[column]) for column in columns))
     return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "exact"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

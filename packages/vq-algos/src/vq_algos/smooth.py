@@ -1,15 +1,16 @@
 """Smoothing of a whole model: statistics and weights in, folded weights out, one block at a time."""
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from vq_algos.smoothers import Smoother, smoother_named
+from vq_algos.smoothers import smoother_named
 from vq_core import __version__
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.stats import ActivationStats, component_headers
@@ -20,7 +21,9 @@ from vq_core.numerics.folding import fold_group
 from vq_core.progress import progress
 from vq_core.source import Checkpoint, Source
 from vq_core.store import Header, create_artifact, require_same_model
-from vq_core.topology import Group, block_of
+from vq_core.topology import Group, block_of, shard_of
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GROUP_SETS = ("all", "llmc")
@@ -43,6 +46,7 @@ class SmoothSettings:
     dtype: str = "fp32"
 
     def __post_init__(self) -> None:
+        smoother_named(self.method)
         if not 0 <= self.alpha <= 1:
             raise VqError(f"alpha is {self.alpha} and must lie between 0 and 1: 0.75 is a good start.")
         if self.groups not in GROUP_SETS:
@@ -62,16 +66,17 @@ def smooth(
 ) -> None:
     """Write the smoothed-weights artifact of `source` to `output`.
 
-    Host memory: one block in its own dtype and in fp32.
+    Host memory: one block in its own dtype and twice in that of folded tensors.
 
     Raises:
         VqError: the statistics are missing, of another model, or lack a group; a weight is not finite.
     """
-    smoother = smoother_named(settings.method)
-    if smoother.NEEDS_STATISTICS and stats is None:
-        raise VqError(f"`{settings.method}` needs activation statistics: run vq-calib collect and give its output as --stats.")
     if stats is not None:
         require_same_model(stats.artifact, source.fingerprints, source.name)
+    elif smoother_named(settings.method).NEEDS_STATISTICS:
+        raise VqError(
+            f"`{settings.method}` needs activation statistics: run vq-calib collect and give its output as --stats."
+        )
     header = Header(
         kind=weights_artifact.KIND,
         format=weights_artifact.FORMAT,
@@ -82,93 +87,99 @@ def smooth(
         settings=asdict(settings),
         parents={stats.artifact.manifest.kind: stats.artifact.digest} if stats else {},
     )
-    shards = [(name, shard) for name, checkpoint in source.components.items() for shard in checkpoint.topology.shards()]
-    with create_artifact(output, header, resume=resume) as writer, progress("smooth", len(shards), "shard") as advance:
-        for component, checkpoint in source.components.items():
-            pending = [s for s in checkpoint.topology.shards() if not writer.has(f"{component}/{s}.safetensors")]
-            work = _ComponentSmoothing(source, component, smoother, stats, settings, device)
-            for shard in checkpoint.topology.shards():
-                if shard in pending:
-                    tensors, decisions = work.shard(shard)
-                    metadata = {weights_artifact.DECISIONS: json.dumps(decisions)}
-                    writer.write_tensors(f"{component}/{shard}.safetensors", tensors, metadata)
+    total = sum(len(checkpoint.topology.shards()) for checkpoint in source.components.values())
+    with create_artifact(output, header, resume=resume) as writer, progress("smooth", total, "shard") as advance:
+        for name, checkpoint in source.components.items():
+            topology = checkpoint.topology
+            groups = topology.groups if settings.groups == "all" else source.family.llmc_groups(topology)
+            component = _Component(name, checkpoint, groups, stats, settings, device)
+            for shard in topology.shards():
+                file = f"{name}/{shard}.safetensors"
+                if not writer.has(file):
+                    # Bound to no name here, or one block would live on while the next is folded.
+                    writer.write_tensors(file, *component.smooth_shard(shard))
                 advance()
 
 
-class _ComponentSmoothing:
-    """Smooths the shards of one transformer; gains that span all blocks are computed once, before the first shard."""
+@dataclass(frozen=True)
+class _Component:
+    """One transformer and how it is smoothed.
 
-    def __init__(
-        self,
-        source: Source,
-        component: str,
-        smoother: Smoother,
-        stats: ActivationStats | None,
-        settings: SmoothSettings,
-        device: str,
-    ) -> None:
-        self._checkpoint: Checkpoint = source.components[component]
-        self._component = component
-        self._smoother = smoother
-        self._stats = stats
-        self._settings = settings
-        self._device = device
-        topology = self._checkpoint.topology
-        chosen = topology.groups if settings.groups == "all" else source.family.llmc_groups(topology)
-        groups = [group for group in chosen if group.sink is not None]
-        self._block_groups = [group for group in groups if block_of(group.name) is not None]
-        self._model_gains = {
-            group: self._gain(group, self._weights_of(group)) for group in groups if block_of(group.name) is None
+    Every gain is derived from the original weights, so neither the order of the groups nor that of the shards matters.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    groups: tuple[Group, ...]
+    stats: ActivationStats | None
+    settings: SmoothSettings
+    device: str
+
+    def smooth_shard(self, shard: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Folded tensors of one shard, and as metadata what was decided for the groups that belong to it."""
+        topology = self.checkpoint.topology
+        original = self._load(topology.shards()[shard])
+        ones = {
+            name: torch.ones(size, device=self.device)
+            for name, size in topology.gains.items()
+            if shard_of(name) == shard
+        }
+        tensors = original | ones
+        gains = dict(self._shared_gains)
+        for group in self._smoothable:
+            if block_of(group.name) is not None and shard_of(group.name) == shard:
+                gains[group] = self._gain(group, (original[name] for name in _weight_names(group)))
+        for group, gain in gains.items():
+            if not torch.all(gain == 1):  # a fold of ones would only change the dtype
+                fold_group(tensors, group, gain)
+        for name in original:
+            if tensors[name] is not original[name]:
+                require_finite(tensors[name], name, "the folded weights")
+                tensors[name] = tensors[name].to(DTYPES[self.settings.dtype])
+        own = [group for group in gains if shard_of(group.name) == shard]
+        decisions = {group.name: self._decision(group, gains[group]) for group in own}
+        metadata = {weights_artifact.DECISIONS: json.dumps(decisions)}
+        return {name: tensor.cpu() for name, tensor in tensors.items()}, metadata
+
+    @property
+    def _smoothable(self) -> Iterable[Group]:
+        return (group for group in self.groups if group.sink is not None)
+
+    @cached_property
+    def _shared_gains(self) -> dict[Group, Tensor]:
+        """Gains of the groups that span all blocks; their weights are read once more, one at a time."""
+        shared = [group for group in self._smoothable if block_of(group.name) is None]
+        return {
+            group: self._gain(group, (self._load([name])[name] for name in _weight_names(group))) for group in shared
         }
 
-    def shard(self, shard: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Folded tensors of one shard, and what was decided for its groups."""
-        topology = self._checkpoint.topology
-        tensors = self._checkpoint.load(topology.shards()[shard], self._device)
+    def _load(self, names: Iterable[str]) -> dict[str, Tensor]:
+        tensors = self.checkpoint.load(names, self.device)
         for name, tensor in tensors.items():
-            require_finite(tensor, name, self._checkpoint.folder)
-        before = dict(tensors)
-        gains = {name: length for name, length in topology.gains.items() if name.startswith(f"{_block_prefix(shard)}.")}
-        for name, length in gains.items():
-            tensors[name] = torch.ones(length, device=self._device)
-        own = [group for group in self._block_groups if group.name.startswith(f"{_block_prefix(shard)}.")]
-        decided = {group: self._gain(group, (tensors[f"{linear}.weight"] for linear in group.reads)) for group in own}
-        if shard == "non_block":
-            decided |= self._model_gains
-        for group, gain in (decided | self._model_gains).items():
-            fold_group(tensors, group, gain)
-        folded = [name for name in before if tensors[name] is not before[name]]
-        for name in folded:
-            require_finite(tensors[name], name, "the folded weights")
-            tensors[name] = tensors[name].to(DTYPES[self._settings.dtype])
-        decisions = {group.name: self._decision(gain) for group, gain in decided.items()}
-        return {name: tensor.cpu() for name, tensor in tensors.items()}, decisions
+            require_finite(tensor, name, self.checkpoint.folder)
+        return tensors
 
     def _gain(self, group: Group, weights: Iterable[Tensor]) -> Tensor:
-        """1/s of the group as bfloat16 values, fp32 `[in]`."""
-        weight_absmax = column_absmax(weights)
-        if self._stats is None:
-            activation_absmax = torch.ones_like(weight_absmax)
-        else:
-            activation_absmax = self._stats.absmax(self._component, group.name).to(weight_absmax.device)
-            require_finite(activation_absmax, f"{group.name}.absmax", self._stats.artifact.path)
-        return nearest_bf16(1 / self._smoother.smoothing(activation_absmax, weight_absmax, self._settings.alpha))
+        """1/s of the group as bfloat16 values, fp32 `[in]`; solved on the CPU, so that every device gives the same."""
+        weight_absmax = column_absmax(weights).cpu()
+        activation_absmax = torch.ones_like(weight_absmax)
+        if self.stats is not None:
+            activation_absmax = self.stats.absmax(self.name, group.name)
+            require_finite(activation_absmax, f"{group.name}.absmax", self.stats.artifact.path)
+        smoother = smoother_named(self.settings.method)
+        s = smoother.smoothing(activation_absmax, weight_absmax, self.settings.alpha)
+        return nearest_bf16(1 / s).to(self.device)
 
-    def _weights_of(self, group: Group) -> Iterable[Tensor]:
-        for linear in group.reads:
-            name = f"{linear}.weight"
-            weight = self._checkpoint.load([name], self._device)[name]
-            require_finite(weight, name, self._checkpoint.folder)
-            yield weight
-
-    def _decision(self, gain: Tensor) -> Mapping[str, object]:
+    def _decision(self, group: Group, gain: Tensor) -> dict[str, object]:
         s = 1 / gain
+        smallest, middle, largest = float(s.min()), float(s.median()), float(s.max())
+        logger.debug("%s: %s smoothed by s from %.3g to %.3g", self.name, group.name, smallest, largest)
         return {
-            "method": self._settings.method,
-            "alpha": self._settings.alpha,
-            "s_min": float(s.min()),
-            "s_median": float(s.median()),
-            "s_max": float(s.max()),
+            "method": self.settings.method,
+            "alpha": self.settings.alpha,
+            "s_min": smallest,
+            "s_median": middle,
+            "s_max": largest,
         }
 
 
@@ -178,5 +189,5 @@ def column_absmax(weights: Iterable[Tensor]) -> Tensor:
     return torch.stack(absmaxes).amax(dim=0)
 
 
-def _block_prefix(shard: str) -> str:
-    return shard.replace("block_", "blocks.")
+def _weight_names(group: Group) -> list[str]:
+    return [f"{linear}.weight" for linear in group.reads]

@@ -14,8 +14,20 @@ TRANSFORMERS = ("transformer", "transformer_2")
 
 @dataclass(frozen=True)
 class PipelineLayout:
-    """Parts and grid of a Wan pipeline; sizes of a video are multiples of `height_multiple` and `width_multiple`
-    pixels and k * `frame_multiple` + 1 frames."""
+    """Parts of a Wan pipeline and the grid of its videos.
+
+    Attributes:
+        path: the pipeline's folder.
+        pipeline_class: `WanPipeline` or `WanImageToVideoPipeline`.
+        scheduler_class: its name in diffusers.
+        transformers: component names, `transformer` first.
+        has_image_encoder: whether the transformers attend to CLIP's view of the image (Wan2.1 image-to-video).
+        boundary_ratio: noise level below which `transformer_2` takes over; None with one transformer.
+        expand_timesteps: whether every token has its own timestep (Wan2.2 5B).
+        height_multiple: heights are multiples of it, in pixels.
+        width_multiple: widths are multiples of it, in pixels.
+        frame_multiple: numbers of frames are a multiple of it, plus 1.
+    """
 
     path: Path
     pipeline_class: str

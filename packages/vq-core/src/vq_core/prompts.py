@@ -75,5 +75,5 @@ def _text(entry: dict[str, Any], key: str, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise VqError(f"`{key}` in {where.lower()} is {type(value).__name__}, not text: put it in quotes.")
+        raise VqError(f"{where} has a `{key}` that is {type(value).__name__}, not text: put it in quotes.")
     return value

@@ -26,7 +26,7 @@ INNER_DIM = HEADS * HEAD_DIM  # the CUDA kernels need linears in multiples of 16
 FFN_DIM = 192
 BLOCKS = 3
 TEXT_DIM = 32
-IMAGE_DIM = 48
+IMAGE_DIM, IMAGE_SIDE = 48, 32
 OUTLIER_CHANNELS, OUTLIER_GAIN = 3, 12.0
 SUBJECTS = ("a red kite over the dunes", "a paper boat on a pond", "a fox in fresh snow", "a tram at night")
 NEGATIVE_PROMPT = "blurred, static, low quality"
@@ -76,7 +76,9 @@ def build_tiny(variant: Variant, folder: Path, seed: int = 0) -> Path:
             "transformer_2": _transformer(layout) if layout.boundary_ratio else None,
         }
         if layout.pipeline == "WanImageToVideoPipeline":
-            parts["image_encoder"], parts["image_processor"] = _image_encoder() if layout.image_encoder else (None, None)
+            parts |= {"image_encoder": None, "image_processor": None}
+        if layout.image_encoder:
+            parts |= {"image_encoder": _image_encoder(), "image_processor": _image_processor()}
         pipeline = getattr(diffusers, layout.pipeline)(
             **parts, boundary_ratio=layout.boundary_ratio, expand_timesteps=layout.expand_timesteps
         )
@@ -201,17 +203,23 @@ def _tokenizer() -> Any:
     )
 
 
-def _image_encoder() -> tuple[nn.Module, Any]:
-    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
+def _image_encoder() -> nn.Module:
+    from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    side, patch = 32, 8  # 16 patches and the class token
     config = CLIPVisionConfig(
         hidden_size=IMAGE_DIM,
         intermediate_size=96,
         num_hidden_layers=3,
         num_attention_heads=4,
-        image_size=side,
-        patch_size=patch,
+        image_size=IMAGE_SIDE,
+        patch_size=8,
     )
-    processor = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    return CLIPVisionModel(config).eval(), processor
+    return CLIPVisionModel(config).eval()
+
+
+def _image_processor() -> Any:
+    from transformers import CLIPImageProcessorPil
+
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": IMAGE_SIDE}, crop_size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}
+    )

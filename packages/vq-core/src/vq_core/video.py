@@ -1,6 +1,5 @@
 """Video files, through the ffmpeg that imageio-ffmpeg ships: H.264 to look at, lossless FFV1 to measure."""
 
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,7 +29,7 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
         ValueError: `frames` is not a non-empty uint8 RGB video.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
-        raise ValueError(f"frames must be non-empty uint8 [frames, height, width, 3], got {frames.dtype} {frames.shape}")
+        raise ValueError(f"frames must be uint8 [frames, height, width, 3], got {frames.dtype} {list(frames.shape)}")
     _, height, width, _ = frames.shape
     match path.suffix.lower():
         case ".mp4":
@@ -39,7 +38,7 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
         case ".mkv":
             codec = FFV1
         case _:
-            raise VqError(f"{path} is not a video format that is written here: end it in .mp4 (H.264) or .mkv (lossless).")
+            raise VqError(f"{path} is not a video format written here: end it in .mp4 (H.264) or .mkv (lossless).")
     path.parent.mkdir(parents=True, exist_ok=True)
     source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -47,7 +46,7 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
         ffmpeg = _ffmpeg(*source, *codec, str(draft), stdin=np.ascontiguousarray(frames).data)
         if ffmpeg.returncode:
             raise OSError(f"ffmpeg could not write {path}: {ffmpeg.stderr.decode(errors='replace').strip()}")
-        os.replace(draft, path)
+        draft.replace(path)
 
 
 def read_video(path: Path) -> NDArray[np.uint8]:

@@ -44,7 +44,7 @@ def test_int8_equals_integer_arithmetic(
     assert y.dtype == torch.float32
     assert y.shape == (2, 6, 32)
     expected = literal_int8(x, quantized, bias, torch.ones(64) if gain is None else gain)
-    torch.testing.assert_close(y.double(), expected, rtol=0, atol=2e-5)
+    assert torch.allclose(y.double(), expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize(("fmt", "least_db"), [(NumberFormat.INT8, 35), (NumberFormat.FP8_E4M3, 27)])

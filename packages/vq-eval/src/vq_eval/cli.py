@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import AsJson, Output, Verbose, new_app, report, required, run, set_up_logging
+from vq_core.cli import (
+    AsJson,
+    Device,
+    Model,
+    Output,
+    Recipe,
+    Resume,
+    Seed,
+    Verbose,
+    new_app,
+    report,
+    required,
+    run,
+    set_up_logging,
+)
 
 app = new_app("Simulate quantization in the full pipeline, and compare videos.")
 
@@ -23,11 +37,112 @@ MinSsim = Annotated[
     float | None,
     typer.Option("--min-ssim", help="Fail where a video's SSIM is lower, 1 at best.", show_default=False),
 ]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Smoothed weights from `vq-algos smooth`.", show_default=False)
+]
+QParams = Annotated[
+    Path | None, typer.Option("--qparams", help="Quant params from `vq-algos quantize`.", show_default=False)
+]
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", help="Folder with samples.json, or the file.", show_default=False)
+]
+Variants = Annotated[
+    str | None,
+    typer.Option(
+        "--variants",
+        help="Of full, smoothed, fake-quant, with commas.  [default: full, and fake-quant where --qparams is given]",
+        show_default=False,
+    ),
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: 40]", show_default=False)]
+Height = Annotated[int | None, typer.Option("--height", help="Pixels.  [default: 480]", show_default=False)]
+Width = Annotated[int | None, typer.Option("--width", help="Pixels.  [default: 832]", show_default=False)]
+NumFrames = Annotated[
+    int | None, typer.Option("--num-frames", help="Frames, 4k + 1.  [default: 81]", show_default=False)
+]
+GuidanceScale = Annotated[
+    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
+]
+GuidanceScale2 = Annotated[
+    float | None, typer.Option("--guidance-scale-2", help="Of Wan2.2's low-noise expert.", show_default=False)
+]
+Fps = Annotated[int | None, typer.Option("--fps", help="Frames per second.  [default: 16]", show_default=False)]
 
 
-@app.callback()
-def vq_eval() -> None:
-    """Simulate quantization in the full pipeline, and compare videos."""
+@app.command("fake-quant")
+def fake_quant_command(
+    model: Model = None,
+    weights: Weights = None,
+    qparams: QParams = None,
+    prompts: Prompts = None,
+    output: Output = None,
+    variants: Variants = None,
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    num_frames: NumFrames = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_scale_2: GuidanceScale2 = None,
+    fps: Fps = None,
+    seed: Seed = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make the same videos in full precision and with simulated quantization.
+
+    Prompt i has the same seed in every variant.
+    Each video is written as `.mp4`, to look at, and as lossless `.mkv`, to measure.
+
+    For example:
+
+        vq-eval fake-quant --model MODEL --weights smoothed --qparams qparams --prompts prompts -o videos
+        vq-eval fake-quant --model MODEL --prompts prompts -o reference
+        vq-eval fake-quant --recipe recipe.yaml --steps 20
+    """
+    from vq_core.device import resolve_device
+    from vq_core.meter import Meter
+    from vq_core.pipeline import Sampling
+    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+    from vq_eval.fake_quant import make_videos, open_candidates
+
+    set_up_logging(verbose)
+    meter = Meter()
+    said = read_recipe(recipe)
+    asked = tuple(variant.strip() for variant in variants.split(",")) if variants else said.eval.variants
+    candidates = open_candidates(
+        asked, weights or said.path_of("smoothed-weights"), qparams or said.path_of("quant-params")
+    )
+    sampling = Sampling(
+        steps=resolve(steps, said.eval.steps, DEFAULTS.steps),
+        height=resolve(height, said.eval.height, DEFAULTS.height),
+        width=resolve(width, said.eval.width, DEFAULTS.width),
+        num_frames=resolve(num_frames, said.eval.num_frames, DEFAULTS.num_frames),
+        guidance_scale=resolve(guidance_scale, said.eval.guidance_scale, DEFAULTS.guidance_scale),
+        guidance_scale_2=guidance_scale_2 if guidance_scale_2 is not None else said.eval.guidance_scale_2,
+        fps=resolve(fps, said.eval.fps, DEFAULTS.fps),
+        seed=resolve(seed, said.seed, DEFAULTS.seed),
+    )
+    folder: Path = required(output or said.path_of("videos"), "--output")
+    count = make_videos(
+        required(model or said.model, "--model"),
+        candidates,
+        required(prompts or said.eval.prompts, "--prompts"),
+        sampling,
+        folder,
+        device=resolve_device(device),
+        resume=resume,
+    )
+    made = {variant: str(folder / variant) for variant in candidates.variants}
+    report(
+        f"Made {count} videos of each variant",
+        {**made, **meter.usage().rows()},
+        result={"variants": made, "videos": count, "usage": vars(meter.usage())},
+        as_json=as_json,
+        next_steps=f"vq-eval compare --reference {folder}/full --candidate {folder}/{candidates.variants[-1]} -o report",
+    )
 
 
 @app.command("compare")
@@ -68,7 +183,7 @@ def compare_command(
     )
     report(
         f"{candidate} against {reference}",
-        summary_rows(result) | {"report": folder / MARKDOWN_NAME} | meter.usage().rows(),
+        summary_rows(result) | {"report": str(folder / MARKDOWN_NAME)} | meter.usage().rows(),
         result={**result.without_frames(), "output": str(folder)},
         as_json=as_json,
     )

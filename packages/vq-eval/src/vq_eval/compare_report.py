@@ -143,7 +143,7 @@ def _figures_text(video: VideoComparison) -> str:
 def _sources_text(report: CompareReport) -> str:
     lossy = sum(not video.lossless for video in report.videos)
     coding = (
-        f"{lossy} from .mp4, whose lossy coding bounds the figures: compare .mkv for exact ones"
+        f"{lossy} from .mp4, whose lossy coding distorts the figures: compare .mkv for exact ones"
         if lossy
         else "all from lossless .mkv"
     )

@@ -1,0 +1,1 @@
+"""Make videos from a quantized checkpoint."""

@@ -1,16 +1,16 @@
 """`vq-infer`: make videos from a quantized checkpoint."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from vq_core.cli import AsJson, Device, Model, Output, Recipe, Seed, Verbose, new_app, report, set_up_logging
 from vq_core.cli import run as run_app
+from vq_infer.options import EngineName, Options
 
 app = new_app("Make videos from a quantized checkpoint.")
 
-EngineName = Literal["native", "lightx2v"]
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="Folder that vq-export wrote.", show_default=False)
 ]
@@ -53,9 +53,11 @@ The image keeps its aspect: height x width is the area. An output that ends in `
 
 Examples:
 
-    vq-infer i2v --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --checkpoint ckpt --image cat.jpg --prompt "A cat surfs" -o cat.mp4
+    vq-infer i2v --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --checkpoint ckpt \
+        --image cat.jpg --prompt "A cat surfs" -o cat.mp4
 
-    vq-infer i2v --engine lightx2v --model Wan2.1-I2V-14B-480P --checkpoint ckpt --image cat.jpg --prompt "A cat surfs" -o cat.mp4
+    vq-infer i2v --engine lightx2v --model Wan2.1-I2V-14B-480P --checkpoint ckpt \
+        --image cat.jpg --prompt "A cat surfs" -o cat.mp4
 """
 T2V_HELP = """Make a video from a prompt.
 
@@ -98,7 +100,6 @@ def i2v(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    from vq_infer.request import Options
     from vq_infer.run import run
 
     set_up_logging(verbose)
@@ -150,7 +151,6 @@ def t2v(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    from vq_infer.request import Options
     from vq_infer.run import run
 
     set_up_logging(verbose)

@@ -13,12 +13,15 @@ from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.images import open_image
 from vq_core.meter import Meter
-from vq_infer.request import Outcome, Request, Task, check_output
+from vq_infer.options import Task
+from vq_infer.request import Outcome, Request, check_output
 
 FORMATS = (".mp4",)
 # The checkpoint's own run configs, `SCHEME-BACKEND.json`; where the checkpoint lies is left open in them.
 RUN_CONFIG_FOLDER = "run_configs"
 CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
+
+DEFAULT_BACKEND = "vllm"  # what LightX2V's own configs name
 
 # Scales and gains of a checkpoint are exact in bfloat16.
 ENVIRONMENT = {"DTYPE": "BF16", "TOKENIZERS_PARALLELISM": "false"}
@@ -37,7 +40,7 @@ def generate(request: Request, python: str | None, backend: str | None) -> Outco
     Args:
         request: `model` is a native Wan-AI folder.
         python: the interpreter that has LightX2V; this one unless given.
-        backend: whose kernels LightX2V uses, such as `vllm`; the first that the checkpoint has a run config for unless given.
+        backend: whose kernels LightX2V uses, one that the checkpoint has a run config for; `vllm` unless given.
 
     Raises:
         VqError: the output exists, the checkpoint is damaged or has no such run config, the model lacks what LightX2V
@@ -63,7 +66,7 @@ def generate(request: Request, python: str | None, backend: str | None) -> Outco
 
 
 def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, dict[str, Any]]:
-    """Name (`int8-vllm`) and content of the checkpoint's run config for `backend`, or of its first one.
+    """Name (such as `int8-vllm`) and content of the checkpoint's run config for `backend`.
 
     Raises:
         VqError: there is none.
@@ -74,13 +77,11 @@ def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, d
     names = sorted(Path(file).stem for file in files if Path(file).name.startswith(f"{scheme}-"))
     if not names:
         raise VqError(f"{folder} holds no run config for {scheme}: convert the model again with this version.")
-    # vLLM's kernels are the ones that LightX2V's own configs name.
-    name = f"{scheme}-{backend or 'vllm'}"
+    backend = backend or DEFAULT_BACKEND
+    name = f"{scheme}-{backend}"
     if name not in names:
         known = ", ".join(name.removeprefix(f"{scheme}-") for name in names)
-        raise VqError(
-            f"{folder} has no run config for the backend `{backend or 'vllm'}`: choose --backend from {known}."
-        )
+        raise VqError(f"{folder} has no run config for the backend `{backend}`: choose --backend from {known}.")
     file = f"{RUN_CONFIG_FOLDER}/{name}.json"
     checkpoint.artifact.verify_file(file)
     content: dict[str, Any] = json.loads((checkpoint.artifact.path / file).read_text(encoding="utf-8"))
@@ -149,8 +150,8 @@ def _require_lightx2v(python: str) -> None:
     if found.returncode:
         lines = found.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise VqError(
-            f"{python} cannot import lightx2v ({lines[-1]}): clone ModelTC/LightX2V from GitHub and `pip install` the clone, "
-            "give the Python that has it with --lightx2v-python, or use --engine native."
+            f"{python} cannot import lightx2v ({lines[-1]}): clone ModelTC/LightX2V from GitHub and "
+            "`pip install` the clone, give the Python that has it with --lightx2v-python, or use --engine native."
         )
 
 
@@ -165,7 +166,7 @@ def _start(python: str, config: Mapping[str, Any], request: Request) -> None:
         status = subprocess.run(command, stdout=sys.__stderr__, env=os.environ | ENVIRONMENT, check=False).returncode
         if status or not draft.exists():
             raise VqError(f"LightX2V ended with exit code {status} and no video: what it printed above says why.")
-        os.replace(draft, request.output)
+        draft.replace(request.output)
 
 
 def _arguments(config: Mapping[str, Any], request: Request, config_json: Path, draft: Path) -> list[str]:

@@ -5,19 +5,23 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.device import resolve_device
 from vq_core.errors import VqError
 from vq_core.images import open_image
 from vq_core.meter import Meter
-from vq_core.pipeline import VideoPipeline, resolve_device
+from vq_core.pipeline import VideoPipeline
+from vq_core.pipeline_layout import PipelineLayout, read_layout
 from vq_core.progress import progress
 from vq_core.video import write_video
-from vq_infer.request import Outcome, Request, Task, check_output
+from vq_infer.options import Task
+from vq_infer.request import Outcome, Request, check_output
 from vq_infer.transformer import kernel_for, kernel_names, load_transformer
 
 FORMATS = (".mp4", ".mkv")
@@ -34,8 +38,8 @@ def generate(request: Request) -> Outcome:
     The encoders are gone before the first transformer is loaded, so the peak is the larger of the two.
 
     Raises:
-        VqError: the output exists, the checkpoint is damaged or of another model than `--model`, the device is not
-            there or cannot run the scheme, the size does not fit, or the image is not one; all before anything is loaded.
+        VqError: the output exists, the checkpoint is damaged or of another model than `--model`, the device is
+            not there or cannot run the scheme, the size does not fit, or the image is not one.
     """
     meter = Meter()
     check_output(request.output, FORMATS)
@@ -45,8 +49,9 @@ def generate(request: Request) -> Outcome:
     checkpoint = open_checkpoint(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
     pipeline = VideoPipeline(request.model, str(device))
-    _require_task(pipeline, request.task, request.model)
-    require_same_architecture(checkpoint, pipeline.path)
+    layout = read_layout(pipeline.path)
+    _require_task(layout, request.task, request.model)
+    require_same_architecture(checkpoint, layout)
     stages: dict[str, float] = {}
     with _timed(stages, "encode"):
         (conditions,) = pipeline.encode([request.sample], request.sampling)
@@ -77,28 +82,27 @@ def generate(request: Request) -> Outcome:
     )
 
 
-def require_same_architecture(checkpoint: Checkpoint, model: Path) -> None:
-    """Refuse a checkpoint whose transformers would not fit into the pipeline in the folder `model`.
+def require_same_architecture(checkpoint: Checkpoint, layout: PipelineLayout) -> None:
+    """Refuse a checkpoint whose transformers would not fit into the pipeline that `layout` describes.
 
     Only the configurations are read, so the model's own transformer weights need not be there.
 
     Raises:
         VqError: names the first difference.
     """
-    converted = checkpoint.artifact.manifest.components
-    expected = [name for name in checkpoint.family.COMPONENTS if (model / name / "config.json").exists()]
-    if expected != sorted(converted):
+    path, converted = checkpoint.artifact.path, checkpoint.artifact.manifest.components
+    if sorted(converted) != sorted(layout.transformers):
         raise VqError(
-            f"{checkpoint.artifact.path} holds {' and '.join(sorted(converted))}, and {model} has "
-            f"{' and '.join(expected) or 'no transformer'}: give the model that the checkpoint was made from."
+            f"{path} holds {' and '.join(sorted(converted))} and {layout.path} has "
+            f"{' and '.join(layout.transformers)}: give the model that the checkpoint was made from."
         )
     for name, entry in converted.items():
-        own = _read_json(model / name / "config.json")
+        own = _read_config(layout.path / name / "config.json")
         for key in ARCHITECTURE:
             if entry.config.get(key) != own.get(key):
                 raise VqError(
-                    f"{checkpoint.artifact.path} was made from another model: its {name} has {key} "
-                    f"{entry.config.get(key)} and that of {model} has {own.get(key)}; give the model it was made from."
+                    f"{path} was made from another model: its {name} has {key} {entry.config.get(key)} and that of "
+                    f"{layout.path} has {own.get(key)}: give the model that it was made from."
                 )
 
 
@@ -116,8 +120,8 @@ class StepClock:
         self._times.append(time.monotonic())
 
     def median(self) -> float | None:
-        """Median seconds of a step. The first, which also encodes the image and warms up, counts only where it is alone."""
-        durations = [after - before for before, after in zip(self._times, self._times[1:], strict=False)]
+        """Median seconds of a step; the first, which also encodes the image, counts only where it is alone."""
+        durations = [after - before for before, after in pairwise(self._times)]
         return statistics.median(durations[1:] or durations) if durations else None
 
 
@@ -128,16 +132,16 @@ def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     stages[stage] = time.monotonic() - start
 
 
-def _require_task(pipeline: VideoPipeline, task: Task, model: str) -> None:
-    if pipeline.needs_image and task == "t2v":
+def _require_task(layout: PipelineLayout, task: Task, model: str) -> None:
+    if layout.needs_image and task == "t2v":
         raise VqError(f"{model} makes videos from images: use `vq-infer i2v` with --image.")
-    if not pipeline.needs_image and task == "i2v":
+    if not layout.needs_image and task == "i2v":
         raise VqError(f"{model} makes videos from text alone: use `vq-infer t2v`, or an image-to-video model.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
-    return content
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise VqError(f"{path} cannot be read ({error}): get the whole pipeline again.") from None
+    return config

@@ -1,6 +1,5 @@
 """The linear that runs on codes."""
 
-import torch
 from torch import Tensor, nn
 
 from vq_core.numerics.quantize import Quantized, quantize_tokens

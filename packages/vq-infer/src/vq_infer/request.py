@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
 
 from vq_core.cli import required
 from vq_core.errors import VqError
@@ -10,34 +9,7 @@ from vq_core.meter import Usage
 from vq_core.pipeline import Sampling
 from vq_core.prompts import Sample
 from vq_core.recipe import DEFAULTS, read_recipe, resolve
-
-Task = Literal["i2v", "t2v"]
-EngineName = Literal["native", "lightx2v"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was said on the command line; None where nothing was."""
-
-    model: str | None = None
-    checkpoint: Path | None = None
-    prompt: str | None = None
-    negative_prompt: str = ""
-    image: Path | None = None
-    output: Path | None = None
-    engine: EngineName = "native"
-    steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    num_frames: int | None = None
-    guidance_scale: float | None = None
-    guidance_scale_2: float | None = None
-    fps: int | None = None
-    seed: int | None = None
-    device: str | None = None
-    recipe: Path | None = None
-    lightx2v_python: str | None = None
-    backend: str | None = None
+from vq_infer.options import Options, Task
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from vq_core.errors import VqError
 from vq_infer import lightx2v, native
-from vq_infer.request import Options, Outcome, Task, resolve_request
+from vq_infer.options import Options, Task
+from vq_infer.request import Outcome, resolve_request
 
 
 def run(task: Task, options: Options) -> Outcome:

@@ -1,7 +1,7 @@
 """Smoothers, one module each; a smoother's name is its module's name.
 
-A smoother is a pure function on one group: it maps the group's statistics and weights to the vector s `[in]` by which the
-input is divided and the weights' columns are multiplied. The harness owns everything else.
+A smoother is a pure function on one group: it maps the group's statistics and weights to the vector s `[in]` by which
+the input is divided and the weights' columns are multiplied. The harness owns everything else.
 """
 
 from typing import Protocol, cast

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.families import family_named
 from vq_core.source import Source
 from vq_core.store import Artifact, ComponentHeader, Header, open_artifact
 
@@ -46,12 +47,23 @@ class GroupStats:
         """Absmax over all tokens, `[in]`."""
         return self.absmax.amax(dim=(0, 1))
 
+    @property
+    def tokens(self) -> int:
+        """Tokens in all buckets and branches."""
+        return int(self.count.sum())
+
 
 class ActivationStats:
     """An opened activation-stats artifact."""
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
+
+    def groups(self, component: str) -> tuple[str, ...]:
+        """Names of the groups of a component, in the model's order."""
+        manifest = self.artifact.manifest
+        topology = family_named(manifest.family).topology(manifest.components[component].config)
+        return tuple(group.name for group in topology.groups)
 
     def group(self, component: str, group: str) -> GroupStats:
         """The statistics of one group of one component."""

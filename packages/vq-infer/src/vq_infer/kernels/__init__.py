@@ -1,4 +1,7 @@
-"""Matrix products of 8-bit codes, one file per way to compute them; all compute `vq_core.numerics.linear.w8a8_linear`."""
+"""Matrix products of 8-bit codes, one file per way to compute them.
+
+After the quantization of the tokens all of them compute `vq_core.numerics.linear.w8a8_linear`.
+"""
 
 from typing import Protocol
 

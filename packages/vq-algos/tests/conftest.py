@@ -1,0 +1,173 @@
+"""Tiny Wan models of random weights on disk, and statistics of random activations with outlier channels."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vq_algos.smooth import SmoothSettings, smooth
+from vq_core.artifacts.stats import BRANCHES, BUCKETS, open_stats, stats_header
+from vq_core.families.wan import topology
+from vq_core.source import Source, open_source
+from vq_core.store import create_artifact
+from vq_core.topology import shard_of
+
+Config = dict[str, Any]
+Activations = dict[tuple[str, str], Tensor]
+MakeModel = Callable[..., Path]
+MakeStats = Callable[..., Path]
+MakeSmoothed = Callable[..., Path]
+
+T2V: Config = {
+    "_class_name": "WanTransformer3DModel",
+    "patch_size": [1, 2, 2],
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 24,
+    "freq_dim": 16,
+    "ffn_dim": 80,
+    "num_layers": 2,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+    "image_dim": None,
+    "added_kv_proj_dim": None,
+    "pos_embed_seq_len": None,
+    "rope_max_seq_len": 32,
+}
+I2V: Config = T2V | {"in_channels": 36, "image_dim": 48, "added_kv_proj_dim": 32}
+TOKENS = 24
+
+
+@pytest.fixture
+def i2v_config() -> Config:
+    """Wan2.1 image-to-video: the layout with every kind of group."""
+    return dict(I2V)
+
+
+@pytest.fixture
+def t2v_config() -> Config:
+    """Text-to-video."""
+    return dict(T2V)
+
+
+def _random_tensors(config: Mapping[str, Any], seed: int) -> dict[str, Tensor]:
+    """Every tensor of the model in bf16, linears of unit gain, a few rows and columns far larger than the rest."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, shape in topology(config).tensors.items():
+        tensor = torch.randn(shape, generator=generator) / shape[-1] ** 0.5
+        if len(shape) == 2:
+            tensor[:, :2] *= 8
+            tensor[-1] *= 4
+        tensors[name] = (tensor + 1 if ".norm" in name and name.endswith("weight") else tensor).bfloat16()
+    return tensors
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> MakeModel:
+    """Write a model to `tmp_path/name`: a transformer folder, or with two configurations a pipeline of two experts.
+
+    `edit` replaces tensors of the first transformer.
+    """
+
+    def make(
+        *configs: Config, name: str = "model", seed: int = 0, edit: Mapping[str, Tensor] | None = None
+    ) -> Path:
+        folder = tmp_path / name
+        parts = ["."] if len(configs) == 1 else ["transformer", "transformer_2"]
+        for index, (part, config) in enumerate(zip(parts, configs, strict=True)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            (folder / part / "config.json").write_text(json.dumps(config))
+            tensors = _random_tensors(config, seed + index) | (dict(edit or {}) if index == 0 else {})
+            save_file(tensors, folder / part / "diffusion_pytorch_model.safetensors")
+        if len(configs) == 2:
+            listed = {part: ["diffusers", "WanTransformer3DModel"] for part in parts}
+            (folder / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline", **listed}))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def i2v_model(make_model: MakeModel, i2v_config: Config) -> Path:
+    """An image-to-video transformer folder."""
+    return make_model(i2v_config)
+
+
+@pytest.fixture
+def make_stats(tmp_path: Path) -> MakeStats:
+    """Write statistics for a model: `activations` (by component and group), else random ones, over buckets and branches."""
+
+    def make(model: Path, activations: Activations | None = None, name: str = "stats") -> Path:
+        source = open_source(str(model))
+        activations = random_activations(source) if activations is None else activations
+        output = tmp_path / name
+        with create_artifact(output, stats_header("test", source, {"prompts": 1})) as writer:
+            for component, checkpoint in source.components.items():
+                files: dict[str, dict[str, Tensor]] = {}
+                for group in checkpoint.topology.groups:
+                    tensors = _statistics(group.name, activations[component, group.name])
+                    files.setdefault(shard_of(group.name), {}).update(tensors)
+                for shard, tensors in files.items():
+                    writer.write_tensors(f"{component}/{shard}.safetensors", tensors)
+        return output
+
+    return make
+
+
+def random_activations(source: Source, seed: int = 100) -> Activations:
+    """Tokens `[TOKENS, in]` for every group, with two channels sixty times larger than the others."""
+    generator = torch.Generator().manual_seed(seed)
+    activations = {}
+    for component, checkpoint in source.components.items():
+        for group in checkpoint.topology.groups:
+            tokens = torch.randn(TOKENS, group.in_features, generator=generator)
+            tokens[:, [1, -3]] *= 60
+            activations[component, group.name] = tokens
+    return activations
+
+
+def _statistics(group: str, tokens: Tensor) -> dict[str, Tensor]:
+    """The tokens dealt out over buckets and branches, as a collector would have met them."""
+    parts = tokens.reshape(BUCKETS // 2, len(BRANCHES), -1, tokens.shape[-1])
+    parts = torch.cat([parts, torch.zeros_like(parts)])  # half the buckets are never met
+    return {
+        f"{group}.absmax": parts.abs().amax(dim=2),
+        f"{group}.abs_sum": parts.abs().double().sum(dim=2),
+        f"{group}.sum": parts.double().sum(dim=2),
+        f"{group}.square_sum": parts.double().square().sum(dim=2),
+        f"{group}.count": torch.full((BUCKETS, len(BRANCHES)), parts.shape[2]),
+    }
+
+
+@pytest.fixture
+def activations_of() -> Callable[[Path], Activations]:
+    """The activations that `make_stats` gives a model."""
+    return lambda model: random_activations(open_source(str(model)))
+
+
+@pytest.fixture
+def make_smoothed(tmp_path: Path, make_stats: MakeStats) -> MakeSmoothed:
+    """Smooth a model into `tmp_path/name`."""
+
+    def make(model: Path, settings: SmoothSettings | None = None, name: str = "smoothed") -> Path:
+        output = tmp_path / name
+        stats = open_stats(make_stats(model, name=f"stats-of-{name}"))
+        smooth(open_source(str(model)), stats, settings or SmoothSettings(), output)
+        return output
+
+    return make
+
+
+@pytest.fixture
+def smoothed(make_smoothed: MakeSmoothed, i2v_model: Path) -> Path:
+    """Smoothed weights of the image-to-video model."""
+    return make_smoothed(i2v_model)

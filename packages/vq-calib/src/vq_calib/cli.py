@@ -1,0 +1,140 @@
+"""`vq-calib`: run a model over prompts and gather what its linears read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vq_core.cli import (
+    AsJson,
+    Device,
+    Model,
+    Output,
+    Recipe,
+    Resume,
+    Seed,
+    Verbose,
+    new_app,
+    report,
+    required,
+    run,
+    set_up_logging,
+)
+
+app = new_app("Run a video diffusion model over prompts and gather what its linears read.")
+
+Prompts = Annotated[
+    Path | None,
+    typer.Option("--prompts", help="Folder with samples.json and images, or the JSON file.", show_default=False),
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps.  [default: 40]", show_default=False)]
+Height = Annotated[
+    int | None, typer.Option("--height", help="In pixels.  [default: 480]", show_default=False)
+]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        "--width", help="In pixels; with an image only the area counts.  [default: 832]", show_default=False
+    ),
+]
+NumFrames = Annotated[int | None, typer.Option("--num-frames", help="4k + 1.  [default: 81]", show_default=False)]
+GuidanceScale = Annotated[
+    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
+]
+GuidanceScale2 = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance-scale-2", help="Of Wan2.2's low-noise expert.  [default: as the other]", show_default=False
+    ),
+]
+StatsFolder = Annotated[Path, typer.Argument(help="Statistics from `vq-calib collect`.")]
+EveryGroup = Annotated[bool, typer.Option("--groups", help="A row per group, not per place in the block.")]
+Top = Annotated[
+    int | None, typer.Option("--top", min=1, help="Only the N groups with the largest ratio.", show_default=False)
+]
+
+COLLECT_HELP = """Sample every prompt with the real pipeline and gather statistics of every linear's input.
+
+Covers the whole trajectory, both guidance branches and every transformer. Activations are never stored.
+
+Examples:
+
+    vq-calib collect --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --prompts prompts -o stats
+
+    vq-calib collect --model MODEL --prompts prompts/samples.json -o stats --steps 20 --seed 7
+
+    vq-calib collect --recipe smoothquant_w_a.yml -o stats --resume
+"""
+SHOW_HELP = """Show which inputs have outlier channels, and at which noise levels.
+
+Examples:
+
+    vq-calib show stats
+
+    vq-calib show stats --top 10
+"""
+
+
+@app.command("collect", help=COLLECT_HELP)
+def collect_command(
+    model: Model = None,
+    prompts: Prompts = None,
+    output: Output = None,
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    num_frames: NumFrames = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_scale_2: GuidanceScale2 = None,
+    seed: Seed = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    from vq_calib.collect import collect
+    from vq_core.meter import Meter
+    from vq_core.pipeline import Sampling
+    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+
+    set_up_logging(verbose)
+    meter = Meter()
+    said = read_recipe(recipe)
+    sampling = Sampling(
+        steps=resolve(steps, said.calib.steps, DEFAULTS.steps),
+        height=resolve(height, said.calib.height, DEFAULTS.height),
+        width=resolve(width, said.calib.width, DEFAULTS.width),
+        num_frames=resolve(num_frames, said.calib.num_frames, DEFAULTS.num_frames),
+        guidance_scale=resolve(guidance_scale, said.calib.guidance_scale, DEFAULTS.guidance_scale),
+        guidance_scale_2=resolve(guidance_scale_2, said.calib.guidance_scale_2, None),
+        seed=resolve(seed, said.calib_seed, DEFAULTS.seed),
+    )
+    name = required(model or said.model, "--model")
+    collected = collect(
+        name,
+        required(prompts or said.calib.prompts, "--prompts"),
+        required(output or said.path_of("activation-stats"), "--output"),
+        sampling,
+        device=device,
+        resume=resume,
+    )
+    report(
+        f"Statistics of {name}",
+        {**collected.rows(), **meter.usage().rows()},
+        result={**collected.to_json(), "usage": vars(meter.usage())},
+        as_json=as_json,
+        next_steps=f"vq-algos smooth --model {name} --stats {collected.output} -o smoothed",
+    )
+
+
+@app.command("show", help=SHOW_HELP)
+def show_command(stats: StatsFolder, groups: EveryGroup = False, top: Top = None, as_json: AsJson = False) -> None:
+    from vq_calib.show import show
+
+    show(stats, every_group=groups, top=top, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point of the `vq-calib` command."""
+    run(app)

@@ -1,0 +1,148 @@
+"""What activation statistics say about how hard a model is to quantize: outlier channels, by place and noise level."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from vq_core.artifacts.stats import BUCKETS, ActivationStats, GroupStats, open_stats
+
+OUTLIER_RATIO = 10.0
+LEGEND = (
+    "ratio: largest channel absmax / median channel absmax, over all tokens and per bucket of sigma; "
+    f"outliers: channels with absmax > {OUTLIER_RATIO:g} × the median; medians are over channels that are ever non-zero."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The input of one group, or of the groups at one place in all blocks (then the largest of each number).
+
+    Attributes:
+        blocks: how many groups the row stands for.
+        channels: width of the input.
+        absmax: of any token and channel.
+        median_absmax: median over the channels of a channel's absmax.
+        ratio: largest channel absmax / median; 0 where nothing was seen.
+        outliers: channels with absmax > `OUTLIER_RATIO` × median.
+        bucket_ratios: `ratio` per bucket, sigma rising; None where the bucket was not seen.
+    """
+
+    blocks: int
+    channels: int
+    absmax: float
+    median_absmax: float
+    ratio: float
+    outliers: int
+    bucket_ratios: tuple[float | None, ...]
+
+
+def describe(stats: GroupStats) -> Row:
+    """The numbers of one group."""
+    channel_absmax = stats.overall_absmax
+    typical = _median(channel_absmax)
+    seen = stats.count.sum(dim=1) > 0
+    per_bucket = stats.absmax.amax(dim=1)
+    return Row(
+        blocks=1,
+        channels=len(channel_absmax),
+        absmax=channel_absmax.max().item(),
+        median_absmax=typical,
+        ratio=_ratio(channel_absmax),
+        outliers=int((channel_absmax > OUTLIER_RATIO * typical).sum()),
+        bucket_ratios=tuple(_ratio(per_bucket[bucket]) if seen[bucket] else None for bucket in range(BUCKETS)),
+    )
+
+
+def _median(channel_absmax: Tensor) -> float:
+    alive = channel_absmax[channel_absmax > 0]
+    return torch.quantile(alive.double(), 0.5).item() if len(alive) else 0.0
+
+
+def _ratio(channel_absmax: Tensor) -> float:
+    typical = _median(channel_absmax)
+    return channel_absmax.max().item() / typical if typical else 0.0
+
+
+def describe_component(stats: ActivationStats, component: str) -> dict[str, Row]:
+    """The numbers of every group of a transformer, in the model's order."""
+    return {group: describe(stats.group(component, group)) for group in stats.groups(component)}
+
+
+def by_place(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Rows of the same place in all blocks as one: `attn1.qkv` for `blocks.0.attn1.qkv`, `blocks.1.attn1.qkv`, …"""
+    places: dict[str, list[Row]] = {}
+    for group, row in rows.items():
+        places.setdefault(re.sub(r"^blocks\.\d+\.", "", group), []).append(row)
+    return {place: _together(members) for place, members in places.items()}
+
+
+def _together(rows: list[Row]) -> Row:
+    buckets = zip(*(row.bucket_ratios for row in rows), strict=True)
+    return Row(
+        blocks=len(rows),
+        channels=rows[0].channels,
+        absmax=max(row.absmax for row in rows),
+        median_absmax=median(row.median_absmax for row in rows),
+        ratio=max(row.ratio for row in rows),
+        outliers=max(row.outliers for row in rows),
+        bucket_ratios=tuple(max((ratio for ratio in bucket if ratio is not None), default=None) for bucket in buckets),
+    )
+
+
+def worst(rows: Mapping[str, Row], count: int) -> dict[str, Row]:
+    """The `count` groups with the largest ratio, largest first."""
+    names = sorted(rows, key=lambda name: rows[name].ratio, reverse=True)[:count]
+    return {name: rows[name] for name in names}
+
+
+def show(path: Path, *, every_group: bool, top: int | None, as_json: bool) -> None:
+    """Print the statistics in `path`: a row per place in the block, per group, or for the `top` worst groups.
+
+    Raises:
+        VqError: `path` is not an activation-stats artifact, or is damaged.
+    """
+    stats = open_stats(path)
+    tables = {}
+    for component in stats.artifact.manifest.components:
+        rows = describe_component(stats, component)
+        if top is not None:
+            rows = worst(rows, top)
+        elif not every_group:
+            rows = by_place(rows)
+        tables[component] = rows
+    if as_json:
+        content = {component: {name: asdict(row) for name, row in rows.items()} for component, rows in tables.items()}
+        print(json.dumps({"settings": stats.artifact.manifest.settings, "components": content}, indent=2))
+        return
+    console = Console()
+    for component, rows in tables.items():
+        console.print(_table(f"{component}, {stats.artifact.manifest.settings['prompts']} prompts", rows))
+    console.print(LEGEND, markup=False, highlight=False)
+
+
+def _table(title: str, rows: Mapping[str, Row]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("input of", no_wrap=True)
+    columns = ("blocks", "channels", "absmax", "median", "ratio", "outliers")
+    buckets = tuple(f"σ<{(bucket + 1) / BUCKETS:.3g}" for bucket in range(BUCKETS))
+    for column in columns + buckets:
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        numbers = (row.absmax, row.median_absmax, row.ratio)
+        table.add_row(
+            name,
+            str(row.blocks),
+            str(row.channels),
+            *(f"{number:.3g}" for number in numbers),
+            str(row.outliers),
+            *("–" if ratio is None else f"{ratio:.3g}" for ratio in row.bucket_ratios),
+        )
+    return table

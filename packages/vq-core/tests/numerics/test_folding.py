@@ -1,0 +1,206 @@
+"""Every exact fold in fp64 on diffusers' own transformer, and the near misses that must not be exact."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vq_core.errors import VqError
+from vq_core.families.wan import topology
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.folding import fold_group
+from vq_core.topology import Group, LinearSink, ModulationSink, block_of
+
+EXACT = 1e-12
+GROUPS = {
+    "norm1 to self q, k, v": "attn1.qkv",
+    "self v to o": "attn1.out",
+    "norm2 to cross q": "attn2.q",
+    "cross v (and image v) to o": "attn2.out",
+    "norm3 to ffn.0": "ffn.up",
+    "text embedder to all cross k, v": "text",
+    "image embedder's norm2 to all image k, v": "image",
+}
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture
+def fp64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep diffusers' casts to fp32 from rounding: `.float()` gives fp64 here."""
+    monkeypatch.setattr(Tensor, "float", Tensor.double)
+    yield
+
+
+class Transformer:
+    """A random diffusers transformer in fp64 whose output depends on everything that is folded."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        from diffusers import WanTransformer3DModel
+
+        torch.manual_seed(0)
+        parameters = {name: value for name, value in config.items() if not name.startswith("_")}
+        self.model = WanTransformer3DModel(**parameters).double().eval()
+        self.topology = topology(config)
+        tensors = self.model.state_dict()
+        # Norms and modulation start as ones and zeros, for which a forgotten shift or bias would not show.
+        for name, tensor in tensors.items():
+            if re.search(r"norm|scale_shift_table|bias", name):
+                tensor += torch.randn_like(tensor) / 2
+        self.tensors: Tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+        self.inputs = {
+            "hidden_states": torch.randn(2, config["in_channels"], 2, 8, 8).double(),
+            "timestep": torch.tensor([900.0, 100.0]).double(),
+            "encoder_hidden_states": torch.randn(2, 512 if config["image_dim"] else 12, config["text_dim"]).double(),
+        }
+        if config["image_dim"]:
+            images = 2 if config["pos_embed_seq_len"] else 1  # the first and the last frame, or the first
+            self.inputs["encoder_hidden_states_image"] = torch.randn(2 * images, 5, config["image_dim"]).double()
+
+    def groups(self, ending: str) -> list[Group]:
+        return [group for group in self.topology.groups if group.name.endswith(ending)]
+
+    def gains(self, groups: Iterable[Group]) -> dict[Group, Tensor]:
+        """1/s with s log-normal over about three decades."""
+        return {group: torch.exp(1.5 * torch.randn(group.in_features).double()) for group in groups}
+
+    def folded(self, gains: dict[Group, Tensor]) -> Tensors:
+        tensors = dict(self.tensors)
+        tensors |= {name: torch.ones(length).double() for name, length in self.topology.gains.items()}
+        for group, gain in gains.items():
+            fold_group(tensors, group, gain)
+        return tensors
+
+    @torch.no_grad()
+    def run(self, tensors: Tensors) -> Tensor:
+        """The output with `tensors`; the gains among them multiply the inputs of the linears they belong to."""
+        self.model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in self.tensors})
+        hooks = []
+        for linear in self.topology.linears:
+            gain = tensors.get(self.topology.gain_of(linear.name) or "")
+            if gain is not None:
+                multiply = partial(multiply_input, gain=gain)
+                hooks.append(self.model.get_submodule(linear.name).register_forward_pre_hook(multiply))
+        try:
+            output: Tensor = self.model(**self.inputs, return_dict=False)[0]
+            return output
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def relative_error(self, tensors: Tensors) -> float:
+        reference = self.run(self.tensors)
+        return float((self.run(tensors) - reference).abs().max() / reference.abs().max())
+
+
+def multiply_input(module: nn.Module, args: tuple[Tensor], gain: Tensor) -> tuple[Tensor]:
+    return (args[0] * gain,)
+
+
+def multiply_output(module: nn.Module, args: tuple[Tensor], output: Tensor, gain: Tensor) -> Tensor:
+    return output * gain
+
+
+@pytest.mark.usefixtures("fp64")
+@pytest.mark.parametrize("ending", GROUPS.values(), ids=GROUPS.keys())
+def test_each_fold_is_exact(i2v_config: dict[str, Any], ending: str) -> None:
+    transformer = Transformer(i2v_config)
+    gains = transformer.gains(transformer.groups(ending))
+    assert len(gains) == (1 if ending in ("text", "image") else 2)
+    folded = transformer.folded(gains)
+    assert transformer.relative_error(folded) < EXACT
+    assert all(not torch.equal(folded[f"{linear}.weight"], transformer.tensors[f"{linear}.weight"])
+               for group in gains for linear in group.reads)  # fmt: skip
+
+
+@pytest.mark.usefixtures("fp64")
+def test_all_folds_together_are_exact(wan_config: dict[str, Any]) -> None:
+    transformer = Transformer(wan_config)
+    gains = transformer.gains(group for group in transformer.topology.groups if group.sink is not None)
+    assert len(gains) == 2 * 5 + (1 if wan_config["image_dim"] is None else 2)
+    assert transformer.relative_error(transformer.folded(gains)) < EXACT
+
+
+@pytest.mark.usefixtures("fp64")
+@pytest.mark.parametrize("ending", GROUPS.values(), ids=GROUPS.keys())
+def test_every_sink_is_needed(i2v_config: dict[str, Any], ending: str) -> None:
+    """With the sinks left as they were, the same gains change the output: the exactness above says something."""
+    transformer = Transformer(i2v_config)
+    gains = transformer.gains(transformer.groups(ending))
+    folded = transformer.folded(gains)
+    read = {f"{linear}.weight" for group in gains for linear in group.reads}
+    only_reads = {name: folded[name] if name in read else tensor for name, tensor in transformer.tensors.items()}
+    assert transformer.relative_error(only_reads) > 1e-2
+
+
+@pytest.mark.usefixtures("fp64")
+@pytest.mark.parametrize(("ending", "norm"), [("attn1.qkv", "norm1"), ("ffn.up", "norm3")])
+def test_a_gain_that_spares_the_shift_is_not_exact(i2v_config: dict[str, Any], ending: str, norm: str) -> None:
+    transformer = Transformer(i2v_config)
+    gains = transformer.gains(transformer.groups(ending))
+    folded = transformer.folded(gains)
+    without_gains = {name: tensor for name, tensor in folded.items() if name in transformer.tensors}
+    reference = transformer.run(transformer.tensors)
+    for group, gain in gains.items():
+        # Ahead of the modulation, the gain multiplies LN(x)·(1 + scale) and not the shift.
+        module = transformer.model.get_submodule(f"blocks.{block_of(group.name)}.{norm}")
+        module.register_forward_hook(partial(multiply_output, gain=gain))
+    error = (transformer.run(without_gains) - reference).abs().max() / reference.abs().max()
+    assert error > 1e-2
+
+
+@pytest.mark.usefixtures("fp64")
+def test_forgetting_the_image_value_projection_is_not_exact(i2v_config: dict[str, Any]) -> None:
+    transformer = Transformer(i2v_config)
+    groups = [
+        replace(group, sink=LinearSink((group.name.replace("attn2.out", "attn2.to_v"),)))
+        for group in transformer.groups("attn2.out")
+    ]
+    assert transformer.relative_error(transformer.folded(transformer.gains(groups))) > 1e-2
+
+
+def test_parts_of_a_model_fold_like_the_whole(i2v_config: dict[str, Any]) -> None:
+    transformer = Transformer(i2v_config)
+    gains = transformer.gains(group for group in transformer.topology.groups if group.sink is not None)
+    whole = transformer.folded(gains)
+    together: Tensors = {}
+    for shard, names in transformer.topology.shards().items():
+        part = {name: transformer.tensors[name] for name in names}
+        own = [name for name in transformer.topology.gains if name.startswith(shard.replace("block_", "blocks.") + ".")]
+        part |= {name: torch.ones(transformer.topology.gains[name]).double() for name in own}
+        for group, gain in gains.items():
+            fold_group(part, group, gain)
+        together |= part
+    assert together.keys() == whole.keys()
+    assert all(torch.equal(tensor, together[name]) for name, tensor in whole.items())
+
+
+def test_a_gain_is_divided_out_to_fp32_rounding(i2v_config: dict[str, Any]) -> None:
+    """A bf16 gain and weights folded with exactly it: W·(1/g)·g is W to one part in 2²³."""
+    group = next(group for group in topology(i2v_config).groups if isinstance(group.sink, ModulationSink))
+    torch.manual_seed(0)
+    gain = nearest_bf16(torch.exp(1.5 * torch.randn(group.in_features)))
+    weights = {f"{linear}.weight": torch.randn(64, 64).bfloat16() for linear in group.reads}
+    folded = dict(weights)
+    fold_group(folded, group, gain)
+    for name, weight in weights.items():
+        assert folded[name].dtype == torch.float32
+        assert torch.allclose(folded[name] * gain, weight.float(), rtol=2.0**-23, atol=0)
+
+
+def test_untouched_tensors_stay_the_same_objects(i2v_config: dict[str, Any]) -> None:
+    group = next(group for group in topology(i2v_config).groups if group.name == "blocks.0.attn2.q")
+    tensors = {"blocks.1.attn2.to_q.weight": torch.ones(64, 64), "blocks.0.attn2.to_q.bias": torch.ones(64)}
+    before = dict(tensors)
+    fold_group(tensors, group, torch.full((64,), 2.0))
+    assert all(tensors[name] is tensor for name, tensor in before.items())
+
+
+def test_a_group_without_a_sink_is_refused(i2v_config: dict[str, Any]) -> None:
+    group = next(group for group in topology(i2v_config).groups if group.sink is None)
+    with pytest.raises(VqError, match=r"blocks\.0\.ffn\.net\.2 cannot be smoothed exactly"):
+        fold_group({}, group, torch.ones(group.in_features))

@@ -1,0 +1,237 @@
+import gc
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from numpy.typing import NDArray
+from torch import nn
+
+from vq_core.errors import VqError
+from vq_core.images import open_image, resize_to_area
+from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.prompts import Sample, read_samples
+from vq_core.quiet import quiet_libraries
+from vq_core.tiny import VARIANTS, Variant, build_tiny, write_samples
+
+SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
+
+GetModel = Callable[[Variant], Path]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> GetModel:
+    """Folder of each tiny model, built when first asked for."""
+    folder = tmp_path_factory.mktemp("tiny")
+
+    def build(variant: Variant) -> Path:
+        return folder / variant if (folder / variant).exists() else build_tiny(variant, folder / variant)
+
+    return build
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    """Two prompts, with a square and with a flat image."""
+    return read_samples(write_samples(tmp_path / "samples", 2, with_images=True), needs_image=True)
+
+
+def without_weights(model: Path, folder: Path, part: str) -> Path:
+    """A copy of `model` that would fail as soon as the weights of `part` are loaded ("" for all)."""
+    copy = Path(shutil.copytree(model, folder / "model"))
+    for path in (copy / part).rglob("*.safetensors"):
+        path.unlink()
+    return copy
+
+
+def stock_video(model: Path, sample: Sample, sampling: Sampling, seed: int) -> NDArray[np.uint8]:
+    """The same video by diffusers alone: everything loaded, raw prompt and image in."""
+    with quiet_libraries():
+        pipeline = DiffusionPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    inputs: dict[str, Any] = {"height": sampling.height, "width": sampling.width}
+    if type(pipeline).__name__ == "WanImageToVideoPipeline":
+        assert sample.image is not None
+        image = resize_to_area(open_image(sample.image), sampling.height, sampling.width)
+        inputs = {"image": image, "height": image.height, "width": image.width}
+    frames = pipeline(
+        prompt=sample.prompt,
+        negative_prompt=sample.negative_prompt,
+        num_frames=sampling.num_frames,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.guidance_scale,
+        guidance_scale_2=sampling.guidance_scale_2,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="pil",
+        **inputs,
+    ).frames[0]
+    return np.stack([np.asarray(frame) for frame in frames])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_part_by_part_gives_the_video_of_the_whole(model: GetModel, samples: list[Sample], variant: Variant) -> None:
+    sampling = replace(SAMPLING, guidance_scale_2=3.0 if variant == "i2v-2.2" else None)
+    pipeline = VideoPipeline(str(model(variant)), "cpu")
+    conditions = pipeline.encode(samples, sampling)
+    video = pipeline.sample(conditions[1], sampling, seed=7)
+    assert video.dtype == np.uint8
+    assert np.array_equal(video, stock_video(model(variant), samples[1], sampling, seed=7))
+
+
+def test_the_seed_decides(model: GetModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(model("t2v")), "cpu")
+    (conditions,) = pipeline.encode(samples[:1], SAMPLING)
+    first, again, other = (pipeline.sample(conditions, SAMPLING, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_images_keep_their_aspect_and_text_takes_the_size(model: GetModel, samples: list[Sample]) -> None:
+    from_image = VideoPipeline(str(model("i2v")), "cpu").encode(samples, SAMPLING)
+    assert [(c.height, c.width) for c in from_image] == [(64, 64), (48, 80)]
+    assert [c.image.size for c in from_image if c.image] == [(64, 64), (80, 48)]
+    wide = VideoPipeline(str(model("t2v")), "cpu").encode(samples[:1], replace(SAMPLING, width=96))
+    assert [(c.height, c.width, c.image, c.image_embeds) for c in wide] == [(64, 96, None, None)]
+
+
+def test_conditions_have_512_text_tokens_on_the_host(model: GetModel, samples: list[Sample]) -> None:
+    (conditions,) = VideoPipeline(str(model("i2v")), "cpu").encode(samples[:1], SAMPLING)
+    assert conditions.negative_prompt_embeds is not None
+    assert conditions.image_embeds is not None
+    assert conditions.prompt_embeds.shape == conditions.negative_prompt_embeds.shape == (1, 512, 32)
+    assert conditions.image_embeds.shape == (1, 17, 48)
+    assert conditions.image_embeds.device.type == "cpu"
+
+
+def test_reports_every_step(model: GetModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(model("t2v")), "cpu")
+    (conditions,) = pipeline.encode(samples[:1], SAMPLING)
+    steps: list[int] = []
+    pipeline.sample(conditions, replace(SAMPLING, steps=3), seed=0, on_step=lambda: steps.append(len(steps)))
+    assert steps == [0, 1, 2]
+
+
+def count_calls(module: nn.Module) -> list[None]:
+    calls: list[None] = []
+    module.register_forward_hook(lambda *_: calls.append(None))
+    return calls
+
+
+def test_without_guidance_the_negative_prompt_is_left_out(model: GetModel, samples: list[Sample]) -> None:
+    sampling = replace(SAMPLING, guidance_scale=1.0)
+    pipeline = VideoPipeline(str(model("t2v")), "cpu")
+    (conditions,) = pipeline.encode(samples[:1], sampling)
+    assert conditions.negative_prompt_embeds is None
+    calls = count_calls(pipeline.transformers["transformer"])
+    pipeline.sample(conditions, sampling, seed=0)
+    assert len(calls) == 2
+
+
+def test_both_experts_take_their_part(model: GetModel, samples: list[Sample]) -> None:
+    sampling = replace(SAMPLING, steps=4)
+    pipeline = VideoPipeline(str(model("i2v-2.2")), "cpu")
+    (conditions,) = pipeline.encode(samples[:1], sampling)
+    calls = {name: count_calls(module) for name, module in pipeline.transformers.items()}
+    pipeline.sample(conditions, sampling, seed=0)
+    # Shift 3 turns the noise levels 1, 3/4, 1/2, 1/4 into 1, 0.9, 0.75, 0.5, and the experts part at 0.9.
+    assert {name: len(seen) // 2 for name, seen in calls.items()} == {"transformer": 2, "transformer_2": 2}
+
+
+def test_bfloat16_keeps_norms_and_tables_in_float32(model: GetModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(model("i2v")), "cpu", dtype=torch.bfloat16)
+    dtypes = {name: parameter.dtype for name, parameter in pipeline.transformers["transformer"].named_parameters()}
+    assert dtypes["blocks.0.attn1.to_q.weight"] == dtypes["proj_out.weight"] == torch.bfloat16
+    for name in (
+        "blocks.0.norm2.weight",
+        "blocks.0.scale_shift_table",
+        "scale_shift_table",
+        "condition_embedder.time_embedder.linear_1.weight",
+        "condition_embedder.image_embedder.norm2.weight",
+    ):
+        assert dtypes[name] == torch.float32, name
+    (conditions,) = pipeline.encode(samples[:1], SAMPLING)
+    assert conditions.prompt_embeds.dtype == torch.bfloat16
+    assert conditions.image_embeds is not None
+    assert conditions.image_embeds.dtype == torch.float32
+    assert pipeline.sample(conditions, SAMPLING, seed=0).std() > 30
+
+
+def test_replaced_transformers_are_used_and_the_own_ones_never_read(
+    model: GetModel, samples: list[Sample], tmp_path: Path
+) -> None:
+    own = VideoPipeline(str(model("i2v")), "cpu")
+    conditions = own.encode(samples[:1], SAMPLING)[0]
+    hollow = without_weights(model("i2v"), tmp_path, "transformer")
+    pipeline = VideoPipeline(str(hollow), "cpu", transformers=own.transformers)
+    assert pipeline.transformers["transformer"] is own.transformers["transformer"]
+    assert np.array_equal(pipeline.sample(conditions, SAMPLING, 0), own.sample(conditions, SAMPLING, 0))
+
+
+def test_one_expert_may_be_replaced(model: GetModel) -> None:
+    replacement = nn.Identity()
+    pipeline = VideoPipeline(str(model("i2v-2.2")), "cpu", transformers={"transformer_2": replacement})
+    assert pipeline.transformers["transformer_2"] is replacement
+    assert type(pipeline.transformers["transformer"]).__name__ == "WanTransformer3DModel"
+
+
+def test_encoders_are_gone_after_encoding(model: GetModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(model("i2v")), "cpu")
+    pipeline.encode(samples, SAMPLING)
+    alive = {type(thing).__name__ for thing in gc.get_objects()}
+    assert not alive & {"UMT5EncoderModel", "CLIPVisionModel", "WanTransformer3DModel", "AutoencoderKLWan"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "change", "sentence"),
+    [
+        ("t2v", {"height": 100}, "height 100 is not a multiple of 16: use 96 or 112"),
+        ("i2v", {"height": 100}, "height 100 is not a multiple of 16: use 96 or 112"),
+        ("t2v", {"width": 8}, "width 8 is not a multiple of 16: use 16"),
+        ("t2v", {"width": 0}, "width 0 is not a multiple of 16: use 16"),
+        ("t2v", {"height": -16}, "height -16 is not a multiple of 16: use 16"),
+        ("ti2v-5b", {"height": 48}, "height 48 is not a multiple of 32: use 32 or 64"),
+        ("t2v", {"num_frames": 80}, r"num_frames 80 is not 4k \+ 1: use 77 or 81"),
+        ("t2v", {"num_frames": 0}, r"num_frames 0 is not 4k \+ 1: use 5"),
+        ("t2v", {"steps": 0}, "steps 0 is less than 1: use 1 or more"),
+        ("t2v", {"fps": 0}, "fps 0 is less than 1: use 1 or more"),
+        ("i2v", {"guidance_scale_2": 3.0}, "guidance_scale_2 is for models with two transformers"),
+    ],
+)
+def test_refuses_settings_before_loading(
+    model: GetModel, samples: list[Sample], tmp_path: Path, variant: Variant, change: dict[str, Any], sentence: str
+) -> None:
+    pipeline = VideoPipeline(str(without_weights(model(variant), tmp_path, "")), "cpu")
+    with pytest.raises(VqError, match=sentence):
+        pipeline.encode(samples, replace(SAMPLING, **change))
+
+
+def test_refuses_a_prompt_without_image_before_loading(model: GetModel, tmp_path: Path) -> None:
+    pipeline = VideoPipeline(str(without_weights(model("i2v"), tmp_path, "")), "cpu")
+    with pytest.raises(VqError, match="makes videos from images and the prompt 'a kite' has none"):
+        pipeline.encode([Sample("a kite")], SAMPLING)
+
+
+def test_refuses_another_model_and_another_device(model: GetModel, tmp_path: Path) -> None:
+    with pytest.raises(VqError, match="is neither a folder nor a hub id"):
+        VideoPipeline(str(tmp_path / "nowhere"), "cpu")
+    with pytest.raises(VqError, match=r"model_index\.json is missing"):
+        VideoPipeline(str(tmp_path), "cpu")
+    with pytest.raises(VqError, match="`tpu` is not a device that is used here"):
+        VideoPipeline(str(model("t2v")), "tpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_cuda_makes_the_same_video(model: GetModel, samples: list[Sample], variant: Variant) -> None:
+    host = VideoPipeline(str(model(variant)), "cpu")
+    device = VideoPipeline(str(model(variant)), "cuda", dtype=torch.float32)
+    conditions = host.encode(samples[:1], SAMPLING)[0]
+    assert {p.device.type for m in device.transformers.values() for p in m.parameters()} == {"cuda"}
+    difference = host.sample(conditions, SAMPLING, 0).astype(int) - device.sample(conditions, SAMPLING, 0)
+    assert np.abs(difference).mean() < 2

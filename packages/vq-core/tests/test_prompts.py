@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vq_core.errors import VqError
+from vq_core.prompts import Sample, read_samples
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one image beside the samples to be written."""
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "kite.png")
+    return tmp_path
+
+
+def write(folder: Path, content: Any) -> Path:
+    (folder / "samples.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_reads_every_field_with_images_relative_to_the_file(folder: Path) -> None:
+    write(folder, [{"image": "kite.png", "prompt": "放风筝", "negative_prompt": "blurred"}, {"prompt": "b", "image": "kite.png"}])
+    expected = [Sample("放风筝", "blurred", folder / "kite.png"), Sample("b", "", folder / "kite.png")]
+    assert read_samples(folder, needs_image=True) == expected
+    assert read_samples(folder / "samples.json", needs_image=True) == expected
+
+
+def test_text_to_video_leaves_images_alone(folder: Path) -> None:
+    write(folder, [{"prompt": "a", "image": "nowhere.png"}, {"prompt": "b", "negative_prompt": None}])
+    assert read_samples(folder, needs_image=False) == [Sample("a"), Sample("b")]
+
+
+def test_refuses_a_folder_without_samples(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match=r"samples\.json is missing: give a folder"):
+        read_samples(tmp_path, needs_image=False)
+
+
+def test_refuses_what_is_not_json_and_says_the_line(tmp_path: Path) -> None:
+    (tmp_path / "samples.json").write_text('[\n  {"prompt": "a"}\n  {"prompt": "b"}\n]')
+    with pytest.raises(VqError, match=r"is not JSON \(line 3: "):
+        read_samples(tmp_path, needs_image=False)
+
+
+def test_refuses_what_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "samples.json").write_bytes(b'[{"prompt": "\xff\xfe"}]')
+    with pytest.raises(VqError, match=r"is not UTF-8 text .* byte 13"):
+        read_samples(tmp_path, needs_image=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"prompt": "a"}, r"samples\.json is not a list: write"),
+        ([], r"samples\.json is an empty list: give at least one prompt"),
+        ([{"prompt": "a"}, "b"], r"Entry 1 of .*samples\.json is not an object"),
+        ([{"negative_prompt": "a"}], r"Entry 0 of .*samples\.json has no `prompt`: write one"),
+        ([{"prompt": "  "}], r"Entry 0 of .*samples\.json has no `prompt`: write one"),
+        ([{"prompt": 3}], r"Entry 0 of .*samples\.json has a `prompt` that is int, not text"),
+        ([{"prompt": "a", "seed": 1}], r"Entry 0 of .* has the unknown key `seed`: the keys are prompt, negative_prompt, image"),
+    ],
+)  # fmt: skip
+def test_refuses_malformed_samples(tmp_path: Path, content: Any, sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        read_samples(write(tmp_path, content), needs_image=False)
+
+
+def test_refuses_a_prompt_without_the_image_that_the_model_needs(folder: Path) -> None:
+    write(folder, [{"prompt": "a", "image": "kite.png"}, {"prompt": "b"}])
+    with pytest.raises(VqError, match=r"Entry 1 of .* has no `image`, and an image-to-video model needs one"):
+        read_samples(folder, needs_image=True)
+
+
+def test_refuses_a_missing_image(folder: Path) -> None:
+    write(folder, [{"prompt": "a", "image": "dune.png"}])
+    with pytest.raises(VqError, match=r"dune\.png is missing"):
+        read_samples(folder, needs_image=True)
+
+
+def test_refuses_an_image_that_is_not_one(folder: Path) -> None:
+    (folder / "kite.png").write_text("not an image")
+    write(folder, [{"prompt": "a", "image": "kite.png"}])
+    with pytest.raises(VqError, match=r"kite\.png is not an image that can be decoded"):
+        read_samples(folder, needs_image=True)

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from vq_core.errors import VqError
+from vq_core.video import read_video, write_video
+
+
+def noise(frames: int, height: int, width: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def drift(frames: int, height: int, width: int) -> NDArray[np.uint8]:
+    """A smooth picture with a colour of its own in every corner, moving from frame to frame."""
+    time, y, x = np.meshgrid(np.arange(frames), np.arange(height), np.arange(width), indexing="ij")
+    channels = [60 + 100 * x / width + 4 * time, 40 + 150 * y / height, 200 - 90 * x / width]
+    return np.stack(channels, axis=-1).astype(np.uint8)
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(1, 6), st.integers(1, 40), st.integers(1, 40))
+def test_matroska_gives_every_pixel_back(tmp_path_factory: pytest.TempPathFactory, frames: int, height: int, width: int) -> None:
+    path = tmp_path_factory.mktemp("video") / "noise.mkv"
+    video = noise(frames, height, width)
+    write_video(path, video, fps=16)
+    assert np.array_equal(read_video(path), video)
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 64, 48), (9, 48, 64), (5, 33, 51)])
+def test_h264_keeps_size_frames_and_colours(tmp_path: Path, frames: int, height: int, width: int) -> None:
+    video = drift(frames, height, width)
+    write_video(tmp_path / "drift.mp4", video, fps=16)
+    back = read_video(tmp_path / "drift.mp4")
+    assert back.shape == video.shape
+    assert back.dtype == np.uint8
+    difference = back.astype(int) - video.astype(int)
+    assert np.abs(difference).mean() < 2.5
+    assert np.abs(difference.mean(axis=(0, 1, 2))).max() < 1.5  # a wrong colour matrix shifts whole channels
+
+
+def test_stores_the_frame_rate(tmp_path: Path) -> None:
+    import imageio_ffmpeg
+
+    write_video(tmp_path / "drift.mp4", drift(12, 32, 32), fps=24)
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "drift.mp4"))
+    assert (frames, seconds) == (12, pytest.approx(0.5))
+
+
+def test_takes_a_view_that_is_not_contiguous(tmp_path: Path) -> None:
+    video = noise(4, 20, 24)[::2, ::-1, :, ::-1]
+    write_video(tmp_path / "view.mkv", video, fps=16)
+    assert np.array_equal(read_video(tmp_path / "view.mkv"), video)
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "drift.mp4"
+    path.write_text("before")
+    with pytest.raises(OSError, match="ffmpeg could not write"):
+        write_video(path, drift(2, 16, 16), fps=0)
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("drift.mp4", "before")]
+
+
+def test_success_leaves_nothing_but_the_video(tmp_path: Path) -> None:
+    write_video(tmp_path / "new" / "drift.mp4", drift(2, 16, 16), fps=16)
+    assert [entry.name for entry in (tmp_path / "new").iterdir()] == ["drift.mp4"]
+
+
+def test_refuses_an_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match=r"drift\.gif is not a video format written here: end it in \.mp4"):
+        write_video(tmp_path / "drift.gif", drift(2, 16, 16), fps=16)
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 16), (2, 16, 16, 4), (0, 16, 16, 3)])
+def test_frames_of_another_shape_are_a_bug(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="frames must be uint8"):
+        write_video(tmp_path / "drift.mp4", np.zeros(shape, np.uint8), fps=16)
+
+
+def test_refuses_a_missing_video(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match=r"drift\.mp4 is missing"):
+        read_video(tmp_path / "drift.mp4")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video"])
+def test_refuses_what_is_not_a_video(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "drift.mp4").write_bytes(content)
+    with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
+        read_video(tmp_path / "drift.mp4")

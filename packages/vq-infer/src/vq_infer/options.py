@@ -1,0 +1,33 @@
+"""What can be said on the command line; free of heavy imports."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Task = Literal["i2v", "t2v"]
+EngineName = Literal["native", "lightx2v"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was said on the command line; None where nothing was."""
+
+    model: str | None = None
+    checkpoint: Path | None = None
+    prompt: str | None = None
+    negative_prompt: str = ""
+    image: Path | None = None
+    output: Path | None = None
+    engine: EngineName = "native"
+    steps: int | None = None
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    fps: int | None = None
+    seed: int | None = None
+    device: str | None = None
+    recipe: Path | None = None
+    lightx2v_python: str | None = None
+    backend: str | None = None

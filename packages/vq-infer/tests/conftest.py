@@ -1,0 +1,151 @@
+"""Tiny models and the checkpoints that a conversion of them gives, written with vq_core alone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_core.artifacts.checkpoint import FORMAT, KIND, Role, checkpoint_entries
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.folding import fold_group
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.scheme import QuantScheme, scheme_named
+from vq_core.source import Checkpoint, open_source
+from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
+from vq_core.tiny import Variant, build_tiny
+
+SIZE = ("--height", "64", "--width", "64", "--num-frames", "5", "--steps", "2")
+
+Convert = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Path]:
+    """A tiny pipeline in diffusers layout, made once per variant."""
+    made: dict[str, Path] = {}
+
+    def model(variant: Variant) -> Path:
+        if variant not in made:
+            made[variant] = build_tiny(variant, tmp_path_factory.mktemp("model") / variant)
+        return made[variant]
+
+    return model
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Convert:
+    """Convert `model` by rounding to nearest; with `smooth`, random gains are folded exactly first."""
+
+    def checkpoint(model: Path, scheme: str = "int8", *, smooth: bool = False, name: str = "ckpt") -> Path:
+        source = open_source(str(model))
+        folders = source.family.expert_folders(tuple(source.components))
+        header = Header(
+            kind=KIND,
+            format=FORMAT,
+            tool="test",
+            family=source.family_name,
+            model=source.name,
+            components={
+                name: ComponentHeader(folders[name], component.fingerprint, component.config)
+                for name, component in source.components.items()
+            },
+            settings={"scheme": scheme, "gains": smooth},
+        )
+        path = tmp_path / name
+        with create_artifact(path, header) as writer:
+            for component_name, component in source.components.items():
+                _write_component(writer, folders[component_name], component, scheme_named(scheme), smooth)
+            for backend in ("torchao", "vllm"):
+                writer.write_text(
+                    f"run_configs/{scheme}-{backend}.json", json.dumps(_run_config(component.config, len(folders)))
+                )
+        return path
+
+    return checkpoint
+
+
+def _write_component(
+    writer: ArtifactWriter, folder: str, component: Checkpoint, scheme: QuantScheme, smooth: bool
+) -> None:
+    topology = component.topology
+    tensors = component.load(topology.tensors)
+    if smooth:
+        generator = torch.Generator().manual_seed(1)
+        tensors |= {name: torch.ones(length) for name, length in topology.gains.items()}
+        for group in topology.groups:
+            if group.sink is not None:
+                # Between 1/2 and 2: forgetting one is far outside the quantization error.
+                fold_group(
+                    tensors, group, nearest_bf16(2 ** (2 * torch.rand(group.in_features, generator=generator) - 1))
+                )
+    quantized = {
+        linear.name: quantize_weight(tensors[f"{linear.name}.weight"], scheme.weight) for linear in topology.linears
+    }
+    shards: dict[str, dict[str, Tensor]] = {}
+    for native, entry in checkpoint_entries(topology, component.family, gains=smooth).items():
+        match entry.role:
+            case Role.CODES:
+                tensor = quantized[entry.origin].codes
+            case Role.SCALE:
+                tensor = quantized[entry.origin].scale
+            case _:
+                tensor = tensors[entry.origin]
+        shards.setdefault(entry.shard, {})[native] = tensor.reshape(entry.shape).clone()
+    for shard, content in shards.items():
+        writer.write_tensors(str(Path(folder) / f"{shard}.safetensors"), content)
+
+
+def _run_config(config: dict[str, Any], transformers: int) -> dict[str, Any]:
+    """The keys of a LightX2V run config that differ between models, and those that a run fills in."""
+    experts = transformers == 2
+    task = "i2v" if config["in_channels"] == 36 else "t2v"
+    place = "/path/to/this/checkpoint"
+    return {
+        "model_cls": "wan2.2_moe" if experts else "wan2.1",
+        "task": task,
+        "sample_guide_scale": [3.5, 3.5] if experts else 5.0,
+        "use_image_encoder": config.get("image_dim") is not None,
+        "infer_steps": 40,
+        **(
+            {
+                "high_noise_quantized_ckpt": f"{place}/high_noise_model",
+                "low_noise_quantized_ckpt": f"{place}/low_noise_model",
+            }
+            if experts
+            else {"dit_quantized_ckpt": place}
+        ),
+    }
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A first frame, 96x64."""
+    from PIL import Image
+
+    path = tmp_path / "image.png"
+    Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture
+def small() -> tuple[str, ...]:
+    """Options of a video that takes a second."""
+    return SIZE
+
+
+@pytest.fixture
+def vq_infer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command in this process; returns its exit code."""
+    from vq_infer.cli import main
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr("sys.argv", ["vq-infer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return run

@@ -1,0 +1,179 @@
+"""The LightX2V engine with a stand-in for LightX2V that records how it was started."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_core.pipeline import Sampling
+from vq_core.prompts import Sample
+from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate
+from vq_infer.request import Request
+
+TinyModel = Callable[[str], Path]
+Convert = Callable[..., Path]
+
+STAND_IN = """
+import json, os, sys
+from pathlib import Path
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+config = json.loads(Path(given["--config_json"]).read_text())
+Path(os.environ["RECORD"]).write_text(json.dumps({"given": given, "config": config, "dtype": os.environ["DTYPE"]}))
+print("LightX2V talks")
+if given["--prompt"] == "fail":
+    sys.exit(3)
+Path(given["--save_result_path"]).write_bytes(b"video")
+"""
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "record.json"
+    monkeypatch.setenv("RECORD", str(path))
+    return path
+
+
+@pytest.fixture
+def python_with_lightx2v(tmp_path: Path, record: Path) -> str:
+    package = tmp_path / "site" / "lightx2v"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "infer.py").write_text(STAND_IN)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{package.parent}" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return str(python)
+
+
+@pytest.fixture
+def native_model(tmp_path: Path) -> Path:
+    folder = tmp_path / "native"
+    (folder / TOKENIZER_FOLDER).mkdir(parents=True)
+    for file in (T5_FILE, CLIP_FILE, "Wan2.1_VAE.pth"):
+        (folder / file).touch()
+    return folder
+
+
+@pytest.fixture
+def request_i2v(tiny_model: TinyModel, convert: Convert, native_model: Path, image: Path, tmp_path: Path) -> Request:
+    checkpoint = convert(tiny_model("i2v"))
+    sampling = Sampling(steps=4, height=480, width=832, num_frames=81, guidance_scale=6.0, fps=24, seed=9)
+    sample = Sample("a red kite", "blurred", image)
+    return Request("i2v", str(native_model), checkpoint, sample, tmp_path / "out.mp4", sampling, None)
+
+
+def test_starts_lightx2v_on_this_run(request_i2v: Request, python_with_lightx2v: str, record: Path) -> None:
+    outcome = generate(request_i2v, python_with_lightx2v, None)
+    assert request_i2v.output.read_bytes() == b"video"
+    assert outcome.kernels == ("LightX2V int8-vllm",)
+    started = json.loads(record.read_text())
+    given, config = started["given"], started["config"]
+    assert started["dtype"] == "BF16"
+    assert {
+        option: given[option] for option in ("--model_cls", "--task", "--prompt", "--negative_prompt", "--seed")
+    } == {
+        "--model_cls": "wan2.1",
+        "--task": "i2v",
+        "--prompt": "a red kite",
+        "--negative_prompt": "blurred",
+        "--seed": "9",
+    }
+    assert given["--model_path"] == request_i2v.model
+    assert given["--image_path"] == str(request_i2v.sample.image)
+    assert config["dit_quantized_ckpt"] == str(request_i2v.checkpoint)
+    assert (config["infer_steps"], config["target_height"], config["target_width"]) == (4, 480, 832)
+    assert (config["target_video_length"], config["sample_guide_scale"], config["enable_cfg"]) == (81, 6.0, True)
+    assert (config["fps"], config["seed"]) == (24, 9)
+
+
+def test_leaves_nothing_but_the_video(request_i2v: Request, python_with_lightx2v: str, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    generate(request_i2v, python_with_lightx2v, "torchao")
+    assert set(tmp_path.iterdir()) - before == {request_i2v.output, tmp_path / "record.json"}
+
+
+def test_two_experts(
+    request_i2v: Request, tiny_model: TinyModel, convert: Convert, python_with_lightx2v: str, record: Path
+) -> None:
+    checkpoint = convert(tiny_model("i2v-2.2"), name="experts")
+    sampling = replace(request_i2v.sampling, guidance_scale=4.0, guidance_scale_2=3.0)
+    generate(replace(request_i2v, checkpoint=checkpoint, sampling=sampling), python_with_lightx2v, None)
+    config = json.loads(record.read_text())["config"]
+    assert config["sample_guide_scale"] == [4.0, 3.0]
+    assert config["high_noise_quantized_ckpt"] == str(checkpoint / "high_noise_model")
+    assert config["low_noise_quantized_ckpt"] == str(checkpoint / "low_noise_model")
+
+
+def test_its_words_leave_stdout_alone(
+    request_i2v: Request, python_with_lightx2v: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    generate(request_i2v, python_with_lightx2v, None)
+    assert "LightX2V talks" not in capfd.readouterr().out
+
+
+def test_not_installed(request_i2v: Request) -> None:
+    with pytest.raises(
+        VqError, match=r"cannot import lightx2v .*clone ModelTC/LightX2V from GitHub.*--lightx2v-python"
+    ):
+        generate(request_i2v, None, None)
+
+
+def test_no_such_python(request_i2v: Request, tmp_path: Path) -> None:
+    with pytest.raises(VqError, match="cannot be started"):
+        generate(request_i2v, str(tmp_path / "no-python"), None)
+
+
+def test_failure_leaves_no_video(request_i2v: Request, python_with_lightx2v: str) -> None:
+    failing = replace(request_i2v, sample=replace(request_i2v.sample, prompt="fail"))
+    with pytest.raises(VqError, match="LightX2V ended with exit code 3 and no video"):
+        generate(failing, python_with_lightx2v, None)
+    assert not request_i2v.output.exists()
+
+
+@pytest.mark.parametrize("missing", [T5_FILE, "Wan2.1_VAE.pth", CLIP_FILE])
+def test_model_without_what_lightx2v_reads(request_i2v: Request, native_model: Path, missing: str) -> None:
+    (native_model / missing).unlink()
+    with pytest.raises(VqError, match=f"lacks {missing}, which LightX2V reads: give the native Wan-AI folder"):
+        generate(request_i2v, None, None)
+
+
+def test_model_files_may_lie_in_original(request_i2v: Request, native_model: Path, python_with_lightx2v: str) -> None:
+    (native_model / "original").mkdir()
+    (native_model / T5_FILE).rename(native_model / "original" / T5_FILE)
+    assert generate(request_i2v, python_with_lightx2v, None).output.exists()
+
+
+def test_diffusers_model(request_i2v: Request, tiny_model: TinyModel) -> None:
+    with pytest.raises(VqError, match="not the diffusers one"):
+        generate(replace(request_i2v, model=str(tiny_model("i2v"))), None, None)
+
+
+def test_unknown_backend(request_i2v: Request) -> None:
+    with pytest.raises(VqError, match="no run config for the backend `marlin`: choose --backend from torchao, vllm"):
+        generate(request_i2v, None, "marlin")
+
+
+def test_other_task(request_i2v: Request) -> None:
+    with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
+        generate(replace(request_i2v, task="t2v", sample=Sample("p")), None, None)
+
+
+def test_device_is_not_ours_to_choose(request_i2v: Request) -> None:
+    with pytest.raises(VqError, match="set CUDA_VISIBLE_DEVICES"):
+        generate(replace(request_i2v, device="cuda:1"), None, None)
+
+
+def test_lossless_output(request_i2v: Request) -> None:
+    with pytest.raises(VqError, match="is not a video format that this engine writes"):
+        generate(replace(request_i2v, output=request_i2v.output.with_suffix(".mkv")), None, None)
+
+
+@pytest.mark.parametrize(("field", "value"), [("height", 100), ("width", 100), ("num_frames", 80)])
+def test_size_that_lightx2v_would_round(request_i2v: Request, field: str, value: int) -> None:
+    sampling = replace(request_i2v.sampling, **{field: value})
+    with pytest.raises(VqError, match=f"{field} {value} is not"):
+        generate(replace(request_i2v, sampling=sampling), None, None)

@@ -1,0 +1,195 @@
+"""The native engine end to end, and what it refuses before it spends time."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vq_core.errors import VqError
+from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.prompts import Sample
+from vq_core.video import read_video
+from vq_infer.native import StepClock, generate
+from vq_infer.options import Task
+from vq_infer.request import Request
+
+TinyModel = Callable[[str], Path]
+Convert = Callable[..., Path]
+MakeRequest = Callable[..., Request]
+SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
+
+
+@pytest.fixture
+def make_request(tmp_path: Path, image: Path) -> MakeRequest:
+    def make(
+        model: Path,
+        checkpoint: Path,
+        task: Task = "t2v",
+        *,
+        output: str = "out.mkv",
+        device: str | None = "cpu",
+        sampling: Sampling = SAMPLING,
+        first_frame: Path = image,
+    ) -> Request:
+        sample = Sample("a fox in fresh snow", "blurred", first_frame if task == "i2v" else None)
+        return Request(task, str(model), checkpoint, sample, tmp_path / output, sampling, device)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("variant", "task", "size"),
+    # The image is 96x64: the area of 64x64 in its aspect, in multiples of 16.
+    [("t2v", "t2v", (64, 64)), ("i2v", "i2v", (48, 64)), ("i2v-2.2", "i2v", (48, 64)), ("ti2v-5b", "t2v", (64, 64))],
+)
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+def test_makes_the_video_of_the_model(
+    tiny_model: TinyModel,
+    convert: Convert,
+    make_request: MakeRequest,
+    variant: str,
+    task: Task,
+    size: tuple[int, int],
+    scheme: str,
+) -> None:
+    model = tiny_model(variant)
+    request = make_request(model, convert(model, scheme, smooth=True), task)
+    outcome = generate(request)
+    frames = read_video(request.output)
+    assert frames.shape == (5, *size, 3)
+    assert outcome.shape == (5, *size)
+    assert list(outcome.stages) == ["encode", "load", "sample", "write"]
+    assert outcome.step_seconds is not None
+    pipeline = VideoPipeline(str(model), "cpu")
+    full = pipeline.sample(pipeline.encode([request.sample], SAMPLING)[0], SAMPLING, SAMPLING.seed)
+    error = np.square(frames.astype(float) - full).mean()
+    assert 0 < error < 255**2 / 10**2.5  # 25 dB
+
+
+def test_is_repeatable(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    model = tiny_model("t2v")
+    checkpoint = convert(model)
+    first, second = (make_request(model, checkpoint, output=name) for name in ("a.mkv", "b.mkv"))
+    generate(first)
+    generate(second)
+    assert np.array_equal(read_video(first.output), read_video(second.output))
+
+
+def test_own_transformer_weights_are_not_needed(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    checkpoint = convert(tiny_model("t2v"))
+    model = shutil.copytree(tiny_model("t2v"), tmp_path / "without_weights")
+    for file in (model / "transformer").glob("*safetensors*"):
+        file.unlink()
+    assert generate(make_request(model, checkpoint)).output.exists()
+
+
+def test_output_exists(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, tmp_path: Path) -> None:
+    (tmp_path / "out.mkv").touch()
+    with pytest.raises(VqError, match=r"out\.mkv exists already"):
+        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v"))))
+
+
+def test_output_of_another_format(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    with pytest.raises(VqError, match=r"out\.gif is not a video format .* \.mp4 or \.mkv"):
+        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v")), output="out.gif"))
+
+
+def test_checkpoint_of_a_model_with_other_transformers(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest
+) -> None:
+    with pytest.raises(VqError, match=r"holds transformer and .* has transformer and transformer_2"):
+        generate(make_request(tiny_model("i2v-2.2"), convert(tiny_model("i2v")), "i2v"))
+
+
+def test_checkpoint_of_another_architecture(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    with pytest.raises(VqError, match="made from another model: its transformer has in_channels 36 and .* has 16"):
+        generate(make_request(tiny_model("t2v"), convert(tiny_model("i2v"))))
+
+
+def test_pipeline_whose_config_is_damaged(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, tmp_path: Path
+) -> None:
+    checkpoint = convert(tiny_model("i2v-2.2"))
+    model = shutil.copytree(tiny_model("i2v-2.2"), tmp_path / "damaged")
+    (model / "transformer_2" / "config.json").write_text("{")
+    with pytest.raises(VqError, match=r"transformer_2/config\.json cannot be read"):
+        generate(make_request(model, checkpoint, "i2v"))
+
+
+def test_not_a_checkpoint(tiny_model: TinyModel, make_request: MakeRequest) -> None:
+    with pytest.raises(VqError, match="is not a lightx2v-checkpoint artifact"):
+        generate(make_request(tiny_model("t2v"), tiny_model("t2v")))
+
+
+def test_truncated_shard(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    checkpoint = convert(tiny_model("t2v"))
+    shard = checkpoint / "block_0.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(VqError, match=r"block_0\.safetensors has \d+ bytes and should have \d+"):
+        generate(make_request(tiny_model("t2v"), checkpoint))
+
+
+def test_no_such_gpu(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    with pytest.raises(VqError, match="`cuda:99` is not in this machine"):
+        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v")), device="cuda:99"))
+
+
+def test_image_model_without_image(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    with pytest.raises(VqError, match="makes videos from images: use `vq-infer i2v`"):
+        generate(make_request(tiny_model("i2v"), convert(tiny_model("i2v"))))
+
+
+def test_text_model_with_image(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    with pytest.raises(VqError, match="makes videos from text alone: use `vq-infer t2v`"):
+        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v")), "i2v"))
+
+
+def test_image_missing(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, tmp_path: Path) -> None:
+    with pytest.raises(VqError, match=r"The image .*nowhere\.png is missing"):
+        generate(
+            make_request(tiny_model("i2v"), convert(tiny_model("i2v")), "i2v", first_frame=tmp_path / "nowhere.png")
+        )
+
+
+def test_image_that_is_none(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    text = tiny_model("i2v") / "model_index.json"
+    with pytest.raises(VqError, match="is not an image that can be decoded"):
+        generate(make_request(tiny_model("i2v"), convert(tiny_model("i2v")), "i2v", first_frame=text))
+
+
+@pytest.mark.parametrize("variant", ["t2v", "i2v"])
+def test_height_100(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, variant: Task) -> None:
+    sampling = Sampling(steps=2, height=100, width=64, num_frames=5)
+    with pytest.raises(VqError, match="height 100 is not a multiple of 16: use 96 or 112"):
+        generate(make_request(tiny_model(variant), convert(tiny_model(variant)), variant, sampling=sampling))
+
+
+def test_failure_leaves_no_video(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:  # a signal in the middle of the run
+        raise KeyboardInterrupt
+
+    request = make_request(tiny_model("t2v"), convert(tiny_model("t2v")))
+    before = set(request.output.parent.iterdir())
+    monkeypatch.setattr(VideoPipeline, "sample", fail)
+    with pytest.raises(KeyboardInterrupt):
+        generate(request)
+    assert set(request.output.parent.iterdir()) == before
+
+
+def test_step_clock_leaves_out_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 10.0, 11.0, 13.0, 16.0])
+    monkeypatch.setattr("vq_infer.native.time.monotonic", lambda: next(times))
+    clock = StepClock(torch.device("cpu"))
+    assert clock.median() is None
+    clock.tick()
+    assert clock.median() == 10.0
+    for _ in range(3):
+        clock.tick()
+    assert clock.median() == 2.0

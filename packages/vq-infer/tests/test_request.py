@@ -1,0 +1,96 @@
+"""What the command line, the recipe and the defaults come to."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_core.meter import Usage
+from vq_core.pipeline import Sampling
+from vq_infer.options import Options
+from vq_infer.request import Outcome, check_output, resolve_request
+
+RECIPE = """
+model: some/model
+seed: 7
+output: work
+eval:
+  steps: 9
+  height: 64
+  guidance_scale: 3.5
+  fps: 8
+"""
+
+
+def options(**said: object) -> Options:
+    given = {"model": "m", "checkpoint": Path("c"), "prompt": "p", "image": Path("i.png"), "output": Path("o.mp4")}
+    return Options(**given | said)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_defaults() -> None:
+    request = resolve_request("i2v", options())
+    assert request.sampling == Sampling()
+    assert (request.sample.prompt, request.sample.negative_prompt, request.sample.image) == ("p", "", Path("i.png"))
+
+
+def test_recipe_beats_defaults_and_options_beat_the_recipe(recipe: Path, tmp_path: Path) -> None:
+    request = resolve_request("t2v", Options(prompt="p", output=Path("o.mp4"), steps=3, seed=1, recipe=recipe))
+    assert request.model == "some/model"
+    assert request.checkpoint == tmp_path / "work" / "lightx2v"
+    assert request.sampling == Sampling(steps=3, height=64, guidance_scale=3.5, fps=8, seed=1)
+    assert resolve_request("t2v", Options(prompt="p", output=Path("o.mp4"), recipe=recipe)).sampling.seed == 7
+
+
+def test_zero_is_said() -> None:
+    assert resolve_request("i2v", options(guidance_scale=0.0, seed=0)).sampling == Sampling(guidance_scale=0.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("model", "--model"),
+        ("checkpoint", "--checkpoint"),
+        ("prompt", "--prompt"),
+        ("image", "--image"),
+        ("output", "--output"),
+    ],
+)
+def test_missing(name: str, option: str) -> None:
+    with pytest.raises(VqError, match=f"`{option}` is missing"):
+        resolve_request("i2v", options(**{name: None}))
+
+
+def test_output_must_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "o.mp4").touch()
+    with pytest.raises(VqError, match="exists already"):
+        check_output(tmp_path / "o.mp4", (".mp4",))
+
+
+def test_output_must_have_a_format(tmp_path: Path) -> None:
+    check_output(tmp_path / "o.MP4", (".mp4",))
+    with pytest.raises(VqError, match=r"o\.avi is not a video format"):
+        check_output(tmp_path / "o.avi", (".mp4",))
+
+
+def test_outcome_for_people_and_machines() -> None:
+    outcome = Outcome(Path("o.mp4"), ("k",), {"encode": 1.0, "load": 2.0}, Usage(3.0, 2**30, 0), (5, 48, 64), 0.25)
+    assert outcome.rows() == {
+        "video": "5 frames of 64x48",
+        "kernels": "k",
+        "per step": "0.25 s",
+        "stages": "encode 1.0 s, load 2.0 s",
+        "time": "3.0 s",
+        "peak host memory": "1.00 GiB",
+    }
+    content = json.loads(json.dumps(outcome.to_json()))
+    assert content["output"] == "o.mp4"
+    assert content["usage"]["host_peak_bytes"] == 2**30
+    assert content["shape"] == [5, 48, 64]

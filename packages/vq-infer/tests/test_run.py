@@ -1,0 +1,16 @@
+"""Options that belong to the other engine."""
+
+from pathlib import Path
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_infer.options import Options
+from vq_infer.run import run
+
+
+@pytest.mark.parametrize(("name", "option"), [("backend", "--backend"), ("lightx2v_python", "--lightx2v-python")])
+def test_native_refuses_options_of_lightx2v(name: str, option: str) -> None:
+    options = Options(model="m", checkpoint=Path("c"), prompt="p", output=Path("o.mp4"), **{name: "x"})
+    with pytest.raises(VqError, match=f"{option} is for LightX2V"):
+        run("t2v", options)

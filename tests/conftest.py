@@ -1,0 +1,62 @@
+"""Tiny models and a way to run every stage's command in this process, for tests of the whole road."""
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vq_core.tiny import Variant, build_tiny, write_samples
+
+SAMPLING = ["--steps", "3", "--height", "64", "--width", "64", "--num-frames", "5"]
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """`run("vq-calib collect", "--model", …)` runs the command as typed and returns its JSON result."""
+
+    def run_command(command: str, *arguments: object) -> dict[str, Any]:
+        program, *sub_command = command.split()
+        app = import_module(f"{program.replace('-', '_')}.cli").app
+        with redirect_stdout(io.StringIO()) as printed:
+            app([*sub_command, *map(str, arguments), "--json"], standalone_mode=False)
+        result: dict[str, Any] = json.loads(printed.getvalue())
+        return result
+
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Path]:
+    """`tiny_model("i2v")` is the folder of that tiny pipeline, built once."""
+    root = tmp_path_factory.mktemp("tiny")
+
+    def build(variant: Variant) -> Path:
+        folder = root / variant
+        return folder if folder.exists() else build_tiny(variant, folder)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two prompts with images."""
+    return write_samples(tmp_path_factory.mktemp("prompts"), 2, with_images=True)
+
+
+@pytest.fixture(scope="session")
+def smoothed(tmp_path_factory: pytest.TempPathFactory, run: Run, tiny_model: Any, prompts: Path) -> Path:
+    """Collected and SmoothQuant'd weights of the tiny image-to-video model, in `FOLDER/smoothed`."""
+    folder = tmp_path_factory.mktemp("smoothed")
+    model = tiny_model("i2v")
+    run(
+        "vq-calib collect", "--model", model, "--prompts", prompts, "-o", folder / "stats", *SAMPLING, "--device", "cpu"
+    )
+    run("vq-algos smooth", "--model", model, "--stats", folder / "stats", "-o", folder / "smoothed")
+    return folder / "smoothed"

@@ -1,0 +1,111 @@
+"""The whole road, command by command, as a user travels it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.video import read_video
+
+SAMPLING = ["--steps", "3", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
+LLMC_RECIPES = Path(__file__).parents[1] / "recipes" / "llmc"
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+def test_the_commands_of_the_design_run_in_order(
+    run: Any, tiny_model: Any, prompts: Path, smoothed: Path, tmp_path: Path, scheme: str
+) -> None:
+    model = tiny_model("i2v")
+    image = prompts / json.loads((prompts / "samples.json").read_text())[0]["image"]
+    run("vq-algos quantize", "--weights", smoothed, "--scheme", scheme, "-o", tmp_path / "qparams")
+    run("vq-export lightx2v", "--weights", smoothed, "--qparams", tmp_path / "qparams", "-o", tmp_path / "ckpt")
+    verified = run("vq-export verify", tmp_path / "ckpt", "--model", model)
+    assert verified["problems"] == []
+    assert min(verified["weight_snr_db"]["transformer"].values()) > 25
+    assert open_checkpoint(tmp_path / "ckpt").has_gains
+
+    run(
+        "vq-eval fake-quant", "--model", model, "--weights", smoothed, "--qparams", tmp_path / "qparams",
+        "--prompts", prompts, "-o", tmp_path / "videos", *SAMPLING,
+    )  # fmt: skip
+    compared = run(
+        "vq-eval compare", "--reference", tmp_path / "videos" / "full",
+        "--candidate", tmp_path / "videos" / "fake-quant", "-o", tmp_path / "report",
+    )  # fmt: skip
+    assert compared["overall"]["psnr"] > 25
+
+    sample = json.loads((prompts / "samples.json").read_text())[0]
+    run(
+        "vq-infer i2v", "--model", model, "--checkpoint", tmp_path / "ckpt", "--image", image,
+        "--prompt", sample["prompt"], "--negative-prompt", sample["negative_prompt"],
+        "-o", tmp_path / "infer" / "000.mkv", *SAMPLING,
+    )  # fmt: skip
+    engine = read_video(tmp_path / "infer" / "000.mkv").astype(int)
+    simulated = read_video(tmp_path / "videos" / "fake-quant" / "000.mkv").astype(int)
+    full = read_video(tmp_path / "videos" / "full" / "000.mkv").astype(int)
+    assert engine.shape == full.shape
+    # The real path is the simulated one: they differ far less from each other than from full precision.
+    assert ((engine - simulated) ** 2).mean() < 0.25 * ((engine - full) ** 2).mean()
+
+
+def test_conversion_alone_and_inference(run: Any, tiny_model: Any, tmp_path: Path) -> None:
+    model = tiny_model("t2v")
+    run("vq-export lightx2v", "--model", model, "--scheme", "fp8", "-o", tmp_path / "ckpt")
+    run(
+        "vq-infer t2v", "--model", model, "--checkpoint", tmp_path / "ckpt", "--prompt", "a boat",
+        "-o", tmp_path / "boat.mp4", *SAMPLING,
+    )  # fmt: skip
+    assert read_video(tmp_path / "boat.mp4").shape == (5, 64, 64, 3)
+
+
+def test_two_experts(run: Any, tiny_model: Any, prompts: Path, tmp_path: Path) -> None:
+    model = tiny_model("i2v-2.2")
+    run("vq-calib collect", "--model", model, "--prompts", prompts, "-o", tmp_path / "stats", *SAMPLING)
+    run("vq-algos smooth", "--model", model, "--stats", tmp_path / "stats", "-o", tmp_path / "smoothed")
+    run("vq-algos quantize", "--weights", tmp_path / "smoothed", "--scheme", "int8", "-o", tmp_path / "qparams")
+    run(
+        "vq-export lightx2v", "--weights", tmp_path / "smoothed", "--qparams", tmp_path / "qparams",
+        "-o", tmp_path / "ckpt",
+    )  # fmt: skip
+    assert run("vq-export verify", tmp_path / "ckpt", "--model", model)["problems"] == []
+    assert (tmp_path / "ckpt" / "high_noise_model" / "block_0.safetensors").exists()
+    assert (tmp_path / "ckpt" / "low_noise_model" / "block_0.safetensors").exists()
+
+
+@pytest.mark.parametrize("recipe", sorted(LLMC_RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_llmc_recipes_drive_every_stage(run: Any, tiny_model: Any, prompts: Path, tmp_path: Path, recipe: Path) -> None:
+    document = yaml.safe_load(recipe.read_text())
+    document["model"]["path"] = str(tiny_model("i2v"))
+    document["save"]["save_path"] = str(tmp_path / "out")
+    sizes = {"path": str(prompts), "target_height": 64, "target_width": 64, "num_frames": 5}
+    for section in ("calib", "eval"):
+        if section in document:
+            document[section] |= sizes
+    document["eval"]["output_video_path"] = str(tmp_path / "out" / "videos")
+    document["eval"]["eval_pos"] = ["pretrain", "fake_quant"]
+    edited = tmp_path / "recipe.yaml"
+    edited.write_text(yaml.safe_dump(document))
+
+    smooths = document["quant"]["video_gen"]["method"] == "SmoothQuant"
+    # LLMC never says how many steps a video has; fifty, its implied number, would take minutes here.
+    steps = ["--steps", "3", "--device", "cpu"]
+    if smooths:
+        run("vq-calib collect", "--recipe", edited, *steps)
+    run("vq-algos smooth", "--recipe", edited)
+    run("vq-algos quantize", "--recipe", edited)
+    run("vq-export lightx2v", "--recipe", edited)
+    run("vq-eval fake-quant", "--recipe", edited, *steps)
+    sample = json.loads((prompts / "samples.json").read_text())[0]
+    run(
+        "vq-infer i2v", "--recipe", edited, "--image", prompts / sample["image"], "--prompt", sample["prompt"],
+        "-o", tmp_path / "video.mp4", *steps,
+    )  # fmt: skip
+
+    checkpoint = open_checkpoint(tmp_path / "out" / "lightx2v")
+    assert checkpoint.scheme.name == ("fp8" if "fp8" in recipe.stem else "int8")
+    assert checkpoint.has_gains == smooths
+    assert (tmp_path / "out" / "videos" / "fake-quant" / "001.mp4").exists()
+    assert len(read_video(tmp_path / "video.mp4")) == 5
