@@ -1,7 +1,9 @@
 """Tiny Wan models of random weights on disk, and statistics of random activations with outlier channels."""
 
 import json
+import multiprocessing
 from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,7 @@ T2V: Config = {
 }
 I2V: Config = T2V | {"in_channels": 36, "image_dim": 48, "added_kv_proj_dim": 32}
 TOKENS = 24
+STAGES = ["vq_algos.smooth", "vq_algos.quantize", "vq_algos.show", "vq_core.recipe"]
 
 
 @pytest.fixture
@@ -78,9 +81,7 @@ def make_model(tmp_path: Path) -> MakeModel:
     `edit` replaces tensors of the first transformer.
     """
 
-    def make(
-        *configs: Config, name: str = "model", seed: int = 0, edit: Mapping[str, Tensor] | None = None
-    ) -> Path:
+    def make(*configs: Config, name: str = "model", seed: int = 0, edit: Mapping[str, Tensor] | None = None) -> Path:
         folder = tmp_path / name
         parts = ["."] if len(configs) == 1 else ["transformer", "transformer_2"]
         for index, (part, config) in enumerate(zip(parts, configs, strict=True)):
@@ -104,7 +105,7 @@ def i2v_model(make_model: MakeModel, i2v_config: Config) -> Path:
 
 @pytest.fixture
 def make_stats(tmp_path: Path) -> MakeStats:
-    """Write statistics for a model: `activations` (by component and group), else random ones, over buckets and branches."""
+    """Write statistics for a model: of `activations` (by component and group), else of random ones."""
 
     def make(model: Path, activations: Activations | None = None, name: str = "stats") -> Path:
         source = open_source(str(model))
@@ -171,3 +172,17 @@ def make_smoothed(tmp_path: Path, make_stats: MakeStats) -> MakeSmoothed:
 def smoothed(make_smoothed: MakeSmoothed, i2v_model: Path) -> Path:
     """Smoothed weights of the image-to-video model."""
     return make_smoothed(i2v_model)
+
+
+@pytest.fixture
+def start_code() -> Callable[[str], BaseProcess]:
+    """Run Python code in a process of its own, forked from one that has imported the stages and done nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(STAGES)
+
+    def start(code: str) -> BaseProcess:
+        process = context.Process(target=exec, args=(code, {}))
+        process.start()
+        return process
+
+    return start

@@ -10,12 +10,14 @@ from vq_core.errors import VqError
 from vq_core.images import open_image, resize_to_area
 
 
-@given(st.integers(200, 2000), st.integers(200, 2000), st.integers(4, 40), st.integers(4, 40), st.sampled_from([16, 32]))
+@given(
+    st.integers(200, 2000), st.integers(200, 2000), st.integers(4, 40), st.integers(4, 40), st.sampled_from([16, 32])
+)
 def test_resizes_as_the_reference_computes(width: int, height: int, rows: int, columns: int, multiple: int) -> None:
     area = rows * multiple * columns * multiple
     aspect_ratio = height / width
-    expected_height = int(round(np.sqrt(area * aspect_ratio))) // multiple * multiple
-    expected_width = int(round(np.sqrt(area / aspect_ratio))) // multiple * multiple
+    expected_height = round(np.sqrt(area * aspect_ratio)) // multiple * multiple
+    expected_width = round(np.sqrt(area / aspect_ratio)) // multiple * multiple
     if not expected_height or not expected_width:
         return
     resized = resize_to_area(Image.new("RGB", (width, height)), rows * multiple, columns * multiple, multiple)

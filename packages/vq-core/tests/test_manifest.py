@@ -116,7 +116,7 @@ def test_refuses_json_without_a_format(folder: Path, content: str) -> None:
 
 def test_refuses_another_kind(folder: Path) -> None:
     edit(folder, kind="quant-params")
-    assert "is a quant-params artifact and a activation-stats is needed here" in refusal(folder)
+    assert "holds quant-params, and activation-stats is needed here" in refusal(folder)
 
 
 def test_refuses_a_newer_format_whatever_else_it_holds(folder: Path) -> None:

@@ -15,6 +15,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from vq_core.errors import VqError
+from vq_core.families.wan import topology as wan_topology
 from vq_core.source import INDEX_FILE, Checkpoint, open_source, resolve_model
 
 RandomTensors = Callable[..., dict[str, torch.Tensor]]
@@ -25,8 +26,8 @@ SINGLE = "diffusion_pytorch_model.safetensors"
 # Anonymous memory (not the mapped files) while every tensor of a checkpoint is read in turn.
 READ_ALL = """
 import sys
-from collections.abc import Callable
 from pathlib import Path
+import torch
 from vq_core.source import open_source
 
 def anonymous_bytes():
@@ -40,7 +41,7 @@ sum(float(t.float().sum()) for t in checkpoint.load(names[:1]).values())
 before = peak = anonymous_bytes()
 for name in names:
     tensors = checkpoint.load([name])
-    assert tensors[name].double().isfinite().all()
+    tensors[name].view(torch.int16).max()  # touches every page
     peak = max(peak, anonymous_bytes())
 checkpoint.fingerprint
 print(max(peak, anonymous_bytes()) - before)
@@ -115,7 +116,10 @@ def test_a_pipeline_has_the_transformers_that_it_lists(
 
 def test_unused_query_norms_of_published_checkpoints_are_ignored(transformer: Path) -> None:
     rewrite(transformer, blocks__0__attn2__norm_added_q__weight=torch.ones(64))
-    assert "blocks.0.attn2.norm_added_q.weight" not in open_source(str(transformer)).components["transformer"].topology.tensors
+    assert (
+        "blocks.0.attn2.norm_added_q.weight"
+        not in open_source(str(transformer)).components["transformer"].topology.tensors
+    )
 
 
 # --- Hub ids ------------------------------------------------------------------------------------
@@ -152,7 +156,7 @@ def test_refuses_an_id_that_the_hub_does_not_allow() -> None:
         open_source("-a..b/c--d")
 
 
-@pytest.mark.parametrize("model", ["no/such/folder", "nothing", "/absent", ""])
+@pytest.mark.parametrize("model", ["no/such/folder", "nothing", "/absent"])
 def test_refuses_what_is_neither_folder_nor_id(model: str) -> None:
     with pytest.raises(VqError, match="neither a folder nor a hub id"):
         open_source(model)
@@ -300,10 +304,11 @@ def test_fingerprint_sees_the_dtype(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_reading_never_holds_the_model_in_memory(
-    tmp_path: Path, t2v_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
+    tmp_path: Path, t2v_config: dict[str, Any], write_transformer: WriteTransformer
 ) -> None:
     config = t2v_config | {"num_attention_heads": 64, "ffn_dim": 4096, "num_layers": 9}
-    folder = write_transformer(tmp_path / "t", config, random_tensors(config))
+    tensors = {name: torch.ones(shape).bfloat16() for name, shape in wan_topology(config).tensors.items()}
+    folder = write_transformer(tmp_path / "t", config, tensors)
     size = (folder / SINGLE).stat().st_size
     assert size > 290e6
     read = subprocess.run(

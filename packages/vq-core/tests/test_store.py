@@ -33,6 +33,7 @@ from pathlib import Path
 import torch
 from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
 
+torch.set_num_threads(1)  # a fork would inherit the pool without its threads
 root = Path(sys.argv[1])
 final, partial = root / "a", root / "a.partial"
 header = Header("kind", 1, "test", "wan", "m", {"transformer": ComponentHeader("transformer", "f", {})})
@@ -121,9 +122,8 @@ def reopen(path: Path) -> Artifact:
 
 
 def test_a_kill_leaves_nothing_or_what_resume_completes_bit_for_bit(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     calls, at_any_time = map(int, done.stdout.split())
     assert calls >= 20
@@ -258,7 +258,6 @@ def test_resume_removes_what_was_half_written(tmp_path: Path, header: Header) ->
 
 
 # --- What open_artifact refuses -----------------------------------------------------------------
-
 
 
 def test_refuses_an_unfinished_artifact(tmp_path: Path, header: Header) -> None:

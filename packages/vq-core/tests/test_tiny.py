@@ -1,4 +1,5 @@
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from vq_core.source import open_source
 from vq_core.tiny import VARIANTS, Variant, build_tiny, write_samples
 
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
-CLASSES = {"t2v": "WanPipeline", "i2v": "WanImageToVideoPipeline", "i2v-2.2": "WanImageToVideoPipeline", "ti2v-5b": "WanPipeline"}
+CLASSES = {
+    "t2v": "WanPipeline",
+    "i2v": "WanImageToVideoPipeline",
+    "i2v-2.2": "WanImageToVideoPipeline",
+    "ti2v-5b": "WanPipeline",
+}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -59,8 +65,6 @@ def test_it_is_small_and_sharded(tiny: Path) -> None:
 
 
 def test_it_is_the_layout_it_says(tiny: Path, variant: Variant) -> None:
-    import json
-
     index = json.loads((tiny / "model_index.json").read_text())
     assert index["_class_name"] == CLASSES[variant]
     assert (tiny / "transformer_2").is_dir() == (variant == "i2v-2.2")
@@ -77,10 +81,12 @@ def test_the_source_reader_takes_it(tiny: Path, variant: Variant) -> None:
 def test_block_linears_fit_the_kernels_and_weights_are_stored_as_loaded(tiny: Path) -> None:
     for path in (tiny / "transformer").glob("*.safetensors"):
         for name, tensor in load_file(path).items():
-            in_fp32 = any(part in name.split(".") for part in ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"))
+            in_fp32 = any(
+                part in name.split(".") for part in ("time_embedder", "scale_shift_table", "norm1", "norm2", "norm3")
+            )
             assert tensor.dtype == (torch.float32 if in_fp32 else torch.bfloat16), name
             if name.startswith("blocks.") and tensor.ndim == 2:
-                assert not tensor.shape[0] % 16 and not tensor.shape[1] % 16, name
+                assert [size % 16 for size in tensor.shape] == [0, 0], name
 
 
 def test_videos_have_contrast_and_linears_see_outlier_channels(tiny: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,8 +24,10 @@ def drift(frames: int, height: int, width: int) -> NDArray[np.uint8]:
 
 
 @settings(deadline=None, max_examples=8)
-@given(st.integers(1, 6), st.integers(1, 40), st.integers(1, 40))
-def test_matroska_gives_every_pixel_back(tmp_path_factory: pytest.TempPathFactory, frames: int, height: int, width: int) -> None:
+@given(st.integers(1, 6), st.integers(1, 40), st.integers(2, 40))
+def test_matroska_gives_every_pixel_back(
+    tmp_path_factory: pytest.TempPathFactory, frames: int, height: int, width: int
+) -> None:
     path = tmp_path_factory.mktemp("video") / "noise.mkv"
     video = noise(frames, height, width)
     write_video(path, video, fps=16)
@@ -43,11 +47,26 @@ def test_h264_keeps_size_frames_and_colours(tmp_path: Path, frames: int, height:
 
 
 def test_stores_the_frame_rate(tmp_path: Path) -> None:
-    import imageio_ffmpeg
-
     write_video(tmp_path / "drift.mp4", drift(12, 32, 32), fps=24)
     frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(tmp_path / "drift.mp4"))
     assert (frames, seconds) == (12, pytest.approx(0.5))
+
+
+def test_h264_is_tagged_with_the_colours_it_was_made_with(tmp_path: Path) -> None:
+    write_video(tmp_path / "drift.mp4", drift(2, 32, 32), fps=16)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(tmp_path / "drift.mp4")]
+    description = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "h264" in description
+    assert "yuv420p(tv, bt709" in description
+
+
+def test_reads_every_frame_of_an_uneven_rate_once(tmp_path: Path) -> None:
+    video = noise(6, 16, 16)
+    write_video(tmp_path / "even.mkv", video, fps=16)
+    drop = ["-vf", "select=not(eq(n\\,2))", "-fps_mode", "vfr", "-c:v", "ffv1", str(tmp_path / "uneven.mkv")]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(tmp_path / "even.mkv"), *drop]
+    subprocess.run(command, check=True)
+    assert np.array_equal(read_video(tmp_path / "uneven.mkv"), video[[0, 1, 3, 4, 5]])
 
 
 def test_takes_a_view_that_is_not_contiguous(tmp_path: Path) -> None:

@@ -1,14 +1,29 @@
-"""Videos small enough to measure in milliseconds and large enough for SSIM's window."""
+"""Tiny models with the artifacts that stages make of them, and videos small enough to measure in milliseconds."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from vq_core.artifacts import qparams as qparams_artifact
+from vq_core.artifacts import weights as weights_artifact
+from vq_core.artifacts.stats import component_headers
+from vq_core.artifacts.weights import open_weights
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.folding import fold_group
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.scheme import scheme_named
+from vq_core.source import Checkpoint, open_source
+from vq_core.store import ComponentHeader, Header, create_artifact
+from vq_core.tiny import Variant, build_tiny, write_samples
+from vq_core.topology import shard_of
 from vq_core.video import write_video
 
 MakeFolder = Callable[..., Path]
+TinyModel = Callable[[Variant], Path]
 
 
 @pytest.fixture
@@ -39,3 +54,119 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """A tiny pipeline in diffusers layout, made once per variant."""
+    made: dict[Variant, Path] = {}
+
+    def model(variant: Variant) -> Path:
+        if variant not in made:
+            made[variant] = build_tiny(variant, tmp_path_factory.mktemp("model") / variant)
+        return made[variant]
+
+    return model
+
+
+@pytest.fixture(scope="session")
+def write_weights() -> Callable[..., Path]:
+    """Write the smoothed weights of `model` to `path`: random gains in every group that can be smoothed."""
+
+    def write(model: Path, path: Path, dtype: torch.dtype = torch.float32) -> Path:
+        source = open_source(str(model))
+        header = Header(
+            kind=weights_artifact.KIND,
+            format=weights_artifact.FORMAT,
+            tool="test",
+            family=source.family_name,
+            model=source.name,
+            components=component_headers(source),
+        )
+        with create_artifact(path, header) as writer:
+            for name, component in source.components.items():
+                tensors = _folded(component, dtype)
+                for shard in component.topology.shards():
+                    of_shard = {name: tensor for name, tensor in tensors.items() if shard_of(name) == shard}
+                    writer.write_tensors(f"{name}/{shard}.safetensors", of_shard)
+        return path
+
+    return write
+
+
+def _folded(component: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
+    topology = component.topology
+    original = component.load(topology.tensors)
+    tensors = original | {name: torch.ones(length) for name, length in topology.gains.items()}
+    generator = torch.Generator().manual_seed(1)
+    for group in topology.groups:
+        if group.sink is not None:
+            # Between 1/2 and 2: forgetting one is far outside the quantization error.
+            gain = nearest_bf16(2 ** (2 * torch.rand(group.in_features, generator=generator) - 1))
+            fold_group(tensors, group, gain)
+    for name, tensor in original.items():
+        if tensors[name] is not tensor:
+            tensors[name] = tensors[name].to(dtype)
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def write_qparams() -> Callable[..., Path]:
+    """Write the codes of the artifact `weights` to `path`; `bias_shift` is added to every bias and stored with them."""
+
+    def write(weights: Path, path: Path, scheme: str = "int8", bias_shift: float | None = None) -> Path:
+        smoothed = open_weights(weights)
+        header = Header(
+            kind=qparams_artifact.KIND,
+            format=qparams_artifact.FORMAT,
+            tool="test",
+            family=smoothed.family_name,
+            model=smoothed.artifact.manifest.model,
+            components={
+                name: ComponentHeader(name, component.fingerprint, component.config)
+                for name, component in smoothed.components.items()
+            },
+            settings={"scheme": scheme},
+            parents={weights_artifact.KIND: smoothed.artifact.digest},
+        )
+        with create_artifact(path, header) as writer:
+            for name, component in smoothed.components.items():
+                blocks: dict[int, dict[str, Tensor]] = {}
+                for linear in component.topology.linears:
+                    weight, bias = component.load([f"{linear.name}.weight", f"{linear.name}.bias"]).values()
+                    quantized = quantize_weight(weight, scheme_named(scheme).weight)
+                    tensors = blocks.setdefault(linear.block, {})
+                    tensors |= {f"{linear.name}.codes": quantized.codes, f"{linear.name}.scale": quantized.scale}
+                    if bias_shift is not None:
+                        tensors[f"{linear.name}.bias"] = bias.float() + bias_shift
+                for block, tensors in blocks.items():
+                    writer.write_tensors(f"{name}/block_{block}.safetensors", tensors)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def artifacts(
+    tiny_model: TinyModel,
+    write_weights: Callable[..., Path],
+    write_qparams: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Variant], tuple[Path, Path]]:
+    """Smoothed weights and INT8 quant params of a tiny model, made once per variant."""
+    made: dict[Variant, tuple[Path, Path]] = {}
+
+    def of_model(variant: Variant) -> tuple[Path, Path]:
+        if variant not in made:
+            folder = tmp_path_factory.mktemp("artifacts")
+            weights = write_weights(tiny_model(variant), folder / "smoothed")
+            made[variant] = (weights, write_qparams(weights, folder / "qparams"))
+        return made[variant]
+
+    return of_model
+
+
+@pytest.fixture(scope="session")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two prompts, with images."""
+    return write_samples(tmp_path_factory.mktemp("prompts") / "two", 2, with_images=True)

@@ -56,10 +56,12 @@ def show(path: Path, *, every: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"settings": artifact.artifact.manifest.settings, "decisions": decisions}, indent=2))
         return
+    console = Console()
     for name, entries in decisions.items():
         rows = entries if every else _by_place(entries)
         what = "linear" if artifact.artifact.manifest.kind == qparams.KIND else "group"
-        Console().print(_table(f"{path}: {name}", what, rows))
+        console.print(f"{path}: {name}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        console.print(_table(what, rows))
 
 
 def _by_place(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -80,8 +82,8 @@ def _together(values: Iterable[Any]) -> Any:
     return values[0] if len(set(values)) == 1 else "various"
 
 
-def _table(title: str, what: str, rows: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
+def _table(what: str, rows: dict[str, dict[str, Any]]) -> Table:
+    table = Table()
     table.add_column(what)
     columns = list(next(iter(rows.values()), {}))
     for column in columns:

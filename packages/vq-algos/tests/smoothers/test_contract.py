@@ -39,13 +39,11 @@ def test_it_says_whether_it_needs_statistics(smoother: Smoother) -> None:
     assert smoother.NEEDS_STATISTICS in (True, False)
 
 
-magnitudes = st.one_of(st.just(0.0), st.floats(1e-30, 1e30, width=32))
+magnitudes = st.one_of(st.just(0.0), st.floats(2.0**-100, 2.0**100, width=32))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(
-    channels=st.lists(st.tuples(magnitudes, magnitudes), min_size=1, max_size=16), alpha=st.floats(0, 1, allow_nan=False)
-)
+@given(channels=st.lists(st.tuples(magnitudes, magnitudes), min_size=1, max_size=16), alpha=st.floats(0, 1))
 def test_s_is_positive_and_finite_and_so_is_the_gain(
     name: str, channels: list[tuple[float, float]], alpha: float
 ) -> None:

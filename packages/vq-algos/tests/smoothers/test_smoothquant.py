@@ -13,8 +13,7 @@ FP32_ROUNDING = 1e-6
 
 def _reference(calls: list[np.ndarray], weights: list[np.ndarray], alpha: float) -> np.ndarray:
     """LLMC: x = max over all calls and tokens, w = max over the rows of all linears; no normalisation."""
-    x_max = np.concatenate(calls).astype(np.float64)
-    x_max = np.abs(x_max).max(axis=0)
+    x_max = np.abs(np.concatenate(calls).astype(np.float64)).max(axis=0)
     w_max = np.abs(np.concatenate(weights).astype(np.float64)).max(axis=0).clip(min=1e-5)
     return (x_max**alpha / w_max ** (1 - alpha)).clip(min=1e-5)
 

@@ -25,15 +25,20 @@ class Accumulator:
         """Add one call's input `x` `[..., in]` of `group`."""
         key = (group, branch)
         rows = x.reshape(-1, x.shape[-1])
-        new = self._reduce(rows)
-        before = self._sums.get(key)
-        self._sums[key] = {
-            name: new[name].to(statistic.DTYPE)
-            if before is None
-            else statistic.merge(before[name], new[name].to(statistic.DTYPE))
-            for name, statistic in self._statistics.items()
-        }
+        sums = self._reduce(rows)
+        if before := self._sums.get(key):
+            sums = {name: statistic.merge(before[name], sums[name]) for name, statistic in self._statistics.items()}
+        self._sums[key] = sums
         self._tokens[key] = self._tokens.get(key, 0) + len(rows)
+
+    def non_finite(self) -> str | None:
+        """The first group that has read NaN or Inf, in the order of the groups. Waits for the device once."""
+        values = [(group, value) for (group, _), sums in self._sums.items() for value in sums.values()]
+        if not values:
+            return None
+        finite = torch.stack([value.isfinite().all() for _, value in values]).tolist()
+        groups = {group for (group, _), good in zip(values, finite, strict=True) if not good}
+        return next((group.name for group in self._groups if group.name in groups), None)
 
     def take(self) -> dict[str, Tensor]:
         """What was added since the last `take`, on the host; the device memory is free again.

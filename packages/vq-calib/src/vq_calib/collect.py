@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import Tensor
 
 from vq_calib.hooks import Observer
 from vq_calib.reduction import Reduce, reduction_for
@@ -145,13 +144,14 @@ class _Run:
         with self._observed(index) as observers:
 
             def end_step() -> None:
+                for observer in observers.values():
+                    observer.check_finite()
                 steps.append(time.monotonic())
                 advance()
-                if len(steps) == self._sampling.steps:  # before the VAE: it would decode NaN without complaint
-                    for observer in observers.values():
-                        observer.flush()
 
             self._pipeline.sample(conditions, self._sampling, self._sampling.seed + index, end_step)
+            for observer in observers.values():
+                observer.flush()
         self._step_seconds += [after - before for before, after in pairwise(steps)]
         for component, observer in observers.items():
             if not observer.calls:
@@ -167,26 +167,14 @@ class _Run:
             observers = {}
             for component, transformer in self._pipeline.transformers.items():
                 observers[component] = Observer(
+                    f"{component}, prompt {prompt},",
                     self._source.components[component].topology.groups,
                     guided=self._sampling.guidance_scale > 1,
                     reduce=self._reduce,
-                    flush=partial(self._add_bucket, component, prompt),
+                    flush=partial(self._totals.add_bucket, component),
                 )
                 stack.enter_context(observers[component].attached(transformer))
             yield observers
-
-    def _add_bucket(self, component: str, prompt: int, bucket: int, sums: dict[str, Tensor]) -> None:
-        _check_finite(sums, f"{component} for prompt {prompt}, sigma {bucket / BUCKETS} to {(bucket + 1) / BUCKETS}")
-        self._totals.add_bucket(component, bucket, sums)
-
-
-def _check_finite(sums: Mapping[str, Tensor], where: str) -> None:
-    for name, value in sums.items():
-        if not torch.isfinite(value).all():
-            group = name.rpartition(".")[0]
-            raise VqError(
-                f"The input of {group} holds NaN or Inf in {where}: look for such values in the model's weights."
-            )
 
 
 def _digest(samples: list[Sample]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vq_calib.accumulator import Accumulator
 from vq_calib.reduction import Reduce
 from vq_core.artifacts.stats import BUCKETS
+from vq_core.errors import VqError
 from vq_core.topology import Group
 
 TRAIN_TIMESTEPS = 1000  # the transformer is conditioned on the timestep 1000 · sigma
@@ -24,7 +25,7 @@ def bucket_of(sigma: float) -> int:
 
 
 class Observer:
-    """Watches one transformer through its hooks.
+    """Watches one transformer, which errors call `name`, through hooks.
 
     A pipeline calls a transformer for the conditional branch and then, under guidance, for the unconditional one, at
     every timestep: so the branch is the parity of the call. (Diffusers names the branch in `cache_context`, but hands
@@ -34,8 +35,9 @@ class Observer:
     video.
     """
 
-    def __init__(self, groups: Sequence[Group], *, guided: bool, reduce: Reduce, flush: Flush) -> None:
+    def __init__(self, name: str, groups: Sequence[Group], *, guided: bool, reduce: Reduce, flush: Flush) -> None:
         self.calls = 0
+        self._name = name
         self._groups = groups
         self._branches = 2 if guided else 1
         self._accumulator = Accumulator(groups, reduce)
@@ -54,6 +56,18 @@ class Observer:
                 linear = transformer.get_submodule(group.reads[0])
                 hooks.enter_context(linear.register_forward_pre_hook(self._reader(group.name)))
             yield
+
+    def check_finite(self) -> None:
+        """Refuse NaN and Inf; to be called after every step, because in the next one every input has them.
+
+        Raises:
+            VqError: a group has read NaN or Inf.
+        """
+        if group := self._accumulator.non_finite():
+            raise VqError(
+                f"The input of {group} in {self._name} holds NaN or Inf at sigma {self._timestep / TRAIN_TIMESTEPS:.3f} "
+                f"(bucket {self._bucket}): look for such values in the weights before it."
+            )
 
     def flush(self) -> None:
         """Hand over what the current bucket has gathered."""

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -13,17 +14,23 @@ from vq_core.statistics import all_statistics
 logger = logging.getLogger(__name__)
 
 Reduce = Callable[[Tensor], dict[str, Tensor]]
-"""One call's tokens `[tokens, in]` → every statistic of `vq_core.statistics` by name, `[in]` each."""
+"""Tokens `[tokens, in]` → every statistic of `vq_core.statistics` by name, `[in]` in the statistic's `DTYPE`."""
+
+CHUNK_ELEMENTS = 2**23  # of the input at once where nothing is fused: keeps temporaries below 70 MB
 
 MAX_SHAPES = 4096  # far more than the image sizes of any set of prompts; each shape is compiled once
 
 
 def eager_reduction() -> Reduce:
-    """One pass over the input for every statistic."""
+    """A few passes over the input for every statistic, chunk by chunk."""
     statistics = all_statistics()
 
     def reduce_all(x: Tensor) -> dict[str, Tensor]:
-        return {name: statistic.reduce(x) for name, statistic in statistics.items()}
+        chunks = x.split(max(1, CHUNK_ELEMENTS // x.shape[1]))
+        return {
+            name: reduce(statistic.merge, (statistic.reduce(chunk).to(statistic.DTYPE) for chunk in chunks))
+            for name, statistic in statistics.items()
+        }
 
     return reduce_all
 
@@ -34,13 +41,18 @@ def compiled_reduction() -> Reduce:
     Every shape has its own static kernel, chosen without timing, so that the result depends on the input alone and
     not on what ran before it: a resumed run gives the same bits.
     """
-    compiled = torch.compile(eager_reduction(), fullgraph=True, dynamic=False, options={"deterministic": True})
+    statistics = all_statistics()
 
     def reduce_all(x: Tensor) -> dict[str, Tensor]:
+        return {name: statistic.reduce(x).to(statistic.DTYPE) for name, statistic in statistics.items()}
+
+    compiled = torch.compile(reduce_all, fullgraph=True, dynamic=False, options={"deterministic": True})
+
+    def reduce_each_shape(x: Tensor) -> dict[str, Tensor]:
         with torch._dynamo.config.patch(recompile_limit=MAX_SHAPES, accumulated_recompile_limit=MAX_SHAPES):
             return compiled(x)
 
-    return reduce_all
+    return reduce_each_shape
 
 
 def can_compile(device: str) -> bool:

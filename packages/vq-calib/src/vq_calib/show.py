@@ -15,6 +15,7 @@ from torch import Tensor
 from vq_core.artifacts.stats import BUCKETS, ActivationStats, GroupStats, open_stats
 
 OUTLIER_RATIO = 10.0
+MIN_WIDTH = 110  # columns of the terminal
 LEGEND = (
     "ratio: largest channel absmax / median channel absmax, over all tokens and per bucket of sigma; "
     f"outliers: channels with absmax > {OUTLIER_RATIO:g} × the median; medians are over channels that are ever non-zero."
@@ -122,27 +123,37 @@ def show(path: Path, *, every_group: bool, top: int | None, as_json: bool) -> No
         content = {component: {name: asdict(row) for name, row in rows.items()} for component, rows in tables.items()}
         print(json.dumps({"settings": stats.artifact.manifest.settings, "components": content}, indent=2))
         return
-    console = Console()
     for component, rows in tables.items():
-        console.print(_table(f"{component}, {stats.artifact.manifest.settings['prompts']} prompts", rows))
-    console.print(LEGEND, markup=False, highlight=False)
+        _print_table(f"{component}, {stats.artifact.manifest.settings['prompts']} prompts", rows)
+    _console().print(LEGEND)
 
 
-def _table(title: str, rows: Mapping[str, Row]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("input of", no_wrap=True)
-    columns = ("blocks", "channels", "absmax", "median", "ratio", "outliers")
-    buckets = tuple(f"σ<{(bucket + 1) / BUCKETS:.3g}" for bucket in range(BUCKETS))
-    for column in columns + buckets:
+def _console() -> Console:
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, MIN_WIDTH)  # a wrapped table can be read, a truncated number cannot
+    return console
+
+
+def _print_table(title: str, rows: Mapping[str, Row]) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("input of")
+    for column in ("channels", "absmax", "median", "ratio", "outliers", "ratio by σ, 0 → 1"):
         table.add_column(column, justify="right")
     for name, row in rows.items():
-        numbers = (row.absmax, row.median_absmax, row.ratio)
         table.add_row(
             name,
-            str(row.blocks),
             str(row.channels),
-            *(f"{number:.3g}" for number in numbers),
+            _number(row.absmax),
+            _number(row.median_absmax),
+            _number(row.ratio),
             str(row.outliers),
-            *("–" if ratio is None else f"{ratio:.3g}" for ratio in row.bucket_ratios),
+            "".join(f"{_number(ratio):>5}" for ratio in row.bucket_ratios),
         )
-    return table
+    _console().print(table)
+
+
+def _number(value: float | None) -> str:
+    """Three digits, in four places where the value is below 10 000."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"

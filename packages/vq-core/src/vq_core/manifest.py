@@ -86,14 +86,14 @@ def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise VqError(
-            f"{folder} is not a {kind} artifact (it has no {FILE_NAME}): give the folder a stage has written."
+            f"{folder} is not a {kind} artifact (it has no {FILE_NAME}): give the folder that a stage has written."
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise VqError(f"{path} is not JSON ({error}): make the artifact again.") from None
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise VqError(f"{path} has no format number: give the folder a stage has written.")
     if content.get("kind") != kind:
-        raise VqError(f"{folder} is a {content.get('kind')} artifact and a {kind} is needed here: give that one.")
+        raise VqError(f"{folder} holds {content.get('kind')}, and {kind} is needed here: give that one.")
     if content["format"] != fmt:
         newer = content["format"] > fmt
         advice = "upgrade vq-core" if newer else "make it again with this version"

@@ -22,6 +22,7 @@ from vq_core.images import open_image, resize_to_area
 from vq_core.pipeline_layout import read_layout
 from vq_core.prompts import Sample
 from vq_core.quiet import quiet_libraries
+from vq_core.recipe import DEFAULTS
 from vq_core.source import resolve_model
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class Sampling:
         seed: of the first prompt; prompt i uses `seed` + i.
     """
 
-    steps: int = 40
-    height: int = 480
-    width: int = 832
-    num_frames: int = 81
-    guidance_scale: float = 5.0
+    steps: int = DEFAULTS.steps
+    height: int = DEFAULTS.height
+    width: int = DEFAULTS.width
+    num_frames: int = DEFAULTS.num_frames
+    guidance_scale: float = DEFAULTS.guidance_scale
     guidance_scale_2: float | None = None
-    fps: int = 16
-    seed: int = 42
+    fps: int = DEFAULTS.fps
+    seed: int = DEFAULTS.seed
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ def open_source(model: str) -> Source:
         folders = {}
     if not folders:
         raise VqError(
-            f"{path} is not a model in diffusers' layout (no model_index.json that lists a transformer, and no config.json): give such a folder."
+            f"{path} is not a model in diffusers' layout (no model_index.json that lists a transformer, "
+            "and no config.json): give such a folder."
         )
     return Source(model, path, {name: Checkpoint(folder) for name, folder in folders.items()})
 
@@ -187,10 +188,12 @@ def _check_names(folder: Path, infos: Mapping[str, TensorInfo], topology: Topolo
             raise VqError(f"{folder} lacks the tensor `{name}`: get the missing shard.")
         if infos[name].shape != shape:
             raise VqError(
-                f"`{name}` in {folder} is {list(infos[name].shape)} and config.json says {list(shape)}: get a matching pair."
+                f"`{name}` in {folder} is {list(infos[name].shape)} and config.json says {list(shape)}: "
+                "get a matching pair."
             )
     unknown = [name for name in infos if name not in topology.tensors and not name.endswith(family.IGNORED_TENSORS)]
     if unknown:
         raise VqError(
-            f"`{unknown[0]}` in {folder} is not part of the architecture ({len(unknown)} such tensors): get the plain model."
+            f"`{unknown[0]}` in {folder} is not part of the architecture ({len(unknown)} such tensors): "
+            "get the plain model."
         )

@@ -48,7 +48,8 @@ class Header:
     def identity(self) -> dict[str, JsonValue]:
         """The header as JSON."""
         components = {name: vars(component) for name, component in self.components.items()}
-        return json.loads(json.dumps({**vars(self), "components": components}))  # type: ignore[no-any-return]
+        identity: dict[str, JsonValue] = json.loads(json.dumps({**vars(self), "components": components}))
+        return identity
 
 
 class ArtifactWriter:
@@ -134,7 +135,9 @@ def create_artifact(path: Path, header: Header, *, resume: bool = False) -> Iter
         _remove_working_files(partial)
     else:
         if partial.exists() and _files_in(partial):
-            raise VqError(f"{partial} is in the way and is not from an interrupted run: move it or choose another --output.")
+            raise VqError(
+                f"{partial} is in the way and is not from an interrupted run: move it or choose another --output."
+            )
         partial.mkdir(parents=True, exist_ok=True)
         tensor_file.write_bytes(partial / RESUME_FILE, json.dumps(header.identity(), indent=1).encode())
     writer = ArtifactWriter(partial, header)
@@ -278,7 +281,8 @@ def require_same_model(artifact: Artifact, fingerprints: Mapping[str, str], whos
             raise VqError(f"{artifact.path} knows nothing of {name} of {whose}: make it from the whole model.")
         if entry.fingerprint != fingerprint:
             raise VqError(
-                f"{artifact.path} was made from another model ({artifact.manifest.model}) than {whose}: use artifacts of one model."
+                f"{artifact.path} was made from another model ({artifact.manifest.model}) than {whose}: "
+                "use artifacts of one model."
             )
 
 

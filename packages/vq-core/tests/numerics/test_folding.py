@@ -1,7 +1,7 @@
 """Every exact fold in fp64 on diffusers' own transformer, and the near misses that must not be exact."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,10 +30,9 @@ Tensors = dict[str, Tensor]
 
 
 @pytest.fixture
-def fp64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fp64(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep diffusers' casts to fp32 from rounding: `.float()` gives fp64 here."""
     monkeypatch.setattr(Tensor, "float", Tensor.double)
-    yield
 
 
 class Transformer:

@@ -57,7 +57,9 @@ def test_output_is_close_to_the_full_precision_linear(
 
 
 @pytest.mark.parametrize("fmt", list(NumberFormat))
-def test_a_gain_undone_by_the_weight_changes_no_more_than_rounding(x: Tensor, weight: Tensor, fmt: NumberFormat) -> None:
+def test_a_gain_undone_by_the_weight_changes_no_more_than_rounding(
+    x: Tensor, weight: Tensor, fmt: NumberFormat
+) -> None:
     gain = torch.ones(64)
     gain[3] = 0.125
     x[..., 3] *= 40  # an outlier channel, which the gain makes smaller

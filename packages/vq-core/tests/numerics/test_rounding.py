@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -30,7 +31,11 @@ POSITIVE_E4M3 = [e4m3_value(code) for code in range(0x7F)]
 
 
 def nearest_int8(x: float) -> int:
-    return min(range(-127, 128), key=lambda code: (abs(code - x), code % 2)) if abs(x) < 127 else int(math.copysign(127, x))
+    return (
+        min(range(-127, 128), key=lambda code: (abs(code - x), code % 2))
+        if abs(x) < 127
+        else int(math.copysign(127, x))
+    )
 
 
 def nearest_e4m3(x: float) -> float:
@@ -86,7 +91,7 @@ def test_int8_is_the_same_in_both_roundings() -> None:
 
 
 def test_qtorch_midpoints_go_away_from_zero_and_half_of_them_differ() -> None:
-    midpoints = [(low + high) / 2 for low, high in zip(POSITIVE_E4M3, POSITIVE_E4M3[1:], strict=False)]
+    midpoints = [(low + high) / 2 for low, high in pairwise(POSITIVE_E4M3)]
     emulated = emulate_qtorch_e4m3(torch.tensor(midpoints))
     assert emulated.tolist() == POSITIVE_E4M3[1:]
     assert emulate_qtorch_e4m3(-torch.tensor(midpoints)).tolist() == [-value for value in POSITIVE_E4M3[1:]]

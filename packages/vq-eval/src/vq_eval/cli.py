@@ -50,7 +50,7 @@ Variants = Annotated[
     str | None,
     typer.Option(
         "--variants",
-        help="Of full, smoothed, fake-quant, with commas.  [default: full, and fake-quant where --qparams is given]",
+        help="Of full,smoothed,fake-quant.  [default: full, and the last that --weights and --qparams allow]",
         show_default=False,
     ),
 ]
@@ -93,7 +93,7 @@ def fake_quant_command(
 ) -> None:
     """Make the same videos in full precision and with simulated quantization.
 
-    Prompt i has the same seed in every variant.
+    Prompt i has seed + i in every variant.
     Each video is written as `.mp4`, to look at, and as lossless `.mkv`, to measure.
 
     For example:
@@ -102,7 +102,6 @@ def fake_quant_command(
         vq-eval fake-quant --model MODEL --prompts prompts -o reference
         vq-eval fake-quant --recipe recipe.yaml --steps 20
     """
-    from vq_core.device import resolve_device
     from vq_core.meter import Meter
     from vq_core.pipeline import Sampling
     from vq_core.recipe import DEFAULTS, read_recipe, resolve
@@ -111,37 +110,35 @@ def fake_quant_command(
     set_up_logging(verbose)
     meter = Meter()
     said = read_recipe(recipe)
-    asked = tuple(variant.strip() for variant in variants.split(",")) if variants else said.eval.variants
-    candidates = open_candidates(
-        asked, weights or said.path_of("smoothed-weights"), qparams or said.path_of("quant-params")
-    )
     sampling = Sampling(
         steps=resolve(steps, said.eval.steps, DEFAULTS.steps),
         height=resolve(height, said.eval.height, DEFAULTS.height),
         width=resolve(width, said.eval.width, DEFAULTS.width),
         num_frames=resolve(num_frames, said.eval.num_frames, DEFAULTS.num_frames),
         guidance_scale=resolve(guidance_scale, said.eval.guidance_scale, DEFAULTS.guidance_scale),
-        guidance_scale_2=guidance_scale_2 if guidance_scale_2 is not None else said.eval.guidance_scale_2,
+        guidance_scale_2=resolve(guidance_scale_2, said.eval.guidance_scale_2, None),
         fps=resolve(fps, said.eval.fps, DEFAULTS.fps),
         seed=resolve(seed, said.seed, DEFAULTS.seed),
     )
-    folder: Path = required(output or said.path_of("videos"), "--output")
-    count = make_videos(
+    made = make_videos(
         required(model or said.model, "--model"),
-        candidates,
+        open_candidates(
+            variants.split(",") if variants else said.eval.variants,
+            weights or said.path_of("smoothed-weights"),
+            qparams or said.path_of("quant-params"),
+        ),
         required(prompts or said.eval.prompts, "--prompts"),
         sampling,
-        folder,
-        device=resolve_device(device),
+        required(output or said.path_of("videos"), "--output"),
+        device=device,
         resume=resume,
     )
-    made = {variant: str(folder / variant) for variant in candidates.variants}
     report(
-        f"Made {count} videos of each variant",
-        {**made, **meter.usage().rows()},
-        result={"variants": made, "videos": count, "usage": vars(meter.usage())},
+        "Videos of each variant",
+        {**made.rows(), **meter.usage().rows()},
+        result={**made.to_json(), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=f"vq-eval compare --reference {folder}/full --candidate {folder}/{candidates.variants[-1]} -o report",
+        next_steps=made.next_steps,
     )
 
 

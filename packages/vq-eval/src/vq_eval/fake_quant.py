@@ -1,20 +1,24 @@
 """Videos of a model and of its quantized twins, from the same prompts and seeds."""
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
-from vq_core import __version__
+import torch
+from torch import nn
+
 from vq_core.artifacts.qparams import QuantParams, open_qparams
+from vq_core.artifacts.stats import component_headers
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.pipeline import Conditions, Sampling, VideoPipeline
-from vq_core.progress import progress
+from vq_core.progress import Advance, progress
 from vq_core.prompts import Sample, read_samples
+from vq_core.recipe import Variant
 from vq_core.source import Source, open_source
-from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact, require_parent, require_same_model
+from vq_core.store import ArtifactWriter, Header, create_artifact, require_parent, require_same_model
 from vq_core.video import write_video
 from vq_eval.variants import VARIANTS, apply_fake_quant, apply_smoothed
 
@@ -24,20 +28,17 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which variants to make, and of which artifacts.
+    """Which variants to make, in the order of `VARIANTS`, and of which artifacts.
 
     Raises:
-        VqError: an unknown variant, or one whose artifacts are missing or do not belong together.
+        VqError: a variant whose artifacts are missing or do not belong together.
     """
 
-    variants: tuple[str, ...]
+    variants: tuple[Variant, ...]
     weights: SmoothedWeights | None = None
     qparams: QuantParams | None = None
 
     def __post_init__(self) -> None:
-        for variant in self.variants:
-            if variant not in VARIANTS:
-                raise VqError(f"`{variant}` is not a variant: choose from {', '.join(VARIANTS)}.")
         if self.weights is None and set(self.variants) - {"full"}:
             raise VqError(
                 "`--weights` is missing: smoothed and fake-quant videos are made from vq-algos smooth's output."
@@ -47,16 +48,57 @@ class Candidates:
         if self.weights is not None and self.qparams is not None:
             require_parent(self.qparams.artifact, self.weights.artifact)
 
+    def apply(self, variant: Variant, transformers: Mapping[str, nn.Module], device: str) -> None:
+        """Turn `transformers`, in full precision or a variant before it, into `variant`, in place."""
+        for name, transformer in transformers.items():
+            if variant == "smoothed" and self.weights is not None:
+                apply_smoothed(transformer, self.weights.components[name], device)
+            if variant == "fake-quant" and self.weights is not None and self.qparams is not None:
+                apply_fake_quant(transformer, self.weights.components[name], self.qparams, name, device)
 
-def open_candidates(variants: tuple[str, ...] | None, weights: Path | None, qparams: Path | None) -> Candidates:
-    """Open the artifacts that `variants` are made of; without variants, full precision and what `qparams` allows.
+
+@dataclass(frozen=True)
+class Made:
+    """The videos of one run, or of several that continued one another.
+
+    Attributes:
+        folders: where the videos of each variant are, by variant.
+        prompts: how many videos each has.
+        resumed_videos: how many of all an earlier, interrupted run had finished.
+    """
+
+    folders: dict[Variant, Path]
+    prompts: int
+    resumed_videos: int
+
+    @property
+    def next_steps(self) -> str:
+        """The command that compares the last variant with the first; empty where there is one variant."""
+        first, *_, last = self.folders.values()
+        return f"vq-eval compare --reference {first} --candidate {last} -o report" if first != last else ""
+
+    def rows(self) -> dict[str, str]:
+        """The lines of the summary."""
+        resumed = f" ({self.resumed_videos} of all before)" if self.resumed_videos else ""
+        return {"videos of each": f"{self.prompts}{resumed}"} | {name: str(path) for name, path in self.folders.items()}
+
+    def to_json(self) -> dict[str, object]:
+        """The same for machines."""
+        return vars(self) | {"folders": {name: str(path) for name, path in self.folders.items()}}
+
+
+def open_candidates(asked: Sequence[str] | None, weights: Path | None, qparams: Path | None) -> Candidates:
+    """Open the artifacts of the variants that are `asked` for; without any, full precision and the last they allow.
 
     Raises:
-        VqError: see `Candidates`; an artifact is damaged.
+        VqError: an unknown variant; see `Candidates`; an artifact is damaged.
     """
-    chosen = variants or (("full", "fake-quant") if qparams else ("full",))
+    chosen = asked or ("full", "fake-quant" if qparams else "smoothed" if weights else "full")
+    for variant in chosen:
+        if variant not in VARIANTS:
+            raise VqError(f"`{variant}` is not a variant: choose from {', '.join(VARIANTS)}.")
     return Candidates(
-        chosen,
+        tuple(variant for variant in VARIANTS if variant in chosen),
         open_weights(weights) if weights and set(chosen) != {"full"} else None,
         open_qparams(qparams) if qparams and "fake-quant" in chosen else None,
     )
@@ -69,15 +111,16 @@ def make_videos(
     sampling: Sampling,
     output: Path,
     *,
-    device: str,
+    device: str | None = None,
     resume: bool = False,
-) -> int:
-    """Write `output/VARIANT/000.mp4` … (to look at) and `.mkv` (lossless, to measure), and return how many of each.
+) -> Made:
+    """Write `output/VARIANT/000.mp4` …, to look at, and `.mkv`, lossless, to measure.
 
-    Prompt i has seed + i. With `resume`, videos that are there already are kept.
+    Prompt i has seed `sampling.seed` + i. With `resume`, videos that are there already are kept.
 
     Raises:
-        VqError: the artifacts are of another model, the prompts cannot be read, or the settings do not fit the model.
+        VqError: the artifacts are of another model, the prompts cannot be read, the settings or the device do not fit,
+            or `output` exists.
     """
     source = open_source(model)
     if candidates.weights is not None:
@@ -85,58 +128,78 @@ def make_videos(
     pipeline = VideoPipeline(model, device)
     pipeline.check(sampling)
     samples = read_samples(prompts, pipeline.needs_image)
-    header = _header(source, candidates, samples, sampling, device)
-    total = len(candidates.variants) * len(samples)
-    with create_artifact(output, header, resume=resume) as writer, progress("videos", total, "video") as advance:
-        conditions = pipeline.encode(samples, sampling)
-        for variant in VARIANTS:
-            _advance_to(variant, pipeline, candidates, device)
-            if variant not in candidates.variants:
-                continue
-            for index in range(len(samples)):
-                stem = f"{variant}/{index:03d}"
-                if not writer.has(f"{stem}.mkv"):
-                    _make_video(writer, stem, pipeline, conditions[index], sampling, sampling.seed + index)
-                advance()
-    return len(samples)
+    with create_artifact(output, _header(source, candidates, samples, sampling, pipeline), resume=resume) as writer:
+        pending = {
+            variant: [index for index in range(len(samples)) if not writer.has(_lossless(variant, index))]
+            for variant in candidates.variants
+        }
+        left = sum(map(len, pending.values()))
+        if left:
+            run = _Run(pipeline, candidates, samples, sampling, writer)
+            with progress("sample", left * sampling.steps, "step") as advance:
+                run.make(pending, advance)
+    return Made(
+        {variant: output / variant for variant in candidates.variants},
+        prompts=len(samples),
+        resumed_videos=len(candidates.variants) * len(samples) - left,
+    )
 
 
-def _make_video(
-    writer: ArtifactWriter, stem: str, pipeline: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int
-) -> None:
-    frames = pipeline.sample(conditions, sampling, seed)
-    for suffix in ("mp4", "mkv"):  # the one that `has` asks for comes last
-        path = writer.path(f"{stem}.{suffix}")
-        path.parent.mkdir(exist_ok=True)
-        write_video(path, frames, sampling.fps)
+@dataclass(frozen=True)
+class _Run:
+    """What the videos of one `make_videos` have in common."""
+
+    pipeline: VideoPipeline
+    candidates: Candidates
+    samples: Sequence[Sample]
+    sampling: Sampling
+    writer: ArtifactWriter
+
+    def make(self, pending: Mapping[Variant, Sequence[int]], advance: Advance) -> None:
+        """Make the videos of the prompts that are `pending`, by variant, in the order of `VARIANTS`."""
+        prompts = sorted({index for indices in pending.values() for index in indices})
+        encoded = self.pipeline.encode([self.samples[index] for index in prompts], self.sampling)
+        conditions = dict(zip(prompts, encoded, strict=True))
+        for variant, indices in pending.items():
+            if indices:
+                self.candidates.apply(variant, self.pipeline.transformers, self.pipeline.device)
+            for index in indices:
+                self._make_one(variant, index, conditions[index], advance)
+
+    def _make_one(self, variant: Variant, index: int, conditions: Conditions, advance: Advance) -> None:
+        frames = self.pipeline.sample(conditions, self.sampling, self.sampling.seed + index, advance)
+        lossless = self.writer.path(_lossless(variant, index))
+        write_video(lossless.with_suffix(".mp4"), frames, self.sampling.fps)
+        write_video(lossless, frames, self.sampling.fps)  # last: where it is, both are
 
 
-def _advance_to(variant: str, pipeline: VideoPipeline, candidates: Candidates, device: str) -> None:
-    """Turn the pipeline's transformers from the preceding variant into `variant`."""
-    for name, transformer in pipeline.transformers.items():
-        if variant == "smoothed" and candidates.weights is not None:
-            apply_smoothed(transformer, candidates.weights.components[name], device)
-        if variant == "fake-quant" and candidates.weights is not None and candidates.qparams is not None:
-            apply_fake_quant(transformer, candidates.weights.components[name], candidates.qparams, name, device)
+def _lossless(variant: Variant, index: int) -> str:
+    return f"{variant}/{index:03d}.mkv"
 
 
 def _header(
-    source: Source, candidates: Candidates, samples: Sequence[Sample], sampling: Sampling, device: str
+    source: Source, candidates: Candidates, samples: Sequence[Sample], sampling: Sampling, pipeline: VideoPipeline
 ) -> Header:
     artifacts = [part.artifact for part in (candidates.weights, candidates.qparams) if part is not None]
-    prompts = [{"prompt": s.prompt, "negative_prompt": s.negative_prompt, "image": _image_digest(s)} for s in samples]
-    settings = {**asdict(sampling), "variants": list(candidates.variants), "prompts": prompts, "device": device}
     return Header(
         kind=KIND,
         format=FORMAT,
-        tool=f"vq-eval {__version__}",
+        tool=f"vq-eval {version('vq-eval')}",
         family=source.family_name,
         model=source.name,
-        components={
-            name: ComponentHeader(name, checkpoint.fingerprint, checkpoint.config)
-            for name, checkpoint in source.components.items()
+        components=component_headers(source),
+        settings={
+            **vars(sampling),
+            "variants": list(candidates.variants),
+            "prompts": [
+                {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, "image": _image_digest(sample)}
+                for sample in samples
+            ],
+            "dtype": str(pipeline.dtype).removeprefix("torch."),
+            "device": torch.device(pipeline.device).type,
+            "torch": torch.__version__,
+            "diffusers": version("diffusers"),
         },
-        settings=json.loads(json.dumps(settings)),
         parents={artifact.manifest.kind: artifact.digest for artifact in artifacts},
     )
 

@@ -1,7 +1,6 @@
 """Modules that take the place of a block's linears: smoothed in full precision, and with simulated quantization."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vq_core.numerics.linear import w8a8_linear
@@ -10,53 +9,67 @@ from vq_core.scheme import NumberFormat
 
 
 class GainLinear(nn.Module):
-    """A folded linear in full precision whose input is multiplied by the gain of its modulated norm."""
+    """A folded linear in full precision whose input is multiplied by the gain of its modulated norm.
 
-    def __init__(self, weight: Tensor, bias: Tensor, gain: Tensor) -> None:
-        """Weight `[out, in]` and bias `[out]` in the model's dtype, gain fp32 `[in]`."""
+    Attributes:
+        linear: `[..., in]` → `[..., out]`, weight already divided by the gain.
+        gain: fp32 `[in]`.
+    """
+
+    gain: Tensor
+
+    def __init__(self, linear: nn.Module, gain: Tensor) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.linear = linear
         self.register_buffer("gain", gain)
-        self.gain: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., in]` → `[..., out]` in x's dtype."""
-        return F.linear((x.float() * self.gain).to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
+        """`[..., in]` → `[..., out]` in the dtype of `x`; the product with the gain is rounded to it once."""
+        y: Tensor = self.linear((x.float() * self.gain).to(x.dtype))
+        return y
 
 
 class FakeQuantLinear(nn.Module):
-    """A linear that computes what the W8A8 kernels compute, in floating point."""
+    """A linear that computes in floating point what the W8A8 kernels compute: Y = Q(X·gain)·Ŵᵀ + b.
+
+    Attributes:
+        codes: `[out, in]`, int8 or float8_e4m3fn.
+        scale: fp32 `[out, 1]`.
+        bias: fp32 `[out]`.
+        gain: fp32 `[in]` where a modulated norm feeds the linear, else None.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    bias: Tensor
+    gain: Tensor | None
 
     def __init__(self, weight: Quantized, bias: Tensor, gain: Tensor | None, activation: NumberFormat) -> None:
-        """Weight: codes `[out, in]`, scale `[out, 1]`; bias fp32 `[out]`; gain fp32 `[in]` after a modulated norm."""
         super().__init__()
-        self.activation = activation
         self.register_buffer("codes", weight.codes)
         self.register_buffer("scale", weight.scale)
-        self.register_buffer("bias", bias)
+        self.register_buffer("bias", bias.float())
         self.register_buffer("gain", gain)
-        self.codes: Tensor
-        self.scale: Tensor
-        self.bias: Tensor
-        self.gain: Tensor | None
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., in]` → `[..., out]` in x's dtype."""
+        """`[..., in]` → `[..., out]` in the dtype of `x`."""
         weight = Quantized(self.codes, self.scale)
-        compute = _matmul_of_codes if x.is_cuda else w8a8_linear
+        compute = w8a8_linear_of_codes if x.is_cuda else w8a8_linear
         return compute(x, weight, self.bias, self.activation, self.gain).to(x.dtype)
 
 
-def _matmul_of_codes(
+def w8a8_linear_of_codes(
     x: Tensor, weight: Quantized, bias: Tensor | None, activation: NumberFormat, gain: Tensor | None = None
 ) -> Tensor:
-    """`w8a8_linear` at tensor-core speed.
+    """`vq_core.numerics.linear.w8a8_linear` on CUDA tensors, at the speed of bfloat16 tensor cores.
 
-    Every code of both formats is a bfloat16 value, so products of bfloat16 codes accumulated in fp32 are exactly what
-    the 8-bit kernels accumulate.
+    Every code of both formats is a bfloat16 value, and a product of two has at most 16 significant bits, so only the
+    fp32 sums are rounded. The scales come after the sum, as in the 8-bit kernels.
     """
     tokens = quantize_tokens(x.flatten(0, -2), activation, gain)
-    products = torch.mm(tokens.codes.bfloat16(), weight.codes.bfloat16().t(), out_dtype=torch.float32)
-    y = products * tokens.scale * weight.scale.t()
-    return (y if bias is None else y + bias.float()).unflatten(0, x.shape[:-1])
+    y = torch.mm(tokens.codes.bfloat16(), weight.codes.bfloat16().t(), out_dtype=torch.float32)
+    y.mul_(tokens.scale).mul_(weight.scale.t())  # in place: fp32 [tokens, out] is gigabytes in a 14B model
+    if bias is not None:
+        y.add_(bias)
+    return y.unflatten(0, x.shape[:-1])

@@ -1,55 +1,62 @@
-"""Variants of a model whose videos are compared: each is made from the one before it, in place, on the device."""
+"""Variants of a model whose videos are compared. Each is made in place, from full precision or from one before it."""
+
+from collections.abc import Mapping
+from typing import get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.recipe import Variant
 from vq_core.topology import Topology
 from vq_eval.fake_quant_linear import FakeQuantLinear, GainLinear
 
-VARIANTS = ("full", "smoothed", "fake-quant")
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
-@torch.no_grad()
 def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: str) -> None:
-    """Turn a full-precision `transformer` into its smoothed twin, shard by shard; every tensor keeps its dtype."""
-    topology = weights.topology
-    parameters = dict(transformer.named_parameters())
-    for names in topology.shards().values():
-        for name, tensor in weights.load(names, device).items():
-            parameters[name].copy_(tensor)
-    for linear, gain in _gains(topology).items():
-        plain = transformer.get_submodule(linear)
-        assert isinstance(plain, nn.Linear)
-        loaded = weights.load([gain], device)[gain]
-        transformer.set_submodule(linear, GainLinear(plain.weight, plain.bias, loaded))
+    """Turn a full-precision `transformer` into its smoothed twin, shard by shard; every parameter keeps its dtype.
+
+    In a float32 model the twin is the same function up to fp32 rounding. In a bfloat16 model the folded weights are
+    rounded to bfloat16 a second time, as they are in any bfloat16 runtime, and that rounding shows in its videos: what
+    separates them from full precision's is the cost of bfloat16 and no error of the folding. Fake-quant videos do not
+    bear that cost in their block linears, whose codes were rounded once, from the folded weights as stored.
+    """
+    for names in weights.topology.shards().values():
+        _fill(transformer, weights.load(names, device))
+    for linear, gain in _gains_of_linears(weights, device).items():
+        transformer.set_submodule(linear, GainLinear(transformer.get_submodule(linear), gain))
 
 
-@torch.no_grad()
 def apply_fake_quant(
     transformer: nn.Module, weights: SmoothedComponent, qparams: QuantParams, component: str, device: str
 ) -> None:
-    """Turn a smoothed `transformer` into one whose block linears simulate quantization."""
+    """Turn a full-precision or smoothed `transformer` into one whose block linears simulate quantization."""
+    quantized = {f"{linear.name}.{part}" for linear in weights.topology.linears for part in ("weight", "bias")}
+    for names in weights.topology.shards().values():
+        _fill(transformer, weights.load((name for name in names if name not in quantized), device))
+    gains = _gains_of_linears(weights, device)
     corrected = qparams.corrected_biases(component)
-    gains = _gains(weights.topology)
     for linear in weights.topology.linears:
-        bias_name = f"{linear.name}.bias"
         if linear.name in corrected:
-            bias = qparams.artifact.tensors(component, [bias_name], device)[bias_name]
+            (bias,) = qparams.artifact.tensors(component, [corrected[linear.name]], device).values()
         else:
-            bias = weights.load([bias_name], device)[bias_name]
-        gain = gains.get(linear.name)
-        simulated = FakeQuantLinear(
-            qparams.linear(component, linear.name, device),
-            bias.float(),
-            None if gain is None else weights.load([gain], device)[gain],
-            qparams.scheme.activation,
-        )
+            (bias,) = weights.load([f"{linear.name}.bias"], device).values()
+        codes = qparams.linear(component, linear.name, device)
+        simulated = FakeQuantLinear(codes, bias, gains.get(linear.name), qparams.scheme.activation)
         transformer.set_submodule(linear.name, simulated)
 
 
-def _gains(topology: Topology) -> dict[str, str]:
-    """Linears whose input a gain multiplies → name of the gain."""
-    gains = {linear.name: topology.gain_of(linear.name) for linear in topology.linears}
-    return {linear: gain for linear, gain in gains.items() if gain is not None}
+@torch.no_grad()
+def _fill(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        transformer.get_parameter(name).copy_(tensor)
+
+
+def _gains_of_linears(weights: SmoothedComponent, device: str) -> dict[str, Tensor]:
+    """The gains that multiply inputs, fp32 `[in]`, by the name of the linear that reads the input."""
+    topology: Topology = weights.topology
+    gains = weights.load(topology.gains, device)
+    names = {linear.name: topology.gain_of(linear.name) for linear in topology.linears}
+    return {linear: gains[name] for linear, name in names.items() if name is not None}

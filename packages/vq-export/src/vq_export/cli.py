@@ -1,11 +1,26 @@
 """`vq-export`: write quantized checkpoints for runtimes, and verify them cold."""
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vq_core.cli import AsJson, Device, Model, Output, Recipe, Resume, Verbose, new_app, report, required, run, set_up_logging
+from vq_core.cli import (
+    AsJson,
+    Device,
+    Model,
+    Output,
+    Recipe,
+    Resume,
+    Verbose,
+    new_app,
+    report,
+    required,
+    run,
+    set_up_logging,
+)
+from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
 
@@ -20,34 +35,17 @@ Scheme = Annotated[
 ]
 RoundingOption = Annotated[
     str | None,
-    typer.Option("--rounding", help="With --model: nearest-even or qtorch.  [default: nearest-even]", show_default=False),
+    typer.Option(
+        "--rounding",
+        help="With --model: nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]",
+        show_default=False,
+    ),
 ]
 CheckpointFolder = Annotated[Path, typer.Argument(help="A checkpoint written by `vq-export lightx2v`.")]
 
-LIGHTX2V_HELP = """Write the checkpoint that LightX2V loads, with run configs and a script beside it.
 
-From smoothed weights and quant params, or straight from a model (round to nearest, no calibration).
-
-Examples:
-
-    vq-export lightx2v --weights smoothed --qparams qparams -o checkpoint
-
-    vq-export lightx2v --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --scheme fp8 -o checkpoint
-"""
-VERIFY_HELP = """Re-read a checkpoint and check everything that LightX2V will rely on.
-
-With --model, also compare every linear with the weight it was rounded from. Exits with 1 if anything is wrong.
-
-Examples:
-
-    vq-export verify checkpoint
-
-    vq-export verify checkpoint --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers
-"""
-
-
-@app.command("lightx2v", help=LIGHTX2V_HELP)
-def lightx2v_command(
+def export_command(
+    context: typer.Context,
     weights: Weights = None,
     qparams: QParams = None,
     model: Model = None,
@@ -60,33 +58,46 @@ def lightx2v_command(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
+    """From smoothed weights and quant params, or straight from a model (round to nearest, no calibration).
+
+    Needs no GPU and no more memory than two blocks.
+
+    For example:
+
+        vq-export TARGET --weights smoothed --qparams qparams -o checkpoint
+
+        vq-export TARGET --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --scheme fp8 -o checkpoint
+    """
     from vq_core.device import resolve_device
     from vq_core.meter import Meter
-    from vq_core.recipe import DEFAULTS, read_recipe, resolve
-    from vq_export.export import Inputs, checkpoint_rows, open_model
-    from vq_export.targets import lightx2v
+    from vq_core.recipe import read_recipe
+    from vq_export.export import Inputs, next_steps, open_model, written
+    from vq_export.targets import target_named
 
     set_up_logging(verbose)
     meter = Meter()
+    target = str(context.info_name)
     said = read_recipe(recipe)
-    if model is None:  # a recipe's model was already smoothed, and its artifacts lie where the recipe says
-        weights, qparams = weights or said.path_of("smoothed-weights"), qparams or said.path_of("quant-params")
-    inputs = Inputs(weights, qparams, model, scheme or said.scheme)
-    folder = required(output or said.path_of("lightx2v"), "--output")
-    quantized = open_model(
-        inputs, resolve(rounding, said.quantize.rounding, DEFAULTS.rounding), resolve_device(device or "cpu")
-    )
-    lightx2v.export(quantized, folder, resume=resume)
+    folder = required(output or (said.output and said.output / target), "--output")
+    inputs = Inputs(weights, qparams, model, scheme, rounding)
+    quantized = open_model(inputs, said, device=resolve_device(device))
+    target_named(target).export(quantized, folder, resume=resume)
+    summary = written(quantized, folder)
     report(
         f"Wrote {folder}",
-        {**checkpoint_rows(folder), **meter.usage().rows()},
-        result={"output": folder, **checkpoint_rows(folder), "usage": vars(meter.usage())},
+        {**summary.rows(), **meter.usage().rows()},
+        result={**vars(summary), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=f"vq-export verify {folder} --model {quantized.model}",
+        next_steps=next_steps(quantized, folder),
     )
 
 
-@app.command("verify", help=VERIFY_HELP)
+for name in target_names():
+    examples = inspect.cleandoc(export_command.__doc__ or "").replace("TARGET", name)
+    app.command(name, help=f"{target_summary(name)}\n\n{examples}")(export_command)
+
+
+@app.command("verify")
 def verify_command(
     checkpoint: CheckpointFolder,
     model: Model = None,
@@ -94,21 +105,30 @@ def verify_command(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
+    """Re-read a checkpoint and check everything that LightX2V will rely on.
+
+    With --model, also compare every linear with the weight it was rounded from. Exits with 1 if anything is wrong.
+
+    For example:
+
+        vq-export verify checkpoint
+
+        vq-export verify checkpoint --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers
+    """
     from vq_core.artifacts.checkpoint import open_checkpoint
     from vq_core.device import resolve_device
     from vq_core.meter import Meter
     from vq_core.source import open_source
-    from vq_export.verify import enforce, verify, verification_rows
+    from vq_export.verify import enforce, verify
 
     set_up_logging(verbose)
     meter = Meter()
-    found = verify(
-        open_checkpoint(checkpoint), open_source(model) if model else None, device=resolve_device(device or "cpu")
-    )
+    opened = open_checkpoint(checkpoint)
+    found = verify(opened, open_source(model) if model else None, device=resolve_device(device))
     report(
         f"Verified {checkpoint}",
-        {**verification_rows(found), **meter.usage().rows()},
-        result={**vars(found), "usage": vars(meter.usage())},
+        {**found.rows(), **meter.usage().rows()},
+        result={"checkpoint": checkpoint, **found.as_json(), "usage": vars(meter.usage())},
         as_json=as_json,
     )
     enforce(found, checkpoint)

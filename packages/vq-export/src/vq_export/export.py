@@ -1,56 +1,100 @@
-"""From what a user named to the quantized model that a target writes."""
+"""From what a user named to the quantized model that a target writes, and what is said when it is written."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
+from vq_core.cli import required
 from vq_core.errors import VqError
+from vq_core.recipe import DEFAULTS, Recipe, resolve
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
+from vq_export.run_configs import variant_and_task
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Either both artifacts, or a model and a scheme.
-
-    Raises:
-        VqError: it is neither.
-    """
+    """What was said on the command line: both artifacts, or a model to convert with a scheme and a rounding."""
 
     weights: Path | None = None
     qparams: Path | None = None
     model: str | None = None
     scheme: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.model is not None and (self.weights or self.qparams):
-            raise VqError("`--model` converts a plain model and `--weights`/`--qparams` artifacts: give one or the other.")
-        if self.model is None and not (self.weights and self.qparams):
-            raise VqError("Nothing to export: give --weights and --qparams, or --model and --scheme.")
-        if self.model is not None and self.scheme is None:
-            raise VqError("`--scheme` is missing: with --model, say int8 or fp8.")
+    rounding: str | None = None
 
 
-def open_model(inputs: Inputs, rounding: str, device: str) -> QuantizedModel:
-    """Open what `inputs` names; `rounding` and `device` are for conversion from a plain model."""
-    if inputs.weights is not None and inputs.qparams is not None:
-        return from_artifacts(open_weights(inputs.weights), open_qparams(inputs.qparams))
+def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
+    """Open what `inputs` and `recipe` name; `device` is for conversion.
+
+    A recipe's model was smoothed and quantized, and its artifacts lie where the recipe says. Only a model among
+    `inputs` is converted as it is.
+
+    Raises:
+        VqError: artifacts and a model are mixed, something is missing, or a name is unknown.
+    """
+    if inputs.model is None:
+        return _open_artifacts(inputs, recipe)
+    if inputs.weights or inputs.qparams:
+        raise VqError("`--model` converts a plain model, --weights and --qparams do not: give one or the other.")
+    scheme = scheme_named(required(inputs.scheme or recipe.scheme, "--scheme"))
+    rounding = resolve(inputs.rounding, recipe.quantize.rounding, DEFAULTS.rounding)
     known = [known.value for known in Rounding]
     if rounding not in known:
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(known)}.")
-    return from_source(open_source(str(inputs.model)), scheme_named(str(inputs.scheme)), Rounding(rounding), device=device)
+    return from_source(open_source(inputs.model), scheme, Rounding(rounding), device=device)
 
 
-def checkpoint_rows(folder: Path) -> dict[str, str]:
-    """Summary of the checkpoint in `folder`."""
-    checkpoint = open_checkpoint(folder)
-    size = sum(entry.size for entry in checkpoint.artifact.manifest.files.values())
-    return {
-        "scheme": checkpoint.scheme.name,
-        "smoothed": "yes (quant_method advanced_ptq)" if checkpoint.has_gains else "no",
-        "components": ", ".join(checkpoint.components),
-        "size": f"{size / 1e9:.3g} GB",
-    }
+def _open_artifacts(inputs: Inputs, recipe: Recipe) -> QuantizedModel:
+    weights = inputs.weights or recipe.path_of("smoothed-weights")
+    qparams = inputs.qparams or recipe.path_of("quant-params")
+    if weights is None or qparams is None:
+        raise VqError("Nothing to export: give --weights and --qparams, or --model and --scheme.")
+    if inputs.rounding is not None:
+        raise VqError("`--rounding` goes with --model: quant params are rounded already.")
+    model = from_artifacts(open_weights(weights), open_qparams(qparams))
+    scheme = inputs.scheme or recipe.scheme
+    if scheme not in (None, model.scheme.name):
+        raise VqError(f"{qparams} is {model.scheme.name}, and {scheme} is asked for: quantize to that, or do not ask.")
+    return model
+
+
+@dataclass(frozen=True)
+class Written:
+    """Summary of an exported checkpoint; `size` in bytes."""
+
+    output: Path
+    scheme: str
+    smoothed: bool
+    components: tuple[str, ...]
+    size: int
+
+    def rows(self) -> dict[str, str]:
+        """The lines of the summary."""
+        return {
+            "scheme": self.scheme,
+            "smoothed": "yes (quant_method advanced_ptq)" if self.smoothed else "no",
+            "components": ", ".join(self.components),
+            "size": f"{self.size / 1e9:.3g} GB",
+        }
+
+
+def written(model: QuantizedModel, output: Path) -> Written:
+    """What was written of `model` to the folder `output`."""
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
+
+
+def next_steps(model: QuantizedModel, output: Path) -> str:
+    """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
+    checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
+    config = model.family.native_config(next(iter(model.components.values())).config)
+    _, task = variant_and_task(config, len(model.components))
+    image = "--image IMAGE " if task == "i2v" else ""
+    compare = "" if model.parents else f" --model {source}"
+    return (
+        f"vq-export verify {checkpoint}{compare}\n"
+        f"then: vq-infer {task} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
+    )

@@ -4,51 +4,101 @@ The checkpoint does not say how it was smoothed, and need not: gains are bfloat1
 producer and the original one gives them back exactly. A producer that was forgotten shows as an error of its own.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
+from vq_core.errors import VqError
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import dequantize, snr_db
+from vq_core.numerics.quantize import Quantized, dequantize, quantize_weight, snr_db
 from vq_core.progress import progress
+from vq_core.scheme import NumberFormat
 from vq_core.source import Checkpoint as ModelCheckpoint
 from vq_core.source import Source
 from vq_core.store import require_same_model
 from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, block_of
 
+BF16_ROUNDING = 2.0**-9
+"""Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
 
-def linear_snr_db(checkpoint: Checkpoint, source: Source, *, device: str = "cpu") -> dict[str, dict[str, float]]:
-    """By component and linear, the SNR in dB of the dequantized weight against the folded original.
+
+@dataclass(frozen=True)
+class LinearError:
+    """The difference between a dequantized weight and the folded original.
+
+    Attributes:
+        snr_db: over the whole weight.
+        excess_db: noise power in the worst row or column, over what rounding to nearest leaves in that row or column.
+            The whole weight's SNR would not show one wrong scale or gain among thousands.
+    """
+
+    snr_db: float
+    excess_db: float
+
+
+def require_made_from(checkpoint: Checkpoint, source: Source) -> None:
+    """Refuse `source` unless it is the model that `checkpoint` was made from.
 
     Raises:
-        VqError: the checkpoint was not made from `source`.
+        VqError: another model, or one without some of the checkpoint's transformers.
     """
     require_same_model(checkpoint.artifact, source.fingerprints, source.name)
-    snrs: dict[str, dict[str, float]] = {}
+    if lacking := sorted(checkpoint.components.keys() - source.components.keys()):
+        raise VqError(f"{source.name} has no {lacking[0]}, which {checkpoint.artifact.path} has: give the whole model.")
+
+
+def linear_errors(checkpoint: Checkpoint, source: Source, *, device: str = "cpu") -> dict[str, dict[str, LinearError]]:
+    """By component and linear, how far the dequantized weight is from the folded original of `source`.
+
+    Raises:
+        VqError: see `require_made_from`.
+    """
+    require_made_from(checkpoint, source)
+    errors: dict[str, dict[str, LinearError]] = {}
     total = sum(component.topology.num_blocks for component in checkpoint.components.values())
     with progress("compare", total, "block") as advance:
         for name, component in checkpoint.components.items():
             original = source.components[name]
             shared = _gains(component, original, None, {}, device)
-            snrs[name] = {}
+            errors[name] = {}
             for block in range(component.topology.num_blocks):
                 gains = _gains(component, original, block, shared, device)
-                snrs[name] |= _block_snr_db(component, original, block, gains, device)
+                for linear in component.topology.linears:
+                    if linear.block == block:
+                        folded = _folded(original, linear.name, gains, device)
+                        quantized = component.linear(linear.name, device)
+                        errors[name][linear.name] = linear_error(folded, quantized, checkpoint.scheme.weight)
                 advance()
-    return snrs
+    return errors
 
 
-def _block_snr_db(
-    component: CheckpointComponent, original: ModelCheckpoint, block: int, gains: dict[Group, Tensor], device: str
-) -> dict[str, float]:
-    linears = [linear.name for linear in component.topology.linears if linear.block == block]
-    folded = original.load([f"{name}.weight" for name in linears], device)
+def linear_snr_db(checkpoint: Checkpoint, source: Source, *, device: str = "cpu") -> dict[str, dict[str, float]]:
+    """By component and linear, the SNR in dB of `linear_errors`."""
+    errors = linear_errors(checkpoint, source, device=device)
+    return {name: {linear: error.snr_db for linear, error in linears.items()} for name, linears in errors.items()}
+
+
+def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat) -> LinearError:
+    """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`."""
+    dequantized = dequantize(quantized)
+    noise = (folded - dequantized).square()
+    expected = (folded - dequantize(quantize_weight(folded, fmt))).square() + (BF16_ROUNDING * folded).square()
+    nothing = torch.finfo(torch.float32).tiny
+    excess = max(float((noise.sum(dim) / expected.sum(dim).clamp(min=nothing)).max()) for dim in (0, 1))
+    return LinearError(snr_db(folded, dequantized), 10 * math.log10(max(excess, nothing)))
+
+
+def _folded(original: ModelCheckpoint, linear: str, gains: Mapping[Group, Tensor], device: str) -> Tensor:
+    name = f"{linear}.weight"
+    tensors = original.load([name], device)
     for group, gain in gains.items():
-        fold_group(folded, group, gain)
-    return {name: snr_db(folded[f"{name}.weight"], dequantize(component.linear(name, device))) for name in linears}
+        fold_group(tensors, group, gain)
+    return tensors[name].float()
 
 
 def _gains(
@@ -94,12 +144,12 @@ def _producer_gain(
         after = dequantize(component.linear(producer, device))
         after = after if own_gain is None else after * own_gain
     by_weight = _row_ratio(after, before[weight].float())
-    by_bias = _row_ratio(plain[bias].float(), before[bias].float())
+    by_bias = plain[bias].float() / before[bias].float()
     ratio = torch.where(before[bias] != 0, by_bias, by_weight)
     return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
 
 
 def _row_ratio(after: Tensor, before: Tensor) -> Tensor:
-    """The factor that fits `after` = factor · `before` best in each row, `[rows, …]` → `[rows]`; NaN for rows of zeros."""
+    """The factor that fits after = factor · before best in each row, `[rows, …]` → `[rows]`; NaN for zeros."""
     after, before = (rows.reshape(rows.shape[0], -1) for rows in (after, before))
     return (after * before).sum(dim=1) / before.square().sum(dim=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -72,17 +72,20 @@ class _FromArtifacts:
         self._name = name
         self._weights = weights
         self._qparams = qparams
-        self._corrected = qparams.corrected_biases(name)
+        self._corrected = frozenset(qparams.corrected_biases(name).values())
         self.topology = weights.topology
         self.config = weights.config
         self.fingerprint = weights.fingerprint
-        self.has_gains = any(bool((gain != 1).any()) for gain in weights.load(self.topology.gains).values())
+
+    @cached_property
+    def has_gains(self) -> bool:
+        # One by one, because the first gain usually decides and each file's digest is checked before it is read.
+        return any(bool((self.gain(name) != 1).any()) for name in self.topology.gains)
 
     def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
         tensors = self._weights.load(names)
-        for name in tensors.keys() & {f"{linear}.bias" for linear in self._corrected}:
-            tensors |= self._qparams.artifact.tensors(self._name, [name])
-        return tensors
+        corrected = [name for name in tensors if name in self._corrected]
+        return tensors | self._qparams.artifact.tensors(self._name, corrected)
 
     def linear(self, name: str) -> Quantized:
         return self._qparams.linear(self._name, name)
@@ -150,10 +153,8 @@ def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, devi
         family=source.family,
         scheme=scheme,
         components={
-            name: _FromCheckpoint(checkpoint, scheme, rounding, device) for name, checkpoint in source.components.items()
+            name: _FromCheckpoint(component, scheme, rounding, device) for name, component in source.components.items()
         },
         settings={"quantize": {"scheme": scheme.name, "method": "rtn", "rounding": rounding.value}},
         parents={},
     )
-
-

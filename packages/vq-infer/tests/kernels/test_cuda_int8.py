@@ -7,7 +7,7 @@ import pytest
 from vq_core.scheme import NumberFormat
 from vq_infer.kernels import cuda_int8
 
-BF16_OUTPUT = 3e-3  # rounding the output to bfloat16 alone gives 1.7e-3
+BF16_OUTPUT = 2e-3  # the product is exact; rounding the output to bfloat16 gives 1.7e-3
 
 
 @pytest.mark.gpu

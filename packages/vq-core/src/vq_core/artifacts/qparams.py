@@ -1,8 +1,8 @@
 """`quant-params`: codes and scale of every quantized linear, and what was decided for it.
 
-Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale` (fp32
-`[out, 1]`, bfloat16 values) and, where rounding corrected it, `LINEAR.bias` (fp32 `[out]`). The metadata `decisions`
-of each file says, as JSON by linear, how it was rounded and with what error.
+Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale`
+(fp32 `[out, 1]`, bfloat16 values) and, where rounding corrected it, `LINEAR.bias` (fp32 `[out]`). The metadata
+`decisions` of each file says, as JSON by linear, how it was rounded and with what error.
 """
 
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """`smoothed-weights`: every tensor of the transformers in diffusers' names, folded, plus the gains of modulated norms.
 
-Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetensors`. Folded tensors are fp32 (or bf16 where
-asked for), the others as they were. `blocks.N.norm1.gain` and `blocks.N.norm3.gain` (fp32 `[dim]`, bfloat16 values)
-multiply the modulated norms' outputs; ones where nothing was smoothed. The metadata `decisions` of each file says, as
-JSON by group, how it was smoothed.
+Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetensors`. Folded tensors are fp32 (or bf16
+where asked for), the others as they were. `blocks.N.norm1.gain` and `blocks.N.norm3.gain` (fp32 `[dim]`, bfloat16
+values) multiply the modulated norms' outputs; ones where nothing was smoothed. The metadata `decisions` of each file
+says, as JSON by group, how it was smoothed.
 """
 
 import json

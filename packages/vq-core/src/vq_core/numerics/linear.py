@@ -16,6 +16,7 @@ def w8a8_linear(
         x: `[..., in]`, any float dtype.
         weight: codes `[out, in]`, scale `[out, 1]`.
         bias: `[out]`.
+        activation: format of the quantized tokens.
         gain: `[in]`, where smoothing multiplies the input.
 
     Returns:

@@ -1,6 +1,8 @@
 """Per-channel statistics of a linear's input, one module each; a statistic's name is its module's name.
 
-Every statistic starts from zero, reduces the tokens of one call to one value per channel, and merges such values.
+Every statistic starts from zero, reduces a run of tokens to one value per channel, and merges such values. Within one
+reduction it adds in fp32 by torch's pairwise `sum`, as a norm does not: equal rows (padded text) would add up their
+rounding errors. Between reductions it adds in fp64.
 """
 
 from typing import Protocol, cast
@@ -18,7 +20,7 @@ class Statistic(Protocol):
     """In which it is accumulated and stored."""
 
     def reduce(self, x: Tensor) -> Tensor:
-        """One call's tokens `[tokens, in]` → `[in]`, without a temporary of the size of x."""
+        """Tokens `[tokens, in]` → fp32 `[in]`, with operations that torch.compile fuses; eager, they copy x."""
 
     def merge(self, a: Tensor, b: Tensor) -> Tensor:
         """The statistic of the union of two disjoint sets of tokens."""

@@ -8,7 +8,7 @@ DTYPE = torch.float64
 
 def reduce(x: Tensor) -> Tensor:
     """`[tokens, in]` → `[in]`, accumulated in fp32."""
-    return torch.sum(x, dim=0, dtype=torch.float32)
+    return x.sum(dim=0, dtype=torch.float32)
 
 
 def merge(a: Tensor, b: Tensor) -> Tensor:

@@ -1,17 +1,33 @@
 """Export targets, one module each; a target's name is its module's name and its sub-command."""
 
+import ast
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from vq_core.discover import load_plugin
-from vq_export.quantized_model import QuantizedModel
+from vq_core.discover import load_plugin, plugin_names
+
+if TYPE_CHECKING:  # the command line lists the targets, and must not import torch for it
+    from vq_export.quantized_model import QuantizedModel
 
 
 class Target(Protocol):
     """What a target's module provides."""
 
-    def export(self, model: QuantizedModel, output: Path, *, resume: bool) -> None:
+    def export(self, model: "QuantizedModel", output: Path, *, resume: bool) -> None:
         """Write `model` to the folder `output`, block by block."""
+
+
+def target_names() -> list[str]:
+    """Names of all targets, sorted."""
+    return plugin_names(__name__)
+
+
+def target_summary(name: str) -> str:
+    """First line of the docstring of target `name`, read from its source because importing it takes seconds."""
+    spec = find_spec(f"{__name__}.{name}")
+    source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def target_named(name: str) -> Target:

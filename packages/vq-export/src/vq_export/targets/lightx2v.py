@@ -1,6 +1,7 @@
-"""LightX2V: native names, one file per block, a native config.json, run configs and a script that runs them.
+"""Write the checkpoint that LightX2V loads, with run configs and a script beside it.
 
-The layout loads in LightX2V's present and former versions and in its lazy mode; docs/formats/lightx2v-checkpoint.md.
+Native names, one file per block and a native config.json: this layout loads in LightX2V's present and former
+versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 """
 
 import json
@@ -13,9 +14,11 @@ from vq_core.artifacts.checkpoint import FORMAT, KIND, Entry, Role, checkpoint_e
 from vq_core.progress import progress
 from vq_core.source import INDEX_FILE
 from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
+from vq_core.tensor_file import read_header
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 from vq_export.run_configs import RUN_CONFIG_FOLDER, RUN_SCRIPT, run_configs, run_script, variant_and_task
 
+CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
 """With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
 
@@ -69,8 +72,9 @@ def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shar
 
 def _write_index(writer: ArtifactWriter, folder: str, entries: dict[str, Entry]) -> None:
     weight_map = {name: f"{entry.shard}.safetensors" for name, entry in sorted(entries.items())}
-    sizes = (writer.path(str(Path(folder) / file)).stat().st_size for file in set(weight_map.values()))
-    index = {"metadata": {"total_size": sum(sizes)}, "weight_map": weight_map}
+    headers = (read_header(writer.path((Path(folder) / file).as_posix())) for file in sorted(set(weight_map.values())))
+    size = sum(info.end - info.begin for header in headers for info in header.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
     writer.write_text((Path(folder) / INDEX_FILE).as_posix(), json.dumps(index, indent=1) + "\n")
 
 
@@ -79,7 +83,7 @@ def _write_configs(writer: ArtifactWriter, model: QuantizedModel) -> None:
     config = model.family.native_config(next(iter(model.components.values())).config)
     if model.has_gains:
         config["quant_method"] = QUANT_METHOD
-    writer.write_text("config.json", json.dumps(config, indent=2) + "\n")
+    writer.write_text(CONFIG_FILE, json.dumps(config, indent=2) + "\n")
     variant, task = variant_and_task(config, len(model.components))
     for file, run_config in run_configs(task, variant, model.scheme, gains=model.has_gains).items():
         writer.write_text(f"{RUN_CONFIG_FOLDER}/{file}", json.dumps(run_config, indent=2) + "\n")

@@ -47,8 +47,8 @@ def _check(config: Mapping[str, Any]) -> None:
         )
     if (config.get("image_dim") is None) != (config.get("added_kv_proj_dim") is None):
         raise VqError(
-            "config.json has one of image_dim and added_kv_proj_dim without the other, and an image encoder needs both: "
-            "use the file that came with the model."
+            "config.json has one of image_dim and added_kv_proj_dim without the other, "
+            "and an image encoder needs both: use the file that came with the model."
         )
     if config["qk_norm"] != "rms_norm_across_heads":
         raise VqError(
@@ -118,8 +118,9 @@ def _block_groups(config: Mapping[str, Any], block: str) -> list[Group]:
         # The outputs of text and image attention are added before to_out, so both value projections take the gain.
         values.append(f"{attn2}.add_v_proj")
     cross_norm = NormSink(f"{block}.norm2") if config["cross_attn_norm"] else None
+    qkv = (f"{attn1}.to_q", f"{attn1}.to_k", f"{attn1}.to_v")
     return [
-        Group(f"{attn1}.qkv", (f"{attn1}.to_q", f"{attn1}.to_k", f"{attn1}.to_v"), ModulationSink(f"{block}.norm1.gain"), dim),
+        Group(f"{attn1}.qkv", qkv, ModulationSink(f"{block}.norm1.gain"), dim),
         Group(f"{attn1}.out", (f"{attn1}.to_out.0",), LinearSink((f"{attn1}.to_v",)), dim),
         Group(f"{attn2}.q", (f"{attn2}.to_q",), cross_norm, dim),
         Group(f"{attn2}.out", (f"{attn2}.to_out.0",), LinearSink(tuple(values)), dim),

@@ -1,0 +1,95 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vq_algos.quantize import QuantizeSettings, quantize
+from vq_algos.show import rounding_rows, show, smoothing_rows
+from vq_algos.smooth import SmoothSettings
+from vq_core.artifacts.qparams import open_qparams
+from vq_core.artifacts.weights import open_weights
+from vq_core.errors import VqError
+
+Config = dict[str, Any]
+MakeModel = Callable[..., Path]
+MakeSmoothed = Callable[..., Path]
+
+ZERO = "blocks.1.attn2.to_out.0"
+
+
+@pytest.fixture
+def qparams(make_model: MakeModel, make_smoothed: MakeSmoothed, i2v_config: Config, tmp_path: Path) -> Path:
+    """Quant params of a model in which one linear is all zeros."""
+    model = make_model(i2v_config, edit={f"{ZERO}.weight": torch.zeros(32, 32, dtype=torch.bfloat16)})
+    output = tmp_path / "qparams"
+    quantize(open_weights(make_smoothed(model)), QuantizeSettings("int8"), output)
+    return output
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_smoothing_is_summed_up(smoothed: Path) -> None:
+    summary = smoothing_rows(open_weights(smoothed))["transformer"]
+    assert summary.startswith("12 of 12 groups smoothed, largest ratio of s within one ")
+    decisions = open_weights(smoothed).decisions("transformer").values()
+    assert float(summary.split()[-1]) == pytest.approx(max(one["s_max"] / one["s_min"] for one in decisions), rel=5e-3)
+
+
+def test_no_smoothing_is_said_to_be_none(i2v_model: Path, make_smoothed: MakeSmoothed) -> None:
+    plain = open_weights(make_smoothed(i2v_model, SmoothSettings(method="none")))
+    assert smoothing_rows(plain)["transformer"] == "0 of 12 groups smoothed, largest ratio of s within one 1"
+
+
+def test_rounding_is_summed_up_by_the_worst_linear(qparams: Path) -> None:
+    opened = open_qparams(qparams)
+    snr = {name: entry["weight_snr_db"] for name, entry in opened.decisions("transformer").items() if name != ZERO}
+    worst = min(snr, key=snr.__getitem__)
+    summary = rounding_rows(opened)["transformer"]
+    assert summary.startswith("24 linears, weight SNR median ")
+    assert summary.endswith(f"lowest {snr[worst]:.1f} dB ({worst})")
+
+
+def test_places_are_shown_over_all_blocks(smoothed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(smoothed, every=False, as_json=False)
+    printed = capsys.readouterr().out
+    for part in ("smoothed: transformer", "group", "s median", "attn1.qkv", "ffn.up", "text", "image", "smoothquant"):
+        assert part in printed
+    assert "blocks." not in printed
+
+
+def test_every_linear_is_shown_when_asked_for(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(qparams, every=True, as_json=False)
+    lines = {line.split()[1]: line.split()[-2] for line in capsys.readouterr().out.splitlines() if "blocks." in line}
+    assert len(lines) == 24
+    assert lines.pop(ZERO) == "exact"
+    assert all(float(cell) > 20 for cell in lines.values())
+
+
+def test_a_place_that_is_exact_in_some_blocks_shows_the_others(
+    qparams: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(qparams, every=False, as_json=False)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if " attn2.to_out.0 " in line]
+    other = open_qparams(qparams).decisions("transformer")[ZERO.replace("1", "0", 1)]["weight_snr_db"]
+    assert float(row.split()[-2]) == pytest.approx(other, rel=1e-3)
+
+
+def test_json_is_json(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    show(qparams, every=False, as_json=True)
+    printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert printed["settings"] == {"scheme": "int8", "method": "rtn", "rounding": "nearest-even"}
+    assert printed["decisions"]["transformer"][ZERO] == {"method": "rtn", "weight_snr_db": None}
+
+
+def test_a_folder_that_is_no_artifact_is_refused(i2v_model: Path) -> None:
+    with pytest.raises(VqError, match="model .*smoothed-weights.*no manifest.json"):
+        show(i2v_model, every=False, as_json=False)

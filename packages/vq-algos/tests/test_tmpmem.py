@@ -1,0 +1,346 @@
+"""The command as users meet it: exit codes, JSON, recipes, what a kill leaves behind, and memory."""
+
+import json
+import math
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vq_algos.cli import main
+from vq_core.artifacts.qparams import open_qparams
+from vq_core.artifacts.weights import open_weights
+from vq_core.families.wan import topology
+from vq_core.topology import block_of
+
+Config = dict[str, Any]
+MakeModel = Callable[..., Path]
+MakeStats = Callable[..., Path]
+MakeSmoothed = Callable[..., Path]
+Run = Callable[..., int]
+StartCode = Callable[[str], BaseProcess]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process; its exit code."""
+
+    def exit_code(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["vq-algos", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0)
+
+    return exit_code
+
+
+@pytest.fixture
+def stats(i2v_model: Path, make_stats: MakeStats) -> Path:
+    """Statistics of the image-to-video model."""
+    return make_stats(i2v_model)
+
+
+def test_the_road_and_what_to_run_next(
+    run: Run, i2v_model: Path, stats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoothed, qparams = tmp_path / "smoothed", tmp_path / "qparams"
+    assert run("smooth", "--model", i2v_model, "--stats", stats, "-o", smoothed, "--alpha", 0.5, "--dtype", "bf16") == 0
+    printed = capsys.readouterr().out
+    for part in (f"Smoothed {i2v_model}", "12 of 12 groups smoothed", "peak host memory"):
+        assert part in printed
+    assert printed.endswith(f"Next: vq-algos quantize --weights {smoothed} --scheme int8 -o qparams\n")
+    assert open_weights(smoothed).artifact.manifest.settings == {
+        "method": "smoothquant",
+        "alpha": 0.5,
+        "groups": "all",
+        "dtype": "bf16",
+    }
+
+    assert run("quantize", "--weights", smoothed, "--scheme", "fp8", "--rounding", "qtorch", "-o", qparams) == 0
+    printed = capsys.readouterr().out
+    assert "24 linears, weight SNR median" in printed
+    assert printed.endswith(f"Next: vq-export lightx2v --weights {smoothed} --qparams {qparams} -o checkpoint\n")
+
+    assert run("show", qparams) == 0
+    assert "attn1.to_q" in capsys.readouterr().out
+
+
+def test_json_is_all_that_stdout_holds(
+    run: Run, i2v_model: Path, stats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoothed, qparams = tmp_path / "smoothed", tmp_path / "qparams"
+    assert run("smooth", "--model", i2v_model, "--stats", stats, "-o", smoothed, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["output"] == str(smoothed)
+    assert result["settings"] == {"method": "smoothquant", "alpha": 0.75, "groups": "all", "dtype": "fp32"}
+    assert result["usage"]["host_peak_bytes"] > 0
+    assert run("quantize", "--weights", smoothed, "--scheme", "int8", "-o", qparams, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["scheme"] == "int8"
+    assert run("show", smoothed, "--json") == 0
+    assert set(json.loads(capsys.readouterr().out)["decisions"]) == {"transformer"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["smooth", "-o", "out"], "`--model` is missing: give it, or a --recipe that says it."),
+        (["smooth", "--model", "MODEL"], "`--output` is missing"),
+        (["smooth", "--model", "MODEL", "-o", "out"], "`smoothquant` needs activation statistics"),
+        (["smooth", "--model", "MODEL", "-o", "out", "--method", "awk"], "`awk` is not one of the smoothers"),
+        (["smooth", "--model", "MODEL", "-o", "out", "--method", "none", "--device", "tpu"], "`tpu` is not a device"),
+        (["smooth", "--model", "nowhere", "-o", "out", "--method", "none"], "nowhere is neither a folder nor a hub id"),
+        (["quantize", "--weights", "MODEL", "-o", "out"], "`--scheme` is missing"),
+        (["quantize", "--scheme", "int8", "-o", "out"], "`--weights` is missing"),
+        (["quantize", "--weights", "MODEL", "--scheme", "int4", "-o", "out"], "`int4` is not a scheme"),
+        (["show", "MODEL"], "no manifest.json"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_two(
+    arguments: list[str],
+    sentence: str,
+    run: Run,
+    i2v_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*(str(i2v_model) if argument == "MODEL" else argument for argument in arguments)) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert captured.out == ""
+    assert not list(tmp_path.glob("out*"))
+
+
+# --- recipes -------------------------------------------------------------------------------------
+
+
+def test_our_recipe_drives_both_stages(
+    run: Run, i2v_model: Path, make_stats: MakeStats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_stats(i2v_model, name="activation-stats")
+    recipe = tmp_path / "recipe.yaml"
+    content = {"model": "./model", "scheme": "fp8", "output": "."}
+    content |= {"smooth": {"alpha": 0.6, "groups": "llmc"}, "quantize": {"rounding": "qtorch"}}
+    recipe.write_text(yaml.safe_dump(content))
+    assert run("smooth", "--recipe", recipe) == 0
+    smoothed = tmp_path / "smoothed-weights"
+    following = capsys.readouterr().out.splitlines()[-1]
+    assert following == (
+        f"Next: vq-algos quantize --weights {smoothed} --recipe {recipe} -o {tmp_path / 'quant-params'}"
+    )
+    assert run(*following.split()[2:]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"-o {tmp_path / 'lightx2v'}")
+    settings = open_weights(smoothed).artifact.manifest.settings
+    assert (settings["method"], settings["alpha"], settings["groups"]) == ("smoothquant", 0.6, "llmc")
+    settings = open_qparams(tmp_path / "quant-params").artifact.manifest.settings
+    assert settings == {"scheme": "fp8", "method": "rtn", "rounding": "qtorch"}
+
+
+def test_an_option_beats_the_recipe(run: Run, i2v_model: Path, stats: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        yaml.safe_dump({"model": str(i2v_model), "scheme": "fp8", "output": ".", "smooth": {"alpha": 0.6}})
+    )
+    assert run("smooth", "--recipe", recipe, "--stats", stats, "--alpha", 0.25, "-o", tmp_path / "mine") == 0
+    assert open_weights(tmp_path / "mine").artifact.manifest.settings["alpha"] == 0.25
+    assert run("quantize", "--recipe", recipe, "--weights", tmp_path / "mine", "--scheme", "int8") == 0
+    assert open_qparams(tmp_path / "quant-params").scheme.name == "int8"
+
+
+LLMC_SAMPLING = {
+    "path": "prompts",
+    "target_height": 480,
+    "target_width": 832,
+    "num_frames": 81,
+    "guidance_scale": 5.0,
+}
+
+
+def _llmc_recipe(model: Path, method: str, weight: dict[str, Any], activation: dict[str, Any]) -> dict[str, Any]:
+    """LLMC's schema, as its Wan image-to-video examples have it."""
+    symmetric = {"symmetric": True}
+    return {
+        "base": {"seed": 42},
+        "model": {"type": "WanI2V", "path": str(model), "torch_dtype": "auto"},
+        "calib": {"name": "i2v", "download": False, "sample_steps": 40, "bs": 1, "seed": 42, **LLMC_SAMPLING},
+        "quant": {
+            "video_gen": {
+                "method": method,
+                "weight": weight | symmetric | {"granularity": "per_channel"},
+                "act": activation | symmetric | {"granularity": "per_token"},
+                **({"special": {"alpha": 0.7}} if method == "SmoothQuant" else {}),
+            }
+        },
+        "save": {"save_lightx2v": True, "save_path": "out"},
+    }
+
+
+INT = {"quant_type": "int-quant", "bit": 8}
+FLOAT = {"quant_type": "float-quant", "bit": "e4m3", "use_qtorch": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "scheme", "rounding"), [(INT, "int8", "nearest-even"), (FLOAT, "fp8", "qtorch")], ids=["int8", "fp8"]
+)
+def test_llmcs_smoothquant_recipe_drives_both_stages(
+    kind: dict[str, Any],
+    scheme: str,
+    rounding: str,
+    run: Run,
+    i2v_model: Path,
+    make_stats: MakeStats,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # LLMC's paths are relative to the working directory
+    (tmp_path / "out").mkdir()
+    make_stats(i2v_model).rename(tmp_path / "out/activation-stats")
+    recipe = tmp_path / "llmc.yaml"
+    recipe.write_text(yaml.safe_dump(_llmc_recipe(i2v_model, "SmoothQuant", kind, kind)))
+    assert run("smooth", "--recipe", recipe) == 0
+    assert run("quantize", "--recipe", recipe) == 0
+    settings = open_weights(tmp_path / "out/smoothed-weights").artifact.manifest.settings
+    assert settings == {"method": "smoothquant", "alpha": 0.7, "groups": "llmc", "dtype": "fp32"}
+    settings = open_qparams(tmp_path / "out/quant-params").artifact.manifest.settings
+    assert settings == {"scheme": scheme, "method": "rtn", "rounding": rounding}
+
+
+# --- kills ---------------------------------------------------------------------------------------
+
+
+class Stage:
+    """A command in a process of its own, which can be killed."""
+
+    def __init__(self, start_code: StartCode, arguments: list[object], output: Path) -> None:
+        self._start_code = start_code
+        self._arguments = [*map(str, arguments), "-o", str(output)]
+        self._partial = output.with_name(f"{output.name}.partial")
+
+    def kill_after(self, files: int, *more: str) -> None:
+        """Start the command and kill it as soon as `files` files of blocks are finished."""
+        argv = ["vq-algos", *self._arguments, *more]
+        process = self._start_code(f"import sys; sys.argv = {argv}; from vq_algos.cli import main; main()")
+        while process.is_alive() and len(list(self._partial.glob("*/block_*"))) < files:
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
+
+
+@pytest.fixture
+def long_model(make_model: MakeModel, t2v_config: Config) -> Path:
+    """A model of enough blocks that a kill lands between them."""
+    return make_model(t2v_config | {"num_layers": 24}, name="long")
+
+
+def _survives_kills(run: Run, start_code: StartCode, arguments: list[object], folder: Path) -> None:
+    """Kill the command while it works and again while it resumes; what it then finishes is what a whole run writes."""
+    output, whole = folder / "killed", folder / "whole"
+    stage = Stage(start_code, arguments, output)
+    chance = random.Random(5)
+    for least, more in ((0, []), (1, ["--resume"]), (8, ["--resume"])):
+        stage.kill_after(least + chance.randrange(6), *more)
+        assert not output.exists()
+    assert run(*arguments, "-o", output) == 2  # what is unfinished is not overwritten without --resume
+    assert run(*arguments, "-o", output, "--resume") == 0
+    assert run(*arguments, "-o", whole) == 0
+    assert _contents(output) == _contents(whole)
+    assert not list(folder.glob("*.partial"))
+
+
+def _contents(artifact: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(artifact)): path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
+
+
+def test_killed_smoothing_resumes_to_the_same_bits(
+    run: Run,
+    start_code: StartCode,
+    long_model: Path,
+    make_stats: MakeStats,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stats = make_stats(long_model)
+    _survives_kills(run, start_code, ["smooth", "--model", long_model, "--stats", stats], tmp_path)
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_killed_quantization_resumes_to_the_same_bits(
+    run: Run, start_code: StartCode, long_model: Path, make_smoothed: MakeSmoothed, tmp_path: Path
+) -> None:
+    weights = make_smoothed(long_model)
+    _survives_kills(run, start_code, ["quantize", "--weights", weights, "--scheme", "fp8"], tmp_path)
+
+
+def test_other_settings_do_not_join_an_interrupted_run(
+    run: Run,
+    start_code: StartCode,
+    long_model: Path,
+    make_smoothed: MakeSmoothed,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments: list[object] = ["quantize", "--weights", make_smoothed(long_model)]
+    Stage(start_code, [*arguments, "--scheme", "fp8"], tmp_path / "out").kill_after(2)
+    assert run(*arguments, "-o", tmp_path / "out", "--scheme", "int8", "--resume") == 2
+    assert "was begun with other settings" in capsys.readouterr().err
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+# Run with `stage`, the folders `small` and `large` with a model and its statistics, and `result`, the file to write.
+PEAK_GROWTH = """
+import resource
+from pathlib import Path
+from vq_algos.quantize import QuantizeSettings, quantize
+from vq_algos.smooth import SmoothSettings, smooth
+from vq_core.artifacts.stats import open_stats
+from vq_core.artifacts.weights import open_weights
+from vq_core.source import open_source
+
+def run(folder):
+    if stage == "smooth":
+        stats = open_stats(folder / "stats")
+        smooth(open_source(str(folder / "model")), stats, SmoothSettings(), folder / "smoothed")
+    else:
+        quantize(open_weights(folder / "smoothed"), QuantizeSettings("int8"), folder / "qparams")
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+run(Path(small))  # loads every library that the stage uses
+before = peak()
+run(Path(large))
+Path(result).write_text(str(peak() - before))
+"""
+SLACK_BYTES = 32 << 20  # what the allocator keeps of tensors that are small enough for its heap
+
+
+def test_memory_holds_two_blocks_whatever_the_models_size(
+    start_code: StartCode, make_model: MakeModel, make_stats: MakeStats, i2v_config: Config, tmp_path: Path
+) -> None:
+    wide = {"num_attention_heads": 8, "attention_head_dim": 96, "added_kv_proj_dim": 768, "ffn_dim": 2048}
+    large = i2v_config | wide | {"num_layers": 10}
+    for size, config in (("small", i2v_config), ("large", large)):
+        make_stats(make_model(config, name=f"{size}/model"), name=f"{size}/stats")
+    block_bytes = 4 * sum(math.prod(shape) for name, shape in topology(large).tensors.items() if block_of(name) == 0)
+    allowed = 2 * block_bytes + SLACK_BYTES
+    assert allowed < large["num_layers"] * block_bytes / 3  # or the bound would say nothing
+    for stage in ("smooth", "quantize"):
+        names = {"stage": stage} | {name: str(tmp_path / name) for name in ("small", "large", "result")}
+        process = start_code("".join(f"{name} = {value!r}\n" for name, value in names.items()) + PEAK_GROWTH)
+        process.join()
+        assert process.exitcode == 0
+        grown = int((tmp_path / "result").read_text())
+        print("GROWTH", stage, grown, block_bytes, allowed)
+        assert grown < allowed, f"{stage} grew by {grown / 2**20:.0f} MiB, with {block_bytes / 2**20:.0f} MiB a block"

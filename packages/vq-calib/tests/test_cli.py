@@ -1,0 +1,101 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from vq_calib.cli import main
+from vq_core.artifacts.stats import open_stats
+from vq_core.tiny import Variant
+
+TinyModel = Callable[[Variant], Path]
+SMALL = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
+
+
+def _exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["vq-calib", *arguments])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_collect_reports_what_it_did(
+    tiny_model: TinyModel,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, stats = str(tiny_model("t2v")), str(tmp_path / "stats")
+    assert _exit_code(monkeypatch, "collect", "--model", model, "--prompts", str(prompts), "-o", stats, *SMALL) == 0
+    captured = capsys.readouterr()
+    for part in ("prompts", "tokens per linear, transformer", "per step", "size", "time", "peak host memory"):
+        assert part in captured.out
+    assert f"Next: vq-algos smooth --model {model} --stats {stats} -o smoothed" in captured.out
+    assert "calibrate: 6/6 steps" in captured.err
+
+
+def test_a_recipe_says_what_options_do_not(
+    tiny_model: TinyModel,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(
+        f"model: {tiny_model('t2v')}\noutput: {tmp_path / 'run'}\nseed: 5\n"
+        f"calib:\n  prompts: {prompts}\n  steps: 9\n  height: 64\n  width: 64\n  num_frames: 5\n"
+    )
+    arguments = ["--recipe", str(recipe), "--steps", "2", "--guidance-scale", "2.5", "--device", "cpu", "--json"]
+    assert _exit_code(monkeypatch, "collect", *arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    output = tmp_path / "run" / "activation-stats"
+    assert result["output"] == str(output)
+    assert result["prompts"] == 3
+    assert result["usage"]["host_peak_bytes"] > 0
+    assert result["size_bytes"] == sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    settings = open_stats(output).artifact.manifest.settings
+    assert (settings["steps"], settings["seed"], settings["height"]) == (2, 5, 64)
+    assert (settings["guidance_scale"], settings["guidance_scale_2"]) == (2.5, None)
+
+
+@pytest.mark.parametrize("missing", ["--model", "--prompts", "--output"])
+def test_a_missing_option_is_named(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--model": "m", "--prompts": str(tmp_path), "--output": str(tmp_path / "stats")}
+    del given[missing]
+    assert _exit_code(monkeypatch, "collect", *(part for option in given.items() for part in option)) == 2
+    assert missing in capsys.readouterr().err
+
+
+def test_a_users_mistake_exits_with_two_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code(monkeypatch, "show", str(tmp_path / "nothing")) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_show_prints_json(stats: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code(monkeypatch, "show", str(stats), "--top", "2", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["components"]["transformer"]) == 2
+
+
+@pytest.mark.parametrize("command", [[], ["collect"], ["show"]])
+def test_help_needs_no_heavy_import(command: list[str]) -> None:
+    script = (
+        "import sys\nfrom vq_calib.cli import main\n"
+        f"sys.argv = ['vq-calib', *{command!r}, '--help']\n"
+        "try:\n    main()\nfinally:\n"
+        "    print('heavy:', *{'torch', 'diffusers', 'transformers'} & set(sys.modules))"
+    )
+    environment = os.environ | {"COLUMNS": "200"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1].split() == ["heavy:"]
+    assert "vq-calib" in done.stdout

@@ -1,0 +1,330 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from vq_calib.collect import collect
+from vq_core.artifacts.stats import open_stats
+from vq_core.errors import VqError
+from vq_core.pipeline import Conditions, Sampling, VideoPipeline
+from vq_core.prompts import read_samples
+from vq_core.source import open_source
+from vq_core.store import partial_folder
+from vq_core.tiny import VARIANTS, Variant
+
+TinyModel = Callable[[Variant], Path]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The input of one linear in one call: `[tokens, in]` in fp64."""
+
+    bucket: int
+    branch: int
+    x: NDArray[np.float64]
+
+
+class Recorder:
+    """Stores every input of every linear, told apart by what the pipeline passes and not by the order of calls."""
+
+    def __init__(self, component: str, transformer: nn.Module, linears: list[str]) -> None:
+        self.seen: dict[tuple[str, str], list[Seen]] = {(component, linear): [] for linear in linears}
+        self.conditions: Conditions | None = None
+        self._where = (0, 0)
+        transformer.register_forward_pre_hook(self._call, with_kwargs=True)
+        for linear in linears:
+            transformer.get_submodule(linear).register_forward_pre_hook(self._read(self.seen[component, linear]))
+
+    def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert self.conditions is not None
+        text = kwargs["encoder_hidden_states"].float()
+        conditional = torch.equal(text, self.conditions.prompt_embeds.float())
+        sigma = kwargs["timestep"].max().item() / 1000
+        self._where = (min(int(sigma * 8), 7), 0 if conditional else 1)
+
+    def _read(self, seen: list[Seen]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def read(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            rows = args[0].reshape(-1, args[0].shape[-1])
+            seen.append(Seen(*self._where, rows.double().numpy().copy()))
+
+        return read
+
+
+def _record(model: Path, prompts: Path, sampling: Sampling) -> dict[tuple[str, str], list[Seen]]:
+    """Every input of every linear in every call, of the same run as `collect` does."""
+    pipeline = VideoPipeline(str(model), "cpu")
+    components = open_source(str(model)).components
+    conditions = pipeline.encode(read_samples(prompts, pipeline.needs_image), sampling)
+    recorders = [
+        Recorder(name, transformer, [linear.name for linear in components[name].topology.linears])
+        for name, transformer in pipeline.transformers.items()
+    ]
+    for index, condition in enumerate(conditions):
+        for recorder in recorders:
+            recorder.conditions = condition
+        pipeline.sample(condition, sampling, sampling.seed + index)
+    return {key: seen for recorder in recorders for key, seen in recorder.seen.items()}
+
+
+def _tensors(artifact: Path) -> dict[str, Tensor]:
+    return {
+        f"{path.parent.name}/{name}": tensor
+        for path in sorted(artifact.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+def _assert_same(a: Path, b: Path) -> None:
+    ours, theirs = _tensors(a), _tensors(b)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_statistics_are_those_of_every_stored_input(
+    variant: Variant, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    model = tiny_model(variant)
+    sampling = replace(sampling, guidance_scale=3.0)
+    collect(str(model), prompts, tmp_path / "stats", sampling, device="cpu")
+    recorded = _record(model, prompts, sampling)
+    stats = open_stats(tmp_path / "stats")
+    for component, checkpoint in open_source(str(model)).components.items():
+        for group in checkpoint.topology.groups:
+            ours = stats.group(component, group.name)
+            for linear in group.reads:
+                _compare(ours, recorded[component, linear])
+            assert ours.tokens == sum(len(seen.x) for seen in recorded[component, group.reads[0]]) > 0
+            assert (ours.count.sum(dim=0) > 0).all()
+        assert (ours.count.sum(dim=1) > 0).sum() >= (1 if variant == "i2v-2.2" else 3)
+
+
+def _compare(ours: Any, recorded: list[Seen]) -> None:
+    for bucket in range(8):
+        for branch in range(2):
+            inputs = [seen.x for seen in recorded if (seen.bucket, seen.branch) == (bucket, branch)]
+            assert ours.count[bucket, branch] == sum(len(x) for x in inputs)
+            if not inputs:
+                assert not ours.absmax[bucket, branch].any()
+                continue
+            x = np.concatenate(inputs)
+            mean_abs = np.abs(x).mean(0)
+            np.testing.assert_array_equal(ours.absmax[bucket, branch], np.abs(x).max(0))
+            np.testing.assert_allclose(ours.mean_abs[bucket, branch], mean_abs, rtol=1e-6, atol=1e-30)
+            np.testing.assert_allclose(ours.second_moment[bucket, branch], (x**2).mean(0), rtol=1e-6, atol=1e-30)
+            # A mean may cancel to nothing: its error is relative to the magnitudes that were added.
+            assert np.all(np.abs(ours.mean[bucket, branch].numpy() - x.mean(0)) <= 1e-6 * mean_abs)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Statistics of the text-to-video model over all prompts, uninterrupted."""
+    output = tmp_path_factory.mktemp("whole") / "stats"
+    collect(str(tiny_model("t2v")), prompts, output, sampling, device="cpu")
+    return output
+
+
+def test_a_second_run_gives_the_same_bits(
+    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    result = collect(str(tiny_model("t2v")), prompts, tmp_path / "stats", sampling, device="cpu")
+    _assert_same(tmp_path / "stats", whole)
+    assert open_stats(tmp_path / "stats").artifact.digest == open_stats(whole).artifact.digest
+    assert (result.prompts, result.resumed_prompts) == (3, 0)
+    assert result.step_seconds is not None
+    assert result.step_seconds > 0
+    # 3 prompts, 4 steps, 2 branches; 2 latent frames of 4 × 4 patches.
+    assert result.tokens == {"transformer": 3 * 4 * 2 * 2 * 4 * 4}
+    assert sorted(path.name for path in (tmp_path / "stats").iterdir()) == ["manifest.json", "transformer"]
+
+
+def test_the_manifest_says_what_was_run(whole: Path, sampling: Sampling) -> None:
+    manifest = open_stats(whole).artifact.manifest
+    settings = manifest.settings
+    assert manifest.tool.startswith("vq-calib ")
+    assert settings.keys() == {
+        "prompts", "prompts_sha256", "steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2",
+        "seed", "buckets", "dtype", "device", "reduction", "torch", "diffusers",
+    }  # fmt: skip
+    assert (settings["prompts"], settings["steps"], settings["seed"]) == (3, sampling.steps, sampling.seed)
+    assert (settings["dtype"], settings["device"], settings["reduction"]) == ("float32", "cpu", "eager")
+
+
+def test_killed_and_resumed_gives_the_same_bits(
+    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    model, output = tiny_model("t2v"), tmp_path / "stats"
+    command = [sys.executable, "-c", "from vq_calib.cli import main; main()", "collect", "--device", "cpu"]
+    command += ["--model", str(model), "--prompts", str(prompts), "-o", str(output), "--steps", str(sampling.steps)]
+    command += ["--height", "64", "--width", "64", "--num-frames", "5"]
+    # The result may depend on the number of threads, which a resumed run shares with the killed one.
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        while child.poll() is None and not (partial_folder(output) / "totals-1").exists():
+            time.sleep(0.002)
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert not output.exists()
+    with pytest.raises(VqError, match="--resume"):
+        collect(str(model), prompts, output, sampling, device="cpu")
+    result = collect(str(model), prompts, output, sampling, device="cpu", resume=True)
+    assert 1 <= result.resumed_prompts <= 3
+    _assert_same(output, whole)
+    assert open_stats(output).artifact.digest == open_stats(whole).artifact.digest
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def _kill_in_step(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    taken = iter(range(steps))
+    sample = VideoPipeline.sample
+
+    def killed(
+        self: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int, on_step: Callable[[], None]
+    ) -> Any:
+        def step() -> None:
+            if next(taken, None) is None:
+                raise Killed
+            on_step()
+
+        return sample(self, conditions, sampling, seed, step)
+
+    monkeypatch.setattr(VideoPipeline, "sample", killed)
+
+
+@pytest.mark.parametrize("steps", [0, 2, 6, 11])
+def test_killed_within_a_prompt_and_resumed_gives_the_same_bits(
+    steps: int, whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    model, output = str(tiny_model("t2v")), tmp_path / "stats"
+    with pytest.MonkeyPatch.context() as patched:
+        _kill_in_step(patched, steps)
+        with pytest.raises(Killed):
+            collect(model, prompts, output, sampling, device="cpu")
+    result = collect(model, prompts, output, sampling, device="cpu", resume=True)
+    assert result.resumed_prompts == steps // sampling.steps
+    _assert_same(output, whole)
+
+
+def test_killed_between_the_last_prompt_and_the_manifest(
+    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, output = str(tiny_model("t2v")), tmp_path / "stats"
+
+    def commit(self: object, final: Path) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vq_core.store.ArtifactWriter.commit", commit)
+        with pytest.raises(Killed):
+            collect(model, prompts, output, sampling, device="cpu")
+    # Nothing is left to run, so no part of the model may be loaded.
+    monkeypatch.setattr(VideoPipeline, "encode", None)
+    result = collect(model, prompts, output, sampling, device="cpu", resume=True)
+    assert (result.resumed_prompts, result.step_seconds) == (3, None)
+    _assert_same(output, whole)
+
+
+def test_a_run_with_other_settings_is_not_resumed(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    model, output = str(tiny_model("t2v")), tmp_path / "stats"
+    with pytest.MonkeyPatch.context() as patched:
+        _kill_in_step(patched, 1)
+        with pytest.raises(Killed):
+            collect(model, prompts, output, sampling, device="cpu")
+    with pytest.raises(VqError, match="was begun with other settings"):
+        collect(model, prompts, output, replace(sampling, seed=7), device="cpu", resume=True)
+    edited = shutil.copytree(prompts, tmp_path / "edited")
+    samples = json.loads((edited / "samples.json").read_text())
+    samples[1]["prompt"] += "!"
+    (edited / "samples.json").write_text(json.dumps(samples))
+    with pytest.raises(VqError, match="was begun with other settings"):
+        collect(model, edited, output, sampling, device="cpu", resume=True)
+
+
+def test_without_guidance_there_is_no_unconditional_branch(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    collect(str(tiny_model("t2v")), prompts, tmp_path / "stats", replace(sampling, guidance_scale=1.0), device="cpu")
+    stats = open_stats(tmp_path / "stats")
+    for group in stats.groups("transformer"):
+        counts = stats.group("transformer", group).count.sum(dim=0)
+        assert counts[0] > 0
+        assert counts[1] == 0
+
+
+def _assert_nothing_is_left(folder: Path) -> None:
+    assert [path.name for path in folder.iterdir() if path.name.startswith("stats")] == []
+
+
+def test_nan_in_a_weight_names_the_first_input_that_has_it(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    model = shutil.copytree(tiny_model("t2v"), tmp_path / "model")
+    name = "blocks.1.attn1.to_v.weight"
+    for path in (model / "transformer").glob("*.safetensors"):
+        tensors = load_file(path)
+        if name in tensors:
+            tensors[name][3, 5] = torch.nan
+            save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(VqError) as refused:
+        collect(str(model), prompts, tmp_path / "stats", sampling, device="cpu")
+    assert str(refused.value) == (
+        "The input of blocks.1.attn1.out in transformer, prompt 0, holds NaN or Inf at sigma 0.999 (bucket 7): "
+        "look for such values in the weights before it."
+    )
+    _assert_nothing_is_left(tmp_path)
+
+
+def test_too_few_steps_for_an_expert_are_refused_after_the_first_prompt(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    with pytest.raises(VqError, match=r"transformer_2 of .* was never called: 1 steps .*raise --steps"):
+        collect(str(tiny_model("i2v-2.2")), prompts, tmp_path / "stats", replace(sampling, steps=1), device="cpu")
+    _assert_nothing_is_left(tmp_path)
+
+
+def test_bad_input_is_refused_before_anything_is_written(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    model, output = str(tiny_model("i2v")), tmp_path / "stats"
+    without_images = tmp_path / "samples.json"
+    without_images.write_text('[{"prompt": "a red kite"}]')
+    for arguments, message in (
+        ((str(tmp_path / "no-model"), prompts, output, sampling), "neither a folder nor a hub id"),
+        ((model, tmp_path / "no-prompts.json", output, sampling), "no-prompts.json is missing"),
+        ((model, without_images, output, sampling), "needs one"),
+        ((model, prompts, output, replace(sampling, height=100)), "height 100 is not a multiple of 16"),
+        ((f"{model}/transformer", prompts, output, sampling), "model_index.json is missing"),
+    ):
+        with pytest.raises(VqError, match=message):
+            collect(*arguments, device="cpu")
+    with pytest.raises(VqError, match="cuda:99"):
+        collect(model, prompts, output, sampling, device="cuda:99")
+    _assert_nothing_is_left(tmp_path)
+
+
+def test_an_output_that_exists_is_refused(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    (tmp_path / "stats").mkdir()
+    with pytest.raises(VqError, match="stats exists already"):
+        collect(str(tiny_model("t2v")), prompts, tmp_path / "stats", sampling, device="cpu")

@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from vq_calib.show import Row, by_place, describe, show, worst
+from vq_core.artifacts.stats import GroupStats
+from vq_core.errors import VqError
+
+
+def _stats(absmax: Tensor, count: Tensor) -> GroupStats:
+    zeros = torch.zeros(absmax.shape, dtype=torch.float64)
+    return GroupStats(absmax, zeros, zeros, zeros, count)
+
+
+@pytest.fixture
+def group() -> GroupStats:
+    """Five channels, one of them dead; bucket 7 with an outlier in the unconditional branch, bucket 2 without."""
+    absmax = torch.zeros(8, 2, 5)
+    absmax[7, 0] = torch.tensor([1.0, 2.0, 3.0, 0.0, 5.0])
+    absmax[7, 1] = torch.tensor([1.0, 2.0, 3.0, 0.0, 60.0])
+    absmax[2, 0] = torch.tensor([1.0, 1.0, 1.0, 0.0, 2.0])
+    count = torch.zeros(8, 2, dtype=torch.int64)
+    count[7] = 10
+    count[2, 0] = 10
+    return _stats(absmax, count)
+
+
+def test_a_row_follows_from_the_definitions(group: GroupStats) -> None:
+    row = describe(group)
+    assert (row.blocks, row.channels, row.absmax, row.median_absmax) == (1, 5, 60.0, 2.5)
+    assert row.ratio == 24.0
+    assert row.outliers == 1
+    assert row.bucket_ratios == (None, None, 2.0, None, None, None, None, 24.0)
+
+
+def test_ten_times_the_median_is_no_outlier() -> None:
+    absmax = torch.ones(8, 2, 9)
+    absmax[..., 0] = 10.0
+    assert describe(_stats(absmax, torch.ones(8, 2))).outliers == 0
+    absmax[..., 0] = 10.01
+    assert describe(_stats(absmax, torch.ones(8, 2))).outliers == 1
+
+
+def test_a_group_without_any_signal_has_no_ratio() -> None:
+    row = describe(_stats(torch.zeros(8, 2, 4), torch.ones(8, 2)))
+    assert (row.absmax, row.ratio, row.outliers) == (0.0, 0.0, 0)
+
+
+def _row(ratio: float, *, absmax: float = 1.0, bucket: float | None = None) -> Row:
+    return Row(1, 4, absmax, 0.5, ratio, 0, (bucket,) * 8)
+
+
+def test_blocks_join_by_place() -> None:
+    rows = {
+        "blocks.0.ffn.up": _row(2.0, absmax=9.0, bucket=None),
+        "blocks.11.ffn.up": _row(7.0, bucket=3.0),
+        "text": _row(1.0),
+    }
+    places = by_place(rows)
+    assert list(places) == ["ffn.up", "text"]
+    assert (places["ffn.up"].blocks, places["ffn.up"].ratio, places["ffn.up"].absmax) == (2, 7.0, 9.0)
+    assert places["ffn.up"].bucket_ratios == (3.0,) * 8
+    assert places["text"].bucket_ratios == (None,) * 8
+
+
+def test_the_worst_have_the_largest_ratio() -> None:
+    rows = {name: _row(ratio) for name, ratio in (("a", 2.0), ("b", 9.0), ("c", 5.0))}
+    assert list(worst(rows, 2)) == ["b", "c"]
+    assert list(worst(rows, 9)) == ["b", "c", "a"]
+
+
+def test_another_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match="is not a activation-stats artifact"):
+        show(tmp_path, every_group=False, top=None, as_json=False)
+
+
+def test_tables_of_a_run(stats: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(stats, every_group=False, top=None, as_json=False)
+    by_default = capsys.readouterr().out
+    assert "transformer, 2 prompts" in by_default
+    for place in ("attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "ffn.down", "text", "image"):
+        assert f"\n{place} " in by_default
+    assert "blocks." not in by_default
+    assert "10 × the median" in by_default
+
+    show(stats, every_group=True, top=None, as_json=False)
+    every_group = capsys.readouterr().out
+    assert every_group.count("\nblocks.") == 3 * 6
+
+    show(stats, every_group=False, top=4, as_json=False)
+    assert capsys.readouterr().out.count("\nblocks.") == 4
+
+
+def test_json_of_a_run(stats: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(stats, every_group=True, top=None, as_json=True)
+    result = json.loads(capsys.readouterr().out)
+    assert result["settings"]["prompts"] == 2
+    rows = result["components"]["transformer"]
+    assert len(rows) == 3 * 6 + 2
+    row = rows["blocks.0.ffn.down"]
+    assert row["channels"] == 192
+    assert row["ratio"] == pytest.approx(row["absmax"] / row["median_absmax"])
+    assert len(row["bucket_ratios"]) == 8
+    assert row["bucket_ratios"][7] > 1

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vq_core.artifacts import qparams
+from vq_core.artifacts.qparams import open_qparams
+from vq_core.artifacts.weights import DECISIONS
+from vq_core.errors import VqError
+from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.scheme import QuantScheme, scheme_named
+from vq_core.store import ComponentHeader, Header, create_artifact
+
+LINEAR = "blocks.0.attn1.to_q"
+
+
+@pytest.fixture(params=["int8", "fp8"])
+def scheme(request: pytest.FixtureRequest) -> QuantScheme:
+    return scheme_named(request.param)
+
+
+@pytest.fixture
+def quantized(scheme: QuantScheme) -> Quantized:
+    return quantize_weight(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), scheme.weight)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, t2v_config: dict[str, Any], scheme: QuantScheme, quantized: Quantized) -> Path:
+    """One linear, whose bias was corrected, and one whose bias was not."""
+    component = ComponentHeader("transformer", "f", t2v_config)
+    header = Header(qparams.KIND, qparams.FORMAT, "t", "wan", "m", {"transformer": component}, {"scheme": scheme.name})
+    tensors = {
+        f"{LINEAR}.codes": quantized.codes,
+        f"{LINEAR}.scale": quantized.scale,
+        f"{LINEAR}.bias": torch.ones(6),
+        "blocks.0.ffn.net.2.codes": quantized.codes.clone(),
+        "blocks.0.ffn.net.2.scale": quantized.scale.clone(),
+    }
+    with create_artifact(tmp_path / "qparams", header) as writer:
+        metadata = {DECISIONS: json.dumps({LINEAR: {"method": "rtn"}})}
+        writer.write_tensors("transformer/block_0.safetensors", tensors, metadata)
+    return tmp_path / "qparams"
+
+
+def test_codes_and_scale_come_back(folder: Path, scheme: QuantScheme, quantized: Quantized) -> None:
+    opened = open_qparams(folder)
+    assert opened.scheme is scheme
+    read = opened.linear("transformer", LINEAR)
+    assert read.codes.dtype == quantized.codes.dtype
+    assert torch.equal(read.codes.float(), quantized.codes.float())
+    assert torch.equal(read.scale, quantized.scale)
+
+
+def test_corrected_biases_and_decisions(folder: Path) -> None:
+    opened = open_qparams(folder)
+    assert opened.corrected_biases("transformer") == {LINEAR: f"{LINEAR}.bias"}
+    assert opened.decisions("transformer") == {LINEAR: {"method": "rtn"}}
+
+
+def test_refuses_a_linear_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(VqError, match=r"has no tensor `blocks\.9\.ffn\.net\.2\.codes` for transformer"):
+        open_qparams(folder).linear("transformer", "blocks.9.ffn.net.2")
+
+
+def test_refuses_another_kind(tmp_path: Path) -> None:
+    with create_artifact(tmp_path / "a", Header("smoothed-weights", 1, "t", "wan", "m", {})):
+        pass
+    with pytest.raises(VqError, match="quant-params is needed here"):
+        open_qparams(tmp_path / "a")

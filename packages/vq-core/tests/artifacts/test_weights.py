@@ -1,0 +1,85 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_core.artifacts import weights
+from vq_core.artifacts.weights import DECISIONS, SmoothedWeights, open_weights
+from vq_core.errors import VqError
+from vq_core.families.wan import topology
+from vq_core.store import ComponentHeader, Header, create_artifact
+
+RandomTensors = Callable[..., dict[str, Tensor]]
+
+
+@pytest.fixture
+def smoothed(tmp_path: Path, i2v_config: dict[str, Any], random_tensors: RandomTensors) -> Path:
+    """Random weights with gains of the block's number plus one half."""
+    header = Header(
+        weights.KIND, weights.FORMAT, "t", "wan", "m", {"transformer": ComponentHeader("transformer", "f", i2v_config)}
+    )
+    wan, tensors = topology(i2v_config), random_tensors(i2v_config)
+    with create_artifact(tmp_path / "smoothed", header) as writer:
+        for shard, names in wan.shards().items():
+            content = {name: tensors[name] for name in names}
+            prefix = shard.replace("block_", "blocks.") + "."
+            for gain, length in wan.gains.items():
+                if gain.startswith(prefix):
+                    content[gain] = torch.full((length,), int(shard[-1]) + 0.5)
+            decisions = {f"{prefix}group": {"alpha": 0.75}}
+            writer.write_tensors(f"transformer/{shard}.safetensors", content, {DECISIONS: json.dumps(decisions)})
+    return tmp_path / "smoothed"
+
+
+def test_reads_like_a_checkpoint(smoothed: Path, i2v_config: dict[str, Any], random_tensors: RandomTensors) -> None:
+    opened = open_weights(smoothed)
+    assert isinstance(opened, SmoothedWeights)
+    assert opened.family_name == "wan"
+    assert opened.family.COMPONENTS[0] == "transformer"
+    component = opened.components["transformer"]
+    assert (component.config, component.fingerprint) == (i2v_config, "f")
+    assert component.topology == topology(i2v_config)
+    expected = random_tensors(i2v_config)
+    loaded = component.load(expected)
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items())
+    gains = component.load(component.topology.gains)
+    assert {name: float(gain.mean()) for name, gain in gains.items()} == {
+        "blocks.0.norm1.gain": 0.5,
+        "blocks.0.norm3.gain": 0.5,
+        "blocks.1.norm1.gain": 1.5,
+        "blocks.1.norm3.gain": 1.5,
+    }
+
+
+def test_decisions_of_all_files(smoothed: Path) -> None:
+    alpha = {"alpha": 0.75}
+    assert open_weights(smoothed).decisions("transformer") == {
+        "blocks.0.group": alpha,
+        "blocks.1.group": alpha,
+        "non_block.group": alpha,
+    }
+
+
+def test_decisions_of_a_damaged_file_are_refused(smoothed: Path) -> None:
+    file = smoothed / "transformer" / "block_0.safetensors"
+    file.write_bytes(file.read_bytes().replace(b"0.75", b"0.95"))
+    with pytest.raises(VqError, match=r"block_0\.safetensors is not the file that was written"):
+        open_weights(smoothed).decisions("transformer")
+
+
+def test_refuses_another_kind(tmp_path: Path) -> None:
+    with create_artifact(tmp_path / "a", Header("quant-params", 1, "t", "wan", "m", {})):
+        pass
+    with pytest.raises(VqError, match="smoothed-weights is needed here"):
+        open_weights(tmp_path / "a")
+
+
+def test_refuses_a_newer_format(tmp_path: Path) -> None:
+    with create_artifact(tmp_path / "a", Header(weights.KIND, weights.FORMAT + 1, "t", "wan", "m", {})):
+        pass
+    with pytest.raises(VqError, match="upgrade vq-core"):
+        open_weights(tmp_path / "a")

@@ -1,0 +1,136 @@
+"""The topology against diffusers' own module, and the groups and sinks of each layout."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from vq_core.errors import VqError
+from vq_core.families.wan import llmc_groups, topology
+from vq_core.topology import LinearSink, ModulationSink, NormSink, block_of
+
+# The published widths, with two blocks instead of thirty or forty.
+WAN_14B = {
+    "patch_size": (1, 2, 2),
+    "num_attention_heads": 40,
+    "attention_head_dim": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 4096,
+    "freq_dim": 256,
+    "ffn_dim": 13824,
+    "num_layers": 2,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+}
+IMAGE = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
+TI2V_5B = {"in_channels": 48, "out_channels": 48, "num_attention_heads": 24, "ffn_dim": 14336}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "Wan2.1-T2V-14B": WAN_14B,
+    "Wan2.1-T2V-1.3B": WAN_14B | {"num_attention_heads": 12, "ffn_dim": 8960},
+    "Wan2.1-I2V-14B": WAN_14B | IMAGE,
+    "Wan2.1-FLF2V-14B": WAN_14B | IMAGE | {"pos_embed_seq_len": 514},
+    "Wan2.2-I2V-A14B": WAN_14B | {"in_channels": 36},
+    "Wan2.2-TI2V-5B": WAN_14B | TI2V_5B,
+    "without cross_attn_norm": WAN_14B | {"cross_attn_norm": False},
+}
+
+
+@pytest.mark.parametrize("config", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_tensors_are_those_of_diffusers(config: dict[str, Any]) -> None:
+    from diffusers import WanTransformer3DModel
+
+    with torch.device("meta"):
+        model = WanTransformer3DModel(**config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert dict(topology(config).tensors) == expected
+    block_linears = {
+        name: (module.in_features, module.out_features)
+        for name, module in model.blocks.named_modules(prefix="blocks")
+        if isinstance(module, torch.nn.Linear)
+    }
+    assert {
+        linear.name: (linear.in_features, linear.out_features) for linear in topology(config).linears
+    } == block_linears
+
+
+def test_groups_cover_every_linear_once(wan_config: dict[str, Any]) -> None:
+    wan = topology(wan_config)
+    read = [name for group in wan.groups for name in group.reads]
+    assert sorted(read) == sorted(linear.name for linear in wan.linears)
+    assert len(wan.linears) == 2 * (10 if wan_config["image_dim"] is None else 12)
+    for group in wan.groups:
+        assert {wan.linear(name).in_features for name in group.reads} == {group.in_features}
+
+
+def test_sinks_exist_and_have_the_length_of_the_gain(wan_config: dict[str, Any]) -> None:
+    wan = topology(wan_config)
+    for group in wan.groups:
+        match group.sink:
+            case NormSink(norm):
+                assert wan.tensors[f"{norm}.weight"] == wan.tensors[f"{norm}.bias"] == (group.in_features,)
+            case LinearSink(linears):
+                for linear in linears:
+                    assert wan.tensors[f"{linear}.weight"][0] == group.in_features
+                    assert wan.tensors[f"{linear}.bias"] == (group.in_features,)
+            case ModulationSink(gain):
+                assert gain not in wan.tensors
+                assert wan.gains[gain] == group.in_features
+
+
+def test_sinks_of_the_image_to_video_layout(i2v_config: dict[str, Any]) -> None:
+    wan = topology(i2v_config)
+    sinks = {group.name: group.sink for group in wan.groups}
+    for block in ("blocks.0", "blocks.1"):
+        assert sinks[f"{block}.attn1.qkv"] == ModulationSink(f"{block}.norm1.gain")
+        assert sinks[f"{block}.attn1.out"] == LinearSink((f"{block}.attn1.to_v",))
+        assert sinks[f"{block}.attn2.q"] == NormSink(f"{block}.norm2")
+        assert sinks[f"{block}.attn2.out"] == LinearSink((f"{block}.attn2.to_v", f"{block}.attn2.add_v_proj"))
+        assert sinks[f"{block}.ffn.up"] == ModulationSink(f"{block}.norm3.gain")
+        assert sinks[f"{block}.ffn.down"] is None
+    assert sinks["text"] == LinearSink(("condition_embedder.text_embedder.linear_2",))
+    assert sinks["image"] == NormSink("condition_embedder.image_embedder.norm2")
+    assert len(sinks) == 2 * 6 + 2
+
+
+def test_context_groups_span_all_blocks(i2v_config: dict[str, Any]) -> None:
+    wan = topology(i2v_config)
+    text, image = wan.group_of("blocks.1.attn2.to_k"), wan.group_of("blocks.1.attn2.add_v_proj")
+    assert set(text.reads) == {f"blocks.{block}.attn2.{name}" for block in (0, 1) for name in ("to_k", "to_v")}
+    assert set(image.reads) == {f"blocks.{block}.attn2.{name}_proj" for block in (0, 1) for name in ("add_k", "add_v")}
+
+
+def test_text_to_video_has_no_image_value_projection(t2v_config: dict[str, Any]) -> None:
+    wan = topology(t2v_config)
+    assert wan.group_of("blocks.0.attn2.to_out.0").sink == LinearSink(("blocks.0.attn2.to_v",))
+    assert "image" not in {group.name for group in wan.groups}
+
+
+def test_without_an_affine_cross_norm_its_group_cannot_be_smoothed(t2v_config: dict[str, Any]) -> None:
+    wan = topology(t2v_config | {"cross_attn_norm": False})
+    assert wan.group_of("blocks.0.attn2.to_q").sink is None
+
+
+def test_llmc_groups(wan_config: dict[str, Any]) -> None:
+    names = {group.name for group in llmc_groups(topology(wan_config))}
+    assert names == {f"blocks.{block}.{name}" for block in (0, 1) for name in ("attn1.qkv", "attn2.q", "ffn.up")}
+    assert all(block_of(name) is not None for name in names)
+
+
+@pytest.mark.parametrize("key", ["num_layers", "ffn_dim", "qk_norm", "eps"])
+def test_refuses_a_configuration_without_a_key(t2v_config: dict[str, Any], key: str) -> None:
+    del t2v_config[key]
+    with pytest.raises(VqError, match=rf"config\.json lacks {key}"):
+        topology(t2v_config)
+
+
+def test_refuses_another_norm_of_queries(t2v_config: dict[str, Any]) -> None:
+    with pytest.raises(VqError, match="qk_norm='rms_norm'"):
+        topology(t2v_config | {"qk_norm": "rms_norm"})
+
+
+@pytest.mark.parametrize("key", ["image_dim", "added_kv_proj_dim"])
+def test_refuses_half_an_image_encoder(t2v_config: dict[str, Any], key: str) -> None:
+    with pytest.raises(VqError, match="one of image_dim and added_kv_proj_dim without the other"):
+        topology(t2v_config | {key: 64})

@@ -1,0 +1,39 @@
+import sys
+
+import pytest
+import torch
+
+from vq_core import meter
+from vq_core.meter import Meter, Usage
+
+
+def test_seconds_since_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [5.0]
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
+    running = Meter()
+    now[0] = 7.5
+    assert running.usage().seconds == 2.5
+
+
+def test_host_memory_covers_what_was_allocated() -> None:
+    held = torch.ones(16 << 20, dtype=torch.uint8)
+    peak = Meter().usage().host_peak_bytes
+    assert held.numel() < peak < 1 << 40
+
+
+def test_no_device_memory_without_torch_or_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Meter().usage().device_peak_bytes == 0
+    monkeypatch.delitem(sys.modules, "torch")
+    assert Meter().usage().device_peak_bytes == 0
+
+
+def test_device_memory_is_cudas_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 << 30)
+    assert Meter().usage().device_peak_bytes == 3 << 30
+
+
+def test_rows() -> None:
+    assert Usage(2.04, 3 << 29, 0).rows() == {"time": "2.0 s", "peak host memory": "1.50 GiB"}
+    assert Usage(2.04, 3 << 29, 1 << 30).rows()["peak device memory"] == "1.00 GiB"

@@ -1,0 +1,63 @@
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from vq_core.topology import Group, Linear, LinearSink, ModulationSink, Topology, block_of, shard_of
+
+
+@pytest.fixture
+def two_blocks() -> Topology:
+    """Two blocks of a modulated linear and a linear that reads it, and something outside."""
+    linears, groups, tensors = [], [], {"head.weight": (2, 4)}
+    for block in (0, 1):
+        up, down = f"blocks.{block}.up", f"blocks.{block}.down"
+        linears += [Linear(up, 4, 8, block), Linear(down, 8, 4, block)]
+        groups += [
+            Group(f"{up}.in", (up,), ModulationSink(f"blocks.{block}.norm.gain"), 4),
+            Group(f"{down}.in", (down,), LinearSink((up,)), 8),
+        ]
+        tensors |= {f"{up}.weight": (8, 4), f"{down}.weight": (4, 8)}
+    return Topology("test", tensors, tuple(linears), tuple(groups), 2)
+
+
+def test_lookups(two_blocks: Topology) -> None:
+    assert two_blocks.linear("blocks.1.up") == Linear("blocks.1.up", 4, 8, 1)
+    assert two_blocks.group_of("blocks.1.down").name == "blocks.1.down.in"
+    assert two_blocks.gain_of("blocks.1.up") == "blocks.1.norm.gain"
+    assert two_blocks.gain_of("blocks.1.down") is None
+    assert two_blocks.gains == {"blocks.0.norm.gain": 4, "blocks.1.norm.gain": 4}
+
+
+def test_shards_hold_every_tensor_once(two_blocks: Topology) -> None:
+    assert two_blocks.shards() == {
+        "block_0": ("blocks.0.up.weight", "blocks.0.down.weight"),
+        "block_1": ("blocks.1.up.weight", "blocks.1.down.weight"),
+        "non_block": ("head.weight",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("tensor", "block", "shard"),
+    [
+        ("blocks.0.up.weight", 0, "block_0"),
+        ("blocks.39.norm2.bias", 39, "block_39"),
+        ("head.weight", None, "non_block"),
+        ("vace_blocks.3.up.weight", None, "non_block"),
+        ("blocks.x.up", None, "non_block"),
+    ],
+)
+def test_block_and_shard_of_a_tensor(tensor: str, block: int | None, shard: str) -> None:
+    assert block_of(tensor) == block
+    assert shard_of(tensor) == shard
+
+
+def test_an_unknown_linear_is_a_bug(two_blocks: Topology) -> None:
+    with pytest.raises(KeyError):
+        two_blocks.linear("blocks.2.up")
+    with pytest.raises(KeyError):
+        two_blocks.group_of("head")
+
+
+def test_is_frozen(two_blocks: Topology) -> None:
+    with pytest.raises(FrozenInstanceError):
+        two_blocks.num_blocks = 3  # type: ignore[misc]

@@ -1,0 +1,244 @@
+"""Random Wan models in diffusers' layout, their artifacts, and checkpoints that are written anew after an edit."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vq_core.artifacts import qparams, weights
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.families.wan import topology
+from vq_core.numerics.folding import fold_group
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.scheme import scheme_named
+from vq_core.source import open_source
+from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
+from vq_core.topology import shard_of
+
+T2V: dict[str, Any] = {
+    "_class_name": "WanTransformer3DModel",
+    "patch_size": [1, 2, 2],
+    "num_attention_heads": 4,
+    "attention_head_dim": 16,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 32,
+    "freq_dim": 16,
+    "ffn_dim": 160,
+    "num_layers": 2,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+    "image_dim": None,
+    "added_kv_proj_dim": None,
+    "pos_embed_seq_len": None,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "t2v": T2V,
+    "i2v": T2V | {"in_channels": 36, "image_dim": 48, "added_kv_proj_dim": 64},
+    "i2v-2.2": T2V | {"in_channels": 36},
+    "ti2v-5b": T2V | {"in_channels": 48, "out_channels": 48},
+}
+COMPONENTS = {"i2v-2.2": ("transformer", "transformer_2")}
+
+
+def _tensors(config: dict[str, Any], seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = topology(config).tensors
+    return {name: (0.1 * torch.randn(shape, generator=generator)).bfloat16() for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., dict[str, Any]]:
+    """`make_config(kind, **changes)`: the transformer config of a kind of model."""
+    return lambda kind, **changes: CONFIGS[kind] | changes
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`make_model(kind, seed=0, edit=None)`: a pipeline folder of random transformers; `edit` may change the tensors."""
+
+    def make(kind: str, seed: int = 0, edit: Callable[[dict[str, Tensor]], None] | None = None) -> Path:
+        root = tmp_path_factory.mktemp(kind)
+        components = COMPONENTS.get(kind, ("transformer",))
+        for number, component in enumerate(components):
+            tensors = _tensors(CONFIGS[kind], seed + 100 * number)
+            if edit is not None:
+                edit(tensors)
+            (root / component).mkdir()
+            (root / component / "config.json").write_text(json.dumps(CONFIGS[kind]))
+            save_file(tensors, root / component / "diffusion_pytorch_model.safetensors")
+        index = {"_class_name": "WanPipeline"} | {
+            component: ["diffusers", "WanTransformer3DModel"] for component in components
+        }
+        (root / "model_index.json").write_text(json.dumps(index))
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def models(make_model: Callable[..., Path]) -> dict[str, Path]:
+    """One model of each kind; not to be changed."""
+    return {kind: make_model(kind) for kind in CONFIGS}
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Smoothed weights and quant params of a model, and the gains of its groups by component."""
+
+    weights: Path
+    qparams: Path
+    gains: dict[str, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="session")
+def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifacts]:
+    """`make_artifacts(model, scheme, smooth=True)`: what vq-algos would write, with random gains for every group.
+
+    Gains lie between 1/4 and 4, so that one that is forgotten or misapplied stands far outside the rounding error.
+    With `corrected`, the quant params hold that bias, increased by 1.
+    """
+
+    def make(model: Path, scheme: str = "int8", *, smooth: bool = True, corrected: str | None = None) -> Artifacts:
+        source, root = open_source(str(model)), tmp_path_factory.mktemp("artifacts")
+        headers = {
+            name: ComponentHeader(name, component.fingerprint, component.config)
+            for name, component in source.components.items()
+        }
+        known: dict[str, Any] = {"family": source.family_name, "model": source.name, "components": headers}
+        generator = torch.Generator().manual_seed(7)
+        folded: dict[str, dict[str, Tensor]] = {}
+        gains: dict[str, dict[str, Tensor]] = {}
+        for name, component in source.components.items():
+            tensors = component.load(component.topology.tensors)
+            tensors |= {gain: torch.ones(size) for gain, size in component.topology.gains.items()}
+            gains[name] = {}
+            for group in component.topology.groups if smooth else ():
+                if group.sink is not None:
+                    gain = (4 ** (2 * torch.rand(group.in_features, generator=generator) - 1)).bfloat16().float()
+                    gains[name][group.name] = gain
+                    fold_group(tensors, group, gain)
+            folded[name] = tensors
+        weights_header = Header(weights.KIND, weights.FORMAT, "test", settings={"method": "random"}, **known)
+        with create_artifact(root / "smoothed", weights_header) as writer:
+            for name, tensors in folded.items():
+                shards: dict[str, dict[str, Tensor]] = {}
+                for tensor in tensors:
+                    shards.setdefault(shard_of(tensor), {})[tensor] = tensors[tensor]
+                for shard, content in shards.items():
+                    writer.write_tensors(f"{name}/{shard}.safetensors", content)
+        parents = {weights.KIND: open_artifact(root / "smoothed", weights.KIND, weights.FORMAT).digest}
+        qparams_header = Header(
+            qparams.KIND, qparams.FORMAT, "test", settings={"scheme": scheme}, parents=parents, **known
+        )
+        with create_artifact(root / "qparams", qparams_header) as writer:
+            for name, component in source.components.items():
+                rounded: dict[str, Tensor] = {}
+                for linear in component.topology.linears:
+                    weight = folded[name][f"{linear.name}.weight"]
+                    codes, scale = quantize_weight(weight, scheme_named(scheme).weight)
+                    rounded |= {f"{linear.name}.codes": codes, f"{linear.name}.scale": scale}
+                if corrected is not None:
+                    rounded[f"{corrected}.bias"] = folded[name][f"{corrected}.bias"].float() + 1
+                writer.write_tensors(f"{name}/blocks.safetensors", rounded)
+        return Artifacts(root / "smoothed", root / "qparams", gains)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def smoothed_i2v(models: dict[str, Path], make_artifacts: Callable[..., Artifacts]) -> dict[str, Artifacts]:
+    """Artifacts of the image-to-video model by scheme; not to be changed."""
+    return {scheme: make_artifacts(models["i2v"], scheme) for scheme in ("int8", "fp8")}
+
+
+@pytest.fixture
+def vq_export(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command in this process; returns its exit code."""
+    from vq_export.cli import main
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr("sys.argv", ["vq-export", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoints(
+    tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path], smoothed_i2v: dict[str, Artifacts]
+) -> dict[str, Path]:
+    """Exported checkpoints: image-to-video smoothed in both schemes, every kind of model converted; not to be changed."""
+    from vq_core.recipe import Recipe
+    from vq_export.export import Inputs, open_model
+    from vq_export.targets.lightx2v import export
+
+    root = tmp_path_factory.mktemp("checkpoints")
+    inputs = {
+        f"{scheme}-smoothed": Inputs(weights=made.weights, qparams=made.qparams)
+        for scheme, made in smoothed_i2v.items()
+    }
+    for kind, model in models.items():
+        inputs |= {f"{scheme}-{kind}": Inputs(model=str(model), scheme=scheme) for scheme in ("int8", "fp8")}
+    for name, said in inputs.items():
+        export(open_model(said, Recipe()), root / name)
+    return {name: root / name for name in inputs}
+
+
+@dataclass
+class Content:
+    """What a checkpoint holds: tensors by file, and texts by file."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    texts: dict[str, str]
+
+    def find(self, name: str) -> dict[str, Tensor]:
+        """The tensors of the file that holds `name`."""
+        return next(tensors for tensors in self.tensors.values() if name in tensors)
+
+    def edit_json(self, file: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Let `change` work on the JSON object in `file`."""
+        content = json.loads(self.texts[file])
+        change(content)
+        self.texts[file] = json.dumps(content)
+
+
+Edit = Callable[[Content], object]
+
+
+@pytest.fixture
+def rewrite(tmp_path: Path) -> Callable[..., Path]:
+    """`rewrite(checkpoint, edit, **header)`: the checkpoint after `edit`, as an artifact whose digests are all right."""
+
+    def write(checkpoint: Path, edit: Edit, **changed: Any) -> Path:
+        manifest = open_checkpoint(checkpoint).artifact.manifest
+        texts = {file for file in manifest.files if not file.endswith(".safetensors")}
+        content = Content(
+            {file: load_file(checkpoint / file) for file in manifest.files.keys() - texts},
+            {file: (checkpoint / file).read_text() for file in texts},
+        )
+        edit(content)
+        known = {key: getattr(manifest, key) for key in ("kind", "format", "tool", "family", "model", "settings")}
+        components = {
+            name: ComponentHeader(entry.folder, entry.fingerprint, entry.config)
+            for name, entry in manifest.components.items()
+        }
+        output = tmp_path / "rewritten"
+        with create_artifact(output, Header(**(known | {"components": components} | changed))) as writer:
+            for file, tensors in content.tensors.items():
+                writer.write_tensors(file, tensors)
+            for file, text in content.texts.items():
+                writer.write_text(file, text)
+        return output
+
+    return write
