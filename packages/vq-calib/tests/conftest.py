@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from vq_core.pipeline import Sampling
 from vq_core.tiny import Variant, build_tiny, write_samples
 
@@ -35,9 +36,7 @@ def sampling() -> Sampling:
 
 
 @pytest.fixture(scope="session")
-def stats(
-    tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampling: Sampling
-) -> Path:
+def stats(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampling: Sampling) -> Path:
     """Statistics of the image-to-video model over two prompts."""
     from vq_calib.collect import collect
 

@@ -1,4 +1,5 @@
 import torch
+
 from vq_calib.accumulator import Accumulator
 from vq_calib.reduction import eager_reduction
 from vq_core.topology import Group

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from vq_calib.cli import main
 from vq_core.artifacts.stats import open_stats
 from vq_core.tiny import Variant

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
 from vq_calib.collect import collect
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
@@ -130,9 +131,7 @@ def _compare(ours: Any, recorded: list[Seen]) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def whole(tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Statistics of the text-to-video model over all prompts, uninterrupted."""
     output = tmp_path_factory.mktemp("whole") / "stats"
     collect(str(tiny_model("t2v")), prompts, output, sampling, device="cpu")
@@ -224,7 +223,12 @@ def test_killed_within_a_prompt_and_resumed_gives_the_same_bits(
 
 
 def test_killed_between_the_last_prompt_and_the_manifest(
-    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path,
+    tiny_model: TinyModel,
+    prompts: Path,
+    sampling: Sampling,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, output = str(tiny_model("t2v")), tmp_path / "stats"
 

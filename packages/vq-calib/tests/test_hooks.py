@@ -3,6 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+
 from vq_calib.hooks import Observer, bucket_of
 from vq_calib.reduction import eager_reduction
 from vq_core.errors import VqError

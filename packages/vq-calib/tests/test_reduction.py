@@ -2,6 +2,7 @@ import logging
 
 import pytest
 import torch
+
 import vq_calib.reduction
 from vq_calib.reduction import can_compile, compiled_reduction, eager_reduction, reduction_for
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+
 from vq_calib.show import Row, by_place, describe, show, worst
 from vq_core.artifacts.stats import GroupStats
 from vq_core.errors import VqError

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+
 from vq_calib.totals import Totals
 from vq_core.tensor_file import load_tensors
 from vq_core.topology import Group, Topology
@@ -28,9 +29,7 @@ def _sums(seed: int) -> dict[str, Tensor]:
     for group in GROUPS:
         sums[f"{group.name}.absmax"] = torch.rand(2, group.in_features, generator=generator)
         for name in ("sum", "abs_sum", "square_sum"):
-            sums[f"{group.name}.{name}"] = torch.rand(
-                2, group.in_features, generator=generator, dtype=torch.float64
-            )
+            sums[f"{group.name}.{name}"] = torch.rand(2, group.in_features, generator=generator, dtype=torch.float64)
         sums[f"{group.name}.count"] = torch.randint(1, 100, (2,), generator=generator)
     return sums
 
@@ -59,11 +58,11 @@ def test_prompts_add_up(tmp_path: Path) -> None:
     group = "blocks.1.attn1.out"
     total = load_tensors(file, [f"{group}.{part}" for part in ("absmax", "sum", "count")])
     parts = [_sums(10 * prompt + 1) for prompt in range(PROMPTS)]
-    assert torch.equal(
-        total[f"{group}.absmax"][3], torch.stack([part[f"{group}.absmax"] for part in parts]).amax(0)
-    )
+    assert torch.equal(total[f"{group}.absmax"][3], torch.stack([part[f"{group}.absmax"] for part in parts]).amax(0))
     assert torch.equal(total[f"{group}.sum"][3], sum((part[f"{group}.sum"] for part in parts), torch.zeros(2, 5)))
-    assert torch.equal(total[f"{group}.count"][3], sum((part[f"{group}.count"] for part in parts), torch.zeros(2).long()))
+    assert torch.equal(
+        total[f"{group}.count"][3], sum((part[f"{group}.count"] for part in parts), torch.zeros(2).long())
+    )
     assert total[f"{group}.sum"].shape == (8, 2, 5)
     assert not total[f"{group}.sum"][[0, 1, 2, 4, 5, 6, 7]].any()
 

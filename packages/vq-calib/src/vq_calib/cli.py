@@ -28,14 +28,10 @@ Prompts = Annotated[
     typer.Option("--prompts", help="Folder with samples.json and images, or the JSON file.", show_default=False),
 ]
 Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps.  [default: 40]", show_default=False)]
-Height = Annotated[
-    int | None, typer.Option("--height", help="In pixels.  [default: 480]", show_default=False)
-]
+Height = Annotated[int | None, typer.Option("--height", help="In pixels.  [default: 480]", show_default=False)]
 Width = Annotated[
     int | None,
-    typer.Option(
-        "--width", help="In pixels; with an image only the area counts.  [default: 832]", show_default=False
-    ),
+    typer.Option("--width", help="In pixels; with an image only the area counts.  [default: 832]", show_default=False),
 ]
 NumFrames = Annotated[int | None, typer.Option("--num-frames", help="4k + 1.  [default: 81]", show_default=False)]
 GuidanceScale = Annotated[

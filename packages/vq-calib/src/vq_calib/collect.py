@@ -1,4 +1,4 @@
-"""Drive the real pipeline over prompts and write what its transformers' linears read as an `activation-stats` artifact."""
+"""Drive the real pipeline over prompts and write the statistics of what its transformers' linears read."""
 
 import hashlib
 import json

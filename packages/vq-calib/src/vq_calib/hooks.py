@@ -64,9 +64,10 @@ class Observer:
             VqError: a group has read NaN or Inf.
         """
         if group := self._accumulator.non_finite():
+            sigma = self._timestep / TRAIN_TIMESTEPS
             raise VqError(
-                f"The input of {group} in {self._name} holds NaN or Inf at sigma {self._timestep / TRAIN_TIMESTEPS:.3f} "
-                f"(bucket {self._bucket}): look for such values in the weights before it."
+                f"The input of {group} in {self._name} holds NaN or Inf at sigma {sigma:.3f} (bucket {self._bucket}): "
+                "look for such values in the weights before it."
             )
 
     def flush(self) -> None:

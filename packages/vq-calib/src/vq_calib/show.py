@@ -18,7 +18,7 @@ OUTLIER_RATIO = 10.0
 MIN_WIDTH = 110  # columns of the terminal
 LEGEND = (
     "ratio: largest channel absmax / median channel absmax, over all tokens and per bucket of sigma; "
-    f"outliers: channels with absmax > {OUTLIER_RATIO:g} × the median; medians are over channels that are ever non-zero."
+    f"outliers: channels with absmax > {OUTLIER_RATIO:g} × the median; medians leave out channels that are always zero."
 )
 
 
@@ -78,7 +78,7 @@ def describe_component(stats: ActivationStats, component: str) -> dict[str, Row]
 
 
 def by_place(rows: Mapping[str, Row]) -> dict[str, Row]:
-    """Rows of the same place in all blocks as one: `attn1.qkv` for `blocks.0.attn1.qkv`, `blocks.1.attn1.qkv`, …"""
+    """Rows of the same place in all blocks as one, such as `attn1.qkv` for every `blocks.N.attn1.qkv`."""
     places: dict[str, list[Row]] = {}
     for group, row in rows.items():
         places.setdefault(re.sub(r"^blocks\.\d+\.", "", group), []).append(row)

@@ -314,7 +314,7 @@ for inputs in cases:
     duration = time.monotonic() - start
     expected = open_checkpoint(root / "whole").artifact.digest
     shutil.rmtree(root / "whole")
-    for trial in range(6):
+    for trial in range(4):
         resume = False
         for delay in (random.Random(trial).uniform(0, duration) for _ in range(2)):
             resume = (root / "out.partial").exists()
@@ -340,12 +340,12 @@ def test_a_kill_at_any_moment_leaves_what_resume_completes_bit_for_bit(
     tmp_path: Path, smoothed_i2v: dict[str, Any], models: dict[str, Path]
 ) -> None:
     made = smoothed_i2v["int8"]
-    arguments = [str(path) for path in (tmp_path, made.weights, made.qparams, models["i2v-2.2"])]
+    arguments = [str(path) for path in (tmp_path, made.weights, made.qparams, models["t2v"])]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLER, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 12
+    assert int(done.stdout) >= 8
 
 
 # Anonymous memory (not the mapped source) while a model is converted, sampled by a thread.
@@ -393,7 +393,8 @@ def test_memory_holds_a_block_and_never_the_model(
         name: pool.repeat(-(-torch.Size(shape).numel() // pool.numel()))[: torch.Size(shape).numel()].reshape(shape)
         for name, shape in topology(config).tensors.items()
     }
-    block = sum(2 * tensor.numel() for name, tensor in tensors.items() if name.startswith("blocks.0."))
+    codes = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("blocks.0."))
+    largest = 4 * tensors["blocks.0.ffn.net.2.weight"].numel()
     save_file(tensors, tmp_path / "big" / "diffusion_pytorch_model.safetensors")
     assert (tmp_path / "big" / "diffusion_pytorch_model.safetensors").stat().st_size > 380e6
     del tensors
@@ -403,5 +404,5 @@ def test_memory_holds_a_block_and_never_the_model(
         [sys.executable, "-W", "ignore", "-c", PEAK, *arguments, "int8"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    growth = int(done.stdout)
-    assert growth < 2.5 * block, f"{growth / 1e6:.0f} MB for blocks of {block / 1e6:.0f} MB"
+    # The codes of one block, and while one linear is quantized its weight in fp32 a few times; 40 MB for everything else.
+    assert int(done.stdout) < codes + 4 * largest + 40e6

@@ -36,7 +36,7 @@ def load_transformer(
     kept = frozenset(WanTransformer3DModel._keep_in_fp32_modules)
     shards = component.topology.shards()
     with progress(f"loading {label}", len(shards), "shard") as advance:
-        for shard, names in list(shards.items())[:-1] and shards.items():
+        for shard, names in shards.items():
             plain = {
                 name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
                 for name, tensor in component.plain(str(device), shard).items()
@@ -81,7 +81,7 @@ def _place_linears(
     for linear in (linear.name for linear in component.topology.linears if linear.name in stems):
         gain_name = component.topology.gain_of(linear)
         gain = None if gain_name is None else component.gain(gain_name, str(device))
-        bias = None
+        bias = plain.pop(f"{linear}.bias", None)
         weight = component.linear(linear, str(device))
         model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
 

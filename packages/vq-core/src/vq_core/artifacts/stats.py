@@ -81,7 +81,8 @@ class ActivationStats:
         absmax = self.artifact.tensors(component, [f"{group}.absmax"])[f"{group}.absmax"].amax(dim=(0, 1))
         if not torch.any(absmax > 0):
             raise VqError(
-                f"{self.artifact.path} saw no input of {group} in {component}: collect with prompts and steps that reach it."
+                f"{self.artifact.path} saw no input of {group} in {component}: "
+                "collect with prompts and steps that reach it."
             )
         return absmax
 

@@ -1,0 +1,26 @@
+import numpy as np
+import torch
+
+from vq_core.statistics import square_sum
+
+
+def test_it_adds_squares() -> None:
+    x = torch.tensor([[1.0, 2.0, 0.0], [-5.0, -2.0, 0.0], [3.0, 0.0, 0.0]])
+    assert square_sum.reduce(x).tolist() == [35.0, 8.0, 0.0]
+
+
+def test_many_tokens_in_bfloat16_equal_numpy_in_fp64() -> None:
+    tokens = torch.randn(3000, 16, generator=torch.Generator().manual_seed(0)).add(0.3).bfloat16()
+    x = tokens.double().numpy()
+    ours = square_sum.reduce(tokens).double().numpy()
+    np.testing.assert_allclose(ours, (x**2).sum(axis=0), rtol=1e-6)
+
+
+def test_merging() -> None:
+    a, b = torch.tensor([1.0, 4.0], dtype=square_sum.DTYPE), torch.tensor([2.0, 3.0], dtype=square_sum.DTYPE)
+    assert square_sum.merge(a, b).tolist() == [3.0, 7.0]
+
+
+def test_it_is_kept_in_fp64() -> None:
+    large = torch.tensor([2.0**25], dtype=square_sum.DTYPE)
+    assert square_sum.merge(large, torch.ones(1, dtype=square_sum.DTYPE)).item() == 2**25 + 1
