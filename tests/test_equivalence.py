@@ -38,13 +38,13 @@ def inputs() -> dict[str, Tensor]:
 @pytest.fixture
 def original(tiny_model: Any) -> nn.Module:
     loaded = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=torch.float32)
-    return loaded.eval()  # type: ignore[no-any-return]
+    return loaded.eval()
 
 
 @torch.no_grad()
 def output(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     """The transformer's prediction."""
-    return model(**inputs, return_dict=False)[0]  # type: ignore[no-any-return]
+    return model(**inputs, return_dict=False)[0]
 
 
 def relative_error(candidate: Tensor, reference: Tensor) -> float:

@@ -43,7 +43,7 @@ def main(
     frames, rows, columns = (int(side) for side in grid.split(","))
     model = build_model(device, blocks, heads, head_dim, ffn)
     inputs = build_inputs(device, frames, rows, columns)
-    groups = topology(model.config).groups
+    groups = topology(dict(model.config)).groups
     reductions: dict[str, Reduce | None] = {"no hooks": None, "eager": eager_reduction()}
     if can_compile(device):
         reductions["compiled"] = compiled_reduction()
@@ -71,7 +71,7 @@ def main(
     output.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def build_model(device: str, blocks: int, heads: int, head_dim: int, ffn: int) -> nn.Module:
+def build_model(device: str, blocks: int, heads: int, head_dim: int, ffn: int) -> WanTransformer3DModel:
     """An image-to-video transformer of `blocks` random blocks, straight on the device."""
     with torch.device(device):
         model = WanTransformer3DModel(

@@ -53,7 +53,7 @@ def write_model(folder: Path, layers: int) -> None:
     config = CONFIG | {"num_layers": layers}
     (folder / "config.json").write_text(json.dumps(config))
     topology = wan.topology(config)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard, names in topology.shards().items():
         tensors = {name: torch.randn(topology.tensors[name], dtype=torch.bfloat16) * 0.02 for name in names}
         save_file(tensors, folder / f"{shard}.safetensors")

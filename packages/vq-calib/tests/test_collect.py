@@ -208,7 +208,7 @@ def _kill_in_step(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(VideoPipeline, "sample", killed)
 
 
-@pytest.mark.parametrize("steps", [0, 2, 6, 11])
+@pytest.mark.parametrize("steps", [2, 9])
 def test_killed_within_a_prompt_and_resumed_gives_the_same_bits(
     steps: int, whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
 ) -> None:

@@ -12,7 +12,9 @@ def _inputs(tokens: int, channels: int) -> torch.Tensor:
     return torch.randn(tokens, channels, generator=generator) * torch.linspace(0.1, 30, channels)
 
 
-def test_eager_gives_every_statistic_of_the_input() -> None:
+@pytest.mark.parametrize("chunk_elements", [2**23, 64, 1])
+def test_eager_gives_every_statistic_of_the_input(chunk_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vq_calib.reduction, "CHUNK_ELEMENTS", chunk_elements)
     x = _inputs(100, 8)
     exact = x.double()
     reduced = eager_reduction()(x)

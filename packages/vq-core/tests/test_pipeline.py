@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -167,16 +168,26 @@ def test_replaced_transformers_are_used_and_the_own_ones_never_read(
     own = VideoPipeline(str(model("i2v")), "cpu")
     conditions = own.encode(samples[:1], SAMPLING)[0]
     hollow = without_weights(model("i2v"), tmp_path, "transformer")
-    pipeline = VideoPipeline(str(hollow), "cpu", transformers=own.transformers)
+    pipeline = VideoPipeline(str(hollow), "cpu", lambda name: own.transformers[name])
     assert pipeline.transformers["transformer"] is own.transformers["transformer"]
     assert np.array_equal(pipeline.sample(conditions, SAMPLING, 0), own.sample(conditions, SAMPLING, 0))
 
 
-def test_one_expert_may_be_replaced(model: GetModel) -> None:
-    replacement = nn.Identity()
-    pipeline = VideoPipeline(str(model("i2v-2.2")), "cpu", transformers={"transformer_2": replacement})
-    assert pipeline.transformers["transformer_2"] is replacement
-    assert type(pipeline.transformers["transformer"]).__name__ == "WanTransformer3DModel"
+def test_a_hub_model_is_fetched_without_transformers_that_are_replaced(
+    model: GetModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skipped: list[list[str] | None] = []
+
+    def snapshot_download(
+        repo: str, allow_patterns: list[str] | None = None, ignore_patterns: list[str] | None = None
+    ) -> str:
+        skipped.append(ignore_patterns)
+        return str(model("t2v"))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    VideoPipeline("Wan-AI/Wan2.1-Example", "cpu")
+    VideoPipeline("Wan-AI/Wan2.1-Example", "cpu", lambda name: nn.Identity())
+    assert skipped == [None, ["transformer*/*.safetensors*"]]
 
 
 def test_encoders_are_gone_after_encoding(model: GetModel, samples: list[Sample]) -> None:

@@ -128,7 +128,9 @@ def test_unused_query_norms_of_published_checkpoints_are_ignored(transformer: Pa
 def test_a_hub_id_is_fetched_without_what_is_not_needed(transformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, list[str] | None]] = []
 
-    def snapshot_download(repo: str, allow_patterns: list[str] | None = None) -> str:
+    def snapshot_download(
+        repo: str, allow_patterns: list[str] | None = None, ignore_patterns: list[str] | None = None
+    ) -> str:
         asked.append((repo, allow_patterns))
         return str(transformer)
 
@@ -143,7 +145,7 @@ def test_a_hub_id_is_fetched_without_what_is_not_needed(transformer: Path, monke
 
 
 def test_refuses_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def snapshot_download(repo: str, allow_patterns: list[str] | None = None) -> str:
+    def snapshot_download(repo: str, allow_patterns: list[str] | None = None, ignore_patterns: None = None) -> str:
         raise LocalEntryNotFoundError("no network\nmore")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)

@@ -3,11 +3,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from vq_core.pipeline import Sampling
+from vq_core.tiny import Variant
+from vq_eval import fake_quant
 from vq_eval.cli import main
+from vq_eval.fake_quant import Made
 
 MakeFolder = Callable[[str, dict[str, np.ndarray]], Path]
 
@@ -84,7 +89,7 @@ def test_a_users_mistake_exits_with_two_and_one_sentence(
     ]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["fake-quant", "--help"]])
 def test_help_needs_no_torch(arguments: list[str]) -> None:
     program = (
         "import sys; from vq_eval.cli import app; app(sys.argv[1:], standalone_mode=False); "
@@ -92,9 +97,148 @@ def test_help_needs_no_torch(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "compare" in done.stdout
+    assert arguments[0].strip("-") in done.stdout
 
 
 def test_compare_help_shows_examples(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code(monkeypatch, "compare", "--help") == 0
     assert "vq-eval compare --reference bf16 --candidate int8 -o report --min-psnr 30" in capsys.readouterr().out
+
+
+# --- fake-quant ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the command asks of `make_videos` and `open_candidates`, which make nothing here."""
+    seen: dict[str, Any] = {}
+
+    def make(model: str, candidates: object, prompts: Path, sampling: Sampling, output: Path, **more: object) -> Made:
+        seen.update(model=model, prompts=prompts, sampling=sampling, output=output, **more)
+        return Made({"full": output / "full"}, 1, 0)
+
+    def open_nothing(variants: list[str] | None, weights: Path | None, qparams: Path | None) -> None:
+        seen.update(variants=variants and tuple(variants), weights=weights, qparams=qparams)
+
+    monkeypatch.setattr(fake_quant, "make_videos", make)
+    monkeypatch.setattr(fake_quant, "open_candidates", open_nothing)
+    return seen
+
+
+def test_fake_quant_makes_videos_and_prints_only_json(
+    tiny_model: Callable[[Variant], Path],
+    artifacts: Callable[[Variant], tuple[Path, Path]],
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    weights, qparams = artifacts("t2v")
+    inputs = ["--model", tiny_model("t2v"), "--weights", weights, "--qparams", qparams, "--prompts", prompts]
+    small = ["--height", 64, "--width", 64, "--num-frames", 5, "--steps", 1, "--device", "cpu"]
+    arguments = [*inputs, *small, "-o", tmp_path / "videos", "--variants", "fake-quant", "--json"]
+    assert _exit_code(monkeypatch, "fake-quant", *map(str, arguments)) == 0
+    printed = capfd.readouterr()
+    result = json.loads(printed.out)
+    assert result["folders"] == {"fake-quant": str(tmp_path / "videos" / "fake-quant")}
+    assert result["prompts"] == 2
+    assert result["usage"]["seconds"] > 0
+    assert (tmp_path / "videos" / "fake-quant" / "001.mkv").is_file()
+    assert printed.err.splitlines()[-1].startswith("sample: 2/2 steps")
+
+
+def test_fake_quant_defaults(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("--model", "m", "--prompts", "p", "-o", str(tmp_path / "videos"))
+    assert _exit_code(monkeypatch, "fake-quant", *arguments) == 0
+    assert asked["sampling"] == Sampling(
+        steps=40, height=480, width=832, num_frames=81, guidance_scale=5.0, guidance_scale_2=None, fps=16, seed=42
+    )
+    assert (asked["variants"], asked["weights"], asked["qparams"], asked["resume"]) == (None, None, None, False)
+
+
+def test_our_recipe_drives_fake_quant_and_options_beat_it(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "model: Wan-AI/Wan2.1-T2V-1.3B-Diffusers\nseed: 7\noutput: out\n"
+        "eval: {prompts: prompts, steps: 20, height: 320, variants: [full, smoothed], guidance_scale: 4.0, fps: 8}\n"
+    )
+    assert _exit_code(monkeypatch, "fake-quant", "--recipe", str(recipe), "--steps", "3") == 0
+    assert asked["sampling"] == Sampling(steps=3, height=320, guidance_scale=4.0, fps=8, seed=7)
+    assert asked["model"] == "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+    assert asked["variants"] == ("full", "smoothed")
+    paths = [asked[name].relative_to(tmp_path).as_posix() for name in ("prompts", "weights", "qparams", "output")]
+    assert paths == ["prompts", "out/smoothed-weights", "out/quant-params", "out/videos"]
+
+
+def test_the_eval_section_of_llmc_drives_fake_quant(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "llmc.yml"
+    recipe.write_text(LLMC)
+    assert _exit_code(monkeypatch, "fake-quant", "--recipe", str(recipe)) == 0
+    sampling = asked["sampling"]
+    assert (sampling.height, sampling.width, sampling.num_frames) == (320, 640, 33)
+    assert (sampling.guidance_scale, sampling.fps, sampling.seed) == (4.5, 16, 42)
+    assert asked["variants"] == ("full", "fake-quant")
+    assert (asked["model"], asked["prompts"], asked["output"]) == ("models/wan", Path("eval"), Path("videos"))
+
+
+LLMC = """\
+base: {seed: 42}
+model: {type: WanI2V, path: models/wan, torch_dtype: auto}
+calib:
+    name: i2v
+    download: False
+    path: calib
+    sample_steps: 40
+    bs: 1
+    target_height: 480
+    target_width: 832
+    num_frames: 81
+    guidance_scale: 5.0
+    seed: 42
+eval:
+    eval_pos: [pretrain, fake_quant]
+    type: video_gen
+    name: i2v
+    download: False
+    path: eval
+    bs: 1
+    target_height: 320
+    target_width: 640
+    num_frames: 33
+    guidance_scale: 4.5
+    fps: 16
+    output_video_path: videos
+quant:
+    video_gen:
+        method: SmoothQuant
+        weight: {bit: 8, symmetric: True, granularity: per_channel}
+        act: {bit: 8, symmetric: True, granularity: per_token}
+        special: {alpha: 0.7}
+save: {save_lightx2v: True, save_path: x2v}
+"""
+
+
+@pytest.mark.parametrize("missing", ["--model", "--prompts", "--output"])
+def test_a_missing_option_of_fake_quant_is_named(
+    asked: dict[str, Any],
+    missing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = {"--model": "m", "--prompts": "p", "--output": str(tmp_path / "videos")}
+    del given[missing]
+    assert _exit_code(monkeypatch, "fake-quant", *(part for option in given.items() for part in option)) == 2
+    assert capsys.readouterr().err.splitlines() == [f"`{missing}` is missing: give it, or a --recipe that says it."]
+
+
+def test_a_mistake_in_fake_quant_exits_with_two_and_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--model", "m", "--prompts", "p", "-o", "v", "--variants", "full,int4")
+    assert _exit_code(monkeypatch, "fake-quant", *arguments) == 2
+    assert capsys.readouterr().err.splitlines() == ["`int4` is not a variant: choose from full, smoothed, fake-quant."]

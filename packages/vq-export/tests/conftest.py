@@ -17,7 +17,7 @@ from vq_core.families.wan import topology
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import scheme_named
-from vq_core.source import open_source
+from vq_core.source import Checkpoint, open_source
 from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
 from vq_core.topology import shard_of
 
@@ -62,7 +62,7 @@ def make_config() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`make_model(kind, seed=0, edit=None)`: a pipeline folder of random transformers; `edit` may change the tensors."""
+    """`make_model(kind, seed=0, edit=None)`: a pipeline folder of random transformers, after `edit` of the tensors."""
 
     def make(kind: str, seed: int = 0, edit: Callable[[dict[str, Tensor]], None] | None = None) -> Path:
         root = tmp_path_factory.mktemp(kind)
@@ -98,6 +98,21 @@ class Artifacts:
     gains: dict[str, dict[str, Tensor]]
 
 
+def _folded(
+    component: Checkpoint, generator: torch.Generator, smooth: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All tensors of a transformer, and the gain of every group that was folded into them."""
+    topology = component.topology
+    tensors = component.load(topology.tensors) | {gain: torch.ones(size) for gain, size in topology.gains.items()}
+    gains: dict[str, Tensor] = {}
+    for group in topology.groups if smooth else ():
+        if group.sink is not None:
+            exponents = 2 * torch.rand(group.in_features, generator=generator) - 1
+            gains[group.name] = (4**exponents).bfloat16().float()
+            fold_group(tensors, group, gains[group.name])
+    return tensors, gains
+
+
 @pytest.fixture(scope="session")
 def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifacts]:
     """`make_artifacts(model, scheme, smooth=True)`: what vq-algos would write, with random gains for every group.
@@ -117,15 +132,7 @@ def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ar
         folded: dict[str, dict[str, Tensor]] = {}
         gains: dict[str, dict[str, Tensor]] = {}
         for name, component in source.components.items():
-            tensors = component.load(component.topology.tensors)
-            tensors |= {gain: torch.ones(size) for gain, size in component.topology.gains.items()}
-            gains[name] = {}
-            for group in component.topology.groups if smooth else ():
-                if group.sink is not None:
-                    gain = (4 ** (2 * torch.rand(group.in_features, generator=generator) - 1)).bfloat16().float()
-                    gains[name][group.name] = gain
-                    fold_group(tensors, group, gain)
-            folded[name] = tensors
+            folded[name], gains[name] = _folded(component, generator, smooth)
         weights_header = Header(weights.KIND, weights.FORMAT, "test", settings={"method": "random"}, **known)
         with create_artifact(root / "smoothed", weights_header) as writer:
             for name, tensors in folded.items():
@@ -178,7 +185,7 @@ def vq_export(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def checkpoints(
     tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path], smoothed_i2v: dict[str, Artifacts]
 ) -> dict[str, Path]:
-    """Exported checkpoints: image-to-video smoothed in both schemes, every kind of model converted; not to be changed."""
+    """Checkpoints, not to be changed: image-to-video smoothed, every kind of model converted, in both schemes."""
     from vq_core.recipe import Recipe
     from vq_export.export import Inputs, open_model
     from vq_export.targets.lightx2v import export
@@ -218,9 +225,9 @@ Edit = Callable[[Content], object]
 
 @pytest.fixture
 def rewrite(tmp_path: Path) -> Callable[..., Path]:
-    """`rewrite(checkpoint, edit, **header)`: the checkpoint after `edit`, as an artifact whose digests are all right."""
+    """`rewrite(checkpoint, edit)`: the checkpoint after `edit`, as an artifact whose digests are all right."""
 
-    def write(checkpoint: Path, edit: Edit, **changed: Any) -> Path:
+    def write(checkpoint: Path, edit: Edit) -> Path:
         manifest = open_checkpoint(checkpoint).artifact.manifest
         texts = {file for file in manifest.files if not file.endswith(".safetensors")}
         content = Content(
@@ -234,7 +241,7 @@ def rewrite(tmp_path: Path) -> Callable[..., Path]:
             for name, entry in manifest.components.items()
         }
         output = tmp_path / "rewritten"
-        with create_artifact(output, Header(**(known | {"components": components} | changed))) as writer:
+        with create_artifact(output, Header(**known, components=components)) as writer:
             for file, tensors in content.tensors.items():
                 writer.write_tensors(file, tensors)
             for file, text in content.texts.items():

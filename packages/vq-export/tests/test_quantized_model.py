@@ -64,9 +64,7 @@ def test_one_expert_with_gains_is_enough(smoothed_i2v: dict[str, Any], models: d
     assert QuantizedModel("m", "wan", with_gains.family, INT8, both, {}, {}).has_gains
 
 
-def test_the_first_gain_that_is_not_one_decides(
-    smoothed_i2v: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_gain_that_is_not_one_decides(smoothed_i2v: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     checked: list[str] = []
     monkeypatch.setattr(Artifact, "verify_file", lambda self, file: checked.append(file))
     assert of(smoothed_i2v["int8"]).has_gains
@@ -110,8 +108,8 @@ def test_a_source_that_is_not_finite_is_refused_by_tensor(
     def damage(tensors: dict[str, torch.Tensor]) -> None:
         tensors[name].view(-1)[3] = value
 
-    component = from_source(
-        open_source(str(make_model("t2v", edit=damage))), INT8, Rounding.NEAREST_EVEN
-    ).components["transformer"]
+    component = from_source(open_source(str(make_model("t2v", edit=damage))), INT8, Rounding.NEAREST_EVEN).components[
+        "transformer"
+    ]
     with pytest.raises(VqError, match=f"`{name}` in .*transformer has 1 values of .* that are NaN or infinite"):
         component.linear(QUERY) if name == f"{QUERY}.weight" else component.plain([name])

@@ -13,7 +13,8 @@ from torch import Tensor
 from vq_algos.smoothers import smoother_named
 from vq_core import __version__
 from vq_core.artifacts import weights as weights_artifact
-from vq_core.artifacts.stats import ActivationStats, component_headers
+from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.finite import require_finite

@@ -149,7 +149,7 @@ class _Run:
                 steps.append(time.monotonic())
                 advance()
 
-            self._pipeline.sample(conditions, self._sampling, self._sampling.seed + index, end_step)
+            self._pipeline.denoise(conditions, self._sampling, self._sampling.seed + index, end_step)
             for observer in observers.values():
                 observer.flush()
         self._step_seconds += [after - before for before, after in pairwise(steps)]

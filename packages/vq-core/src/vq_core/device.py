@@ -20,5 +20,7 @@ def resolve_device(device: str | None) -> str:
     if chosen.type not in ("cpu", "cuda"):
         raise VqError(f"`{device}` is not a device that is used here: choose cpu, cuda or cuda:N.")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise VqError(f"`{device}` is not in this machine ({torch.cuda.device_count()} CUDA devices): use --device cpu.")
+        raise VqError(
+            f"`{device}` is not in this machine ({torch.cuda.device_count()} CUDA devices): use --device cpu."
+        )
     return device

@@ -5,7 +5,7 @@ samples, and are gone before the transformers are loaded, straight onto the devi
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from vq_core.pipeline_layout import read_layout
 from vq_core.prompts import Sample
 from vq_core.quiet import quiet_libraries
 from vq_core.recipe import DEFAULTS
-from vq_core.source import resolve_model
+from vq_core.source import TRANSFORMER_WEIGHTS, resolve_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,7 +84,7 @@ class VideoPipeline:
         self,
         model: str,
         device: str | None = None,
-        transformers: Mapping[str, nn.Module] | None = None,
+        load_transformer: Callable[[str], nn.Module] | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         """Open `model`; nothing is loaded yet.
@@ -92,8 +92,8 @@ class VideoPipeline:
         Args:
             model: diffusers pipeline folder or hub id.
             device: see `vq_core.device.resolve_device`.
-            transformers: take the place of the model's own, by component name (`transformer`, `transformer_2`);
-                already on the device.
+            load_transformer: gives the transformer of a component (`transformer`, `transformer_2`), on the device, when
+                it is first needed; without it the model's own are loaded, whose weights need not be there otherwise.
             dtype: of transformers and text encoder; bfloat16 on CUDA and float32 on the CPU unless given. The image
                 encoder and the VAE are always float32, as in Wan's reference.
 
@@ -102,9 +102,9 @@ class VideoPipeline:
         """
         self.device = resolve_device(device)
         self.dtype = dtype or (torch.float32 if self.device == "cpu" else torch.bfloat16)
-        self.path = resolve_model(model)
+        self.path = resolve_model(model, without=TRANSFORMER_WEIGHTS if load_transformer else None)
         self._layout = read_layout(self.path)
-        self._replacements = dict(transformers or {})
+        self._load_transformer = load_transformer or self._load_own_transformer
 
     @property
     def needs_image(self) -> bool:
@@ -114,10 +114,7 @@ class VideoPipeline:
     @cached_property
     def transformers(self) -> dict[str, nn.Module]:
         """`transformer` and, for Wan2.2, `transformer_2` (the low-noise expert), on the device; loaded on first use."""
-        return {
-            name: self._replacements[name] if name in self._replacements else self._load_transformer(name)
-            for name in self._layout.transformers
-        }
+        return {name: self._load_transformer(name) for name in self._layout.transformers}
 
     def check(self, sampling: Sampling) -> None:
         """Refuse settings that the model cannot run.
@@ -177,6 +174,23 @@ class VideoPipeline:
         Raises:
             VqError: the settings do not fit the model.
         """
+        video = self._run(conditions, sampling, seed, on_step, "np")
+        return np.rint(video * 255).astype(np.uint8)
+
+    def denoise(
+        self, conditions: Conditions, sampling: Sampling, seed: int, on_step: Callable[[], None] | None = None
+    ) -> None:
+        """Run the transformers as `sample` does, for those who watch them; the result is not decoded to a video."""
+        self._run(conditions, sampling, seed, on_step, "latent")
+
+    def _run(
+        self,
+        conditions: Conditions,
+        sampling: Sampling,
+        seed: int,
+        on_step: Callable[[], None] | None,
+        output_type: str,
+    ) -> Any:
         self.check(sampling)
 
         def end_of_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -197,14 +211,14 @@ class VideoPipeline:
             "generator": torch.Generator("cpu").manual_seed(seed),
             "callback_on_step_end": end_of_step,
             "max_sequence_length": TEXT_TOKENS,
+            "output_type": output_type,
         }
         if self.needs_image:
             # The call takes an image or its embedding but works on both, and the encoder is gone: answer for it.
             embeds = self._placed(conditions.image_embeds)
             pipeline.encode_image = lambda image, device: embeds
             settings["image"] = conditions.image
-        video = pipeline(**settings).frames[0]
-        return np.rint(video * 255).astype(np.uint8)
+        return pipeline(**settings).frames[0]
 
     def _first_frame(self, sample: Sample, sampling: Sampling) -> "Image":
         if sample.image is None:
@@ -216,7 +230,7 @@ class VideoPipeline:
     def _placed(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(self.device)
 
-    def _load_transformer(self, name: str) -> nn.Module:
+    def _load_own_transformer(self, name: str) -> nn.Module:
         _log.debug("Loading %s", self.path / name)
         with quiet_libraries():
             from diffusers import WanTransformer3DModel

@@ -18,6 +18,8 @@ from vq_core.topology import Topology
 
 INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
 SAMPLED_BYTES = 4096
+TRANSFORMER_FILES = ["model_index.json", "transformer*/*"]
+TRANSFORMER_WEIGHTS = ["transformer*/*.safetensors*"]
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
@@ -94,7 +96,7 @@ def open_source(model: str) -> Source:
     Raises:
         VqError: it is none of these, a shard is missing or truncated, or a tensor is missing, unknown or misshapen.
     """
-    path = resolve_model(model, only_transformers=True)
+    path = resolve_model(model, only=TRANSFORMER_FILES)
     if (path / "model_index.json").exists():
         listed = _read_json(path / "model_index.json")
         folders = {name: path / name for name, entry in listed.items() if name.startswith("transformer") and entry[0]}
@@ -110,8 +112,10 @@ def open_source(model: str) -> Source:
     return Source(model, path, {name: Checkpoint(folder) for name, folder in folders.items()})
 
 
-def resolve_model(model: str, *, only_transformers: bool = False) -> Path:
+def resolve_model(model: str, *, only: list[str] | None = None, without: list[str] | None = None) -> Path:
     """Local folder of `model`: itself if it exists, else a hub id's snapshot, downloaded where it is not cached.
+
+    Of a hub id, `only` files that match one of these patterns, or those that match none of `without`.
 
     Raises:
         VqError: neither a folder nor a hub id, or the download failed.
@@ -126,9 +130,8 @@ def resolve_model(model: str, *, only_transformers: bool = False) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["model_index.json", "transformer*/*"] if only_transformers else None
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns))
+        return Path(snapshot_download(model, allow_patterns=only, ignore_patterns=without))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise VqError(

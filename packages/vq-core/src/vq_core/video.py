@@ -15,6 +15,7 @@ H264 = (
     *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"),
     *("-c:v", "libx264", "-crf", "12", "-preset", "medium", "-movflags", "+faststart"),
 )
+FORMATS = (".mp4", ".mkv")
 FFV1 = ("-c:v", "ffv1", "-level", "3", "-g", "1", "-pix_fmt", "bgr0")
 
 
@@ -38,7 +39,7 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
         case ".mkv":
             codec = FFV1
         case _:
-            raise VqError(f"{path} is not a video format written here: end it in .mp4 (H.264) or .mkv (lossless).")
+            raise VqError(f"{path} is not a video format written here: end it in {' or '.join(FORMATS)}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vq_core.artifacts.qparams import QuantParams, open_qparams
-from vq_core.artifacts.stats import component_headers
+from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.pipeline import Conditions, Sampling, VideoPipeline
@@ -74,8 +74,10 @@ class Made:
     @property
     def next_steps(self) -> str:
         """The command that compares the last variant with the first; empty where there is one variant."""
-        first, *_, last = self.folders.values()
-        return f"vq-eval compare --reference {first} --candidate {last} -o report" if first != last else ""
+        folders = list(self.folders.values())
+        if len(folders) == 1:
+            return ""
+        return f"vq-eval compare --reference {folders[0]} --candidate {folders[-1]} -o report"
 
     def rows(self) -> dict[str, str]:
         """The lines of the summary."""

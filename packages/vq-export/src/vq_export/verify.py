@@ -59,7 +59,7 @@ class Verification:
             for place, by_linear in places.items():
                 lowest = min(by_linear, key=by_linear.__getitem__)
                 rows[f"{name} {place}"] = (
-                    f"weight SNR: median {median(by_linear.values()):.1f} dB, "
+                    f"SNR {median(by_linear.values()):.1f} dB, "
                     f"lowest {by_linear[lowest]:.1f} dB (block {block_of(lowest)})"
                 )
         return rows

@@ -268,9 +268,7 @@ def _row_gain(groups: Any, gains: dict[str, Tensor], linear: str) -> Tensor:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_scales_survive_the_cast_to_bfloat16_and_codes_are_symmetric(
-    checkpoints: dict[str, Path], scheme: str
-) -> None:
+def test_scales_survive_the_cast_to_bfloat16_and_codes_are_symmetric(checkpoints: dict[str, Path], scheme: str) -> None:
     for made in ("smoothed", *CHANNELS):
         for path in checkpoints[f"{scheme}-{made}"].rglob("*.safetensors"):
             for name, tensor in load_file(path).items():
@@ -404,5 +402,5 @@ def test_memory_holds_a_block_and_never_the_model(
         [sys.executable, "-W", "ignore", "-c", PEAK, *arguments, "int8"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    # The codes of one block, and while one linear is quantized its weight in fp32 a few times; 40 MB for everything else.
+    # The codes of one block, a linear's weight in fp32 a few times while it is quantized, 40 MB for all else.
     assert int(done.stdout) < codes + 4 * largest + 40e6

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.device import resolve_device
@@ -19,12 +20,11 @@ from vq_core.meter import Meter
 from vq_core.pipeline import VideoPipeline
 from vq_core.pipeline_layout import PipelineLayout, read_layout
 from vq_core.progress import progress
-from vq_core.video import write_video
+from vq_core.video import FORMATS, write_video
 from vq_infer.options import Task
 from vq_infer.request import Outcome, Request, check_output
 from vq_infer.transformer import kernel_for, kernel_names, load_transformer
 
-FORMATS = (".mp4", ".mkv")
 # What a transformer must share with the model whose encoders and VAE surround it.
 ARCHITECTURE = (
     "in_channels", "out_channels", "text_dim", "image_dim", "added_kv_proj_dim", "num_layers", "num_attention_heads",
@@ -48,7 +48,11 @@ def generate(request: Request) -> Outcome:
     device = torch.device(resolve_device(request.device))
     checkpoint = open_checkpoint(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
-    pipeline = VideoPipeline(request.model, str(device))
+
+    def load_converted(name: str) -> nn.Module:
+        return load_transformer(checkpoint.components[name], checkpoint.scheme, device, name)
+
+    pipeline = VideoPipeline(request.model, str(device), load_converted)
     layout = read_layout(pipeline.path)
     _require_task(layout, request.task, request.model)
     require_same_architecture(checkpoint, layout)
@@ -56,11 +60,7 @@ def generate(request: Request) -> Outcome:
     with _timed(stages, "encode"):
         (conditions,) = pipeline.encode([request.sample], request.sampling)
     with _timed(stages, "load"):
-        transformers = {
-            name: load_transformer(component, checkpoint.scheme, device, name)
-            for name, component in checkpoint.components.items()
-        }
-    pipeline = VideoPipeline(request.model, str(device), transformers)
+        transformers = pipeline.transformers
     steps = StepClock(device)
     with _timed(stages, "sample"), progress("sampling", request.sampling.steps, "step") as advance:
 

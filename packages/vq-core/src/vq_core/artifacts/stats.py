@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vq_core.artifacts.components import component_headers
 from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.source import Source
-from vq_core.store import Artifact, ComponentHeader, Header, open_artifact
+from vq_core.store import Artifact, Header, open_artifact
 
 KIND = "activation-stats"
 FORMAT = 1
@@ -98,14 +99,6 @@ def stats_header(tool: str, source: Source, settings: Mapping[str, object]) -> H
         components=component_headers(source),
         settings=dict(settings),  # type: ignore[arg-type]
     )
-
-
-def component_headers(source: Source) -> dict[str, ComponentHeader]:
-    """One folder per component, named as it is in the pipeline."""
-    return {
-        name: ComponentHeader(name, checkpoint.fingerprint, checkpoint.config)
-        for name, checkpoint in source.components.items()
-    }
 
 
 def open_stats(path: Path) -> ActivationStats:

@@ -11,6 +11,7 @@ from vq_core.numerics.rounding import round_to_codes
 from vq_core.scheme import NumberFormat, Rounding
 
 ABSMAX_FLOOR = 1e-5
+SNR_ROWS = 256
 
 
 class Quantized(NamedTuple):
@@ -58,10 +59,15 @@ def dequantize(quantized: Quantized) -> Tensor:
 
 
 def snr_db(reference: Tensor, approximation: Tensor) -> float:
-    """Signal-to-noise ratio 10·log₁₀(Σ ref² / Σ (ref − approx)²) in dB, summed in fp64; inf where they are equal."""
-    reference = reference.double()
-    signal = float(reference.square().sum())
-    noise = float((reference - approximation.double()).square().sum())
+    """Signal-to-noise ratio 10·log₁₀(Σ ref² / Σ (ref − approx)²) in dB; inf where they are equal.
+
+    Squares are summed in fp64, a slice of rows at a time, so that no fp64 copy of a whole weight is made.
+    """
+    signal = noise = 0.0
+    for ref, approx in zip(reference.split(SNR_ROWS), approximation.split(SNR_ROWS), strict=True):
+        exact = ref.double()
+        signal += float(exact.square().sum())
+        noise += float((exact - approx.double()).square().sum())
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf

@@ -1,0 +1,112 @@
+"""What a user names leads to one model or to a sentence, and a summary tells what was written."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_core.recipe import Recipe, read_recipe
+from vq_export.export import Inputs, next_steps, open_model, written
+
+
+@pytest.fixture
+def road(tmp_path: Path, smoothed_i2v: dict[str, Any], models: dict[str, Path]) -> Recipe:
+    """A recipe that names a model, and at whose output the artifacts of the stages before lie."""
+    (tmp_path / "road").mkdir()
+    (tmp_path / "road" / "smoothed-weights").symlink_to(smoothed_i2v["int8"].weights)
+    (tmp_path / "road" / "quant-params").symlink_to(smoothed_i2v["int8"].qparams)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: {models['i2v']}\nscheme: int8\noutput: road\nquantize: {{rounding: qtorch}}\n")
+    return read_recipe(path)
+
+
+def refusal(inputs: Inputs, recipe: Recipe | None = None) -> str:
+    with pytest.raises(VqError) as refused:
+        open_model(inputs, recipe or Recipe())
+    return str(refused.value)
+
+
+def test_a_recipe_that_names_a_model_and_has_artifacts_gives_the_artifacts(road: Recipe) -> None:
+    model = open_model(Inputs(), road)
+    assert set(model.parents) == {"smoothed-weights", "quant-params"}
+    assert model.has_gains
+
+
+def test_an_explicit_model_is_converted_as_the_recipe_says(road: Recipe, models: dict[str, Path]) -> None:
+    model = open_model(Inputs(model=str(models["t2v"])), road)
+    assert model.parents == {}
+    assert model.settings == {"quantize": {"scheme": "int8", "method": "rtn", "rounding": "qtorch"}}
+
+
+def test_options_beat_the_recipe(road: Recipe, models: dict[str, Path]) -> None:
+    model = open_model(Inputs(model=str(models["t2v"]), scheme="fp8", rounding="nearest-even"), road)
+    assert model.settings == {"quantize": {"scheme": "fp8", "method": "rtn", "rounding": "nearest-even"}}
+
+
+def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: dict[str, Path]) -> None:
+    made = make_artifacts(models["t2v"])
+    model = open_model(Inputs(weights=made.weights, qparams=made.qparams), road)
+    assert model.model == str(models["t2v"])
+
+
+def test_a_recipe_whose_artifacts_are_missing_is_not_converted(tmp_path: Path, models: dict[str, Path]) -> None:
+    recipe = Recipe(model=str(models["t2v"]), scheme="int8", output=tmp_path)
+    assert "smoothed-weights is not a smoothed-weights artifact" in refusal(Inputs(), recipe)
+
+
+def test_what_is_mixed_or_missing_is_refused(models: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
+    model, made = str(models["t2v"]), smoothed_i2v["int8"]
+    nothing = "Nothing to export: give --weights and --qparams, or --model and --scheme."
+    assert refusal(Inputs()) == nothing
+    assert refusal(Inputs(weights=made.weights)) == nothing
+    assert refusal(Inputs(qparams=made.qparams)) == nothing
+    for mixed in (Inputs(weights=made.weights, model=model), Inputs(qparams=made.qparams, model=model)):
+        assert "give one or the other" in refusal(mixed)
+    assert "`--scheme` is missing" in refusal(Inputs(model=model))
+    assert "`--rounding` goes with --model" in refusal(
+        Inputs(weights=made.weights, qparams=made.qparams, rounding="qtorch")
+    )
+    assert "is int8, and fp8 is asked for" in refusal(Inputs(weights=made.weights, qparams=made.qparams, scheme="fp8"))
+    assert "`up` is not a rounding: choose one of nearest-even, qtorch" in refusal(
+        Inputs(model=model, scheme="int8", rounding="up")
+    )
+
+
+@pytest.mark.parametrize("scheme", ["int4", "INT8", "fp8-vllm"])
+def test_an_unknown_scheme_is_refused(models: dict[str, Path], scheme: str) -> None:
+    assert "choose int8 or fp8" in refusal(Inputs(model=str(models["t2v"]), scheme=scheme))
+
+
+def test_a_source_that_is_quantized_already_is_refused(make_model: Callable[..., Path]) -> None:
+    def quantize_one(tensors: dict[str, Any]) -> None:
+        tensors["blocks.0.attn1.to_q.weight"] = tensors["blocks.0.attn1.to_q.weight"].char()
+
+    assert "is quantized already" in refusal(Inputs(model=str(make_model("t2v", edit=quantize_one)), scheme="int8"))
+
+
+def test_summary(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
+    made, output = smoothed_i2v["int8"], checkpoints["int8-smoothed"]
+    summary = written(open_model(Inputs(weights=made.weights, qparams=made.qparams), Recipe()), output)
+    assert summary.size == sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    assert summary.rows()["smoothed"] == "yes (quant_method advanced_ptq)"
+    assert (summary.scheme, summary.components) == ("int8", ("transformer",))
+
+
+def test_next_steps_are_commands(models: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
+    made = smoothed_i2v["int8"]
+    output = Path("my checkpoint")
+    verify, infer = next_steps(
+        open_model(Inputs(weights=made.weights, qparams=made.qparams), Recipe()), output
+    ).splitlines()
+    assert shlex.split(verify) == ["vq-export", "verify", "my checkpoint"]
+    command = ["vq-infer", "i2v", "--model", str(models["i2v"]), "--checkpoint", "my checkpoint", "--image", "IMAGE"]
+    assert shlex.split(infer)[1:] == [*command, "--prompt", "TEXT", "-o", "video.mp4"]
+
+    converted = open_model(Inputs(model=str(models["t2v"]), scheme="int8"), Recipe())
+    verify, infer = next_steps(converted, output).splitlines()
+    assert shlex.split(verify) == ["vq-export", "verify", "my checkpoint", "--model", str(models["t2v"])]
+    assert shlex.split(infer)[1:3] == ["vq-infer", "t2v"]
+    assert "--image" not in infer
