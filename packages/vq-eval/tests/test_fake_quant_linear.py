@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.linear import w8a8_linear
-from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.quantize import Quantized, quantize_weight, snr_db
 from vq_core.scheme import NumberFormat
 from vq_eval.fake_quant_linear import FakeQuantLinear, GainLinear, w8a8_linear_of_codes
 
@@ -115,7 +115,8 @@ def test_cuda_computes_the_formula_too(fmt: NumberFormat, with_gain: bool) -> No
     case = Case(fmt, [2, 33], 0, with_gain=with_gain, size=5120)  # long sums, where a narrow accumulator would show
     y = case.module().cuda()(case.x.cuda())
     assert y.is_cuda
-    case.assert_close(y)
+    # CUDA divides by a constant in its own way, so a code on the edge of rounding may differ; bfloat16 sums give 50 dB.
+    assert snr_db(torch.from_numpy(case.reference()), y.cpu()) > 70
 
 
 @pytest.mark.gpu

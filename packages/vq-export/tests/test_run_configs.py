@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER
+from vq_core.errors import VqError
 from vq_core.scheme import FP8, INT8, QuantScheme
 from vq_export.run_configs import (
-    CHECKPOINT_PLACEHOLDER,
     DEFAULT_SETTINGS,
-    RUN_CONFIG_FOLDER,
     RUN_SCRIPT,
     RunSettings,
     Task,
@@ -189,6 +189,21 @@ def test_script_hands_everything_over(desk: Callable[..., Desk], variant: Varian
     assert not Path(given["--config_json"]).exists()
 
 
+def test_script_takes_an_edited_copy_of_a_run_config(desk: Callable[..., Desk], tmp_path: Path) -> None:
+    table = desk()
+    edited = json.loads((table.checkpoint / RUN_CONFIG_FOLDER / "int8-sgl.json").read_text()) | {"infer_steps": 4}
+    (tmp_path / "mine.json").write_text(json.dumps(edited))
+    assert table.run(run_config=tmp_path / "mine.json").returncode == 0
+    config = table.given()["config"]
+    assert (config["infer_steps"], config["dit_quant_scheme"]) == (4, "int8-sgl")
+    assert config["dit_quantized_ckpt"] == str(table.checkpoint)
+
+
+def test_a_first_and_last_frame_model_is_refused() -> None:
+    with pytest.raises(VqError, match="first and a last frame"):
+        variant_and_task({"model_type": "flf2v", "in_dim": 36}, 1)
+
+
 def test_script_speaks_to_old_releases(desk: Callable[..., Desk]) -> None:
     table = desk(release="2025-07")
     result = table.run(seed="9", scheme="int8-q8f")
@@ -228,6 +243,7 @@ def test_ti2v_animates_an_image_where_one_is_given(desk: Callable[..., Desk]) ->
         ({"prompt": None}, "give --prompt"),
         ({"image": None}, "this checkpoint animates an image"),
         ({"image": "nowhere.png"}, "--image nowhere.png is not a file"),
+        ({"run_config": "nowhere.json"}, "--run-config nowhere.json is not a file"),
         ({"scheme": "int8-triton"}, "--scheme int8-triton has no "),
         ({"seed": "x"}, "--seed x is not a whole number"),
         ({"output": "nowhere/out.mp4"}, "--output nowhere/out.mp4 is in a folder that does not exist"),

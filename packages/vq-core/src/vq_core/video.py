@@ -1,7 +1,6 @@
 """Video files, through the ffmpeg that imageio-ffmpeg ships: H.264 to look at, lossless FFV1 to measure."""
 
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ H264 = (
     *("-c:v", "libx264", "-crf", "12", "-preset", "medium", "-movflags", "+faststart"),
 )
 FORMATS = (".mp4", ".mkv")
-FFV1 = ("-c:v", "ffv1", "-level", "3", "-g", "1", "-pix_fmt", "bgr0")
+# Bit-exact, because Matroska's identifiers are random otherwise: the same frames give the same file.
+FFV1 = ("-c:v", "ffv1", "-level", "3", "-g", "1", "-pix_fmt", "bgr0", "-fflags", "+bitexact")
 
 
 def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
@@ -42,12 +42,15 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
             raise VqError(f"{path} is not a video format written here: end it in {' or '.join(FORMATS)}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "pipe:0")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder) / path.name
+    # A dot begins the name of what is unfinished, so that a resumed run removes it; the end still names the format.
+    draft = path.with_name(f".{path.name}")
+    try:
         ffmpeg = _ffmpeg(*source, *codec, str(draft), stdin=np.ascontiguousarray(frames).data)
         if ffmpeg.returncode:
             raise OSError(f"ffmpeg could not write {path}: {ffmpeg.stderr.decode(errors='replace').strip()}")
         draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read_video(path: Path) -> NDArray[np.uint8]:

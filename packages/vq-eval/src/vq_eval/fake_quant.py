@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.pipeline import Conditions, Sampling, VideoPipeline

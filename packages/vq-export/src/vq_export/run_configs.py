@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
+from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER
+from vq_core.errors import VqError
 from vq_core.scheme import QuantScheme
 
 Task = Literal["i2v", "t2v"]
 Variant = Literal["wan2.1", "wan2.2_moe", "wan2.2"]
 
-RUN_CONFIG_FOLDER = "run_configs"
 RUN_SCRIPT = "run_lightx2v.sh"
-# A config cannot know where the checkpoint will lie, and LightX2V resolves a relative path against the working
-# directory. The script fills this in; LightX2V refuses it by name where somebody passes a config as it is.
-CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
 
 # Scheme → backend → its class in old releases, None where they had none. `triton` is left out: its activation kernel
 # casts to an integer before it adds one half, so it truncates where the others round to nearest.
@@ -73,7 +71,14 @@ def variant_and_task(native_config: Mapping[str, Any], experts: int) -> tuple[Va
     """LightX2V's name of a model and what it makes, from its native config and the number of its transformers.
 
     TI2V-5B (48 latent channels) makes both; it counts as t2v here and the script goes by whether an image is given.
+
+    Raises:
+        VqError: the model starts from a first and a last frame.
     """
+    if native_config["model_type"] == "flf2v":
+        raise VqError(
+            "A model that starts from a first and a last frame has no run configs here yet: export an i2v or t2v one."
+        )
     task: Task = "i2v" if native_config["model_type"] == "i2v" else "t2v"
     if experts == 2:
         return "wan2.2_moe", task

@@ -12,11 +12,12 @@ usage: run_lightx2v.sh --model DIR --lightx2v DIR --prompt TEXT [--image FILE] [
   --image FILE            its first frame (image-to-video)
   --negative-prompt TEXT  what it should not show
   --scheme BACKEND        the kernels: the name of a file in run_configs (default: int8-vllm or fp8-vllm)
+  --run-config FILE       an edited copy of a file in run_configs, in the place of --scheme
   --output FILE           the video; must not exist (default: lightx2v.mp4)
   --seed N                default: 42
   --python PROGRAM        Python with LightX2V's requirements (default: python3)
 
-Steps, size and frames stand in run_configs/BACKEND.json and may be edited there.
+Steps, size and frames stand in run_configs/BACKEND.json; copy one, edit the copy and give it as --run-config.
 TEXT
 }
 
@@ -26,7 +27,7 @@ die() {
 }
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-model='' lightx2v='' prompt='' image='' negative_prompt='' scheme=''
+model='' lightx2v='' prompt='' image='' negative_prompt='' scheme='' run_config=''
 output=lightx2v.mp4 seed=42 python=python3
 
 while (($#)); do
@@ -35,7 +36,7 @@ while (($#)); do
             usage
             exit 0
             ;;
-        --model | --lightx2v | --prompt | --image | --negative-prompt | --scheme | --output | --seed | --python)
+        --model | --lightx2v | --prompt | --image | --negative-prompt | --scheme | --run-config | --output | --seed | --python)
             (($# > 1)) || die "$1 needs a value."
             name=${1#--}
             printf -v "${name//-/_}" '%s' "$2"
@@ -69,12 +70,16 @@ if [[ -z $scheme ]]; then
     scheme=int8-vllm
     [[ -e $here/run_configs/int8-vllm.json ]] || scheme=fp8-vllm
 fi
-[[ -f $configs/$scheme.json ]] ||
-    die "--scheme $scheme has no $configs/$scheme.json: choose one that is there, or use the newest LightX2V."
+if [[ -z $run_config ]]; then
+    run_config=$configs/$scheme.json
+    [[ -f $run_config ]] ||
+        die "--scheme $scheme has no $run_config: choose one that is there, or use the newest LightX2V."
+fi
+[[ -f $run_config ]] || die "--run-config $run_config is not a file."
 
 config=$(mktemp)
 trap 'rm -f -- "$config"' EXIT
-model_and_task=$("$python" - "$configs/$scheme.json" "$here" "$seed" "$image" "$config" <<'PYTHON'
+model_and_task=$("$python" - "$run_config" "$here" "$seed" "$image" "$config" <<'PYTHON'
 import json
 import sys
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent, Entry, Role
+from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, Checkpoint, CheckpointComponent, Entry, Role
 from vq_core.errors import GateFailed
 from vq_core.numerics.bfloat16 import is_bf16
 from vq_core.numerics.rounding import CODE_DTYPE
@@ -23,7 +23,7 @@ from vq_core.source import INDEX_FILE, Source
 from vq_core.tensor_file import TensorInfo, read_header
 from vq_core.topology import block_of
 from vq_export.fidelity import linear_errors, require_made_from
-from vq_export.run_configs import RUN_CONFIG_FOLDER, RUN_SCRIPT
+from vq_export.run_configs import RUN_SCRIPT
 from vq_export.targets.lightx2v import CONFIG_FILE, QUANT_METHOD
 
 PLAIN_DTYPES = ("F32", "BF16", "F16")

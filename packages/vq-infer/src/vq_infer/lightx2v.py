@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.images import open_image
 from vq_core.meter import Meter
@@ -18,8 +18,6 @@ from vq_infer.request import Outcome, Request, check_output
 
 FORMATS = (".mp4",)
 # The checkpoint's own run configs, `SCHEME-BACKEND.json`; where the checkpoint lies is left open in them.
-RUN_CONFIG_FOLDER = "run_configs"
-CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
 
 DEFAULT_BACKEND = "vllm"  # what LightX2V's own configs name
 

@@ -23,6 +23,9 @@ from vq_core.topology import Topology, shard_of
 
 KIND = "lightx2v-checkpoint"
 FORMAT = 1
+RUN_CONFIG_FOLDER = "run_configs"
+CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
+"""Stands in run configs for the place of the checkpoint, which is not known before it is copied there."""
 GAIN_STEMS = {"norm1.gain": "affine_norm1", "norm3.gain": "affine_norm3"}
 
 

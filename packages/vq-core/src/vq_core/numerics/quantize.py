@@ -33,7 +33,7 @@ def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:
     them, and rounding up keeps |w| / scale ≤ qmax. Rows of zeros get scale 1.
     """
     absmax = weight.float().abs().amax(dim=-1, keepdim=True)
-    scale = bf16_ceil(absmax.clamp(min=ABSMAX_FLOOR) / fmt.qmax)
+    scale = bf16_ceil(_over_qmax(absmax, fmt))
     return torch.where(absmax > 0, scale, torch.ones_like(scale))
 
 
@@ -49,8 +49,13 @@ def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None) ->
     `gain` `[in]` multiplies x first: the smoothing of an input whose norm cannot absorb it.
     """
     x = x.float() if gain is None else x.float() * gain
-    scale = x.abs().amax(dim=-1, keepdim=True).clamp(min=ABSMAX_FLOOR) / fmt.qmax
+    scale = _over_qmax(x.abs().amax(dim=-1, keepdim=True), fmt)
     return Quantized(round_to_codes(x / scale, fmt), scale)
+
+
+def _over_qmax(absmax: Tensor, fmt: NumberFormat) -> Tensor:
+    """max(absmax, 1e-5) / qmax; by a tensor, because CUDA multiplies by the reciprocal where it divides by a scalar."""
+    return absmax.clamp(min=ABSMAX_FLOOR) / torch.full_like(absmax, fmt.qmax)
 
 
 def dequantize(quantized: Quantized) -> Tensor:

@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import Tensor
 
 from vq_core import __version__
-from vq_core.artifacts.checkpoint import FORMAT, KIND, Entry, Role, checkpoint_entries
+from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
 from vq_core.progress import progress
 from vq_core.source import INDEX_FILE
 from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
-from vq_export.run_configs import RUN_CONFIG_FOLDER, RUN_SCRIPT, run_configs, run_script, variant_and_task
+from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
 
 CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
