@@ -35,7 +35,7 @@ def test_the_commands_of_the_design_run_in_order(
         "vq-eval compare", "--reference", tmp_path / "videos" / "full",
         "--candidate", tmp_path / "videos" / "fake-quant", "-o", tmp_path / "report",
     )  # fmt: skip
-    assert compared["overall"]["psnr"] > 25
+    assert compared["overall"]["psnr"]["mean"] > 25
 
     sample = json.loads((prompts / "samples.json").read_text())[0]
     run(

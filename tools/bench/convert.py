@@ -6,7 +6,6 @@ process of its own; memory is that process's peak above one that has only import
 
 import json
 import multiprocessing
-import resource
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 
 from vq_core.families import wan
+from vq_core.meter import host_peak_bytes
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import INDEX_FILE, open_source
@@ -94,7 +94,7 @@ def _measured(work: Callable[[Path, Path, str], None], model: Path, output: Path
     start = time.monotonic()
     work(model, output, scheme)
     seconds = time.monotonic() - start
-    pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+    pipe.send((seconds, host_peak_bytes()))
 
 
 def measure(work: Callable[[Path, Path, str], None], model: Path, output: Path, scheme: str) -> tuple[float, int]:

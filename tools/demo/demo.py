@@ -91,10 +91,10 @@ def travel(road: Road, folder: Path, model: Path, prompts: Path) -> list[Fidelit
             "vq-eval fake-quant", "--model", model, "--weights", smoothed, "--qparams", qparams,
             "--prompts", prompts, "-o", videos, *common,
         )  # fmt: skip
-        infer(road, folder / f"infer-{scheme}", model, checkpoint, prompts)
+        infer(road, folder / f"infer-{scheme}", model, checkpoint, prompts, "mkv", "mp4")
         plain = folder / f"checkpoint-{scheme}-rtn"
         road.run("vq-export lightx2v", "--model", model, "--scheme", scheme, "-o", plain, stage="conversion only")
-        infer(road, folder / f"infer-{scheme}-rtn", model, plain, prompts)
+        infer(road, folder / f"infer-{scheme}-rtn", model, plain, prompts, "mkv")
         for what, candidate in (
             (f"{scheme.upper()} smoothed, simulated", videos / "fake-quant"),
             (f"{scheme.upper()} smoothed, real checkpoint", folder / f"infer-{scheme}"),
@@ -102,15 +102,15 @@ def travel(road: Road, folder: Path, model: Path, prompts: Path) -> list[Fidelit
         ):
             report = folder / f"report-{len(rows)}"
             result = road.run("vq-eval compare", "--reference", videos / "full", "--candidate", candidate, "-o", report)
-            rows.append(Fidelity(what, result["overall"]["psnr"], result["overall"]["ssim"]))
+            rows.append(Fidelity(what, result["overall"]["psnr"]["mean"], result["overall"]["ssim"]["mean"]))
     return rows
 
 
-def infer(road: Road, output: Path, model: Path, checkpoint: Path, prompts: Path) -> None:
-    """One video per prompt from `checkpoint`, lossless to measure and the first as mp4 to look at."""
+def infer(road: Road, output: Path, model: Path, checkpoint: Path, prompts: Path, *suffixes: str) -> None:
+    """One video per prompt from `checkpoint`: mkv, lossless, to measure, or mp4 to look at."""
     output.mkdir()
     for index, prompt in enumerate(PROMPTS):
-        for suffix in ("mkv", "mp4")[: 2 if index == 0 else 1]:
+        for suffix in suffixes:
             road.run(
                 "vq-infer i2v", "--model", model, "--checkpoint", checkpoint, "--image", prompts / "astronaut.png",
                 "--prompt", prompt, "-o", output / f"{index:03d}.{suffix}", *SAMPLING, "--seed", SEED + index,

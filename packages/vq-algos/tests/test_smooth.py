@@ -300,7 +300,8 @@ def test_a_shard_that_is_there_already_is_not_made_again(
     stats = open_stats(make_stats(i2v_model))
     source = open_source(str(i2v_model))
     for finished in ("block_0", "non_block"):
-        shutil.copy(smoothed / f"transformer/{finished}.safetensors", partial / "transformer")
+        for suffix in ("safetensors", "json"):
+            shutil.copy(smoothed / f"transformer/{finished}.{suffix}", partial / "transformer")
     header = json.loads((smoothed / "manifest.json").read_text())
     components = {
         name: {key: entry[key] for key in ("folder", "fingerprint", "config")}

@@ -193,19 +193,19 @@ class Killed(BaseException):
 
 def _kill_in_step(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     taken = iter(range(steps))
-    sample = VideoPipeline.sample
+    denoise = VideoPipeline.denoise
 
     def killed(
         self: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int, on_step: Callable[[], None]
-    ) -> Any:
+    ) -> None:
         def step() -> None:
             if next(taken, None) is None:
                 raise Killed
             on_step()
 
-        return sample(self, conditions, sampling, seed, step)
+        denoise(self, conditions, sampling, seed, step)
 
-    monkeypatch.setattr(VideoPipeline, "sample", killed)
+    monkeypatch.setattr(VideoPipeline, "denoise", killed)
 
 
 @pytest.mark.parametrize("steps", [2, 9])

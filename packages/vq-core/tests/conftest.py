@@ -11,7 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.families.wan import topology as wan_topology
+from vq_core.prompts import Sample, read_samples
+from vq_core.recipe import Recipe, read_recipe
 from vq_core.source import INDEX_FILE
+from vq_core.tiny import Variant, build_tiny, write_samples
 
 Config = dict[str, Any]
 RandomTensors = Callable[..., dict[str, Tensor]]
@@ -94,3 +97,32 @@ def write_transformer() -> WriteTransformer:
         return folder
 
     return write
+
+
+@pytest.fixture
+def read_llmc(tmp_path: Path) -> Callable[[str], Recipe]:
+    """Read the text of an LLMC recipe, from a file named `llmc.yaml`."""
+
+    def read(text: str) -> Recipe:
+        path = tmp_path / "llmc.yaml"
+        path.write_text(text, encoding="utf-8")
+        return read_recipe(path)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Path]:
+    """Folder of each tiny model, built when first asked for; not to be changed."""
+    folder = tmp_path_factory.mktemp("tiny")
+
+    def build(variant: Variant) -> Path:
+        return folder / variant if (folder / variant).exists() else build_tiny(variant, folder / variant)
+
+    return build
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    """Two prompts, with a square and with a flat image."""
+    return read_samples(write_samples(tmp_path / "samples", 2, with_images=True), needs_image=True)

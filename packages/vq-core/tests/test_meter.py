@@ -1,4 +1,6 @@
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,19 @@ def test_host_memory_covers_what_was_allocated() -> None:
     held = torch.ones(16 << 20, dtype=torch.uint8)
     peak = Meter().usage().host_peak_bytes
     assert held.numel() < peak < 1 << 40
+
+
+def test_a_childs_peak_is_its_own() -> None:
+    held = torch.ones(256 << 20, dtype=torch.uint8)
+    script = "from vq_core.meter import host_peak_bytes; print(host_peak_bytes())"
+    child = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(child.stdout) < held.numel() < Meter().usage().host_peak_bytes
+
+
+def test_host_memory_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from_proc = meter.host_peak_bytes()
+    monkeypatch.setattr(meter, "PROC_STATUS", tmp_path / "missing")
+    assert meter.host_peak_bytes() >= from_proc - (1 << 20)
 
 
 def test_no_device_memory_without_torch_or_cuda(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,37 +9,20 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKLWan, DiffusionPipeline
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.images import open_image, resize_to_area
 from vq_core.pipeline import Sampling, VideoPipeline
-from vq_core.prompts import Sample, read_samples
+from vq_core.prompts import Sample
 from vq_core.quiet import quiet_libraries
-from vq_core.tiny import VARIANTS, Variant, build_tiny, write_samples
+from vq_core.tiny import VARIANTS, Variant
 
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 
-GetModel = Callable[[Variant], Path]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> GetModel:
-    """Folder of each tiny model, built when first asked for."""
-    folder = tmp_path_factory.mktemp("tiny")
-
-    def build(variant: Variant) -> Path:
-        return folder / variant if (folder / variant).exists() else build_tiny(variant, folder / variant)
-
-    return build
-
-
-@pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
-    """Two prompts, with a square and with a flat image."""
-    return read_samples(write_samples(tmp_path / "samples", 2, with_images=True), needs_image=True)
+TinyModel = Callable[[Variant], Path]
 
 
 def without_weights(model: Path, folder: Path, part: str) -> Path:
@@ -75,33 +58,35 @@ def stock_video(model: Path, sample: Sample, sampling: Sampling, seed: int) -> N
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_part_by_part_gives_the_video_of_the_whole(model: GetModel, samples: list[Sample], variant: Variant) -> None:
+def test_part_by_part_gives_the_video_of_the_whole(
+    tiny_model: TinyModel, samples: list[Sample], variant: Variant
+) -> None:
     sampling = replace(SAMPLING, guidance_scale_2=3.0 if variant == "i2v-2.2" else None)
-    pipeline = VideoPipeline(str(model(variant)), "cpu")
+    pipeline = VideoPipeline(str(tiny_model(variant)), "cpu")
     conditions = pipeline.encode(samples, sampling)
     video = pipeline.sample(conditions[1], sampling, seed=7)
     assert video.dtype == np.uint8
-    assert np.array_equal(video, stock_video(model(variant), samples[1], sampling, seed=7))
+    assert np.array_equal(video, stock_video(tiny_model(variant), samples[1], sampling, seed=7))
 
 
-def test_the_seed_decides(model: GetModel, samples: list[Sample]) -> None:
-    pipeline = VideoPipeline(str(model("t2v")), "cpu")
+def test_the_seed_decides(tiny_model: TinyModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(tiny_model("t2v")), "cpu")
     (conditions,) = pipeline.encode(samples[:1], SAMPLING)
     first, again, other = (pipeline.sample(conditions, SAMPLING, seed) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_images_keep_their_aspect_and_text_takes_the_size(model: GetModel, samples: list[Sample]) -> None:
-    from_image = VideoPipeline(str(model("i2v")), "cpu").encode(samples, SAMPLING)
+def test_images_keep_their_aspect_and_text_takes_the_size(tiny_model: TinyModel, samples: list[Sample]) -> None:
+    from_image = VideoPipeline(str(tiny_model("i2v")), "cpu").encode(samples, SAMPLING)
     assert [(c.height, c.width) for c in from_image] == [(64, 64), (48, 80)]
     assert [c.image.size for c in from_image if c.image] == [(64, 64), (80, 48)]
-    wide = VideoPipeline(str(model("t2v")), "cpu").encode(samples[:1], replace(SAMPLING, width=96))
+    wide = VideoPipeline(str(tiny_model("t2v")), "cpu").encode(samples[:1], replace(SAMPLING, width=96))
     assert [(c.height, c.width, c.image, c.image_embeds) for c in wide] == [(64, 96, None, None)]
 
 
-def test_conditions_have_512_text_tokens_on_the_host(model: GetModel, samples: list[Sample]) -> None:
-    (conditions,) = VideoPipeline(str(model("i2v")), "cpu").encode(samples[:1], SAMPLING)
+def test_conditions_have_512_text_tokens_on_the_host(tiny_model: TinyModel, samples: list[Sample]) -> None:
+    (conditions,) = VideoPipeline(str(tiny_model("i2v")), "cpu").encode(samples[:1], SAMPLING)
     assert conditions.negative_prompt_embeds is not None
     assert conditions.image_embeds is not None
     assert conditions.prompt_embeds.shape == conditions.negative_prompt_embeds.shape == (1, 512, 32)
@@ -109,8 +94,8 @@ def test_conditions_have_512_text_tokens_on_the_host(model: GetModel, samples: l
     assert conditions.image_embeds.device.type == "cpu"
 
 
-def test_reports_every_step(model: GetModel, samples: list[Sample]) -> None:
-    pipeline = VideoPipeline(str(model("t2v")), "cpu")
+def test_reports_every_step(tiny_model: TinyModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(tiny_model("t2v")), "cpu")
     (conditions,) = pipeline.encode(samples[:1], SAMPLING)
     steps: list[int] = []
     pipeline.sample(conditions, replace(SAMPLING, steps=3), seed=0, on_step=lambda: steps.append(len(steps)))
@@ -123,9 +108,9 @@ def count_calls(module: nn.Module) -> list[None]:
     return calls
 
 
-def test_without_guidance_the_negative_prompt_is_left_out(model: GetModel, samples: list[Sample]) -> None:
+def test_without_guidance_the_negative_prompt_is_left_out(tiny_model: TinyModel, samples: list[Sample]) -> None:
     sampling = replace(SAMPLING, guidance_scale=1.0)
-    pipeline = VideoPipeline(str(model("t2v")), "cpu")
+    pipeline = VideoPipeline(str(tiny_model("t2v")), "cpu")
     (conditions,) = pipeline.encode(samples[:1], sampling)
     assert conditions.negative_prompt_embeds is None
     calls = count_calls(pipeline.transformers["transformer"])
@@ -133,9 +118,9 @@ def test_without_guidance_the_negative_prompt_is_left_out(model: GetModel, sampl
     assert len(calls) == 2
 
 
-def test_both_experts_take_their_part(model: GetModel, samples: list[Sample]) -> None:
+def test_both_experts_take_their_part(tiny_model: TinyModel, samples: list[Sample]) -> None:
     sampling = replace(SAMPLING, steps=4)
-    pipeline = VideoPipeline(str(model("i2v-2.2")), "cpu")
+    pipeline = VideoPipeline(str(tiny_model("i2v-2.2")), "cpu")
     (conditions,) = pipeline.encode(samples[:1], sampling)
     calls = {name: count_calls(module) for name, module in pipeline.transformers.items()}
     pipeline.sample(conditions, sampling, seed=0)
@@ -143,8 +128,55 @@ def test_both_experts_take_their_part(model: GetModel, samples: list[Sample]) ->
     assert {name: len(seen) // 2 for name, seen in calls.items()} == {"transformer": 2, "transformer_2": 2}
 
 
-def test_bfloat16_keeps_norms_and_tables_in_float32(model: GetModel, samples: list[Sample]) -> None:
-    pipeline = VideoPipeline(str(model("i2v")), "cpu", dtype=torch.bfloat16)
+def record_inputs(transformers: dict[str, nn.Module]) -> list[tuple[str, dict[str, Tensor]]]:
+    """Name and tensors of every call of a transformer, from now on."""
+    calls: list[tuple[str, dict[str, Tensor]]] = []
+
+    def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def record(module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+            assert args == ()
+            calls.append((name, {key: value.clone() for key, value in inputs.items() if isinstance(value, Tensor)}))
+
+        return record
+
+    for name, transformer in transformers.items():
+        transformer.register_forward_pre_hook(recorder(name), with_kwargs=True)
+    return calls
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_denoise_calls_the_transformers_as_sample_does_and_decodes_nothing(
+    tiny_model: TinyModel, samples: list[Sample], variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = replace(SAMPLING, steps=4)
+    pipeline = VideoPipeline(str(tiny_model(variant)), "cpu")
+    (conditions,) = pipeline.encode(samples[:1], sampling)
+    calls = record_inputs(pipeline.transformers)
+    steps: list[str] = []
+    decoded: list[str] = []
+    decode = AutoencoderKLWan.decode
+
+    def watched(self: AutoencoderKLWan, z: Tensor, return_dict: bool = True) -> Any:
+        decoded.append("video")
+        return decode(self, z, return_dict=return_dict)
+
+    monkeypatch.setattr(AutoencoderKLWan, "decode", watched)
+    pipeline.sample(conditions, sampling, seed=3)
+    assert decoded == ["video"]
+    sampled = calls.copy()
+    calls.clear()
+    pipeline.denoise(conditions, sampling, seed=3, on_step=lambda: steps.append("step"))
+    assert decoded == ["video"]
+    assert steps == ["step"] * 4
+    assert len(calls) == len(sampled) == 4 * 2
+    for (name, ours), (expected_name, expected) in zip(calls, sampled, strict=True):
+        assert name == expected_name
+        assert ours.keys() == expected.keys() >= {"hidden_states", "timestep", "encoder_hidden_states"}
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in ours.items())
+
+
+def test_bfloat16_keeps_norms_and_tables_in_float32(tiny_model: TinyModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(tiny_model("i2v")), "cpu", dtype=torch.bfloat16)
     dtypes = {name: parameter.dtype for name, parameter in pipeline.transformers["transformer"].named_parameters()}
     assert dtypes["blocks.0.attn1.to_q.weight"] == dtypes["proj_out.weight"] == torch.bfloat16
     for name in (
@@ -163,18 +195,18 @@ def test_bfloat16_keeps_norms_and_tables_in_float32(model: GetModel, samples: li
 
 
 def test_replaced_transformers_are_used_and_the_own_ones_never_read(
-    model: GetModel, samples: list[Sample], tmp_path: Path
+    tiny_model: TinyModel, samples: list[Sample], tmp_path: Path
 ) -> None:
-    own = VideoPipeline(str(model("i2v")), "cpu")
+    own = VideoPipeline(str(tiny_model("i2v")), "cpu")
     conditions = own.encode(samples[:1], SAMPLING)[0]
-    hollow = without_weights(model("i2v"), tmp_path, "transformer")
+    hollow = without_weights(tiny_model("i2v"), tmp_path, "transformer")
     pipeline = VideoPipeline(str(hollow), "cpu", lambda name: own.transformers[name])
     assert pipeline.transformers["transformer"] is own.transformers["transformer"]
     assert np.array_equal(pipeline.sample(conditions, SAMPLING, 0), own.sample(conditions, SAMPLING, 0))
 
 
 def test_a_hub_model_is_fetched_without_transformers_that_are_replaced(
-    model: GetModel, monkeypatch: pytest.MonkeyPatch
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     skipped: list[list[str] | None] = []
 
@@ -182,7 +214,7 @@ def test_a_hub_model_is_fetched_without_transformers_that_are_replaced(
         repo: str, allow_patterns: list[str] | None = None, ignore_patterns: list[str] | None = None
     ) -> str:
         skipped.append(ignore_patterns)
-        return str(model("t2v"))
+        return str(tiny_model("t2v"))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     VideoPipeline("Wan-AI/Wan2.1-Example", "cpu")
@@ -190,8 +222,8 @@ def test_a_hub_model_is_fetched_without_transformers_that_are_replaced(
     assert skipped == [None, ["transformer*/*.safetensors*"]]
 
 
-def test_encoders_are_gone_after_encoding(model: GetModel, samples: list[Sample]) -> None:
-    pipeline = VideoPipeline(str(model("i2v")), "cpu")
+def test_encoders_are_gone_after_encoding(tiny_model: TinyModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(tiny_model("i2v")), "cpu")
     pipeline.encode(samples, SAMPLING)
     alive = {type(thing).__name__ for thing in gc.get_objects()}
     assert not alive & {"UMT5EncoderModel", "CLIPVisionModel", "WanTransformer3DModel", "AutoencoderKLWan"}
@@ -214,34 +246,39 @@ def test_encoders_are_gone_after_encoding(model: GetModel, samples: list[Sample]
     ],
 )
 def test_refuses_settings_before_loading(
-    model: GetModel, samples: list[Sample], tmp_path: Path, variant: Variant, change: dict[str, Any], sentence: str
+    tiny_model: TinyModel,
+    samples: list[Sample],
+    tmp_path: Path,
+    variant: Variant,
+    change: dict[str, Any],
+    sentence: str,
 ) -> None:
-    pipeline = VideoPipeline(str(without_weights(model(variant), tmp_path, "")), "cpu")
+    pipeline = VideoPipeline(str(without_weights(tiny_model(variant), tmp_path, "")), "cpu")
     with pytest.raises(VqError, match=sentence):
         pipeline.encode(samples, replace(SAMPLING, **change))
 
 
-def test_refuses_a_prompt_without_image_before_loading(model: GetModel, tmp_path: Path) -> None:
-    pipeline = VideoPipeline(str(without_weights(model("i2v"), tmp_path, "")), "cpu")
+def test_refuses_a_prompt_without_image_before_loading(tiny_model: TinyModel, tmp_path: Path) -> None:
+    pipeline = VideoPipeline(str(without_weights(tiny_model("i2v"), tmp_path, "")), "cpu")
     with pytest.raises(VqError, match="makes videos from images and the prompt 'a kite' has none"):
         pipeline.encode([Sample("a kite")], SAMPLING)
 
 
-def test_refuses_another_model_and_another_device(model: GetModel, tmp_path: Path) -> None:
+def test_refuses_another_model_and_another_device(tiny_model: TinyModel, tmp_path: Path) -> None:
     with pytest.raises(VqError, match="is neither a folder nor a hub id"):
         VideoPipeline(str(tmp_path / "nowhere"), "cpu")
     with pytest.raises(VqError, match=r"model_index\.json is missing"):
         VideoPipeline(str(tmp_path), "cpu")
     with pytest.raises(VqError, match="`tpu` is not a device that is used here"):
-        VideoPipeline(str(model("t2v")), "tpu")
+        VideoPipeline(str(tiny_model("t2v")), "tpu")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_cuda_makes_the_same_video(model: GetModel, samples: list[Sample], variant: Variant) -> None:
-    host = VideoPipeline(str(model(variant)), "cpu")
-    device = VideoPipeline(str(model(variant)), "cuda", dtype=torch.float32)
+def test_cuda_makes_the_same_video(tiny_model: TinyModel, samples: list[Sample], variant: Variant) -> None:
+    host = VideoPipeline(str(tiny_model(variant)), "cpu")
+    device = VideoPipeline(str(tiny_model(variant)), "cuda", dtype=torch.float32)
     conditions = host.encode(samples[:1], SAMPLING)[0]
     assert {p.device.type for m in device.transformers.values() for p in m.parameters()} == {"cuda"}
     difference = host.sample(conditions, SAMPLING, 0).astype(int) - device.sample(conditions, SAMPLING, 0)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vq_core import tensor_file
 from vq_core.errors import VqError
-from vq_core.tensor_file import load_tensors, read_header, read_metadata, write_bytes, write_tensors
+from vq_core.tensor_file import load_tensors, read_header, write_bytes, write_tensors
 
 TENSORS = {
     "codes": torch.tensor([[1, -2], [3, 4]], dtype=torch.int8),
@@ -26,7 +26,7 @@ TENSORS = {
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "folder" / "x.safetensors"
-    write_tensors(path, TENSORS, {"decisions": '{"a": 1}'})
+    write_tensors(path, TENSORS)
     return path
 
 
@@ -47,7 +47,6 @@ def test_round_trip_through_another_reader(file: Path) -> None:
     for name, tensor in TENSORS.items():
         assert loaded[name].dtype == tensor.dtype
         assert torch.equal(loaded[name].float(), tensor.float())
-    assert read_metadata(file) == {"decisions": '{"a": 1}'}
 
 
 def test_header_without_data(file: Path) -> None:
@@ -72,19 +71,12 @@ def test_views_and_transposes_are_written_as_they_look(tmp_path: Path) -> None:
     matrix = torch.arange(6.0).reshape(2, 3)
     write_tensors(tmp_path / "x.safetensors", {"t": matrix.T, "row": torch.ones(4, 4)[1]})
     assert torch.equal(load_file(tmp_path / "x.safetensors")["t"], matrix.T)
-    assert read_metadata(tmp_path / "x.safetensors") == {"format": "pt"}
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path, file: Path) -> None:
     again = tmp_path / "again.safetensors"
-    write_tensors(again, dict(reversed(TENSORS.items())), {"decisions": '{"a": 1}'})
+    write_tensors(again, dict(reversed(TENSORS.items())))
     assert again.read_bytes() == file.read_bytes()
-
-
-def test_refuses_metadata_whose_order_is_random(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="random order"):
-        write_tensors(tmp_path / "x.safetensors", TENSORS, {"a": "1", "b": "2"})
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_but_the_file_is_left(file: Path) -> None:

@@ -1,6 +1,6 @@
 """Tiny models with the artifacts that stages make of them, and videos small enough to measure in milliseconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,22 @@ from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.weights import open_weights
+from vq_core.errors import VqError
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
+from vq_core.pipeline import Sampling
 from vq_core.scheme import scheme_named
 from vq_core.source import Checkpoint, open_source
 from vq_core.store import ComponentHeader, Header, create_artifact
 from vq_core.tiny import Variant, build_tiny, write_samples
 from vq_core.topology import shard_of
 from vq_core.video import write_video
+from vq_eval.fake_quant import Made, make_videos, open_candidates
 
 MakeFolder = Callable[..., Path]
 TinyModel = Callable[[Variant], Path]
+Artifacts = Callable[[Variant], tuple[Path, Path]]
 
 
 @pytest.fixture
@@ -170,3 +174,54 @@ def artifacts(
 def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two prompts, with images."""
     return write_samples(tmp_path_factory.mktemp("prompts") / "two", 2, with_images=True)
+
+
+@pytest.fixture
+def one_prompt(tmp_path: Path) -> Path:
+    """One prompt, with its image."""
+    return write_samples(tmp_path / "one", 1, with_images=True)
+
+
+class Job:
+    """Everything `make_videos` needs, small; `run` overrides some of it."""
+
+    def __init__(self, model: Path, weights: Path, qparams: Path, prompts: Path, output: Path) -> None:
+        self.model, self.weights, self.qparams = model, weights, qparams
+        self.prompts, self.output = prompts, output
+        self.asked: Sequence[str] = ("full", "fake-quant")
+        self.sampling = Sampling(steps=2, height=64, width=64, num_frames=5)
+        self.device = "cpu"
+
+    def run(self, output: Path | None = None, *, resume: bool = False) -> Made:
+        candidates = open_candidates(self.asked, self.weights, self.qparams)
+        return make_videos(
+            str(self.model),
+            candidates,
+            self.prompts,
+            self.sampling,
+            output or self.output,
+            device=self.device,
+            resume=resume,
+        )
+
+    def refused(self, sentence: str, *, resume: bool = False) -> None:
+        """Refused with `sentence`, and no new folder is left."""
+        before = set(self.output.parent.iterdir())
+        with pytest.raises(VqError, match=sentence):
+            self.run(resume=resume)
+        assert set(self.output.parent.iterdir()) == before
+
+
+@pytest.fixture
+def job(tiny_model: TinyModel, artifacts: Artifacts, prompts: Path, tmp_path: Path) -> Callable[[Variant], Job]:
+    """`job(variant)`: videos of two prompts, to be made of a tiny model and its artifacts."""
+    return lambda variant: Job(tiny_model(variant), *artifacts(variant), prompts, tmp_path / "videos")
+
+
+@pytest.fixture(scope="session")
+def whole(tiny_model: TinyModel, artifacts: Artifacts, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text-to-video in all variants, two prompts, uninterrupted; not to be changed."""
+    work = Job(tiny_model("t2v"), *artifacts("t2v"), prompts, tmp_path_factory.mktemp("whole") / "videos")
+    work.asked = ("full", "smoothed", "fake-quant")
+    work.run()
+    return work.output

@@ -213,6 +213,17 @@ class Content:
         """The tensors of the file that holds `name`."""
         return next(tensors for tensors in self.tensors.values() if name in tensors)
 
+    def change(self, name: str, edited: Callable[[Tensor], Tensor]) -> None:
+        """Replace the tensor `name`."""
+        tensors = self.find(name)
+        tensors[name] = edited(tensors[name]).contiguous()
+
+    def put(self, name: str, position: int, value: float) -> None:
+        """Set one element of the tensor `name`."""
+        changed = self.find(name)[name].clone()
+        changed.view(-1)[position] = torch.tensor(value).to(changed.dtype)
+        self.change(name, lambda _: changed)
+
     def edit_json(self, file: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Let `change` work on the JSON object in `file`."""
         content = json.loads(self.texts[file])

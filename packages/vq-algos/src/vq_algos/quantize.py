@@ -1,6 +1,5 @@
 """Quantization of a whole model: smoothed weights in, codes and scales out, one block at a time."""
 
-import json
 import logging
 import math
 from dataclasses import asdict, dataclass
@@ -12,7 +11,8 @@ from torch import Tensor
 from vq_algos.rounders import rounder_named
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
-from vq_core.artifacts.weights import DECISIONS, SmoothedComponent, SmoothedWeights
+from vq_core.artifacts.decisions import write_decided
+from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
 from vq_core.errors import VqError
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
@@ -68,14 +68,14 @@ def quantize(
                 file = f"{name}/block_{block}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block's codes would live on while the next is quantized.
-                    writer.write_tensors(file, *quantize_block(component, block, settings, device))
+                    write_decided(writer, file, *quantize_block(component, block, settings, device))
                 advance()
 
 
 def quantize_block(
     component: SmoothedComponent, block: int, settings: QuantizeSettings, device: str
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Codes and scales of the linears of one block; as metadata, what was decided for each and the error it left."""
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Codes and scales of the linears of one block; what was decided for each, and the error it left."""
     scheme, rounding = scheme_named(settings.scheme), Rounding(settings.rounding)
     rounder = rounder_named(settings.method)
     tensors: dict[str, Tensor] = {}
@@ -96,4 +96,4 @@ def quantize_block(
             "method": settings.method,
             "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None,
         }
-    return tensors, {DECISIONS: json.dumps(decisions)}
+    return tensors, decisions

@@ -1,11 +1,11 @@
 """Smoothing of a whole model: statistics and weights in, folded weights out, one block at a time."""
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from vq_algos.smoothers import smoother_named
 from vq_core import __version__
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.decisions import write_decided
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
 from vq_core.numerics.bfloat16 import nearest_bf16
@@ -98,7 +99,7 @@ def smooth(
                 file = f"{name}/{shard}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block would live on while the next is folded.
-                    writer.write_tensors(file, *component.smooth_shard(shard))
+                    write_decided(writer, file, *component.smooth_shard(shard))
                 advance()
 
 
@@ -116,8 +117,8 @@ class _Component:
     settings: SmoothSettings
     device: str
 
-    def smooth_shard(self, shard: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Folded tensors of one shard, and as metadata what was decided for the groups that belong to it."""
+    def smooth_shard(self, shard: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Folded tensors of one shard, and what was decided for the groups that belong to it."""
         topology = self.checkpoint.topology
         original = self._load(topology.shards()[shard])
         ones = {
@@ -139,8 +140,7 @@ class _Component:
                 tensors[name] = tensors[name].to(DTYPES[self.settings.dtype])
         own = [group for group in gains if shard_of(group.name) == shard]
         decisions = {group.name: self._decision(group, gains[group]) for group in own}
-        metadata = {weights_artifact.DECISIONS: json.dumps(decisions)}
-        return {name: tensor.cpu() for name, tensor in tensors.items()}, metadata
+        return {name: tensor.cpu() for name, tensor in tensors.items()}, decisions
 
     @property
     def _smoothable(self) -> Iterable[Group]:

@@ -4,6 +4,9 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+
+PROC_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,19 @@ class Meter:
 
     def usage(self) -> Usage:
         """Cost so far."""
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
-        host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return Usage(time.monotonic() - self._start, host, _device_peak_bytes())
+        return Usage(time.monotonic() - self._start, host_peak_bytes(), _device_peak_bytes())
+
+
+def host_peak_bytes() -> int:
+    """Peak resident memory of this process.
+
+    On Linux from /proc, because `ru_maxrss` survives exec there: a child starts with the peak of its parent.
+    """
+    if PROC_STATUS.exists():
+        fields = dict(line.split(":", 1) for line in PROC_STATUS.read_text().splitlines())
+        return int(fields["VmHWM"].removesuffix("kB")) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _device_peak_bytes() -> int:

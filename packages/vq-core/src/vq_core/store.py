@@ -67,11 +67,9 @@ class ArtifactWriter:
         """Where `file` lies while the artifact is being written."""
         return self._folder / file
 
-    def write_tensors(
-        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def write_tensors(self, file: str, tensors: Mapping[str, Tensor]) -> None:
         """Write one safetensors file of the artifact."""
-        tensor_file.write_tensors(self._folder / file, tensors, metadata)
+        tensor_file.write_tensors(self._folder / file, tensors)
 
     def write_text(self, file: str, text: str) -> None:
         """Write one text file of the artifact."""

@@ -62,12 +62,6 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return infos
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The free-text metadata in the header of `path`."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
-
-
 def load_tensors(path: Path, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
     """The tensors `names` of the safetensors file `path`.
 
@@ -81,22 +75,19 @@ def load_tensors(path: Path, names: Iterable[str], device: str = "cpu") -> dict[
         raise VqError(f"{path} cannot be read ({error}): get it again or make it again.") from None
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write `tensors` to the safetensors file `path`; it appears whole and on the disk, or not at all.
 
-    The same tensors and metadata (at most one entry) always give the same bytes.
+    The same tensors always give the same bytes.
 
     Raises:
         OSError: the disk is full, or `path` may not be written.
     """
-    metadata = metadata or {"format": "pt"}
-    if len(metadata) > 1:
-        raise ValueError("safetensors writes metadata in random order: only a single entry keeps files reproducible")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(contiguous, temporary, metadata=dict(metadata))
+        save_file(contiguous, temporary, metadata={"format": "pt"})
     except SafetensorError as error:
         # The library reports a full disk as text; as an OSError again, it is told like any other.
         if code := re.search(r"os error (\d+)", str(error)):

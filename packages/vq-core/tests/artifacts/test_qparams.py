@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +5,8 @@ import pytest
 import torch
 
 from vq_core.artifacts import qparams
+from vq_core.artifacts.decisions import write_decided
 from vq_core.artifacts.qparams import open_qparams
-from vq_core.artifacts.weights import DECISIONS
 from vq_core.errors import VqError
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.scheme import QuantScheme, scheme_named
@@ -39,8 +38,7 @@ def folder(tmp_path: Path, t2v_config: dict[str, Any], scheme: QuantScheme, quan
         "blocks.0.ffn.net.2.scale": quantized.scale.clone(),
     }
     with create_artifact(tmp_path / "qparams", header) as writer:
-        metadata = {DECISIONS: json.dumps({LINEAR: {"method": "rtn"}})}
-        writer.write_tensors("transformer/block_0.safetensors", tensors, metadata)
+        write_decided(writer, "transformer/block_0.safetensors", tensors, {LINEAR: {"method": "rtn"}})
     return tmp_path / "qparams"
 
 

@@ -2,18 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from vq_core.families.wan import topology
 from vq_core.manifest import FILE_NAME
 from vq_core.source import open_source
 
@@ -287,120 +283,3 @@ def test_experts_are_not_mixed_up(checkpoints: dict[str, Path], models: dict[str
     for component, folder in folders.items():
         before = source.components[component].load(["patch_embedding.weight"])["patch_embedding.weight"]
         assert torch.equal(tensors_in(checkpoints["int8-i2v-2.2"] / folder)["patch_embedding.weight"], before)
-
-
-# --- Interruption and memory --------------------------------------------------------------------
-
-# Kills exports at random moments, resumes each, and compares it with an undisturbed one. Forks, to import only once.
-KILLER = """
-import os, random, shutil, signal, sys, time
-from pathlib import Path
-import torch
-from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.recipe import Recipe
-from vq_export.export import Inputs, open_model
-from vq_export.targets.lightx2v import export
-
-torch.set_num_threads(1)
-root, cases = Path(sys.argv[1]), [
-    Inputs(weights=Path(sys.argv[2]), qparams=Path(sys.argv[3])), Inputs(model=sys.argv[4], scheme="fp8")
-]
-killed = 0
-for inputs in cases:
-    start = time.monotonic()
-    export(open_model(inputs, Recipe()), root / "whole")
-    duration = time.monotonic() - start
-    expected = open_checkpoint(root / "whole").artifact.digest
-    shutil.rmtree(root / "whole")
-    for trial in range(4):
-        resume = False
-        for delay in (random.Random(trial).uniform(0, duration) for _ in range(2)):
-            resume = (root / "out.partial").exists()
-            child = os.fork()
-            if not child:
-                if not (root / "out").exists():
-                    export(open_model(inputs, Recipe()), root / "out", resume=resume)
-                os._exit(0)
-            time.sleep(delay)
-            os.kill(child, signal.SIGKILL)
-            killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-        if not (root / "out").exists():
-            export(open_model(inputs, Recipe()), root / "out", resume=True)
-        assert open_checkpoint(root / "out").artifact.digest == expected
-        assert os.access(root / "out" / "run_lightx2v.sh", os.X_OK)
-        assert not (root / "out.partial").exists()
-        shutil.rmtree(root / "out")
-print(killed)
-"""
-
-
-def test_a_kill_at_any_moment_leaves_what_resume_completes_bit_for_bit(
-    tmp_path: Path, smoothed_i2v: dict[str, Any], models: dict[str, Path]
-) -> None:
-    made = smoothed_i2v["int8"]
-    arguments = [str(path) for path in (tmp_path, made.weights, made.qparams, models["t2v"])]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILLER, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 8
-
-
-# Anonymous memory (not the mapped source) while a model is converted, sampled by a thread.
-PEAK = """
-import sys, threading
-from pathlib import Path
-import torch
-from vq_core.recipe import Recipe
-from vq_export.export import Inputs, open_model
-from vq_export.targets.lightx2v import export
-
-def anonymous_bytes():
-    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024
-
-torch.set_num_threads(1)
-warm, big, output, scheme = sys.argv[1:]
-export(open_model(Inputs(model=warm, scheme=scheme), Recipe()), Path(output + "-warm"))
-before, peak, done = anonymous_bytes(), 0, threading.Event()
-
-def watch():
-    global peak
-    while not done.wait(0.002):
-        peak = max(peak, anonymous_bytes())
-
-thread = threading.Thread(target=watch)
-thread.start()
-export(open_model(Inputs(model=big, scheme=scheme), Recipe()), Path(output))
-done.set()
-thread.join()
-print(peak - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_holds_a_block_and_never_the_model(
-    tmp_path: Path, models: dict[str, Path], make_config: Callable[..., dict[str, Any]]
-) -> None:
-    config = make_config("t2v", num_attention_heads=64, ffn_dim=8192, num_layers=8)
-    (tmp_path / "big").mkdir()
-    (tmp_path / "big" / "config.json").write_text(json.dumps(config))
-    generator = torch.Generator().manual_seed(0)
-    pool = torch.randn(2**20, generator=generator).bfloat16()
-    tensors = {
-        name: pool.repeat(-(-torch.Size(shape).numel() // pool.numel()))[: torch.Size(shape).numel()].reshape(shape)
-        for name, shape in topology(config).tensors.items()
-    }
-    codes = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("blocks.0."))
-    largest = 4 * tensors["blocks.0.ffn.net.2.weight"].numel()
-    save_file(tensors, tmp_path / "big" / "diffusion_pytorch_model.safetensors")
-    assert (tmp_path / "big" / "diffusion_pytorch_model.safetensors").stat().st_size > 380e6
-    del tensors
-
-    arguments = [str(path) for path in (models["t2v"], tmp_path / "big", tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PEAK, *arguments, "int8"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    # The codes of one block, a linear's weight in fp32 a few times while it is quantized, 40 MB for all else.
-    assert int(done.stdout) < codes + 4 * largest + 40e6

@@ -1,15 +1,15 @@
 """`quant-params`: codes and scale of every quantized linear, and what was decided for it.
 
 Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale`
-(fp32 `[out, 1]`, bfloat16 values) and, where rounding corrected it, `LINEAR.bias` (fp32 `[out]`). The metadata
-`decisions` of each file says, as JSON by linear, how it was rounded and with what error.
+(fp32 `[out, 1]`, bfloat16 values) and, where rounding corrected it, `LINEAR.bias` (fp32 `[out]`). `block_0.json` … say
+by linear how it was rounded and with what error.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.weights import read_decisions
+from vq_core.artifacts.decisions import read_decisions
 from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import QuantScheme, scheme_named
 from vq_core.store import Artifact, open_artifact

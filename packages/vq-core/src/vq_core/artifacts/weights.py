@@ -2,11 +2,10 @@
 
 Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetensors`. Folded tensors are fp32 (or bf16
 where asked for), the others as they were. `blocks.N.norm1.gain` and `blocks.N.norm3.gain` (fp32 `[dim]`, bfloat16
-values) multiply the modulated norms' outputs; ones where nothing was smoothed. The metadata `decisions` of each file
-says, as JSON by group, how it was smoothed.
+values) multiply the modulated norms' outputs; ones where nothing was smoothed. `block_0.json` … say by group how
+it was smoothed.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
+from vq_core.artifacts.decisions import read_decisions
 from vq_core.families import Family, family_named
 from vq_core.store import Artifact, open_artifact
-from vq_core.tensor_file import read_metadata
 from vq_core.topology import Topology
 
 KIND = "smoothed-weights"
 FORMAT = 1
-DECISIONS = "decisions"
 
 
 class SmoothedComponent:
@@ -57,15 +55,6 @@ class SmoothedWeights:
     def decisions(self, component: str) -> dict[str, Any]:
         """How each group was smoothed, by group name."""
         return read_decisions(self.artifact, component)
-
-
-def read_decisions(artifact: Artifact, component: str) -> dict[str, Any]:
-    """The decisions recorded in the files of one component of `artifact`, in the order of the files' names."""
-    files = sorted({entry.file for entry in artifact.manifest.components[component].tensors.values()})
-    decisions: dict[str, Any] = {}
-    for file in files:
-        decisions |= json.loads(read_metadata(artifact.path / file).get(DECISIONS, "{}"))
-    return decisions
 
 
 def open_weights(path: Path) -> SmoothedWeights:
