@@ -9,7 +9,7 @@ RUN := $(UV) run
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench wheels test-isolated clean
+.PHONY: help demo test check format bench wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ wheels: $(UV) ## Build the six wheels into dist/
 
 test-isolated: wheels ## Install each wheel alone and run its tests there
 	$(RUN) python tools/ci/test_isolated.py
+
+test-qtorch: $(UV) ## Compare our rounding with QPyTorch itself (needs a C++ compiler, compiles for a minute)
+	$(RUN) --with qtorch==0.3.0 --with ninja==1.13.2 pytest packages/vq-core/tests/numerics/test_rounding.py
 
 clean: ## Remove everything that was built or installed here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -201,6 +201,17 @@ def test_a_bug_leaves_a_partial_folder_that_resume_continues(tmp_path: Path, hea
     assert sorted(reopen(path).manifest.files) == ["first.txt", "second.txt"]
 
 
+def test_resume_removes_what_a_killed_run_was_writing(tmp_path: Path, header: Header) -> None:
+    path = tmp_path / "a"
+    interrupt(path, header)
+    (partial_folder(path) / ".half.tmp").write_text("half")
+    (partial_folder(path) / ".folder.tmp").mkdir()
+    (partial_folder(path) / ".folder.tmp" / ".half").write_text("half")
+    with create_artifact(path, header, resume=True):
+        pass
+    assert sorted(found.name for found in path.iterdir()) == ["first.txt", "manifest.json"]
+
+
 def test_refuses_a_partial_folder_without_resume(tmp_path: Path, header: Header) -> None:
     interrupt(tmp_path / "a", header)
     with pytest.raises(VqError, match="left from an interrupted run"), create_artifact(tmp_path / "a", header):

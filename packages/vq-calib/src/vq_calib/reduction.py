@@ -68,5 +68,5 @@ def reduction_for(device: str) -> tuple[str, Reduce]:
     if can_compile(device):
         return "compiled", compiled_reduction()
     if torch.device(device).type == "cuda":
-        logger.warning("Statistics cost about 10 %% of the sampling time: install Triton and a C compiler for 3 %%.")
+        logger.warning("Statistics cost about 30 %% of the sampling time: install Triton and a C compiler for 3 %%.")
     return "eager", eager_reduction()

@@ -164,8 +164,10 @@ def _check_resumable(partial: Path, header: Header, resume: bool, path: Path) ->
 def _remove_working_files(partial: Path) -> None:
     """Remove what a killed run was in the middle of writing."""
     for path in list(partial.rglob(".*")):
-        if path.name != RESUME_FILE:
-            path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != RESUME_FILE:
+            path.unlink(missing_ok=True)
 
 
 def _files_in(folder: Path) -> list[str]:

@@ -121,7 +121,7 @@ def test_qtorch_rounding_without_the_package(monkeypatch: pytest.MonkeyPatch) ->
     assert codes([17.0, 500.0], NumberFormat.FP8_E4M3, Rounding.QTORCH) == [18, 448]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("qtorch") is None, reason="compares with qtorch, which is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("qtorch") is None, reason="qtorch is not installed: make test-qtorch")
 def test_emulation_equals_the_package() -> None:
     from qtorch.quant import float_quantize
 
