@@ -59,37 +59,8 @@ RoundingOption = Annotated[
 ArtifactFolder = Annotated[Path, typer.Argument(help="Smoothed weights or quant params.")]
 ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear, not per place in the block.")]
 
-SMOOTH_HELP = """Move the difficulty of quantization from activations into weights, exactly.
 
-Writes the folded weights of every transformer. Needs no GPU, and memory for two blocks whatever the model's size.
-
-Examples:
-
-    vq-algos smooth --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --stats stats -o smoothed
-
-    vq-algos smooth --model MODEL --stats stats -o smoothed --alpha 0.5 --groups llmc
-
-    vq-algos smooth --model MODEL -o plain --method none
-"""
-QUANTIZE_HELP = """Round the weights to 8-bit codes, one scale per output channel.
-
-Examples:
-
-    vq-algos quantize --weights smoothed --scheme int8 -o qparams
-
-    vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
-"""
-SHOW_HELP = """Show what was decided for each group or linear.
-
-Examples:
-
-    vq-algos show smoothed
-
-    vq-algos show qparams --all
-"""
-
-
-@app.command("smooth", help=SMOOTH_HELP)
+@app.command("smooth")
 def smooth_command(
     model: Model = None,
     stats: Stats = None,
@@ -104,6 +75,18 @@ def smooth_command(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
+    """Move the difficulty of quantization from activations into weights, exactly.
+
+    Writes the folded weights of every transformer. Needs no GPU, and memory for two blocks whatever the model's size.
+
+    For example:
+
+        vq-algos smooth --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --stats stats -o smoothed
+
+        vq-algos smooth --model MODEL --stats stats -o smoothed --alpha 0.5 --groups llmc
+
+        vq-algos smooth --model MODEL -o plain --method none
+    """
     from vq_algos.show import smoothing_rows
     from vq_algos.smooth import SmoothSettings, smooth
     from vq_algos.smoothers import smoother_named
@@ -147,7 +130,7 @@ def smooth_command(
     )
 
 
-@app.command("quantize", help=QUANTIZE_HELP)
+@app.command("quantize")
 def quantize_command(
     weights: Weights = None,
     scheme: Scheme = None,
@@ -160,6 +143,14 @@ def quantize_command(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
+    """Round the weights to 8-bit codes, one scale per output channel.
+
+    For example:
+
+        vq-algos quantize --weights smoothed --scheme int8 -o qparams
+
+        vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
+    """
     from vq_algos.quantize import QuantizeSettings, quantize
     from vq_algos.show import rounding_rows
     from vq_core.artifacts.qparams import open_qparams
@@ -189,8 +180,16 @@ def quantize_command(
     )
 
 
-@app.command("show", help=SHOW_HELP)
+@app.command("show")
 def show_command(artifact: ArtifactFolder, every: ShowAll = False, as_json: AsJson = False) -> None:
+    """Show what was decided for each group or linear.
+
+    For example:
+
+        vq-algos show smoothed
+
+        vq-algos show qparams --all
+    """
     from vq_algos.show import show
 
     show(artifact, every=every, as_json=as_json)

@@ -49,29 +49,8 @@ Top = Annotated[
     int | None, typer.Option("--top", min=1, help="Only the N groups with the largest ratio.", show_default=False)
 ]
 
-COLLECT_HELP = """Sample every prompt with the real pipeline and gather statistics of every linear's input.
 
-Covers the whole trajectory, both guidance branches and every transformer. Activations are never stored.
-
-Examples:
-
-    vq-calib collect --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --prompts prompts -o stats
-
-    vq-calib collect --model MODEL --prompts prompts/samples.json -o stats --steps 20 --seed 7
-
-    vq-calib collect --recipe smoothquant_w_a.yml -o stats --resume
-"""
-SHOW_HELP = """Show which inputs have outlier channels, and at which noise levels.
-
-Examples:
-
-    vq-calib show stats
-
-    vq-calib show stats --top 10
-"""
-
-
-@app.command("collect", help=COLLECT_HELP)
+@app.command("collect")
 def collect_command(
     model: Model = None,
     prompts: Prompts = None,
@@ -89,6 +68,18 @@ def collect_command(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
+    """Sample every prompt with the real pipeline and gather statistics of every linear's input.
+
+    Covers the whole trajectory, both guidance branches and every transformer. Activations are never stored.
+
+    For example:
+
+        vq-calib collect --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --prompts prompts -o stats
+
+        vq-calib collect --model MODEL --prompts prompts/samples.json -o stats --steps 20 --seed 7
+
+        vq-calib collect --recipe smoothquant_w_a.yml -o stats --resume
+    """
     from vq_calib.collect import collect
     from vq_core.meter import Meter
     from vq_core.pipeline import Sampling
@@ -115,17 +106,26 @@ def collect_command(
         device=device,
         resume=resume,
     )
+    how = f"--recipe {recipe}" if said.output else "-o smoothed"
     report(
         f"Statistics of {name}",
         {**collected.rows(), **meter.usage().rows()},
         result={**collected.to_json(), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=f"vq-algos smooth --model {name} --stats {collected.output} -o smoothed",
+        next_steps=f"vq-algos smooth --model {name} --stats {collected.output} {how}",
     )
 
 
-@app.command("show", help=SHOW_HELP)
+@app.command("show")
 def show_command(stats: StatsFolder, groups: EveryGroup = False, top: Top = None, as_json: AsJson = False) -> None:
+    """Show which inputs have outlier channels, and at which noise levels.
+
+    For example:
+
+        vq-calib show stats
+
+        vq-calib show stats --top 10
+    """
     from vq_calib.show import show
 
     show(stats, every_group=groups, top=top, as_json=as_json)

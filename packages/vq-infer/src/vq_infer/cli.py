@@ -47,36 +47,13 @@ Backend = Annotated[
     typer.Option("--backend", help="Whose kernels LightX2V uses: vllm, sgl, …  [default: vllm]", show_default=False),
 ]
 
-I2V_HELP = """Make a video from an image and a prompt.
-
-The image keeps its aspect: height x width is the area. An output that ends in `.mkv` is lossless.
-
-Examples:
-
-    vq-infer i2v --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --checkpoint ckpt \
-        --image cat.jpg --prompt "A cat surfs" -o cat.mp4
-
-    vq-infer i2v --engine lightx2v --model Wan2.1-I2V-14B-480P --checkpoint ckpt \
-        --image cat.jpg --prompt "A cat surfs" -o cat.mp4
-"""
-T2V_HELP = """Make a video from a prompt.
-
-An output that ends in `.mkv` is lossless.
-
-Examples:
-
-    vq-infer t2v --model Wan-AI/Wan2.1-T2V-14B-Diffusers --checkpoint ckpt --prompt "A cat surfs" -o cat.mp4
-
-    vq-infer t2v --recipe recipe.yaml --prompt "A cat surfs" --steps 20 --seed 7 -o cat.mp4
-"""
-
 
 @app.callback()
 def vq_infer() -> None:
     """Make videos from a quantized checkpoint."""
 
 
-@app.command("i2v", help=I2V_HELP)
+@app.command("i2v")
 def i2v(
     model: Model = None,
     checkpoint: Checkpoint = None,
@@ -100,6 +77,16 @@ def i2v(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
+    """Make a video from an image and a prompt.
+
+    The image keeps its aspect: height x width is the area. An output that ends in `.mkv` is lossless.
+
+    For example:
+
+        vq-infer i2v --model MODEL --checkpoint ckpt --image cat.jpg --prompt "A cat surfs" -o cat.mp4
+
+        vq-infer i2v --engine lightx2v --model Wan2.1-I2V-14B-480P --checkpoint ckpt --image cat.jpg -o cat.mp4
+    """
     from vq_infer.run import run
 
     set_up_logging(verbose)
@@ -128,7 +115,7 @@ def i2v(
     report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=as_json)
 
 
-@app.command("t2v", help=T2V_HELP)
+@app.command("t2v")
 def t2v(
     model: Model = None,
     checkpoint: Checkpoint = None,
@@ -151,6 +138,16 @@ def t2v(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
+    """Make a video from a prompt.
+
+    An output that ends in `.mkv` is lossless.
+
+    For example:
+
+        vq-infer t2v --model Wan-AI/Wan2.1-T2V-14B-Diffusers --checkpoint ckpt --prompt "A cat surfs" -o cat.mp4
+
+        vq-infer t2v --recipe recipe.yaml --prompt "A cat surfs" --steps 20 --seed 7 -o cat.mp4
+    """
     from vq_infer.run import run
 
     set_up_logging(verbose)
