@@ -85,7 +85,7 @@ def i2v(
 
         vq-infer i2v --model MODEL --checkpoint ckpt --image cat.jpg --prompt "A cat surfs" -o cat.mp4
 
-        vq-infer i2v --engine lightx2v --model Wan2.1-I2V-14B-480P --checkpoint ckpt --image cat.jpg -o cat.mp4
+        vq-infer i2v --engine lightx2v --model NATIVE --checkpoint ckpt --image cat.jpg --prompt "A cat" -o cat.mp4
     """
     from vq_infer.run import run
 
