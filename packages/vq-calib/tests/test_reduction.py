@@ -40,7 +40,6 @@ def test_cuda_without_a_compiler_is_eager_and_says_so(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_compiled_equals_eager_on_cuda(dtype: torch.dtype) -> None:
     compiled, eager = compiled_reduction(), eager_reduction()
@@ -56,7 +55,6 @@ def test_compiled_equals_eager_on_cuda(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_more_shapes_than_torch_compile_takes_by_default() -> None:
     compiled = compiled_reduction()
     for tokens in range(20, 32):

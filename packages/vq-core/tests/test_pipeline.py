@@ -274,7 +274,6 @@ def test_refuses_another_model_and_another_device(tiny_model: TinyModel, tmp_pat
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cuda_makes_the_same_video(tiny_model: TinyModel, samples: list[Sample], variant: Variant) -> None:
     host = VideoPipeline(str(tiny_model(variant)), "cpu")

@@ -5,20 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import (
-    AsJson,
-    Device,
-    Model,
-    Output,
-    Recipe,
-    Resume,
-    Verbose,
-    new_app,
-    report,
-    required,
-    run,
-    set_up_logging,
-)
+from vq_core.cli import new_app, report, required, run, set_up_logging
+from vq_core.options import AsJson, Device, Model, Output, Recipe, Resume, Verbose, Weights
 
 app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
 
@@ -44,9 +32,6 @@ Groups = Annotated[
 ]
 FoldedDtype = Annotated[
     str | None, typer.Option("--dtype", help="Of folded weights: fp32 or bf16.  [default: fp32]", show_default=False)
-]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Smoothed weights from `vq-algos smooth`.", show_default=False)
 ]
 Scheme = Annotated[str | None, typer.Option("--scheme", help="int8 or fp8.", show_default=False)]
 RoundMethod = Annotated[str | None, typer.Option("--method", help="rtn.  [default: rtn]", show_default=False)]

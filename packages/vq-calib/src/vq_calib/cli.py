@@ -5,44 +5,27 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import (
+from vq_core.cli import new_app, report, required, run, set_up_logging
+from vq_core.options import (
     AsJson,
     Device,
+    GuidanceScale,
+    GuidanceScale2,
+    Height,
     Model,
+    NumFrames,
     Output,
+    Prompts,
     Recipe,
     Resume,
     Seed,
+    Steps,
     Verbose,
-    new_app,
-    report,
-    required,
-    run,
-    set_up_logging,
+    Width,
 )
 
 app = new_app("Run a video diffusion model over prompts and gather what its linears read.")
 
-Prompts = Annotated[
-    Path | None,
-    typer.Option("--prompts", help="Folder with samples.json and images, or the JSON file.", show_default=False),
-]
-Steps = Annotated[int | None, typer.Option("--steps", help="Sampling steps.  [default: 40]", show_default=False)]
-Height = Annotated[int | None, typer.Option("--height", help="In pixels.  [default: 480]", show_default=False)]
-Width = Annotated[
-    int | None,
-    typer.Option("--width", help="In pixels; with an image only the area counts.  [default: 832]", show_default=False),
-]
-NumFrames = Annotated[int | None, typer.Option("--num-frames", help="4k + 1.  [default: 81]", show_default=False)]
-GuidanceScale = Annotated[
-    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
-]
-GuidanceScale2 = Annotated[
-    float | None,
-    typer.Option(
-        "--guidance-scale-2", help="Of Wan2.2's low-noise expert.  [default: as the other]", show_default=False
-    ),
-]
 StatsFolder = Annotated[Path, typer.Argument(help="Statistics from `vq-calib collect`.")]
 EveryGroup = Annotated[bool, typer.Option("--groups", help="A row per group, not per place in the block.")]
 Top = Annotated[

@@ -1,4 +1,4 @@
-"""What every command of every stage shares: options, the error table, and how results are printed.
+"""What every command of every stage shares: the error table, and how results are printed.
 
 Kept free of heavy imports, so that `--help` answers at once.
 """
@@ -8,8 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -22,30 +21,6 @@ from vq_core.errors import GateFailed, VqError
 T = TypeVar("T")
 
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
-
-Model = Annotated[
-    str | None,
-    typer.Option("--model", help="Diffusers pipeline folder, transformer folder, or hub id.", show_default=False),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Folder or file to write; must not exist.", show_default=False),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run into the same output.")]
-Device = Annotated[
-    str | None,
-    typer.Option("--device", help="cuda, cuda:1, cpu …  [default: cuda where there is one]", show_default=False),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", help="Seed of the first prompt; prompt i uses seed + i.  [default: 42]", show_default=False),
-]
-Recipe = Annotated[
-    Path | None,
-    typer.Option("--recipe", help="YAML with settings: ours, or one of LLMC's unchanged.", show_default=False),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to every tensor.")]
 
 
 def new_app(help_text: str) -> typer.Typer:

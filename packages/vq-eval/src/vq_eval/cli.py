@@ -5,20 +5,26 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import (
+from vq_core.cli import new_app, report, required, run, set_up_logging
+from vq_core.options import (
     AsJson,
     Device,
+    Fps,
+    GuidanceScale,
+    GuidanceScale2,
+    Height,
     Model,
+    NumFrames,
     Output,
+    Prompts,
+    QParams,
     Recipe,
     Resume,
     Seed,
+    Steps,
     Verbose,
-    new_app,
-    report,
-    required,
-    run,
-    set_up_logging,
+    Weights,
+    Width,
 )
 
 app = new_app("Simulate quantization in the full pipeline, and compare videos.")
@@ -37,15 +43,6 @@ MinSsim = Annotated[
     float | None,
     typer.Option("--min-ssim", help="Fail where a video's SSIM is lower, 1 at best.", show_default=False),
 ]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Smoothed weights from `vq-algos smooth`.", show_default=False)
-]
-QParams = Annotated[
-    Path | None, typer.Option("--qparams", help="Quant params from `vq-algos quantize`.", show_default=False)
-]
-Prompts = Annotated[
-    Path | None, typer.Option("--prompts", help="Folder with samples.json, or the file.", show_default=False)
-]
 Variants = Annotated[
     str | None,
     typer.Option(
@@ -54,19 +51,6 @@ Variants = Annotated[
         show_default=False,
     ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: 40]", show_default=False)]
-Height = Annotated[int | None, typer.Option("--height", help="Pixels.  [default: 480]", show_default=False)]
-Width = Annotated[int | None, typer.Option("--width", help="Pixels.  [default: 832]", show_default=False)]
-NumFrames = Annotated[
-    int | None, typer.Option("--num-frames", help="Frames, 4k + 1.  [default: 81]", show_default=False)
-]
-GuidanceScale = Annotated[
-    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
-]
-GuidanceScale2 = Annotated[
-    float | None, typer.Option("--guidance-scale-2", help="Of Wan2.2's low-noise expert.", show_default=False)
-]
-Fps = Annotated[int | None, typer.Option("--fps", help="Frames per second.  [default: 16]", show_default=False)]
 
 
 @app.command("fake-quant")

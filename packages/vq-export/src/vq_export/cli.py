@@ -6,30 +6,12 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import (
-    AsJson,
-    Device,
-    Model,
-    Output,
-    Recipe,
-    Resume,
-    Verbose,
-    new_app,
-    report,
-    required,
-    run,
-    set_up_logging,
-)
+from vq_core.cli import new_app, report, required, run, set_up_logging
+from vq_core.options import AsJson, Device, Model, Output, QParams, Recipe, Resume, Verbose, Weights
 from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
 
-Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Smoothed weights from `vq-algos smooth`.", show_default=False)
-]
-QParams = Annotated[
-    Path | None, typer.Option("--qparams", help="Quant params from `vq-algos quantize`.", show_default=False)
-]
 Scheme = Annotated[
     str | None, typer.Option("--scheme", help="int8 or fp8; with --model, for conversion only.", show_default=False)
 ]

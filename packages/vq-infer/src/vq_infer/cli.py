@@ -5,8 +5,24 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import AsJson, Device, Model, Output, Recipe, Seed, Verbose, new_app, report, set_up_logging
+from vq_core.cli import new_app, report, set_up_logging
 from vq_core.cli import run as run_app
+from vq_core.options import (
+    AsJson,
+    Device,
+    Fps,
+    GuidanceScale,
+    GuidanceScale2,
+    Height,
+    Model,
+    NumFrames,
+    Output,
+    Recipe,
+    Seed,
+    Steps,
+    Verbose,
+    Width,
+)
 from vq_infer.options import EngineName, Options
 
 app = new_app("Make videos from a quantized checkpoint.")
@@ -20,24 +36,6 @@ NegativePrompt = Annotated[
     str, typer.Option("--negative-prompt", help="What it should not show.  [default: nothing]", show_default=False)
 ]
 Engine = Annotated[EngineName, typer.Option("--engine", help="What runs the checkpoint.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: 40]", show_default=False)]
-Height = Annotated[int | None, typer.Option("--height", help="Pixels.  [default: 480]", show_default=False)]
-Width = Annotated[int | None, typer.Option("--width", help="Pixels.  [default: 832]", show_default=False)]
-NumFrames = Annotated[
-    int | None, typer.Option("--num-frames", help="Frames, 4k + 1.  [default: 81]", show_default=False)
-]
-GuidanceScale = Annotated[
-    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
-]
-GuidanceScale2 = Annotated[
-    float | None,
-    typer.Option(
-        "--guidance-scale-2",
-        help="Of Wan2.2's low-noise expert.  [default: as --guidance-scale]",
-        show_default=False,
-    ),
-]
-Fps = Annotated[int | None, typer.Option("--fps", help="Frames per second.  [default: 16]", show_default=False)]
 LightX2VPython = Annotated[
     str | None,
     typer.Option("--lightx2v-python", help="Python that has LightX2V.  [default: this one]", show_default=False),

@@ -1,0 +1,64 @@
+"""Command-line options that several stages share, so that an option reads the same everywhere.
+
+`None` means "not said": the recipe or the default holds, see `vq_core.recipe.resolve`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Diffusers pipeline folder, transformer folder, or hub id.", show_default=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder or file to write; must not exist.", show_default=False),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run into the same output.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="cuda, cuda:1, cpu …  [default: cuda where there is one]", show_default=False),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of the first prompt; prompt i uses seed + i.  [default: 42]", show_default=False),
+]
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="YAML with settings: ours, or one of LLMC's unchanged.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to every tensor.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Smoothed weights from `vq-algos smooth`.", show_default=False)
+]
+QParams = Annotated[
+    Path | None, typer.Option("--qparams", help="Quant params from `vq-algos quantize`.", show_default=False)
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option("--prompts", help="Folder with samples.json and images, or the JSON file.", show_default=False),
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: 40]", show_default=False)]
+Height = Annotated[int | None, typer.Option("--height", help="In pixels.  [default: 480]", show_default=False)]
+Width = Annotated[
+    int | None,
+    typer.Option("--width", help="In pixels; with an image only the area counts.  [default: 832]", show_default=False),
+]
+NumFrames = Annotated[
+    int | None, typer.Option("--num-frames", help="Frames, 4k + 1.  [default: 81]", show_default=False)
+]
+GuidanceScale = Annotated[
+    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
+]
+GuidanceScale2 = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance-scale-2",
+        help="Of Wan2.2's low-noise expert.  [default: as --guidance-scale]",
+        show_default=False,
+    ),
+]
+Fps = Annotated[int | None, typer.Option("--fps", help="Frames per second.  [default: 16]", show_default=False)]
