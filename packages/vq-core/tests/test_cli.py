@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 
-from vq_core import cli
 from vq_core.cli import new_app, report, required, run
 from vq_core.errors import GateFailed, VqError
 
@@ -152,37 +150,3 @@ def test_the_log_goes_to_stderr_and_debug_only_when_verbose() -> None:
         assert done.stdout == ""
         assert "careful" in done.stderr
         assert ("a tensor" in done.stderr) is shown
-
-
-def test_every_shared_option_parses(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, object] = {}
-    app = typer.Typer()
-
-    @app.command()
-    def go(
-        model: cli.Model = None,
-        output: cli.Output = None,
-        resume: cli.Resume = False,
-        device: cli.Device = None,
-        seed: cli.Seed = None,
-        recipe: cli.Recipe = None,
-        as_json: cli.AsJson = False,
-        verbose: cli.Verbose = False,
-    ) -> None:
-        seen.update(locals())
-
-    line = "vq-test --model m -o out --resume --device cpu --seed 7 --recipe r.yaml --json -v"
-    monkeypatch.setattr(sys, "argv", line.split())
-    with pytest.raises(SystemExit):
-        run(app)
-    del seen["seen"]
-    assert seen == {
-        "model": "m",
-        "output": Path("out"),
-        "resume": True,
-        "device": "cpu",
-        "seed": 7,
-        "recipe": Path("r.yaml"),
-        "as_json": True,
-        "verbose": True,
-    }

@@ -1,0 +1,71 @@
+"""The shared options are parsed, and without them nothing is said."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from vq_core import options
+from vq_core.cli import run
+
+LINE = (
+    "vq-test --model m -o out --resume --device cpu --seed 7 --recipe r.yaml --json -v --weights w --qparams q "
+    "--prompts p --steps 4 --height 96 --width 64 --num-frames 9 --guidance-scale 4.5 --guidance-scale-2 3 --fps 24"
+)
+SAID = {
+    "model": "m",
+    "output": Path("out"),
+    "resume": True,
+    "device": "cpu",
+    "seed": 7,
+    "recipe": Path("r.yaml"),
+    "as_json": True,
+    "verbose": True,
+    "weights": Path("w"),
+    "qparams": Path("q"),
+    "prompts": Path("p"),
+    "steps": 4,
+    "height": 96,
+    "width": 64,
+    "num_frames": 9,
+    "guidance_scale": 4.5,
+    "guidance_scale_2": 3.0,
+    "fps": 24,
+}
+
+
+@pytest.mark.parametrize("line", [LINE, "vq-test"], ids=["all", "none"])
+def test_shared_options(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    seen: dict[str, object] = {}
+    app = typer.Typer()
+
+    @app.command()
+    def go(
+        model: options.Model = None,
+        output: options.Output = None,
+        resume: options.Resume = False,
+        device: options.Device = None,
+        seed: options.Seed = None,
+        recipe: options.Recipe = None,
+        as_json: options.AsJson = False,
+        verbose: options.Verbose = False,
+        weights: options.Weights = None,
+        qparams: options.QParams = None,
+        prompts: options.Prompts = None,
+        steps: options.Steps = None,
+        height: options.Height = None,
+        width: options.Width = None,
+        num_frames: options.NumFrames = None,
+        guidance_scale: options.GuidanceScale = None,
+        guidance_scale_2: options.GuidanceScale2 = None,
+        fps: options.Fps = None,
+    ) -> None:
+        seen.update(locals())
+
+    monkeypatch.setattr(sys, "argv", line.split())
+    with pytest.raises(SystemExit):
+        run(app)
+    del seen["seen"]
+    nothing = {name: False if value is True else None for name, value in SAID.items()}
+    assert seen == (SAID if line == LINE else nothing)
