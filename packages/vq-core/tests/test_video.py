@@ -1,4 +1,6 @@
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -109,3 +111,40 @@ def test_refuses_what_is_not_a_video(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "drift.mp4").write_bytes(content)
     with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
         read_video(tmp_path / "drift.mp4")
+
+
+# Kills itself at the file-system call or process start of the given number; a higher number lets it finish.
+KILLED = """
+import itertools, os, signal, sys
+from pathlib import Path
+import numpy as np
+from vq_core.video import write_video
+
+frames = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), dtype=np.uint8)
+calls = itertools.count()
+
+def hook(event, args):
+    if event in ("os.mkdir", "subprocess.Popen", "os.rename", "os.rmdir") and next(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+write_video(Path(sys.argv[1]), frames, 8)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_kill_leaves_no_video_or_a_whole_one(tmp_path: Path, suffix: str) -> None:
+    def write(path: Path, call: int) -> bool:
+        done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(call)], check=False, timeout=60)
+        return done.returncode == -signal.SIGKILL
+
+    assert not write(tmp_path / f"whole{suffix}", 10_000)
+    whole = (tmp_path / f"whole{suffix}").read_bytes()
+    path = tmp_path / f"x{suffix}"
+    kills = 0
+    while write(path, kills):
+        assert not path.exists() or path.read_bytes() == whole
+        path.unlink(missing_ok=True)
+        kills += 1
+    assert kills >= 3
+    assert path.read_bytes() == whole

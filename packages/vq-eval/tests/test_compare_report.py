@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,48 @@ def test_a_failed_write_leaves_nothing(report: CompareReport, tmp_path: Path, mo
     with pytest.raises(OSError, match="No space"):
         write_report(report, tmp_path / "report")
     assert list(tmp_path.iterdir()) == []
+
+
+# Forks writers that kill themselves at each file-system call in turn, until one gets through.
+KILLER = """
+import itertools, os, signal, sys
+from pathlib import Path
+from vq_eval.compare_report import CompareReport, Figure, VideoComparison, write_report
+
+video = VideoComparison(name="cat", reference="cat.mkv", candidate="cat.mkv", lossless=True, identical=False, frames=1,
+                        height=64, width=64, figures={"psnr": Figure(video=30.0, per_frame=(30.0,))})
+report = CompareReport.of_videos(Path("ref"), Path("cand"), {}, (video,))
+root = Path(sys.argv[1])
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+def killed(call):
+    child = os.fork()
+    if child == 0:
+        calls = itertools.count()
+        def hook(event, args):
+            if event in ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove") and next(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        write_report(report, root / "report")
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+write_report(report, root / "whole")
+kills = 0
+while killed(kills):
+    if (root / "report").exists():
+        assert content(root / "report") == content(root / "whole")
+        (root / "report").rename(root / f"late-{kills}")
+    kills += 1
+assert content(root / "report") == content(root / "whole")
+print(kills)
+"""
+
+
+def test_a_kill_leaves_no_report_or_a_whole_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 5
