@@ -4,18 +4,20 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 RUN := $(UV) run
+# What maintainers run shares modules: tools/road.py, tools/strip.py, tools/wan_tiny/.
+TOOL := PYTHONPATH=tools $(RUN) python
 
 # Only the Python that is here, never a downloaded one.
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench wheels test-isolated test-qtorch clean
+.PHONY: help demo test check format bench grade table wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(UV) ## Quantize a tiny model end to end, make a video with it and measure it
-	$(RUN) python tools/demo/demo.py
+demo: $(UV) ## Quantize wan-tiny-hard end to end, make videos with it and measure them
+	$(TOOL) tools/demo/demo.py
 
 # One thread a worker: two workers that each take every core are slower than either alone.
 test: $(UV) ## Run every test
@@ -34,7 +36,13 @@ format: $(UV) ## Format the code and mend what the linter can
 bench: $(UV) ## Measure conversion speed and memory
 	$(RUN) python tools/bench/convert.py
 
-wheels: $(UV) ## Build the six wheels into dist/
+grade: $(UV) ## Accept wan-tiny or not: do 200 of its clips show what their captions say?
+	$(TOOL) tools/wan_tiny/grade.py
+
+table: $(UV) ## Measure what each quantization costs wan-tiny and its hard twin: docs/wan_tiny_table.md
+	$(TOOL) tools/wan_tiny/table.py
+
+wheels: $(UV) ## Build the seven wheels into dist/
 	$(UV) build --all-packages --wheel --clear --out-dir dist
 
 test-isolated: wheels ## Install each wheel alone and run its tests there

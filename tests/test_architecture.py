@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(path.name for path in (ROOT / "packages").iterdir())
-STAGES = [package for package in PACKAGES if package != "vq-core"]
+COMMANDS = [package for package in PACKAGES if package != "vq-core"]
 
 MAX_LINES = 350
 HEAVY = {"torch", "diffusers", "transformers", "pydantic"}
@@ -67,8 +67,8 @@ def test_package_is_typed(package: str) -> None:
     assert (source(package) / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("package", STAGES)
-def test_stage_needs_this_vq_core_and_no_other_package_of_ours(package: str) -> None:
+@pytest.mark.parametrize("package", COMMANDS)
+def test_command_needs_this_vq_core_and_no_other_package_of_ours(package: str) -> None:
     version = toml("packages/vq-core/pyproject.toml")["project"]["version"]
     project = toml(f"packages/{package}/pyproject.toml")["project"]
     ours = [re.sub(r"\[.*\]", "", name) for name in project["dependencies"] if name.startswith("vq-")]
@@ -76,7 +76,7 @@ def test_stage_needs_this_vq_core_and_no_other_package_of_ours(package: str) -> 
     assert project["version"] == version
 
 
-@pytest.mark.parametrize("package", STAGES)
+@pytest.mark.parametrize("package", COMMANDS)
 def test_command_answers_help_without_heavy_imports(package: str) -> None:
     names = [import_name(package) + ".cli", *sorted(HEAVY)]
     program = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules.keys() & sys.argv[2:])"

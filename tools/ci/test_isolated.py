@@ -2,7 +2,7 @@
 
     uv run python tools/ci/test_isolated.py [package …]
 
-Reads the wheels in `dist/`. A package that uses a sibling stage, or a library that it does not declare, fails here
+Reads the wheels in `dist/`. A package that uses a sibling, or a library that it does not declare, fails here
 and nowhere else: in the workspace everything is installed.
 """
 
@@ -15,19 +15,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ROOT / "build" / "isolated"
-PACKAGES = ("vq-core", "vq-calib", "vq-algos", "vq-export", "vq-eval", "vq-infer")
-STAGES = PACKAGES[1:]
+PACKAGES = ("vq-core", "vq-calib", "vq-algos", "vq-export", "vq-eval", "vq-infer", "vq-wan-tiny")
+COMMANDS = PACKAGES[1:]
 TESTED_WITH_EXTRA = {"vq-core": "[pipeline]"}
 
 NOT_IMPORTABLE = """
 import importlib.util, sys
 found = [name for name in sys.argv[1:] if importlib.util.find_spec(name)]
-sys.exit(f"A sibling stage came with it: {', '.join(found)}." if found else 0)
+sys.exit(f"A sibling came with it: {', '.join(found)}." if found else 0)
 """
 
 
 def main() -> None:
-    """Test the packages named on the command line, or all six; exit 1 where one fails."""
+    """Test the packages named on the command line, or all seven; exit 1 where one fails."""
     uv = os.environ["UV"]  # set by `uv run`
     packages = sys.argv[1:] or PACKAGES
     constraints = write_constraints()
@@ -54,7 +54,7 @@ def wheel(package: str) -> Path:
 
 
 def passes(package: str, uv: str, constraints: Path) -> bool:
-    """Whether `package` installs alone, sees no sibling stage, starts its command and passes its tests."""
+    """Whether `package` installs alone, sees no sibling, starts its command and passes its tests."""
     print(f"\n=== {package} alone ===", flush=True)
     environment = ENVIRONMENTS / package
     shutil.rmtree(environment, ignore_errors=True)
@@ -65,9 +65,9 @@ def passes(package: str, uv: str, constraints: Path) -> bool:
     options = ["--quiet", "--python", f"{binaries}/python", "--constraints", f"{constraints}", "--group", group]
     subprocess.run([uv, "pip", "install", *options, requirement], check=True, cwd=ENVIRONMENTS)
 
-    siblings = [stage.replace("-", "_") for stage in STAGES if stage != package]
+    siblings = [sibling.replace("-", "_") for sibling in COMMANDS if sibling != package]
     checks = [[f"{binaries}/python", "-I", "-c", NOT_IMPORTABLE, *siblings]]
-    if package in STAGES:
+    if package in COMMANDS:
         checks.append([f"{binaries}/{package}", "--help"])
     checks.append([f"{binaries}/pytest", f"packages/{package}/tests"])
     return all(subprocess.run(check, cwd=ROOT, check=False).returncode == 0 for check in checks)

@@ -1,133 +1,120 @@
-"""The whole road on a tiny image-to-video model: every command of every stage, INT8 and FP8, and what it cost.
+"""The whole road on wan-tiny-hard: every command of every stage, INT8 and FP8, and what it cost.
 
-Run by `make demo`. The model is random, so its video is abstract; what the table shows is how little of it changes.
+Run by `make demo`. The model draws coloured shapes that move as the caption says, and has the outlier channels of a
+large one: rounding alone to INT8 breaks it, smoothing saves it. The table and the picture show both.
 """
 
-import contextlib
-import io
 import json
-import shlex
 import shutil
-import sys
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-from PIL import Image
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from vq_core.tiny import build_tiny
+from road import Road
+from strip import Row, draw_strip, psnr_of, row_text
+from vq_core.source import resolve_model
 from vq_core.video import read_video
 
-SCHEMES = ("int8", "fp8")
-PROMPTS = ("The astronaut smiles and turns to the window", "The astronaut waves, the flag moves in the wind")
-SAMPLING = ["--steps", "8", "--height", "96", "--width", "96", "--num-frames", "17"]
+PROMPTS, CALIBRATION_PROMPTS = 2, 2
 SEED = 42
-STRIP_FRAMES = 5
+SHOWN = 0  # the prompt of the picture and of the video to look at
 
 console = Console()
 
 
 @dataclass(frozen=True)
-class Fidelity:
-    """One row of the table."""
+class Outcome:
+    """One row: its videos, the JSON of `vq-eval compare` (None for the reference) and of `vq-wan-tiny grade`."""
 
-    what: str
-    psnr_db: float
-    ssim: float
+    name: str
+    videos: Path
+    compared: dict[str, Any] | None
+    graded: dict[str, Any]
 
-
-class Road:
-    """Runs the commands of the stages in this process, one by one, as they would be typed."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def run(self, command: str, *arguments: object, stage: str | None = None) -> dict[str, Any]:
-        """Run `command` (such as `vq-calib collect`) and return its JSON result."""
-        words = [str(argument) for argument in arguments]
-        console.print(f"[bold]$ {shlex.join([*command.split(), *words])}", highlight=False, soft_wrap=True)
-        program, *sub_command = command.split()
-        app = import_module(f"{program.replace('-', '_')}.cli").app
-        start = time.monotonic()
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            app([*sub_command, *words, "--json"], standalone_mode=False)
-        name = stage or command
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
-        result: dict[str, Any] = json.loads(printed.getvalue())
-        return result
+    @property
+    def psnr_db(self) -> float | None:
+        """Of the prompt in the picture; None for the reference."""
+        return None if self.compared is None else psnr_of(self.compared, SHOWN)
 
 
-def prepare(folder: Path) -> tuple[Path, Path]:
-    """A tiny model, and prompts with a photograph as their image: the model's and the prompts' folders."""
-    from skimage.data import astronaut
+class Demo:
+    """One model's way down the road into one folder."""
 
-    model, prompts = folder / "model", folder / "prompts"
-    build_tiny("i2v", model)
-    prompts.mkdir()
-    Image.fromarray(astronaut()).save(prompts / "astronaut.png")
-    samples = [{"image": "astronaut.png", "prompt": prompt, "negative_prompt": ""} for prompt in PROMPTS]
-    (prompts / "samples.json").write_text(json.dumps(samples, indent=2))
-    return model, prompts
+    def __init__(self, model: str, folder: Path) -> None:
+        self.road = Road(console)
+        self.model, self.folder = model, folder
+        self.prompts = folder / "prompts"
+        self.samples: list[dict[str, str]] = []
 
-
-def travel(road: Road, folder: Path, model: Path, prompts: Path) -> list[Fidelity]:
-    """Take both schemes down the road; what came out, compared with full precision."""
-    stats, smoothed = folder / "stats", folder / "smoothed"
-    common = [*SAMPLING, "--seed", SEED]
-    road.run("vq-calib collect", "--model", model, "--prompts", prompts, "-o", stats, *common)
-    road.run("vq-algos smooth", "--model", model, "--stats", stats, "-o", smoothed)
-    rows: list[Fidelity] = []
-    for scheme in SCHEMES:
-        qparams, checkpoint, videos = (folder / f"{what}-{scheme}" for what in ("qparams", "checkpoint", "videos"))
-        road.run("vq-algos quantize", "--weights", smoothed, "--scheme", scheme, "-o", qparams)
-        road.run("vq-export lightx2v", "--weights", smoothed, "--qparams", qparams, "-o", checkpoint)
-        road.run("vq-export verify", checkpoint, "--model", model)
-        road.run(
-            "vq-eval fake-quant", "--model", model, "--weights", smoothed, "--qparams", qparams,
-            "--prompts", prompts, "-o", videos, *common,
-        )  # fmt: skip
-        infer(road, folder / f"infer-{scheme}", model, checkpoint, prompts, "mkv", "mp4")
-        plain = folder / f"checkpoint-{scheme}-rtn"
-        road.run("vq-export lightx2v", "--model", model, "--scheme", scheme, "-o", plain, stage="conversion only")
-        infer(road, folder / f"infer-{scheme}-rtn", model, plain, prompts, "mkv")
-        for what, candidate in (
-            (f"{scheme.upper()} smoothed, simulated", videos / "fake-quant"),
-            (f"{scheme.upper()} smoothed, real checkpoint", folder / f"infer-{scheme}"),
-            (f"{scheme.upper()} rounded only, real checkpoint", folder / f"infer-{scheme}-rtn"),
+    def travel(self) -> list[Outcome]:
+        """From prompts to videos, with INT8 rounded only, and INT8 and FP8 smoothed."""
+        self._calibrate()
+        simulated = self._quantize("int8")
+        self._quantize("fp8")
+        rounded = self.folder / "checkpoint-int8-rtn"
+        self.road.run("vq-export lightx2v", "--model", self.model, "--scheme", "int8", "-o", rounded)
+        outcomes = [self._measure("full precision", simulated / "full", None)]
+        reference = outcomes[0].videos
+        for name, videos in (
+            ("INT8 rounded only", self._infer("int8-rtn")),
+            ("INT8 smoothed", self._infer("int8")),
+            ("INT8 smoothed, simulated", simulated / "fake-quant"),
+            ("FP8 smoothed", self._infer("fp8")),
         ):
-            report = folder / f"report-{len(rows)}"
-            result = road.run("vq-eval compare", "--reference", videos / "full", "--candidate", candidate, "-o", report)
-            rows.append(Fidelity(what, result["overall"]["psnr"]["mean"], result["overall"]["ssim"]["mean"]))
-    return rows
+            outcomes.append(self._measure(name, videos, reference))
+        return outcomes
 
+    def _calibrate(self) -> None:
+        calibration, stats = self.folder / "calibration", self.folder / "stats"
+        self.road.run("vq-wan-tiny prompts", "-o", self.prompts, "--count", PROMPTS, "--held-out")
+        others = ("--count", CALIBRATION_PROMPTS, "--trained")
+        self.road.run("vq-wan-tiny prompts", "-o", calibration, *others)
+        self.samples = json.loads((self.prompts / "samples.json").read_text(encoding="utf-8"))
+        model = ("--model", self.model)
+        self.road.run("vq-calib collect", *model, "--prompts", calibration, "-o", stats)
+        self.road.run("vq-algos smooth", *model, "--stats", stats, "-o", self.folder / "smoothed")
 
-def infer(road: Road, output: Path, model: Path, checkpoint: Path, prompts: Path, *suffixes: str) -> None:
-    """One video per prompt from `checkpoint`: mkv, lossless, to measure, or mp4 to look at."""
-    output.mkdir()
-    for index, prompt in enumerate(PROMPTS):
-        for suffix in suffixes:
-            road.run(
-                "vq-infer i2v", "--model", model, "--checkpoint", checkpoint, "--image", prompts / "astronaut.png",
-                "--prompt", prompt, "-o", output / f"{index:03d}.{suffix}", *SAMPLING, "--seed", SEED + index,
+    def _quantize(self, scheme: str) -> Path:
+        """Make and verify a checkpoint; for INT8 also videos of full precision and the simulation, in this folder."""
+        weights, qparams = self.folder / "smoothed", self.folder / f"qparams-{scheme}"
+        checkpoint, videos = self.folder / f"checkpoint-{scheme}", self.folder / f"videos-{scheme}"
+        artifacts = ("--weights", weights, "--qparams", qparams)
+        self.road.run("vq-algos quantize", "--weights", weights, "--scheme", scheme, "-o", qparams)
+        self.road.run("vq-export lightx2v", *artifacts, "-o", checkpoint)
+        self.road.run("vq-export verify", checkpoint, "--model", self.model)
+        if scheme == "int8":
+            inputs = ("--model", self.model, *artifacts, "--prompts", self.prompts)
+            self.road.run("vq-eval fake-quant", *inputs, "-o", videos, "--seed", SEED)
+        return videos
+
+    def _infer(self, name: str) -> Path:
+        """One lossless video per prompt from a checkpoint, to measure, and one `.mp4` of INT8 to look at."""
+        videos = self.folder / f"infer-{name}"
+        videos.mkdir()
+        outputs = [(index, f"{index:03d}.mkv") for index in range(PROMPTS)]
+        if name == "int8":
+            outputs.append((SHOWN, f"{SHOWN:03d}.mp4"))
+        for index, file in outputs:
+            sample = self.samples[index]
+            self.road.run(
+                "vq-infer i2v", "--model", self.model, "--checkpoint", self.folder / f"checkpoint-{name}",
+                "--image", self.prompts / sample["image"], "--prompt", sample["prompt"],
+                "-o", videos / file, "--seed", SEED + index,
             )  # fmt: skip
+        return videos
 
-
-def draw_strip(folder: Path) -> Path:
-    """Frames of the first video side by side: full precision above INT8 above FP8."""
-    sources = [folder / "videos-int8" / "full", *(folder / f"infer-{scheme}" for scheme in SCHEMES)]
-    rows = []
-    for source in sources:
-        frames = read_video(source / "000.mkv")
-        chosen = np.linspace(0, len(frames) - 1, STRIP_FRAMES).round().astype(int)
-        rows.append(np.concatenate(list(frames[chosen]), axis=1))
-    path = folder / "strip.png"
-    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
-    return path
+    def _measure(self, name: str, videos: Path, reference: Path | None) -> Outcome:
+        compared = None
+        if reference is not None:
+            report = self.folder / f"report-{name.lower().replace(', ', '-').replace(' ', '-')}"
+            pair = ("--reference", reference, "--candidate", videos)
+            compared = self.road.run("vq-eval compare", *pair, "-o", report)
+        return Outcome(name, videos, compared, self.road.run("vq-wan-tiny grade", videos, "--prompts", self.prompts))
 
 
 def folder_bytes(folder: Path) -> int:
@@ -135,39 +122,74 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
-def show(road: Road, folder: Path, rows: list[Fidelity]) -> None:
-    """Print the tables and say where the videos are."""
-    fidelity = Table(title="Compared with full precision (random tiny model, lossless frames)", title_justify="left")
-    for column in ("", "PSNR dB", "SSIM"):
-        fidelity.add_column(column, justify="left" if not column else "right")
-    for row in rows:
-        fidelity.add_row(row.what, f"{row.psnr_db:.2f}", f"{row.ssim:.4f}")
-    sizes = Table(title="Transformer on disk", title_justify="left")
-    for column in ("", "MB"):
-        sizes.add_column(column, justify="left" if not column else "right")
-    sizes.add_row("model, bfloat16", f"{folder_bytes(folder / 'model' / 'transformer') / 1e6:.2f}")
-    for scheme in SCHEMES:
-        sizes.add_row(f"checkpoint, {scheme}", f"{folder_bytes(folder / f'checkpoint-{scheme}') / 1e6:.2f}")
-    stages = Table(title="Seconds per stage (all runs of it)", title_justify="left")
-    for column in ("", "s"):
-        stages.add_column(column, justify="left" if not column else "right")
-    for stage, seconds in road.seconds.items():
-        stages.add_row(stage, f"{seconds:.1f}")
-    for table in (fidelity, sizes, stages):
+def two_columns(title: str, unit: str, rows: dict[str, str]) -> Table:
+    """Names and figures."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column(unit, justify="right")
+    for name, figure in rows.items():
+        table.add_row(name, figure)
+    return table
+
+
+def fidelity_table(outcomes: Sequence[Outcome]) -> Table:
+    """Every candidate against full precision, and against the captions."""
+    table = Table(title=f"{PROMPTS} held-out prompts, lossless frames", title_justify="left")
+    table.add_column("")
+    for column in ("PSNR dB", "SSIM", "shapes as told"):
+        table.add_column(column, justify="right")
+    for outcome in outcomes:
+        figures = ["reference", "reference"]
+        if outcome.compared is not None:
+            overall = outcome.compared["overall"]
+            psnr, ssim = overall["psnr"]["mean"], overall["ssim"]["mean"]
+            figures = ["identical" if psnr is None else f"{psnr:.2f}", f"{ssim:.4f}"]
+        videos = outcome.graded["videos"]
+        told, shapes = sum(video["shapes_as_told"] for video in videos), sum(len(video["shapes"]) for video in videos)
+        table.add_row(outcome.name, *figures, f"{told} of {shapes}")
+    return table
+
+
+def show(demo: Demo, outcomes: Sequence[Outcome]) -> None:
+    """Print the tables, draw the picture, and say where the videos are."""
+    folder, caption = demo.folder, demo.samples[SHOWN]["prompt"]
+    picture = folder / "strip.png"
+    rows = [
+        Row(
+            row_text(outcome.name, outcome.psnr_db, outcome.graded["videos"][SHOWN]),
+            read_video(outcome.videos / f"{SHOWN:03d}.mkv"),
+        )
+        for outcome in outcomes
+        if "simulated" not in outcome.name
+    ]
+    draw_strip(picture, caption, rows)
+    transformers = {"model": resolve_model(demo.model) / "transformer"}
+    transformers |= {f"checkpoint, {scheme}": folder / f"checkpoint-{scheme}" for scheme in ("int8", "fp8")}
+    sizes = {name: f"{folder_bytes(path) / 1e6:.2f}" for name, path in transformers.items()}
+    seconds = {stage: f"{spent:.1f}" for stage, spent in demo.road.seconds.items()}
+    seconds["in all"] = f"{sum(demo.road.seconds.values()):.1f}"
+    for table in (
+        fidelity_table(outcomes),
+        two_columns("Transformer on disk", "MB", sizes),
+        two_columns("Seconds, all runs", "s", seconds),
+    ):
         console.print()
         console.print(table)
-    console.print(f"\nVideo from the INT8 checkpoint: {folder / 'infer-int8' / '000.mp4'}", soft_wrap=True)
-    console.print(f"Frames, full precision above INT8 above FP8: {draw_strip(folder)}", soft_wrap=True)
+    console.print(f"\nThe shown clip: {caption}", soft_wrap=True, highlight=False)
+    console.print(f"Video from the INT8 checkpoint: {folder / 'infer-int8' / f'{SHOWN:03d}.mp4'}", soft_wrap=True)
+    console.print(f"Frames, full precision and the checkpoints below it: {picture}", soft_wrap=True)
 
 
-def main(output: Path) -> None:
-    """Travel the road into the folder `output`, which is made anew."""
+def main(
+    output: Annotated[Path, typer.Argument(help="Folder, made anew.")] = Path("build/demo"),
+    model: Annotated[str, typer.Option(help="Built-in model or pipeline folder.")] = "wan-tiny-hard",
+) -> None:
+    """Travel the road into `output`."""
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    road = Road()
-    rows = travel(road, output, *prepare(output))
-    show(road, output, rows)
+    demo = Demo(model, output)
+    show(demo, demo.travel())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("build/demo"))
+    typer.run(main)

@@ -1,7 +1,6 @@
-"""The command as users meet it: exit codes, JSON, recipes, what a kill leaves behind, and memory."""
+"""The command as users meet it: exit codes, JSON, recipes, and what a kill leaves behind."""
 
 import json
-import math
 import random
 import signal
 import sys
@@ -17,8 +16,6 @@ import yaml
 from vq_algos.cli import main
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
-from vq_core.families.wan import topology
-from vq_core.topology import block_of
 
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]
@@ -91,7 +88,7 @@ def test_json_is_all_that_stdout_holds(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["smooth", "-o", "out"], "`--model` is missing: give it, or a --recipe that says it."),
+        (["smooth", "-o", "out", "--method", "none"], "`--model` is missing: give it, or a --recipe that says it, or"),
         (["smooth", "--model", "MODEL"], "`--output` is missing"),
         (["smooth", "--model", "MODEL", "-o", "out"], "`smoothquant` needs activation statistics"),
         (["smooth", "--model", "MODEL", "-o", "out", "--method", "awk"], "`awk` is not one of the smoothers"),
@@ -112,6 +109,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("vq_core.embedded.embedded_names", list)
     monkeypatch.chdir(tmp_path)
     assert run(*(str(i2v_model) if argument == "MODEL" else argument for argument in arguments)) == 2
     captured = capsys.readouterr()
@@ -119,6 +117,15 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
     assert len(captured.err.strip().splitlines()) == 1
     assert captured.out == ""
     assert not list(tmp_path.glob("out*"))
+
+
+def test_without_a_model_the_built_in_one_is_smoothed(
+    run: Run, i2v_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vq_core.embedded.embedded_names", lambda: ["wan-tiny"])
+    monkeypatch.setattr("vq_core.source.embedded_model", {"wan-tiny": i2v_model}.get)
+    assert run("smooth", "-o", tmp_path / "smoothed", "--method", "none") == 0
+    assert open_weights(tmp_path / "smoothed").artifact.manifest.model == "wan-tiny"
 
 
 # --- recipes -------------------------------------------------------------------------------------
@@ -294,55 +301,3 @@ def test_other_settings_do_not_join_an_interrupted_run(
     Stage(start_code, [*arguments, "--scheme", "fp8"], tmp_path / "out").kill_after(2)
     assert run(*arguments, "-o", tmp_path / "out", "--scheme", "int8", "--resume") == 2
     assert "was begun with other settings" in capsys.readouterr().err
-
-
-# --- memory --------------------------------------------------------------------------------------
-
-# Run with `stage`, the folders `small` and `large` with a model and its statistics, and `result`, the file to write.
-PEAK_GROWTH = """
-import ctypes, resource
-from pathlib import Path
-from vq_algos.quantize import QuantizeSettings, quantize
-from vq_algos.smooth import SmoothSettings, smooth
-from vq_core.artifacts.stats import open_stats
-from vq_core.artifacts.weights import open_weights
-from vq_core.source import open_source
-
-def run(folder):
-    if stage == "smooth":
-        stats = open_stats(folder / "stats")
-        smooth(open_source(str(folder / "model")), stats, SmoothSettings(), folder / "smoothed")
-    else:
-        quantize(open_weights(folder / "smoothed"), QuantizeSettings("int8"), folder / "qparams")
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-# The C library keeps freed tensors under 32 MiB in its heap, and real ones are larger: give these back as well.
-M_MMAP_THRESHOLD = -3
-ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
-run(Path(small))  # loads every library that the stage uses
-before = peak()
-run(Path(large))
-Path(result).write_text(str(peak() - before))
-"""
-SLACK_BYTES = 16 << 20
-
-
-def test_memory_holds_two_blocks_whatever_the_models_size(
-    start_code: StartCode, make_model: MakeModel, make_stats: MakeStats, i2v_config: Config, tmp_path: Path
-) -> None:
-    wide = {"num_attention_heads": 8, "attention_head_dim": 96, "added_kv_proj_dim": 768, "ffn_dim": 2048}
-    large = i2v_config | wide | {"num_layers": 10}
-    for size, config in (("small", i2v_config), ("large", large)):
-        make_stats(make_model(config, name=f"{size}/model"), name=f"{size}/stats")
-    block_bytes = 4 * sum(math.prod(shape) for name, shape in topology(large).tensors.items() if block_of(name) == 0)
-    allowed = 2 * block_bytes + SLACK_BYTES
-    assert allowed < large["num_layers"] * block_bytes / 3  # or the bound would say nothing
-    for stage in ("smooth", "quantize"):
-        names = {"stage": stage} | {name: str(tmp_path / name) for name in ("small", "large", "result")}
-        process = start_code("".join(f"{name} = {value!r}\n" for name, value in names.items()) + PEAK_GROWTH)
-        process.join()
-        assert process.exitcode == 0
-        grown = int((tmp_path / "result").read_text())
-        assert grown < allowed, f"{stage} grew by {grown / 2**20:.0f} MiB, with {block_bytes / 2**20:.0f} MiB a block"

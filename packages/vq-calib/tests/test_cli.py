@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,10 +65,25 @@ def test_a_recipe_says_what_options_do_not(
     assert (settings["guidance_scale"], settings["guidance_scale_2"]) == (2.5, None)
 
 
+def test_the_built_in_model_is_the_default_and_says_how_it_is_sampled(
+    tiny_model: TinyModel, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shutil.copytree(tiny_model("i2v"), tmp_path / "model")
+    (model / "sampling.json").write_text('{"steps": 3, "height": 64, "width": 64, "num_frames": 5}')
+    monkeypatch.setattr("vq_core.embedded.embedded_names", lambda: ["wan-tiny"])
+    monkeypatch.setattr("vq_core.source.embedded_model", {"wan-tiny": model}.get)
+    arguments = ["--prompts", str(prompts), "-o", str(tmp_path / "stats"), "--steps", "1", "--device", "cpu"]
+    assert _exit_code(monkeypatch, "collect", *arguments) == 0
+    manifest = open_stats(tmp_path / "stats").artifact.manifest
+    assert manifest.model == "wan-tiny"
+    assert [manifest.settings[name] for name in ("steps", "height", "width", "num_frames")] == [1, 64, 64, 5]
+
+
 @pytest.mark.parametrize("missing", ["--model", "--prompts", "--output"])
 def test_a_missing_option_is_named(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("vq_core.embedded.embedded_names", list)
     given = {"--model": "m", "--prompts": str(tmp_path), "--output": str(tmp_path / "stats")}
     del given[missing]
     assert _exit_code(monkeypatch, "collect", *(part for option in given.items() for part in option)) == 2

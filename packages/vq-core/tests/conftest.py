@@ -1,7 +1,9 @@
 """Wan configurations, and checkpoints of random tensors with the names and shapes that a topology promises."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,28 @@ def write_transformer() -> WriteTransformer:
         return folder
 
     return write
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of the model `pocket`, which an installed package brings."""
+    site = tmp_path / "site"
+    (site / "pocket-1.0.dist-info").mkdir(parents=True)
+    (site / "pocket-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: pocket\nVersion: 1.0\n")
+    (site / "pocket-1.0.dist-info" / "entry_points.txt").write_text("[vq_core.models]\npocket = pocket:folder\n")
+    (site / "pocket.py").write_text(
+        "from pathlib import Path\n\ndef folder():\n    return Path(__file__).parent / 'model'\n"
+    )
+    (site / "model").mkdir()
+    monkeypatch.delitem(sys.modules, "pocket", raising=False)
+    monkeypatch.syspath_prepend(site)
+    return site / "model"
+
+
+@pytest.fixture
+def nothing_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No package brings a model, not even ours."""
+    monkeypatch.setattr("vq_core.embedded.entry_points", lambda **_: EntryPoints(()))
 
 
 @pytest.fixture

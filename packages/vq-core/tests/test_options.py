@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from vq_core import options
-from vq_core.cli import run
+from vq_core.cli import new_app, run
 
 LINE = (
     "vq-test --model m -o out --resume --device cpu --seed 7 --recipe r.yaml --json -v --weights w --qparams q "
@@ -69,3 +69,29 @@ def test_shared_options(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     del seen["seen"]
     nothing = {name: False if value is True else None for name, value in SAID.items()}
     assert seen == (SAID if line == LINE else nothing)
+
+
+def test_a_model_may_have_a_default_that_the_help_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = new_app("A test.")
+
+    @app.command("with")
+    def go_with(model: options.ModelOrDefault = None) -> None:
+        print("with", model)
+
+    @app.command("without")
+    def go_without(model: options.Model = None) -> None:
+        print("without", model)
+
+    printed = {}
+    for line in ("with", "with --model m", "with --help", "without --help"):
+        monkeypatch.setattr(sys, "argv", ["vq-test", *line.split()])
+        monkeypatch.setenv("COLUMNS", "300")
+        with pytest.raises(SystemExit):
+            run(app)
+        printed[line] = capsys.readouterr().out
+    assert (printed["with"], printed["with --model m"]) == ("with None\n", "with m\n")
+    assert "[default: wan-tiny, the built-in model]" in printed["with --help"]
+    assert "default: wan-tiny" not in printed["without --help"]
+    assert "wan-tiny-hard" in printed["without --help"]

@@ -8,7 +8,7 @@ import pytest
 from vq_core.errors import VqError
 from vq_core.meter import Usage
 from vq_core.pipeline import Sampling
-from vq_infer.options import Options
+from vq_infer.options import Options, Task
 from vq_infer.request import Outcome, check_output, resolve_request
 
 RECIPE = """
@@ -26,6 +26,14 @@ eval:
 def options(**said: object) -> Options:
     given = {"model": "m", "checkpoint": Path("c"), "prompt": "p", "image": Path("i.png"), "output": Path("o.mp4")}
     return Options(**given | said)
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where models lie by name; the built-in one is installed."""
+    monkeypatch.setattr("vq_core.model_defaults.resolve_model", lambda model, **_: tmp_path / model)
+    monkeypatch.setattr("vq_core.embedded.embedded_names", lambda: ["wan-tiny"])
+    return tmp_path
 
 
 @pytest.fixture
@@ -53,10 +61,36 @@ def test_zero_is_said() -> None:
     assert resolve_request("i2v", options(guidance_scale=0.0, seed=0)).sampling == Sampling(guidance_scale=0.0, seed=0)
 
 
+def test_the_model_s_own_settings_come_after_option_and_recipe(recipe: Path, models: Path) -> None:
+    (models / "m").mkdir()
+    (models / "m" / "sampling.json").write_text('{"height": 96, "width": 96, "steps": 20}')
+    assert resolve_request("i2v", options()).sampling == Sampling(height=96, width=96, steps=20)
+    request = resolve_request("i2v", options(recipe=recipe, steps=3))
+    assert request.sampling == Sampling(steps=3, height=64, width=96, guidance_scale=3.5, fps=8, seed=7)
+
+
+def test_lightx2v_s_models_have_no_settings_of_their_own(models: Path) -> None:
+    (models / "m").mkdir()
+    (models / "m" / "sampling.json").write_text('{"steps": 20}')
+    assert resolve_request("i2v", options(engine="lightx2v")).sampling == Sampling()
+
+
+def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_request("i2v", options(model=None)).model == "wan-tiny"
+    monkeypatch.setattr("vq_core.embedded.embedded_names", list)
+    with pytest.raises(VqError, match=r"`--model` is missing: .*`pip install vq-wan-tiny`"):
+        resolve_request("i2v", options(model=None))
+
+
+@pytest.mark.parametrize(("task", "engine"), [("t2v", "native"), ("i2v", "lightx2v"), ("t2v", "lightx2v")])
+def test_the_built_in_model_is_no_default_for_what_it_cannot_do(task: Task, engine: str) -> None:
+    with pytest.raises(VqError, match=r"`--model` is missing: give it, or a --recipe that says it\."):
+        resolve_request(task, options(model=None, engine=engine))
+
+
 @pytest.mark.parametrize(
     ("name", "option"),
     [
-        ("model", "--model"),
         ("checkpoint", "--checkpoint"),
         ("prompt", "--prompt"),
         ("image", "--image"),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, Model, Output, Recipe, Resume, Verbose, Weights
+from vq_core.options import AsJson, Device, ModelOrDefault, Output, Recipe, Resume, Verbose, Weights
 
 app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
 
@@ -47,7 +47,7 @@ ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear,
 
 @app.command("smooth")
 def smooth_command(
-    model: Model = None,
+    model: ModelOrDefault = None,
     stats: Stats = None,
     output: Output = None,
     method: SmoothMethod = None,
@@ -78,6 +78,7 @@ def smooth_command(
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
     from vq_core.device import resolve_device
+    from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
     from vq_core.recipe import DEFAULTS, read_recipe, resolve
     from vq_core.source import open_source
@@ -94,7 +95,7 @@ def smooth_command(
     needs_stats = smoother_named(settings.method).NEEDS_STATISTICS
     stats_path = (stats or said.path_of("activation-stats")) if needs_stats else None
     folder = required(output or said.path_of("smoothed-weights"), "--output")
-    source = open_source(required(model or said.model, "--model"))
+    source = open_source(model_or_default(model or said.model))
     smooth(
         source,
         open_stats(stats_path) if stats_path else None,

@@ -12,7 +12,7 @@ from vq_core.options import (
     GuidanceScale,
     GuidanceScale2,
     Height,
-    Model,
+    ModelOrDefault,
     NumFrames,
     Output,
     Prompts,
@@ -35,7 +35,7 @@ Top = Annotated[
 
 @app.command("collect")
 def collect_command(
-    model: Model = None,
+    model: ModelOrDefault = None,
     prompts: Prompts = None,
     output: Output = None,
     steps: Steps = None,
@@ -64,27 +64,32 @@ def collect_command(
         vq-calib collect --recipe smoothquant_w_a.yml -o stats --resume
     """
     from vq_calib.collect import collect
+    from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
+    from vq_core.model_defaults import defaults_of
     from vq_core.pipeline import Sampling
-    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.recipe import read_recipe, resolve
 
     set_up_logging(verbose)
     meter = Meter()
     said = read_recipe(recipe)
+    name = model_or_default(model or said.model)
+    samples = required(prompts or said.calib.prompts, "--prompts")
+    stats = required(output or said.path_of("activation-stats"), "--output")
+    defaults = defaults_of(name)
     sampling = Sampling(
-        steps=resolve(steps, said.calib.steps, DEFAULTS.steps),
-        height=resolve(height, said.calib.height, DEFAULTS.height),
-        width=resolve(width, said.calib.width, DEFAULTS.width),
-        num_frames=resolve(num_frames, said.calib.num_frames, DEFAULTS.num_frames),
-        guidance_scale=resolve(guidance_scale, said.calib.guidance_scale, DEFAULTS.guidance_scale),
+        steps=resolve(steps, said.calib.steps, defaults.steps),
+        height=resolve(height, said.calib.height, defaults.height),
+        width=resolve(width, said.calib.width, defaults.width),
+        num_frames=resolve(num_frames, said.calib.num_frames, defaults.num_frames),
+        guidance_scale=resolve(guidance_scale, said.calib.guidance_scale, defaults.guidance_scale),
         guidance_scale_2=resolve(guidance_scale_2, said.calib.guidance_scale_2, None),
-        seed=resolve(seed, said.calib_seed, DEFAULTS.seed),
+        seed=resolve(seed, said.calib_seed, defaults.seed),
     )
-    name = required(model or said.model, "--model")
     collected = collect(
         name,
-        required(prompts or said.calib.prompts, "--prompts"),
-        required(output or said.path_of("activation-stats"), "--output"),
+        samples,
+        stats,
         sampling,
         device=device,
         resume=resume,

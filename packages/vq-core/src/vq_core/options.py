@@ -1,6 +1,6 @@
 """Command-line options that several stages share, so that an option reads the same everywhere.
 
-`None` means "not said": the recipe or the default holds, see `vq_core.recipe.resolve`.
+`None` means "not said": the recipe, the model or the default holds, see `vq_core.recipe.resolve`.
 """
 
 from pathlib import Path
@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[
+MODEL_HELP = "Diffusers pipeline folder, transformer folder, hub id, or a built-in model: wan-tiny, wan-tiny-hard."
+Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP, show_default=False)]
+ModelOrDefault = Annotated[
     str | None,
-    typer.Option("--model", help="Diffusers pipeline folder, transformer folder, or hub id.", show_default=False),
+    typer.Option("--model", help=f"{MODEL_HELP}  [default: wan-tiny, the built-in model]", show_default=False),
 ]
 Output = Annotated[
     Path | None,
@@ -41,17 +43,29 @@ Prompts = Annotated[
     Path | None,
     typer.Option("--prompts", help="Folder with samples.json and images, or the JSON file.", show_default=False),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Denoising steps.  [default: 40]", show_default=False)]
-Height = Annotated[int | None, typer.Option("--height", help="In pixels.  [default: 480]", show_default=False)]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Denoising steps.  [default: the model's, else 40]", show_default=False)
+]
+Height = Annotated[
+    int | None, typer.Option("--height", help="In pixels.  [default: the model's, else 480]", show_default=False)
+]
 Width = Annotated[
     int | None,
-    typer.Option("--width", help="In pixels; with an image only the area counts.  [default: 832]", show_default=False),
+    typer.Option(
+        "--width",
+        help="In pixels; with an image only the area counts.  [default: the model's, else 832]",
+        show_default=False,
+    ),
 ]
 NumFrames = Annotated[
-    int | None, typer.Option("--num-frames", help="Frames, 4k + 1.  [default: 81]", show_default=False)
+    int | None,
+    typer.Option("--num-frames", help="Frames, 4k + 1.  [default: the model's, else 81]", show_default=False),
 ]
 GuidanceScale = Annotated[
-    float | None, typer.Option("--guidance-scale", help="1 turns guidance off.  [default: 5.0]", show_default=False)
+    float | None,
+    typer.Option(
+        "--guidance-scale", help="1 turns guidance off.  [default: the model's, else 5.0]", show_default=False
+    ),
 ]
 GuidanceScale2 = Annotated[
     float | None,
@@ -61,4 +75,6 @@ GuidanceScale2 = Annotated[
         show_default=False,
     ),
 ]
-Fps = Annotated[int | None, typer.Option("--fps", help="Frames per second.  [default: 16]", show_default=False)]
+Fps = Annotated[
+    int | None, typer.Option("--fps", help="Frames per second.  [default: the model's, else 16]", show_default=False)
+]

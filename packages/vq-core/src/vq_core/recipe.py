@@ -1,7 +1,7 @@
 """A recipe: the settings of every stage in one YAML file, ours or LLMC's.
 
 Every setting is optional, and `None` means "not said". A stage takes an explicit option, else what the recipe says,
-else `DEFAULTS`: see `resolve`.
+else the model's own `sampling.json` or `DEFAULTS`: see `resolve` and `vq_core.model_defaults`.
 """
 
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vq_core.embedded import embedded_model, embedded_names
 from vq_core.errors import VqError
 from vq_core.families import Family, family_of
 from vq_core.tensor_file import TensorInfo, load_tensors, read_header
@@ -91,7 +92,7 @@ class Source:
 
 
 def open_source(model: str) -> Source:
-    """Open a diffusers pipeline folder, a transformer folder, or a hub id.
+    """Open a diffusers pipeline folder, a transformer folder, an embedded model, or a hub id.
 
     Raises:
         VqError: it is none of these, a shard is missing or truncated, or a tensor is missing, unknown or misshapen.
@@ -113,19 +114,24 @@ def open_source(model: str) -> Source:
 
 
 def resolve_model(model: str, *, only: list[str] | None = None, without: list[str] | None = None) -> Path:
-    """Local folder of `model`: itself if it exists, else a hub id's snapshot, downloaded where it is not cached.
+    """Local folder of `model`: itself if it exists, else that of an embedded model, else a hub id's snapshot.
 
-    Of a hub id, `only` files that match one of these patterns, or those that match none of `without`.
+    A folder comes first, whatever its name, as it does before a hub id. A snapshot is downloaded where it is not
+    cached: `only` files that match one of these patterns, or those that match none of `without`.
 
     Raises:
-        VqError: neither a folder nor a hub id, or the download failed.
+        VqError: none of these, an embedded model that is not installed, or the download failed.
     """
     path = Path(model)
     if path.is_dir():
         return path
+    if embedded := embedded_model(model):
+        return embedded
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        built_in = ", ".join(embedded_names())
         raise VqError(
-            f"{model} is neither a folder nor a hub id such as Wan-AI/Wan2.1-I2V-14B-480P-Diffusers: check the path."
+            f"{model} is neither a folder nor a hub id such as Wan-AI/Wan2.1-I2V-14B-480P-Diffusers: "
+            f"check the path{built_in and f', or choose a built-in model ({built_in})'}."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -13,7 +13,7 @@ from vq_core.options import (
     GuidanceScale,
     GuidanceScale2,
     Height,
-    Model,
+    ModelOrDefault,
     NumFrames,
     Output,
     Prompts,
@@ -55,7 +55,7 @@ Variants = Annotated[
 
 @app.command("fake-quant")
 def fake_quant_command(
-    model: Model = None,
+    model: ModelOrDefault = None,
     weights: Weights = None,
     qparams: QParams = None,
     prompts: Prompts = None,
@@ -86,37 +86,36 @@ def fake_quant_command(
         vq-eval fake-quant --model MODEL --prompts prompts -o reference
         vq-eval fake-quant --recipe recipe.yaml --steps 20
     """
+    from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
+    from vq_core.model_defaults import defaults_of
     from vq_core.pipeline import Sampling
-    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.recipe import read_recipe, resolve
     from vq_eval.fake_quant import make_videos, open_candidates
 
     set_up_logging(verbose)
     meter = Meter()
     said = read_recipe(recipe)
+    name = model_or_default(model or said.model)
+    samples = required(prompts or said.eval.prompts, "--prompts")
+    videos = required(output or said.path_of("videos"), "--output")
+    candidates = open_candidates(
+        variants.split(",") if variants else said.eval.variants,
+        weights or said.path_of("smoothed-weights"),
+        qparams or said.path_of("quant-params"),
+    )
+    defaults = defaults_of(name)
     sampling = Sampling(
-        steps=resolve(steps, said.eval.steps, DEFAULTS.steps),
-        height=resolve(height, said.eval.height, DEFAULTS.height),
-        width=resolve(width, said.eval.width, DEFAULTS.width),
-        num_frames=resolve(num_frames, said.eval.num_frames, DEFAULTS.num_frames),
-        guidance_scale=resolve(guidance_scale, said.eval.guidance_scale, DEFAULTS.guidance_scale),
+        steps=resolve(steps, said.eval.steps, defaults.steps),
+        height=resolve(height, said.eval.height, defaults.height),
+        width=resolve(width, said.eval.width, defaults.width),
+        num_frames=resolve(num_frames, said.eval.num_frames, defaults.num_frames),
+        guidance_scale=resolve(guidance_scale, said.eval.guidance_scale, defaults.guidance_scale),
         guidance_scale_2=resolve(guidance_scale_2, said.eval.guidance_scale_2, None),
-        fps=resolve(fps, said.eval.fps, DEFAULTS.fps),
-        seed=resolve(seed, said.seed, DEFAULTS.seed),
+        fps=resolve(fps, said.eval.fps, defaults.fps),
+        seed=resolve(seed, said.seed, defaults.seed),
     )
-    made = make_videos(
-        required(model or said.model, "--model"),
-        open_candidates(
-            variants.split(",") if variants else said.eval.variants,
-            weights or said.path_of("smoothed-weights"),
-            qparams or said.path_of("quant-params"),
-        ),
-        required(prompts or said.eval.prompts, "--prompts"),
-        sampling,
-        required(output or said.path_of("videos"), "--output"),
-        device=device,
-        resume=resume,
-    )
+    made = make_videos(name, candidates, samples, sampling, videos, device=device, resume=resume)
     report(
         "Videos of each variant",
         {**made.rows(), **meter.usage().rows()},

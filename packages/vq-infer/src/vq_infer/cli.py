@@ -15,6 +15,7 @@ from vq_core.options import (
     GuidanceScale2,
     Height,
     Model,
+    ModelOrDefault,
     NumFrames,
     Output,
     Recipe,
@@ -53,7 +54,7 @@ def vq_infer() -> None:
 
 @app.command("i2v")
 def i2v(
-    model: Model = None,
+    model: ModelOrDefault = None,
     checkpoint: Checkpoint = None,
     image: Image = None,
     prompt: Prompt = None,

@@ -4,8 +4,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from vq_core.cli import required
+from vq_core.embedded import model_or_default
 from vq_core.errors import VqError
 from vq_core.meter import Usage
+from vq_core.model_defaults import defaults_of
 from vq_core.pipeline import Sampling
 from vq_core.prompts import Sample
 from vq_core.recipe import DEFAULTS, read_recipe, resolve
@@ -66,31 +68,32 @@ class Outcome:
 def resolve_request(task: Task, options: Options) -> Request:
     """Options, else the recipe, else the defaults; the recipe's `eval` section is about inference too.
 
+    The built-in model is image-to-video and in diffusers' layout: it is nobody's default where neither is asked for.
+    LightX2V's native folders have no sampling settings of their own.
+
     Raises:
         VqError: the recipe cannot be read, or something that has no default is missing.
     """
     recipe = read_recipe(options.recipe)
     said = recipe.eval
-    sampling = Sampling(
-        steps=resolve(options.steps, said.steps, DEFAULTS.steps),
-        height=resolve(options.height, said.height, DEFAULTS.height),
-        width=resolve(options.width, said.width, DEFAULTS.width),
-        num_frames=resolve(options.num_frames, said.num_frames, DEFAULTS.num_frames),
-        guidance_scale=resolve(options.guidance_scale, said.guidance_scale, DEFAULTS.guidance_scale),
-        guidance_scale_2=resolve(options.guidance_scale_2, said.guidance_scale_2, None),
-        fps=resolve(options.fps, said.fps, DEFAULTS.fps),
-        seed=resolve(options.seed, recipe.seed, DEFAULTS.seed),
-    )
+    model, native = options.model or recipe.model, options.engine == "native"
+    model = model_or_default(model) if native and task == "i2v" else required(model, "--model")
+    checkpoint = required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
     image = required(options.image, "--image") if task == "i2v" else None
-    return Request(
-        task=task,
-        model=required(options.model or recipe.model, "--model"),
-        checkpoint=required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint"),
-        sample=Sample(required(options.prompt, "--prompt"), options.negative_prompt, image),
-        output=required(options.output, "--output"),
-        sampling=sampling,
-        device=options.device,
+    sample = Sample(required(options.prompt, "--prompt"), options.negative_prompt, image)
+    output = required(options.output, "--output")
+    defaults = defaults_of(model) if native else DEFAULTS
+    sampling = Sampling(
+        steps=resolve(options.steps, said.steps, defaults.steps),
+        height=resolve(options.height, said.height, defaults.height),
+        width=resolve(options.width, said.width, defaults.width),
+        num_frames=resolve(options.num_frames, said.num_frames, defaults.num_frames),
+        guidance_scale=resolve(options.guidance_scale, said.guidance_scale, defaults.guidance_scale),
+        guidance_scale_2=resolve(options.guidance_scale_2, said.guidance_scale_2, None),
+        fps=resolve(options.fps, said.fps, defaults.fps),
+        seed=resolve(options.seed, recipe.seed, defaults.seed),
     )
+    return Request(task, model, checkpoint, sample, output, sampling, options.device)
 
 
 def check_output(output: Path, formats: tuple[str, ...]) -> None:

@@ -12,10 +12,9 @@ def run(task: Task, options: Options) -> Outcome:
     Raises:
         VqError: an option is missing, or belongs to another engine; else see the engine's `generate`.
     """
-    request = resolve_request(task, options)
     if options.engine == "lightx2v":
-        return lightx2v.generate(request, options.lightx2v_python, options.backend)
+        return lightx2v.generate(resolve_request(task, options), options.lightx2v_python, options.backend)
     for name, value in (("--lightx2v-python", options.lightx2v_python), ("--backend", options.backend)):
         if value is not None:
             raise VqError(f"{name} is for LightX2V: add --engine lightx2v or leave it out.")
-    return native.generate(request)
+    return native.generate(resolve_request(task, options))

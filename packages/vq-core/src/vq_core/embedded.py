@@ -1,0 +1,50 @@
+"""Models that are installed as packages and known by a name: entry points of the group `vq_core.models`.
+
+An entry point's name is what users type, and its value a function without arguments that gives the model's folder.
+"""
+
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from vq_core.errors import VqError
+
+GROUP = "vq_core.models"
+DEFAULT_MODEL = "wan-tiny"
+OUR_MODELS = {"wan-tiny": "vq-wan-tiny", "wan-tiny-hard": "vq-wan-tiny"}
+"""The package that brings each of our own, so that a missing one can be named."""
+
+
+def embedded_names() -> list[str]:
+    """Names of the embedded models that are installed, sorted."""
+    return sorted(entry_points(group=GROUP).names)
+
+
+def embedded_model(name: str) -> Path | None:
+    """Folder of the embedded model `name`; None where `name` is not that of one.
+
+    Raises:
+        VqError: it is one of ours, and its package is not installed.
+    """
+    entry = next(iter(entry_points(group=GROUP, name=name)), None)
+    if entry is not None:
+        folder: Path = entry.load()()
+        return folder
+    if name in OUR_MODELS:
+        raise VqError(f"The built-in model {name} is not installed: `pip install {OUR_MODELS[name]}`.")
+    return None
+
+
+def model_or_default(said: str | None) -> str:
+    """The model that was `said`, else the built-in one: for commands that need an image-to-video model.
+
+    Raises:
+        VqError: nothing was said, and the built-in model is not installed.
+    """
+    if said is not None:
+        return said
+    if DEFAULT_MODEL not in embedded_names():
+        raise VqError(
+            "`--model` is missing: give it, or a --recipe that says it, "
+            f"or `pip install {OUR_MODELS[DEFAULT_MODEL]}` for a built-in model."
+        )
+    return DEFAULT_MODEL

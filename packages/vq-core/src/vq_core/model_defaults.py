@@ -1,0 +1,48 @@
+"""What a model says of how it is best sampled: `sampling.json` in its pipeline folder."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from vq_core.errors import VqError
+from vq_core.recipe import DEFAULTS, Defaults
+from vq_core.source import resolve_model
+from vq_core.typed_yaml import Section, validated
+
+SAMPLING_FILE = "sampling.json"
+
+
+class ModelSampling(Section):
+    """The keys of `sampling.json`, all optional; units as in `vq_core.recipe.Defaults`."""
+
+    height: PositiveInt | None = None
+    width: PositiveInt | None = None
+    num_frames: PositiveInt | None = None
+    steps: PositiveInt | None = None
+    guidance_scale: float | None = None
+    fps: PositiveInt | None = None
+
+
+def defaults_of(model: str) -> Defaults:
+    """What holds for `model` where neither an option nor a recipe says anything: its own settings before `DEFAULTS`.
+
+    Raises:
+        VqError: there is no such model; its `sampling.json` is not JSON, has an unknown key or a value of a wrong type.
+    """
+    path = resolve_model(model, only=[SAMPLING_FILE]) / SAMPLING_FILE
+    if not path.is_file():
+        return DEFAULTS
+    said = validated(ModelSampling, _read(path), path)
+    return replace(DEFAULTS, **said.model_dump(exclude_none=True))
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise VqError(f"{path} is not JSON ({error}): mend it or remove it.") from None
+    if not isinstance(content, dict):
+        raise VqError(f"{path} is not a JSON object: mend it or remove it.")
+    return content

@@ -1,0 +1,62 @@
+"""Prompts of wan-tiny's world: captions and first frames, in the layout that every stage reads."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vq_core.errors import VqError
+from vq_core.prompts import SAMPLES_FILE
+from vq_core.tensor_file import publish, write_bytes
+from vq_wan_tiny.captions import NEGATIVE_PROMPT, caption, claims_of
+from vq_wan_tiny.render import render
+from vq_wan_tiny.world import draw_scenes
+
+_BATCH = 8  # clips rendered at once: about 30 MB a plane
+
+
+def draw_clips(count: int, seed: int, *, held_out: bool) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """`count` clips of the world: caption and frames, uint8 RGB [17, 96, 96, 3]; the same seed gives the same.
+
+    Args:
+        count: number of clips.
+        seed: what they are drawn with.
+        held_out: whether every shape, colour and direction meet as training never sees them, or only as it may.
+    """
+    scenes = draw_scenes(count, torch.Generator().manual_seed(seed), held_out=held_out)
+    for start in range(0, count, _BATCH):
+        batch = scenes[start : start + _BATCH]
+        frames = (render(batch) + 1).mul(127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
+        yield from zip(map(caption, claims_of(batch)), frames, strict=True)
+
+
+def write_prompts(folder: Path, count: int, seed: int, *, held_out: bool) -> list[str]:
+    """Write `samples.json` and first frames `000.png` … of the clips of `draw_clips` to `folder`; it appears whole.
+
+    Returns:
+        The captions.
+
+    Raises:
+        VqError: `count` is less than 1, or `folder` exists.
+    """
+    if count < 1:
+        raise VqError(f"count {count} is less than 1: ask for one prompt or more.")
+    if folder.exists() or folder.is_symlink():
+        raise VqError(f"{folder} exists already: choose another --output or remove it.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    entries = []
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        draft = Path(temporary) / folder.name
+        draft.mkdir()
+        for index, (text, frames) in enumerate(draw_clips(count, seed, held_out=held_out)):
+            image = f"{index:03d}.png"
+            Image.fromarray(frames[0]).save(draft / image)
+            entries.append({"prompt": text, "negative_prompt": NEGATIVE_PROMPT, "image": image})
+        write_bytes(draft / SAMPLES_FILE, f"{json.dumps(entries, indent=2)}\n".encode())
+        publish(draft, folder)
+    return [entry["prompt"] for entry in entries]

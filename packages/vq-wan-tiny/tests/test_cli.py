@@ -1,0 +1,85 @@
+"""The command: its options, its table and its JSON."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from vq_core.video import write_video
+from vq_wan_tiny.cli import main
+from vq_wan_tiny.prompts import draw_clips
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["vq-wan-tiny", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    for index, (_, frames) in enumerate(draw_clips(2, 0, held_out=True)):
+        write_video(tmp_path / "videos" / f"{index:03d}.mkv", frames, 8)
+    return tmp_path / "videos"
+
+
+def test_prompts_are_held_out_unless_asked_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = {}
+    for name, options in (("a", []), ("b", ["--held-out"]), ("c", ["--trained"]), ("d", ["--seed", "1"])):
+        assert exit_code(monkeypatch, "prompts", "-o", tmp_path / name, "--count", 2, *options, "--json") == 0
+        results[name] = json.loads(capsys.readouterr().out)
+    assert results["a"]["output"] == str(tmp_path / "a")
+    assert results["a"]["prompts"] == results["b"]["prompts"] == [text for text, _ in draw_clips(2, 0, held_out=True)]
+    assert results["c"]["prompts"] == [text for text, _ in draw_clips(2, 0, held_out=False)]
+    assert results["d"]["prompts"] == [text for text, _ in draw_clips(2, 1, held_out=True)]
+
+
+def test_there_are_32_prompts_unless_asked_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(monkeypatch, "prompts", "-o", tmp_path / "prompts") == 0
+    printed = capsys.readouterr().out
+    assert "32, held out" in printed
+    assert f"--prompts {tmp_path / 'prompts'} -o videos" in printed
+    assert len(json.loads((tmp_path / "prompts" / "samples.json").read_text())) == 32
+
+
+def test_grade_prints_a_table_and_json(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts"
+    assert exit_code(monkeypatch, "prompts", "-o", prompts, "--count", 2) == 0
+    capsys.readouterr()
+    assert exit_code(monkeypatch, "grade", videos, "--prompts", prompts) == 0
+    printed = capsys.readouterr().out
+    for row in ("direction", "speed", "turning", "sizing", "first frame", "background"):
+        assert row in printed
+    assert "100.0 % (100.0 to 100.0)" in printed
+    assert exit_code(monkeypatch, "grade", videos, "--prompts", prompts, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["shares"]["direction"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert [video["video"] for video in result["videos"]] == ["000.mkv", "001.mkv"]
+
+
+def test_a_missing_output_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(monkeypatch, "prompts") == 2
+    assert capsys.readouterr().err.startswith("`--output` is missing")
+
+
+def test_missing_prompts_are_named(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(monkeypatch, "grade", videos) == 2
+    assert capsys.readouterr().err.startswith("`--prompts` is missing")
+
+
+def test_a_mistake_exits_with_two_and_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(monkeypatch, "prompts", "-o", tmp_path) == 2
+    assert capsys.readouterr().err.splitlines() == [f"{tmp_path} exists already: choose another --output or remove it."]

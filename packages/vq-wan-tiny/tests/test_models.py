@@ -1,0 +1,122 @@
+"""The built-in models by name, and the hard twin in the cache: made once, whole, and for its own source."""
+
+import shutil
+from importlib.metadata import entry_points
+from pathlib import Path
+from threading import Barrier, Thread
+
+import numpy as np
+import pytest
+
+import vq_wan_tiny
+from vq_core.errors import VqError
+from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.prompts import read_samples
+from vq_core.source import resolve_model
+from vq_core.tiny import write_samples
+from vq_wan_tiny import hard, models
+from vq_wan_tiny.models import hard_twin, wan_tiny, wan_tiny_hard
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache, empty, with a random model in the place of the trained one."""
+    monkeypatch.setattr(models, "user_cache_path", lambda name, appauthor: tmp_path / "cache" / name)
+    monkeypatch.setattr(models, "wan_tiny", lambda: random_model)
+    return tmp_path / "cache" / "vq"
+
+
+def test_the_names_are_registered() -> None:
+    found = {entry.name: entry.load() for entry in entry_points(group="vq_core.models")}
+    assert {name: found[name] for name in ("wan-tiny", "wan-tiny-hard")} == {
+        "wan-tiny": wan_tiny,
+        "wan-tiny-hard": wan_tiny_hard,
+    }
+
+
+def test_the_model_lies_in_the_package() -> None:
+    assert wan_tiny() == Path(vq_wan_tiny.__path__[0]) / "wan_tiny"
+    assert resolve_model("wan-tiny") == wan_tiny()
+
+
+def test_the_twin_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = resolve_model("wan-tiny-hard")
+    assert twin.parent == cache
+    assert names(cache) == [twin.name]
+    monkeypatch.setattr(hard, "build_hard", None)
+    assert wan_tiny_hard() == twin
+
+
+def test_its_videos_are_those_of_the_model(cache: Path, random_model: Path, tmp_path: Path) -> None:
+    sampling = Sampling(steps=2, height=64, width=64, num_frames=5)
+    samples = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), needs_image=True)
+    videos = []
+    for model in (str(random_model), "wan-tiny-hard"):
+        pipeline = VideoPipeline(model, "cpu")
+        (conditions,) = pipeline.encode(samples, sampling)
+        videos.append(pipeline.sample(conditions, sampling, seed=0).astype(int))
+    assert np.abs(videos[0] - videos[1]).max() <= 1
+
+
+@pytest.mark.parametrize("file", ["sampling.json", "vae/config.json"])
+def test_another_source_has_another_twin(random_model: Path, tmp_path: Path, file: str) -> None:
+    model = shutil.copytree(random_model, tmp_path / "random")
+    first = hard_twin(model, tmp_path / "cache")
+    (model / file).write_text(f"{(model / file).read_text() if (model / file).exists() else '{}'} ")
+    second = hard_twin(model, tmp_path / "cache")
+    assert first != second
+    assert (second / file).read_bytes() == (model / file).read_bytes()
+
+
+@pytest.mark.parametrize(("module", "constant"), [(models, "SEED"), (hard, "VERSION")])
+def test_another_construction_has_another_twin(
+    cache: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch, module: object, constant: str
+) -> None:
+    first = hard_twin(random_model, cache)
+    monkeypatch.setattr(module, constant, 99)
+    assert hard_twin(random_model, cache) != first
+
+
+def test_two_that_make_it_at_once_both_have_it(
+    cache: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, both_built = hard.build_hard, Barrier(2, timeout=60)
+
+    def build_and_wait(source: Path, output: Path, seed: int) -> None:
+        build(source, output, seed)
+        both_built.wait()
+
+    monkeypatch.setattr(hard, "build_hard", build_and_wait)
+    twins: list[Path] = []
+    threads = [Thread(target=lambda: twins.append(hard_twin(random_model, cache))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(twins) == 2
+    assert twins[0] == twins[1]
+    assert names(cache) == [twins[0].name]
+
+
+def test_what_fails_leaves_nothing(cache: Path, random_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(random_model, tmp_path / "random")
+    next((model / "transformer").glob("*.safetensors")).unlink()
+    with pytest.raises(VqError, match="is missing"):
+        hard_twin(model, cache)
+    assert names(cache) == []
+
+
+def test_a_folder_that_cannot_be_renamed_is_said(
+    cache: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(temporary: Path, path: Path) -> None:
+        raise PermissionError(13, "denied", str(path))
+
+    monkeypatch.setattr("vq_core.tensor_file.publish", refuse)
+    with pytest.raises(PermissionError):
+        hard_twin(random_model, cache)
+    assert names(cache) == []

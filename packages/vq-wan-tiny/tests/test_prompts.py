@@ -1,0 +1,74 @@
+"""Prompts are those of the world, readable by every stage, and the same each time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vq_core.errors import VqError
+from vq_core.images import open_image
+from vq_core.prompts import read_samples
+from vq_wan_tiny.captions import parse_caption
+from vq_wan_tiny.prompts import draw_clips, write_prompts
+from vq_wan_tiny.world import draw_scenes
+
+
+def test_they_are_captions_and_first_frames_of_the_clips(tmp_path: Path) -> None:
+    captions = write_prompts(tmp_path / "new" / "prompts", 9, seed=3, held_out=True)
+    samples = read_samples(tmp_path / "new" / "prompts", needs_image=True)
+    clips = list(draw_clips(9, 3, held_out=True))
+    assert [sample.prompt for sample in samples] == captions == [text for text, _ in clips]
+    assert {sample.negative_prompt for sample in samples} == {""}
+    for sample, (_, frames) in zip(samples, clips, strict=True):
+        assert sample.image is not None
+        assert (frames.dtype, frames.shape) == (np.uint8, (17, 96, 96, 3))
+        assert np.array_equal(np.asarray(open_image(sample.image)), frames[0])
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["prompts"]
+
+
+def test_image_names_are_relative(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "prompts", 2, seed=0, held_out=False)
+    entries = json.loads((tmp_path / "prompts" / "samples.json").read_text())
+    assert [entry["image"] for entry in entries] == ["000.png", "001.png"]
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_they_are_of_the_side_that_was_asked_for(held_out: bool) -> None:
+    for text, _ in draw_clips(4, 0, held_out=held_out):
+        for claim in parse_caption(text).shapes:
+            assert ((claim.colour + 2 * claim.kind + claim.direction) % 9 == 0) == held_out
+
+
+def test_clips_are_those_of_the_scenes_whatever_the_batch() -> None:
+    scenes = draw_scenes(10, torch.Generator().manual_seed(5), held_out=False)
+    shapes = [len(parse_caption(text).shapes) for text, _ in draw_clips(10, 5, held_out=False)]
+    assert shapes == scenes.count.tolist()
+
+
+def test_another_seed_gives_others() -> None:
+    first, second = (next(draw_clips(2, seed, held_out=True))[0] for seed in (0, 1))
+    assert first != second
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_prompts_are_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(VqError, match=f"count {count} is less than 1"):
+        write_prompts(tmp_path / "prompts", count, 0, held_out=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match="exists already"):
+        write_prompts(tmp_path, 1, 0, held_out=True)
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "full")
+
+    monkeypatch.setattr("vq_wan_tiny.prompts.write_bytes", fail)
+    with pytest.raises(OSError, match="full"):
+        write_prompts(tmp_path / "prompts", 1, 0, held_out=True)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,120 @@
+"""The table of `make table`: its figures with confidence intervals, as Markdown for people and JSON for machines."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vq_wan_tiny.grade import Share
+from vq_wan_tiny.grade_videos import share_text
+
+NAME = "wan_tiny_table"
+STRIP = "images/wan_tiny_hard_strip.png"
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over videos with its 95 % confidence interval, bootstrapped over videos."""
+
+    value: float
+    low: float
+    high: float
+
+    def text(self, digits: int) -> str:
+        """Such as `31.2 (29.8 to 32.5)`."""
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table; without PSNR and SSIM, the reference. Identical videos count in SSIM alone."""
+
+    model: str
+    candidate: str
+    psnr_db: Mean | None
+    ssim: Mean | None
+    shares: dict[str, Share]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all lines have in common."""
+
+    command: str
+    date: str
+    steps: int
+    prompts: int
+    calibration_prompts: int
+    torch: str
+    device: str
+    seconds: int
+    shown_prompt: str
+
+
+def mean_of(values: Sequence[float]) -> Mean:
+    """Mean with its interval."""
+    array = np.array(values)
+    picks = np.random.default_rng(0).integers(len(array), size=(RESAMPLES, len(array)))
+    low, high = np.percentile(array[picks].mean(axis=1), (2.5, 97.5))
+    return Mean(float(array.mean()), float(low), float(high))
+
+
+def line_of(model: str, candidate: str, compared: Mapping[str, Any] | None, graded: Mapping[str, Any]) -> Line:
+    """One line, from the JSON of `vq-eval compare` (None for the reference) and of `vq-wan-tiny grade`."""
+    means: dict[str, Mean | None] = {"psnr": None, "ssim": None}
+    if compared is not None:
+        for metric in means:
+            figures = [video["figures"][metric]["video"] for video in compared["videos"]]
+            finite = [figure for figure in figures if figure is not None]
+            means[metric] = mean_of(finite) if finite else None
+    measured = {name: Share(**share) for name, share in graded["shares"].items()}
+    return Line(model, candidate, means["psnr"], means["ssim"], measured)
+
+
+def markdown(run: Run, lines: Sequence[Line]) -> str:
+    """The page."""
+    head = ["model", "transformer", "PSNR dB", "SSIM", "direction right", "speed right"]
+    body = [
+        [
+            line.model,
+            line.candidate,
+            "reference" if line.psnr_db is None else line.psnr_db.text(1),
+            "reference" if line.ssim is None else line.ssim.text(3),
+            share_text(line.shares["direction"]),
+            share_text(line.shares["speed"]),
+        ]
+        for line in lines
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
+    return f"""\
+# What quantization costs wan-tiny and its hard twin
+
+Written by `{run.command}` on {run.date}: {run.steps} steps, {run.prompts} held-out prompts,
+{run.calibration_prompts} other prompts for calibration, torch {run.torch}, {run.device}, {run.seconds} s in all.
+The same figures, and the other grades, are in [{NAME}.json]({NAME}.json).
+
+PSNR and SSIM are means over videos, against the same model in full precision from the same noise. Direction and speed
+are the shares of shapes that go the way, and at the speed, that the caption says. In brackets: 95 % confidence
+intervals, bootstrapped over videos. Quantization is simulated (`vq-eval fake-quant`); RTN is rounding to nearest
+without smoothing, SmoothQuant smooths every group that has an exact fold.
+
+{table}
+
+The first held-out prompt on the hard twin: “{run.shown_prompt}”.
+
+![Frames of the hard twin, in full precision and quantized]({STRIP})
+"""
+
+
+def write(folder: Path, run: Run, lines: Sequence[Line]) -> Path:
+    """Write both files to `folder` and return the Markdown's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {**asdict(run), "lines": [asdict(line) for line in lines]}
+    (folder / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    page = folder / f"{NAME}.md"
+    page.write_text(markdown(run, lines), encoding="utf-8")
+    return page
