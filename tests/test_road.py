@@ -11,25 +11,36 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.video import read_video
 
 SAMPLING = ["--steps", "3", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
+TRAINED_SAMPLING = ["--steps", "4", "--num-frames", "9", "--device", "cpu"]
 LLMC_RECIPES = Path(__file__).parents[1] / "recipes" / "llmc"
 
 
+@pytest.fixture(scope="module")
+def trained(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two prompts for the built-in model, and its smoothed weights, in `FOLDER/prompts` and `FOLDER/smoothed`.
+
+    A trained model: what a random one makes of one code that differs is as large as what quantization does to it.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    run("vq-wan-tiny prompts", "--count", 2, "-o", folder / "prompts")
+    run("vq-calib collect", "--prompts", folder / "prompts", "-o", folder / "stats", *TRAINED_SAMPLING)
+    run("vq-algos smooth", "--stats", folder / "stats", "-o", folder / "smoothed")
+    return folder
+
+
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_the_commands_of_the_design_run_in_order(
-    run: Any, tiny_model: Any, prompts: Path, smoothed: Path, tmp_path: Path, scheme: str
-) -> None:
-    model = tiny_model("i2v")
-    image = prompts / json.loads((prompts / "samples.json").read_text())[0]["image"]
+def test_the_commands_of_the_design_run_in_order(run: Any, trained: Path, tmp_path: Path, scheme: str) -> None:
+    prompts, smoothed = trained / "prompts", trained / "smoothed"
     run("vq-algos quantize", "--weights", smoothed, "--scheme", scheme, "-o", tmp_path / "qparams")
     run("vq-export lightx2v", "--weights", smoothed, "--qparams", tmp_path / "qparams", "-o", tmp_path / "ckpt")
-    verified = run("vq-export verify", tmp_path / "ckpt", "--model", model)
+    verified = run("vq-export verify", tmp_path / "ckpt", "--model", "wan-tiny")
     assert verified["problems"] == []
     assert min(verified["weight_snr_db"]["transformer"].values()) > 25
     assert open_checkpoint(tmp_path / "ckpt").has_gains
 
     run(
-        "vq-eval fake-quant", "--model", model, "--weights", smoothed, "--qparams", tmp_path / "qparams",
-        "--prompts", prompts, "-o", tmp_path / "videos", *SAMPLING,
+        "vq-eval fake-quant", "--weights", smoothed, "--qparams", tmp_path / "qparams",
+        "--prompts", prompts, "-o", tmp_path / "videos", *TRAINED_SAMPLING,
     )  # fmt: skip
     compared = run(
         "vq-eval compare", "--reference", tmp_path / "videos" / "full",
@@ -39,16 +50,18 @@ def test_the_commands_of_the_design_run_in_order(
 
     sample = json.loads((prompts / "samples.json").read_text())[0]
     run(
-        "vq-infer i2v", "--model", model, "--checkpoint", tmp_path / "ckpt", "--image", image,
-        "--prompt", sample["prompt"], "--negative-prompt", sample["negative_prompt"],
-        "-o", tmp_path / "infer" / "000.mkv", *SAMPLING,
+        "vq-infer i2v", "--checkpoint", tmp_path / "ckpt", "--image", prompts / sample["image"],
+        "--prompt", sample["prompt"], "-o", tmp_path / "infer" / "000.mkv", *TRAINED_SAMPLING,
     )  # fmt: skip
-    engine = read_video(tmp_path / "infer" / "000.mkv").astype(int)
-    simulated = read_video(tmp_path / "videos" / "fake-quant" / "000.mkv").astype(int)
     full = read_video(tmp_path / "videos" / "full" / "000.mkv").astype(int)
-    assert engine.shape == full.shape
-    # The real path is the simulated one: they differ far less from each other than from full precision.
-    assert ((engine - simulated) ** 2).mean() < 0.25 * ((engine - full) ** 2).mean()
+    simulated = read_video(tmp_path / "videos" / "fake-quant" / "000.mkv").astype(int)
+    engine = read_video(tmp_path / "infer" / "000.mkv").astype(int)
+    ratio = ((engine - full) ** 2).mean() / ((simulated - full) ** 2).mean()
+    print(f"{scheme}: the engine's squared error is {ratio:.2f} times the simulation's")
+    # Errors as large as each other, but not the same ones: what fp32 rounding moves across the border between two codes
+    # is one step away, which moves others, and after a few blocks the noise of both is independent. That both are one
+    # function is tested without that, on one forward, in test_equivalence.py.
+    assert 0.5 < ratio < 2
 
 
 def test_conversion_alone_and_inference(run: Any, tiny_model: Any, tmp_path: Path) -> None:
