@@ -121,11 +121,8 @@ class _Component:
         """Folded tensors of one shard, and what was decided for the groups that belong to it."""
         topology = self.checkpoint.topology
         original = self._load(topology.shards()[shard])
-        ones = {
-            name: torch.ones(size, device=self.device)
-            for name, size in topology.gains.items()
-            if shard_of(name) == shard
-        }
+        here = [group for group in topology.groups if shard_of(group.name) == shard]
+        ones = {group.gain: torch.ones(group.in_features, device=self.device) for group in here}
         tensors = original | ones
         gains = dict(self._shared_gains)
         for group in self._smoothable:
@@ -134,6 +131,8 @@ class _Component:
         for group, gain in gains.items():
             if not torch.all(gain == 1):  # a fold of ones would only change the dtype
                 fold_group(tensors, group, gain)
+            if group.gain in ones:
+                tensors[group.gain] = gain
         for name in original:
             if tensors[name] is not original[name]:
                 require_finite(tensors[name], name, "the folded weights")

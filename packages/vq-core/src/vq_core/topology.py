@@ -53,6 +53,11 @@ class Group:
     sink: Sink | None
     in_features: int
 
+    @property
+    def gain(self) -> str:
+        """Name of the tensor that holds 1/s: one that a runtime reads for a modulated norm, else a record of the fold."""
+        return self.sink.gain if isinstance(self.sink, ModulationSink) else f"{self.name}.gain"
+
 
 @dataclass(frozen=True)
 class Topology:

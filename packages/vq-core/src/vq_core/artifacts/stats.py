@@ -11,6 +11,7 @@ Buckets divide sigma (the noise level, 0 to 1) evenly, so that the flow shift of
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -52,6 +53,25 @@ class GroupStats:
     def tokens(self) -> int:
         """Tokens in all buckets and branches."""
         return int(self.count.sum())
+
+
+Split = Literal["fit", "held-out"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sampled rows of one group's input.
+
+    Attributes:
+        rows: bf16 `[n, in]`.
+        weight: fp32 `[n]`, mean 1: every bucket that was seen counts equally, or, where the input does not depend on the
+            noise level, every row as often as it occurred.
+        bucket: int64 `[n]`, bucket of sigma; −1 where the input does not depend on it.
+    """
+
+    rows: Tensor
+    weight: Tensor
+    bucket: Tensor
 
 
 class ActivationStats:

@@ -1,9 +1,10 @@
-"""`smoothed-weights`: every tensor of the transformers in diffusers' names, folded, plus the gains of modulated norms.
+"""`smoothed-weights`: every tensor of the transformers in diffusers' names, folded, plus the gain of every group.
 
 Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetensors`. Folded tensors are fp32 (or bf16
-where asked for), the others as they were. `blocks.N.norm1.gain` and `blocks.N.norm3.gain` (fp32 `[dim]`, bfloat16
-values) multiply the modulated norms' outputs; ones where nothing was smoothed. `block_0.json` … say by group how
-it was smoothed.
+where asked for), the others as they were. Gains 1/s are fp32 `[in]`, bfloat16 values, ones where nothing was smoothed.
+`blocks.N.norm1.gain` and `blocks.N.norm3.gain` multiply the modulated norms' outputs; those of the other groups,
+`GROUP.gain`, are in the weights already and are kept for what is solved on the group's unsmoothed inputs.
+`block_0.json` … say by group how it was smoothed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from torch import Tensor
 from vq_core.artifacts.decisions import read_decisions
 from vq_core.families import Family, family_named
 from vq_core.store import Artifact, open_artifact
-from vq_core.topology import Topology
+from vq_core.topology import Group, Topology
 
 KIND = "smoothed-weights"
 FORMAT = 1
@@ -36,6 +37,10 @@ class SmoothedComponent:
     def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         """The tensors `names`, gains included, on `device`."""
         return self._artifact.tensors(self._name, names, device)
+
+    def gain(self, group: Group, device: str = "cpu") -> Tensor:
+        """1/s of `group`, fp32 `[in]`: its linears read X·gain, and their weights are those of the model over gain."""
+        return self.load([group.gain], device)[group.gain]
 
 
 class SmoothedWeights:
