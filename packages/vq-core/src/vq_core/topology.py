@@ -55,7 +55,7 @@ class Group:
 
     @property
     def gain(self) -> str:
-        """Name of the tensor that holds 1/s: one that a runtime reads for a modulated norm, else a record of the fold."""
+        """Name of the tensor of 1/s: for a modulated norm one that a runtime reads, else a record of the fold."""
         return self.sink.gain if isinstance(self.sink, ModulationSink) else f"{self.name}.gain"
 
 

@@ -64,7 +64,7 @@ class Tokens:
 
     Attributes:
         rows: bf16 `[n, in]`.
-        weight: fp32 `[n]`, mean 1: every bucket that was seen counts equally, or, where the input does not depend on the
+        weight: fp32 `[n]`, mean 1: every bucket that was seen counts equally, or, where the input is the same at every
             noise level, every row as often as it occurred.
         bucket: int64 `[n]`, bucket of sigma; −1 where the input does not depend on it.
     """
