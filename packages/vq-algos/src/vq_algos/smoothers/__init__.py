@@ -1,33 +1,25 @@
 """Smoothers, one module each; a smoother's name is its module's name.
 
-A smoother is a pure function on one group: it maps the group's statistics and weights to the vector s `[in]` by which
-the input is divided and the weights' columns are multiplied. The harness owns everything else.
+A smoother is a pure function on one group: it maps the group's weights and what is known of its input to the vector s
+`[in]` by which the input is divided and the weights' columns are multiplied. The harness owns everything else.
 """
 
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
-from torch import Tensor
-
+from vq_algos.problem import SmootherOptions, Smoothing, SmoothingProblem
 from vq_core.discover import load_plugin
+
+Need = Literal["statistics", "tokens", "scheme"]
 
 
 class Smoother(Protocol):
     """What a smoother's module provides."""
 
-    NEEDS_STATISTICS: bool
-    """Must activations have been collected?"""
+    NEEDS: frozenset[Need]
+    """What must be there: `statistics` of the activations, sampled `tokens` (with statistics), the `scheme`."""
 
-    def smoothing(self, activation_absmax: Tensor, weight_absmax: Tensor, alpha: float) -> Tensor:
-        """The smoothing vector s of one group.
-
-        Args:
-            activation_absmax: fp32 `[in]`, max |X| of each channel of the input.
-            weight_absmax: fp32 `[in]`, max |W| of each column over all linears of the group.
-            alpha: migration strength, 0 to 1.
-
-        Returns:
-            fp32 `[in]`, positive and finite.
-        """
+    def smoothing(self, problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
+        """The smoothing vector of one group, and how it was found."""
 
 
 def smoother_named(name: str) -> Smoother:

@@ -1,11 +1,12 @@
 """No smoothing: s = 1."""
 
 import torch
-from torch import Tensor
 
-NEEDS_STATISTICS = False
+from vq_algos.problem import SmootherOptions, Smoothing, SmoothingProblem
+
+NEEDS: frozenset[str] = frozenset()
 
 
-def smoothing(activation_absmax: Tensor, weight_absmax: Tensor, alpha: float) -> Tensor:
+def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
     """Ones."""
-    return torch.ones_like(weight_absmax)
+    return Smoothing(torch.ones_like(problem.absmax))

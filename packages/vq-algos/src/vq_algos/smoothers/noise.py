@@ -1,0 +1,103 @@
+"""The continuous optimum of an analytic noise model: one s per channel, found by gradient descent without any product.
+
+Per-token quantization of x/s with a uniform step adds noise of variance (max_k |x_tk|/s_k)²/(12·qmax²) to every channel,
+and per-channel quantization of W·s adds (max_k |W_rk| s_k)²/(12·qmax²) to every weight of row r. Uncorrelated, they
+leave in the output, up to the factor 1/(12·qmax²),
+
+    J(s) = mean_t (max_k |x_tk|/s_k)² · Σ_k s_k² ‖W_k‖²  +  Σ_r (max_k |W_rk| s_k)² · Σ_k E[x_k²] / s_k²,
+
+in units of the output's own energy for each linear, summed over the linears. J is minimised over log s by Adam, with a
+p-norm for the maximum, whose gradient reaches more than one channel. J does not change when s is scaled.
+"""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from vq_algos.problem import SmootherOptions, Smoothing, SmoothingProblem
+from vq_algos.smoothers.smoothquant import column_absmax, dead_channels, migration
+from vq_core.artifacts.stats import Tokens
+
+NEEDS = frozenset({"statistics", "tokens"})
+
+STEPS = 100
+LEARNING_RATE = 0.08
+P = 12.0
+TOKENS = 1024  # enough for a mean
+ROWS, MIN_ROWS = 3072, 32  # of all weights together, evenly spread, and of each of them at least
+TINY = 1e-30
+
+
+def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
+    """The s `[in]` that minimises J on the fit tokens, starting from SmoothQuant's with α = 1/2."""
+    assert problem.fit is not None
+    columns = column_absmax(problem.weights)
+    return optimum(problem, migration(problem.absmax, columns, 0.5), dead_channels(problem.absmax, columns))
+
+
+def optimum(problem: SmoothingProblem, start: Tensor, dead: Tensor) -> Smoothing:
+    """The minimum near `start` `[in]`; `dead` channels (bool `[in]`) keep s = 1."""
+    assert problem.fit is not None
+    model = NoiseModel(problem.fit, problem.weights)
+    log_s = start.log().clone().requires_grad_(True)
+    before = float(model(log_s.detach()))
+    optimizer = torch.optim.Adam([log_s], lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        model(log_s).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    found = log_s.detach()
+    s = torch.exp(found - found[~dead].mean()) if bool((~dead).any()) else torch.ones_like(found)
+    return Smoothing(torch.where(dead, torch.ones_like(s), s), {"noise_ratio": float(model(found)) / before})
+
+
+class NoiseModel:
+    """J of log s, with the quantities that do not depend on s computed once."""
+
+    def __init__(self, tokens: Tokens, weights: Collection[Tensor]) -> None:
+        keep = _spread(len(tokens.rows), TOKENS, tokens.rows.device)
+        x = tokens.rows[keep].float().abs()
+        self._weight = tokens.weight[keep] / tokens.weight[keep].sum()
+        self._log_x = x.clamp(min=TINY).log()
+        self._second_moment = self._weight @ x.square()
+        rows = max(MIN_ROWS, ROWS // len(weights))
+        self._linears = [_Linear.of(weight, rows, x, self._weight) for weight in weights]
+
+    def __call__(self, log_s: Tensor) -> Tensor:
+        """J, a scalar."""
+        largest = torch.logsumexp(P * (self._log_x - log_s), dim=1) * (2 / P)
+        token_noise = self._weight @ largest.exp()
+        second_moment = self._second_moment * torch.exp(-2 * log_s)
+        return torch.stack([linear.noise(log_s, token_noise, second_moment.sum()) for linear in self._linears]).sum()
+
+
+class _Linear:
+    """What the model knows of one weight."""
+
+    def __init__(self, log_rows: Tensor, column_energy: Tensor, rows: int, energy: Tensor) -> None:
+        self._log_rows, self._column_energy, self._rows, self._energy = log_rows, column_energy, rows, energy
+
+    @classmethod
+    def of(cls, weight: Tensor, sample: int, x: Tensor, token_weight: Tensor) -> "_Linear":
+        w = weight.float()
+        rows = w[_spread(len(w), sample, w.device)]
+        column_energy = w.square().sum(dim=0)
+        # Of an output whose inputs are uncorrelated: a scale that makes linears comparable, and no more.
+        energy = (token_weight @ x.square()) @ column_energy
+        return cls(rows.abs().clamp(min=TINY).log(), column_energy, len(w), energy.clamp(min=TINY))
+
+    def noise(self, log_s: Tensor, token_noise: Tensor, second_moment: Tensor) -> Tensor:
+        """This linear's share of J."""
+        activations = token_noise * (self._column_energy @ torch.exp(2 * log_s))
+        largest = torch.logsumexp(P * (self._log_rows + log_s), dim=1) * (2 / P)
+        return (activations + self._rows * largest.exp().mean() * second_moment) / self._energy
+
+
+def _spread(count: int, wanted: int, device: torch.device) -> Tensor:
+    """At most `wanted` of `count` indices, evenly spread."""
+    if count <= wanted:
+        return torch.arange(count, device=device)
+    return torch.arange(wanted, device=device) * count // wanted

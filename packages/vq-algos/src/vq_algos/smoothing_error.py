@@ -1,0 +1,86 @@
+"""What quantization costs the linears of a group under a smoothing vector, on sampled tokens.
+
+For tokens X with weights w_t, a linear W and candidates s: the error Σ_t w_t ‖x_t Wᵀ − Qa(x_t/s) Qw(W·s)ᵀ‖² with the
+quantizers that the runtime has, weights rounded to nearest. As every runtime multiplies by a bfloat16 gain and the
+weights are folded with exactly that, s is first replaced by 1 / bf16(1/s).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vq_core.artifacts.stats import Tokens
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight
+from vq_core.scheme import QuantScheme
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Sums over tokens, weighted, by linear and bucket of sigma.
+
+    Attributes:
+        noise: fp64 `[candidates, linears, buckets]`.
+        signal: fp64 `[linears, buckets]`, Σ_t w_t ‖x_t Wᵀ‖².
+        buckets: which buckets of sigma these are, rising; (−1,) where the input does not depend on it.
+    """
+
+    noise: Tensor
+    signal: Tensor
+    buckets: tuple[int, ...]
+
+    @property
+    def relative(self) -> Tensor:
+        """Noise over signal of every linear, over all buckets: fp64 `[candidates, linears]`."""
+        return self.noise.sum(dim=-1) / self.signal.sum(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
+
+    @property
+    def objective(self) -> Tensor:
+        """Mean over the linears of noise over signal, fp64 `[candidates]`: every linear counts alike."""
+        return self.relative.mean(dim=-1)
+
+
+def gain_of(s: Tensor) -> Tensor:
+    """1/s as the runtime has it: the nearest bfloat16 value, as fp32."""
+    return nearest_bf16(1 / s)
+
+
+def output_errors(
+    tokens: Tokens, weights: Iterable[Tensor], candidates: Sequence[Tensor], scheme: QuantScheme
+) -> Errors:
+    """Errors of every candidate s `[in]` for every linear `[out_i, in]`; one weight at a time is looked at."""
+    x = tokens.rows.float()
+    buckets, weight_in_bucket = by_bucket(tokens)
+    gains = [gain_of(s) for s in candidates]
+    noise, signal = [], []
+    for weight in weights:
+        w = weight.float()
+        reference = x @ w.t()
+        signal.append(weight_in_bucket @ row_energies(reference))
+        noise.append(
+            torch.stack([weight_in_bucket @ row_energies(reference - _quantized(x, w, gain, scheme)) for gain in gains])
+        )
+    return Errors(torch.stack(noise, dim=1), torch.stack(signal), buckets)
+
+
+def by_bucket(tokens: Tokens) -> tuple[tuple[int, ...], Tensor]:
+    """The buckets that occur, and each token's weight in the row of its bucket: fp64 `[buckets, tokens]`.
+
+    A product with it sums over tokens bucket by bucket, in an order that is the same on every run, as a scatter's on
+    CUDA is not.
+    """
+    buckets = torch.unique(tokens.bucket)
+    inside = tokens.bucket == buckets.unsqueeze(1)
+    return tuple(buckets.tolist()), inside.double() * tokens.weight.double()
+
+
+def row_energies(x: Tensor) -> Tensor:
+    """Σ_k x_tk² of every row, fp64 `[rows]`."""
+    return x.square().sum(dim=-1, dtype=torch.float64)
+
+
+def _quantized(x: Tensor, weight: Tensor, gain: Tensor, scheme: QuantScheme) -> Tensor:
+    x_hat = dequantize(quantize_tokens(x, scheme.activation, gain))
+    return x_hat @ dequantize(quantize_weight(weight / gain, scheme.weight)).t()
