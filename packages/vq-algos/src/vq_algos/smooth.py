@@ -1,8 +1,8 @@
 """Smoothing of a whole model: statistics and weights in, folded weights out, one block at a time."""
 
 import logging
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vq_algos.gelu_rescale import FeedForward, rescaling
+from vq_algos.problem import SmootherOptions, Smoothing, SmoothingProblem
 from vq_algos.smoothers import smoother_named
+from vq_algos.smoothers.awq import VERSIONS
+from vq_algos.smoothing_error import gain_of
+from vq_algos.smoothing_figures import feed_forward_figures, figures
 from vq_core import __version__
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.decisions import write_decided
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
-from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
 from vq_core.progress import progress
+from vq_core.scheme import NumberFormat, QuantScheme, scheme_named
 from vq_core.source import Checkpoint, Source
 from vq_core.store import Header, create_artifact, require_same_model
 from vq_core.topology import Group, block_of, shard_of
@@ -30,6 +35,9 @@ logger = logging.getLogger(__name__)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 GROUP_SETS = ("all", "llmc")
 
+Smoothed = tuple[Tensor, dict[str, Any]]
+"""A group's gain, fp32 `[in]`, and what was decided for it."""
+
 
 @dataclass(frozen=True)
 class SmoothSettings:
@@ -37,18 +45,28 @@ class SmoothSettings:
 
     Attributes:
         method: a smoother's name.
-        alpha: migration strength, 0 to 1.
+        scheme: of the quantization to come, for smoothers that try it; None where it is not known yet.
+        alpha: SmoothQuant's migration strength, 0 to 1.
+        awq_version: AWQ's family of scales, `v1` or `v2`.
         groups: `all` exact folds, or only the three per block that LLMC smooths (`llmc`).
         dtype: of folded tensors, `fp32` or `bf16`.
     """
 
     method: str = "smoothquant"
+    scheme: str | None = None
     alpha: float = 0.75
+    awq_version: str = "v2"
     groups: str = "all"
     dtype: str = "fp32"
 
     def __post_init__(self) -> None:
-        smoother_named(self.method)
+        smoother = smoother_named(self.method)
+        if self.scheme is not None:
+            scheme_named(self.scheme)
+        elif "scheme" in smoother.NEEDS:
+            raise VqError(f"`--scheme` is missing: `{self.method}` tries the quantization to come; give int8 or fp8.")
+        if self.awq_version not in VERSIONS:
+            raise VqError(f"`{self.awq_version}` is not a version of awq: choose one of {', '.join(VERSIONS)}.")
         if not 0 <= self.alpha <= 1:
             raise VqError(f"alpha is {self.alpha} and must lie between 0 and 1: 0.75 is a good start.")
         if self.groups not in GROUP_SETS:
@@ -68,17 +86,15 @@ def smooth(
 ) -> None:
     """Write the smoothed-weights artifact of `source` to `output`.
 
-    Host memory: one block in its own dtype and twice in that of folded tensors.
+    Where the statistics hold sampled tokens and the scheme is known, every decision comes with what it did for the
+    group's outputs on held-out tokens. Host memory: one block in its own dtype and twice in that of folded tensors, and
+    the block's tokens.
 
     Raises:
-        VqError: the statistics are missing, of another model, or lack a group; a weight is not finite.
+        VqError: the statistics are missing, of another model, or lack a group or the tokens that the method needs; a
+            weight is not finite.
     """
-    if stats is not None:
-        require_same_model(stats.artifact, source.fingerprints, source.name)
-    elif smoother_named(settings.method).NEEDS_STATISTICS:
-        raise VqError(
-            f"`{settings.method}` needs activation statistics: run vq-calib collect and give its output as --stats."
-        )
+    _require_statistics(source, stats, settings.method)
     header = Header(
         kind=weights_artifact.KIND,
         format=weights_artifact.FORMAT,
@@ -103,6 +119,19 @@ def smooth(
                 advance()
 
 
+def _require_statistics(source: Source, stats: ActivationStats | None, method: str) -> None:
+    needs = smoother_named(method).NEEDS
+    if stats is None:
+        if "statistics" in needs:
+            raise VqError(f"`{method}` needs activation statistics: run vq-calib collect and give its output as --stats.")
+        return
+    require_same_model(stats.artifact, source.fingerprints, source.name)
+    if "tokens" in needs and not stats.has_tokens:
+        raise VqError(
+            f"`{method}` needs sampled tokens and {stats.artifact.path} holds none: run vq-calib collect with --tokens."
+        )
+
+
 @dataclass(frozen=True)
 class _Component:
     """One transformer and how it is smoothed.
@@ -124,21 +153,22 @@ class _Component:
         here = [group for group in topology.groups if shard_of(group.name) == shard]
         ones = {group.gain: torch.ones(group.in_features, device=self.device) for group in here}
         tensors = original | ones
-        gains = dict(self._shared_gains)
+        smoothed = dict(self._shared)
         for group in self._smoothable:
             if block_of(group.name) is not None and shard_of(group.name) == shard:
-                gains[group] = self._gain(group, (original[name] for name in _weight_names(group)))
-        for group, gain in gains.items():
+                smoothed[group] = self._smoothed(group, [original[name] for name in _weight_names(group)])
+        if self.settings.method == "auto":
+            smoothed |= self._rescaled(here, original, smoothed)
+        for group, (gain, _) in smoothed.items():
             if not torch.all(gain == 1):  # a fold of ones would only change the dtype
-                fold_group(tensors, group, gain)
+                fold_group(tensors, _exactly(group), gain)
             if group.gain in ones:
                 tensors[group.gain] = gain
         for name in original:
             if tensors[name] is not original[name]:
                 require_finite(tensors[name], name, "the folded weights")
                 tensors[name] = tensors[name].to(DTYPES[self.settings.dtype])
-        own = [group for group in gains if shard_of(group.name) == shard]
-        decisions = {group.name: self._decision(group, gains[group]) for group in own}
+        decisions = {group.name: smoothed[group][1] for group in smoothed if shard_of(group.name) == shard}
         return {name: tensor.cpu() for name, tensor in tensors.items()}, decisions
 
     @property
@@ -146,12 +176,10 @@ class _Component:
         return (group for group in self.groups if group.sink is not None)
 
     @cached_property
-    def _shared_gains(self) -> dict[Group, Tensor]:
-        """Gains of the groups that span all blocks; their weights are read once more, one at a time."""
+    def _shared(self) -> dict[Group, Smoothed]:
+        """The groups that span all blocks; their weights are read as they are looked at, one at a time."""
         shared = [group for group in self._smoothable if block_of(group.name) is None]
-        return {
-            group: self._gain(group, (self._load([name])[name] for name in _weight_names(group))) for group in shared
-        }
+        return {group: self._smoothed(group, _OneByOne(self._load, _weight_names(group))) for group in shared}
 
     def _load(self, names: Iterable[str]) -> dict[str, Tensor]:
         tensors = self.checkpoint.load(names, self.device)
@@ -159,34 +187,97 @@ class _Component:
             require_finite(tensor, name, self.checkpoint.folder)
         return tensors
 
-    def _gain(self, group: Group, weights: Iterable[Tensor]) -> Tensor:
-        """1/s of the group as bfloat16 values, fp32 `[in]`; solved on the CPU, so that every device gives the same."""
-        weight_absmax = column_absmax(weights).cpu()
-        activation_absmax = torch.ones_like(weight_absmax)
-        if self.stats is not None:
-            activation_absmax = self.stats.absmax(self.name, group.name)
-            require_finite(activation_absmax, f"{group.name}.absmax", self.stats.artifact.path)
-        smoother = smoother_named(self.settings.method)
-        s = smoother.smoothing(activation_absmax, weight_absmax, self.settings.alpha)
-        return nearest_bf16(1 / s).to(self.device)
+    def _smoothed(self, group: Group, weights: Collection[Tensor]) -> Smoothed:
+        problem = self._problem(group, weights)
+        options = SmootherOptions(self.settings.alpha, self.settings.awq_version)
+        smoothing = smoother_named(self.settings.method).smoothing(problem, options)
+        return self._decided(group, smoothing, figures(problem, smoothing.s))
 
-    def _decision(self, group: Group, gain: Tensor) -> dict[str, object]:
+    def _rescaled(
+        self, groups: Iterable[Group], original: Mapping[str, Tensor], smoothed: Mapping[Group, Smoothed]
+    ) -> dict[Group, Smoothed]:
+        """The groups behind GELU, where the scheme profits from rescaling through it."""
+        scheme = self._scheme
+        if scheme is None or scheme.activation is not NumberFormat.INT8 or self.stats is None:
+            return {}
+        rescaled = {}
+        for group in groups:
+            if group.gelu_sink is None:
+                continue
+            (up,), (down,) = group.gelu_sink.linears, group.reads
+            above = self.checkpoint.topology.group_of(up)
+            problem = FeedForward(
+                original[f"{up}.weight"],
+                original[f"{up}.bias"],
+                original[f"{down}.weight"],
+                smoothed[above][0] if above in smoothed else torch.ones(above.in_features, device=self.device),
+                self._absmax(group),
+                self.stats.tokens(self.name, above.name, "fit", self.device),
+                self.stats.tokens(self.name, above.name, "held-out", self.device),
+                scheme,
+            )
+            smoothing = rescaling(problem)
+            rescaled[group] = self._decided(group, smoothing, feed_forward_figures(problem, smoothing.s))
+        return rescaled
+
+    def _problem(self, group: Group, weights: Collection[Tensor]) -> SmoothingProblem:
+        if self.stats is None:
+            ones = torch.ones(group.in_features, device=self.device)
+            return SmoothingProblem(weights, ones, ones)
+        fit = held_out = None
+        if self.stats.has_tokens and self._scheme is not None:
+            fit = self.stats.tokens(self.name, group.name, "fit", self.device)
+            held_out = self.stats.tokens(self.name, group.name, "held-out", self.device)
+        mean_abs = self.stats.group(self.name, group.name).overall_mean_abs.float().to(self.device)
+        return SmoothingProblem(weights, self._absmax(group), mean_abs, fit, held_out, self._scheme)
+
+    def _absmax(self, group: Group) -> Tensor:
+        assert self.stats is not None
+        absmax = self.stats.absmax(self.name, group.name)
+        require_finite(absmax, f"{group.name}.absmax", self.stats.artifact.path)
+        return absmax.to(self.device)
+
+    @property
+    def _scheme(self) -> QuantScheme | None:
+        return None if self.settings.scheme is None else scheme_named(self.settings.scheme)
+
+    def _decided(self, group: Group, smoothing: Smoothing, measured: Mapping[str, Any]) -> Smoothed:
+        """1/s as bfloat16 values, fp32 `[in]`, and what the artifact says of it."""
+        gain = gain_of(smoothing.s)
         s = 1 / gain
-        smallest, middle, largest = float(s.min()), float(s.median()), float(s.max())
-        logger.debug("%s: %s smoothed by s from %.3g to %.3g", self.name, group.name, smallest, largest)
-        return {
+        decision = {
             "method": self.settings.method,
-            "alpha": self.settings.alpha,
-            "s_min": smallest,
-            "s_median": middle,
-            "s_max": largest,
+            **smoothing.how,
+            "s_min": float(s.min()),
+            "s_median": float(s.median()),
+            "s_max": float(s.max()),
+            **measured,
         }
+        logger.debug("%s: %s: %s", self.name, group.name, decision)
+        return gain, decision
 
 
-def column_absmax(weights: Iterable[Tensor]) -> Tensor:
-    """Absmax of every column over the rows of all `weights` `[out_i, in]` → fp32 `[in]`."""
-    absmaxes = [weight.abs().amax(dim=0).float() for weight in weights]
-    return torch.stack(absmaxes).amax(dim=0)
+@dataclass(frozen=True)
+class _OneByOne(Collection[Tensor]):
+    """Weights that are loaded each time they are looked at, one after another: of all blocks, they are too many."""
+
+    load: Callable[[list[str]], dict[str, Tensor]]
+    names: list[str]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for name in self.names:
+            yield self.load([name])[name]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, weight: object) -> bool:
+        return any(weight is one for one in self)
+
+
+def _exactly(group: Group) -> Group:
+    """The group as one whose producer takes 1/s as it is; for one behind GELU that is the approximation that was judged."""
+    return replace(group, sink=group.sink or group.gelu_sink)
 
 
 def _weight_names(group: Group) -> list[str]:

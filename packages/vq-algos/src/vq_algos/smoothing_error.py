@@ -48,9 +48,24 @@ def gain_of(s: Tensor) -> Tensor:
 
 
 def output_errors(
-    tokens: Tokens, weights: Iterable[Tensor], candidates: Sequence[Tensor], scheme: QuantScheme
+    tokens: Tokens,
+    weights: Iterable[Tensor],
+    candidates: Sequence[Tensor],
+    scheme: QuantScheme,
+    *,
+    activations: bool = True,
+    rounded: bool = True,
 ) -> Errors:
-    """Errors of every candidate s `[in]` for every linear `[out_i, in]`; one weight at a time is looked at."""
+    """Errors of every candidate s `[in]` for every linear `[out_i, in]`; one weight at a time is looked at.
+
+    `activations` and `rounded` say whether the activations and the weights are quantized.
+    """
+
+    def output(w: Tensor, gain: Tensor) -> Tensor:
+        smoothed, folded = x * gain, w / gain
+        x_hat = dequantize(quantize_tokens(smoothed, scheme.activation)) if activations else smoothed
+        return x_hat @ (dequantize(quantize_weight(folded, scheme.weight)) if rounded else folded).t()
+
     x = tokens.rows.float()
     buckets, weight_in_bucket = by_bucket(tokens)
     gains = [gain_of(s) for s in candidates]
@@ -60,7 +75,7 @@ def output_errors(
         reference = x @ w.t()
         signal.append(weight_in_bucket @ row_energies(reference))
         noise.append(
-            torch.stack([weight_in_bucket @ row_energies(reference - _quantized(x, w, gain, scheme)) for gain in gains])
+            torch.stack([weight_in_bucket @ row_energies(reference - output(w, gain)) for gain in gains])
         )
     return Errors(torch.stack(noise, dim=1), torch.stack(signal), buckets)
 
@@ -79,8 +94,3 @@ def by_bucket(tokens: Tokens) -> tuple[tuple[int, ...], Tensor]:
 def row_energies(x: Tensor) -> Tensor:
     """Σ_k x_tk² of every row, fp64 `[rows]`."""
     return x.square().sum(dim=-1, dtype=torch.float64)
-
-
-def _quantized(x: Tensor, weight: Tensor, gain: Tensor, scheme: QuantScheme) -> Tensor:
-    x_hat = dequantize(quantize_tokens(x, scheme.activation, gain))
-    return x_hat @ dequantize(quantize_weight(weight / gain, scheme.weight)).t()

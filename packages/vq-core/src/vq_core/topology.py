@@ -45,13 +45,15 @@ class Group:
     """Linears that read one input: the unit of statistics and of smoothing.
 
     A smoothing vector s `[in_features]` multiplies the columns of every linear in `reads`, and 1/s goes into `sink`.
-    `sink=None` means that the input cannot be smoothed exactly.
+    `sink=None` means that the input cannot be smoothed exactly. `gelu_sink` names the linear whose output reaches the
+    input through GELU alone: folded there, 1/s changes the function, for a large and rare input only a little.
     """
 
     name: str
     reads: tuple[str, ...]
     sink: Sink | None
     in_features: int
+    gelu_sink: LinearSink | None = None
 
     @property
     def gain(self) -> str:

@@ -50,6 +50,11 @@ class GroupStats:
         return self.absmax.amax(dim=(0, 1))
 
     @property
+    def overall_mean_abs(self) -> Tensor:
+        """Mean |x| over all tokens, fp64 `[in]`."""
+        return (self.mean_abs * self.count.unsqueeze(-1)).sum(dim=(0, 1)) / self.count.sum().clamp(min=1)
+
+    @property
     def tokens(self) -> int:
         """Tokens in all buckets and branches."""
         return int(self.count.sum())

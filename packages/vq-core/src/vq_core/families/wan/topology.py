@@ -126,7 +126,7 @@ def _block_groups(config: Mapping[str, Any], block: str) -> list[Group]:
         Group(f"{attn2}.out", (f"{attn2}.to_out.0",), LinearSink(tuple(values)), dim),
         Group(f"{ffn}.up", (f"{ffn}.net.0.proj",), ModulationSink(f"{block}.norm3.gain"), dim),
         # GELU stands between the two feed-forward linears, so no exact fold exists.
-        Group(f"{ffn}.down", (f"{ffn}.net.2",), None, ffn_dim),
+        Group(f"{ffn}.down", (f"{ffn}.net.2",), None, ffn_dim, gelu_sink=LinearSink((f"{ffn}.net.0.proj",))),
     ]  # fmt: skip
 
 
