@@ -90,9 +90,10 @@ class SamplingSettings(Section):
 
 
 class CalibSettings(SamplingSettings):
-    """`vq-calib collect`."""
+    """`vq-calib collect`: `tokens` is how many rows of each input are sampled."""
 
     seed: NonNegativeInt | None = None
+    tokens: NonNegativeInt | None = None
 
 
 class SmoothSettings(Section):

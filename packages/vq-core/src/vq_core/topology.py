@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,23 @@ class LinearSink:
 
 Sink = NormSink | ModulationSink | LinearSink
 
+Sequence = Literal["video", "text", "image"]
+"""Whose tokens an input has: the video's, new at every step, or a condition's, the same at every step."""
+
 
 @dataclass(frozen=True)
 class Group:
     """Linears that read one input: the unit of statistics and of smoothing.
 
     A smoothing vector s `[in_features]` multiplies the columns of every linear in `reads`, and 1/s goes into `sink`.
-    `sink=None` means that the input cannot be smoothed exactly.
+    `sink=None` means that the input cannot be smoothed exactly. `sequence` says whose tokens the input has.
     """
 
     name: str
     reads: tuple[str, ...]
     sink: Sink | None
     in_features: int
+    sequence: Sequence = "video"
 
 
 @dataclass(frozen=True)
