@@ -14,7 +14,17 @@ Stats = Annotated[
     Path | None, typer.Option("--stats", help="Activation statistics from `vq-calib collect`.", show_default=False)
 ]
 SmoothMethod = Annotated[
-    str | None, typer.Option("--method", help="smoothquant or none.  [default: smoothquant]", show_default=False)
+    str | None,
+    typer.Option("--method", help="auto, smoothquant, awq, noise or none.  [default: smoothquant]", show_default=False),
+]
+AwqVersion = Annotated[
+    str | None, typer.Option("--awq-version", help="Scales of awq: v1 or v2.  [default: v2]", show_default=False)
+]
+SchemeToTry = Annotated[
+    str | None,
+    typer.Option(
+        "--scheme", help="int8 or fp8: what auto and awq try, and what the report is about.", show_default=False
+    ),
 ]
 Alpha = Annotated[
     float | None,
@@ -51,7 +61,9 @@ def smooth_command(
     stats: Stats = None,
     output: Output = None,
     method: SmoothMethod = None,
+    scheme: SchemeToTry = None,
     alpha: Alpha = None,
+    awq_version: AwqVersion = None,
     groups: Groups = None,
     dtype: FoldedDtype = None,
     device: Device = None,
@@ -67,6 +79,8 @@ def smooth_command(
     For example:
 
         vq-algos smooth --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --stats stats -o smoothed
+
+        vq-algos smooth --model MODEL --stats stats -o smoothed --method auto --scheme int8
 
         vq-algos smooth --model MODEL --stats stats -o smoothed --alpha 0.5 --groups llmc
 
@@ -88,11 +102,13 @@ def smooth_command(
     said = read_recipe(recipe)
     settings = SmoothSettings(
         method=resolve(method, said.smooth.method, DEFAULTS.smooth_method),
+        scheme=scheme or said.scheme,
+        awq_version=resolve(awq_version, said.smooth.awq_version, DEFAULTS.awq_version),
         alpha=resolve(alpha, said.smooth.alpha, DEFAULTS.alpha),
         groups=resolve(groups, said.smooth.groups, DEFAULTS.groups),
         dtype=resolve(dtype, said.smooth.dtype, DEFAULTS.folded_dtype),
     )
-    needs_stats = smoother_named(settings.method).NEEDS_STATISTICS
+    needs_stats = "statistics" in smoother_named(settings.method).NEEDS
     stats_path = (stats or said.path_of("activation-stats")) if needs_stats else None
     folder = required(output or said.path_of("smoothed-weights"), "--output")
     source = open_source(model_or_default(model or said.model))
@@ -105,7 +121,7 @@ def smooth_command(
         resume=resume,
     )
     rows = smoothing_rows(open_weights(folder))
-    how = f"--recipe {recipe}" if said.scheme else "--scheme int8"
+    how = f"--recipe {recipe}" if said.scheme else f"--scheme {settings.scheme or 'int8'}"
     qparams = said.path_of("quant-params") or "qparams"
     report(
         f"Smoothed {source.name}",

@@ -123,7 +123,9 @@ def _require_statistics(source: Source, stats: ActivationStats | None, method: s
     needs = smoother_named(method).NEEDS
     if stats is None:
         if "statistics" in needs:
-            raise VqError(f"`{method}` needs activation statistics: run vq-calib collect and give its output as --stats.")
+            raise VqError(
+                f"`{method}` needs activation statistics: run vq-calib collect and give its output as --stats."
+            )
         return
     require_same_model(stats.artifact, source.fingerprints, source.name)
     if "tokens" in needs and not stats.has_tokens:

@@ -74,9 +74,7 @@ def output_errors(
         w = weight.float()
         reference = x @ w.t()
         signal.append(weight_in_bucket @ row_energies(reference))
-        noise.append(
-            torch.stack([weight_in_bucket @ row_energies(reference - output(w, gain)) for gain in gains])
-        )
+        noise.append(torch.stack([weight_in_bucket @ row_energies(reference - output(w, gain)) for gain in gains]))
     return Errors(torch.stack(noise, dim=1), torch.stack(signal), buckets)
 
 

@@ -27,9 +27,30 @@ from vq_core.options import (
 app = new_app("Run a video diffusion model over prompts and gather what its linears read.")
 
 StatsFolder = Annotated[Path, typer.Argument(help="Statistics from `vq-calib collect`.")]
+Parts = Annotated[list[Path], typer.Argument(help="Statistics from `vq-calib collect --part K/N`.", show_default=False)]
 EveryGroup = Annotated[bool, typer.Option("--groups", help="A row per group, not per place in the block.")]
 Top = Annotated[
     int | None, typer.Option("--top", min=1, help="Only the N groups with the largest ratio.", show_default=False)
+]
+Tokens = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens",
+        min=0,
+        help="Rows of each input to keep, and a quarter more held out; 0 for none.  "
+        "[default: 4 × the model's width, at most 4096]",
+        show_default=False,
+    ),
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option("--part", help="K/N: every Nth prompt from the Kth; `merge` joins the parts.", show_default=False),
+]
+SecondsPerStep = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds-per-step", min=0, help="What a step takes, from an earlier run: gives the time.", show_default=False
+    ),
 ]
 
 
@@ -45,6 +66,8 @@ def collect_command(
     guidance_scale: GuidanceScale = None,
     guidance_scale_2: GuidanceScale2 = None,
     seed: Seed = None,
+    tokens: Tokens = None,
+    part: PartOption = None,
     device: Device = None,
     recipe: Recipe = None,
     resume: Resume = False,
@@ -53,7 +76,8 @@ def collect_command(
 ) -> None:
     """Sample every prompt with the real pipeline and gather statistics of every linear's input.
 
-    Covers the whole trajectory, both guidance branches and every transformer. Activations are never stored.
+    Covers the whole trajectory, both guidance branches and every transformer, and keeps a sample of the rows.
+    Under torchrun every process takes its share of the prompts, and the first one merges.
 
     For example:
 
@@ -62,45 +86,94 @@ def collect_command(
         vq-calib collect --model MODEL --prompts prompts/samples.json -o stats --steps 20 --seed 7
 
         vq-calib collect --recipe smoothquant_w_a.yml -o stats --resume
+
+        vq-calib collect --model MODEL --prompts prompts -o part-1 --part 1/4
+
+        torchrun --nproc-per-node 8 -m vq_calib collect --model MODEL --prompts prompts -o stats
     """
-    from vq_calib.collect import collect
-    from vq_core.embedded import model_or_default
+    from vq_calib.distributed import collect_here
+    from vq_calib.request import Options, request_of
     from vq_core.meter import Meter
-    from vq_core.model_defaults import defaults_of
-    from vq_core.pipeline import Sampling
-    from vq_core.recipe import read_recipe, resolve
 
     set_up_logging(verbose)
     meter = Meter()
-    said = read_recipe(recipe)
-    name = model_or_default(model or said.model)
-    samples = required(prompts or said.calib.prompts, "--prompts")
+    sizes = (steps, height, width, num_frames)
+    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, recipe)
+    request, said = request_of(asked)
     stats = required(output or said.path_of("activation-stats"), "--output")
-    defaults = defaults_of(name)
-    sampling = Sampling(
-        steps=resolve(steps, said.calib.steps, defaults.steps),
-        height=resolve(height, said.calib.height, defaults.height),
-        width=resolve(width, said.calib.width, defaults.width),
-        num_frames=resolve(num_frames, said.calib.num_frames, defaults.num_frames),
-        guidance_scale=resolve(guidance_scale, said.calib.guidance_scale, defaults.guidance_scale),
-        guidance_scale_2=resolve(guidance_scale_2, said.calib.guidance_scale_2, None),
-        seed=resolve(seed, said.calib_seed, defaults.seed),
-    )
-    collected = collect(
-        name,
-        samples,
-        stats,
-        sampling,
-        device=device,
-        resume=resume,
-    )
+    collected = collect_here(request, stats, resume=resume)
+    if collected is None:
+        return
     how = f"--recipe {recipe}" if said.output else "-o smoothed"
+    smooth = f"vq-algos smooth --model {request.model} --stats {collected.output} {how}"
     report(
-        f"Statistics of {name}",
+        f"Statistics of {request.model}",
         {**collected.rows(), **meter.usage().rows()},
         result={**collected.to_json(), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=f"vq-algos smooth --model {name} --stats {collected.output} {how}",
+        next_steps=f"vq-calib merge {collected.output} ... -o stats" if request.part else smooth,
+    )
+
+
+@app.command("plan")
+def plan_command(
+    model: ModelOrDefault = None,
+    prompts: Prompts = None,
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    num_frames: NumFrames = None,
+    guidance_scale: GuidanceScale = None,
+    guidance_scale_2: GuidanceScale2 = None,
+    seed: Seed = None,
+    tokens: Tokens = None,
+    part: PartOption = None,
+    device: Device = None,
+    recipe: Recipe = None,
+    seconds_per_step: SecondsPerStep = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what `collect` with the same options will run, keep and write, without running anything.
+
+    For example:
+
+        vq-calib plan --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --prompts prompts
+
+        vq-calib plan --model MODEL --prompts prompts --tokens 2048 --part 1/8 --seconds-per-step 9.5
+    """
+    from vq_calib.estimate import estimate
+    from vq_calib.planned import plan_run
+    from vq_calib.request import Options, request_of
+
+    sizes = (steps, height, width, num_frames)
+    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, recipe)
+    request, _ = request_of(asked)
+    expected = estimate(plan_run(request), seconds_per_step)
+    report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=as_json)
+
+
+@app.command("merge")
+def merge_command(parts: Parts, output: Output = None, resume: Resume = False, as_json: AsJson = False) -> None:
+    """Join the parts of one run; all of them give the very bytes that the whole run would have given.
+
+    For example:
+
+        vq-calib merge part-1 part-2 part-3 part-4 -o stats
+    """
+    from vq_calib.collect import describe
+    from vq_calib.merge import merge
+    from vq_core.meter import Meter
+
+    meter = Meter()
+    stats = required(output, "--output")
+    merge(parts, stats, resume=resume)
+    merged = describe(stats)
+    report(
+        f"Statistics of {len(parts)} parts",
+        {**merged.rows(), **meter.usage().rows()},
+        result={**merged.to_json(), "usage": vars(meter.usage())},
+        as_json=as_json,
+        next_steps=f"vq-algos smooth --model MODEL --stats {stats} -o smoothed",
     )
 
 

@@ -1,34 +1,26 @@
 """Drive the real pipeline over prompts and write the statistics of what its transformers' linears read."""
 
 import hashlib
-import json
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import torch
 
-from vq_calib.hooks import Observer
-from vq_calib.reduction import Reduce, reduction_for
+from vq_calib.calib_prompts import digest_of
+from vq_calib.planned import Planned, Request, plan_run
+from vq_calib.reduction import reduction_for
+from vq_calib.run import Run
+from vq_calib.settings import RunSettings, prompt_entries, sampling_fields
 from vq_calib.totals import Totals
-from vq_core.artifacts.stats import BUCKETS, open_stats, stats_header
+from vq_core.artifacts.stats import BUCKETS, SPLITS, open_stats, stats_header
 from vq_core.errors import VqError
-from vq_core.pipeline import Conditions, Sampling, VideoPipeline
-from vq_core.progress import Advance, progress
-from vq_core.prompts import Sample, read_samples
-from vq_core.source import Source, open_source
-from vq_core.store import create_artifact
+from vq_core.store import Header, create_artifact
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What a run of `collect` did.
+    """What a run of `collect` or `merge` wrote.
 
     Attributes:
         output: the artifact.
@@ -36,6 +28,7 @@ class Collected:
         prompts: how many it sums over.
         resumed_prompts: how many of them an earlier, interrupted run had finished.
         tokens: by component, the tokens that one linear of self-attention has read.
+        sampled: by component and split, the rows kept of every input that reads the video.
         step_seconds: median time of a sampling step, statistics included; None where no two steps were run.
     """
 
@@ -44,6 +37,7 @@ class Collected:
     prompts: int
     resumed_prompts: int
     tokens: dict[str, int]
+    sampled: dict[str, dict[str, int]]
     step_seconds: float | None
 
     def rows(self) -> dict[str, str]:
@@ -51,6 +45,9 @@ class Collected:
         resumed = f" ({self.resumed_prompts} of them before)" if self.resumed_prompts else ""
         rows = {"prompts": f"{self.prompts}{resumed}"}
         rows |= {f"tokens per linear, {name}": f"{count:,}" for name, count in self.tokens.items()}
+        for name, splits in self.sampled.items():
+            kept = ", ".join(f"{count:,} {split}" for split, count in splits.items())
+            rows[f"sampled tokens, {name}"] = kept if any(splits.values()) else "none"
         if self.step_seconds is not None:
             rows["per step"] = f"{self.step_seconds:.2f} s"
         return rows | {"output": str(self.output), "size": f"{self.size_bytes / 2**20:.1f} MiB"}
@@ -60,131 +57,86 @@ class Collected:
         return vars(self) | {"output": str(self.output)}
 
 
-def collect(
-    model: str, prompts: Path, output: Path, sampling: Sampling, *, device: str | None = None, resume: bool = False
-) -> Collected:
+def collect(request: Request, output: Path, *, resume: bool = False) -> Collected:
     """Sample every prompt (prompt i with seed `sampling.seed` + i) and write the statistics to `output`.
 
     After every prompt the sums are on disk: with `resume`, a killed run goes on from there to the same bits.
 
     Raises:
         VqError: model, prompts, settings or device do not fit; `output` exists; a linear reads NaN or Inf; a
-            transformer was never called.
+            transformer is never called.
     """
-    source = open_source(model)
-    pipeline = VideoPipeline(model, device)
-    pipeline.check(sampling)
-    samples = read_samples(prompts, pipeline.needs_image)
-    reduction, reduce = reduction_for(pipeline.device)
-    header = stats_header(
-        f"vq-calib {version('vq-calib')}",
-        source,
-        {
-            "prompts": len(samples),
-            "prompts_sha256": _digest(samples),
-            **{name: value for name, value in vars(sampling).items() if name != "fps"},
-            "buckets": BUCKETS,
-            "dtype": str(pipeline.dtype).removeprefix("torch."),
-            "device": torch.device(pipeline.device).type,
-            "reduction": reduction,
-            "torch": torch.__version__,
-            "diffusers": version("diffusers"),
-        },
+    planned = plan_run(request)
+    reduction = reduction_for(planned.pipeline.device)
+    header = header_of(request, planned, reduction.name)
+    run = Run(
+        planned.pipeline,
+        planned.topologies,
+        request.sampling,
+        planned.prompts,
+        planned.calls,
+        planned.tables,
+        reduction,
     )
     with create_artifact(output, header, resume=resume) as writer:
-        totals = Totals(writer.path("."), {name: entry.topology for name, entry in source.components.items()})
-        resumed = len(samples) if totals.complete else totals.prompts
-        run = _Run(source, pipeline, sampling, reduce, totals)
+        totals = Totals(writer.path("."), planned.topologies, planned.tables)
+        resumed = len(planned.prompts) if totals.complete else totals.prompts
         if not totals.complete:
-            run.sample(samples)
+            run.sample(planned.samples, totals)
             totals.finish()
+    return describe(output, resumed_prompts=resumed, step_seconds=run.step_seconds)
+
+
+def finished_before(request: Request, output: Path) -> Collected | None:
+    """What `output` holds, if an earlier run of this very request has finished it; None if there is nothing.
+
+    Raises:
+        VqError: it was collected otherwise.
+    """
+    if not output.exists():
+        return None
+    planned = plan_run(request)
+    header = header_of(request, planned, reduction_for(planned.pipeline.device).name)
+    manifest = open_stats(output).artifact.manifest
+    same_model = {name: entry.fingerprint for name, entry in manifest.components.items()} == {
+        name: entry.fingerprint for name, entry in header.components.items()
+    }
+    if not same_model or (manifest.tool, manifest.settings) != (header.tool, header.settings):
+        raise VqError(f"{output} was collected otherwise than is asked for now: remove it, or run the same command.")
+    return describe(output, resumed_prompts=len(planned.prompts))
+
+
+def header_of(request: Request, planned: Planned, reduction: str) -> Header:
+    """The header of the statistics that a run writes."""
+    digests = [digest_of(sample) for sample in planned.samples]
+    settings = RunSettings(
+        prompts=prompt_entries(planned.prompts),
+        total_prompts=len(planned.samples),
+        prompts_sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+        parts=None if len(planned.prompts) == len(planned.samples) else [str(request.part)],
+        tokens=planned.tokens,
+        **sampling_fields(request.sampling),
+        buckets=BUCKETS,
+        dtype=str(planned.pipeline.dtype).removeprefix("torch."),
+        device=torch.device(planned.pipeline.device).type,
+        reduction=reduction,
+        torch=torch.__version__,
+        diffusers=version("diffusers"),
+    )
+    return stats_header(f"vq-calib {version('vq-calib')}", planned.source, settings.model_dump())
+
+
+def describe(output: Path, *, resumed_prompts: int = 0, step_seconds: float | None = None) -> Collected:
+    """What the finished artifact `output` holds."""
     stats = open_stats(output)
+    settings = RunSettings.model_validate(stats.artifact.manifest.settings)
+    components = stats.artifact.manifest.components
     return Collected(
         output,
         size_bytes=sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
-        prompts=len(samples),
-        resumed_prompts=resumed,
-        tokens={name: stats.group(name, stats.groups(name)[0]).tokens for name in source.components},
-        step_seconds=run.step_seconds,
+        prompts=len(settings.prompts),
+        resumed_prompts=resumed_prompts,
+        tokens={name: stats.group(name, stats.groups(name)[0]).tokens for name in components},
+        sampled={name: {split: stats.sampled(name, split) for split in SPLITS} for name in components},
+        step_seconds=step_seconds,
     )
-
-
-class _Run:
-    """The prompts of one `collect`, one after another."""
-
-    def __init__(
-        self, source: Source, pipeline: VideoPipeline, sampling: Sampling, reduce: Reduce, totals: Totals
-    ) -> None:
-        self._source = source
-        self._pipeline = pipeline
-        self._sampling = sampling
-        self._reduce = reduce
-        self._totals = totals
-        self._step_seconds: list[float] = []
-
-    @property
-    def step_seconds(self) -> float | None:
-        """Median time of a step but the first of each prompt; None before there is one."""
-        return median(self._step_seconds) if self._step_seconds else None
-
-    def sample(self, samples: list[Sample]) -> None:
-        """Sample the prompts that are not in the totals yet."""
-        first = self._totals.prompts
-        left = samples[first:]
-        if not left:
-            return
-        conditions = self._pipeline.encode(left, self._sampling)
-        with progress("calibrate", len(left) * self._sampling.steps, "step") as advance:
-            for index, condition in enumerate(conditions, first):
-                self._sample_one(index, condition, advance)
-                self._totals.end_prompt()
-
-    def _sample_one(self, index: int, conditions: Conditions, advance: Advance) -> None:
-        steps: list[float] = []
-        with self._observed(index) as observers:
-
-            def end_step() -> None:
-                for observer in observers.values():
-                    observer.check_finite()
-                steps.append(time.monotonic())
-                advance()
-
-            self._pipeline.denoise(conditions, self._sampling, self._sampling.seed + index, end_step)
-            for observer in observers.values():
-                observer.flush()
-        self._step_seconds += [after - before for before, after in pairwise(steps)]
-        for component, observer in observers.items():
-            if not observer.calls:
-                raise VqError(
-                    f"{component} of {self._source.name} was never called: "
-                    f"{self._sampling.steps} steps skip its noise levels, so raise --steps."
-                )
-
-    @contextmanager
-    def _observed(self, prompt: int) -> Iterator[dict[str, Observer]]:
-        """Watch every transformer within the block; its observers by component."""
-        with ExitStack() as stack:
-            observers = {}
-            for component, transformer in self._pipeline.transformers.items():
-                observers[component] = Observer(
-                    f"{component}, prompt {prompt},",
-                    self._source.components[component].topology.groups,
-                    guided=self._sampling.guidance_scale > 1,
-                    reduce=self._reduce,
-                    flush=partial(self._totals.add_bucket, component),
-                )
-                stack.enter_context(observers[component].attached(transformer))
-            yield observers
-
-
-def _digest(samples: list[Sample]) -> str:
-    """SHA-256 over prompts and image files."""
-    entries = [
-        [
-            sample.prompt,
-            sample.negative_prompt,
-            sample.image and hashlib.sha256(sample.image.read_bytes()).hexdigest(),
-        ]
-        for sample in samples
-    ]
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()

@@ -8,43 +8,37 @@ import torch
 from torch import Tensor, nn
 
 from vq_calib.accumulator import Accumulator
-from vq_calib.reduction import Reduce
-from vq_core.artifacts.stats import BUCKETS
+from vq_calib.calls import TRAIN_TIMESTEPS
+from vq_calib.hashing import BREAK_TIES, token_hash
+from vq_calib.plan import Script, ScriptedCall, place_of
+from vq_calib.reduction import Reduction
+from vq_calib.reservoir import Reservoir
 from vq_core.errors import VqError
 from vq_core.topology import Group
 
-TRAIN_TIMESTEPS = 1000  # the transformer is conditioned on the timestep 1000 · sigma
-
 Flush = Callable[[int, dict[str, Tensor]], None]
-"""Receives a bucket's index and what `Accumulator.take` returned for it."""
-
-
-def bucket_of(sigma: float) -> int:
-    """Bucket of a noise level in 0 … 1; bucket b holds b/8 ≤ sigma < (b + 1)/8, and the last one sigma = 1 too."""
-    return min(int(sigma * BUCKETS), BUCKETS - 1)
+"""Receives a bucket's index and what `Accumulator.take` and `Reservoir.take` returned for it."""
 
 
 class Observer:
-    """Watches one transformer, which errors call `name`, through hooks.
-
-    A pipeline calls a transformer for the conditional branch and then, under guidance, for the unconditional one, at
-    every timestep: so the branch is the parity of the call. (Diffusers names the branch in `cache_context`, but hands
-    the name only to its own caching hooks, and in another form in every release.)
+    """Watches one transformer, which errors call `name`, through one prompt's `script`, by hooks.
 
     Only one bucket is on the device at a time: the sampler lowers sigma, so `flush` gets each bucket about once a
     video.
     """
 
-    def __init__(self, name: str, groups: Sequence[Group], *, guided: bool, reduce: Reduce, flush: Flush) -> None:
-        self.calls = 0
+    def __init__(
+        self, name: str, groups: Sequence[Group], script: Script, *, reduction: Reduction, flush: Flush
+    ) -> None:
         self._name = name
         self._groups = groups
-        self._branches = 2 if guided else 1
-        self._accumulator = Accumulator(groups, reduce)
+        self._script = script
+        self._coming = iter(script.calls)
+        self._call: ScriptedCall | None = None
+        self._hashes = torch.empty(0, dtype=torch.int64)
+        self._accumulator = Accumulator(groups, reduction)
+        self._reservoir = Reservoir(groups, script)
         self._flush = flush
-        self._timestep = torch.nan
-        self._bucket: int | None = None
-        self._branch = 0
 
     @contextmanager
     def attached(self, transformer: nn.Module) -> Iterator[None]:
@@ -54,43 +48,62 @@ class Observer:
             for group in self._groups:
                 # All linears of a group read one tensor, so the first of them shows it.
                 linear = transformer.get_submodule(group.reads[0])
-                hooks.enter_context(linear.register_forward_pre_hook(self._reader(group.name)))
+                hooks.enter_context(linear.register_forward_pre_hook(self._reader(group)))
             yield
 
-    def check_finite(self) -> None:
-        """Refuse NaN and Inf; to be called after every step, because in the next one every input has them.
+    def end_step(self) -> None:
+        """Move sampled rows to the host and refuse NaN and Inf; in the next step every input would have them.
 
         Raises:
             VqError: a group has read NaN or Inf.
         """
-        if group := self._accumulator.non_finite():
-            sigma = self._timestep / TRAIN_TIMESTEPS
+        if found := self._accumulator.non_finite():
+            assert self._call is not None
+            group, rows = found
+            call = self._call.call
             raise VqError(
-                f"The input of {group} in {self._name} holds NaN or Inf at sigma {sigma:.3f} (bucket {self._bucket}): "
+                f"The input of {group} in {self._name} holds NaN or Inf in {rows} rows at sigma "
+                f"{call.timestep / TRAIN_TIMESTEPS:.3f} (bucket {call.bucket}): "
                 "look for such values in the weights before it."
             )
+        self._reservoir.end_step()
 
     def flush(self) -> None:
         """Hand over what the current bucket has gathered."""
-        if self._bucket is not None:
-            self._flush(self._bucket, self._accumulator.take())
-            self._bucket = None
+        if self._call is not None:
+            self._flush(self._call.call.bucket, self._accumulator.take() | self._reservoir.take())
+            self._call = None
+
+    def finish(self) -> None:
+        """Hand over the last bucket, after the prompt's last call."""
+        self.flush()
+        if left := len(list(self._coming)):
+            raise RuntimeError(f"{self._name} was called {left} times less than the sampler's schedule says")
 
     def _begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         # TI2V-5B has a timestep per token, 0 for those of the given image: the largest is the sampler's.
         timestep = float(kwargs["timestep"].max())
-        self._branch = self.calls % self._branches
-        if self._branch and timestep != self._timestep:
-            raise RuntimeError(f"the unconditional call came at timestep {timestep}, the other at {self._timestep}")
-        self.calls += 1
-        self._timestep = timestep
-        bucket = bucket_of(timestep / TRAIN_TIMESTEPS)
-        if bucket != self._bucket:
+        scripted = next(self._coming, None)
+        if scripted is None or abs(timestep - scripted.call.timestep) > 0.5:
+            expected = "no further call" if scripted is None else f"timestep {scripted.call.timestep:g}"
+            raise RuntimeError(f"{self._name} was called at timestep {timestep:g} where {expected} was planned")
+        if self._call is not None and scripted.call.bucket != self._call.call.bucket:
             self.flush()
-            self._bucket = bucket
+        self._call = scripted
+        device = kwargs["timestep"].device
+        tokens = torch.arange(self._script.prompt.tokens, device=device)
+        self._hashes = token_hash(BREAK_TIES, place_of(self._script.prompt, scripted.call), tokens)
+        self._reservoir.begin_call(scripted, device)
 
-    def _reader(self, group: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def _reader(self, group: Group) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def read(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            self._accumulator.add(group, self._branch, args[0])
+            assert self._call is not None
+            x = args[0].reshape(-1, args[0].shape[-1])
+            if group.sequence == "video" and len(x) != self._script.prompt.tokens:
+                raise RuntimeError(
+                    f"{group.name} in {self._name} read {len(x)} tokens where {self._script.prompt.tokens} were planned"
+                )
+            self._accumulator.add(group, self._call.call.branch, x, self._hashes)
+            self._reservoir.add(group, x)
 
         return read

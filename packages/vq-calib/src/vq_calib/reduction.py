@@ -1,58 +1,138 @@
-"""All statistics of one linear's input at once: compiled into one pass over it on CUDA, eager elsewhere."""
+"""All statistics of one linear's input: compiled into a pass by channel and one by token on CUDA, eager elsewhere."""
 
 import logging
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+from vq_core.artifacts.histograms import HISTOGRAMS, HalfOctaves
 from vq_core.statistics import all_statistics
 
 logger = logging.getLogger(__name__)
 
-Reduce = Callable[[Tensor], dict[str, Tensor]]
-"""Tokens `[tokens, in]` → every statistic of `vq_core.statistics` by name, `[in]` in the statistic's `DTYPE`."""
+P = ParamSpec("P")
+R = TypeVar("R")
 
 CHUNK_ELEMENTS = 2**23  # of the input at once where nothing is fused: keeps temporaries below 70 MB
 
 MAX_SHAPES = 4096  # far more than the image sizes of any set of prompts; each shape is compiled once
 
 
-def eager_reduction() -> Reduce:
+class Rows(NamedTuple):
+    """What is known of the tokens of one input.
+
+    Attributes:
+        absmax: fp32 `[tokens]`.
+        absmax_histogram: int64 `[bins]`.
+        crest_histogram: int64 `[bins]`.
+        non_finite: int64 scalar, the tokens that hold NaN or Inf, or values whose squares overflow.
+    """
+
+    absmax: Tensor
+    absmax_histogram: Tensor
+    crest_histogram: Tensor
+    non_finite: Tensor
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """Two functions of an input `[tokens, in]`.
+
+    Attributes:
+        name: `compiled` or `eager`.
+        channels: every statistic of `vq_core.statistics` by name, `[in]` in its `DTYPE`, rounded to its `GRID`.
+        rows: see `Rows`.
+    """
+
+    name: str
+    channels: Callable[[Tensor], dict[str, Tensor]]
+    rows: Callable[[Tensor], Rows]
+
+
+def eager_reduction() -> Reduction:
     """A few passes over the input for every statistic, chunk by chunk."""
     statistics = all_statistics()
 
-    def reduce_all(x: Tensor) -> dict[str, Tensor]:
-        chunks = x.split(max(1, CHUNK_ELEMENTS // x.shape[1]))
+    def chunks(x: Tensor) -> tuple[Tensor, ...]:
+        return x.split(max(1, CHUNK_ELEMENTS // x.shape[1]))
+
+    def channels(x: Tensor) -> dict[str, Tensor]:
         return {
-            name: reduce(statistic.merge, (statistic.reduce(chunk).to(statistic.DTYPE) for chunk in chunks))
+            name: on_grid(
+                reduce(statistic.merge, (statistic.reduce(chunk).to(statistic.DTYPE) for chunk in chunks(x))),
+                statistic.GRID,
+            )
             for name, statistic in statistics.items()
         }
 
-    return reduce_all
+    def rows(x: Tensor) -> Rows:
+        absmax, square_sum = zip(*map(_row_norms, chunks(x)), strict=True)
+        return _describe_rows(torch.cat(absmax), torch.cat(square_sum), x.shape[1])
+
+    return Reduction("eager", channels, rows)
 
 
-def compiled_reduction() -> Reduce:
-    """One pass over the input for all statistics together, through torch.compile.
+def compiled_reduction() -> Reduction:
+    """One pass over the input for all statistics by channel and one by token, through torch.compile.
 
     Every shape has its own static kernel, chosen without timing, so that the result depends on the input alone and
     not on what ran before it: a resumed run gives the same bits.
     """
     statistics = all_statistics()
 
-    def reduce_all(x: Tensor) -> dict[str, Tensor]:
-        return {name: statistic.reduce(x).to(statistic.DTYPE) for name, statistic in statistics.items()}
+    def channels(x: Tensor) -> dict[str, Tensor]:
+        return {
+            name: on_grid(statistic.reduce(x).to(statistic.DTYPE), statistic.GRID)
+            for name, statistic in statistics.items()
+        }
 
-    compiled = torch.compile(reduce_all, fullgraph=True, dynamic=False, options={"deterministic": True})
+    def rows(x: Tensor) -> Rows:
+        return _describe_rows(*_row_norms(x), x.shape[1])
 
-    def reduce_each_shape(x: Tensor) -> dict[str, Tensor]:
+    return Reduction("compiled", _compiled(channels), _compiled(rows))
+
+
+def _compiled(function: Callable[P, R]) -> Callable[P, R]:
+    compiled = torch.compile(function, fullgraph=True, dynamic=False, options={"deterministic": True})
+
+    def call_each_shape(*args: P.args, **kwargs: P.kwargs) -> R:
         with torch._dynamo.config.patch(recompile_limit=MAX_SHAPES, accumulated_recompile_limit=MAX_SHAPES):
-            return compiled(x)
+            return compiled(*args, **kwargs)
 
-    return reduce_each_shape
+    return call_each_shape
+
+
+def on_grid(value: Tensor, grid: float | None) -> Tensor:
+    """`value` rounded to multiples of `grid`, a power of two: see `vq_core.statistics` for why."""
+    return value if grid is None else torch.round(value / grid) * grid
+
+
+def _row_norms(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Absmax and sum of squares of every row, fp32 `[tokens]`."""
+    return x.abs().amax(dim=1).float(), x.float().square().sum(dim=1)
+
+
+def _describe_rows(absmax: Tensor, square_sum: Tensor, width: int) -> Rows:
+    square = absmax.square()
+    crest_square = torch.where(absmax > 0, square / (square_sum / width), 1.0)
+    return Rows(
+        absmax,
+        _histogram(HISTOGRAMS["absmax"], square),
+        _histogram(HISTOGRAMS["crest"], crest_square),
+        (~square_sum.isfinite()).sum(),
+    )
+
+
+def _histogram(octaves: HalfOctaves, square: Tensor) -> Tensor:
+    """Counts by comparison with every bin: unlike a scatter it is fused, and its order does not matter."""
+    bins = torch.arange(octaves.bins, dtype=torch.int32, device=square.device)
+    return (octaves.bin_of_square(square).unsqueeze(1) == bins).sum(dim=0)
 
 
 def can_compile(device: str) -> bool:
@@ -63,10 +143,10 @@ def can_compile(device: str) -> bool:
     return torch.device(device).type == "cuda" and has_triton() and any(map(shutil.which, filter(None, compilers)))
 
 
-def reduction_for(device: str) -> tuple[str, Reduce]:
-    """The fastest reduction on `device`, and its name: `compiled` or `eager`."""
+def reduction_for(device: str) -> Reduction:
+    """The fastest reduction on `device`."""
     if can_compile(device):
-        return "compiled", compiled_reduction()
+        return compiled_reduction()
     if torch.device(device).type == "cuda":
-        logger.warning("Statistics cost about 30 %% of the sampling time: install Triton and a C compiler for 3 %%.")
-    return "eager", eager_reduction()
+        logger.warning("Statistics slow sampling down without a compiler: install Triton and a C compiler.")
+    return eager_reduction()

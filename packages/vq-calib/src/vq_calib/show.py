@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -12,13 +12,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vq_core.artifacts.stats import BUCKETS, ActivationStats, GroupStats, open_stats
+from vq_calib.settings import settings_of
+from vq_core.artifacts.histograms import HISTOGRAMS
+from vq_core.artifacts.stats import BUCKETS, SPLITS, ActivationStats, GroupStats, open_stats
 
 OUTLIER_RATIO = 10.0
-MIN_WIDTH = 110  # columns of the terminal
+TAIL = 0.999
+MIN_WIDTH = 120  # columns of the terminal
 LEGEND = (
     "ratio: largest channel absmax / median channel absmax, over all tokens and per bucket of sigma; "
-    f"outliers: channels with absmax > {OUTLIER_RATIO:g} × the median; medians leave out channels that are always zero."
+    f"outliers: channels with absmax > {OUTLIER_RATIO:g} × the median; "
+    "medians leave out channels that are always zero; "
+    f"crest: absmax / root mean square of a token, {TAIL:.1%} of the tokens are below."
 )
 
 
@@ -33,6 +38,8 @@ class Row:
         median_absmax: median over the channels of a channel's absmax.
         ratio: largest channel absmax / median; 0 where nothing was seen.
         outliers: channels with absmax > `OUTLIER_RATIO` × median.
+        crest: the `TAIL` quantile over the tokens of absmax / root mean square, rounded up to half an octave; None
+            where nothing was seen.
         bucket_ratios: `ratio` per bucket, sigma rising; None where the bucket was not seen.
     """
 
@@ -42,11 +49,12 @@ class Row:
     median_absmax: float
     ratio: float
     outliers: int
+    crest: float | None
     bucket_ratios: tuple[float | None, ...]
 
 
-def describe(stats: GroupStats) -> Row:
-    """The numbers of one group."""
+def describe(stats: GroupStats, crest_histogram: Tensor) -> Row:
+    """The numbers of one group; `crest_histogram` is int64 `[buckets, branches, bins]`."""
     channel_absmax = stats.overall_absmax
     typical = _median(channel_absmax)
     seen = stats.count.sum(dim=1) > 0
@@ -58,6 +66,7 @@ def describe(stats: GroupStats) -> Row:
         median_absmax=typical,
         ratio=_ratio(channel_absmax),
         outliers=int((channel_absmax > OUTLIER_RATIO * typical).sum()),
+        crest=HISTOGRAMS["crest"].quantile(crest_histogram.sum(dim=(0, 1)), TAIL),
         bucket_ratios=tuple(_ratio(per_bucket[bucket]) if seen[bucket] else None for bucket in range(BUCKETS)),
     )
 
@@ -74,7 +83,10 @@ def _ratio(channel_absmax: Tensor) -> float:
 
 def describe_component(stats: ActivationStats, component: str) -> dict[str, Row]:
     """The numbers of every group of a transformer, in the model's order."""
-    return {group: describe(stats.group(component, group)) for group in stats.groups(component)}
+    return {
+        group: describe(stats.group(component, group), stats.histogram(component, group, "crest"))
+        for group in stats.groups(component)
+    }
 
 
 def by_place(rows: Mapping[str, Row]) -> dict[str, Row]:
@@ -94,8 +106,13 @@ def _together(rows: list[Row]) -> Row:
         median_absmax=median(row.median_absmax for row in rows),
         ratio=max(row.ratio for row in rows),
         outliers=max(row.outliers for row in rows),
-        bucket_ratios=tuple(max((ratio for ratio in bucket if ratio is not None), default=None) for bucket in buckets),
+        crest=_largest(row.crest for row in rows),
+        bucket_ratios=tuple(map(_largest, buckets)),
     )
+
+
+def _largest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
 def worst(rows: Mapping[str, Row], count: int) -> dict[str, Row]:
@@ -121,11 +138,20 @@ def show(path: Path, *, every_group: bool, top: int | None, as_json: bool) -> No
         tables[component] = rows
     if as_json:
         content = {component: {name: asdict(row) for name, row in rows.items()} for component, rows in tables.items()}
-        print(json.dumps({"settings": stats.artifact.manifest.settings, "components": content}, indent=2))
+        settings = stats.artifact.manifest.settings
+        sampled = {component: {split: stats.sampled(component, split) for split in SPLITS} for component in tables}
+        print(json.dumps({"settings": settings, "sampled": sampled, "components": content}, indent=2))
         return
     for component, rows in tables.items():
-        _print_table(f"{component}, {stats.artifact.manifest.settings['prompts']} prompts", rows)
+        _print_table(_title(stats, component), rows)
     _console().print(LEGEND)
+
+
+def _title(stats: ActivationStats, component: str) -> str:
+    settings = settings_of(stats)
+    of = f" of {settings.total_prompts}" if settings.parts else ""
+    kept = ", ".join(f"{stats.sampled(component, split):,} {split}" for split in SPLITS)
+    return f"{component}, {len(settings.prompts)}{of} prompts, sampled tokens: {kept if stats.has_tokens else 'none'}"
 
 
 def _console() -> Console:
@@ -137,7 +163,7 @@ def _console() -> Console:
 def _print_table(title: str, rows: Mapping[str, Row]) -> None:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("input of")
-    for column in ("channels", "absmax", "median", "ratio", "outliers", "ratio by σ, 0 → 1"):
+    for column in ("channels", "absmax", "median", "ratio", "outliers", "crest", "ratio by σ, 0 → 1"):
         table.add_column(column, justify="right")
     for name, row in rows.items():
         table.add_row(
@@ -147,6 +173,7 @@ def _print_table(title: str, rows: Mapping[str, Row]) -> None:
             _number(row.median_absmax),
             _number(row.ratio),
             str(row.outliers),
+            _number(row.crest),
             "".join(f"{_number(ratio):>5}" for ratio in row.bucket_ratios),
         )
     _console().print(table)

@@ -3,30 +3,37 @@
 Inside the folder of an unfinished artifact:
 
 * `prompt/`: what each bucket of the current prompt has gathered, one file after another;
+* `rows-N/`: the sampled rows of the prompt that was done as the Nth, by shard;
 * `next/`: the sums being written once the prompt is done;
-* `totals-N/`: the sums over N prompts, in the layout of the finished artifact. Renaming `next` to it is the one
-  moment at which both the sums and the number of prompts change.
+* `totals-N/`: the sums over N prompts, by shard. Renaming `next` to it is the one moment at which both the sums and
+  the number of prompts change.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from vq_core.artifacts.stats import BRANCHES, BUCKETS
-from vq_core.statistics import all_statistics
+from vq_calib.outliers import merge_outliers, no_outliers
+from vq_calib.plan import Tables
+from vq_calib.sampled_rows import joined_rows, prompt_rows
+from vq_calib.sums import merge_sums, sum_names, zero_sums
+from vq_core.artifacts.stats import BUCKETS, SPLIT_PARTS
 from vq_core.tensor_file import load_tensors, publish, write_tensors
 from vq_core.topology import Group, Topology, shard_of
 
 
 class Totals:
-    """Sums over prompts in the folder of an unfinished artifact; takes up what an earlier run has finished."""
+    """Sums over prompts in the folder of an unfinished artifact; takes up what an earlier run has finished.
 
-    def __init__(self, folder: Path, topologies: Mapping[str, Topology]) -> None:
+    `tables` has the sampled tokens of each component, or is None where none are.
+    """
+
+    def __init__(self, folder: Path, topologies: Mapping[str, Topology], tables: Mapping[str, Tables] | None) -> None:
         self._folder = folder
         self._topologies = topologies
+        self._tables = tables
         self._pieces: list[tuple[str, int, Path]] = []
         finished = sorted(self._generation(path) for path in folder.glob("totals-*"))
         self.prompts = finished[-1] if finished else 0
@@ -36,26 +43,28 @@ class Totals:
 
     @property
     def complete(self) -> bool:
-        """Were the sums moved to their final places, by `finish`?"""
-        moved = all((self._folder / component).exists() for component in self._topologies)
-        return moved and not self._totals(self.prompts).exists()
+        """Does everything lie where the artifact has it, by `finish`?"""
+        written = all((self._folder / component).exists() for component in self._topologies)
+        return written and not self._totals(self.prompts).exists()
 
-    def add_bucket(self, component: str, bucket: int, sums: Mapping[str, Tensor]) -> None:
-        """Add to the current prompt what `Accumulator.take` returned for one bucket of one transformer."""
+    def add_bucket(self, component: str, bucket: int, gathered: Mapping[str, Tensor]) -> None:
+        """Add to the current prompt what an observer handed over for one bucket of one transformer."""
         path = self._folder / "prompt" / f"{len(self._pieces)}.safetensors"
-        write_tensors(path, sums)
+        write_tensors(path, gathered)
         self._pieces.append((component, bucket, path))
 
     def end_prompt(self) -> None:
-        """Add the current prompt to the sums."""
-        for component, topology in self._topologies.items():
-            for shard in topology.shards():
-                file = f"{component}/{shard}.safetensors"
-                groups = [group for group in topology.groups if shard_of(group.name) == shard]
-                sums = self._before(file, groups)
-                for _, bucket, path in (piece for piece in self._pieces if piece[0] == component):
-                    _add(sums, bucket, load_tensors(path, sums))
-                write_tensors(self._folder / "next" / file, sums)
+        """Add the current prompt to the sums, and keep its sampled rows."""
+        for component, shard, groups in self._shards():
+            file = f"{component}/{shard}.safetensors"
+            pieces = [(bucket, path) for of, bucket, path in self._pieces if of == component]
+            if self._tables is not None:
+                rows = prompt_rows([path for _, path in pieces], groups)
+                write_tensors(self._rows(self.prompts + 1) / file, rows)
+            totals = self._before(file, groups)
+            for bucket, path in pieces:
+                _add(groups, totals, bucket, load_tensors(path, totals))
+            write_tensors(self._folder / "next" / file, totals)
         publish(self._folder / "next", self._totals(self.prompts + 1))
         if self.prompts:
             shutil.rmtree(self._totals(self.prompts))
@@ -69,14 +78,34 @@ class Totals:
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def finish(self) -> None:
-        """Move the sums to where the artifact has them."""
-        totals = self._totals(self.prompts)
-        for path in sorted(totals.iterdir()):
-            publish(path, self._folder / path.name)
-        totals.rmdir()
+        """Write sums and sampled rows to where the artifact has them."""
+        for component, shard, groups in self._shards():
+            file = f"{component}/{shard}.safetensors"
+            if (self._folder / file).exists():
+                continue
+            tensors = self._before(file, groups)
+            if self._tables is not None:
+                tables = self._tables[component]
+                files = [self._rows(prompt) / file for prompt in range(1, self.prompts + 1)]
+                tensors |= joined_rows(files, groups, tables)
+                if shard == "non_block":
+                    tensors |= {f"tokens.{SPLIT_PARTS[split]}": table for split, table in tables.items()}
+            write_tensors(self._folder / file, tensors)
+        for prompt in range(1, self.prompts + 1):
+            shutil.rmtree(self._rows(prompt), ignore_errors=True)
+        shutil.rmtree(self._totals(self.prompts))
+
+    def _shards(self) -> Iterator[tuple[str, str, list[Group]]]:
+        """Component, name and groups of every shard."""
+        for component, topology in self._topologies.items():
+            for shard in topology.shards():
+                yield component, shard, [group for group in topology.groups if shard_of(group.name) == shard]
 
     def _totals(self, prompts: int) -> Path:
         return self._folder / f"totals-{prompts}"
+
+    def _rows(self, prompt: int) -> Path:
+        return self._folder / f"rows-{prompt}"
 
     @staticmethod
     def _generation(path: Path) -> int:
@@ -86,17 +115,16 @@ class Totals:
         """The sums over the prompts that are done, of one shard."""
         sums: dict[str, Tensor] = {}
         for group in groups:
-            for name, statistic in all_statistics().items():
-                sums[f"{group.name}.{name}"] = torch.zeros(
-                    BUCKETS, len(BRANCHES), group.in_features, dtype=statistic.DTYPE
-                )
-            sums[f"{group.name}.count"] = torch.zeros(BUCKETS, len(BRANCHES), dtype=torch.int64)
+            sums |= zero_sums(group, BUCKETS)
+            if group.sequence == "video":
+                sums |= no_outliers(group)
         return load_tensors(self._totals(self.prompts) / file, sums) if self.prompts else sums
 
 
-def _add(sums: dict[str, Tensor], bucket: int, piece: Mapping[str, Tensor]) -> None:
-    statistics = all_statistics()
-    for name, total in sums.items():
-        part = name.rpartition(".")[2]
-        merge = torch.add if part == "count" else statistics[part].merge
-        total[bucket] = merge(total[bucket], piece[name])
+def _add(groups: list[Group], totals: dict[str, Tensor], bucket: int, piece: Mapping[str, Tensor]) -> None:
+    sums = {name: totals[name] for group in groups for name in sum_names(group)}
+    for name, merged in merge_sums({name: total[bucket] for name, total in sums.items()}, piece).items():
+        totals[name][bucket] = merged
+    for group in groups:
+        if group.sequence == "video":
+            totals |= merge_outliers(group, totals, piece)

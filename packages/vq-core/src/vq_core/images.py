@@ -28,7 +28,15 @@ def open_image(path: Path) -> "Image":
 
 
 def resize_to_area(image: "Image", height: int, width: int, multiple: int = 16) -> "Image":
-    """Resize to about height x width pixels in all, aspect kept, each side floored to `multiple`.
+    """Resize to about height x width pixels in all, see `size_of_area`."""
+    from PIL import Image
+
+    new_height, new_width = size_of_area(image, height, width, multiple)
+    return image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+
+
+def size_of_area(image: "Image", height: int, width: int, multiple: int = 16) -> tuple[int, int]:
+    """Height and width of about height x width pixels in all, in the image's aspect, each floored to `multiple`.
 
     The rule of Wan's reference: with a = image height / image width, the new height is
     round(sqrt(height * width * a)) and the new width round(sqrt(height * width / a)), both floored to `multiple`.
@@ -36,8 +44,6 @@ def resize_to_area(image: "Image", height: int, width: int, multiple: int = 16) 
     Raises:
         VqError: the image is so narrow or so flat that a side would have no pixel left.
     """
-    from PIL import Image
-
     area, aspect = height * width, image.height / image.width
     new_height = round(math.sqrt(area * aspect)) // multiple * multiple
     new_width = round(math.sqrt(area / aspect)) // multiple * multiple
@@ -46,4 +52,4 @@ def resize_to_area(image: "Image", height: int, width: int, multiple: int = 16) 
             f"An image of {image.width}x{image.height} pixels cannot fill a {width}x{height} area in multiples of "
             f"{multiple}: crop it to a squarer shape or raise height and width."
         )
-    return image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+    return new_height, new_width

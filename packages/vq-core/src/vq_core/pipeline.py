@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vq_core.device import resolve_device
 from vq_core.encoders import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.errors import VqError
-from vq_core.images import open_image, resize_to_area
+from vq_core.images import open_image, resize_to_area, size_of_area
 from vq_core.pipeline_layout import read_layout
 from vq_core.prompts import Sample
 from vq_core.quiet import quiet_libraries
@@ -75,6 +75,14 @@ class Conditions:
     image: "Image | None"
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class ScheduledStep:
+    """A denoising step: the transformer it calls, and the timestep (1000 · sigma) it calls it with."""
+
+    component: str
+    timestep: float
 
 
 class VideoPipeline:
@@ -139,6 +147,33 @@ class VideoPipeline:
             raise VqError(
                 f"guidance_scale_2 is for models with two transformers and {self.path} has one: leave it out."
             )
+
+    def schedule(self, sampling: Sampling) -> list[ScheduledStep]:
+        """Every step of a video in order; no weights are loaded."""
+        layout = self._layout
+        scheduler = self._scheduler()
+        scheduler.set_timesteps(sampling.steps)
+        second_below = (layout.boundary_ratio or 0.0) * scheduler.config.num_train_timesteps
+        return [
+            ScheduledStep(layout.transformers[int(timestep < second_below)], timestep)
+            for timestep in map(float, scheduler.timesteps)
+        ]
+
+    def video_size(self, sample: Sample, sampling: Sampling) -> tuple[int, int]:
+        """Height and width in pixels of the video that `sample` makes.
+
+        Raises:
+            VqError: the model needs an image and there is none, or it is not one.
+        """
+        if not self.needs_image:
+            return sampling.height, sampling.width
+        return size_of_area(self._image(sample), sampling.height, sampling.width, self._multiple)
+
+    def video_tokens(self, height: int, width: int, num_frames: int) -> int:
+        """Tokens of a video in the transformer: its latent patches."""
+        layout = self._layout
+        latent_frames = (num_frames - 1) // layout.frame_multiple + 1
+        return latent_frames * (height // layout.height_multiple) * (width // layout.width_multiple)
 
     def encode(self, samples: Sequence[Sample], sampling: Sampling) -> list[Conditions]:
         """Encode all samples, one encoder at a time; each is released before the next part is loaded.
@@ -221,11 +256,16 @@ class VideoPipeline:
         return pipeline(**settings).frames[0]
 
     def _first_frame(self, sample: Sample, sampling: Sampling) -> "Image":
+        return resize_to_area(self._image(sample), sampling.height, sampling.width, self._multiple)
+
+    def _image(self, sample: Sample) -> "Image":
         if sample.image is None:
             raise VqError(f"{self.path} makes videos from images and the prompt {sample.prompt!r} has none: give one.")
-        layout = self._layout
-        multiple = max(layout.height_multiple, layout.width_multiple)
-        return resize_to_area(open_image(sample.image), sampling.height, sampling.width, multiple)
+        return open_image(sample.image)
+
+    @property
+    def _multiple(self) -> int:
+        return max(self._layout.height_multiple, self._layout.width_multiple)
 
     def _placed(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(self.device)
@@ -254,7 +294,7 @@ class VideoPipeline:
                 tokenizer=None,
                 text_encoder=None,
                 vae=vae.to(self.device).eval(),
-                scheduler=getattr(diffusers, layout.scheduler_class).from_pretrained(self.path / "scheduler"),
+                scheduler=self._scheduler(),
                 transformer=transformers["transformer"],
                 transformer_2=transformers.get("transformer_2"),
                 boundary_ratio=layout.boundary_ratio,
@@ -262,6 +302,12 @@ class VideoPipeline:
             )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def _scheduler(self) -> Any:
+        with quiet_libraries():
+            import diffusers
+
+            return getattr(diffusers, self._layout.scheduler_class).from_pretrained(self.path / "scheduler")
 
 
 def _around(value: int, multiple: int, offset: int) -> str:

@@ -18,6 +18,7 @@ Artifact = Literal["activation-stats", "smoothed-weights", "quant-params", "ligh
 SchemeName = Literal["int8", "fp8"]
 Groups = Literal["llmc", "all"]
 FoldedDtype = Literal["fp32", "bf16"]
+AwqVersion = Literal["v1", "v2"]
 Variant = Literal["full", "smoothed", "fake-quant"]
 
 Value = TypeVar("Value")
@@ -39,6 +40,7 @@ class Defaults:
     seed: int = 42
     smooth_method: str = "smoothquant"
     alpha: float = 0.75
+    awq_version: AwqVersion = "v2"
     groups: Groups = "all"
     folded_dtype: FoldedDtype = "fp32"
     quantize_method: str = "rtn"
@@ -90,16 +92,18 @@ class SamplingSettings(Section):
 
 
 class CalibSettings(SamplingSettings):
-    """`vq-calib collect`."""
+    """`vq-calib collect`: `tokens` is how many rows of each input are sampled."""
 
     seed: NonNegativeInt | None = None
+    tokens: NonNegativeInt | None = None
 
 
 class SmoothSettings(Section):
-    """`vq-algos smooth`: `alpha` is SmoothQuant's migration strength, `dtype` that of the folded tensors."""
+    """`vq-algos smooth`: `alpha` is SmoothQuant's migration strength, `awq_version` AWQ's scales, `dtype` of folded tensors."""
 
     method: str | None = None
     alpha: Annotated[float, Field(ge=0, le=1)] | None = None
+    awq_version: AwqVersion | None = None
     groups: Groups | None = None
     dtype: FoldedDtype | None = None
 

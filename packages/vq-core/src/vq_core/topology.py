@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class LinearSink:
 
 Sink = NormSink | ModulationSink | LinearSink
 
+Sequence = Literal["video", "text", "image"]
+"""Whose tokens an input has: the video's, new at every step, or a condition's, the same at every step."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -47,6 +51,7 @@ class Group:
     A smoothing vector s `[in_features]` multiplies the columns of every linear in `reads`, and 1/s goes into `sink`.
     `sink=None` means that the input cannot be smoothed exactly. `gelu_sink` names the linear whose output reaches the
     input through GELU alone: folded there, 1/s changes the function, for a large and rare input only a little.
+    `sequence` says whose tokens the input has.
     """
 
     name: str
@@ -54,11 +59,14 @@ class Group:
     sink: Sink | None
     in_features: int
     gelu_sink: LinearSink | None = None
+    sequence: Sequence = "video"
 
     @property
     def gain(self) -> str:
         """Name of the tensor of 1/s: for a modulated norm one that a runtime reads, else a record of the fold."""
         return self.sink.gain if isinstance(self.sink, ModulationSink) else f"{self.name}.gain"
+
+    sequence: Sequence = "video"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,9 @@ BUCKET_TOLERANCE = 1.02**0.5
 
 def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
     """The best candidate that passes the guard; its `how` says which one."""
-    assert problem.fit is not None and problem.held_out is not None and problem.scheme is not None
+    assert problem.fit is not None
+    assert problem.held_out is not None
+    assert problem.scheme is not None
     candidates = _families(problem)
     ranking = hardest(problem.fit, RANKING_TOKENS)
     objective = output_errors(ranking, problem.weights, [c.s for c in candidates], problem.scheme).objective
@@ -78,7 +80,5 @@ def _families(problem: SmoothingProblem) -> list[Smoothing]:
         Smoothing(migration(problem.absmax, columns, alpha), {"smoother": "smoothquant", "alpha": alpha})
         for alpha in ALPHAS
     ]
-    awq_family = [
-        Smoothing(s, {"smoother": "awq", "ratio": ratio}) for ratio, s in awq.family(problem, "v2").items()
-    ]
+    awq_family = [Smoothing(s, {"smoother": "awq", "ratio": ratio}) for ratio, s in awq.family(problem, "v2").items()]
     return smoothquant + awq_family

@@ -28,7 +28,8 @@ FLOOR = 1e-4
 
 def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
     """The s `[in]` of the best ratio on the fit tokens."""
-    assert problem.fit is not None and problem.scheme is not None
+    assert problem.fit is not None
+    assert problem.scheme is not None
     candidates = family(problem, options.awq_version)
     errors = output_errors(problem.fit, problem.weights, list(candidates.values()), problem.scheme)
     ratio = list(candidates)[int(errors.objective.argmin())]

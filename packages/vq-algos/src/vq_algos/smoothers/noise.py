@@ -1,8 +1,8 @@
 """The continuous optimum of an analytic noise model: one s per channel, found by gradient descent without any product.
 
-Per-token quantization of x/s with a uniform step adds noise of variance (max_k |x_tk|/s_k)²/(12·qmax²) to every channel,
-and per-channel quantization of W·s adds (max_k |W_rk| s_k)²/(12·qmax²) to every weight of row r. Uncorrelated, they
-leave in the output, up to the factor 1/(12·qmax²),
+Per-token quantization of x/s with a uniform step adds noise of variance (max_k |x_tk|/s_k)²/(12·qmax²) to every
+channel, and per-channel quantization of W·s adds (max_k |W_rk| s_k)²/(12·qmax²) to every weight of row r. Uncorrelated,
+they leave in the output, up to the factor 1/(12·qmax²),
 
     J(s) = mean_t (max_k |x_tk|/s_k)² · Σ_k s_k² ‖W_k‖²  +  Σ_r (max_k |W_rk| s_k)² · Σ_k E[x_k²] / s_k²,
 
@@ -46,7 +46,7 @@ def optimum(problem: SmoothingProblem, start: Tensor, dead: Tensor) -> Smoothing
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
         optimizer.zero_grad()
-        model(log_s).backward()  # type: ignore[no-untyped-call]
+        model(log_s).backward()
         optimizer.step()
         schedule.step()
     found = log_s.detach()

@@ -1,17 +1,25 @@
-"""`activation-stats`: per group, timestep bucket and guidance branch, per-channel statistics of the linears' inputs.
+"""`activation-stats`: what the linears of each transformer read, by group; see docs/formats/activation-stats.md.
 
 Tensors of a group, in the file of its block (`transformer/block_0.safetensors`) or `non_block`:
 
 * `GROUP.STATISTIC` `[buckets, branches, in]`, for every statistic of `vq_core.statistics`;
-* `GROUP.count` int64 `[buckets, branches]`: tokens seen.
+* `GROUP.count` int64 `[buckets, branches]`: tokens seen;
+* `GROUP.absmax_histogram`, `GROUP.crest_histogram` int64 `[buckets, branches, bins]`, see `artifacts.histograms`;
+* of a group that reads the video: `GROUP.fit` and `GROUP.held_out`, bf16 `[n, in]`, sampled tokens; `GROUP.outliers`
+  bf16 `[m, in]`, the rows of highest absmax, and `GROUP.outlier_keys` int64 `[m]`, what they were ordered by;
+* of a group that reads a condition: `GROUP.rows` bf16 `[n, in]`, every distinct row, and `GROUP.row_counts` int64
+  `[n, 2]`, for how many tokens it stands, by split.
 
-Buckets divide sigma (the noise level, 0 to 1) evenly, so that the flow shift of the sampler is respected.
+`tokens.fit` and `tokens.held_out` in `non_block`, int64 `[n, 6]`, say which tokens the sampled rows are: row j of
+every group is token j of the table. Buckets divide sigma (the noise level, 0 to 1) evenly, so that the flow shift of
+the sampler is respected.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,11 +29,21 @@ from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.source import Source
 from vq_core.store import Artifact, Header, open_artifact
+from vq_core.topology import Group
 
 KIND = "activation-stats"
 FORMAT = 1
 BUCKETS = 8
 BRANCHES = ("cond", "uncond")
+OUTLIERS = 64
+
+Split = Literal["fit", "held-out"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+SPLIT_PARTS: dict[Split, str] = {"fit": "fit", "held-out": "held_out"}
+"""The part of a tensor's name that says the split."""
+
+TABLE_COLUMNS = ("bucket", "branch", "key", "prompt", "step", "token")
+"""Columns of `tokens.fit` and `tokens.held_out`; rows are sorted by them in this order."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +78,15 @@ class GroupStats:
         return int(self.count.sum())
 
 
-Split = Literal["fit", "held-out"]
-
-
 @dataclass(frozen=True)
 class Tokens:
-    """Sampled rows of one group's input.
+    """Rows of a group's input.
 
     Attributes:
         rows: bf16 `[n, in]`.
-        weight: fp32 `[n]`, mean 1: every bucket that was seen counts equally, or, where the input is the same at every
-            noise level, every row as often as it occurred.
-        bucket: int64 `[n]`, bucket of sigma; −1 where the input does not depend on it.
+        weight: fp32 `[n]`, mean 1. Of video tokens such that every bucket that was seen counts equally; of a
+            condition's, in proportion to the tokens that a row stands for.
+        bucket: int64 `[n]`, the bucket of sigma; -1 where the input does not depend on it.
     """
 
     rows: Tensor
@@ -85,11 +100,19 @@ class ActivationStats:
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
 
+    @cached_property
+    def _groups(self) -> dict[str, dict[str, Group]]:
+        """Groups by component and name."""
+        manifest = self.artifact.manifest
+        topology = family_named(manifest.family).topology
+        return {
+            component: {group.name: group for group in topology(entry.config).groups}
+            for component, entry in manifest.components.items()
+        }
+
     def groups(self, component: str) -> tuple[str, ...]:
         """Names of the groups of a component, in the model's order."""
-        manifest = self.artifact.manifest
-        topology = family_named(manifest.family).topology(manifest.components[component].config)
-        return tuple(group.name for group in topology.groups)
+        return tuple(self._groups[component])
 
     def group(self, component: str, group: str) -> GroupStats:
         """The statistics of one group of one component."""
@@ -104,13 +127,89 @@ class ActivationStats:
         Raises:
             VqError: the group was never run.
         """
-        absmax = self.artifact.tensors(component, [f"{group}.absmax"])[f"{group}.absmax"].amax(dim=(0, 1))
+        absmax = self._tensor(component, f"{group}.absmax").amax(dim=(0, 1))
         if not torch.any(absmax > 0):
             raise VqError(
                 f"{self.artifact.path} saw no input of {group} in {component}: "
                 "collect with prompts and steps that reach it."
             )
         return absmax
+
+    def histogram(self, component: str, group: str, quantity: Literal["absmax", "crest"]) -> Tensor:
+        """Tokens by `quantity`, int64 `[buckets, branches, bins]`, bins as `HISTOGRAMS[quantity]` has them."""
+        return self._tensor(component, f"{group}.{quantity}_histogram")
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether rows of the inputs were sampled."""
+        return all(
+            f"tokens.{SPLIT_PARTS[split]}" in entry.tensors
+            for entry in self.artifact.manifest.components.values()
+            for split in SPLITS
+        )
+
+    def sampled(self, component: str, split: Split) -> int:
+        """How many rows `split` has of every group that reads the video; 0 where none were sampled."""
+        entry = self.artifact.manifest.components[component].tensors.get(f"tokens.{SPLIT_PARTS[split]}")
+        return entry.shape[0] if entry else 0
+
+    def tokens(self, component: str, group: str, split: Split, device: str = "cpu") -> Tokens:
+        """The sampled rows of one group, on `device`; of a condition, every distinct row that `split` has.
+
+        Rows of the groups that read the video are aligned: row j of each is the same token.
+
+        Raises:
+            VqError: none were sampled, or the split has none.
+        """
+        self._require_tokens()
+        if self._reads_video(component, group):
+            names = [f"{group}.{SPLIT_PARTS[split]}", f"tokens.{SPLIT_PARTS[split]}"]
+            rows, table = self.artifact.tensors(component, names, device).values()
+            bucket = table[:, TABLE_COLUMNS.index("bucket")]
+            weight = _bucket_weight(bucket)
+        else:
+            names = [f"{group}.rows", f"{group}.row_counts"]
+            rows, counts = self.artifact.tensors(component, names, device).values()
+            count = counts[:, SPLITS.index(split)]
+            rows, count = rows[count > 0], count[count > 0]
+            weight = (count.double() / count.double().mean()).float()
+            bucket = torch.full_like(count, -1)
+        if not len(rows):
+            raise VqError(
+                f"{self.artifact.path} holds no {split} tokens of {group} in {component}: "
+                "merge it with the other parts, or collect with more prompts."
+            )
+        return Tokens(rows, weight, bucket)
+
+    def outliers(self, component: str, group: str) -> Tensor:
+        """The rows of highest absmax over all tokens of the run, highest first, bf16 `[m, in]`, m ≤ 64.
+
+        Raises:
+            VqError: the group reads a condition, and no rows were sampled.
+        """
+        if self._reads_video(component, group):
+            return self._tensor(component, f"{group}.outliers")
+        self._require_tokens()
+        rows = self._tensor(component, f"{group}.rows")
+        return rows[rows.abs().amax(dim=1).argsort(descending=True, stable=True)[:OUTLIERS]]
+
+    def _require_tokens(self) -> None:
+        if not self.has_tokens:
+            raise VqError(f"{self.artifact.path} holds no sampled tokens: collect again with --tokens.")
+
+    def _tensor(self, component: str, name: str) -> Tensor:
+        return self.artifact.tensors(component, [name])[name]
+
+    def _reads_video(self, component: str, group: str) -> bool:
+        known = self._groups[component].get(group)
+        return known is None or known.sequence == "video"  # an unknown one is refused when its tensor is looked up
+
+
+def _bucket_weight(bucket: Tensor) -> Tensor:
+    """Weights fp32 `[n]` of mean 1 under which every bucket that occurs in int64 `bucket` `[n]` has the same sum."""
+    counts = torch.bincount(bucket, minlength=BUCKETS).double()
+    share = len(bucket) / (counts > 0).sum()
+    return (share / counts[bucket]).float()
 
 
 def stats_header(tool: str, source: Source, settings: Mapping[str, object]) -> Header:

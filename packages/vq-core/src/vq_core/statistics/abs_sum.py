@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 DTYPE = torch.float64
+GRID = 2.0**-16
 
 
 def reduce(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 DTYPE = torch.float32
+GRID = None
 
 
 def reduce(x: Tensor) -> Tensor:

@@ -133,11 +133,12 @@ def _block_groups(config: Mapping[str, Any], block: str) -> list[Group]:
 def _context_groups(config: Mapping[str, Any], linears: list[Linear]) -> list[Group]:
     """The embedded text and image are the same for every block, so each has one gain for the whole model."""
     text = tuple(linear.name for linear in linears if linear.name.endswith(("attn2.to_k", "attn2.to_v")))
-    groups = [Group(TEXT_GROUP, text, LinearSink(("condition_embedder.text_embedder.linear_2",)), inner_dim(config))]
+    embedded = LinearSink(("condition_embedder.text_embedder.linear_2",))
+    groups = [Group(TEXT_GROUP, text, embedded, inner_dim(config), sequence="text")]
     image = tuple(linear.name for linear in linears if linear.name.endswith(("attn2.add_k_proj", "attn2.add_v_proj")))
     if image:
         sink = NormSink("condition_embedder.image_embedder.norm2")
-        groups.append(Group(IMAGE_GROUP, image, sink, config["added_kv_proj_dim"]))
+        groups.append(Group(IMAGE_GROUP, image, sink, config["added_kv_proj_dim"], sequence="image"))
     return groups
 
 

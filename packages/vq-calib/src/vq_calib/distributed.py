@@ -1,0 +1,102 @@
+"""Collecting with several processes, as torchrun starts them: each samples a part, and the first one merges."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from vq_calib.calib_prompts import Part
+from vq_calib.collect import Collected, collect, describe, finished_before
+from vq_calib.merge import merge
+from vq_calib.planned import Request
+from vq_core.errors import VqError
+
+TIME_TO_JOIN = timedelta(minutes=10)
+TIME_TO_COLLECT = timedelta(days=30)  # a rank with longer videos may take hours more than the others
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among `of` that run together; `local` counts those on this machine."""
+
+    number: int
+    of: int
+    local: int
+
+
+def rank_of(environment: Mapping[str, str] = os.environ) -> Rank | None:
+    """The rank that torchrun gave this process; None where it runs alone."""
+    world = int(environment.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return None
+    return Rank(int(environment["RANK"]), world, int(environment["LOCAL_RANK"]))
+
+
+def collect_here(request: Request, output: Path, *, resume: bool = False) -> Collected | None:
+    """Collect alone, or under torchrun together; None in every process but the one that has the result."""
+    rank = rank_of()
+    if rank is None:
+        return collect(request, output, resume=resume)
+    return collect_together(request, output, rank, resume=resume)
+
+
+def collect_together(request: Request, output: Path, rank: Rank, *, resume: bool = False) -> Collected | None:
+    """Collect the part of this rank, beside `output`; the first rank then merges all parts into `output`.
+
+    A rank that fails ends at once. torchrun then ends the others; without it they end when they have done their own
+    part and find that one is gone.
+
+    Returns:
+        What the merged artifact holds, in the first rank; None in the others.
+
+    Raises:
+        VqError: see `collect` and `merge`; `--part` was given; there are fewer prompts than ranks; another rank failed.
+    """
+    if request.part is not None:
+        raise VqError("`--part` and torchrun both divide the prompts: use one of them.")
+    if output.exists():
+        raise VqError(f"{output} exists already: choose another --output or remove it.")
+    part = Part(rank.number + 1, rank.of)
+    device = f"cuda:{rank.local}" if request.device is None and torch.cuda.is_available() else request.device
+    mine, path = replace(request, part=part, device=device), part_path(output, part)
+    with _joined():
+        collected = finished_before(mine, path) if resume else None
+        collected = collected or collect(mine, path, resume=resume)
+        _wait_for_all()
+    if rank.number:
+        return None
+    paths = [part_path(output, Part(number, rank.of)) for number in range(1, rank.of + 1)]
+    merge(paths, output, resume=resume)
+    for path in paths:
+        shutil.rmtree(path)
+    return describe(output, resumed_prompts=collected.resumed_prompts, step_seconds=collected.step_seconds)
+
+
+def part_path(output: Path, part: Part) -> Path:
+    """Where the statistics of `part` lie until they are merged."""
+    return output.with_name(f"{output.name}.part-{part.number}-of-{part.of}")
+
+
+@contextmanager
+def _joined() -> Iterator[None]:
+    distributed.init_process_group("gloo", timeout=TIME_TO_JOIN)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def _wait_for_all() -> None:
+    try:
+        distributed.monitored_barrier(timeout=TIME_TO_COLLECT)
+    except RuntimeError as error:
+        raise VqError(
+            f"Another process ended before its part was done ({str(error).splitlines()[0]}): "
+            "mend what it reports and run the same command again with --resume."
+        ) from None

@@ -1,0 +1,55 @@
+"""From options, recipe and the model's own defaults to a request."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vq_calib.calib_prompts import parse_part
+from vq_calib.planned import Request
+from vq_core.cli import required
+from vq_core.embedded import model_or_default
+from vq_core.model_defaults import defaults_of
+from vq_core.pipeline import Sampling
+from vq_core.recipe import Recipe, read_recipe, resolve
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was said on the command line, None where nothing was."""
+
+    model: str | None
+    prompts: Path | None
+    steps: int | None
+    height: int | None
+    width: int | None
+    num_frames: int | None
+    guidance_scale: float | None
+    guidance_scale_2: float | None
+    seed: int | None
+    tokens: int | None
+    part: str | None
+    device: str | None
+    recipe: Path | None
+
+
+def request_of(said: Options) -> tuple[Request, Recipe]:
+    """The request, and the recipe that filled in what the options left open.
+
+    Raises:
+        VqError: the recipe or the part cannot be read; neither says the prompts.
+    """
+    recipe = read_recipe(said.recipe)
+    calib = recipe.calib
+    model = model_or_default(said.model or recipe.model)
+    prompts = required(said.prompts or calib.prompts, "--prompts")
+    defaults = defaults_of(model)
+    sampling = Sampling(
+        steps=resolve(said.steps, calib.steps, defaults.steps),
+        height=resolve(said.height, calib.height, defaults.height),
+        width=resolve(said.width, calib.width, defaults.width),
+        num_frames=resolve(said.num_frames, calib.num_frames, defaults.num_frames),
+        guidance_scale=resolve(said.guidance_scale, calib.guidance_scale, defaults.guidance_scale),
+        guidance_scale_2=resolve(said.guidance_scale_2, calib.guidance_scale_2, None),
+        seed=resolve(said.seed, recipe.calib_seed, defaults.seed),
+    )
+    part = None if said.part is None else parse_part(said.part)
+    return Request(model, prompts, sampling, resolve(said.tokens, calib.tokens, None), part, said.device), recipe
