@@ -14,7 +14,7 @@ class SmoothingProblem:
     """One group.
 
     Attributes:
-        weights: of the linears that read the input, `[out_i, in]`, unsmoothed, in any float dtype; can be iterated again
+        weights: of the linears that read the input, `[out_i, in]`, unsmoothed, any float dtype; can be iterated again
             and again, and may load each only when its turn comes.
         absmax: fp32 `[in]`, max |X| of each channel over all tokens of all calls; ones where nothing was collected.
         mean_abs: fp32 `[in]`, mean |X| likewise.

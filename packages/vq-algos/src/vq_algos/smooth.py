@@ -278,7 +278,7 @@ class _OneByOne(Collection[Tensor]):
 
 
 def _exactly(group: Group) -> Group:
-    """The group as one whose producer takes 1/s as it is; for one behind GELU that is the approximation that was judged."""
+    """The group as one whose producer takes 1/s as it is: behind GELU, the approximation that was judged."""
     return replace(group, sink=group.sink or group.gelu_sink)
 
 

@@ -99,7 +99,7 @@ class CalibSettings(SamplingSettings):
 
 
 class SmoothSettings(Section):
-    """`vq-algos smooth`: `alpha` is SmoothQuant's migration strength, `awq_version` AWQ's scales, `dtype` of folded tensors."""
+    """`vq-algos smooth`: `alpha` is SmoothQuant's, `awq_version` AWQ's, `dtype` that of the folded tensors."""
 
     method: str | None = None
     alpha: Annotated[float, Field(ge=0, le=1)] | None = None

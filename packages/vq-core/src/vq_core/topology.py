@@ -66,8 +66,6 @@ class Group:
         """Name of the tensor of 1/s: for a modulated norm one that a runtime reads, else a record of the fold."""
         return self.sink.gain if isinstance(self.sink, ModulationSink) else f"{self.name}.gain"
 
-    sequence: Sequence = "video"
-
 
 @dataclass(frozen=True)
 class Topology:
