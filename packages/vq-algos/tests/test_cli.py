@@ -150,7 +150,7 @@ def test_our_recipe_drives_both_stages(
     settings = open_weights(smoothed).artifact.manifest.settings
     assert (settings["method"], settings["alpha"], settings["groups"]) == ("smoothquant", 0.6, "llmc")
     settings = open_qparams(tmp_path / "quant-params").artifact.manifest.settings
-    assert settings == {"scheme": "fp8", "method": "rtn", "rounding": "qtorch"}
+    assert settings == {"scheme": "fp8", "method": "rtn", "rounding": "qtorch", "bias_correction": False}
 
 
 def test_an_option_beats_the_recipe(run: Run, i2v_model: Path, stats: Path, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_llmcs_smoothquant_recipe_drives_both_stages(
     settings = open_weights(tmp_path / "out/smoothed-weights").artifact.manifest.settings
     assert settings == {"method": "smoothquant", "alpha": 0.7, "groups": "llmc", "dtype": "fp32"}
     settings = open_qparams(tmp_path / "out/quant-params").artifact.manifest.settings
-    assert settings == {"scheme": scheme, "method": "rtn", "rounding": rounding}
+    assert settings == {"scheme": scheme, "method": "rtn", "rounding": rounding, "bias_correction": False}
 
 
 # --- kills ---------------------------------------------------------------------------------------
