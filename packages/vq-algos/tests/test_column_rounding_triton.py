@@ -71,7 +71,6 @@ def _problem(rows: int, channels: int) -> tuple[Tensor, Hessian]:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("fmt", NumberFormat)
 @pytest.mark.parametrize("n", [128, 77, 1])
@@ -90,7 +89,6 @@ def test_a_block_on_cuda_is_the_torch_path_within_rounding_ties(n: int, fmt: Num
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("fmt", NumberFormat)
 def test_whole_linears_come_out_as_good_as_on_the_cpu(fmt: NumberFormat) -> None:
     weight, hessian = _problem(300, 300)

@@ -61,14 +61,14 @@ class Judge:
         return Energy.of(output.sub_(self._output), self._tokens)
 
 
-def is_safe(error: Energy, rtn: Energy, before: Energy | None = None) -> bool:
-    """Is `error` no worse than round-to-nearest's in total, and in no bucket beyond the tolerance?
+def spares_buckets(error: Energy, rtn: Energy, before: Energy | None = None) -> bool:
+    """Is `error` in no bucket worse than round-to-nearest's beyond the tolerance?
 
     A bucket that was beyond it `before` a change must not get worse by the change.
     """
     known = rtn.buckets if before is None else before.buckets
     limits = (max(BUCKET_TOLERANCE * plain, other) for plain, other in zip(rtn.buckets, known, strict=True))
-    return error.total <= rtn.total and all(bad <= limit for bad, limit in zip(error.buckets, limits, strict=True))
+    return all(bad <= limit for bad, limit in zip(error.buckets, limits, strict=True))
 
 
 def snr_db(signal: float, noise: float) -> float | None:

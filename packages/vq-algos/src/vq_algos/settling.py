@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vq_algos.bias_correction import bias_shift
 from vq_algos.inputs import Inputs
-from vq_algos.judge import Judge, bucket_snr_db, is_safe, snr_db
+from vq_algos.judge import Judge, bucket_snr_db, snr_db, spares_buckets
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.scheme import NumberFormat, Rounding
 
@@ -39,7 +39,7 @@ def settle(
     if correct_bias:
         candidate = bias_shift(weight, dequantized, inputs.fit)
         corrected = judge.error(dequantized, candidate)
-        if corrected.total < error.total and is_safe(corrected, rtn, before=error):
+        if corrected.total < error.total and spares_buckets(corrected, rtn, before=error):
             shift, error = candidate, corrected
     figures = {
         "output_snr_db": snr_db(judge.signal.total, error.total),

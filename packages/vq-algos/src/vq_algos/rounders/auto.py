@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from vq_algos.inputs import Inputs
-from vq_algos.judge import Judge, is_safe
+from vq_algos.judge import Judge, spares_buckets
 from vq_algos.rounders import Rounded, clip, gptq, rtn
 from vq_core.numerics.quantize import dequantize
 from vq_core.scheme import NumberFormat, Rounding
@@ -28,7 +28,7 @@ def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat
     for versions in _others(weights, inputs, fmt, rounding):
         for index, version in enumerate(versions):
             error = judges[index].error(dequantize(version.quantized))
-            if error.total < least[index].total and is_safe(error, plain[index]):
+            if error.total < least[index].total and spares_buckets(error, plain[index]):
                 best[index], least[index] = version, error
     return best
 
