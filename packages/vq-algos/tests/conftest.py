@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vq_algos.inputs import Inputs, sampled
 from vq_algos.smooth import SmoothSettings, smooth
-from vq_core.artifacts.stats import BRANCHES, BUCKETS, open_stats, stats_header
+from vq_core.artifacts.stats import BRANCHES, BUCKETS, ActivationStats, Split, Tokens, open_stats, stats_header
 from vq_core.families.wan import topology
+from vq_core.scheme import NumberFormat
 from vq_core.source import Source, open_source
 from vq_core.store import create_artifact
 from vq_core.topology import shard_of
@@ -24,6 +26,8 @@ Activations = dict[tuple[str, str], Tensor]
 MakeModel = Callable[..., Path]
 MakeStats = Callable[..., Path]
 MakeSmoothed = Callable[..., Path]
+MakeInputs = Callable[..., Inputs]
+MakeTokenStats = Callable[[Path], ActivationStats]
 
 T2V: Config = {
     "_class_name": "WanTransformer3DModel",
@@ -186,3 +190,51 @@ def start_code() -> Callable[[str], BaseProcess]:
         return process
 
     return start
+
+
+# --- sampled tokens ------------------------------------------------------------------------------
+
+
+def correlated_tokens(count: int, in_features: int, seed: int, *, bucketed: bool = True) -> Tokens:
+    """Rows that a quarter of the channels' number of hidden causes explains, with a channel ten times larger."""
+    mixing = torch.randn(max(1, in_features // 4), in_features, generator=torch.Generator().manual_seed(in_features))
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(count, len(mixing), generator=generator) @ mixing / len(mixing) ** 0.5
+    rows += 0.1 * torch.randn(count, in_features, generator=generator) + 0.1
+    rows[:, 1] *= 10
+    weight = torch.rand(count, generator=generator) + 0.5
+    bucket = torch.randint(2, BUCKETS, (count,), generator=generator)
+    return Tokens(rows.bfloat16(), weight / weight.mean(), bucket if bucketed else torch.full_like(bucket, -1))
+
+
+@pytest.fixture
+def make_inputs() -> MakeInputs:
+    """Correlated inputs of a linear, to solve on and to judge by."""
+
+    def make(
+        in_features: int = 64, fit: int = 256, held_out: int = 96, fmt: NumberFormat = NumberFormat.INT8
+    ) -> Inputs:
+        ones = torch.ones(in_features)
+        parts = (correlated_tokens(fit, in_features, seed=1), correlated_tokens(held_out, in_features, seed=2))
+        return Inputs(*(sampled(part, ones, fmt) for part in parts))
+
+    return make
+
+
+class TokenStats(ActivationStats):
+    """Statistics that hold tokens of every group, without a file for them."""
+
+    has_tokens = True
+
+    def tokens(self, component: str, group: str, split: Split, device: str = "cpu") -> Tokens:
+        config = self.artifact.manifest.components[component].config
+        index, found = next(item for item in enumerate(topology(config).groups) if item[1].name == group)
+        count, seed = (96, 2 * index) if split == "fit" else (48, 2 * index + 1)
+        tokens = correlated_tokens(count, found.in_features, seed, bucketed=group not in ("text", "image"))
+        return Tokens(tokens.rows.to(device), tokens.weight.to(device), tokens.bucket.to(device))
+
+
+@pytest.fixture
+def make_token_stats(make_stats: MakeStats) -> MakeTokenStats:
+    """Statistics of a model, with sampled tokens."""
+    return lambda model: TokenStats(open_stats(make_stats(model, name="token-stats")).artifact)

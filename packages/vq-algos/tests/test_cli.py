@@ -15,6 +15,7 @@ import yaml
 
 from vq_algos.cli import main
 from vq_core.artifacts.qparams import open_qparams
+from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
 
 Config = dict[str, Any]
@@ -97,6 +98,7 @@ def test_json_is_all_that_stdout_holds(
         (["quantize", "--weights", "MODEL", "-o", "out"], "`--scheme` is missing"),
         (["quantize", "--scheme", "int8", "-o", "out"], "`--weights` is missing"),
         (["quantize", "--weights", "MODEL", "--scheme", "int4", "-o", "out"], "`int4` is not a scheme"),
+        (["quantize", "--weights", "MODEL", "--scheme", "int8", "--method", "gtpq", "-o", "out"], "`gtpq` is not one"),
         (["show", "MODEL"], "no manifest.json"),
     ],
 )
@@ -128,7 +130,41 @@ def test_without_a_model_the_built_in_one_is_smoothed(
     assert open_weights(tmp_path / "smoothed").artifact.manifest.model == "wan-tiny"
 
 
+def test_a_rounder_solves_on_the_tokens_that_are_given(
+    run: Run,
+    smoothed: Path,
+    i2v_model: Path,
+    make_token_stats: Callable[[Path], ActivationStats],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stats = make_token_stats(i2v_model)
+    monkeypatch.setattr("vq_core.artifacts.stats.open_stats", {stats.artifact.path: stats}.get)
+    base = ["quantize", "--weights", smoothed, "--scheme", "int8", "--method", "auto"]
+    assert run(*base, "-o", tmp_path / "out") == 2
+    assert "`auto` needs sampled tokens" in capsys.readouterr().err
+    base += ["--stats", stats.artifact.path]
+    assert run(*base, "-o", tmp_path / "corrected") == 0
+    assert run(*base, "-o", tmp_path / "plain", "--no-bias-correction") == 0
+    for name, corrects in (("corrected", True), ("plain", False)):
+        qparams = open_qparams(tmp_path / name)
+        assert qparams.artifact.manifest.settings["method"] == "auto"
+        assert qparams.artifact.manifest.settings["bias_correction"] is corrects
+        assert bool(qparams.corrected_biases("transformer")) is corrects
+
+
 # --- recipes -------------------------------------------------------------------------------------
+
+
+def test_a_recipes_statistics_are_read_where_the_method_solves_on_them(
+    run: Run, smoothed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    for method, code in (("rtn", 0), ("auto", 2)):
+        recipe.write_text(yaml.safe_dump({"scheme": "int8", "output": "root", "quantize": {"method": method}}))
+        assert run("quantize", "--recipe", recipe, "--weights", smoothed, "-o", tmp_path / method) == code
+    assert str(tmp_path / "root/activation-stats") in capsys.readouterr().err
 
 
 def test_our_recipe_drives_both_stages(
@@ -150,7 +186,7 @@ def test_our_recipe_drives_both_stages(
     settings = open_weights(smoothed).artifact.manifest.settings
     assert (settings["method"], settings["alpha"], settings["groups"]) == ("smoothquant", 0.6, "llmc")
     settings = open_qparams(tmp_path / "quant-params").artifact.manifest.settings
-    assert settings == {"scheme": "fp8", "method": "rtn", "rounding": "qtorch"}
+    assert settings == {"scheme": "fp8", "method": "rtn", "rounding": "qtorch", "bias_correction": False}
 
 
 def test_an_option_beats_the_recipe(run: Run, i2v_model: Path, stats: Path, tmp_path: Path) -> None:
@@ -219,7 +255,7 @@ def test_llmcs_smoothquant_recipe_drives_both_stages(
     settings = open_weights(tmp_path / "out/smoothed-weights").artifact.manifest.settings
     assert settings == {"method": "smoothquant", "alpha": 0.7, "groups": "llmc", "dtype": "fp32"}
     settings = open_qparams(tmp_path / "out/quant-params").artifact.manifest.settings
-    assert settings == {"scheme": scheme, "method": "rtn", "rounding": rounding}
+    assert settings == {"scheme": scheme, "method": "rtn", "rounding": rounding, "bias_correction": False}
 
 
 # --- kills ---------------------------------------------------------------------------------------

@@ -115,7 +115,12 @@ def test_the_artifact_says_what_it_was_made_from_and_how(smoothed: Path, tmp_pat
     qparams = open_qparams(_quantize(smoothed, tmp_path / "qparams", "fp8", rounding="qtorch"))
     weights = open_weights(smoothed)
     require_parent(qparams.artifact, weights.artifact)
-    assert qparams.artifact.manifest.settings == {"scheme": "fp8", "method": "rtn", "rounding": "qtorch"}
+    assert qparams.artifact.manifest.settings == {
+        "scheme": "fp8",
+        "method": "rtn",
+        "rounding": "qtorch",
+        "bias_correction": False,
+    }
     assert (
         qparams.artifact.manifest.components["transformer"].fingerprint == weights.components["transformer"].fingerprint
     )
@@ -141,7 +146,7 @@ def test_two_runs_give_the_same_artifact(smoothed: Path, tmp_path: Path) -> None
     ("settings", "sentence"),
     [
         ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run: choose int8 or fp8"),
-        ({"scheme": "int8", "method": "gtpq"}, "`gtpq` is not one of the rounders \\(rtn\\)"),
+        ({"scheme": "int8", "method": "gtpq"}, "`gtpq` is not one of the rounders \\(auto, clip, gptq, rtn\\)"),
         ({"scheme": "int8", "rounding": "up"}, "`up` is not a rounding: choose one of nearest-even, qtorch"),
     ],
 )

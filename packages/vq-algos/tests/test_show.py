@@ -86,7 +86,12 @@ def test_json_is_json(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     show(qparams, every=False, as_json=True)
     printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
-    assert printed["settings"] == {"scheme": "int8", "method": "rtn", "rounding": "nearest-even"}
+    assert printed["settings"] == {
+        "scheme": "int8",
+        "method": "rtn",
+        "rounding": "nearest-even",
+        "bias_correction": False,
+    }
     assert printed["decisions"]["transformer"][ZERO] == {"method": "rtn", "weight_snr_db": None}
 
 

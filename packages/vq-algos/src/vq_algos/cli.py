@@ -44,7 +44,19 @@ FoldedDtype = Annotated[
     str | None, typer.Option("--dtype", help="Of folded weights: fp32 or bf16.  [default: fp32]", show_default=False)
 ]
 Scheme = Annotated[str | None, typer.Option("--scheme", help="int8 or fp8.", show_default=False)]
-RoundMethod = Annotated[str | None, typer.Option("--method", help="rtn.  [default: rtn]", show_default=False)]
+RoundMethod = Annotated[
+    str | None, typer.Option("--method", help="rtn, clip, gptq or auto.  [default: rtn]", show_default=False)
+]
+TokenStats = Annotated[
+    Path | None,
+    typer.Option(
+        "--stats", help="Activation statistics with sampled tokens, to solve on and to judge by.", show_default=False
+    ),
+]
+BiasCorrection = Annotated[
+    bool,
+    typer.Option("--bias-correction/--no-bias-correction", help="With --stats, correct biases where it pays."),
+]
 RoundingOption = Annotated[
     str | None,
     typer.Option(
@@ -137,8 +149,10 @@ def quantize_command(
     weights: Weights = None,
     scheme: Scheme = None,
     output: Output = None,
+    stats: TokenStats = None,
     method: RoundMethod = None,
     rounding: RoundingOption = None,
+    bias_correction: BiasCorrection = True,
     device: Device = None,
     recipe: Recipe = None,
     resume: Resume = False,
@@ -147,15 +161,23 @@ def quantize_command(
 ) -> None:
     """Round the weights to 8-bit codes, one scale per output channel.
 
+    rtn rounds to nearest. clip searches each row's scale, gptq makes up for each column's error in the columns after
+    it, and auto takes whatever is best for each linear on held-out tokens, never worse than rtn there; these three
+    solve on sampled tokens (vq-calib collect --tokens). With --stats every linear's output error is recorded.
+
     For example:
 
         vq-algos quantize --weights smoothed --scheme int8 -o qparams
 
+        vq-algos quantize --weights smoothed --stats stats --scheme int8 -o qparams --method auto
+
         vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
     """
     from vq_algos.quantize import QuantizeSettings, quantize
+    from vq_algos.rounders import rounder_named
     from vq_algos.show import rounding_rows
     from vq_core.artifacts.qparams import open_qparams
+    from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
     from vq_core.device import resolve_device
     from vq_core.meter import Meter
@@ -168,10 +190,20 @@ def quantize_command(
         scheme=required(scheme or said.scheme, "--scheme"),
         method=resolve(method, said.quantize.method, DEFAULTS.quantize_method),
         rounding=resolve(rounding, said.quantize.rounding, DEFAULTS.rounding),
+        bias_correction=bias_correction,
     )
+    needs_tokens = rounder_named(settings.method).NEEDS_TOKENS
+    stats_path = stats or (said.path_of("activation-stats") if needs_tokens else None)
     folder = required(output or said.path_of("quant-params"), "--output")
     smoothed = required(weights or said.path_of("smoothed-weights"), "--weights")
-    quantize(open_weights(smoothed), settings, folder, device=resolve_device(device), resume=resume)
+    quantize(
+        open_weights(smoothed),
+        settings,
+        folder,
+        stats=open_stats(stats_path) if stats_path else None,
+        device=resolve_device(device),
+        resume=resume,
+    )
     checkpoint = said.path_of("lightx2v") or "checkpoint"
     report(
         f"Quantized {smoothed} to {settings.scheme}",

@@ -1,9 +1,11 @@
 """What the linears of a group read, sampled: the data from which smoothing and rounding are solved and judged."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
+from vq_algos.hessian import Hessian
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.scheme import NumberFormat
@@ -28,10 +30,20 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tokens to solve on, and tokens of other prompts to judge by."""
+    """Tokens to solve on, and tokens of other prompts to judge by.
+
+    Attributes:
+        shared: the linears of every block read them, so what is derived from them is worth its memory.
+    """
 
     fit: Sampled
     held_out: Sampled
+    shared: bool = False
+
+    @cached_property
+    def hessian(self) -> Hessian:
+        """H of the tokens to solve on."""
+        return Hessian(self.fit.x_hat, self.fit.weight, keep=self.shared)
 
 
 def sampled(tokens: Tokens, gain: Tensor, activation: NumberFormat) -> Sampled:

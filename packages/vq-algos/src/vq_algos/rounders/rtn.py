@@ -1,11 +1,17 @@
 """Round to nearest: every weight to the code closest to it, at the scale of the row's absmax."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_algos.inputs import Inputs
+from vq_algos.rounders import Rounded
+from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import NumberFormat, Rounding
 
+NEEDS_TOKENS = False
 
-def quantize(weight: Tensor, fmt: NumberFormat, rounding: Rounding) -> Quantized:
-    """Codes and scale of `weight` `[out, in]`."""
-    return quantize_weight(weight, fmt, rounding)
+
+def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding) -> list[Rounded]:
+    """Codes and scales of `weights` `[out_i, in]`; `inputs` are not looked at."""
+    return [Rounded(quantize_weight(weight, fmt, rounding), {"method": "rtn"}) for weight in weights]

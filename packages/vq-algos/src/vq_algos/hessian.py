@@ -1,0 +1,139 @@
+"""The Hessian of a linear's output error, and the triangular factor from which GPTQ rounds.
+
+With d = w − ŵ for one row of the weight, the output error on the sampled inputs is Σ_t w_t (x̂_t·d)² = d·H·dᵀ, where
+H = Σ_t w_t x̂_tᵀx̂_t `[in, in]`. It does not depend on the row, so every linear that reads the input shares it.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+TOKENS_AT_ONCE = 1024
+"""Rows of x̂ that are held in fp64 while H is summed."""
+COLUMNS_AT_ONCE = 512
+"""Columns of the factor that are held in fp64 a second time while it is turned into fp32."""
+RAISE = 10.0
+"""What a damping is multiplied by when the damped H is not positive definite."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A damped H = U·Uᵀ with U upper triangular, in the order in which columns are rounded.
+
+    Attributes:
+        order: int64 `[in]`, channel k of the order is channel `order[k]` of the input.
+        couplings: fp32 `[in, in]`, strictly upper: U_kj / U_jj, by which an error in column k moves the target of j.
+        damp: λ that was added as λ·mean(diag H), as asked for or raised until H was positive definite.
+    """
+
+    order: Tensor
+    couplings: Tensor
+    damp: float
+
+
+class Hessian:
+    """H of the inputs `x_hat` fp32 `[tokens, in]` with the token weights `weight` `[tokens]`; computed when asked for.
+
+    `keep` holds on to every factor that was computed: for inputs that the linears of many blocks read.
+    """
+
+    def __init__(self, x_hat: Tensor, weight: Tensor, *, keep: bool = False) -> None:
+        self._x_hat = x_hat
+        self._weight = weight
+        self._keep = keep
+        self._factors: dict[float, Factor] = {}
+
+    @cached_property
+    def _diagonal(self) -> Tensor:
+        """diag(H), fp64 `[in]`."""
+        parts = zip(self._x_hat.split(TOKENS_AT_ONCE), self._weight.split(TOKENS_AT_ONCE), strict=True)
+        return torch.stack([weight.double() @ rows.double().square() for rows, weight in parts]).sum(dim=0)
+
+    @cached_property
+    def _ascending(self) -> Tensor:
+        """Channels by ascending diag(H): the reverse of the order in which they are rounded."""
+        return torch.argsort(self._diagonal, stable=True)
+
+    @cached_property
+    def _matrix(self) -> Tensor:
+        """H, fp64 `[in, in]`, rows and columns by ascending diagonal; 1 on the diagonal of a channel never seen."""
+        channels = self._ascending
+        matrix = torch.zeros(len(channels), len(channels), dtype=torch.float64, device=channels.device)
+        for rows, weight in zip(self._x_hat.split(TOKENS_AT_ONCE), self._weight.split(TOKENS_AT_ONCE), strict=True):
+            weighted = rows[:, channels].double() * weight.double().sqrt().unsqueeze(1)
+            matrix.addmm_(weighted.T, weighted)
+        diagonal = matrix.diagonal()
+        diagonal.masked_fill_(diagonal == 0, 1.0)
+        return matrix
+
+    @cached_property
+    def _mean_diagonal(self) -> float:
+        """Mean of diag(H) over the channels that were seen."""
+        seen = self._diagonal > 0
+        return float(self._diagonal.sum() / seen.sum().clamp(min=1))
+
+    def errors(self, difference: Tensor) -> Tensor:
+        """Σ_t w_t (x̂_t·d)² for every row d of `difference` fp32 `[out, in]` → fp32 `[out]`.
+
+        By the tokens or by H, whichever is smaller.
+        """
+        tokens, channels = self._x_hat.shape
+        if tokens <= channels:
+            return (self._weighted_inputs @ difference.T).square().sum(dim=0)
+        ordered = difference[:, self._ascending]
+        return ((ordered @ self._single_matrix) * ordered).sum(dim=1)
+
+    @cached_property
+    def _weighted_inputs(self) -> Tensor:
+        """√w_t·x̂_t, fp32."""
+        return self._x_hat * self._weight.sqrt().unsqueeze(1)
+
+    @cached_property
+    def _single_matrix(self) -> Tensor:
+        """H in fp32, zero again where a channel was never seen."""
+        matrix = self._matrix.float()
+        matrix.diagonal().masked_fill_(self._diagonal[self._ascending] == 0, 0.0)
+        return matrix
+
+    def factor(self, damp: float) -> Factor:
+        """The factor of H + λ·mean(diag H)·1 with λ = `damp`, or ten, a hundred, … times that where it takes more.
+
+        The Cholesky decomposition L·Lᵀ of H in ascending order is U·Uᵀ in the order of rounding: U is L with rows and
+        columns reversed, and no inverse is computed. It reads the lower triangle alone, which is what makes H
+        symmetric. Memory beside H: L in fp64 and the couplings in fp32.
+        """
+        if damp in self._factors:
+            return self._factors[damp]
+        raised = damp
+        lower = self._lower(raised)
+        while lower is None:
+            raised *= RAISE
+            lower = self._lower(raised)
+        factor = Factor(self._ascending.flip(0), _couplings(lower), raised)
+        if self._keep:
+            self._factors[damp] = factor
+        return factor
+
+    def _lower(self, damp: float) -> Tensor | None:
+        """L of the damped H, or None where that is not positive definite."""
+        diagonal = self._matrix.diagonal()
+        undamped = diagonal.clone()
+        diagonal += damp * self._mean_diagonal  # in place, so that no second H is held, and taken back below
+        lower, info = torch.linalg.cholesky_ex(self._matrix)
+        diagonal.copy_(undamped)
+        return None if int(info) else lower
+
+
+def _couplings(lower: Tensor) -> Tensor:
+    """U_kj / U_jj above the diagonal, in fp32, for U = `lower` with rows and columns reversed."""
+    channels = lower.shape[0]
+    couplings = torch.empty(lower.shape, dtype=torch.float32, device=lower.device)
+    diagonal = lower.diagonal()
+    for begin in range(0, channels, COLUMNS_AT_ONCE):
+        end = min(begin + COLUMNS_AT_ONCE, channels)
+        reverse = slice(channels - end, channels - begin)
+        couplings[:, begin:end] = (lower[:, reverse] / diagonal[reverse]).flip(0, 1)
+    couplings.fill_diagonal_(0.0)
+    return couplings
