@@ -9,7 +9,7 @@ from vq_core.cli import required
 from vq_core.embedded import model_or_default
 from vq_core.model_defaults import defaults_of
 from vq_core.pipeline import Sampling
-from vq_core.recipe import Recipe, read_recipe, resolve
+from vq_core.recipe import Recipe, loras_of, read_recipe, resolve
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Options:
     part: str | None
     device: str | None
     recipe: Path | None
+    lora: list[str] | None = None
 
 
 def request_of(said: Options) -> tuple[Request, Recipe]:
@@ -52,4 +53,5 @@ def request_of(said: Options) -> tuple[Request, Recipe]:
         seed=resolve(said.seed, recipe.calib_seed, defaults.seed),
     )
     part = None if said.part is None else parse_part(said.part)
-    return Request(model, prompts, sampling, resolve(said.tokens, calib.tokens, None), part, said.device), recipe
+    tokens = resolve(said.tokens, calib.tokens, None)
+    return Request(model, prompts, sampling, tokens, part, said.device, loras_of(said.lora, recipe)), recipe
