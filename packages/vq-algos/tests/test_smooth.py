@@ -33,7 +33,7 @@ LLMC_PLACES = ("attn1.qkv", "attn2.q", "ffn.up")
 
 def _tensors(artifact: Path, component: str = "transformer") -> dict[str, Tensor]:
     opened = open_weights(artifact).components[component]
-    return opened.load([*opened.topology.tensors, *opened.topology.gains])
+    return opened.load([*opened.topology.tensors, *(group.gain for group in opened.topology.groups)])
 
 
 def _model_tensors(model: Path, component: str = "transformer") -> dict[str, Tensor]:
@@ -245,7 +245,10 @@ def test_none_changes_no_bit(i2v_model: Path, tmp_path: Path) -> None:
     for name, tensor in _model_tensors(i2v_model).items():
         assert folded[name].dtype == tensor.dtype
         assert torch.equal(folded.pop(name), tensor)
-    assert set(folded) == {f"blocks.{block}.{norm}.gain" for block in range(2) for norm in ("norm1", "norm3")}
+    groups = open_weights(tmp_path / "plain").components["transformer"].topology.groups
+    assert set(folded) == {group.gain for group in groups} | {
+        f"blocks.{b}.{n}.gain" for b in (0, 1) for n in ("norm1", "norm3")
+    }
     assert all(torch.all(gain == 1) for gain in folded.values())
 
 
