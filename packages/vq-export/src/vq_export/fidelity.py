@@ -25,6 +25,10 @@ from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, block_
 
 BF16_ROUNDING = 2.0**-9
 """Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
+FP32_ROUNDING = 2.0**-20
+"""Relative error within which a quotient of fp32 values, each rounded once or twice, counts as a bfloat16 value."""
+RATIO_TOLERANCE = 0.02
+"""How far the rounding of a weight may move the factor that fits one of its rows."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,11 @@ def _producer_gain(
     gains: Mapping[Group, Tensor],
     device: str,
 ) -> Tensor:
-    """What multiplied the rows of `producer`: the ratio of its biases, or of its weights where the bias is zero."""
+    """What multiplied the rows of `producer`: the ratio of its biases, or that of its weights where this is not exact.
+
+    Quantized weights give the ratio up to their rounding. Biases give it exactly, which shows in that it is a bfloat16
+    value; where it is not, or is far from that of the weights, rounding corrected the bias.
+    """
     weight, bias = f"{producer}.weight", f"{producer}.bias"
     before = original.load([weight, bias], device)
     if weight in plain:
@@ -145,7 +153,9 @@ def _producer_gain(
         after = after if own_gain is None else after * own_gain
     by_weight = _row_ratio(after, before[weight].float())
     by_bias = plain[bias].float() / before[bias].float()
-    ratio = torch.where(before[bias] != 0, by_bias, by_weight)
+    is_gain = (by_bias - nearest_bf16(by_bias)).abs() <= FP32_ROUNDING * by_bias.abs()
+    agrees = (by_bias - by_weight).abs() <= RATIO_TOLERANCE * by_weight.abs()
+    ratio = torch.where(is_gain & agrees, by_bias, by_weight)
     return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
 
 
