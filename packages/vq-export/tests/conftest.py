@@ -143,7 +143,7 @@ def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ar
                     writer.write_tensors(f"{name}/{shard}.safetensors", content)
         parents = {weights.KIND: open_artifact(root / "smoothed", weights.KIND, weights.FORMAT).digest}
         qparams_header = Header(
-            qparams.KIND, qparams.FORMAT, "test", settings={"scheme": scheme}, parents=parents, **known
+            qparams.KIND, qparams.FORMAT, "test", settings={"scheme": scheme, "method": "rtn"}, parents=parents, **known
         )
         with create_artifact(root / "qparams", qparams_header) as writer:
             for name, component in source.components.items():
