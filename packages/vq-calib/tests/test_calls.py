@@ -32,7 +32,5 @@ def test_steps_are_counted_over_all_transformers() -> None:
 
 
 def test_a_transformer_that_is_never_reached_is_refused() -> None:
-    with pytest.raises(
-        VqError, match=r"transformer_2 is never called: 2 steps skip its noise levels, so raise --steps"
-    ):
+    with pytest.raises(VqError, match=r"transformer_2 is never called: 2 steps skip .* raise --steps"):
         calls_of(SCHEDULE[:2], "transformer_2", guided=True)

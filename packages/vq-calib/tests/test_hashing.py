@@ -65,7 +65,5 @@ def test_upper_bits_are_those_of_the_unsigned_word(word: int, bits: int) -> None
 
 @pytest.mark.gpu
 def test_cuda_gives_the_same() -> None:
-    tokens = torch.arange(32760)
-    assert torch.equal(
-        token_hash(SAMPLE, (5, 2**63 + 1), tokens.cuda()).cpu(), token_hash(SAMPLE, (5, 2**63 + 1), tokens)
-    )
+    tokens, place = torch.arange(32760), (5, 2**63 + 1)
+    assert torch.equal(token_hash(SAMPLE, place, tokens.cuda()).cpu(), token_hash(SAMPLE, place, tokens))

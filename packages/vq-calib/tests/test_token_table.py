@@ -5,13 +5,7 @@ from hypothesis import strategies as st
 from vq_calib.token_table import column, smallest, table_of
 
 Row = tuple[int, ...]
-ROWS = st.lists(
-    st.tuples(
-        st.integers(0, 7), st.integers(0, 1), st.integers(0, 9), st.integers(0, 2), st.integers(0, 3), st.integers(0, 5)
-    ),
-    max_size=40,
-    unique=True,
-)
+ROWS = st.lists(st.tuples(*(st.integers(0, last) for last in (7, 1, 9, 2, 3, 5))), max_size=40, unique=True)
 
 
 def _table(rows: list[Row]) -> torch.Tensor:
