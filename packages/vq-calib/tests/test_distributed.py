@@ -93,19 +93,17 @@ def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
 ) -> None:
     output = tmp_path / "stats"
     port = _free_port()
-    preludes = [FAILS if number == failing else "" for number in range(2)]
-    ranks = [
-        _start_rank(number, port, _arguments(request_, output), prelude) for number, prelude in enumerate(preludes)
-    ]
+    arguments = _arguments(request_, output)
+    ranks = [_start_rank(number, port, arguments, FAILS if number == failing else "") for number in range(2)]
     errors = [rank.communicate(timeout=TIMEOUT_S)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [2, 2]
     assert "this rank fails" in errors[failing]
     assert "Another process ended before its part was done" in errors[1 - failing]
     kept = part_path(output, Part(2 - failing, 2))
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
-    collect(request_, tmp_path / "alone")
     if failing:
         return
+    collect(request_, tmp_path / "alone")
     inode = (kept / "manifest.json").stat().st_ino
     with pytest.MonkeyPatch.context() as patched:
         _alone_as(patched)

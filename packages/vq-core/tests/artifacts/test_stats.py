@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.histograms import HISTOGRAMS
+from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.stats import (
     BRANCHES,
     BUCKETS,
