@@ -100,4 +100,5 @@ def test_rows_that_are_not_finite_are_counted_for_the_first_group(value: float) 
             assert (accumulator.non_finite() is None) == (group is TEXT and branch == 0)
             x[:rows, 1] = value
             accumulator.add(group, branch, x, _hashes(x))
+            accumulator.add(group, branch, torch.ones_like(x), _hashes(x))
     assert accumulator.non_finite() == ("blocks.0.attn1.out", 6)

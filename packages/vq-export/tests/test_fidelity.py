@@ -41,12 +41,18 @@ def test_gains_are_recovered_from_weights_where_biases_are_zero(
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
+@pytest.mark.parametrize("clip", [1.0, 0.7])
 @pytest.mark.parametrize("value", ["blocks.0.attn1.to_v", "blocks.1.attn2.to_v", "blocks.1.attn2.add_v_proj"])
 def test_gains_are_recovered_from_weights_where_a_bias_was_corrected(
-    make_model: Callable[..., Path], make_artifacts: Callable[..., Any], tmp_path: Path, scheme: str, value: str
+    make_model: Callable[..., Path],
+    make_artifacts: Callable[..., Any],
+    tmp_path: Path,
+    scheme: str,
+    value: str,
+    clip: float,
 ) -> None:
     model = make_model("i2v")
-    made = make_artifacts(model, scheme, corrected=value)
+    made = make_artifacts(model, scheme, corrected=value, clip=clip)
     export(open_model(Inputs(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
     errors = linear_errors(open_checkpoint(tmp_path / "ckpt"), open_source(str(model)))["transformer"]
     assert max(error.excess_db for error in errors.values()) < 6

@@ -180,18 +180,28 @@ def _producer_gain(
     """
     weight, bias = f"{producer}.weight", f"{producer}.bias"
     before = original.load([weight, bias], device)
+    reference = before[weight].float()
     if weight in plain:
         after = plain[weight].float()
     else:
         own_gain = gains.get(component.topology.group_of(producer))
-        after = dequantize(component.linear(producer, device))
-        after = after if own_gain is None else after * own_gain
-    by_weight = _row_ratio(after, before[weight].float())
+        reference = reference if own_gain is None else reference / own_gain
+        quantized = component.linear(producer, device)
+        inside = _is_inside(quantized.codes)
+        after, reference = dequantize(quantized) * inside, reference * inside
+    by_weight = _row_ratio(after, reference)
     by_bias = plain[bias].float() / before[bias].float()
     is_gain = (by_bias - nearest_bf16(by_bias)).abs() <= FP32_ROUNDING * by_bias.abs()
     agrees = (by_bias - by_weight).abs() <= RATIO_TOLERANCE * by_weight.abs()
     ratio = torch.where(is_gain & agrees, by_bias, by_weight)
     return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
+
+
+def _is_inside(codes: Tensor) -> Tensor:
+    """Which `codes` `[out, in]` are smaller than the row's largest: those that clipping has left as they were."""
+    magnitude = codes.float().abs()
+    inside = magnitude < magnitude.amax(dim=1, keepdim=True)
+    return inside | ~inside.any(dim=1, keepdim=True)
 
 
 def _row_ratio(after: Tensor, before: Tensor) -> Tensor:
