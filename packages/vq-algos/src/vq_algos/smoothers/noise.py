@@ -21,11 +21,11 @@ from vq_core.artifacts.stats import Tokens
 
 NEEDS = frozenset({"statistics", "tokens"})
 
-STEPS = 100
-LEARNING_RATE = 0.08
+STEPS = 60
+LEARNING_RATE = 0.1
 P = 12.0
-TOKENS = 1024  # enough for a mean
-ROWS, MIN_ROWS = 3072, 32  # of all weights together, evenly spread, and of each of them at least
+TOKENS = 512  # enough for a mean: four times as many of both gain 0.04 dB on wan-tiny-hard
+ROWS, MIN_ROWS = 1024, 32  # of all weights together, evenly spread, and of each of them at least
 TINY = 1e-30  # in the place of zero, where a logarithm is taken
 
 
