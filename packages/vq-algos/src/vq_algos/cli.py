@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, ModelOrDefault, Output, Recipe, Resume, Verbose, Weights
+from vq_core.options import AsJson, Device, Lora, ModelOrDefault, Output, Recipe, Resume, Verbose, Weights
 
 app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
 
@@ -75,6 +75,7 @@ ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear,
 @app.command("smooth")
 def smooth_command(
     model: ModelOrDefault = None,
+    lora: Lora = None,
     stats: Stats = None,
     output: Output = None,
     method: SmoothMethod = None,
@@ -111,7 +112,7 @@ def smooth_command(
     from vq_core.device import resolve_device
     from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
-    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.recipe import DEFAULTS, loras_of, read_recipe, resolve
     from vq_core.source import open_source
 
     set_up_logging(verbose)
@@ -128,7 +129,7 @@ def smooth_command(
     needs_stats = "statistics" in smoother_named(settings.method).NEEDS
     stats_path = (stats or said.path_of("activation-stats")) if needs_stats else None
     folder = required(output or said.path_of("smoothed-weights"), "--output")
-    source = open_source(model_or_default(model or said.model))
+    source = open_source(model_or_default(model or said.model), loras_of(lora, said))
     smooth(
         source,
         open_stats(stats_path) if stats_path else None,

@@ -85,7 +85,7 @@ def quantize(
         family=manifest.family,
         model=manifest.model,
         components={
-            name: ComponentHeader(name, component.fingerprint, component.config)
+            name: ComponentHeader(name, component.fingerprint, component.config, component.lora)
             for name, component in weights.components.items()
         },
         settings=asdict(settings),

@@ -84,7 +84,7 @@ def _header(parts: Sequence[ActivationStats], settings: Sequence[RunSettings]) -
         family=manifest.family,
         model=manifest.model,
         components={
-            name: ComponentHeader(entry.folder, entry.fingerprint, entry.config)
+            name: ComponentHeader(entry.folder, entry.fingerprint, entry.config, entry.merged)
             for name, entry in manifest.components.items()
         },
         settings=joined.model_dump(),

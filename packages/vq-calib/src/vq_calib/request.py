@@ -9,7 +9,7 @@ from vq_core.cli import required
 from vq_core.embedded import model_or_default
 from vq_core.model_defaults import defaults_of
 from vq_core.pipeline import Sampling
-from vq_core.recipe import Recipe, resolve
+from vq_core.recipe import Recipe, loras_of, resolve
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Options:
     tokens: int | None
     part: str | None
     device: str | None
+    lora: list[str] | None = None
 
 
 def request_of(said: Options, recipe: Recipe) -> Request:
@@ -50,4 +51,5 @@ def request_of(said: Options, recipe: Recipe) -> Request:
         seed=resolve(said.seed, recipe.calib_seed, defaults.seed),
     )
     part = None if said.part is None else parse_part(said.part)
-    return Request(model, prompts, sampling, resolve(said.tokens, calib.tokens, None), part, said.device)
+    tokens = resolve(said.tokens, calib.tokens, None)
+    return Request(model, prompts, sampling, tokens, part, said.device, loras_of(said.lora, recipe))
