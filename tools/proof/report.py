@@ -40,8 +40,8 @@ def markdown(run: Run, figures: Sequence[Figure], real: Real | None, verdicts: S
     return f"""\
 # What the algorithms do
 
-Written by `{run.command}` on {run.date}: torch {run.torch}, {run.device}, {run.seconds} s in all. The same figures,
-seed by seed, are in [{NAME}.json]({NAME}.json).
+Written by `{run.command}` on {run.date}: torch {run.torch}, {run.device}, {run.seconds} s in all.
+The same figures, seed by seed, are in [{NAME}.json]({NAME}.json).
 
 {outcome}
 
@@ -57,9 +57,8 @@ its clipping is left out. Smoothing by LLMC is given every fold, though in Wan i
 
 ## Made-up layers
 
-{run.seeds} seeds of each; {run.sizes.channels} channels ({run.sizes.hidden} behind GELU), {run.sizes.fit} tokens to
-solve on, {run.sizes.held_out} held out to choose by, {run.sizes.test} to measure on, drawn independently. Inputs have
-massive channels, correlated channels, outlier tokens, and a modulation that changes over eight buckets of sigma
+{run.seeds} seeds of each; {run.sizes.channels} channels ({run.sizes.hidden} behind GELU), {run.sizes.fit} tokens to solve on,
+{run.sizes.held_out} held out to choose by, {run.sizes.test} to measure on, drawn independently. Inputs have massive channels, correlated channels, outlier tokens, and a modulation that changes over eight buckets of sigma
 (tools/proof/synthetic.py); weights are Gaussian with heavy tails and a low-rank part. A figure is the output SNR in dB,
 the mean of noise over signal over a layer's linears, then the mean over seeds in dB; in brackets on tokens whose
 modulation is half as strong again as in calibration. ffn.2 has no fold: there smoothing does nothing.
@@ -83,8 +82,8 @@ own kernels measured: quantization is simulated, with fp32 arithmetic.
 
 MEANING = (
     ("RTN", "rounds every weight to nearest, at the scale of its row's absmax"),
-    ("LLMC's SmoothQuant", "the next but one, in bfloat16, rounded with bfloat16 scales"),
-    ("LLMC's AWQ", "searches the exponent of awq v2, but keeps what suits the first call of the model"),
+    ("LLMC's SmoothQuant", "as smoothquant, in bfloat16, and rounded with bfloat16 scales"),
+    ("LLMC's AWQ", "searches the exponent of awq v2, but keeps what suits the first call of the model; in bfloat16"),
     ("smoothquant", "s = max\\|X\\|^α / max\\|W\\|^(1−α)"),
     ("awq v1, v2", "s = mean\\|X\\|^r, in v1 over mean\\|W\\|^(1−r); r by the output error on sampled tokens"),
     ("noise", "s that minimises a model of the rounding noise of activations and weights, by gradient descent"),
