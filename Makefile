@@ -43,7 +43,7 @@ table: $(UV) ## Measure what each quantization costs wan-tiny and its hard twin:
 	$(TOOL) tools/wan_tiny/table.py
 
 proof: $(UV) ## Hold the algorithms against what is asked of them: docs/algorithms.md
-	$(TOOL) tools/proof/proof.py
+	$(TOOL) tools/proof/prove.py
 
 wheels: $(UV) ## Build the seven wheels into dist/
 	$(UV) build --all-packages --wheel --clear --out-dir dist

@@ -57,11 +57,14 @@ its clipping is left out. Smoothing by LLMC is given every fold, though in Wan i
 
 ## Made-up layers
 
-{run.seeds} seeds of each; {run.sizes.channels} channels ({run.sizes.hidden} behind GELU), {run.sizes.fit} tokens to solve on,
-{run.sizes.held_out} held out to choose by, {run.sizes.test} to measure on, drawn independently. Inputs have massive channels, correlated channels, outlier tokens, and a modulation that changes over eight buckets of sigma
-(tools/proof/synthetic.py); weights are Gaussian with heavy tails and a low-rank part. A figure is the output SNR in dB,
-the mean of noise over signal over a layer's linears, then the mean over seeds in dB; in brackets on tokens whose
-modulation is half as strong again as in calibration. ffn.2 has no fold: there smoothing does nothing.
+{run.seeds} seeds of each layer; {run.sizes.channels} channels, {run.sizes.hidden} behind GELU.
+{run.sizes.fit} tokens to solve on, {run.sizes.held_out} held out to choose by, {run.sizes.test} to measure on.
+They are drawn independently. Inputs have massive channels, correlated channels, outlier tokens, and a modulation that
+changes over eight buckets of sigma (tools/proof/synthetic.py); weights are Gaussian with heavy tails and a low-rank
+part.
+
+A figure is the output SNR in dB, of the mean of noise over signal over a layer's linears, averaged over seeds; in
+brackets on tokens whose modulation is half as strong again as in calibration. ffn.2 has no fold: smoothing leaves it.
 
 {_layer_tables(figures)}
 

@@ -35,7 +35,7 @@ def main(
     import torch
 
     run = Run(
-        command=shlex.join(["python", "tools/proof/proof.py", *sys.argv[1:]]) if sys.argv[1:] else "make proof",
+        command=shlex.join(["python", "tools/proof/prove.py", *sys.argv[1:]]) if sys.argv[1:] else "make proof",
         date=datetime.now(UTC).date().isoformat(),
         torch=torch.__version__,
         device=f"{os.cpu_count()} CPU cores",
