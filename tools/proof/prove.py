@@ -22,6 +22,8 @@ SEEDS = 4
 def main(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of the made-up layers.")] = SEEDS,
     models: Annotated[bool, typer.Option(help="Measure the trained models too.")] = True,
+    count: Annotated[int, typer.Option(min=1, help="Held-out prompts for these.")] = PROMPTS,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = STEPS,
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
     folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/proof"),
 ) -> None:
@@ -29,7 +31,7 @@ def main(
     start = time.monotonic()
     sizes = Sizes()
     figures = measure(range(seeds), sizes)
-    real = measure_real(folder) if models else None
+    real = measure_real(folder, count, steps) if models else None
     judged = [*verdicts(figures), *(real_verdicts(real.lines) if real else [])]
 
     import torch
@@ -42,8 +44,8 @@ def main(
         seconds=round(time.monotonic() - start),
         seeds=seeds,
         sizes=sizes,
-        prompts=PROMPTS,
-        steps=STEPS,
+        prompts=count,
+        steps=steps,
     )
     print(f"Wrote {write(output, run, figures, real, judged)} in {run.seconds} s")
     for verdict in judged:
