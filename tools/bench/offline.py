@@ -22,8 +22,9 @@ from torch import Tensor
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import BRANCHES, BUCKETS, TABLE_COLUMNS, stats_header
 from vq_core.families import wan
-from vq_core.source import INDEX_FILE, Source, open_source
+from vq_core.source import Source, open_source
 from vq_core.store import create_artifact
+from vq_core.tensor_folder import INDEX_FILE
 from vq_core.topology import Group, shard_of
 
 HEADS, FFN, FIT, HELD_OUT, BLOCKS = 40, 13824, 4096, 1024, 40
