@@ -11,7 +11,7 @@ TOOL := PYTHONPATH=tools $(RUN) python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench grade table wheels test-isolated test-qtorch clean
+.PHONY: help demo test check format bench grade table proof wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ grade: $(UV) ## Accept wan-tiny or not: do 200 of its clips show what their capt
 
 table: $(UV) ## Measure what each quantization costs wan-tiny and its hard twin: docs/wan_tiny_table.md
 	$(TOOL) tools/wan_tiny/table.py
+
+proof: $(UV) ## Hold the algorithms against what is asked of them: docs/algorithms.md
+	$(TOOL) tools/proof/prove.py
 
 wheels: $(UV) ## Build the seven wheels into dist/
 	$(UV) build --all-packages --wheel --clear --out-dir dist

@@ -10,6 +10,7 @@ import numpy as np
 
 from vq_wan_tiny.grade import Share
 from vq_wan_tiny.grade_videos import share_text
+from wan_tiny.measuring import Measured
 
 NAME = "wan_tiny_table"
 STRIP = "images/wan_tiny_hard_strip.png"
@@ -73,6 +74,11 @@ def line_of(model: str, candidate: str, compared: Mapping[str, Any] | None, grad
             means[metric] = mean_of(finite) if finite else None
     measured = {name: Share(**share) for name, share in graded["shares"].items()}
     return Line(model, candidate, means["psnr"], means["ssim"], measured)
+
+
+def lines_of(model: str, measured: Measured) -> list[Line]:
+    """The lines of a model's candidates, the reference first."""
+    return [line_of(model, name, measured.compared.get(name), graded) for name, graded in measured.graded.items()]
 
 
 def markdown(run: Run, lines: Sequence[Line]) -> str:

@@ -98,13 +98,15 @@ def collect_command(
     from vq_calib.distributed import collect_here
     from vq_calib.request import Options, request_of
     from vq_core.meter import Meter
+    from vq_core.recipe import read_recipe
 
     set_up_logging(verbose)
     meter = Meter()
-    sizes = (steps, height, width, num_frames)
-    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, recipe, lora)
-    request, said = request_of(asked)
+    said = read_recipe(recipe)
     stats = required(output or said.path_of("activation-stats"), "--output")
+    sizes = (steps, height, width, num_frames)
+    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, lora)
+    request = request_of(asked, said)
     collected = collect_here(request, stats, resume=resume)
     if collected is None:
         return
@@ -149,10 +151,11 @@ def plan_command(
     from vq_calib.estimate import estimate
     from vq_calib.planned import plan_run
     from vq_calib.request import Options, request_of
+    from vq_core.recipe import read_recipe
 
     sizes = (steps, height, width, num_frames)
-    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, recipe, lora)
-    request, _ = request_of(asked)
+    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, lora)
+    request = request_of(asked, read_recipe(recipe))
     expected = estimate(plan_run(request), seconds_per_step)
     report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=as_json)
 

@@ -1,0 +1,182 @@
+"""The proof suite at a reduced size: its generator, LLMC's methods, its SNR, its verdicts, and that `auto` pays."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from proof import llmc
+from proof.figures import relative_error
+from proof.methods import AUTO, METHODS, REFERENCE, RTN, Solved
+from proof.pair import PAIR_METHODS, RESCALED
+from proof.real import HARD, real_verdicts
+from proof.suite import Figure, measure_seed
+from proof.synthetic import Layer, Sizes, feed_forward, layers
+from proof.verdicts import Verdict, verdicts
+from vq_core.artifacts.stats import BUCKETS, Tokens
+from vq_core.numerics.quantize import dequantize, quantize_weight
+from vq_core.scheme import FP8, INT8, NumberFormat
+from vq_wan_tiny.grade import Share
+from wan_tiny.measuring import FULL
+from wan_tiny.table_report import Line, Mean
+
+SMALL = Sizes(channels=128, hidden=320, fit=1024, held_out=256, test=256)
+BFLOAT16 = 2.0**-8
+
+
+@pytest.fixture(scope="module")
+def figures() -> list[Figure]:
+    needed = {name: METHODS[name] for name in (RTN, REFERENCE, AUTO)}
+    pairs = {name: PAIR_METHODS[name] for name in (RTN, AUTO, RESCALED)}
+    return measure_seed(0, SMALL, needed, pairs)
+
+
+@pytest.fixture(scope="module")
+def small_layers() -> list[Layer]:
+    return [*layers(0, SMALL), feed_forward(0, SMALL).down_layer]
+
+
+def verdict(figures: list[Figure], beginning: str) -> Verdict:
+    (found,) = (one for one in verdicts(figures) if one.demand.startswith(beginning))
+    return found
+
+
+def changed(figures: list[Figure], method: str, scheme: str, **values: object) -> list[Figure]:
+    """The first figure of `method` and `scheme` replaced."""
+    index = next(i for i, figure in enumerate(figures) if (figure.method, figure.scheme) == (method, scheme))
+    return [*figures[:index], replace(figures[index], **values), *figures[index + 1 :]]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        "INT8, layers with a fold: auto above RTN",
+        "FP8, every layer: auto above RTN",
+        "INT8, feed-forward: auto with the rescale above RTN",
+        "both schemes, every linear",
+        "the same in any bucket",
+    ],
+)
+def test_auto_does_what_is_asked_even_of_a_small_layer(figures: list[Figure], demand: str) -> None:
+    found = verdict(figures, demand)
+    assert found.met, found
+
+
+@pytest.mark.parametrize(
+    ("demand", "scheme", "values"),
+    [
+        ("INT8, layers with a fold: auto above RTN", "int8", {"test_db": 20.0}),
+        ("INT8, layers with a fold: auto above Smooth", "int8", {"test_db": 30.0}),
+        ("INT8, layers with a fold: auto, dB", "int8", {"test_db": 38.4}),
+        ("FP8, every layer: auto above RTN", "fp8", {"test_db": 20.0}),
+        ("both schemes, every linear", "fp8", {"held_out": (1.0, 1e-9, 1e-9)}),
+        ("the same in any bucket", "fp8", {"held_out_buckets": ((1.0, *[0.0] * 7), *[(0.0,) * 8] * 2)}),
+        ("layers with a fold, and all in FP8: what drift", "fp8", {"drifted_db": 0.0}),
+    ],
+)
+def test_a_single_bad_figure_misses_its_demand(
+    figures: list[Figure], demand: str, scheme: str, values: dict[str, object]
+) -> None:
+    bad = changed(figures, AUTO, scheme, **values)
+    found = verdict(bad, demand)
+    assert not found.met
+    assert found.where == f"q, k, v, {scheme.upper()}, seed 0"
+
+
+def test_the_rescale_must_pay(figures: list[Figure]) -> None:
+    bad = changed(figures, RESCALED, "int8", test_db=1.0)
+    assert not verdict(bad, "INT8, feed-forward: auto with the rescale above RTN").met
+    assert not verdict(bad, "INT8, feed-forward: auto with the rescale above auto without").met
+
+
+def line(candidate: str, psnr: float, direction: float) -> Line:
+    share = Share(direction, direction - 0.02, min(1.0, direction + 0.02))
+    return Line(HARD, candidate, Mean(psnr, psnr, psnr), None, {"direction": share})
+
+
+@pytest.mark.parametrize(
+    ("psnr", "direction", "met"),
+    [(40.0, 1.0, [True, True]), (39.1, 0.98, [True, True]), (38.9, 1.0, [False, True]), (45.0, 0.9, [True, False])],
+)
+def test_verdicts_on_videos(psnr: float, direction: float, met: list[bool]) -> None:
+    lines = [line(FULL, 99.0, 1.0), line("FP8 auto", 40.0, 1.0), line("INT8 auto", psnr, direction)]
+    assert [one.met for one in real_verdicts(lines)] == met
+
+
+def test_draws_are_the_seed_s_and_independent(small_layers: list[Layer]) -> None:
+    again, other = layers(0, SMALL), layers(1, SMALL)
+    for layer, same, different in zip(small_layers, again, other, strict=False):
+        assert torch.equal(layer.draws.test.rows, same.draws.test.rows)
+        assert torch.equal(layer.weights[0], same.weights[0])
+        assert not torch.equal(layer.draws.test.rows, different.draws.test.rows)
+        assert not torch.equal(layer.draws.fit.rows[: SMALL.test], layer.draws.test.rows)
+        assert torch.equal(layer.draws.test.bucket.bincount(), torch.full((BUCKETS,), SMALL.test // BUCKETS))
+
+
+def test_inputs_are_as_hard_as_they_are_meant_to_be(figures: list[Figure], small_layers: list[Layer]) -> None:
+    plain = {figure.layer: figure.test_db for figure in figures if (figure.method, figure.scheme) == (RTN, "int8")}
+    assert all(15 < plain[layer.name] < 34 for layer in small_layers)
+    spiky = small_layers[-1].draws.fit.rows.float()
+    crest = spiky.abs().amax(dim=1) / spiky.square().mean(dim=1).sqrt()
+    assert float(crest.max()) > 2 * float(crest.median())
+
+
+def test_snr_is_that_of_the_literal_formula() -> None:
+    draw = torch.Generator().manual_seed(3)
+    x, weight = torch.randn(16, 6, generator=draw).bfloat16(), torch.randn(5, 6, generator=draw).bfloat16()
+    tokens = Tokens(x, torch.ones(16), torch.arange(16) % BUCKETS)
+    gain, shift = torch.rand(6, generator=draw) + 0.5, torch.randn(5, generator=draw)
+    quantized = dequantize(quantize_weight(weight.float() / gain, NumberFormat.INT8))
+    layer = Layer("one", True, (weight,), feed_forward(0, SMALL).draws)
+    found = relative_error(layer, tokens, Solved(gain, [quantized], [shift]), INT8)
+
+    noise = signal = 0.0
+    for row in x.float():
+        smoothed = row * gain
+        scale = smoothed.abs().max() / 127
+        y_hat = (smoothed / scale).round().mul(scale).double() @ quantized.double().T + shift.double()
+        y = row.double() @ weight.double().T
+        noise, signal = noise + float((y - y_hat).square().sum()), signal + float(y.square().sum())
+    assert found.snr_db == pytest.approx(10 * math.log10(signal / noise), abs=1e-6)
+    assert len(found.buckets[0]) == BUCKETS
+
+
+def test_llmc_s_smoothquant_is_ours_in_bfloat16(small_layers: list[Layer]) -> None:
+    layer = small_layers[0]
+    after = llmc.smoothquant(layer.weights, layer.draws.fit, INT8, 0.5)
+    ours = METHODS[REFERENCE](layer, INT8)
+    torch.testing.assert_close(after.gain, ours.gain, rtol=3 * BFLOAT16, atol=0)
+
+
+def test_llmc_s_awq_keeps_what_suits_the_first_call() -> None:
+    """Two calls that want opposite ratios: the one with the noisiest bucket decides, whatever the other says."""
+    draw = torch.Generator().manual_seed(0)
+    channels, count = 64, 256
+    first = torch.randn(count, channels, generator=draw)
+    second = torch.randn(count, channels, generator=draw)
+    second[:, :4] *= 60
+    weight = torch.randn(32, channels, generator=draw)
+    weight[:, :4] /= 20
+    weights = [weight.bfloat16()]
+
+    def tokens(noisiest: torch.Tensor, other: torch.Tensor) -> Tokens:
+        rows = torch.cat([other, noisiest]).bfloat16()
+        return Tokens(rows, torch.ones(2 * count), torch.tensor([0] * count + [BUCKETS - 1] * count))
+
+    def spread(gain: torch.Tensor) -> float:
+        return float(gain.max() / gain.min())
+
+    flat = llmc.awq(weights, tokens(first, second), INT8)
+    steep = llmc.awq(weights, tokens(second, first), INT8)
+    assert spread(steep.gain) > 2 * spread(flat.gain)
+
+
+def test_llmc_rounds_in_bfloat16() -> None:
+    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(1)).bfloat16()
+    for scheme in (INT8, FP8):
+        again = llmc.rounded(weight, scheme.weight)
+        ours = dequantize(quantize_weight(weight, scheme.weight))
+        step = weight.float().abs().amax(dim=1, keepdim=True) / (127 if scheme is INT8 else 14)
+        assert not torch.equal(again, ours)
+        assert bool(((again - weight.float()).abs() <= step).all())

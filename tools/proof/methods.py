@@ -1,0 +1,113 @@
+"""The rows of the tables: every method as a function from a layer and a scheme to quantized linears.
+
+All of them see the fit and held-out tokens alone. Ours are the packages' own functions, put together as `vq-algos`
+does; only LLMC's are written out, in `llmc.py`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from proof import llmc
+from proof.synthetic import Layer
+from vq_algos.inputs import Inputs, sampled
+from vq_algos.problem import SmootherOptions, SmoothingProblem
+from vq_algos.rounders import rounder_named
+from vq_algos.settling import settle
+from vq_algos.smoothers import smoother_named
+from vq_algos.smoothing_error import gain_of
+from vq_core.numerics.quantize import dequantize
+from vq_core.scheme import QuantScheme, Rounding
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Quantized linears that read one input.
+
+    Attributes:
+        gain: fp32 `[in]`, what multiplies the input before its tokens are quantized.
+        weights: fp32 `[out_i, in]`, what codes and scales stand for.
+        shifts: fp32 `[out_i]`, what is added to the biases; None where nothing is.
+    """
+
+    gain: Tensor
+    weights: Sequence[Tensor]
+    shifts: Sequence[Tensor | None]
+
+
+Method = Callable[[Layer, QuantScheme], Solved]
+
+
+def ours(
+    layer: Layer,
+    scheme: QuantScheme,
+    *,
+    smoother: str = "none",
+    rounder: str = "rtn",
+    options: SmootherOptions | None = None,
+    correct_bias: bool = False,
+) -> Solved:
+    """Smoothing by `smoother` where the layer has a fold, rounding by `rounder`, and the bias where asked for."""
+    problem = problem_of(layer, scheme)
+    name = smoother if layer.foldable else "none"
+    smoothing = smoother_named(name).smoothing(problem, options or SmootherOptions())
+    return rounded(layer, scheme, gain_of(smoothing.s), rounder, correct_bias=correct_bias)
+
+
+def rounded(layer: Layer, scheme: QuantScheme, gain: Tensor, rounder: str, *, correct_bias: bool) -> Solved:
+    """The linears of `layer` smoothed by `gain` `[in]` and rounded."""
+    fmt, rounding = scheme.weight, Rounding.NEAREST_EVEN
+    fit, held_out = (sampled(part, gain, scheme.activation) for part in (layer.draws.fit, layer.draws.held_out))
+    inputs = Inputs(fit, held_out)
+    folded = [weight.float() / gain for weight in layer.weights]
+    weights = [dequantize(one.quantized) for one in rounder_named(rounder).quantize(folded, inputs, fmt, rounding)]
+    shifts: list[Tensor | None] = [None] * len(weights)
+    if correct_bias:
+        pairs = zip(folded, weights, strict=True)
+        shifts = [settle(w, w_hat, inputs, fmt, rounding, correct_bias=True).shift for w, w_hat in pairs]
+    return Solved(gain, weights, shifts)
+
+
+def problem_of(layer: Layer, scheme: QuantScheme) -> SmoothingProblem:
+    """What a smoother is given; the statistics are those of the fit tokens."""
+    magnitude = layer.draws.fit.rows.float().abs()
+    absmax, mean_abs = magnitude.amax(dim=0), magnitude.mean(dim=0)
+    return SmoothingProblem(layer.weights, absmax, mean_abs, layer.draws.fit, layer.draws.held_out, scheme)
+
+
+def _llmc(layer: Layer, scheme: QuantScheme, transform: Callable[..., llmc.Transformed]) -> Solved:
+    """LLMC smooths what a norm stands before, and only rounds the rest."""
+    if layer.foldable:
+        after = transform(layer.weights, layer.draws.fit, scheme)
+    else:
+        ones = torch.ones(layer.weights[0].shape[1], dtype=torch.bfloat16)
+        after = llmc.transformed(layer.weights, ones, scheme)
+    return Solved(after.gain, after.weights, [None] * len(after.weights))
+
+
+def _smoothquant(alpha: float) -> partial[Solved]:
+    return partial(ours, smoother="smoothquant", options=SmootherOptions(alpha=alpha))
+
+
+RTN = "RTN"
+REFERENCE = "smoothquant, α .5"
+AUTO = "auto"
+
+METHODS: Mapping[str, Method] = {
+    RTN: ours,
+    "LLMC's SmoothQuant, α .5": partial(_llmc, transform=partial(llmc.smoothquant, alpha=0.5)),
+    "LLMC's SmoothQuant, α .75": partial(_llmc, transform=partial(llmc.smoothquant, alpha=0.75)),
+    "LLMC's AWQ": partial(_llmc, transform=llmc.awq),
+    REFERENCE: _smoothquant(0.5),
+    "smoothquant, α .75": _smoothquant(0.75),
+    "awq v1": partial(ours, smoother="awq", options=SmootherOptions(awq_version="v1")),
+    "awq v2": partial(ours, smoother="awq"),
+    "noise": partial(ours, smoother="noise"),
+    "clip": partial(ours, rounder="clip"),
+    "gptq": partial(ours, rounder="gptq"),
+    "smoothquant, α .5 + gptq": partial(_smoothquant(0.5), rounder="gptq"),
+    AUTO: partial(ours, smoother="auto", rounder="auto", correct_bias=True),
+}

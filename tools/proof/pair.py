@@ -1,0 +1,89 @@
+"""The feed-forward as a whole: both linears quantized, with and without the rescaling through GELU.
+
+Here the function itself is changed, so only the output of the pair says what it costs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from proof.figures import ratios
+from proof.methods import AUTO, METHODS, RTN, Method, Solved, problem_of, rounded
+from proof.synthetic import FeedForwardPair, Layer
+from vq_algos.gelu_rescale import FeedForward, rescaling
+from vq_algos.problem import SmootherOptions
+from vq_algos.smoothers import smoother_named
+from vq_algos.smoothing_error import gain_of
+from vq_core.artifacts.stats import Tokens
+from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.scheme import NumberFormat, QuantScheme
+
+
+@dataclass(frozen=True)
+class SolvedPair:
+    """Both linears, and the bias fp32 `[hidden]` of the first before its shift."""
+
+    up: Solved
+    up_bias: Tensor
+    down: Solved
+
+
+PairMethod = Callable[[FeedForwardPair, QuantScheme], SolvedPair]
+
+
+def apart(pair: FeedForwardPair, scheme: QuantScheme, method: Method) -> SolvedPair:
+    """Each linear by itself."""
+    return SolvedPair(method(up_layer(pair), scheme), pair.up_bias.float(), method(pair.down_layer, scheme))
+
+
+def rescaled(pair: FeedForwardPair, scheme: QuantScheme) -> SolvedPair:
+    """`auto` as `vq-algos` does it: rescaling through GELU where that pays, and then only in INT8."""
+    up, down = up_layer(pair), pair.down_layer
+    gain = gain_of(smoother_named("auto").smoothing(problem_of(up, scheme), SmootherOptions()).s)
+    hidden_gain = torch.ones(len(pair.up_bias))
+    if scheme.activation is NumberFormat.INT8:
+        absmax = problem_of(down, scheme).absmax
+        fit, held_out = pair.draws.fit, pair.draws.held_out
+        problem = FeedForward(pair.up, pair.up_bias, pair.down, gain, absmax, fit, held_out, scheme)
+        hidden_gain = gain_of(rescaling(problem).s)
+    up = replace(up, weights=(pair.up.float() * hidden_gain.unsqueeze(1),))
+    return SolvedPair(
+        rounded(up, scheme, gain, "auto", correct_bias=True),
+        pair.up_bias.float() * hidden_gain,
+        # The rows of the first linear hold the gain, so nothing multiplies what the second one reads.
+        replace(rounded(down, scheme, hidden_gain, "auto", correct_bias=True), gain=torch.ones_like(hidden_gain)),
+    )
+
+
+def pair_error(
+    pair: FeedForwardPair, tokens: Tokens, solved: SolvedPair, scheme: QuantScheme
+) -> tuple[float, tuple[float, ...]]:
+    """‖Y − Ŷ‖² / ‖Y‖² of the feed-forward's output in fp64, over `tokens` and by bucket of sigma."""
+    x = tokens.rows.double()
+    hidden = F.gelu(F.linear(x, pair.up.double(), pair.up_bias.double()), approximate="tanh")
+    y = _linear(tokens.rows, solved.up, scheme) + solved.up_bias.double()
+    hidden_hat = F.gelu(y, approximate="tanh").float()
+    return ratios(hidden @ pair.down.double().T, _linear(hidden_hat, solved.down, scheme), tokens.bucket)
+
+
+def up_layer(pair: FeedForwardPair) -> Layer:
+    """The first linear alone."""
+    return Layer("ffn.0 of the pair", True, (pair.up,), pair.draws)
+
+
+def _linear(x: Tensor, solved: Solved, scheme: QuantScheme) -> Tensor:
+    (weight,), (shift,) = solved.weights, solved.shifts
+    x_hat = dequantize(quantize_tokens(x, scheme.activation, solved.gain))
+    y = x_hat.double() @ weight.double().T
+    return y if shift is None else y + shift.double()
+
+
+RESCALED = "auto, with the rescale"
+
+PAIR_METHODS: Mapping[str, PairMethod] = {
+    name: partial(apart, method=METHODS[name]) for name in (RTN, "LLMC's SmoothQuant, α .5", "LLMC's AWQ", AUTO)
+} | {RESCALED: rescaled}

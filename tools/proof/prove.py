@@ -1,0 +1,59 @@
+"""Do the algorithms do what is asked of them? On made-up layers and on the trained models; exits with 1 where not."""
+
+import os
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proof.real import PROMPTS, STEPS, measure_real, real_verdicts
+from proof.report import Run, write
+from proof.suite import measure
+from proof.synthetic import Sizes
+from proof.verdicts import verdicts
+
+SEEDS = 4
+
+
+def main(
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the made-up layers.")] = SEEDS,
+    models: Annotated[bool, typer.Option(help="Measure the trained models too.")] = True,
+    count: Annotated[int, typer.Option(min=1, help="Held-out prompts for these.")] = PROMPTS,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = STEPS,
+    output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
+    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/proof"),
+) -> None:
+    """Measure every method, write the page, and hold the figures against the demands."""
+    start = time.monotonic()
+    sizes = Sizes()
+    figures = measure(range(seeds), sizes)
+    real = measure_real(folder, count, steps) if models else None
+    judged = [*verdicts(figures), *(real_verdicts(real.lines) if real else [])]
+
+    import torch
+
+    run = Run(
+        command=shlex.join(["python", "tools/proof/prove.py", *sys.argv[1:]]) if sys.argv[1:] else "make proof",
+        date=datetime.now(UTC).date().isoformat(),
+        torch=torch.__version__,
+        device=f"{os.cpu_count()} CPU cores",
+        seconds=round(time.monotonic() - start),
+        seeds=seeds,
+        sizes=sizes,
+        prompts=count,
+        steps=steps,
+    )
+    print(f"Wrote {write(output, run, figures, real, judged)} in {run.seconds} s")
+    for verdict in judged:
+        asked, measured = f"{verdict.asked:.4g}", f"{verdict.measured:.4g}"
+        print(f"{'met   ' if verdict.met else 'MISSED'} {verdict.demand}: {measured} of {asked} ({verdict.where})")
+    if not all(verdict.met for verdict in judged):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

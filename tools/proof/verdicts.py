@@ -1,0 +1,106 @@
+"""What is asked of the algorithms, and whether they do it: the worst case over layers and seeds decides."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from proof.methods import AUTO, REFERENCE, RTN
+from proof.pair import RESCALED
+from proof.suite import PAIR, Figure
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One demand.
+
+    Attributes:
+        demand: what is asked.
+        asked, measured: the limit, and the worst case.
+        where: the worst case.
+        met: is it reached?
+    """
+
+    demand: str
+    asked: float
+    measured: float
+    where: str
+    met: bool
+
+
+def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
+    """All demands on the made-up layers."""
+    by_key = {(f.seed, f.layer, f.scheme, f.method): f for f in figures}
+
+    def other(figure: Figure, method: str) -> Figure:
+        return by_key[figure.seed, figure.layer, figure.scheme, method]
+
+    auto = [f for f in figures if f.method == AUTO and f.layer != PAIR]
+    foldable = [f for f in auto if f.foldable and f.scheme == "int8"]
+    fp8 = [f for f in auto if f.scheme == "fp8"]
+    rescaled = [f for f in figures if f.method == RESCALED]
+    everything = [*auto, *rescaled]
+    gains = [f for f in rescaled if f.scheme == "int8"]
+    return [
+        _least(
+            "INT8, layers with a fold: auto above RTN, dB", 8.0, foldable, lambda f: f.test_db - other(f, RTN).test_db
+        ),
+        _least(
+            "INT8, layers with a fold: auto above SmoothQuant (α .5), dB",
+            1.2,
+            foldable,
+            lambda f: f.test_db - other(f, REFERENCE).test_db,
+        ),
+        _least("INT8, layers with a fold: auto, dB", 38.5, foldable, lambda f: f.test_db),
+        _least("FP8, every layer: auto above RTN, dB", 1.0, fp8, lambda f: f.test_db - other(f, RTN).test_db),
+        _least(
+            "INT8, feed-forward: auto with the rescale above RTN, dB",
+            6.0,
+            gains,
+            lambda f: f.test_db - other(f, RTN).test_db,
+        ),
+        _least(
+            "INT8, feed-forward: auto with the rescale above auto without, dB",
+            0.0,
+            gains,
+            lambda f: f.test_db - other(f, AUTO).test_db,
+        ),
+        _most(
+            "both schemes, every linear: auto's error over RTN's on held-out tokens",
+            1.0,
+            everything,
+            lambda f: max(_over(f.held_out, other(f, RTN).held_out)),
+        ),
+        _most(
+            "the same in any bucket of sigma",
+            1.02,
+            everything,
+            lambda f: max(_over(_flat(f.held_out_buckets), _flat(other(f, RTN).held_out_buckets))),
+        ),
+        _most(
+            "layers with a fold, and all in FP8: what drift costs auto, dB",
+            0.5,
+            [*foldable, *fp8],
+            lambda f: f.test_db - f.drifted_db,
+        ),
+    ]
+
+
+def _least(demand: str, asked: float, figures: Iterable[Figure], of: Callable[[Figure], float]) -> Verdict:
+    measured, where = min((of(figure), _where(figure)) for figure in figures)
+    return Verdict(demand, asked, measured, where, measured >= asked)
+
+
+def _most(demand: str, asked: float, figures: Iterable[Figure], of: Callable[[Figure], float]) -> Verdict:
+    measured, where = max((of(figure), _where(figure)) for figure in figures)
+    return Verdict(demand, asked, measured, where, measured <= asked)
+
+
+def _where(figure: Figure) -> str:
+    return f"{figure.layer}, {figure.scheme.upper()}, seed {figure.seed}"
+
+
+def _over(errors: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [error / other for error, other in zip(errors, others, strict=True)]
+
+
+def _flat(parts: Iterable[Sequence[float]]) -> list[float]:
+    return [value for part in parts for value in part]
