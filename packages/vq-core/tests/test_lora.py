@@ -291,7 +291,7 @@ REFUSALS = {
     "bias without a pair": ({f"{NATIVE}.lora_B.bias": torch.ones(64)}, "has no low-rank pair"),
     "one tensor twice": (PAIR | {f"{PEFT}.lora_A.weight": PAIR[DOWN].clone()}, f"both change `{TO_Q}`"),
     "alpha of each row": (PAIR | {f"{NATIVE}.alpha": torch.ones(RANK)}, r"alpha` .* is \[4\] and does not fit"),
-    "dora": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* is part of a DoRA"),
+    "dora": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* makes it more than a low-rank pair"),
     "quantized": ({DOWN: PAIR[DOWN].char(), UP: PAIR[UP]}, "is I8: give the LoRA in full or half precision"),
 }
 

@@ -61,8 +61,8 @@ class Lora:
         for key, info in self.infos.items():
             if not is_additive(key):
                 raise VqError(
-                    f"`{key}` in {path} is part of a DoRA or a convolution's LoRA, which adding to weights does not "
-                    "give: merge it with the tool that trained it."
+                    f"`{key}` in {path} makes it more than a low-rank pair that is added to a weight: "
+                    "merge it with the tool that trained it."
                 )
             if info.dtype not in FLOAT_DTYPES and not key.endswith(".alpha"):
                 raise VqError(f"`{key}` in {path} is {info.dtype}: give the LoRA in full or half precision.")

@@ -83,7 +83,7 @@ class KeyTable:
 
 
 def is_additive(key: str) -> bool:
-    """Whether `key` may belong to a LoRA that is merged by adding to weights; DoRA's and LoCon's may not."""
+    """Whether `key` may belong to a LoRA that is merged by adding low-rank pairs; DoRA's and `lora_mid` may not."""
     return _NOT_ADDITIVE.fullmatch(key) is None
 
 
