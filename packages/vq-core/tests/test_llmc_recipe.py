@@ -38,6 +38,8 @@ def test_smoothquant_int8(read_llmc: ReadLlmc) -> None:
         "scheme": "int8",
         "seed": 42,
         "output": Path("x2v"),
+        "lora": (),
+        "ignored": (),
         "calib": {
             "prompts": Path("../calib"),
             "steps": 50,
@@ -49,7 +51,7 @@ def test_smoothquant_int8(read_llmc: ReadLlmc) -> None:
             "seed": 42,
             "tokens": None,
         },
-        "smooth": {"method": "smoothquant", "alpha": 0.7, "groups": "llmc", "dtype": None},
+        "smooth": {"method": "smoothquant", "alpha": 0.7, "awq_version": None, "groups": "llmc", "dtype": None},
         "quantize": {"method": "rtn", "rounding": Rounding.NEAREST_EVEN},
         "eval": {
             "prompts": Path("../eval"),
@@ -170,7 +172,7 @@ def test_one_warning_names_every_key_without_effect(read_llmc: ReadLlmc, caplog:
 def test_keys_that_say_what_happens_anyway_are_not_warned_about(
     read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = edited(CALIB, "", edited("SmoothQuant", "RTN"))
+    text = edited("        special:\n            alpha: 0.7\n", "", edited(CALIB, "", edited("SmoothQuant", "RTN")))
     text = weight("group_size: -1\n            round_zp: True\n            calib_algo: minmax", text)
     read_llmc(edited("    torch_dtype", "    use_cpu_to_save_cuda_mem_for_catcher: False\n    torch_dtype", text))
     assert not caplog.records
@@ -179,3 +181,66 @@ def test_keys_that_say_what_happens_anyway_are_not_warned_about(
 def test_an_empty_eval_pos_is_warned_about(read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture) -> None:
     read_llmc(edited("[fake_quant]", "[]"))
     assert "`eval.eval_pos` (" in caplog.text
+
+
+AWQ = edited("SmoothQuant", "Awq", edited("            alpha: 0.7\n", "            trans: True\n"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "version", "rounder"),
+    [
+        ([], "awq", "v2", "rtn"),
+        (["trans_version: v1"], "awq", "v1", "rtn"),
+        (["trans_version: v2", "weight_clip: True", "clip_sym: True"], "awq", "v2", "clip"),
+        (["weight_clip: False"], "awq", "v2", "rtn"),
+    ],
+)
+def test_awq(read_llmc: ReadLlmc, lines: list[str], method: str, version: str, rounder: str) -> None:
+    recipe = read_llmc(edited("trans: True\n", "\n            ".join(["trans: True", *lines]) + "\n", AWQ))
+    assert (recipe.smooth.method, recipe.smooth.awq_version, recipe.smooth.groups) == (method, version, "llmc")
+    assert (recipe.quantize.method, recipe.smooth.alpha) == (rounder, None)
+
+
+def test_awq_that_only_clips_smooths_nothing(read_llmc: ReadLlmc) -> None:
+    recipe = read_llmc(edited("trans: True\n", "trans: False\n            weight_clip: True\n", AWQ))
+    assert (recipe.smooth.method, recipe.quantize.method) == ("none", "clip")
+
+
+def test_awq_s_own_keys_without_effect(read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture) -> None:
+    keys = ("awq_bs: 4", "save_mem: True", "clip_sym: False", "save_clip: True", "clip_path: c", "alpha: 0.3")
+    read_llmc(edited("trans: True\n", "\n            ".join(["trans: True", *keys]) + "\n", AWQ))
+    for key in keys:
+        assert f"`quant.video_gen.special.{key.split(':')[0]}` (" in caplog.text
+    assert "special.trans`" not in caplog.text
+
+
+def test_lora_path(read_llmc: ReadLlmc) -> None:
+    recipe = read_llmc(edited("    torch_dtype", "    lora_path: loras/mine\n    torch_dtype"))
+    (lora,) = recipe.lora
+    assert (lora.path, lora.strength, lora.component) == (Path("loras/mine"), 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("section", "rules"),
+    [
+        ("{block_ids: [0, 38-39]}", [(("0", "38-39"), ())]),
+        ("{block_ids: [1], layer_names: [ffn.net.2]}", [(("1",), ("ffn.net.2",))]),
+        ("{layer_names: [ffn.net.2]}", []),
+        (
+            "{block_ids: [0-1], layer_names: [ffn.net.2], speical_names: [blocks.1.attn1.to_q, blocks.7.attn1.to_q]}",
+            [(("0-1",), ("ffn.net.2",)), (("7",), ("attn1.to_q",))],
+        ),
+        ("{special_names: [blocks.3.ffn.net.0.proj]}", [(("3",), ("ffn.net.0.proj",))]),
+        ("{block_ids: []}", []),
+    ],
+)
+def test_ignored_layers(read_llmc: ReadLlmc, section: str, rules: list[object]) -> None:
+    ignored = read_llmc(f"{SMOOTHQUANT}ignored_layers: {section}\n").ignored
+    assert [(tuple(map(str, rule.blocks)), rule.linears) for rule in ignored] == rules
+
+
+def test_layer_names_that_llmc_does_not_read_are_warned_about(
+    read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_llmc(f"{SMOOTHQUANT}ignored_layers: {{layer_names: [ffn.net.2]}}\n")
+    assert "`ignored_layers.layer_names` (LLMC reads it only with block_ids)" in caplog.text

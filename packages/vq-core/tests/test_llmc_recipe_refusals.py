@@ -65,33 +65,42 @@ REFUSALS = {
     "searched range": (weight("calib_algo: mse"), f"`{QUANT}.weight.calib_algo` in", "set it to minmax"),
     "own code range": (weight("int_range: [-128, 127]"), f"`{QUANT}.weight.int_range` in", "±127"),
     "quantized attention": (act("quant_attn: True"), f"`{QUANT}.act.quant_attn` in", "not available"),
-    "mixed precision": (
-        SMOOTHQUANT + "ignored_layers: {block_ids: [0, 39], layer_names: [ffn.net.2]}\n",
-        "`ignored_layers.block_ids` in",
-        "LightX2V runs one scheme for every linear",
+    "ignored blocks that are no range": (
+        SMOOTHQUANT + "ignored_layers: {block_ids: [0, 39-x]}\n",
+        "`ignored_layers.block_ids.1",
+        "neither a block nor a range of blocks",
     ),
-    "awq": (
-        edited("SmoothQuant", "Awq"),
-        f"`{QUANT}.method` in",
-        "is 'Awq', which is not available yet; known: RTN, SmoothQuant",
+    "special name of no linear": (
+        SMOOTHQUANT + "ignored_layers: {speical_names: [proj_out]}\n",
+        "`ignored_layers.speical_names.0` in",
+        "write it as blocks.3.ffn.net.2",
+    ),
+    "awq without calibration": (
+        edited(CALIB, "", edited("SmoothQuant", "Awq")),
+        "Awq needs statistics of the activations: add the section `calib`",
+        "",
+    ),
+    "unknown version of awq": (
+        edited("alpha: 0.7", "trans_version: v3", edited("SmoothQuant", "Awq")),
+        f"`{QUANT}.special.trans_version` in",
+        "set it to v1 or v2",
+    ),
+    "learned clipping": (
+        edited("alpha: 0.7", "clip_version: v2", edited("SmoothQuant", "Awq")),
+        f"`{QUANT}.special.clip_version` in",
+        "set it to v1",
     ),
     "gptq, with its own keys": (
         edited("SmoothQuant", "GPTQ").replace("alpha: 0.7", "percdamp: 0.01"),
         f"`{QUANT}.method` in",
-        "not available yet; known: RTN, SmoothQuant",
+        "not available; known: RTN, SmoothQuant, Awq",
     ),
     "kv cache": (
         edited("        special:", "        kvcache: {method: Naive}\n        special:"),
         f"`{QUANT}.kvcache` in",
         "no KV cache",
     ),
-    "clipping": (edited("alpha: 0.7", "weight_clip: True"), f"`{QUANT}.special.weight_clip` in", "not available"),
     "language model quantization": (edited("video_gen:", "language:"), "`quant.", "known here: video_gen"),
-    "lora": (
-        edited("    torch_dtype", "    lora_path: lora\n    torch_dtype"),
-        "`model.lora_path` in",
-        "merge it into the model first",
-    ),
     "expression as dtype": (edited("dtype: auto", "dtype: torch.bfloat16"), "`model.torch_dtype` in", "set it to auto"),
     "language model": (edited("WanI2V", "Llama"), "`model.type` in", "WanT2V, WanI2V or Wan2T2V"),
     "task of another model": (

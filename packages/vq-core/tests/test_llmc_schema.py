@@ -8,11 +8,12 @@ from pydantic import AfterValidator
 from vq_core.llmc_schema import LlmcRecipe
 from vq_core.typed_yaml import Section, Unheeded
 
-# The keys whose value becomes a setting of the recipe.
+# The keys whose value becomes a setting of the recipe; `special.trans_version` does too, and is checked besides.
 HONOURED = {
     "base.seed",
     "model.path",
     "model.diffusers_path",
+    "model.lora_path",
     "calib.path",
     "calib.seed",
     "calib.target_height",
@@ -31,6 +32,11 @@ HONOURED = {
     "eval.output_video_path",
     "quant.video_gen.weight.use_qtorch",
     "quant.video_gen.special.alpha",
+    "quant.video_gen.special.trans",
+    "quant.video_gen.special.weight_clip",
+    "ignored_layers.block_ids",
+    "ignored_layers.layer_names",
+    "ignored_layers.special_names",
     "save.save_path",
 }
 

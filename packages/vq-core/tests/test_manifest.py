@@ -6,13 +6,16 @@ import pytest
 from pydantic import ValidationError
 
 from vq_core.errors import VqError
-from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, Manifest, TensorEntry, read_manifest
+from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, LoraEntry, Manifest, TensorEntry, read_manifest
 
 
 @pytest.fixture
 def manifest() -> Manifest:
     tensor = TensorEntry(file="transformer/block_0.safetensors", dtype="BF16", shape=[2, 3])
-    component = ComponentEntry(folder="transformer", fingerprint="f", config={"eps": 1e-6}, tensors={"x": tensor})
+    lora = LoraEntry(file="lora.safetensors", sha256="cd", strength=0.5)
+    component = ComponentEntry(
+        folder="transformer", fingerprint="f", config={"eps": 1e-6}, lora=[lora], tensors={"x": tensor}
+    )
     return Manifest(
         kind="activation-stats",
         format=2,

@@ -11,14 +11,17 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.images import open_image, resize_to_area
+from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import Sampling, VideoPipeline
 from vq_core.prompts import Sample
 from vq_core.quiet import quiet_libraries
-from vq_core.tiny import VARIANTS, Variant
+from vq_core.source import open_source
+from vq_core.tiny import FFN_DIM, INNER_DIM, VARIANTS, Variant
 
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 
@@ -294,6 +297,35 @@ def test_refuses_another_model_and_another_device(tiny_model: TinyModel, tmp_pat
         VideoPipeline(str(tmp_path), "cpu")
     with pytest.raises(VqError, match="`tpu` is not a device that is used here"):
         VideoPipeline(str(tiny_model("t2v")), "tpu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merged_transformers_hold_what_the_source_reads(
+    tiny_model: TinyModel, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    stem = "diffusion_model.blocks.0"
+    tensors = {
+        f"{stem}.ffn.0.lora_down.weight": torch.randn(4, INNER_DIM),
+        f"{stem}.ffn.0.lora_up.weight": torch.randn(FFN_DIM, 4),
+        f"{stem}.norm3.diff": torch.randn(INNER_DIM),
+        f"{stem}.diff_m": torch.randn(1, 6, INNER_DIM),
+    }
+    save_file(tensors, tmp_path / "lora.safetensors")
+    model = str(tiny_model("i2v-2.2"))
+    request = LoraRequest(tmp_path / "lora.safetensors", 0.7, "transformer_2")
+    source = open_source(model, [request])
+    pipeline = VideoPipeline(model, "cpu", dtype=dtype, source=source)
+    plain = VideoPipeline(model, "cpu", dtype=dtype)
+    for component, checkpoint in source.components.items():
+        expected = checkpoint.load(checkpoint.topology.tensors)
+        changed = set()
+        for name, parameter in pipeline.transformers[component].named_parameters():
+            assert torch.equal(parameter, expected[name].to(parameter.dtype)), name
+            if not torch.equal(parameter, plain.transformers[component].get_parameter(name)):
+                changed.add(name)
+        assert changed == set(checkpoint.merged)
+    assert len(source.components["transformer_2"].merged) == 3
+    assert source.components["transformer"].merged == ()
 
 
 @pytest.mark.gpu

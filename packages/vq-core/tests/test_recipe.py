@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vq_core.errors import VqError
-from vq_core.recipe import DEFAULTS, Artifact, Recipe, SchemeName, read_recipe, resolve
+from vq_core.ignored import IgnoreRule
+from vq_core.lora_request import LoraRequest
+from vq_core.recipe import (
+    DEFAULTS,
+    Artifact,
+    Recipe,
+    SchemeName,
+    ignored_of,
+    loras_of,
+    read_recipe,
+    resolve,
+)
 from vq_core.scheme import SCHEMES, Rounding
 
 WHOLE = """
@@ -17,9 +28,11 @@ model: Wan-AI/Wan2.1-I2V-14B-480P-Diffusers
 scheme: fp8
 seed: 7
 output: out
+lora: [{path: lora.safetensors, strength: 0.5, component: transformer_2}, {path: /data/lora}]
+ignored: [{blocks: [0, "38-39"]}, {linears: [ffn.net.2]}]
 calib: {prompts: prompts, steps: 20, height: 320, width: 640, num_frames: 33, guidance_scale: 4,
         guidance_scale_2: 3.5, seed: 8, tokens: 512}
-smooth: {method: smoothquant, alpha: 0.6, groups: llmc, dtype: bf16}
+smooth: {method: smoothquant, alpha: 0.6, awq_version: v1, groups: llmc, dtype: bf16}
 quantize: {method: rtn, rounding: qtorch}
 eval: {prompts: /data/eval, steps: 30, height: 480, width: 832, num_frames: 81, guidance_scale: 5.0,
        fps: 24, variants: [full, smoothed, fake-quant], output: videos}
@@ -44,6 +57,11 @@ def test_every_setting_arrives_with_its_type(recipe_file) -> None:
         "scheme": "fp8",
         "seed": 7,
         "output": folder / "out",
+        "lora": (
+            {"path": folder / "lora.safetensors", "strength": 0.5, "component": "transformer_2"},
+            {"path": Path("/data/lora"), "strength": 1.0, "component": None},
+        ),
+        "ignored": ({"blocks": (0, "38-39"), "linears": ()}, {"blocks": (), "linears": ("ffn.net.2",)}),
         "calib": {
             "prompts": folder / "prompts",
             "steps": 20,
@@ -55,7 +73,7 @@ def test_every_setting_arrives_with_its_type(recipe_file) -> None:
             "seed": 8,
             "tokens": 512,
         },
-        "smooth": {"method": "smoothquant", "alpha": 0.6, "groups": "llmc", "dtype": "bf16"},
+        "smooth": {"method": "smoothquant", "alpha": 0.6, "awq_version": "v1", "groups": "llmc", "dtype": "bf16"},
         "quantize": {"method": "rtn", "rounding": Rounding.QTORCH},
         "eval": {
             "prompts": Path("/data/eval"),
@@ -74,7 +92,8 @@ def test_every_setting_arrives_with_its_type(recipe_file) -> None:
 
 def test_without_a_file_nothing_is_said() -> None:
     assert read_recipe(None) == Recipe()
-    assert Recipe().model_dump(exclude_none=True) == {"calib": {}, "smooth": {}, "quantize": {}, "eval": {}}
+    empty = {"lora": (), "ignored": (), "calib": {}, "smooth": {}, "quantize": {}, "eval": {}}
+    assert Recipe().model_dump(exclude_none=True) == empty
 
 
 def test_a_recipe_cannot_be_changed() -> None:
@@ -136,7 +155,26 @@ def test_defaults_are_those_of_wan() -> None:
     assert (DEFAULTS.guidance_scale, DEFAULTS.fps, DEFAULTS.alpha, DEFAULTS.groups) == (5.0, 16, 0.75, "all")
 
 
+def test_options_take_the_place_of_the_recipe_s_loras_and_rules(recipe_file) -> None:
+    recipe = read_recipe(recipe_file(WHOLE))
+    assert loras_of(None, recipe) == (
+        LoraRequest(recipe_file("").parent / "lora.safetensors", 0.5, "transformer_2"),
+        LoraRequest(Path("/data/lora")),
+    )
+    assert loras_of(["a:2"], recipe) == (LoraRequest(Path("a"), 2.0),)
+    assert ignored_of([], recipe) == recipe.ignored
+    assert ignored_of(["1", "2:ffn.net.2"], recipe) == (
+        IgnoreRule(blocks=(1,)),
+        IgnoreRule(blocks=(2,), linears=("ffn.net.2",)),
+    )
+
+
 REFUSALS = {
+    "lora without a path": ("lora: [{strength: 1.0}]", "`lora.0.path` is missing in {file}: add it."),
+    "one lora, not a list": ("lora: {path: a}", "`lora` in {file} is {{'path': 'a'}}: it should be a valid list."),
+    "rule about nothing": ("ignored: [{}]", "`ignored.0` in {file} is {{}}, which names nothing: say `blocks`, `lin"),
+    "blocks that are no range": ("ignored: [{blocks: [3-x]}]", "neither a block nor a range of blocks: write 38"),
+    "unknown key of a rule": ("ignored: [{layers: [a]}]", "known here: blocks, linears."),
     "unknown key": (
         "shceme: int8",
         "`shceme` in {file} is not a known key (did you mean `scheme`?); known here: model, ",
@@ -164,6 +202,7 @@ REFUSALS = {
     ),
     "no variant": ("eval: {variants: []}", "`eval.variants` in {file} is []"),
     "zero steps": ("calib: {steps: 0}", "`calib.steps` in {file} is 0: it should be greater than 0."),
+    "unknown version of awq": ("smooth: {awq_version: v3}", "is 'v3': it should be 'v1' or 'v2'."),
     "alpha above one": (
         "smooth: {alpha: 1.5}",
         "`smooth.alpha` in {file} is 1.5: it should be less than or equal to 1.",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vq_core import tensor_file
 from vq_core.errors import VqError
-from vq_core.tensor_file import load_tensors, read_header, write_bytes, write_tensors
+from vq_core.tensor_file import load_tensors, read_header, read_metadata, write_bytes, write_tensors
 
 TENSORS = {
     "codes": torch.tensor([[1, -2], [3, 4]], dtype=torch.int8),
@@ -167,3 +167,11 @@ def test_refuses_a_tensor_that_is_not_there(file: Path) -> None:
 def test_an_empty_file_of_tensors_is_valid(tmp_path: Path) -> None:
     save_file({}, tmp_path / "x.safetensors")
     assert read_header(tmp_path / "x.safetensors") == {}
+
+
+def test_metadata(tmp_path: Path, file: Path) -> None:
+    assert read_metadata(file) == {"format": "pt"}
+    save_file({"x": torch.ones(1)}, tmp_path / "bare.safetensors")
+    assert read_metadata(tmp_path / "bare.safetensors") == {}
+    with pytest.raises(VqError, match="nothing.safetensors cannot be read"):
+        read_metadata(tmp_path / "nothing.safetensors")

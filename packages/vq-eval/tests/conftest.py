@@ -13,6 +13,8 @@ from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
+from vq_core.ignored import IgnoreRule
+from vq_core.lora_request import LoraRequest
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
@@ -191,15 +193,18 @@ class Job:
         self.asked: Sequence[str] = ("full", "fake-quant")
         self.sampling = Sampling(steps=2, height=64, width=64, num_frames=5)
         self.device = "cpu"
+        self.ignored: tuple[IgnoreRule, ...] = ()
+        self.loras: tuple[LoraRequest, ...] = ()
 
     def run(self, output: Path | None = None, *, resume: bool = False) -> Made:
-        candidates = open_candidates(self.asked, self.weights, self.qparams)
+        candidates = open_candidates(self.asked, self.weights, self.qparams, self.ignored)
         return make_videos(
             str(self.model),
             candidates,
             self.prompts,
             self.sampling,
             output or self.output,
+            loras=self.loras,
             device=self.device,
             resume=resume,
         )

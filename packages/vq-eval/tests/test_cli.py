@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vq_core.ignored import IgnoreRule
+from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import Sampling
 from vq_core.tiny import Variant
 from vq_eval import fake_quant
@@ -117,8 +119,10 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(model=model, prompts=prompts, sampling=sampling, output=output, **more)
         return Made({"full": output / "full"}, 1, 0)
 
-    def open_nothing(variants: list[str] | None, weights: Path | None, qparams: Path | None) -> None:
-        seen.update(variants=variants and tuple(variants), weights=weights, qparams=qparams)
+    def open_nothing(
+        variants: list[str] | None, weights: Path | None, qparams: Path | None, ignored: tuple[IgnoreRule, ...]
+    ) -> None:
+        seen.update(variants=variants and tuple(variants), weights=weights, qparams=qparams, ignored=ignored)
 
     monkeypatch.setattr(fake_quant, "make_videos", make)
     monkeypatch.setattr(fake_quant, "open_candidates", open_nothing)
@@ -156,6 +160,23 @@ def test_fake_quant_defaults(asked: dict[str, Any], tmp_path: Path, monkeypatch:
         steps=40, height=480, width=832, num_frames=81, guidance_scale=5.0, guidance_scale_2=None, fps=16, seed=42
     )
     assert (asked["variants"], asked["weights"], asked["qparams"], asked["resume"]) == (None, None, None, False)
+    assert (asked["ignored"], asked["loras"]) == ((), ())
+
+
+def test_ignored_linears_and_loras_come_from_options_before_the_recipe(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        'ignored: [{blocks: [0, "38-39"]}, {linears: [ffn.net.2]}]\nlora: [{path: l, strength: 0.5, component: t}]\n'
+    )
+    arguments = ["--model", "m", "--prompts", "p", "-o", "v", "--recipe", str(recipe)]
+    assert _exit_code(monkeypatch, "fake-quant", *arguments) == 0
+    assert asked["ignored"] == (IgnoreRule(blocks=(0, "38-39")), IgnoreRule(linears=("ffn.net.2",)))
+    assert asked["loras"] == (LoraRequest(tmp_path / "l", 0.5, "t"),)
+    assert _exit_code(monkeypatch, "fake-quant", *arguments, "--ignore", "1:attn1.to_q", "--lora", "x:2") == 0
+    assert asked["ignored"] == (IgnoreRule(blocks=(1,), linears=("attn1.to_q",)),)
+    assert asked["loras"] == (LoraRequest(Path("x"), 2.0),)
 
 
 def test_our_recipe_drives_fake_quant_and_options_beat_it(

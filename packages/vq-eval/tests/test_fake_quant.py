@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from vq_core.ignored import IgnoreRule
+from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import SAMPLES_FILE
 from vq_core.recipe import Variant as Candidate
+from vq_core.source import open_source
 from vq_core.store import open_artifact
-from vq_core.tiny import Variant
+from vq_core.tiny import FFN_DIM, INNER_DIM, Variant
 from vq_core.video import read_video
 from vq_eval.fake_quant import FORMAT, KIND, Made, open_candidates
 from vq_eval.fake_quant_linear import FakeQuantLinear
@@ -132,3 +137,59 @@ def test_the_next_step_compares_the_last_variant_with_the_first() -> None:
     step = Made(folders, 1, 0).next_steps
     assert step == "vq-eval compare --reference v/full --candidate v/fake-quant -o report"
     assert Made({"full": Path("v/full")}, 1, 0).next_steps == ""
+
+
+def test_ignored_linears_change_the_video_and_are_in_the_manifest(job: MakeJob, whole: Path) -> None:
+    work = job("t2v")
+    work.asked, work.ignored = ["fake-quant"], (IgnoreRule(blocks=("0-1",)), IgnoreRule(linears=("ffn.net.2",)))
+    work.run()
+    settings = open_artifact(work.output, KIND, FORMAT).manifest.settings
+    names = settings["ignored"]["transformer"]  # type: ignore[index, call-overload]
+    assert len(names) == 2 * 10 + 1
+    assert names[-1] == "blocks.2.ffn.net.2"
+    ours, plain, full = work.output / "fake-quant", whole / "fake-quant", whole / "full"
+    assert psnr_db(full / "000.mkv", ours / "000.mkv") > psnr_db(full / "000.mkv", plain / "000.mkv")
+
+
+def test_ignoring_what_is_not_there_is_refused(job: MakeJob) -> None:
+    work = job("t2v")
+    work.ignored = (IgnoreRule(blocks=(3,)),)
+    work.refused("Block 3 is to be ignored, and the transformer's are 0 to 2")
+
+
+def test_a_merged_model_s_videos_take_merged_artifacts_and_no_others(job: MakeJob, tmp_path: Path) -> None:
+    work = job("t2v")
+    work.loras = (LoraRequest(write_lora(tmp_path / "lora.safetensors")),)
+    work.refused("was made from another model .* with the same LoRAs merged")
+
+
+def test_full_precision_videos_are_those_of_the_merged_model(
+    job: MakeJob, whole: Path, tmp_path: Path, one_prompt: Path
+) -> None:
+    work = job("t2v")
+    work.asked, work.loras = ["full"], (LoraRequest(write_lora(tmp_path / "lora.safetensors"), 0.5),)
+    work.run()
+    # The same model with its files rewritten.
+    source = open_source(str(work.model), work.loras)
+    folder = Path(shutil.copytree(work.model, tmp_path / "rewritten")) / "transformer"
+    for file in folder.glob("*.safetensors*"):
+        file.unlink()
+    checkpoint = source.components["transformer"]
+    save_file(checkpoint.load(checkpoint.topology.tensors), folder / "diffusion_pytorch_model.safetensors")
+    rewritten = job("t2v")
+    rewritten.model, rewritten.asked, rewritten.output = tmp_path / "rewritten", ["full"], tmp_path / "videos-rewritten"
+    rewritten.run()
+    ours, theirs = (it.output / "full" / "000.mkv" for it in (work, rewritten))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert ours.read_bytes() != (whole / "full" / "000.mkv").read_bytes()
+    (entry,) = open_artifact(work.output, KIND, FORMAT).manifest.components["transformer"].lora
+    assert (entry.file, entry.strength) == ("lora.safetensors", 0.5)
+
+
+def write_lora(path: Path) -> Path:
+    """A LoRA over one linear of the tiny model, strong enough to show."""
+    generator = torch.Generator().manual_seed(3)
+    stem = "diffusion_model.blocks.0.ffn.2"
+    down, up = torch.randn(4, FFN_DIM, generator=generator), torch.randn(INNER_DIM, 4, generator=generator)
+    save_file({f"{stem}.lora_A.weight": down * 0.1, f"{stem}.lora_B.weight": up}, path)
+    return path

@@ -33,9 +33,9 @@ class Opened:
         apply_smoothed(transformer, self.weights, "cpu")
         return transformer
 
-    def simulated(self, start: nn.Module) -> nn.Module:
+    def simulated(self, start: nn.Module, ignored: tuple[str, ...] = ()) -> nn.Module:
         transformer = deepcopy(start)
-        apply_fake_quant(transformer, self.weights, self.qparams, "transformer", "cpu")
+        apply_fake_quant(transformer, self.weights, self.qparams, "transformer", "cpu", ignored)
         return transformer
 
 
@@ -180,3 +180,31 @@ def test_corrected_biases_are_used(
         shifted = before.get_submodule(linear.name).bias + 0.25
         assert torch.equal(after.get_submodule(linear.name).bias, shifted)
     assert not torch.equal(velocity(before), velocity(after))
+
+
+@pytest.mark.parametrize("smoothed_before", [False, True])
+def test_with_every_linear_ignored_the_function_is_that_of_the_model(
+    opened: Callable[[Variant], Opened], smoothed_before: bool
+) -> None:
+    case = opened("i2v")
+    linears = tuple(linear.name for linear in case.weights.topology.linears)
+    simulated = case.simulated(case.smoothed() if smoothed_before else case.full, linears)
+    assert snr_db(velocity(case.full), velocity(simulated)) > 100
+
+
+@pytest.mark.parametrize("smoothed_before", [False, True])
+@pytest.mark.parametrize("place", ["attn1.to_q", "attn1.to_out.0", "ffn.net.0.proj", "ffn.net.2"])
+def test_an_ignored_linear_is_that_of_the_smoothed_model(
+    opened: Callable[[Variant], Opened], place: str, smoothed_before: bool
+) -> None:
+    case = opened("i2v")
+    ignored = f"blocks.1.{place}"
+    smoothed = case.smoothed()
+    simulated = case.simulated(smoothed if smoothed_before else case.full, (ignored,))
+    ours, expected = (it.get_submodule(ignored) for it in (simulated, smoothed))
+    assert type(ours) is type(expected)
+    assert ours.state_dict().keys() == expected.state_dict().keys()
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name])
+    replaced = {name for name, module in simulated.named_modules() if isinstance(module, FakeQuantLinear)}
+    assert replaced == {linear.name for linear in case.weights.topology.linears} - {ignored}

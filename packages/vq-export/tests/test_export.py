@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from vq_core.errors import VqError
-from vq_core.recipe import Recipe, read_recipe
+from vq_core.ignored import IgnoreRule
+from vq_core.lora_request import LoraRequest
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.recipe import LoraSettings, Recipe, read_recipe
+from vq_core.source import open_source
 from vq_export.export import Inputs, next_steps, open_model, written
 
 
@@ -110,3 +116,50 @@ def test_next_steps_are_commands(models: dict[str, Path], smoothed_i2v: dict[str
     assert shlex.split(verify) == ["vq-export", "verify", "my checkpoint", "--model", str(models["t2v"])]
     assert shlex.split(infer)[1:3] == ["vq-infer", "t2v"]
     assert "--image" not in infer
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
+    """A LoRA over one linear of a text-to-video model."""
+    rows, columns = 64, 64
+    stem = "diffusion_model.blocks.1.self_attn.q"
+    pair = {f"{stem}.lora_A.weight": torch.randn(2, columns), f"{stem}.lora_B.weight": torch.randn(rows, 2)}
+    save_file(pair, tmp_path / "lora.safetensors")
+    return tmp_path / "lora.safetensors"
+
+
+def test_a_model_is_converted_with_its_loras_merged(models: dict[str, Path], lora: Path) -> None:
+    plain, merged = (
+        open_model(Inputs(model=str(models["t2v"]), scheme="int8", loras=loras), Recipe())
+        for loras in ((), (f"{lora}:0.5",))
+    )
+    name = "blocks.1.attn1.to_q"
+    source = open_source(str(models["t2v"]), [LoraRequest(lora, 0.5)]).components["transformer"]
+    (weight,) = source.load([f"{name}.weight"]).values()
+    ours, expected = merged.components["transformer"].linear(name), quantize_weight(weight, plain.scheme.weight)
+    assert torch.equal(ours.codes, expected.codes)
+    assert not torch.equal(ours.codes, plain.components["transformer"].linear(name).codes)
+    assert merged.components["transformer"].fingerprint == source.fingerprint
+    (entry,) = merged.components["transformer"].lora
+    assert (entry["file"], entry["strength"]) == ("lora.safetensors", 0.5)
+    verify, _ = next_steps(merged, Path("ckpt"), (f"{lora}:0.5",)).splitlines()
+    assert shlex.split(verify)[-4:] == ["--model", str(models["t2v"]), "--lora", f"{lora}:0.5"]
+
+
+def test_a_recipe_s_loras_are_merged_too(models: dict[str, Path], lora: Path) -> None:
+    recipe = Recipe(scheme="int8", lora=(LoraSettings(path=lora),))
+    assert open_model(Inputs(model=str(models["t2v"])), recipe).components["transformer"].lora
+
+
+def test_artifacts_have_their_loras_merged_already(smoothed_i2v: dict[str, Any]) -> None:
+    made = smoothed_i2v["int8"]
+    inputs = Inputs(weights=made.weights, qparams=made.qparams, loras=("lora.safetensors",))
+    assert "`--lora` goes with --model" in refusal(inputs)
+
+
+def test_ignored_linears_cannot_be_exported(models: dict[str, Path], road: Recipe) -> None:
+    recipe = Recipe(scheme="int8", ignored=(IgnoreRule(blocks=(0,), linears=("attn1.to_q", "ffn.net.2")),))
+    sentence = refusal(Inputs(model=str(models["t2v"])), recipe)
+    assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and LightX2V runs one scheme" in sentence
+    one = road.model_copy(update={"ignored": (IgnoreRule(blocks=(0,), linears=("ffn.net.2",)),)})
+    assert "ignores blocks.0.ffn.net.2 of transformer" in refusal(Inputs(), one)

@@ -11,13 +11,13 @@ from vq_core.topology import Topology
 from vq_core.typed_yaml import Section, refusal
 
 
-def _block_range(text: str) -> str:
-    if _range_of(text) is None:
-        raise refusal('which is no range of blocks: write it as "38-39", or a single block as a number.')
-    return text
+def _block_or_range(value: int | str) -> int | str:
+    if (value < 0) if isinstance(value, int) else (_range_of(value) is None):
+        raise refusal('which is neither a block nor a range of blocks: write 38, or "38-39".')
+    return value
 
 
-BlockOrRange = Annotated[int, Field(ge=0)] | Annotated[str, AfterValidator(_block_range)]
+BlockOrRange = Annotated[int | str, AfterValidator(_block_or_range)]
 
 
 class IgnoreRule(Section):

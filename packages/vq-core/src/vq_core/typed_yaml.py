@@ -140,7 +140,9 @@ def _hint(key: str, known: Sequence[str]) -> str:
 def _keys_at(location: tuple[int | str, ...], model: type[Section]) -> list[str]:
     """The keys that may stand where `location` ends."""
     for part in location[:-1]:
-        model = _model_in(model.model_fields[str(part)].annotation) or model
+        if isinstance(part, int):  # a place in a list
+            continue
+        model = _model_in(model.model_fields[part].annotation) or model
     return list(model.model_fields)
 
 

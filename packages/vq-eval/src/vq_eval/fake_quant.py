@@ -1,7 +1,7 @@
 """Videos of a model and of its quantized twins, from the same prompts and seeds."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -51,27 +51,15 @@ class Candidates:
         if self.weights is not None and self.qparams is not None:
             require_parent(self.qparams.artifact, self.weights.artifact)
 
-    def ignored_linears(self, source: Source) -> dict[str, tuple[str, ...]]:
-        """The linears that fake-quant leaves in full precision, by component.
-
-        Raises:
-            VqError: a transformer has no such block or linear.
-        """
-        return {name: ignored_linears(self.ignored, part.topology) for name, part in source.components.items()}
-
-    def apply(
-        self,
-        variant: Variant,
-        transformers: Mapping[str, nn.Module],
-        ignored: Mapping[str, Collection[str]],
-        device: str,
-    ) -> None:
+    def apply(self, variant: Variant, transformers: Mapping[str, nn.Module], device: str) -> None:
         """Turn `transformers`, in full precision or a variant before it, into `variant`, in place."""
         for name, transformer in transformers.items():
             if variant == "smoothed" and self.weights is not None:
                 apply_smoothed(transformer, self.weights.components[name], device)
             if variant == "fake-quant" and self.weights is not None and self.qparams is not None:
-                apply_fake_quant(transformer, self.weights.components[name], self.qparams, name, device, ignored[name])
+                weights = self.weights.components[name]
+                ignored = ignored_linears(self.ignored, weights.topology)
+                apply_fake_quant(transformer, weights, self.qparams, name, device, ignored)
 
 
 @dataclass(frozen=True)
@@ -146,25 +134,22 @@ def make_videos(
 
     Raises:
         VqError: the artifacts are of another model, the prompts cannot be read, the settings or the device do not fit,
-            or `output` exists.
+            `output` exists, or the model has no linear that is to be ignored.
     """
     source = open_source(model, loras)
-    ignored = candidates.ignored_linears(source)
     if candidates.weights is not None:
         require_same_model(candidates.weights.artifact, source.fingerprints, model)
     pipeline = VideoPipeline(model, device, source=source)
     pipeline.check(sampling)
     samples = read_samples(prompts, pipeline.needs_image)
-    with create_artifact(
-        output, _header(source, candidates, ignored, samples, sampling, pipeline), resume=resume
-    ) as writer:
+    with create_artifact(output, _header(source, candidates, samples, sampling, pipeline), resume=resume) as writer:
         pending = {
             variant: [index for index in range(len(samples)) if not writer.has(_lossless(variant, index))]
             for variant in candidates.variants
         }
         left = sum(map(len, pending.values()))
         if left:
-            run = _Run(pipeline, candidates, ignored, samples, sampling, writer)
+            run = _Run(pipeline, candidates, samples, sampling, writer)
             with progress("sample", left * sampling.steps, "step") as advance:
                 run.make(pending, advance)
     return Made(
@@ -180,7 +165,6 @@ class _Run:
 
     pipeline: VideoPipeline
     candidates: Candidates
-    ignored: Mapping[str, tuple[str, ...]]
     samples: Sequence[Sample]
     sampling: Sampling
     writer: ArtifactWriter
@@ -192,7 +176,7 @@ class _Run:
         conditions = dict(zip(prompts, encoded, strict=True))
         for variant, indices in pending.items():
             if indices:
-                self.candidates.apply(variant, self.pipeline.transformers, self.ignored, self.pipeline.device)
+                self.candidates.apply(variant, self.pipeline.transformers, self.pipeline.device)
             for index in indices:
                 self._make_one(variant, index, conditions[index], advance)
 
@@ -210,7 +194,6 @@ def _lossless(variant: Variant, index: int) -> str:
 def _header(
     source: Source,
     candidates: Candidates,
-    ignored: Mapping[str, tuple[str, ...]],
     samples: Sequence[Sample],
     sampling: Sampling,
     pipeline: VideoPipeline,
@@ -226,7 +209,10 @@ def _header(
         settings={
             **vars(sampling),
             "variants": list(candidates.variants),
-            "ignored": {name: list(linears) for name, linears in ignored.items()},
+            "ignored": {
+                name: list(ignored_linears(candidates.ignored, component.topology))
+                for name, component in source.components.items()
+            },
             "prompts": [
                 {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, "image": _image_digest(sample)}
                 for sample in samples
