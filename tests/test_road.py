@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.errors import VqError
+from vq_core.tiny import FFN_DIM, INNER_DIM, Variant
 from vq_core.video import read_video
 
 SAMPLING = ["--steps", "3", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
@@ -88,10 +92,29 @@ def test_two_experts(run: Any, tiny_model: Any, prompts: Path, tmp_path: Path) -
     assert (tmp_path / "ckpt" / "low_noise_model" / "block_0.safetensors").exists()
 
 
+@pytest.fixture(scope="module")
+def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA over the first feed-forward linear of the tiny models, in ComfyUI's spelling."""
+    path = tmp_path_factory.mktemp("lora") / "lora.safetensors"
+    stem = "diffusion_model.blocks.0.ffn.0"
+    pair = {"lora_A": torch.randn(4, INNER_DIM), "lora_B": torch.randn(FFN_DIM, 4)}
+    save_file({f"{stem}.{part}.weight": 0.1 * tensor for part, tensor in pair.items()}, path)
+    return path
+
+
+def tiny_variant(llmc_recipe: Path) -> Variant:
+    """The tiny model that is laid out as the recipe's; the one with two experts starts from an image."""
+    return "i2v-2.2" if "wan2_2" in llmc_recipe.stem else "t2v" if "t2v" in llmc_recipe.stem else "i2v"
+
+
 @pytest.mark.parametrize("recipe", sorted(LLMC_RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_llmc_recipes_drive_every_stage(run: Any, tiny_model: Any, prompts: Path, tmp_path: Path, recipe: Path) -> None:
+def test_llmc_recipes_drive_every_stage(
+    run: Any, tiny_model: Any, lora: Path, prompts: Path, tmp_path: Path, recipe: Path
+) -> None:
     document = yaml.safe_load(recipe.read_text())
-    document["model"]["path"] = str(tiny_model("i2v"))
+    document["model"]["path"] = str(tiny_model(tiny_variant(recipe)))
+    if "lora_path" in document["model"]:
+        document["model"]["lora_path"] = str(lora)
     document["save"]["save_path"] = str(tmp_path / "out")
     sizes = {"path": str(prompts), "target_height": 64, "target_width": 64, "num_frames": 5}
     for section in ("calib", "eval"):
@@ -102,7 +125,7 @@ def test_llmc_recipes_drive_every_stage(run: Any, tiny_model: Any, prompts: Path
     edited = tmp_path / "recipe.yaml"
     edited.write_text(yaml.safe_dump(document))
 
-    smooths = document["quant"]["video_gen"]["method"] == "SmoothQuant"
+    smooths = document["quant"]["video_gen"]["method"] != "RTN"
     # LLMC never says how many steps a video has; fifty, its implied number, would take minutes here.
     steps = ["--steps", "3", "--device", "cpu"]
     if smooths:
@@ -112,13 +135,56 @@ def test_llmc_recipes_drive_every_stage(run: Any, tiny_model: Any, prompts: Path
     run("vq-export lightx2v", "--recipe", edited)
     run("vq-eval fake-quant", "--recipe", edited, *steps)
     sample = json.loads((prompts / "samples.json").read_text())[0]
+    task, image = ("t2v", []) if tiny_variant(recipe) == "t2v" else ("i2v", ["--image", prompts / sample["image"]])
     run(
-        "vq-infer i2v", "--recipe", edited, "--image", prompts / sample["image"], "--prompt", sample["prompt"],
+        f"vq-infer {task}", "--recipe", edited, *image, "--prompt", sample["prompt"],
         "-o", tmp_path / "video.mp4", *steps,
     )  # fmt: skip
 
     checkpoint = open_checkpoint(tmp_path / "out" / "lightx2v")
     assert checkpoint.scheme.name == ("fp8" if "fp8" in recipe.stem else "int8")
     assert checkpoint.has_gains == smooths
+    for component in checkpoint.artifact.manifest.components.values():
+        assert [entry.file for entry in component.lora] == ([lora.name] if "lora" in recipe.stem else [])
     assert (tmp_path / "out" / "videos" / "fake-quant" / "001.mp4").exists()
     assert len(read_video(tmp_path / "video.mp4")) == 5
+
+
+def test_a_merged_model_takes_the_road_and_keeps_apart_from_the_plain_one(
+    run: Any, tiny_model: Any, lora: Path, prompts: Path, tmp_path: Path
+) -> None:
+    model = ["--model", tiny_model("i2v-2.2")]
+    merged = ["--lora", f"transformer_2={lora}:0.8"]
+    stats, weights, qparams, checkpoint = (tmp_path / name for name in ("stats", "smoothed", "qparams", "ckpt"))
+    run("vq-calib collect", *model, *merged, "--prompts", prompts, "-o", stats, *SAMPLING)
+    with pytest.raises(VqError, match="made from another model .* with the same LoRAs merged"):
+        run("vq-algos smooth", *model, "--stats", stats, "-o", weights)
+    run("vq-algos smooth", *model, *merged, "--stats", stats, "-o", weights)
+    run("vq-algos quantize", "--weights", weights, "--scheme", "int8", "-o", qparams)
+    run("vq-export lightx2v", "--weights", weights, "--qparams", qparams, "-o", checkpoint)
+    assert run("vq-export verify", checkpoint, *model, *merged)["problems"] == []
+    with pytest.raises(VqError, match="made from another model"):
+        run("vq-export verify", checkpoint, *model)
+    run(
+        "vq-eval fake-quant", *model, *merged, "--weights", weights, "--qparams", qparams, "--prompts", prompts,
+        "--ignore", "0,2:ffn.net.2", "-o", tmp_path / "videos", *SAMPLING,
+    )  # fmt: skip
+    for path in (stats, weights, qparams, checkpoint, tmp_path / "videos"):
+        components = json.loads((path / "manifest.json").read_text())["components"]
+        assert components["transformer"]["lora"] == []
+        (entry,) = components["transformer_2"]["lora"]
+        assert (entry["file"], entry["strength"]) == (lora.name, 0.8)
+
+
+def test_a_recipe_by_name_takes_the_road(
+    run: Any, tiny_model: Any, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = ["--model", tiny_model("t2v")]
+    run("vq-calib collect", "--recipe", "int8-fast", *model, "--prompts", prompts, "-o", "stats", *SAMPLING)
+    run("vq-algos smooth", "--recipe", "int8-fast", *model, "--stats", "stats", "-o", "smoothed")
+    run("vq-algos quantize", "--recipe", "int8-fast", "--weights", "smoothed", "--stats", "stats", "-o", "qparams")
+    settings = json.loads((tmp_path / "qparams" / "manifest.json").read_text())["settings"]
+    assert (settings["scheme"], settings["method"]) == ("int8", "clip")
+    settings = json.loads((tmp_path / "smoothed" / "manifest.json").read_text())["settings"]
+    assert (settings["scheme"], settings["method"]) == ("int8", "noise")
