@@ -6,6 +6,7 @@ import pytest
 from vq_calib.calib_prompts import Part
 from vq_calib.request import Options, request_of
 from vq_core.errors import VqError
+from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import Sampling
 from vq_core.recipe import Recipe, read_recipe
 
@@ -43,3 +44,12 @@ def test_the_part_is_read(said: Options) -> None:
 def test_prompts_must_be_said(said: Options) -> None:
     with pytest.raises(VqError, match="`--prompts` is missing"):
         request_of(replace(said, prompts=None), Recipe())
+
+
+def test_loras_are_those_said_before_those_of_the_recipe(said: Options, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yml"
+    path.write_text("lora: [{path: a.safetensors, strength: 0.5}]\n")
+    recipe = read_recipe(path)
+    assert request_of(said, recipe).loras == (LoraRequest(tmp_path / "a.safetensors", 0.5),)
+    assert request_of(replace(said, lora=["b:2"]), recipe).loras == (LoraRequest(Path("b"), 2.0),)
+    assert request_of(said, Recipe()).loras == ()
