@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vq_algos.smooth import SmoothSettings, smooth
-from vq_core.artifacts.stats import ActivationStats, open_stats
+from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import open_weights
 from vq_core.numerics.bfloat16 import is_bf16
 from vq_core.source import open_source
@@ -23,7 +23,6 @@ from vq_core.topology import Group, LinearSink, ModulationSink, NormSink
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]
 MakeStats = Callable[..., Path]
-MakeTokenStats = Callable[[Path], ActivationStats]
 MakeSmoothed = Callable[..., Path]
 Activations = dict[tuple[str, str], Tensor]
 
@@ -34,7 +33,7 @@ LLMC_PLACES = ("attn1.qkv", "attn2.q", "ffn.up")
 
 def _tensors(artifact: Path, component: str = "transformer") -> dict[str, Tensor]:
     opened = open_weights(artifact).components[component]
-    return opened.load([*opened.topology.tensors, *opened.topology.gains])
+    return opened.load([*opened.topology.tensors, *(group.gain for group in opened.topology.groups)])
 
 
 def _model_tensors(model: Path, component: str = "transformer") -> dict[str, Tensor]:
@@ -246,7 +245,10 @@ def test_none_changes_no_bit(i2v_model: Path, tmp_path: Path) -> None:
     for name, tensor in _model_tensors(i2v_model).items():
         assert folded[name].dtype == tensor.dtype
         assert torch.equal(folded.pop(name), tensor)
-    assert set(folded) == {f"blocks.{block}.{norm}.gain" for block in range(2) for norm in ("norm1", "norm3")}
+    groups = open_weights(tmp_path / "plain").components["transformer"].topology.groups
+    assert set(folded) == {group.gain for group in groups} | {
+        f"blocks.{b}.{n}.gain" for b in (0, 1) for n in ("norm1", "norm3")
+    }
     assert all(torch.all(gain == 1) for gain in folded.values())
 
 
@@ -314,12 +316,3 @@ def test_a_shard_that_is_there_already_is_not_made_again(
     smooth(source, stats, SmoothSettings(), tmp_path / "again", resume=True)
     assert (tmp_path / "again/transformer/block_0.safetensors").stat().st_mtime_ns == stamp
     assert open_weights(tmp_path / "again").artifact.digest == open_weights(smoothed).artifact.digest
-
-
-def test_a_smoother_that_needs_tokens_gets_them_without_a_scheme(
-    i2v_model: Path, make_token_stats: MakeTokenStats, tmp_path: Path
-) -> None:
-    smooth(open_source(str(i2v_model)), make_token_stats(i2v_model), SmoothSettings(method="noise"), tmp_path / "out")
-    decisions = open_weights(tmp_path / "out").decisions("transformer").values()
-    assert all(entry["noise_ratio"] < 1 for entry in decisions)
-    assert not any("output_snr_db" in entry for entry in decisions)

@@ -227,8 +227,8 @@ class _Component:
             ones = torch.ones(group.in_features, device=self.device)
             return SmoothingProblem(weights, ones, ones)
         fit = held_out = None
-        wanted = self._scheme is not None or "tokens" in smoother_named(self.settings.method).NEEDS
-        if wanted and self.stats.has_tokens:
+        solves = "tokens" in smoother_named(self.settings.method).NEEDS
+        if self.stats.has_tokens and (solves or self._scheme is not None):
             fit = self.stats.tokens(self.name, group.name, "fit", self.device)
             held_out = self.stats.tokens(self.name, group.name, "held-out", self.device)
         mean_abs = self.stats.group(self.name, group.name).overall_mean_abs.float().to(self.device)
