@@ -19,14 +19,20 @@ import typer
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
+from vq_calib.calib_prompts import CalibPrompt
+from vq_calib.calls import Call, bucket_of
 from vq_calib.hooks import Observer
-from vq_calib.reduction import Reduce, can_compile, compiled_reduction, eager_reduction
+from vq_calib.plan import Script, plan_tokens, script_of
+from vq_calib.reduction import Reduction, can_compile, compiled_reduction, eager_reduction
+from vq_core.artifacts.stats import OUTLIERS
 from vq_core.families.wan import topology
 
 PATCH = (1, 2, 2)
 CHANNELS, TEXT_DIM, IMAGE_DIM = 36, 4096, 1280
 TEXT_TOKENS, IMAGE_TOKENS = 512, 257
 MODEL_BLOCKS = 40
+TIMESTEP = 900
+WARM_UP = 3
 
 
 def main(
@@ -38,35 +44,42 @@ def main(
     ffn: int = 13824,
     grid: Annotated[str, typer.Option(help="Patches: frames,rows,columns.")] = "21,30,52",
     repeats: int = 12,
+    rows: Annotated[int, typer.Option("--sampled", help="Rows sampled of each input in a forward.")] = 64,
 ) -> None:
     """Measure and write `output`."""
-    frames, rows, columns = (int(side) for side in grid.split(","))
+    frames, height, width = (int(side) for side in grid.split(","))
     model = build_model(device, blocks, heads, head_dim, ffn)
-    inputs = build_inputs(device, frames, rows, columns)
+    inputs = build_inputs(device, frames, height, width)
+    tokens = frames * height * width
     groups = topology(dict(model.config)).groups
-    reductions: dict[str, Reduce | None] = {"no hooks": None, "eager": eager_reduction()}
+    reductions: dict[str, Reduction | None] = {"no hooks": None, "eager": eager_reduction()}
     if can_compile(device):
         reductions["compiled"] = compiled_reduction()
     result: dict[str, object] = {
         "device": torch.cuda.get_device_name(device) if device != "cpu" else "cpu",
         "torch": torch.__version__,
-        "tokens": frames * rows * columns,
+        "tokens": tokens,
+        "sampled_rows": rows,
         "blocks": blocks,
         "width": heads * head_dim,
         "ffn": ffn,
     }
     variants: dict[str, dict[str, float]] = {}
-    for name, reduce in reductions.items():
-        observer = Observer(name, groups, guided=False, reduce=reduce, flush=discard) if reduce else None
+    for name, reduction in reductions.items():
+        script = build_script(tokens, WARM_UP + repeats, rows)
+        observer = Observer(name, groups, script, reduction=reduction, flush=discard) if reduction else None
         variants[name] = measure(model, inputs, observer, device, repeats)
         variants[name]["overhead"] = variants[name]["forward_ms"] / variants["no hooks"]["forward_ms"] - 1
         extra = variants[name]["peak_bytes"] - variants["no hooks"]["peak_bytes"]
         variants[name]["extra_peak_mb"] = extra / 1e6
         print(f"{name:>9}: {json.dumps(variants[name])}", flush=True)
-    channels = sum(group.in_features for group in groups)
+    video = sum(group.in_features for group in groups if group.sequence == "video") / blocks * MODEL_BLOCKS
     result |= {
         "variants": variants,
-        "state_mb_of_40_blocks": 2 * 28 * channels / blocks * MODEL_BLOCKS / 1e6,  # two branches, 28 bytes a channel
+        # Two branches, 28 bytes a channel; bf16 rows of highest absmax; bf16 rows of a step of two branches.
+        "sums_mb_of_40_blocks": 2 * 28 * video / 1e6,
+        "outliers_mb_of_40_blocks": 2 * OUTLIERS * video / 1e6,
+        "sampled_mb_of_40_blocks": 2 * 2 * rows * video / 1e6,
     }
     output.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -103,10 +116,17 @@ def build_inputs(device: str, frames: int, rows: int, columns: int) -> dict[str,
 
     return {
         "hidden_states": noise(*shape),
-        "timestep": torch.tensor([900], device=device),
+        "timestep": torch.tensor([TIMESTEP], device=device),
         "encoder_hidden_states": noise(1, TEXT_TOKENS, TEXT_DIM),
         "encoder_hidden_states_image": noise(1, IMAGE_TOKENS, IMAGE_DIM),
     }
+
+
+def build_script(tokens: int, forwards: int, rows: int) -> Script:
+    """A prompt of `forwards` unguided steps at one noise level, `rows` of each sampled on average."""
+    prompt = CalibPrompt(0, "0" * 64, 0, "fit", tokens)
+    calls = [Call(step, 0, TIMESTEP, bucket_of(TIMESTEP / 1000)) for step in range(forwards)]
+    return script_of(prompt, calls, plan_tokens([prompt], calls, rows * forwards))
 
 
 def discard(bucket: int, sums: dict[str, Tensor]) -> None:
@@ -127,22 +147,24 @@ def attached(observer: Observer | None, model: nn.Module) -> Iterator[None]:
 def measure(
     model: nn.Module, inputs: dict[str, Tensor], observer: Observer | None, device: str, repeats: int
 ) -> dict[str, float]:
-    """Median milliseconds of a forward after three to warm up, and the peak of allocated device memory."""
+    """Median milliseconds of a forward and of the end of a step, and the peak of allocated device memory."""
+
+    def end_step() -> None:
+        if observer is not None:
+            observer.end_step()
+
+    forwards: list[float] = []
+    ends: list[float] = []
     with attached(observer, model):
-        for _ in range(3):
-            model(**inputs)
-        reset_peak(device)
-        times = [timed(lambda: model(**inputs), device) for _ in range(repeats)]
+        for call in range(WARM_UP + repeats):
+            if call == WARM_UP:
+                reset_peak(device)
+            forwards.append(timed(lambda: model(**inputs), device))
+            ends.append(timed(end_step, device))
         peak = peak_bytes(device)
-        start = time.perf_counter()
-        if observer is not None:
-            observer.check_finite()
-        check_ms = (time.perf_counter() - start) * 1000
-        start = time.perf_counter()
-        if observer is not None:
-            observer.flush()
-        flush_ms = (time.perf_counter() - start) * 1000
-    return {"forward_ms": median(times), "check_ms": check_ms, "flush_ms": flush_ms, "peak_bytes": peak}
+        flush_ms = timed(observer.flush, device) if observer is not None else 0.0
+    forward_ms, end_ms = median(forwards[WARM_UP:]), median(ends[WARM_UP:])
+    return {"forward_ms": forward_ms, "end_of_step_ms": end_ms, "flush_ms": flush_ms, "peak_bytes": peak}
 
 
 def timed(call: Callable[[], object], device: str) -> float:

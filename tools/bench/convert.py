@@ -25,7 +25,8 @@ from vq_core.families import wan
 from vq_core.meter import host_peak_bytes
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import Rounding, scheme_named
-from vq_core.source import INDEX_FILE, open_source
+from vq_core.source import open_source
+from vq_core.tensor_folder import INDEX_FILE
 from vq_export.quantized_model import from_source
 from vq_export.targets import lightx2v
 

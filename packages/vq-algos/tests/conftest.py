@@ -7,16 +7,18 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_algos.inputs import Inputs, sampled
+from vq_algos.problem import SmoothingProblem
 from vq_algos.smooth import SmoothSettings, smooth
 from vq_core.artifacts.stats import BRANCHES, BUCKETS, ActivationStats, Split, Tokens, open_stats, stats_header
 from vq_core.families.wan import topology
-from vq_core.scheme import NumberFormat
+from vq_core.scheme import INT8, NumberFormat, QuantScheme
 from vq_core.source import Source, open_source
 from vq_core.store import create_artifact
 from vq_core.topology import shard_of
@@ -190,6 +192,41 @@ def start_code() -> Callable[[str], BaseProcess]:
         return process
 
     return start
+
+
+@pytest.fixture
+def int8_rows() -> Callable[[np.ndarray], np.ndarray]:
+    """Round to nearest INT8 by row in fp64, the scale an fp32 value rounded up to bfloat16, as weights are."""
+
+    def rounded(weight: np.ndarray) -> np.ndarray:
+        bits = (np.abs(weight).max(axis=1, keepdims=True) / 127).astype(np.float32).view(np.uint32)
+        scale = (((bits.astype(np.uint64) + 0xFFFF) >> 16) << 16).astype(np.uint32).view(np.float32).astype(np.float64)
+        return np.round(weight / scale) * scale
+
+    return rounded
+
+
+@pytest.fixture
+def make_problem() -> Callable[..., SmoothingProblem]:
+    """A group with outlier channels, of two linears, with sampled tokens."""
+
+    def make(
+        channels: int = 32, fit: int = 192, held_out: int = 96, seed: int = 0, scheme: QuantScheme = INT8
+    ) -> SmoothingProblem:
+        generator = torch.Generator().manual_seed(seed)
+        spread = torch.exp(0.5 * torch.randn(channels, generator=generator))
+        spread[:2] *= torch.tensor([60.0, 25.0])
+        rows = torch.randn(fit + held_out, channels, generator=generator) * spread
+        rows *= 1 + 0.5 * torch.rand(fit + held_out, 1, generator=generator)
+        bucket = torch.arange(fit + held_out) % BUCKETS
+        parts = [
+            Tokens(rows[part].bfloat16(), torch.ones(len(rows[part])), bucket[part])
+            for part in (slice(fit), slice(fit, None))
+        ]
+        weights = [torch.randn(size, channels, generator=generator) / (spread + 0.5) for size in (24, 40)]
+        return SmoothingProblem(weights, rows.abs().amax(dim=0), rows.abs().mean(dim=0), *parts, scheme)
+
+    return make
 
 
 # --- sampled tokens ------------------------------------------------------------------------------

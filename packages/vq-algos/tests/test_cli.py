@@ -18,6 +18,15 @@ from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
 
+SMOOTH_DEFAULTS = {
+    "method": "smoothquant",
+    "scheme": None,
+    "alpha": 0.75,
+    "awq_version": "v2",
+    "groups": "all",
+    "dtype": "fp32",
+}
+
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]
 MakeStats = Callable[..., Path]
@@ -55,12 +64,7 @@ def test_the_road_and_what_to_run_next(
     for part in (f"Smoothed {i2v_model}", "12 of 12 groups smoothed", "peak host memory"):
         assert part in printed
     assert printed.endswith(f"Next: vq-algos quantize --weights {smoothed} --scheme int8 -o qparams\n")
-    assert open_weights(smoothed).artifact.manifest.settings == {
-        "method": "smoothquant",
-        "alpha": 0.5,
-        "groups": "all",
-        "dtype": "bf16",
-    }
+    assert open_weights(smoothed).artifact.manifest.settings == SMOOTH_DEFAULTS | {"alpha": 0.5, "dtype": "bf16"}
 
     assert run("quantize", "--weights", smoothed, "--scheme", "fp8", "--rounding", "qtorch", "-o", qparams) == 0
     printed = capsys.readouterr().out
@@ -78,7 +82,7 @@ def test_json_is_all_that_stdout_holds(
     assert run("smooth", "--model", i2v_model, "--stats", stats, "-o", smoothed, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["output"] == str(smoothed)
-    assert result["settings"] == {"method": "smoothquant", "alpha": 0.75, "groups": "all", "dtype": "fp32"}
+    assert result["settings"] == SMOOTH_DEFAULTS
     assert result["usage"]["host_peak_bytes"] > 0
     assert run("quantize", "--weights", smoothed, "--scheme", "int8", "-o", qparams, "--json") == 0
     assert json.loads(capsys.readouterr().out)["settings"]["scheme"] == "int8"
@@ -253,7 +257,7 @@ def test_llmcs_smoothquant_recipe_drives_both_stages(
     assert run("smooth", "--recipe", recipe) == 0
     assert run("quantize", "--recipe", recipe) == 0
     settings = open_weights(tmp_path / "out/smoothed-weights").artifact.manifest.settings
-    assert settings == {"method": "smoothquant", "alpha": 0.7, "groups": "llmc", "dtype": "fp32"}
+    assert settings == SMOOTH_DEFAULTS | {"alpha": 0.7, "groups": "llmc", "scheme": scheme}
     settings = open_qparams(tmp_path / "out/quant-params").artifact.manifest.settings
     assert settings == {"scheme": scheme, "method": "rtn", "rounding": rounding, "bias_correction": False}
 

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from vq_algos.quantize import QuantizeSettings, quantize
-from vq_algos.show import rounding_rows, show, smoothing_rows
-from vq_algos.smooth import SmoothSettings
+from vq_algos.show import _together, rounding_rows, show, smoothing_rows
+from vq_algos.smooth import SmoothSettings, smooth
 from vq_core.artifacts.qparams import open_qparams
+from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
+from vq_core.source import open_source
 
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]
@@ -65,7 +67,7 @@ def test_places_are_shown_over_all_blocks(smoothed: Path, capsys: pytest.Capture
 
 def test_every_linear_is_shown_when_asked_for(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(qparams, every=True, as_json=False)
-    lines = {line.split()[1]: line.split()[-2] for line in capsys.readouterr().out.splitlines() if "blocks." in line}
+    lines = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if "blocks." in line}
     assert len(lines) == 24
     assert lines.pop(ZERO) == "exact"
     assert all(float(cell) > 20 for cell in lines.values())
@@ -75,9 +77,9 @@ def test_a_place_that_is_exact_in_some_blocks_shows_the_others(
     qparams: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(qparams, every=False, as_json=False)
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if " attn2.to_out.0 " in line]
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("attn2.to_out.0 ")]
     other = open_qparams(qparams).decisions("transformer")[ZERO.replace("1", "0", 1)]["weight_snr_db"]
-    assert float(row.split()[-2]) == pytest.approx(other, rel=1e-3)
+    assert float(row.split()[-1]) == pytest.approx(other, abs=0.05)
 
 
 def test_json_is_json(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,3 +100,38 @@ def test_json_is_json(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_folder_that_is_no_artifact_is_refused(i2v_model: Path) -> None:
     with pytest.raises(VqError, match="model .*smoothed-weights.*no manifest.json"):
         show(i2v_model, every=False, as_json=False)
+
+
+# --- with sampled tokens -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(i2v_model: Path, make_token_stats: Callable[[Path], ActivationStats], tmp_path: Path) -> tuple[Path, Path]:
+    """Weights and quant params that were chosen on held-out tokens."""
+    stats = make_token_stats(i2v_model)
+    smooth(open_source(str(i2v_model)), stats, SmoothSettings("auto", "int8"), tmp_path / "auto")
+    quantize(open_weights(tmp_path / "auto"), QuantizeSettings("int8", "auto"), tmp_path / "q", stats=stats)
+    return tmp_path / "auto", tmp_path / "q"
+
+
+def test_held_out_figures_are_summed_up(judged: tuple[Path, Path]) -> None:
+    weights, codes = judged
+    decisions = open_qparams(codes).decisions("transformer")
+    snr = {name: entry["output_snr_db"] for name, entry in decisions.items()}
+    worst = min(snr, key=snr.__getitem__)
+    summary = rounding_rows(open_qparams(codes))["transformer"]
+    assert summary.startswith("24 linears, output SNR on held-out tokens median ")
+    assert summary.endswith(f"lowest {snr[worst]:.1f} dB ({worst})")
+    assert "(unsmoothed " in smoothing_rows(open_weights(weights))["transformer"]
+
+
+def test_words_are_counted_and_lists_are_medians(judged: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for artifact in judged:
+        show(artifact, every=False, as_json=False)
+    printed = capsys.readouterr().out
+    assert "bucket snr" in printed
+    assert "gptq" in printed
+    assert _together(["noise", "awq", "noise"]) == "noise 2, awq 1"
+    assert _together([True, False, True]) == "2 of 3"
+    assert _together([[1.0, None], [3.0, None], [8.0, None]]) == [3.0, None]
+    assert _together([None, None]) is None

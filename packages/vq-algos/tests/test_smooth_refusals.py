@@ -27,10 +27,16 @@ def _smooth(model: Path, stats: Path | None, output: Path, method: str = "smooth
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"method": "smothquant"}, "`smothquant` is not one of the smoothers \\(none, smoothquant\\)"),
+        (
+            {"method": "smothquant"},
+            "`smothquant` is not one of the smoothers \\(auto, awq, noise, none, smoothquant\\)",
+        ),
         ({"alpha": 1.01}, "alpha is 1.01 and must lie between 0 and 1"),
         ({"alpha": -0.5}, "alpha is -0.5 and must lie between 0 and 1"),
         ({"alpha": float("nan")}, "alpha is nan and must lie between 0 and 1"),
+        ({"method": "auto"}, "`--scheme` is missing: `auto` tries the quantization to come; give int8 or fp8"),
+        ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run"),
+        ({"awq_version": "v3"}, "`v3` is not a version of awq: choose one of v1, v2"),
         ({"groups": "some"}, "`some` is not a set of groups: choose one of all, llmc"),
         ({"dtype": "fp16"}, "`fp16` is not a dtype for folded weights: choose one of fp32, bf16"),
     ],
@@ -47,6 +53,16 @@ def _nothing_left(output: Path) -> bool:
 def test_smoothquant_without_statistics_is_refused(i2v_model: Path, tmp_path: Path) -> None:
     with pytest.raises(VqError, match="`smoothquant` needs activation statistics: run vq-calib collect"):
         _smooth(i2v_model, None, tmp_path / "out")
+    assert _nothing_left(tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", ["auto", "awq", "noise"])
+def test_statistics_without_the_tokens_that_the_method_needs_are_refused(
+    method: str, i2v_model: Path, make_stats: MakeStats, tmp_path: Path
+) -> None:
+    stats, settings = open_stats(make_stats(i2v_model)), SmoothSettings(method=method, scheme="int8")
+    with pytest.raises(VqError, match=f"`{method}` needs sampled tokens and .*stats holds none: run .* with --tokens"):
+        smooth(open_source(str(i2v_model)), stats, settings, tmp_path / "out")
     assert _nothing_left(tmp_path / "out")
 
 

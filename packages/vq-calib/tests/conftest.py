@@ -1,14 +1,25 @@
-"""Tiny pipelines, prompts for them, and a run that takes seconds."""
+"""Tiny pipelines, prompts for them, a run that takes seconds, and a record of everything that a run reads."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from vq_core.pipeline import Sampling
+from vq_calib.collect import collect
+from vq_calib.planned import Request
+from vq_core.pipeline import Conditions, Sampling, VideoPipeline
+from vq_core.prompts import read_samples
+from vq_core.source import open_source
 from vq_core.tiny import Variant, build_tiny, write_samples
 
 TinyModel = Callable[[Variant], Path]
+Record = Callable[[Path, Path, Sampling], dict[tuple[str, str], list["Seen"]]]
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +49,71 @@ def sampling() -> Sampling:
 @pytest.fixture(scope="session")
 def stats(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampling: Sampling) -> Path:
     """Statistics of the image-to-video model over two prompts."""
-    from vq_calib.collect import collect
-
     folder = tmp_path_factory.mktemp("stats")
     samples = write_samples(folder / "prompts", 2, with_images=True)
-    collect(str(tiny_model("i2v")), samples, folder / "stats", sampling, device="cpu")
+    collect(Request(str(tiny_model("i2v")), samples, sampling, device="cpu"), folder / "stats")
     return folder / "stats"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The input of one linear in one call, `[tokens, in]`, told apart by what the pipeline passes."""
+
+    prompt: int
+    step: int
+    branch: int
+    bucket: int
+    x: NDArray[np.float32]
+
+
+class Recorder:
+    """Stores every input of every linear of one transformer."""
+
+    def __init__(self, component: str, transformer: nn.Module, linears: list[str]) -> None:
+        self.seen: dict[tuple[str, str], list[Seen]] = {(component, linear): [] for linear in linears}
+        self.conditions: Conditions | None = None
+        self.prompt = self.step = 0
+        self._where = (0, 0)
+        transformer.register_forward_pre_hook(self._call, with_kwargs=True)
+        for linear in linears:
+            transformer.get_submodule(linear).register_forward_pre_hook(self._read(self.seen[component, linear]))
+
+    def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert self.conditions is not None
+        text = kwargs["encoder_hidden_states"].float()
+        conditional = torch.equal(text, self.conditions.prompt_embeds.float())
+        sigma = kwargs["timestep"].max().item() / 1000
+        self._where = (0 if conditional else 1, min(int(sigma * 8), 7))
+
+    def _read(self, seen: list[Seen]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def read(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            rows = args[0].reshape(-1, args[0].shape[-1])
+            seen.append(Seen(self.prompt, self.step, *self._where, rows.numpy().copy()))
+
+        return read
+
+
+@pytest.fixture(scope="session")
+def record() -> Record:
+    """`record(model, prompts, sampling)`: by component and linear, its input in every call of the run of `collect`."""
+
+    def run(model: Path, prompts: Path, sampling: Sampling) -> dict[tuple[str, str], list[Seen]]:
+        pipeline = VideoPipeline(str(model), "cpu")
+        components = open_source(str(model)).components
+        conditions = pipeline.encode(read_samples(prompts, pipeline.needs_image), sampling)
+        recorders = [
+            Recorder(name, transformer, [linear.name for linear in components[name].topology.linears])
+            for name, transformer in pipeline.transformers.items()
+        ]
+
+        def next_step() -> None:
+            for recorder in recorders:
+                recorder.step += 1
+
+        for index, condition in enumerate(conditions):
+            for recorder in recorders:
+                recorder.conditions, recorder.prompt, recorder.step = condition, index, 0
+            pipeline.denoise(condition, sampling, sampling.seed + index, next_step)
+        return {key: seen for recorder in recorders for key, seen in recorder.seen.items()}
+
+    return run

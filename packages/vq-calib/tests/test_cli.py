@@ -34,7 +34,14 @@ def test_collect_reports_what_it_did(
     model, stats = str(tiny_model("t2v")), str(tmp_path / "stats")
     assert _exit_code(monkeypatch, "collect", "--model", model, "--prompts", str(prompts), "-o", stats, *SMALL) == 0
     captured = capsys.readouterr()
-    for part in ("prompts", "tokens per linear, transformer", "per step", "size", "time", "peak host memory"):
+    for part in (
+        "prompts",
+        "tokens per linear, transformer",
+        "sampled tokens, transformer",
+        "per step",
+        "size",
+        "time",
+    ):
         assert part in captured.out
     assert f"Next: vq-algos smooth --model {model} --stats {stats} -o smoothed" in captured.out
     assert "calibrate: 6/6 steps" in captured.err
@@ -104,7 +111,50 @@ def test_show_prints_json(stats: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert len(json.loads(capsys.readouterr().out)["components"]["transformer"]) == 2
 
 
-@pytest.mark.parametrize("command", [[], ["collect"], ["show"]])
+def test_plan_tells_what_collect_will_do(
+    tiny_model: TinyModel, prompts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "--model",
+        str(tiny_model("t2v")),
+        "--prompts",
+        str(prompts),
+        "--tokens",
+        "12",
+        "--part",
+        "1/2",
+        *SMALL,
+    ]
+    assert _exit_code(monkeypatch, "plan", *arguments, "--seconds-per-step", "30") == 0
+    printed = capsys.readouterr().out
+    for part in ("transformer: calls", "fit rows", "device memory", "120 s", "written, at most"):
+        assert part in printed
+    assert _exit_code(monkeypatch, "plan", *arguments, "--json") == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["prompts"], planned["steps"], planned["seconds"]) == (2, 4, None)
+
+
+def test_parts_are_collected_and_merged(
+    tiny_model: TinyModel,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--model", str(tiny_model("t2v")), "--prompts", str(prompts), "--tokens", "12", *SMALL]
+    parts = [str(tmp_path / name) for name in ("a", "b")]
+    for number, part in enumerate(parts, 1):
+        assert _exit_code(monkeypatch, "collect", *arguments, "--part", f"{number}/2", "-o", part) == 0
+        assert f"Next: vq-calib merge {part} ... -o stats" in capsys.readouterr().out
+    assert _exit_code(monkeypatch, "merge", *parts, "-o", str(tmp_path / "stats"), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["prompts"] == 3
+    assert _exit_code(monkeypatch, "merge", *parts, "-o", str(tmp_path / "again")) == 0
+    assert "Statistics of 2 parts" in capsys.readouterr().out
+    assert _exit_code(monkeypatch, "merge", *parts) == 2
+    assert "`--output` is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["collect"], ["plan"], ["merge"], ["show"]])
 def test_help_needs_no_heavy_import(command: list[str]) -> None:
     script = (
         "import sys\nfrom vq_calib.cli import main\n"

@@ -1,18 +1,28 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from vq_calib.calib_prompts import Part
+from vq_calib.collect import collect
+from vq_calib.planned import Request
 from vq_calib.show import Row, by_place, describe, show, worst
 from vq_core.artifacts.stats import GroupStats
 from vq_core.errors import VqError
+from vq_core.pipeline import Sampling
+from vq_core.tiny import Variant
 
 
 def _stats(absmax: Tensor, count: Tensor) -> GroupStats:
     zeros = torch.zeros(absmax.shape, dtype=torch.float64)
     return GroupStats(absmax, zeros, zeros, zeros, count)
+
+
+CRESTS = torch.zeros(8, 2, 16, dtype=torch.int64)
+CRESTS[7, 0, 3], CRESTS[2, 1, 5], CRESTS[7, 1, 9] = 1990, 8, 2
 
 
 @pytest.fixture
@@ -29,40 +39,42 @@ def group() -> GroupStats:
 
 
 def test_a_row_follows_from_the_definitions(group: GroupStats) -> None:
-    row = describe(group)
+    row = describe(group, CRESTS)
     assert (row.blocks, row.channels, row.absmax, row.median_absmax) == (1, 5, 60.0, 2.5)
     assert row.ratio == 24.0
     assert row.outliers == 1
+    assert row.crest == 8.0  # of 2000 tokens all but two are in bins up to the sixth, which ends at 2^(6/2)
     assert row.bucket_ratios == (None, None, 2.0, None, None, None, None, 24.0)
 
 
 def test_ten_times_the_median_is_no_outlier() -> None:
     absmax = torch.ones(8, 2, 9)
     absmax[..., 0] = 10.0
-    assert describe(_stats(absmax, torch.ones(8, 2))).outliers == 0
+    assert describe(_stats(absmax, torch.ones(8, 2)), CRESTS).outliers == 0
     absmax[..., 0] = 10.01
-    assert describe(_stats(absmax, torch.ones(8, 2))).outliers == 1
+    assert describe(_stats(absmax, torch.ones(8, 2)), CRESTS).outliers == 1
 
 
 def test_a_group_without_any_signal_has_no_ratio() -> None:
-    row = describe(_stats(torch.zeros(8, 2, 4), torch.ones(8, 2)))
-    assert (row.absmax, row.ratio, row.outliers) == (0.0, 0.0, 0)
+    row = describe(_stats(torch.zeros(8, 2, 4), torch.ones(8, 2)), torch.zeros_like(CRESTS))
+    assert (row.absmax, row.ratio, row.outliers, row.crest) == (0.0, 0.0, 0, None)
 
 
-def _row(ratio: float, *, absmax: float = 1.0, bucket: float | None = None) -> Row:
-    return Row(1, 4, absmax, 0.5, ratio, 0, (bucket,) * 8)
+def _row(ratio: float, *, absmax: float = 1.0, bucket: float | None = None, crest: float | None = None) -> Row:
+    return Row(1, 4, absmax, 0.5, ratio, 0, crest, (bucket,) * 8)
 
 
 def test_blocks_join_by_place() -> None:
     rows = {
-        "blocks.0.ffn.up": _row(2.0, absmax=9.0, bucket=None),
-        "blocks.11.ffn.up": _row(7.0, bucket=3.0),
+        "blocks.0.ffn.up": _row(2.0, absmax=9.0, bucket=None, crest=4.0),
+        "blocks.11.ffn.up": _row(7.0, bucket=3.0, crest=8.0),
         "text": _row(1.0),
     }
     places = by_place(rows)
     assert list(places) == ["ffn.up", "text"]
     assert (places["ffn.up"].blocks, places["ffn.up"].ratio, places["ffn.up"].absmax) == (2, 7.0, 9.0)
     assert places["ffn.up"].bucket_ratios == (3.0,) * 8
+    assert (places["ffn.up"].crest, places["text"].crest) == (8.0, None)
     assert places["text"].bucket_ratios == (None,) * 8
 
 
@@ -80,7 +92,8 @@ def test_another_folder_is_refused(tmp_path: Path) -> None:
 def test_tables_of_a_run(stats: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(stats, every_group=False, top=None, as_json=False)
     by_default = capsys.readouterr().out
-    assert "transformer, 2 prompts" in by_default
+    assert "transformer, 2 prompts, sampled tokens: 214 fit, 66 held-out" in by_default
+    assert "99.9% of the tokens" in by_default
     for place in ("attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "ffn.down", "text", "image"):
         assert f"\n{place} " in by_default
     assert "blocks." not in by_default
@@ -97,11 +110,26 @@ def test_tables_of_a_run(stats: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_json_of_a_run(stats: Path, capsys: pytest.CaptureFixture[str]) -> None:
     show(stats, every_group=True, top=None, as_json=True)
     result = json.loads(capsys.readouterr().out)
-    assert result["settings"]["prompts"] == 2
+    assert result["settings"]["total_prompts"] == 2
+    assert result["sampled"] == {"transformer": {"fit": 214, "held-out": 66}}
     rows = result["components"]["transformer"]
     assert len(rows) == 3 * 6 + 2
     row = rows["blocks.0.ffn.down"]
     assert row["channels"] == 192
     assert row["ratio"] == pytest.approx(row["absmax"] / row["median_absmax"])
+    assert 1 < row["crest"] <= 16
     assert len(row["bucket_ratios"]) == 8
     assert row["bucket_ratios"][7] > 1
+
+
+def test_a_part_says_that_it_is_one(
+    tiny_model: Callable[[Variant], Path],
+    prompts: Path,
+    sampling: Sampling,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    request = Request(str(tiny_model("t2v")), prompts, sampling, tokens=0, part=Part(1, 2), device="cpu")
+    collect(request, tmp_path / "part")
+    show(tmp_path / "part", every_group=False, top=None, as_json=False)
+    assert "transformer, 2 of 3 prompts, sampled tokens: none" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from torch import Tensor
 from vq_core.families.wan import topology as wan_topology
 from vq_core.prompts import Sample, read_samples
 from vq_core.recipe import Recipe, read_recipe
-from vq_core.source import INDEX_FILE
+from vq_core.tensor_folder import INDEX_FILE
 from vq_core.tiny import Variant, build_tiny, write_samples
 
 Config = dict[str, Any]

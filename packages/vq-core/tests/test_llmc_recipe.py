@@ -47,6 +47,7 @@ def test_smoothquant_int8(read_llmc: ReadLlmc) -> None:
             "guidance_scale": 4.0,
             "guidance_scale_2": None,
             "seed": 42,
+            "tokens": None,
         },
         "smooth": {"method": "smoothquant", "alpha": 0.7, "groups": "llmc", "dtype": None},
         "quantize": {"method": "rtn", "rounding": Rounding.NEAREST_EVEN},

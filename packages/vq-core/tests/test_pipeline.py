@@ -58,6 +58,29 @@ def stock_video(model: Path, sample: Sample, sampling: Sampling, seed: int) -> N
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
+def test_schedule_and_size_are_told_before_anything_is_loaded(
+    tiny_model: TinyModel, samples: list[Sample], variant: Variant, tmp_path: Path
+) -> None:
+    sampling = replace(SAMPLING, steps=5, height=64, width=96)
+    bare = VideoPipeline(str(without_weights(tiny_model(variant), tmp_path, "")), "cpu")
+    schedule = bare.schedule(sampling)
+    tokens = bare.video_tokens(*bare.video_size(samples[1], sampling), sampling.num_frames)
+
+    pipeline = VideoPipeline(str(tiny_model(variant)), "cpu")
+    seen: list[tuple[str, float]] = []
+    read: set[int] = set()
+    for name, transformer in pipeline.transformers.items():
+        transformer.register_forward_pre_hook(
+            lambda module, args, kwargs, name=name: seen.append((name, kwargs["timestep"].max().item())),
+            with_kwargs=True,
+        )
+        transformer.blocks[0].ffn.register_forward_pre_hook(lambda module, args: read.add(args[0].shape[1]))
+    pipeline.denoise(pipeline.encode(samples, sampling)[1], sampling, 0)
+    assert [(step.component, step.timestep) for step in schedule] == seen[::2] == seen[1::2]
+    assert read == {tokens}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_part_by_part_gives_the_video_of_the_whole(
     tiny_model: TinyModel, samples: list[Sample], variant: Variant
 ) -> None:

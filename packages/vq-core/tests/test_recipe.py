@@ -18,7 +18,7 @@ scheme: fp8
 seed: 7
 output: out
 calib: {prompts: prompts, steps: 20, height: 320, width: 640, num_frames: 33, guidance_scale: 4,
-        guidance_scale_2: 3.5, seed: 8}
+        guidance_scale_2: 3.5, seed: 8, tokens: 512}
 smooth: {method: smoothquant, alpha: 0.6, groups: llmc, dtype: bf16}
 quantize: {method: rtn, rounding: qtorch}
 eval: {prompts: /data/eval, steps: 30, height: 480, width: 832, num_frames: 81, guidance_scale: 5.0,
@@ -53,6 +53,7 @@ def test_every_setting_arrives_with_its_type(recipe_file) -> None:
             "guidance_scale": 4.0,
             "guidance_scale_2": 3.5,
             "seed": 8,
+            "tokens": 512,
         },
         "smooth": {"method": "smoothquant", "alpha": 0.6, "groups": "llmc", "dtype": "bf16"},
         "quantize": {"method": "rtn", "rounding": Rounding.QTORCH},

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from vq_core.errors import VqError
 from vq_core.families.wan import topology as wan_topology
-from vq_core.source import INDEX_FILE, Checkpoint, open_source, resolve_model
+from vq_core.source import Checkpoint, open_source, resolve_model
+from vq_core.tensor_folder import INDEX_FILE
 
 RandomTensors = Callable[..., dict[str, torch.Tensor]]
 WriteTransformer = Callable[..., Path]

@@ -15,7 +15,8 @@ from vq_core.artifacts import qparams, weights
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.families.wan import topology
 from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import quantize_weight
+from vq_core.numerics.quantize import weight_scale
+from vq_core.numerics.rounding import round_to_codes
 from vq_core.scheme import scheme_named
 from vq_core.source import Checkpoint, open_source
 from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
@@ -118,10 +119,12 @@ def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ar
     """`make_artifacts(model, scheme, smooth=True)`: what vq-algos would write, with random gains for every group.
 
     Gains lie between 1/4 and 4, so that one that is forgotten or misapplied stands far outside the rounding error.
-    With `corrected`, the quant params hold that bias, increased by 1.
+    With `corrected`, the quant params hold that bias, increased by 1; `clip` multiplies the scales of all weights.
     """
 
-    def make(model: Path, scheme: str = "int8", *, smooth: bool = True, corrected: str | None = None) -> Artifacts:
+    def make(
+        model: Path, scheme: str = "int8", *, smooth: bool = True, corrected: str | None = None, clip: float = 1.0
+    ) -> Artifacts:
         source, root = open_source(str(model)), tmp_path_factory.mktemp("artifacts")
         headers = {
             name: ComponentHeader(name, component.fingerprint, component.config)
@@ -143,14 +146,16 @@ def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ar
                     writer.write_tensors(f"{name}/{shard}.safetensors", content)
         parents = {weights.KIND: open_artifact(root / "smoothed", weights.KIND, weights.FORMAT).digest}
         qparams_header = Header(
-            qparams.KIND, qparams.FORMAT, "test", settings={"scheme": scheme}, parents=parents, **known
+            qparams.KIND, qparams.FORMAT, "test", settings={"scheme": scheme, "method": "rtn"}, parents=parents, **known
         )
         with create_artifact(root / "qparams", qparams_header) as writer:
             for name, component in source.components.items():
                 rounded: dict[str, Tensor] = {}
                 for linear in component.topology.linears:
                     weight = folded[name][f"{linear.name}.weight"]
-                    codes, scale = quantize_weight(weight, scheme_named(scheme).weight)
+                    fmt = scheme_named(scheme).weight
+                    scale = weight_scale(clip * weight, fmt)
+                    codes = round_to_codes(weight / scale, fmt)
                     rounded |= {f"{linear.name}.codes": codes, f"{linear.name}.scale": scale}
                 if corrected is not None:
                     rounded[f"{corrected}.bias"] = folded[name][f"{corrected}.bias"].float() + 1

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
-from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.quantize import Quantized, quantize_weight, weight_scale
+from vq_core.numerics.rounding import round_to_codes
 from vq_core.recipe import Recipe
 from vq_core.scheme import NumberFormat
 from vq_core.source import Source, open_source
@@ -37,6 +38,24 @@ def test_gains_are_recovered_from_weights_where_biases_are_zero(
     assert len(errors) == 24
     assert max(error.excess_db for error in errors.values()) < 6
     assert min(error.snr_db for error in errors.values()) > 28
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+@pytest.mark.parametrize("clip", [1.0, 0.7])
+@pytest.mark.parametrize("value", ["blocks.0.attn1.to_v", "blocks.1.attn2.to_v", "blocks.1.attn2.add_v_proj"])
+def test_gains_are_recovered_from_weights_where_a_bias_was_corrected(
+    make_model: Callable[..., Path],
+    make_artifacts: Callable[..., Any],
+    tmp_path: Path,
+    scheme: str,
+    value: str,
+    clip: float,
+) -> None:
+    model = make_model("i2v")
+    made = make_artifacts(model, scheme, corrected=value, clip=clip)
+    export(open_model(Inputs(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
+    errors = linear_errors(open_checkpoint(tmp_path / "ckpt"), open_source(str(model)))["transformer"]
+    assert max(error.excess_db for error in errors.values()) < 6
 
 
 def test_snr_is_that_of_the_literal_formula(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
@@ -65,6 +84,28 @@ def test_excess_is_zero_for_rounding_and_large_for_one_wrong_row_or_column(fmt: 
         error = linear_error(weight, wrong, fmt)
         assert error.snr_db > 20
         assert error.excess_db > 25
+
+
+@pytest.mark.parametrize("fmt", list(NumberFormat))
+def test_a_clipped_row_is_compared_with_rounding_at_its_own_scale(fmt: NumberFormat) -> None:
+    weight = torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
+    weight[:, 3] = 20
+    scale = weight_scale(weight, fmt)
+    for factor, limits in ((0.6, (-1, 0.1)), (0.3, (15, 100)), (2, (15, 100))):
+        codes = round_to_codes(weight / (scale * min(factor, 1)), fmt)
+        assert limits[0] < linear_error(weight, Quantized(codes, scale * factor), fmt).excess_db < limits[1]
+
+
+@pytest.mark.parametrize("fmt", list(NumberFormat))
+def test_a_column_that_took_over_the_error_of_others_is_no_wrong_gain(fmt: NumberFormat) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(256, 1024, generator=generator)
+    moved, doubled = weight.clone(), weight.clone()
+    moved[:, 9] += 0.3 * torch.randn(256, generator=generator)
+    doubled[:, 9] *= 1.9
+    for changed, nearest, sound in ((moved, False, True), (moved, True, False), (doubled, False, False)):
+        quantized = quantize_weight(changed, fmt)
+        assert (linear_error(weight, quantized, fmt, nearest=nearest).excess_db < 15) is sound
 
 
 def test_excess_allows_for_weights_that_were_stored_in_bfloat16() -> None:

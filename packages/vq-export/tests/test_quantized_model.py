@@ -48,7 +48,7 @@ def test_provenance_of_artifacts(smoothed_i2v: dict[str, Any]) -> None:
     assert model.scheme is INT8
     assert model.has_gains
     assert model.parents == {"smoothed-weights": weights.digest, "quant-params": qparams.digest}
-    assert model.settings == {"smooth": {"method": "random"}, "quantize": {"scheme": "int8"}}
+    assert model.settings == {"smooth": {"method": "random"}, "quantize": {"scheme": "int8", "method": "rtn"}}
 
 
 def test_provenance_of_conversion(models: dict[str, Path]) -> None:

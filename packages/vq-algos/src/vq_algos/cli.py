@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, ModelOrDefault, Output, Recipe, Resume, Verbose, Weights
+from vq_core.options import AsJson, Device, Lora, ModelOrDefault, Output, Recipe, Resume, Verbose, Weights
 
 app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
 
@@ -64,12 +64,18 @@ RoundingOption = Annotated[
     ),
 ]
 ArtifactFolder = Annotated[Path, typer.Argument(help="Smoothed weights or quant params.")]
+HeatMap = Annotated[
+    Path | None,
+    typer.Option("--heat-map", help="Also write a picture of blocks × linears to this PNG.", show_default=False),
+]
+Top = Annotated[int, typer.Option("--top", min=1, help="How many linears to show.")]
 ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear, not per place in the block.")]
 
 
 @app.command("smooth")
 def smooth_command(
     model: ModelOrDefault = None,
+    lora: Lora = None,
     stats: Stats = None,
     output: Output = None,
     method: SmoothMethod = None,
@@ -106,7 +112,7 @@ def smooth_command(
     from vq_core.device import resolve_device
     from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
-    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.recipe import DEFAULTS, loras_of, read_recipe, resolve
     from vq_core.source import open_source
 
     set_up_logging(verbose)
@@ -123,7 +129,7 @@ def smooth_command(
     needs_stats = "statistics" in smoother_named(settings.method).NEEDS
     stats_path = (stats or said.path_of("activation-stats")) if needs_stats else None
     folder = required(output or said.path_of("smoothed-weights"), "--output")
-    source = open_source(model_or_default(model or said.model))
+    source = open_source(model_or_default(model or said.model), loras_of(lora, said))
     smooth(
         source,
         open_stats(stats_path) if stats_path else None,
@@ -215,18 +221,55 @@ def quantize_command(
 
 
 @app.command("show")
-def show_command(artifact: ArtifactFolder, every: ShowAll = False, as_json: AsJson = False) -> None:
-    """Show what was decided for each group or linear.
+def show_command(
+    artifact: ArtifactFolder, every: ShowAll = False, heat_map: HeatMap = None, as_json: AsJson = False
+) -> None:
+    """Show what was decided for each group or linear, and what it gained on held-out tokens.
 
     For example:
 
         vq-algos show smoothed
 
         vq-algos show qparams --all
+
+        vq-algos show qparams --heat-map qparams.png
     """
+    from vq_algos.heat_map import draw_heat_map
     from vq_algos.show import show
 
+    if heat_map is not None:
+        draw_heat_map(artifact, heat_map)
     show(artifact, every=every, as_json=as_json)
+
+
+@app.command("sensitivity")
+def sensitivity_command(
+    weights: Weights = None,
+    stats: TokenStats = None,
+    top: Top = 20,
+    device: Device = None,
+    recipe: Recipe = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which linears cost most when they are rounded, in INT8 and in FP8, each for itself.
+
+    For example:
+
+        vq-algos sensitivity --weights smoothed --stats stats
+
+        vq-algos sensitivity --weights smoothed --stats stats --top 100 --json
+    """
+    from vq_algos.sensitivity import costs
+    from vq_algos.sensitivity_report import report_costs
+    from vq_core.artifacts.stats import open_stats
+    from vq_core.artifacts.weights import open_weights
+    from vq_core.device import resolve_device
+    from vq_core.recipe import read_recipe
+
+    said = read_recipe(recipe)
+    smoothed = open_weights(required(weights or said.path_of("smoothed-weights"), "--weights"))
+    statistics = open_stats(required(stats or said.path_of("activation-stats"), "--stats"))
+    report_costs(costs(smoothed, statistics, resolve_device(device)), top=top, as_json=as_json)
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from vq_core.scheme import NumberFormat, Rounding
 
 BLOCK = 128
-ROWS = 32
-"""With one warp a program, each lane owns a row: sums over the columns of a block need no exchange between lanes."""
+ROWS = 16
+"""With one warp a program, no barrier is needed in the sum over columns; 5120 rows are 320 programs, none of which
+spills registers."""
 
 INT8_EVEN = tl.constexpr(0)
 E4M3_EVEN = tl.constexpr(1)
@@ -98,6 +99,7 @@ def round_block(
         block=BLOCK,
         rows=ROWS,
         num_warps=1,
+        enable_fp_fusion=False,  # as torch, and whatever the version's default is
     )
     return values, differences
 

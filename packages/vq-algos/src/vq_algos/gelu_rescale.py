@@ -70,14 +70,14 @@ def rescaling(problem: FeedForward) -> Smoothing:
 def feed_forward_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
     """Errors of the output of the feed-forward with both linears quantized, for every s `[hidden]` of `candidates`."""
     x = tokens.rows.float()
-    reference = _gelu(F.linear(x, problem.up.float(), problem.up_bias.float())) @ problem.down.float().t()
+    reference = gelu(F.linear(x, problem.up.float(), problem.up_bias.float())) @ problem.down.float().t()
     x_hat = dequantize(quantize_tokens(x, problem.scheme.activation, problem.gain))
     up = problem.up.float() / problem.gain
 
     def error(s: Tensor) -> Tensor:
         gain = gain_of(s)
         rows = dequantize(quantize_weight(up * gain.unsqueeze(1), problem.scheme.weight))
-        hidden = _gelu(F.linear(x_hat, rows, problem.up_bias.float() * gain))
+        hidden = gelu(F.linear(x_hat, rows, problem.up_bias.float() * gain))
         return reference - _down(problem, hidden, gain)
 
     return _errors(tokens, reference, [error(s) for s in candidates])
@@ -85,9 +85,9 @@ def feed_forward_errors(problem: FeedForward, tokens: Tokens, candidates: Sequen
 
 def _second_linear_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
     y = F.linear(tokens.rows.float(), problem.up.float(), problem.up_bias.float())
-    reference = _gelu(y) @ problem.down.float().t()
+    reference = gelu(y) @ problem.down.float().t()
     gains = map(gain_of, candidates)
-    return _errors(tokens, reference, [reference - _down(problem, _gelu(y * gain), gain) for gain in gains])
+    return _errors(tokens, reference, [reference - _down(problem, gelu(y * gain), gain) for gain in gains])
 
 
 def _candidates(absmax: Tensor) -> list[Smoothing]:
@@ -117,5 +117,6 @@ def _errors(tokens: Tokens, reference: Tensor, errors: Sequence[Tensor]) -> Erro
     return Errors(noise.unsqueeze(1), (weight_in_bucket @ row_energies(reference)).unsqueeze(0), buckets)
 
 
-def _gelu(y: Tensor) -> Tensor:
-    return F.gelu(y, approximate="tanh")  # Wan's
+def gelu(y: Tensor) -> Tensor:
+    """Wan's GELU, by tanh."""
+    return F.gelu(y, approximate="tanh")

@@ -58,15 +58,17 @@ class Hessian:
 
     @cached_property
     def _matrix(self) -> Tensor:
-        """H, fp64 `[in, in]`, rows and columns by ascending diagonal; 1 on the diagonal of a channel never seen."""
+        """H, rows and columns by ascending diagonal: summed in fp64, kept in fp32 `[in, in]`.
+
+        The rounding moves no eigenvalue by more than 6e-8 of the trace, which for 13824 channels is a twelfth of the
+        smallest damping.
+        """
         channels = self._ascending
         matrix = torch.zeros(len(channels), len(channels), dtype=torch.float64, device=channels.device)
         for rows, weight in zip(self._x_hat.split(TOKENS_AT_ONCE), self._weight.split(TOKENS_AT_ONCE), strict=True):
             weighted = rows[:, channels].double() * weight.double().sqrt().unsqueeze(1)
             matrix.addmm_(weighted.T, weighted)
-        diagonal = matrix.diagonal()
-        diagonal.masked_fill_(diagonal == 0, 1.0)
-        return matrix
+        return matrix.float()
 
     @cached_property
     def _mean_diagonal(self) -> float:
@@ -83,19 +85,12 @@ class Hessian:
         if tokens <= channels:
             return (self._weighted_inputs @ difference.T).square().sum(dim=0)
         ordered = difference[:, self._ascending]
-        return ((ordered @ self._single_matrix) * ordered).sum(dim=1)
+        return ((ordered @ self._matrix) * ordered).sum(dim=1)
 
     @cached_property
     def _weighted_inputs(self) -> Tensor:
         """√w_t·x̂_t, fp32."""
         return self._x_hat * self._weight.sqrt().unsqueeze(1)
-
-    @cached_property
-    def _single_matrix(self) -> Tensor:
-        """H in fp32, zero again where a channel was never seen."""
-        matrix = self._matrix.float()
-        matrix.diagonal().masked_fill_(self._diagonal[self._ascending] == 0, 0.0)
-        return matrix
 
     def factor(self, damp: float) -> Factor:
         """The factor of H + λ·mean(diag H)·1 with λ = `damp`, or ten, a hundred, … times that where it takes more.
@@ -117,12 +112,12 @@ class Hessian:
         return factor
 
     def _lower(self, damp: float) -> Tensor | None:
-        """L of the damped H, or None where that is not positive definite."""
-        diagonal = self._matrix.diagonal()
-        undamped = diagonal.clone()
-        diagonal += damp * self._mean_diagonal  # in place, so that no second H is held, and taken back below
-        lower, info = torch.linalg.cholesky_ex(self._matrix)
-        diagonal.copy_(undamped)
+        """L of the damped H, fp64, or None where that is not positive definite; 1 for a channel never seen."""
+        damped = self._matrix.double()
+        diagonal = damped.diagonal()
+        diagonal.masked_fill_(diagonal == 0, 1.0)
+        diagonal += damp * self._mean_diagonal
+        lower, info = torch.linalg.cholesky_ex(damped)
         return None if int(info) else lower
 
 

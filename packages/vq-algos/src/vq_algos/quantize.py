@@ -85,7 +85,7 @@ def quantize(
         family=manifest.family,
         model=manifest.model,
         components={
-            name: ComponentHeader(name, component.fingerprint, component.config)
+            name: ComponentHeader(name, component.fingerprint, component.config, component.lora)
             for name, component in weights.components.items()
         },
         settings=asdict(settings),
@@ -117,7 +117,7 @@ def _require_tokens(method: str, stats: ActivationStats | None, weights: Smoothe
         return
     fingerprints = {name: component.fingerprint for name, component in weights.components.items()}
     require_same_model(stats.artifact, fingerprints, weights.artifact.path)
-    if not stats.has_tokens:  # type: ignore[attr-defined]
+    if not stats.has_tokens:
         raise VqError(
             f"{stats.artifact.path} holds no sampled tokens to solve or judge `{method}` on: "
             "collect again with --tokens, or leave out --stats where the method needs none."

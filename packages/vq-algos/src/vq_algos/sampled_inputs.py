@@ -1,11 +1,15 @@
 """Where the inputs come from on which a group is solved and judged: the tokens that `vq-calib collect` sampled."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch.nn.functional as F
+
+from vq_algos.gelu_rescale import gelu
 from vq_algos.inputs import Inputs, Sampled, sampled
-from vq_core.artifacts.stats import ActivationStats, Split
+from vq_core.artifacts.stats import ActivationStats, Split, Tokens
 from vq_core.artifacts.weights import SmoothedComponent
 from vq_core.numerics.finite import require_finite
+from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.scheme import NumberFormat
 from vq_core.topology import Group, block_of
 
@@ -44,6 +48,19 @@ class SampledInputs:
         return inputs
 
     def _sampled(self, group: Group, split: Split) -> Sampled:
-        tokens = self.stats.tokens(self.name, group.name, split, self.device)  # type: ignore[attr-defined]
+        gain = self.component.gain(group, self.device)
+        inputs = sampled(self._tokens(group, split), gain, self.activation)
+        if group.gelu_sink is None or bool((gain == 1).all()):
+            return inputs
+        # Rescaled through GELU, the input is no longer the model's own times the gain: it is computed as it will be.
+        (up,) = group.gelu_sink.linears
+        above = self.component.topology.group_of(up)
+        weight, bias = self.component.load([f"{up}.weight", f"{up}.bias"], self.device).values()
+        x = self._tokens(above, split).rows.float() * self.component.gain(above, self.device)
+        hidden = gelu(F.linear(x, weight.float(), bias.float()))
+        return replace(inputs, x_hat=dequantize(quantize_tokens(hidden, self.activation)))
+
+    def _tokens(self, group: Group, split: Split) -> Tokens:
+        tokens = self.stats.tokens(self.name, group.name, split, self.device)
         require_finite(tokens.rows, f"{group.name}, sampled tokens", self.stats.artifact.path)
-        return sampled(tokens, self.component.gain(group, self.device), self.activation)
+        return tokens

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,15 +16,21 @@ from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.manifest import kind_of
 
+MIN_WIDTH = 150  # columns of the terminal
+Entries = Mapping[str, Mapping[str, Any]]
+
 
 def smoothing_rows(smoothed: SmoothedWeights) -> dict[str, str]:
     """One line of summary per component of a smoothed-weights artifact."""
     rows = {}
     for name in smoothed.components:
-        decisions = smoothed.decisions(name).values()
-        changed = sum(not entry["s_min"] == entry["s_max"] == 1 for entry in decisions)
-        spread = max((entry["s_max"] / entry["s_min"] for entry in decisions), default=1.0)
+        decisions = smoothed.decisions(name)
+        changed = sum(not entry["s_min"] == entry["s_max"] == 1 for entry in decisions.values())
+        spread = max((entry["s_max"] / entry["s_min"] for entry in decisions.values()), default=1.0)
         rows[name] = f"{changed} of {len(decisions)} groups smoothed, largest ratio of s within one {spread:.3g}"
+        if after := _of(decisions, "output_snr_db"):
+            before = _of(decisions, "unsmoothed_snr_db")
+            rows[name] += f"; {_held_out(after, before, 'unsmoothed')}"
     return rows
 
 
@@ -32,14 +39,17 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
     rows = {}
     for name in quantized.artifact.manifest.components:
         decisions = quantized.decisions(name)
-        snr = {linear: entry["weight_snr_db"] for linear, entry in decisions.items()}
-        inexact = {linear: value for linear, value in snr.items() if value is not None}
-        rows[name] = f"{len(snr)} linears, {len(snr) - len(inexact)} of them exact"
-        if inexact:
+        inexact = _of(decisions, "weight_snr_db")
+        rows[name] = f"{len(decisions)} linears, {len(decisions) - len(inexact)} of them exact"
+        if after := _of(decisions, "output_snr_db"):
+            rows[name] = (
+                f"{len(decisions)} linears, {_held_out(after, _of(decisions, 'rtn_output_snr_db'), 'to nearest')}"
+            )
+        elif inexact:
             worst = min(inexact, key=inexact.__getitem__)
             middle = median(inexact.values())
             rows[name] = (
-                f"{len(snr)} linears, weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
+                f"{len(decisions)} linears, weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
             )
     return rows
 
@@ -50,50 +60,83 @@ def show(path: Path, *, every: bool, as_json: bool) -> None:
     Raises:
         VqError: `path` is neither smoothed weights nor quant params, or is damaged.
     """
-    artifact: SmoothedWeights | QuantParams
-    artifact = open_qparams(path) if kind_of(path) == qparams.KIND else open_weights(path)
+    artifact = open_decided(path)
     decisions = {name: artifact.decisions(name) for name in artifact.artifact.manifest.components}
     if as_json:
         print(json.dumps({"settings": artifact.artifact.manifest.settings, "decisions": decisions}, indent=2))
         return
     console = Console()
+    console.width = max(console.width, MIN_WIDTH)  # a wrapped table can be read, a truncated number cannot
     for name, entries in decisions.items():
-        rows = entries if every else _by_place(entries)
         what = "linear" if artifact.artifact.manifest.kind == qparams.KIND else "group"
         console.print(f"{path}: {name}", style="bold", markup=False, highlight=False, soft_wrap=True)
-        console.print(_table(what, rows))
+        console.print(_table(what, entries if every else _by_place(entries)))
 
 
-def _by_place(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Decisions of the same place in all blocks as one row: the median of each number, or the value they share."""
-    places: dict[str, list[dict[str, Any]]] = {}
+def open_decided(path: Path) -> SmoothedWeights | QuantParams:
+    """The artifact `path`, of either kind that holds decisions; refuses any other, and a damaged one."""
+    return open_qparams(path) if kind_of(path) == qparams.KIND else open_weights(path)
+
+
+def _of(decisions: Entries, figure: str) -> dict[str, float]:
+    """The decisions that have the figure."""
+    return {name: entry[figure] for name, entry in decisions.items() if entry.get(figure) is not None}
+
+
+def _held_out(after: Mapping[str, float], before: Mapping[str, float], baseline: str) -> str:
+    worst = min(after, key=after.__getitem__)
+    return (
+        f"output SNR on held-out tokens median {median(after.values()):.1f} dB "
+        f"({baseline} {median(before.values()):.1f}), lowest {after[worst]:.1f} dB ({worst})"
+    )
+
+
+def _by_place(entries: Entries) -> dict[str, dict[str, Any]]:
+    """Decisions of the same place in all blocks as one row: the median of each number, or how often each word."""
+    places: dict[str, list[Mapping[str, Any]]] = {}
     for name, entry in entries.items():
         places.setdefault(re.sub(r"blocks\.\d+\.", "", name), []).append(entry)
     return {
-        place: {key: _together(entry[key] for entry in members) for key in members[0]}
+        place: {key: _together([entry[key] for entry in members if key in entry]) for key in _keys(members)}
         for place, members in places.items()
     }
 
 
-def _together(values: Iterable[Any]) -> Any:
-    values = list(values)
-    if numbers := [value for value in values if isinstance(value, float)]:
-        return median(numbers)
-    return values[0] if len(set(values)) == 1 else "various"
+def _keys(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Keys of all entries, in the order in which they are met."""
+    return list(dict.fromkeys(key for entry in entries for key in entry))
 
 
-def _table(what: str, rows: dict[str, dict[str, Any]]) -> Table:
-    table = Table()
+def _together(values: Sequence[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    if isinstance(known[0], bool):
+        return f"{sum(known)} of {len(known)}"
+    if isinstance(known[0], list):
+        return [_together(column) for column in zip(*known, strict=True)]
+    if isinstance(known[0], int | float):
+        return median(known)
+    counts = Counter(known).most_common()
+    return counts[0][0] if len(counts) == 1 else ", ".join(f"{value} {count}" for value, count in counts)
+
+
+def _table(what: str, rows: Entries) -> Table:
+    table = Table(box=None, pad_edge=False)
     table.add_column(what)
-    columns = list(next(iter(rows.values()), {}))
+    columns = _keys(rows.values())
     for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
+        table.add_column(column.removesuffix("_db").replace("_", " "), justify="right")
     for name, entry in rows.items():
-        table.add_row(name, *(_cell(entry[column]) for column in columns))
+        table.add_row(name, *(_cell(column, entry[column]) if column in entry else "" for column in columns))
     return table
 
 
-def _cell(value: Any) -> str:
+def _cell(column: str, value: Any) -> str:
     if value is None:
-        return "exact"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return "exact" if column == "weight_snr_db" else "–"
+    if isinstance(value, list):
+        return " ".join("–" if part is None else f"{part:.0f}" for part in value)
+    if isinstance(value, float):
+        return f"{value:.1f}" if column.endswith("_db") else f"{value:.4g}"
+    return str(value)

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vq_algos.smoothers.smoothquant import smoothing
+from vq_algos.problem import SmootherOptions, SmoothingProblem
+from vq_algos.smoothers.smoothquant import migration, smoothing
 
 FP32_ROUNDING = 1e-6
 
@@ -20,8 +21,10 @@ def _reference(calls: list[np.ndarray], weights: list[np.ndarray], alpha: float)
 
 def _ours(calls: list[np.ndarray], weights: list[np.ndarray], alpha: float) -> np.ndarray:
     activation = torch.stack([torch.from_numpy(call).abs().amax(dim=0) for call in calls]).amax(dim=0)
-    weight = torch.stack([torch.from_numpy(weight).abs().amax(dim=0) for weight in weights]).amax(dim=0)
-    return smoothing(activation, weight, alpha).numpy()
+    problem = SmoothingProblem([torch.from_numpy(weight) for weight in weights], activation, activation)
+    found = smoothing(problem, SmootherOptions(alpha))
+    assert found.how == {"alpha": alpha}
+    return found.s.numpy()
 
 
 @given(seed=st.integers(0, 2**32 - 1), alpha=st.floats(0, 1), spread=st.floats(0, 3))
@@ -45,17 +48,17 @@ def test_it_is_the_formula(seed: int, alpha: float, spread: float) -> None:
     ],
 )
 def test_the_edges_of_alpha(alpha: float, expected: list[float]) -> None:
-    s = smoothing(torch.tensor([2.0, 100.0, 0.125]), torch.tensor([0.5, 0.25, 4.0]), alpha)
+    s = migration(torch.tensor([2.0, 100.0, 0.125]), torch.tensor([0.5, 0.25, 4.0]), alpha)
     np.testing.assert_allclose(s.numpy(), expected, rtol=FP32_ROUNDING)
 
 
 def test_the_weights_have_a_floor() -> None:
-    s = smoothing(torch.tensor([1.0, 1.0]), torch.tensor([1e-9, 1e-5]), 0.5)
+    s = migration(torch.tensor([1.0, 1.0]), torch.tensor([1e-9, 1e-5]), 0.5)
     assert s[0] == s[1]
 
 
 def test_s_has_a_floor() -> None:
-    s = smoothing(torch.tensor([1e-5, 1.0, 1.0]), torch.tensor([1e9, 1.0, 1.0]), 0.5)
+    s = migration(torch.tensor([1e-5, 1.0, 1.0]), torch.tensor([1e9, 1.0, 1.0]), 0.5)
     np.testing.assert_allclose(s.numpy(), [1e-5, 1, 1], rtol=FP32_ROUNDING)
 
 
@@ -63,18 +66,18 @@ def test_s_has_a_floor() -> None:
 def test_dead_channels_are_left_alone(alpha: float) -> None:
     activation = torch.tensor([0.0, 1e-7, 3.0, 4.0, 5.0])  # never active; a millionth of the median; live
     weight = torch.tensor([2.0, 2.0, 0.0, 2.0, 2.0])  # the third is read by no weight
-    s = smoothing(activation, weight, alpha)
+    s = migration(activation, weight, alpha)
     assert s[:3].tolist() == [1.0, 1.0, 1.0]
     assert torch.all(s[3:] != 1)
 
 
 def test_it_is_not_normalised() -> None:
     activation, weight = torch.tensor([8.0, 2.0]), torch.tensor([1.0, 1.0])
-    assert smoothing(100 * activation, weight, 1.0).tolist() == [800.0, 200.0]
+    assert migration(100 * activation, weight, 1.0).tolist() == [800.0, 200.0]
 
 
 def test_both_sides_meet_in_the_middle_at_one_half() -> None:
     """At alpha 0.5 the smoothed input and the smoothed weight have the same absmax in every channel."""
     activation, weight = torch.tensor([50.0, 1.0, 0.2]), torch.tensor([0.3, 0.1, 2.0])
-    s = smoothing(activation, weight, 0.5)
+    s = migration(activation, weight, 0.5)
     torch.testing.assert_close(activation / s, weight * s)

@@ -12,6 +12,7 @@ from vq_core.options import (
     GuidanceScale,
     GuidanceScale2,
     Height,
+    Lora,
     ModelOrDefault,
     NumFrames,
     Output,
@@ -57,6 +58,7 @@ SecondsPerStep = Annotated[
 @app.command("collect")
 def collect_command(
     model: ModelOrDefault = None,
+    lora: Lora = None,
     prompts: Prompts = None,
     output: Output = None,
     steps: Steps = None,
@@ -87,6 +89,8 @@ def collect_command(
 
         vq-calib collect --recipe smoothquant_w_a.yml -o stats --resume
 
+        vq-calib collect --model MODEL --lora distilled.safetensors:0.8 --prompts prompts -o stats
+
         vq-calib collect --model MODEL --prompts prompts -o part-1 --part 1/4
 
         torchrun --nproc-per-node 8 -m vq_calib collect --model MODEL --prompts prompts -o stats
@@ -94,17 +98,19 @@ def collect_command(
     from vq_calib.distributed import collect_here
     from vq_calib.request import Options, request_of
     from vq_core.meter import Meter
+    from vq_core.recipe import read_recipe
 
     set_up_logging(verbose)
     meter = Meter()
-    sizes = (steps, height, width, num_frames)
-    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, recipe)
-    request, said = request_of(asked)
+    said = read_recipe(recipe)
     stats = required(output or said.path_of("activation-stats"), "--output")
+    sizes = (steps, height, width, num_frames)
+    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, lora)
+    request = request_of(asked, said)
     collected = collect_here(request, stats, resume=resume)
     if collected is None:
         return
-    how = f"--recipe {recipe}" if said.output else "-o smoothed"
+    how = " ".join([*(f"--lora {it}" for it in lora or ()), f"--recipe {recipe}" if said.output else "-o smoothed"])
     smooth = f"vq-algos smooth --model {request.model} --stats {collected.output} {how}"
     report(
         f"Statistics of {request.model}",
@@ -118,6 +124,7 @@ def collect_command(
 @app.command("plan")
 def plan_command(
     model: ModelOrDefault = None,
+    lora: Lora = None,
     prompts: Prompts = None,
     steps: Steps = None,
     height: Height = None,
@@ -144,10 +151,11 @@ def plan_command(
     from vq_calib.estimate import estimate
     from vq_calib.planned import plan_run
     from vq_calib.request import Options, request_of
+    from vq_core.recipe import read_recipe
 
     sizes = (steps, height, width, num_frames)
-    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, recipe)
-    request, _ = request_of(asked)
+    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, lora)
+    request = request_of(asked, read_recipe(recipe))
     expected = estimate(plan_run(request), seconds_per_step)
     report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=as_json)
 

@@ -84,7 +84,7 @@ def _header(parts: Sequence[ActivationStats], settings: Sequence[RunSettings]) -
         family=manifest.family,
         model=manifest.model,
         components={
-            name: ComponentHeader(entry.folder, entry.fingerprint, entry.config)
+            name: ComponentHeader(entry.folder, entry.fingerprint, entry.config, entry.merged)
             for name, entry in manifest.components.items()
         },
         settings=joined.model_dump(),
@@ -130,6 +130,12 @@ def _merged(
     unions: Mapping[Split, _Union] | None,
 ) -> dict[str, Tensor]:
     """The tensors of one shard, of one part after another."""
+    rows: dict[str, Tensor] = {}
+    for split, union in (unions or {}).items():
+        for group in groups:
+            if group.sequence == "video":
+                shape = (len(union.table), group.in_features)
+                rows[f"{group.name}.{SPLIT_PARTS[split]}"] = torch.empty(shape, dtype=torch.bfloat16)
     merged: dict[str, Tensor] = {}
     for number, part in enumerate(parts):
         for group in groups:
@@ -137,12 +143,9 @@ def _merged(
             for split, union in (unions or {}).items():
                 if group.sequence == "video":
                     name = f"{group.name}.{SPLIT_PARTS[split]}"
-                    rows = merged.setdefault(
-                        name, torch.empty(len(union.table), group.in_features, dtype=torch.bfloat16)
-                    )
-                    union.place(rows, number, tensors.pop(name))
+                    union.place(rows[name], number, tensors.pop(name))
             merged |= tensors if number == 0 else _joined(group, merged, tensors)
-    return merged
+    return merged | rows
 
 
 def _joined(group: Group, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from vq_calib.calib_prompts import CalibPrompt, Part, calib_prompts, indices_of
 from vq_calib.calls import Call, calls_of
 from vq_calib.plan import Tables, plan_tokens
+from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import Sampling, VideoPipeline
 from vq_core.prompts import Sample, read_samples
 from vq_core.source import Source, open_source
@@ -17,7 +18,10 @@ TOKENS_PER_CHANNEL, MAX_TOKENS = 4, 4096
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts."""
+    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts.
+
+    `loras` are merged into the model.
+    """
 
     model: str
     prompts: Path
@@ -25,6 +29,7 @@ class Request:
     tokens: int | None = None
     part: Part | None = None
     device: str | None = None
+    loras: tuple[LoraRequest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ def plan_run(request: Request) -> Planned:
     Raises:
         VqError: model, prompts, settings or device do not fit; a transformer is never called; the part is empty.
     """
-    source = open_source(request.model)
-    pipeline = VideoPipeline(request.model, request.device)
+    source = open_source(request.model, request.loras)
+    pipeline = VideoPipeline(request.model, request.device, source=source)
     pipeline.check(request.sampling)
     samples = read_samples(request.prompts, pipeline.needs_image)
     prompts = calib_prompts(samples, indices_of(request.part, len(samples)), pipeline, request.sampling)

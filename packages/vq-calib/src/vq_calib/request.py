@@ -9,7 +9,7 @@ from vq_core.cli import required
 from vq_core.embedded import model_or_default
 from vq_core.model_defaults import defaults_of
 from vq_core.pipeline import Sampling
-from vq_core.recipe import Recipe, read_recipe, resolve
+from vq_core.recipe import Recipe, loras_of, resolve
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,15 @@ class Options:
     tokens: int | None
     part: str | None
     device: str | None
-    recipe: Path | None
+    lora: list[str] | None = None
 
 
-def request_of(said: Options) -> tuple[Request, Recipe]:
-    """The request, and the recipe that filled in what the options left open.
+def request_of(said: Options, recipe: Recipe) -> Request:
+    """The request; `recipe` fills in what the options leave open, and the model's defaults the rest.
 
     Raises:
-        VqError: the recipe or the part cannot be read; neither says the prompts.
+        VqError: there is no such model; the part cannot be read; neither options nor recipe say the prompts.
     """
-    recipe = read_recipe(said.recipe)
     calib = recipe.calib
     model = model_or_default(said.model or recipe.model)
     prompts = required(said.prompts or calib.prompts, "--prompts")
@@ -52,4 +51,5 @@ def request_of(said: Options) -> tuple[Request, Recipe]:
         seed=resolve(said.seed, recipe.calib_seed, defaults.seed),
     )
     part = None if said.part is None else parse_part(said.part)
-    return Request(model, prompts, sampling, resolve(said.tokens, calib.tokens, None), part, said.device), recipe
+    tokens = resolve(said.tokens, calib.tokens, None)
+    return Request(model, prompts, sampling, tokens, part, said.device, loras_of(said.lora, recipe))

@@ -66,7 +66,8 @@ class Reservoir:
         self.end_step()
         taken: dict[str, Tensor] = {}
         if self._script.samples:
-            taken = {f"{group}.sampled": torch.cat(self._on_host[group]) for group in self._video}
+            # Group by group, so that the parts and the whole are never both there for all of them.
+            taken = {f"{group}.sampled": torch.cat(self._on_host.pop(group)) for group in self._video}
             taken["positions"] = torch.cat(self._positions)
             for group in self._conditions:
                 if group in self._on_host:

@@ -3,7 +3,8 @@
 import logging
 from pathlib import Path
 
-from vq_core.llmc_schema import Calib, Eval, LlmcRecipe, Sampling, VideoGen
+from vq_core.ignored import IgnoreRule
+from vq_core.llmc_schema import Calib, Eval, IgnoredLayers, LlmcRecipe, Sampling, VideoGen
 from vq_core.scheme import Rounding
 from vq_core.typed_yaml import unheeded, validated
 
@@ -39,6 +40,10 @@ def from_llmc(document: dict[str, object], path: Path) -> dict[str, object]:
         "seed": llmc.base.seed,
         **_quantization(llmc.quant.video_gen),
     }
+    if llmc.model.lora_path is not None:
+        settings["lora"] = [{"path": Path(llmc.model.lora_path)}]
+    if llmc.ignored_layers is not None:
+        settings["ignored"] = _ignored(llmc.ignored_layers)
     if llmc.save is not None:
         settings["output"] = Path(llmc.save.save_path)
     if llmc.calib is not None:
@@ -50,14 +55,34 @@ def from_llmc(document: dict[str, object], path: Path) -> dict[str, object]:
 
 def _quantization(video_gen: VideoGen) -> dict[str, object]:
     is_float = video_gen.weight.bit == "e4m3"
-    smoothquant = {"method": "smoothquant", "alpha": video_gen.special.alpha, "groups": "llmc"}
+    special = video_gen.special
+    smooth: dict[str, object] = {"method": "none"}
+    if video_gen.method == "SmoothQuant":
+        smooth = {"method": "smoothquant", "alpha": special.alpha, "groups": "llmc"}
+    elif video_gen.method == "Awq" and special.trans:
+        smooth = {"method": "awq", "awq_version": special.trans_version, "groups": "llmc"}
+    clips = video_gen.method == "Awq" and special.weight_clip
     # LLMC rounds integers to even whatever `use_qtorch` says.
     rounding = Rounding.QTORCH if is_float and video_gen.weight.use_qtorch else Rounding.NEAREST_EVEN
     return {
         "scheme": "fp8" if is_float else "int8",
-        "smooth": smoothquant if video_gen.method == "SmoothQuant" else {"method": "none"},
-        "quantize": {"method": "rtn", "rounding": rounding},
+        "smooth": smooth,
+        "quantize": {"method": "clip" if clips else "rtn", "rounding": rounding},
     }
+
+
+def _ignored(section: IgnoredLayers) -> tuple[dict[str, object], ...]:
+    """The rules that `section` means: `layer_names` are for `block_ids` alone, `special_names` for the other blocks."""
+    if not section.block_ids:
+        rules, blocks = [], set[int]()
+    else:
+        rule = IgnoreRule(blocks=tuple(section.block_ids), linears=tuple(section.layer_names))
+        rules, blocks = [rule], rule.block_numbers()
+    for name in section.special_names:
+        _, block, linear = name.split(".", 2)
+        if int(block) not in blocks:
+            rules.append(IgnoreRule(blocks=(int(block),), linears=(linear,)))
+    return tuple(rule.model_dump() for rule in rules)
 
 
 def _sampling(section: Sampling) -> dict[str, object]:
@@ -86,6 +111,12 @@ def _evaluation(section: Eval) -> dict[str, object]:
 
 def _without_effect(llmc: LlmcRecipe) -> list[tuple[str, str]]:
     keys = list(unheeded(llmc))
+    video_gen = llmc.quant.video_gen
+    for key, method in (("alpha", "SmoothQuant"), ("trans", "Awq"), ("trans_version", "Awq"), ("weight_clip", "Awq")):
+        if key in video_gen.special.model_fields_set and video_gen.method != method:
+            keys.append((f"quant.video_gen.special.{key}", f"only {method} reads it"))
+    if llmc.ignored_layers is not None and llmc.ignored_layers.layer_names and not llmc.ignored_layers.block_ids:
+        keys.append(("ignored_layers.layer_names", "LLMC reads it only with block_ids"))
     if llmc.eval is not None and not llmc.eval.eval_pos:
         keys.append(("eval.eval_pos", "videos are made whenever `vq-eval fake-quant` is run"))
     if llmc.eval is not None and "fake_quant_wo_kv" in llmc.eval.eval_pos:

@@ -4,16 +4,17 @@ A field without a marker is honoured. `only(...)` refuses what LightX2V cannot r
 `Unheeded` names a key that is accepted without effect, with the reason that the reader puts in its warning.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, PositiveInt, model_validator
 
+from vq_core.ignored import BlockOrRange
 from vq_core.typed_yaml import Section, Unheeded, only, refusal
 
 OFFICIAL_RUNTIME = Unheeded("only the official Wan runtime reads it, not the diffusers pipeline", silent=(None,))
 ALWAYS_DIFFUSERS = Unheeded("the diffusers pipeline always runs", silent=(True,))
 LANGUAGE_MODELS = Unheeded("only language models read it")
-AWQ = Unheeded("only Awq reads it")
 TRAINING = Unheeded("only methods that train read it")
 RANGE_SEARCH = Unheeded("the range is the absmax, nothing is searched", silent=(None,))
 EVERY_PROMPT = Unheeded("every prompt in samples.json is used")
@@ -24,7 +25,6 @@ ALWAYS_KEPT = Unheeded("`vq-algos smooth` always writes it, as smoothed-weights"
 
 WAN = only("WanT2V", "WanI2V", "Wan2T2V", otherwise="which is no Wan model: set it to WanT2V, WanI2V or Wan2T2V.")
 STORED_DTYPE = only("auto", otherwise="but tensors keep the dtype they are stored in: set it to auto.")
-NO_LORA = only(None, otherwise="but LoRA merging is not available: merge it into the model first and remove this key.")
 NO_DOWNLOAD = only(False, otherwise="but prompts are not downloaded: set it to False, and path to their folder.")
 ONE_AT_A_TIME = only(1, otherwise="but prompts run one at a time: set it to 1.")
 VIDEO_PROMPTS = only("t2v", "i2v", otherwise="which holds no video prompts: set it to t2v or i2v.")
@@ -41,12 +41,25 @@ PER_TOKEN = only("per_token", otherwise="but LightX2V has one activation scale p
 DYNAMIC = only(False, otherwise="but LightX2V computes activation scales as it runs: set it to False.")
 ABSMAX = only("minmax", otherwise="but the range is always the absmax: set it to minmax.")
 CODES = only(None, otherwise="but the codes of LightX2V are ±127 for INT8 and ±448 for FP8: remove it.")
-METHOD = only("RTN", "SmoothQuant", otherwise="which is not available yet; known: RTN, SmoothQuant.")
+METHOD = only("RTN", "SmoothQuant", "Awq", otherwise="which is not available; known: RTN, SmoothQuant, Awq.")
+TRANS_VERSION = only("v1", "v2", otherwise="which is no version of Awq: set it to v1 or v2.")
+CLIP_VERSION = only("v1", otherwise="which needs learned ranges, and these are not available: set it to v1.")
 WHOLE_WEIGHTS = only(1, otherwise="but weights are quantized whole: set it to 1.")
 NO_KV_CACHE = only(None, otherwise="but Wan has no KV cache: remove it.")
-EVERY_LINEAR = only([], None, otherwise="but LightX2V runs one scheme for every linear: remove `ignored_layers`.")
+SAMPLED = Unheeded("statistics hold sampled tokens, so memory is bounded")
+CODES_ARE_KEPT = Unheeded("`vq-algos quantize` always writes what was clipped, as quant-params")
+SYMMETRIC_CLIP = Unheeded("a symmetric scheme is clipped symmetrically", silent=(None, True))
 NOT_WRITTEN = only(False, otherwise="which is no format written here: remove it and set save_lightx2v to True.")
 UNAVAILABLE = only(False, None, otherwise="which is not available here: remove it.")
+
+
+def _special_name(name: str) -> str:
+    if not re.fullmatch(r"blocks\.\d+\..+", name):
+        raise refusal("which is no linear of a block: write it as blocks.3.ffn.net.2.")
+    return name
+
+
+SpecialName = Annotated[str, AfterValidator(_special_name)]
 
 
 class Base(Section):
@@ -61,7 +74,7 @@ class Model(Section):
     type: Annotated[str, WAN]
     path: str
     torch_dtype: Annotated[str, STORED_DTYPE]
-    lora_path: Annotated[str | None, NO_LORA] = None
+    lora_path: str | None = None
     tokenizer_mode: Annotated[str | None, Unheeded("the pipeline brings its own tokenizer")] = None
     use_cpu_to_save_cuda_mem_for_catcher: Annotated[bool, Unheeded("activations are never stored")] = False
     block_wise_quant: Annotated[bool, UNAVAILABLE] = False
@@ -176,17 +189,17 @@ class Special(Section):
     """`quant.video_gen.special`: settings of the method."""
 
     alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
-    trans: Annotated[bool, AWQ] = False
-    trans_version: Annotated[str | None, AWQ] = None
-    weight_clip: Annotated[bool, UNAVAILABLE] = False
-    clip_sym: Annotated[bool, AWQ] = False
-    clip_version: Annotated[str | None, AWQ] = None
-    save_clip: Annotated[bool, AWQ] = False
-    clip_path: Annotated[str | None, AWQ] = None
+    trans: bool = True
+    trans_version: Annotated[str, TRANS_VERSION] = "v2"
+    weight_clip: bool = False
+    clip_sym: Annotated[bool | None, SYMMETRIC_CLIP] = None
+    clip_version: Annotated[str, CLIP_VERSION] = "v1"
+    save_clip: Annotated[bool, CODES_ARE_KEPT] = False
+    clip_path: Annotated[str | None, CODES_ARE_KEPT] = None
     save_scale: Annotated[bool, ALWAYS_KEPT] = False
     scale_path: Annotated[str | None, ALWAYS_KEPT] = None
-    awq_bs: Annotated[int | None, AWQ] = None
-    save_mem: Annotated[bool, AWQ] = False
+    awq_bs: Annotated[int | None, SAMPLED] = None
+    save_mem: Annotated[bool, SAMPLED] = False
     true_sequential: Annotated[bool, Unheeded("exact folds do not depend on their order")] = False
     online_rotate: Annotated[bool, UNAVAILABLE] = False
     fp32_had: Annotated[bool, UNAVAILABLE] = False
@@ -226,10 +239,12 @@ class Quant(Section):
 class IgnoredLayers(Section):
     """`ignored_layers`: what LLMC leaves in full precision."""
 
-    block_ids: Annotated[list[object] | None, EVERY_LINEAR] = None
-    layer_names: Annotated[list[str] | None, EVERY_LINEAR] = None
-    speical_names: Annotated[list[str] | None, EVERY_LINEAR] = None  # LLMC's spelling
-    special_names: Annotated[list[str] | None, EVERY_LINEAR] = None
+    block_ids: list[BlockOrRange] = Field(default_factory=list)
+    layer_names: list[str] = Field(default_factory=list)
+    # LLMC's own spelling, and the right one.
+    special_names: list[SpecialName] = Field(
+        default_factory=list, validation_alias=AliasChoices("speical_names", "special_names")
+    )
 
 
 class Save(Section):
@@ -275,6 +290,7 @@ class LlmcRecipe(Section):
             if sampling is not None and sampling.name != task:
                 mismatch = f"`{name}.name` is {sampling.name}, but `model.type` is {self.model.type}"
                 raise refusal(f"{mismatch}: set the name to {task}, or the type to that of your model.")
-        if self.quant.video_gen.method == "SmoothQuant" and self.calib is None:
-            raise refusal("SmoothQuant needs statistics of the activations: add the section `calib`.")
+        method = self.quant.video_gen.method
+        if method != "RTN" and self.calib is None:
+            raise refusal(f"{method} needs statistics of the activations: add the section `calib`.")
         return self

@@ -35,13 +35,27 @@ class TensorEntry(_Frozen):
     shape: list[int]
 
 
+class LoraEntry(_Frozen):
+    """A LoRA that was merged into a transformer: name and SHA-256 of its file, and its strength."""
+
+    file: str
+    sha256: str
+    strength: float
+
+
 class ComponentEntry(_Frozen):
     """One transformer of the model (Wan 2.2 has two)."""
 
     folder: str
     fingerprint: str
     config: dict[str, JsonValue]
+    lora: list[LoraEntry]
     tensors: dict[str, TensorEntry]
+
+    @property
+    def merged(self) -> list[dict[str, JsonValue]]:
+        """The LoRAs as JSON, for the header of an artifact that is made from this one."""
+        return [entry.model_dump() for entry in self.lora]
 
 
 class Manifest(_Frozen):

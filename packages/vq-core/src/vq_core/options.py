@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from vq_core.named_recipes import recipe_names
+
 MODEL_HELP = "Diffusers pipeline folder, transformer folder, hub id, or a built-in model: wan-tiny, wan-tiny-hard."
 Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP, show_default=False)]
 ModelOrDefault = Annotated[
@@ -29,7 +31,20 @@ Seed = Annotated[
 ]
 Recipe = Annotated[
     Path | None,
-    typer.Option("--recipe", help="YAML with settings: ours, or one of LLMC's unchanged.", show_default=False),
+    typer.Option(
+        "--recipe",
+        help=f"YAML with settings: ours, one of LLMC's unchanged, or {', '.join(recipe_names())}.",
+        show_default=False,
+    ),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="[COMPONENT=]FILE[:STRENGTH]",
+        help="LoRA to merge into the model; repeatable. Of two experts, transformer= or transformer_2= takes one.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to every tensor.")]

@@ -23,7 +23,7 @@ from vq_core.pipeline_layout import read_layout
 from vq_core.prompts import Sample
 from vq_core.quiet import quiet_libraries
 from vq_core.recipe import DEFAULTS
-from vq_core.source import TRANSFORMER_WEIGHTS, resolve_model
+from vq_core.source import TRANSFORMER_WEIGHTS, Checkpoint, Source, resolve_model
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,6 +94,7 @@ class VideoPipeline:
         device: str | None = None,
         load_transformer: Callable[[str], nn.Module] | None = None,
         dtype: torch.dtype | None = None,
+        source: Source | None = None,
     ) -> None:
         """Open `model`; nothing is loaded yet.
 
@@ -104,6 +105,7 @@ class VideoPipeline:
                 it is first needed; without it the model's own are loaded, whose weights need not be there otherwise.
             dtype: of transformers and text encoder; bfloat16 on CUDA and float32 on the CPU unless given. The image
                 encoder and the VAE are always float32, as in Wan's reference.
+            source: `model` opened with LoRAs; its merged weights go into the model's own transformers.
 
         Raises:
             VqError: `model` is not a whole Wan pipeline, or the device is not there.
@@ -113,6 +115,7 @@ class VideoPipeline:
         self.path = resolve_model(model, without=TRANSFORMER_WEIGHTS if load_transformer else None)
         self._layout = read_layout(self.path)
         self._load_transformer = load_transformer or self._load_own_transformer
+        self._source = source
 
     @property
     def needs_image(self) -> bool:
@@ -279,6 +282,8 @@ class VideoPipeline:
             model: nn.Module = WanTransformer3DModel.from_pretrained(
                 self.path / name, torch_dtype=self.dtype, device_map={"": torch.device(self.device)}
             )
+        if self._source is not None:
+            load_merged(model, self._source.components[name])
         return model.eval()
 
     @cached_property
@@ -308,6 +313,16 @@ class VideoPipeline:
             import diffusers
 
             return getattr(diffusers, self._layout.scheduler_class).from_pretrained(self.path / "scheduler")
+
+
+@torch.no_grad()
+def load_merged(transformer: nn.Module, checkpoint: Checkpoint) -> None:
+    """Put the weights that LoRAs change into `transformer`, one after another, each rounded to its parameter's dtype.
+
+    They are rounded to the checkpoint's dtype first, so the model that runs is the one that other stages read.
+    """
+    for name in checkpoint.merged:
+        transformer.get_parameter(name).copy_(checkpoint.load([name])[name])
 
 
 def _around(value: int, multiple: int, offset: int) -> str:

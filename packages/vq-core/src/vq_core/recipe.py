@@ -4,13 +4,17 @@ Every setting is optional, and `None` means "not said". A stage takes an explici
 else the model's own `sampling.json` or `DEFAULTS`: see `resolve` and `vq_core.model_defaults`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo
 
+from vq_core.ignored import IgnoreRule, parse_ignored
 from vq_core.llmc_recipe import from_llmc, is_llmc
+from vq_core.lora_request import LoraRequest, parse_lora
+from vq_core.named_recipes import named_recipe
 from vq_core.scheme import Rounding
 from vq_core.typed_yaml import Section, load_yaml, validated
 
@@ -79,6 +83,14 @@ RecipePath = Annotated[Path, Field(strict=False), AfterValidator(_path_beside_re
 Model = Annotated[str, AfterValidator(_model_beside_recipe)]
 
 
+class LoraSettings(Section):
+    """A LoRA that is merged before anything else; `component` is the transformer it is for, all where none is said."""
+
+    path: RecipePath
+    strength: float = 1.0
+    component: str | None = None
+
+
 class SamplingSettings(Section):
     """How videos are sampled: `height` and `width` in pixels (the area, where an image gives the aspect)."""
 
@@ -124,12 +136,17 @@ class EvalSettings(SamplingSettings):
 
 
 class Recipe(Section):
-    """The settings of all stages. `output` is the root below which each stage has its folder: see `path_of`."""
+    """The settings of all stages. `output` is the root below which each stage has its folder: see `path_of`.
+
+    `ignored` are the linears that `vq-eval fake-quant` leaves in full precision.
+    """
 
     model: Model | None = None
     scheme: SchemeName | None = None
     seed: NonNegativeInt | None = None
     output: RecipePath | None = None
+    lora: Annotated[tuple[LoraSettings, ...], Field(strict=False)] = ()
+    ignored: Annotated[tuple[IgnoreRule, ...], Field(strict=False)] = ()
     calib: CalibSettings = CalibSettings()
     smooth: SmoothSettings = SmoothSettings()
     quantize: QuantizeSettings = QuantizeSettings()
@@ -147,16 +164,39 @@ class Recipe(Section):
         return None if self.output is None else self.output / artifact
 
 
+def loras_of(said: Sequence[str] | None, recipe: Recipe) -> tuple[LoraRequest, ...]:
+    """The LoRAs that `--lora` has `said`, else those of the recipe.
+
+    Raises:
+        VqError: what was said names no file, or a strength is 0.
+    """
+    if said:
+        return tuple(map(parse_lora, said))
+    return tuple(LoraRequest(lora.path, lora.strength, lora.component) for lora in recipe.lora)
+
+
+def ignored_of(said: Sequence[str] | None, recipe: Recipe) -> tuple[IgnoreRule, ...]:
+    """The rules that `--ignore` has `said`, else those of the recipe.
+
+    Raises:
+        VqError: what was said is no rule.
+    """
+    return tuple(map(parse_ignored, said)) if said else recipe.ignored
+
+
 def read_recipe(path: Path | None) -> Recipe:
     """The recipe in `path`, ours or LLMC's (told apart by LLMC's keys `base`, `quant`, `save`); an empty one for None.
 
-    Paths in our YAML are relative to its folder; those in LLMC's to the working directory, as LLMC has it.
+    Where there is no such file, `path` may be the name of a recipe that comes with the package. Paths in our YAML are
+    relative to its folder; those in LLMC's to the working directory, as LLMC has it.
 
     Raises:
         VqError: the file cannot be read, a key is unknown, a value has the wrong type, or LightX2V cannot run it.
     """
     if path is None:
         return Recipe()
+    if not path.exists():
+        path = named_recipe(str(path)) or path
     document = load_yaml(path)
     if is_llmc(document):
         return validated(Recipe, from_llmc(document, path), path)

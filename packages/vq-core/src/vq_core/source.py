@@ -1,51 +1,70 @@
-"""Models as they come: the transformers of a diffusers checkpoint, read tensor by tensor, never whole."""
+"""Models as they come: the transformers of a diffusers checkpoint, read tensor by tensor, never whole.
+
+LoRAs are merged as the tensors are read, so whoever reads a merged model reads it like any other.
+"""
 
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.embedded import embedded_model, embedded_names
 from vq_core.errors import VqError
 from vq_core.families import Family, family_of
-from vq_core.tensor_file import TensorInfo, load_tensors, read_header
+from vq_core.lora import FLOAT_DTYPES, Lora, Merge, require_components
+from vq_core.lora_request import LoraRequest
+from vq_core.tensor_file import TensorInfo, load_tensors
+from vq_core.tensor_folder import index_tensors, read_json
 from vq_core.topology import Topology
 
-INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
 SAMPLED_BYTES = 4096
 TRANSFORMER_FILES = ["model_index.json", "transformer*/*"]
 TRANSFORMER_WEIGHTS = ["transformer*/*.safetensors*"]
-FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class Checkpoint:
     """One transformer on disk. Its tensors are those of its topology, by diffusers' names; nothing is kept loaded."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, component: str = "transformer", loras: Sequence[Lora] = ()) -> None:
+        """Open the transformer in `folder`, with those of `loras` merged that are for `component`."""
         self.folder = folder
-        self.config = _read_json(folder / "config.json")
+        self.config = read_json(folder / "config.json")
         self.family_name, self.family = family_of(self.config, str(folder))
         self.topology: Topology = self.family.topology(self.config)
-        self._files, self._infos = _index(folder)
+        self._files, self._infos = index_tensors(folder)
         _check_names(folder, self._infos, self.topology, self.family)
+        self._merge = Merge(loras, component, self.topology, self.family)
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """Names of the tensors that LoRAs change."""
+        return self._merge.tensors
+
+    @cached_property
+    def lora(self) -> tuple[dict[str, JsonValue], ...]:
+        """What a manifest says of the LoRAs that are merged."""
+        return self._merge.entries()
 
     def dtype(self, name: str) -> str:
         """Safetensors' name of the tensor's dtype, such as `BF16`."""
         return self._infos[name].dtype
 
     def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """The tensors `names`, on `device`."""
-        by_file: dict[Path, list[str]] = {}
-        for name in names:
-            by_file.setdefault(self._files[name], []).append(name)
+        """The tensors `names`, on `device`; LoRAs are merged on the CPU, so that every device gets the same bits."""
+        plain: dict[Path, list[str]] = {}
         loaded: dict[str, Tensor] = {}
-        for path, wanted in by_file.items():
+        for name in names:
+            if name in self.merged:
+                (original,) = load_tensors(self._files[name], [name]).values()
+                loaded[name] = self._merge.apply(name, original).to(device)
+            else:
+                plain.setdefault(self._files[name], []).append(name)
+        for path, wanted in plain.items():
             loaded |= load_tensors(path, wanted, device)
         return loaded
 
@@ -54,7 +73,8 @@ class Checkpoint:
         """Identity of the weights, the same however they are sharded.
 
         SHA-256 over every tensor's name, dtype, shape, first and last 4 KiB, in order of name: it tells fine-tunes
-        apart and reads megabytes, not the tens of gigabytes of a whole model.
+        apart and reads megabytes, not the tens of gigabytes of a whole model. Merged LoRAs enter by the digests of
+        their files and their strengths, in the order of merging.
         """
         digest = hashlib.sha256()
         for name in sorted(self.topology.tensors):
@@ -64,6 +84,8 @@ class Checkpoint:
                 for begin in (info.begin, max(info.begin, info.end - SAMPLED_BYTES)):
                     file.seek(begin)
                     digest.update(file.read(min(SAMPLED_BYTES, info.end - begin)))
+        for entry in self.lora:
+            digest.update(f"lora {entry['sha256']} {entry['strength']!r}\n".encode())
         return digest.hexdigest()
 
 
@@ -91,15 +113,16 @@ class Source:
         return {name: checkpoint.fingerprint for name, checkpoint in self.components.items()}
 
 
-def open_source(model: str) -> Source:
-    """Open a diffusers pipeline folder, a transformer folder, an embedded model, or a hub id.
+def open_source(model: str, loras: Sequence[LoraRequest] = ()) -> Source:
+    """Open a diffusers pipeline folder, a transformer folder, an embedded model, or a hub id, with `loras` merged.
 
     Raises:
-        VqError: it is none of these, a shard is missing or truncated, or a tensor is missing, unknown or misshapen.
+        VqError: it is none of these, a shard is missing or truncated, a tensor is missing, unknown or misshapen, or a
+            LoRA does not belong to it.
     """
     path = resolve_model(model, only=TRANSFORMER_FILES)
     if (path / "model_index.json").exists():
-        listed = _read_json(path / "model_index.json")
+        listed = read_json(path / "model_index.json")
         folders = {name: path / name for name, entry in listed.items() if name.startswith("transformer") and entry[0]}
     elif (path / "config.json").exists():
         folders = {"transformer": path}
@@ -110,7 +133,9 @@ def open_source(model: str) -> Source:
             f"{path} is not a model in diffusers' layout (no model_index.json that lists a transformer, "
             "and no config.json): give such a folder."
         )
-    return Source(model, path, {name: Checkpoint(folder) for name, folder in folders.items()})
+    opened = [Lora(request) for request in loras]
+    require_components(opened, folders, model)
+    return Source(model, path, {name: Checkpoint(folder, name, opened) for name, folder in folders.items()})
 
 
 def resolve_model(model: str, *, only: list[str] | None = None, without: list[str] | None = None) -> Path:
@@ -143,47 +168,6 @@ def resolve_model(model: str, *, only: list[str] | None = None, without: list[st
         raise VqError(
             f"{model} is not a folder here and could not be had from the hub ({reason}): check name and network."
         ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise VqError(f"{path} is missing: give a whole model folder.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
-    if not isinstance(content, dict):
-        raise VqError(f"{path} is not a JSON object: get it again.")
-    return content
-
-
-def _index(folder: Path) -> tuple[dict[str, Path], dict[str, TensorInfo]]:
-    """File and header entry of every tensor in `folder`, following its index where it is sharded."""
-    if (folder / INDEX_FILE).exists():
-        weight_map: dict[str, str] = _read_json(folder / INDEX_FILE).get("weight_map", {})
-        if not weight_map:
-            raise VqError(f"{folder / INDEX_FILE} has no weight_map: get it again.")
-        paths = [folder / file for file in sorted(set(weight_map.values()))]
-    else:
-        weight_map = {}
-        paths = sorted(folder.glob("*.safetensors"))
-    if not paths:
-        raise VqError(f"{folder} holds no safetensors file: give a folder with the weights as safetensors.")
-    files: dict[str, Path] = {}
-    infos: dict[str, TensorInfo] = {}
-    for path in paths:
-        for name, info in read_header(path).items():
-            if name in infos and not weight_map:
-                raise VqError(
-                    f"`{name}` is in {files[name].name} and in {path.name} of {folder}: remove the stale file."
-                )
-            if weight_map.get(name, path.name) == path.name:
-                files[name], infos[name] = path, info
-    if lost := sorted(set(weight_map) - set(infos)):
-        raise VqError(
-            f"`{lost[0]}` is not in {weight_map[lost[0]]} of {folder}, where the index says it is: get it again."
-        )
-    return files, infos
 
 
 def _check_names(folder: Path, infos: Mapping[str, TensorInfo], topology: Topology, family: Family) -> None:

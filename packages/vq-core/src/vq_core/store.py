@@ -7,7 +7,7 @@ manifest is complete. After a crash the finished files are taken up again by `re
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,18 +18,22 @@ from torch import Tensor
 
 from vq_core import tensor_file
 from vq_core.errors import VqError
-from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, Manifest, TensorEntry, read_manifest
+from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, LoraEntry, Manifest, TensorEntry, read_manifest
 
 RESUME_FILE = ".resume.json"
 
 
 @dataclass(frozen=True)
 class ComponentHeader:
-    """A transformer that an artifact is about; `folder` holds its files inside the artifact ("" for the root)."""
+    """A transformer that an artifact is about; `folder` holds its files inside the artifact ("" for the root).
+
+    `lora` are the entries of the LoRAs that were merged into it, see `vq_core.manifest.LoraEntry`.
+    """
 
     folder: str
     fingerprint: str
     config: dict[str, JsonValue]
+    lora: Sequence[Mapping[str, JsonValue]] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class ArtifactWriter:
             folder=header.folder,
             fingerprint=header.fingerprint,
             config=header.config,
+            lora=[LoraEntry.model_validate(entry) for entry in header.lora],
             tensors=dict(sorted(tensors.items())),
         )
 
@@ -282,7 +287,7 @@ def require_same_model(artifact: Artifact, fingerprints: Mapping[str, str], whos
         if entry.fingerprint != fingerprint:
             raise VqError(
                 f"{artifact.path} was made from another model ({artifact.manifest.model}) than {whose}: "
-                "use artifacts of one model."
+                "use artifacts of one model, with the same LoRAs merged."
             )
 
 

@@ -62,6 +62,19 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return infos
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the writer of the safetensors file `path` has noted in its header.
+
+    Raises:
+        VqError: the file cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, FileNotFoundError) as error:
+        raise VqError(f"{path} cannot be read ({error}): get it again.") from None
+
+
 def load_tensors(path: Path, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
     """The tensors `names` of the safetensors file `path`.
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from vq_core.errors import VqError
+from vq_core.named_recipes import recipe_names
 
 
 class Section(BaseModel):
@@ -69,7 +70,8 @@ def load_yaml(path: Path) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise VqError(f"There is no recipe {path}: check the path given to --recipe.") from None
+        names = ", ".join(recipe_names())
+        raise VqError(f"There is no recipe {path}: give a YAML file, or one of the names {names}.") from None
     except IsADirectoryError:
         raise VqError(f"The recipe {path} is a folder: give the YAML file in it.") from None
     except UnicodeDecodeError as error:

@@ -6,8 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.qparams import open_qparams
-from vq_core.artifacts.stats import BRANCHES, BUCKETS, FORMAT, KIND, ActivationStats, open_stats, stats_header
+from vq_core.artifacts.stats import (
+    BRANCHES,
+    BUCKETS,
+    FORMAT,
+    KIND,
+    TABLE_COLUMNS,
+    ActivationStats,
+    Split,
+    open_stats,
+    stats_header,
+)
 from vq_core.errors import VqError
 from vq_core.source import Source, open_source
 from vq_core.statistics import all_statistics
@@ -118,3 +129,98 @@ def test_a_damaged_file_is_refused(written: Path) -> None:
 def test_another_artifact_is_refused(written: Path) -> None:
     with pytest.raises(VqError, match="holds activation-stats, and quant-params is needed"):
         open_qparams(written)
+
+
+TABLES: dict[str, list[list[int]]] = {
+    "fit": [[2, 0, 5, 0, 3, 1], [7, 0, 1, 0, 0, 4], [7, 0, 9, 0, 0, 2], [7, 1, 2, 0, 1, 0]],
+    "held_out": [[7, 0, 3, 1, 0, 0]],
+}
+
+
+def _rows(group: Group, count: int) -> Tensor:
+    """Row j of every group is j + 1 times (1, 0, …, 0, -2)."""
+    rows = torch.zeros(count, group.in_features, dtype=torch.bfloat16)
+    rows[:, 0] = torch.arange(1, count + 1)
+    rows[:, -1] = -2 * rows[:, 0]
+    return rows
+
+
+def _sampled(group: Group) -> dict[str, Tensor]:
+    content = {
+        f"{group.name}.{name}_histogram": torch.ones(BUCKETS, len(BRANCHES), octaves.bins, dtype=torch.int64)
+        for name, octaves in HISTOGRAMS.items()
+    }
+    if group.sequence == "video":
+        content |= {f"{group.name}.{split}": _rows(group, len(table)) for split, table in TABLES.items()}
+        return content | {f"{group.name}.outliers": _rows(group, 2).flip(0)}
+    counts = torch.tensor([[6, 0], [2, 3], [0, 1]]) if group.name == "text" else torch.tensor([[1, 0]])
+    return content | {f"{group.name}.rows": _rows(group, len(counts)), f"{group.name}.row_counts": counts}
+
+
+@pytest.fixture
+def sampled(tmp_path: Path, source: Source) -> ActivationStats:
+    """Statistics with sampled rows; the image has none held out."""
+    topology = source.components["transformer"].topology
+    with create_artifact(tmp_path / "stats", stats_header("t", source, {})) as writer:
+        for shard in topology.shards():
+            content: dict[str, Tensor] = {}
+            for group in topology.groups:
+                if shard_of(group.name) == shard:
+                    content |= _sums(group) | _sampled(group)
+            if shard == "non_block":
+                content |= {f"tokens.{split}": torch.tensor(table) for split, table in TABLES.items()}
+            writer.write_tensors(f"transformer/{shard}.safetensors", content)
+    return open_stats(tmp_path / "stats")
+
+
+def test_video_tokens_carry_their_bucket_and_every_bucket_weighs_the_same(sampled: ActivationStats) -> None:
+    tokens = sampled.tokens("transformer", "blocks.0.ffn.up", "fit")
+    assert tokens.rows.dtype == torch.bfloat16
+    assert tokens.rows[:, 0].tolist() == [1, 2, 3, 4]
+    assert tokens.bucket.tolist() == [2, 7, 7, 7]
+    assert TABLE_COLUMNS[0] == "bucket"
+    # Four rows in two buckets: 2 a bucket, shared by those in it.
+    torch.testing.assert_close(tokens.weight, torch.tensor([2, 2 / 3, 2 / 3, 2 / 3]))
+    assert tokens.weight.dtype == torch.float32
+    assert sampled.has_tokens
+    assert [sampled.sampled("transformer", split) for split in ("fit", "held-out")] == [4, 1]
+
+
+def test_rows_of_a_condition_weigh_what_they_stand_for(sampled: ActivationStats) -> None:
+    fit = sampled.tokens("transformer", "text", "fit")
+    assert fit.rows[:, 0].tolist() == [1, 2]
+    assert fit.bucket.tolist() == [-1, -1]
+    assert fit.weight.tolist() == [1.5, 0.5]
+    held_out = sampled.tokens("transformer", "text", "held-out")
+    assert held_out.rows[:, 0].tolist() == [2, 3]
+    assert held_out.weight.tolist() == [1.5, 0.5]
+
+
+def test_outliers_come_highest_first(sampled: ActivationStats) -> None:
+    assert sampled.outliers("transformer", "blocks.1.attn1.qkv")[:, 0].tolist() == [2, 1]
+    assert sampled.outliers("transformer", "text")[:, 0].tolist() == [3, 2, 1]
+
+
+def test_histograms_are_read_by_quantity(sampled: ActivationStats) -> None:
+    for quantity in ("absmax", "crest"):
+        shape = sampled.histogram("transformer", "text", quantity).shape
+        assert shape == (BUCKETS, len(BRANCHES), HISTOGRAMS[quantity].bins)
+
+
+@pytest.mark.parametrize("group", ["blocks.0.ffn.up", "text"])
+@pytest.mark.parametrize("split", ["fit", "held-out"])
+def test_statistics_without_tokens_are_refused(stats: ActivationStats, group: str, split: Split) -> None:
+    assert not stats.has_tokens
+    assert stats.sampled("transformer", split) == 0
+    with pytest.raises(VqError, match="holds no sampled tokens: collect again with --tokens"):
+        stats.tokens("transformer", group, split)
+
+
+def test_outliers_of_a_condition_need_its_rows(stats: ActivationStats) -> None:
+    with pytest.raises(VqError, match="holds no sampled tokens"):
+        stats.outliers("transformer", "text")
+
+
+def test_a_split_that_is_not_there_is_refused(sampled: ActivationStats) -> None:
+    with pytest.raises(VqError, match="no held-out tokens of image in transformer: merge it with the other parts"):
+        sampled.tokens("transformer", "image", "held-out")

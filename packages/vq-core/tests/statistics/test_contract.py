@@ -99,3 +99,14 @@ def test_equal_rows_do_not_add_up_their_rounding_errors(statistic: Statistic) ->
     is_sum = statistic.DTYPE is torch.float64
     exact = statistic.reduce(x[:1]).double() * (len(x) if is_sum else 1)
     torch.testing.assert_close(statistic.reduce(x).double(), exact, rtol=1e-6, atol=0)
+
+
+def test_sums_are_exact_on_their_grid_far_beyond_a_run(statistic: Statistic) -> None:
+    """At 2^53 grids fp64 stops telling neighbours apart; everything below adds up exactly, in any order."""
+    if statistic.GRID is None:
+        a, b = torch.tensor([3.0]), torch.tensor([2.0])
+        assert torch.equal(statistic.merge(statistic.merge(a, b), b), statistic.merge(a, b))
+        return
+    large = torch.tensor([2.0**53 * statistic.GRID - 2 * statistic.GRID], dtype=statistic.DTYPE)
+    one = torch.tensor([statistic.GRID], dtype=statistic.DTYPE)
+    assert statistic.merge(large, one).item() - large.item() == statistic.GRID

@@ -13,6 +13,7 @@ from vq_core.options import (
     GuidanceScale,
     GuidanceScale2,
     Height,
+    Lora,
     ModelOrDefault,
     NumFrames,
     Output,
@@ -52,15 +53,27 @@ Variants = Annotated[
     ),
 ]
 
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="BLOCKS:LINEARS",
+        help="Leave linears in full precision: 0,38-39 or ffn.net.2 or 0,38-39:ffn.net.2; repeatable.",
+        show_default=False,
+    ),
+]
+
 
 @app.command("fake-quant")
 def fake_quant_command(
     model: ModelOrDefault = None,
+    lora: Lora = None,
     weights: Weights = None,
     qparams: QParams = None,
     prompts: Prompts = None,
     output: Output = None,
     variants: Variants = None,
+    ignore: Ignore = None,
     steps: Steps = None,
     height: Height = None,
     width: Width = None,
@@ -84,13 +97,14 @@ def fake_quant_command(
 
         vq-eval fake-quant --model MODEL --weights smoothed --qparams qparams --prompts prompts -o videos
         vq-eval fake-quant --model MODEL --prompts prompts -o reference
+        vq-eval fake-quant --recipe recipe.yaml -o mixed --ignore 0,38-39 --ignore ffn.net.2
         vq-eval fake-quant --recipe recipe.yaml --steps 20
     """
     from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
     from vq_core.model_defaults import defaults_of
     from vq_core.pipeline import Sampling
-    from vq_core.recipe import read_recipe, resolve
+    from vq_core.recipe import ignored_of, loras_of, read_recipe, resolve
     from vq_eval.fake_quant import make_videos, open_candidates
 
     set_up_logging(verbose)
@@ -103,6 +117,7 @@ def fake_quant_command(
         variants.split(",") if variants else said.eval.variants,
         weights or said.path_of("smoothed-weights"),
         qparams or said.path_of("quant-params"),
+        ignored_of(ignore, said),
     )
     defaults = defaults_of(name)
     sampling = Sampling(
@@ -115,7 +130,8 @@ def fake_quant_command(
         fps=resolve(fps, said.eval.fps, defaults.fps),
         seed=resolve(seed, said.seed, defaults.seed),
     )
-    made = make_videos(name, candidates, samples, sampling, videos, device=device, resume=resume)
+    loras = loras_of(lora, said)
+    made = make_videos(name, candidates, samples, sampling, videos, loras=loras, device=device, resume=resume)
     report(
         "Videos of each variant",
         {**made.rows(), **meter.usage().rows()},

@@ -1,7 +1,7 @@
 """Videos of a model and of its quantized twins, from the same prompts and seeds."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,8 @@ from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
+from vq_core.ignored import IgnoreRule, ignored_linears
+from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import Conditions, Sampling, VideoPipeline
 from vq_core.progress import Advance, progress
 from vq_core.prompts import Sample, read_samples
@@ -28,7 +30,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Candidates:
-    """Which variants to make, in the order of `VARIANTS`, and of which artifacts.
+    """Which variants to make, in the order of `VARIANTS`, of which artifacts, and what fake-quant leaves out.
 
     Raises:
         VqError: a variant whose artifacts are missing or do not belong together.
@@ -37,6 +39,7 @@ class Candidates:
     variants: tuple[Variant, ...]
     weights: SmoothedWeights | None = None
     qparams: QuantParams | None = None
+    ignored: tuple[IgnoreRule, ...] = ()
 
     def __post_init__(self) -> None:
         if self.weights is None and set(self.variants) - {"full"}:
@@ -48,13 +51,27 @@ class Candidates:
         if self.weights is not None and self.qparams is not None:
             require_parent(self.qparams.artifact, self.weights.artifact)
 
-    def apply(self, variant: Variant, transformers: Mapping[str, nn.Module], device: str) -> None:
+    def ignored_linears(self, source: Source) -> dict[str, tuple[str, ...]]:
+        """The linears that fake-quant leaves in full precision, by component.
+
+        Raises:
+            VqError: a transformer has no such block or linear.
+        """
+        return {name: ignored_linears(self.ignored, part.topology) for name, part in source.components.items()}
+
+    def apply(
+        self,
+        variant: Variant,
+        transformers: Mapping[str, nn.Module],
+        ignored: Mapping[str, Collection[str]],
+        device: str,
+    ) -> None:
         """Turn `transformers`, in full precision or a variant before it, into `variant`, in place."""
         for name, transformer in transformers.items():
             if variant == "smoothed" and self.weights is not None:
                 apply_smoothed(transformer, self.weights.components[name], device)
             if variant == "fake-quant" and self.weights is not None and self.qparams is not None:
-                apply_fake_quant(transformer, self.weights.components[name], self.qparams, name, device)
+                apply_fake_quant(transformer, self.weights.components[name], self.qparams, name, device, ignored[name])
 
 
 @dataclass(frozen=True)
@@ -89,7 +106,12 @@ class Made:
         return vars(self) | {"folders": {name: str(path) for name, path in self.folders.items()}}
 
 
-def open_candidates(asked: Sequence[str] | None, weights: Path | None, qparams: Path | None) -> Candidates:
+def open_candidates(
+    asked: Sequence[str] | None,
+    weights: Path | None,
+    qparams: Path | None,
+    ignored: tuple[IgnoreRule, ...] = (),
+) -> Candidates:
     """Open the artifacts of the variants that are `asked` for; without any, full precision and the last they allow.
 
     Raises:
@@ -103,6 +125,7 @@ def open_candidates(asked: Sequence[str] | None, weights: Path | None, qparams: 
         tuple(variant for variant in VARIANTS if variant in chosen),
         open_weights(weights) if weights and set(chosen) != {"full"} else None,
         open_qparams(qparams) if qparams and "fake-quant" in chosen else None,
+        ignored,
     )
 
 
@@ -113,6 +136,7 @@ def make_videos(
     sampling: Sampling,
     output: Path,
     *,
+    loras: Sequence[LoraRequest] = (),
     device: str | None = None,
     resume: bool = False,
 ) -> Made:
@@ -124,20 +148,23 @@ def make_videos(
         VqError: the artifacts are of another model, the prompts cannot be read, the settings or the device do not fit,
             or `output` exists.
     """
-    source = open_source(model)
+    source = open_source(model, loras)
+    ignored = candidates.ignored_linears(source)
     if candidates.weights is not None:
         require_same_model(candidates.weights.artifact, source.fingerprints, model)
-    pipeline = VideoPipeline(model, device)
+    pipeline = VideoPipeline(model, device, source=source)
     pipeline.check(sampling)
     samples = read_samples(prompts, pipeline.needs_image)
-    with create_artifact(output, _header(source, candidates, samples, sampling, pipeline), resume=resume) as writer:
+    with create_artifact(
+        output, _header(source, candidates, ignored, samples, sampling, pipeline), resume=resume
+    ) as writer:
         pending = {
             variant: [index for index in range(len(samples)) if not writer.has(_lossless(variant, index))]
             for variant in candidates.variants
         }
         left = sum(map(len, pending.values()))
         if left:
-            run = _Run(pipeline, candidates, samples, sampling, writer)
+            run = _Run(pipeline, candidates, ignored, samples, sampling, writer)
             with progress("sample", left * sampling.steps, "step") as advance:
                 run.make(pending, advance)
     return Made(
@@ -153,6 +180,7 @@ class _Run:
 
     pipeline: VideoPipeline
     candidates: Candidates
+    ignored: Mapping[str, tuple[str, ...]]
     samples: Sequence[Sample]
     sampling: Sampling
     writer: ArtifactWriter
@@ -164,7 +192,7 @@ class _Run:
         conditions = dict(zip(prompts, encoded, strict=True))
         for variant, indices in pending.items():
             if indices:
-                self.candidates.apply(variant, self.pipeline.transformers, self.pipeline.device)
+                self.candidates.apply(variant, self.pipeline.transformers, self.ignored, self.pipeline.device)
             for index in indices:
                 self._make_one(variant, index, conditions[index], advance)
 
@@ -180,7 +208,12 @@ def _lossless(variant: Variant, index: int) -> str:
 
 
 def _header(
-    source: Source, candidates: Candidates, samples: Sequence[Sample], sampling: Sampling, pipeline: VideoPipeline
+    source: Source,
+    candidates: Candidates,
+    ignored: Mapping[str, tuple[str, ...]],
+    samples: Sequence[Sample],
+    sampling: Sampling,
+    pipeline: VideoPipeline,
 ) -> Header:
     artifacts = [part.artifact for part in (candidates.weights, candidates.qparams) if part is not None]
     return Header(
@@ -193,6 +226,7 @@ def _header(
         settings={
             **vars(sampling),
             "variants": list(candidates.variants),
+            "ignored": {name: list(linears) for name, linears in ignored.items()},
             "prompts": [
                 {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, "image": _image_digest(sample)}
                 for sample in samples

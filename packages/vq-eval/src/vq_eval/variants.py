@@ -1,6 +1,6 @@
 """Variants of a model whose videos are compared. Each is made in place, from full precision or from one before it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import get_args
 
 import torch
@@ -30,22 +30,36 @@ def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: s
 
 
 def apply_fake_quant(
-    transformer: nn.Module, weights: SmoothedComponent, qparams: QuantParams, component: str, device: str
+    transformer: nn.Module,
+    weights: SmoothedComponent,
+    qparams: QuantParams,
+    component: str,
+    device: str,
+    ignored: Collection[str] = (),
 ) -> None:
-    """Turn a full-precision or smoothed `transformer` into one whose block linears simulate quantization."""
-    quantized = {f"{linear.name}.{part}" for linear in weights.topology.linears for part in ("weight", "bias")}
+    """Turn a full-precision or smoothed `transformer` into one whose block linears simulate quantization.
+
+    The linears `ignored` stay in full precision, smoothed like their neighbours: those share their input, and what
+    feeds them is divided by the gain already.
+    """
+    simulated = [linear for linear in weights.topology.linears if linear.name not in ignored]
+    # After the smoothed variant these are filled and have their gains already.
+    done = {name for name in ignored if isinstance(transformer.get_submodule(name), GainLinear)}
+    apart = {f"{name}.{part}" for name in (*done, *(it.name for it in simulated)) for part in ("weight", "bias")}
     for names in weights.topology.shards().values():
-        _fill(transformer, weights.load((name for name in names if name not in quantized), device))
+        _fill(transformer, weights.load((name for name in names if name not in apart), device))
     gains = _gains_of_linears(weights, device)
     corrected = qparams.corrected_biases(component)
-    for linear in weights.topology.linears:
+    for name in gains.keys() & set(ignored) - done:
+        transformer.set_submodule(name, GainLinear(transformer.get_submodule(name), gains[name]))
+    for linear in simulated:
         if linear.name in corrected:
             (bias,) = qparams.artifact.tensors(component, [corrected[linear.name]], device).values()
         else:
             (bias,) = weights.load([f"{linear.name}.bias"], device).values()
         codes = qparams.linear(component, linear.name, device)
-        simulated = FakeQuantLinear(codes, bias, gains.get(linear.name), qparams.scheme.activation)
-        transformer.set_submodule(linear.name, simulated)
+        module = FakeQuantLinear(codes, bias, gains.get(linear.name), qparams.scheme.activation)
+        transformer.set_submodule(linear.name, module)
 
 
 @torch.no_grad()

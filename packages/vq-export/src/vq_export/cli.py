@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, Model, Output, QParams, Recipe, Resume, Verbose, Weights
+from vq_core.options import AsJson, Device, Lora, Model, Output, QParams, Recipe, Resume, Verbose, Weights
 from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
@@ -31,6 +31,7 @@ def export_command(
     weights: Weights = None,
     qparams: QParams = None,
     model: Model = None,
+    lora: Lora = None,
     scheme: Scheme = None,
     rounding: RoundingOption = None,
     output: Output = None,
@@ -49,6 +50,8 @@ def export_command(
         vq-export TARGET --weights smoothed --qparams qparams -o checkpoint
 
         vq-export TARGET --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --scheme fp8 -o checkpoint
+
+        vq-export TARGET --model MODEL --lora distilled.safetensors:0.8 --scheme fp8 -o checkpoint
     """
     from vq_core.device import resolve_device
     from vq_core.meter import Meter
@@ -61,7 +64,7 @@ def export_command(
     target = str(context.info_name)
     said = read_recipe(recipe)
     folder = required(output or (said.output and said.output / target), "--output")
-    inputs = Inputs(weights, qparams, model, scheme, rounding)
+    inputs = Inputs(weights, qparams, model, scheme, rounding, tuple(lora or ()))
     quantized = open_model(inputs, said, device=resolve_device(device))
     target_named(target).export(quantized, folder, resume=resume)
     summary = written(quantized, folder)
@@ -70,7 +73,7 @@ def export_command(
         {**summary.rows(), **meter.usage().rows()},
         result={**vars(summary), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=next_steps(quantized, folder),
+        next_steps=next_steps(quantized, folder, inputs.loras),
     )
 
 
@@ -83,13 +86,15 @@ for name in target_names():
 def verify_command(
     checkpoint: CheckpointFolder,
     model: Model = None,
+    lora: Lora = None,
     device: Device = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Re-read a checkpoint and check everything that LightX2V will rely on.
 
-    With --model, also compare every linear with the weight it was rounded from. Exits with 1 if anything is wrong.
+    With --model, also compare every linear with the weight it was rounded from; --lora says what was merged into that.
+    Exits with 1 if anything is wrong.
 
     For example:
 
@@ -99,6 +104,7 @@ def verify_command(
     """
     from vq_core.artifacts.checkpoint import open_checkpoint
     from vq_core.device import resolve_device
+    from vq_core.lora_request import parse_lora
     from vq_core.meter import Meter
     from vq_core.source import open_source
     from vq_export.verify import enforce, verify
@@ -106,7 +112,8 @@ def verify_command(
     set_up_logging(verbose)
     meter = Meter()
     opened = open_checkpoint(checkpoint)
-    found = verify(opened, open_source(model) if model else None, device=resolve_device(device))
+    source = open_source(model, [parse_lora(it) for it in lora or ()]) if model else None
+    found = verify(opened, source, device=resolve_device(device))
     report(
         f"Verified {checkpoint}",
         {**found.rows(), **meter.usage().rows()},

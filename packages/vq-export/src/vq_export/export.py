@@ -1,6 +1,7 @@
 """From what a user named to the quantized model that a target writes, and what is said when it is written."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.cli import required
 from vq_core.errors import VqError
-from vq_core.recipe import DEFAULTS, Recipe, resolve
+from vq_core.ignored import ignored_linears
+from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
@@ -17,13 +19,14 @@ from vq_export.run_configs import variant_and_task
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was said on the command line: both artifacts, or a model to convert with a scheme and a rounding."""
+    """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding."""
 
     weights: Path | None = None
     qparams: Path | None = None
     model: str | None = None
     scheme: str | None = None
     rounding: str | None = None
+    loras: tuple[str, ...] = ()
 
 
 def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
@@ -33,10 +36,14 @@ def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> Quanti
     `inputs` is converted as it is.
 
     Raises:
-        VqError: artifacts and a model are mixed, something is missing, or a name is unknown.
+        VqError: artifacts and a model are mixed, something is missing, a name is unknown, or linears are ignored.
     """
-    if inputs.model is None:
-        return _open_artifacts(inputs, recipe)
+    model = _open_artifacts(inputs, recipe) if inputs.model is None else _convert(inputs.model, inputs, recipe, device)
+    _refuse_ignored(model, recipe)
+    return model
+
+
+def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> QuantizedModel:
     if inputs.weights or inputs.qparams:
         raise VqError("`--model` converts a plain model, --weights and --qparams do not: give one or the other.")
     scheme = scheme_named(required(inputs.scheme or recipe.scheme, "--scheme"))
@@ -44,7 +51,8 @@ def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> Quanti
     known = [known.value for known in Rounding]
     if rounding not in known:
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(known)}.")
-    return from_source(open_source(inputs.model), scheme, Rounding(rounding), device=device)
+    source = open_source(name, loras_of(inputs.loras, recipe))
+    return from_source(source, scheme, Rounding(rounding), device=device)
 
 
 def _open_artifacts(inputs: Inputs, recipe: Recipe) -> QuantizedModel:
@@ -54,11 +62,23 @@ def _open_artifacts(inputs: Inputs, recipe: Recipe) -> QuantizedModel:
         raise VqError("Nothing to export: give --weights and --qparams, or --model and --scheme.")
     if inputs.rounding is not None:
         raise VqError("`--rounding` goes with --model: quant params are rounded already.")
+    if inputs.loras:
+        raise VqError("`--lora` goes with --model: smoothed weights have their LoRAs merged already.")
     model = from_artifacts(open_weights(weights), open_qparams(qparams))
     scheme = inputs.scheme or recipe.scheme
     if scheme not in (None, model.scheme.name):
         raise VqError(f"{qparams} is {model.scheme.name}, and {scheme} is asked for: quantize to that, or do not ask.")
     return model
+
+
+def _refuse_ignored(model: QuantizedModel, recipe: Recipe) -> None:
+    for name, component in model.components.items():
+        if ignored := ignored_linears(recipe.ignored, component.topology):
+            more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
+            raise VqError(
+                f"The recipe ignores {ignored[0]}{more} of {name}, and LightX2V runs one scheme for every linear of "
+                "every block: remove `ignored` (LLMC's `ignored_layers`) to export, or make videos with vq-eval."
+            )
 
 
 @dataclass(frozen=True)
@@ -87,13 +107,14 @@ def written(model: QuantizedModel, output: Path) -> Written:
     return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
 
 
-def next_steps(model: QuantizedModel, output: Path) -> str:
+def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
     """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     config = model.family.native_config(next(iter(model.components.values())).config)
     _, task = variant_and_task(config, len(model.components))
     image = "--image IMAGE " if task == "i2v" else ""
-    compare = "" if model.parents else f" --model {source}"
+    merged = "".join(f" --lora {shlex.quote(lora)}" for lora in loras)
+    compare = "" if model.parents else f" --model {source}{merged}"
     return (
         f"vq-export verify {checkpoint}{compare}\n"
         f"then: vq-infer {task} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"

@@ -7,6 +7,7 @@ producer and the original one gives them back exactly. A producer that was forgo
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
 from vq_core.errors import VqError
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import Quantized, dequantize, quantize_weight, snr_db
+from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
+from vq_core.numerics.rounding import round_to_codes
 from vq_core.progress import progress
 from vq_core.scheme import NumberFormat
 from vq_core.source import Checkpoint as ModelCheckpoint
@@ -25,6 +27,16 @@ from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, block_
 
 BF16_ROUNDING = 2.0**-9
 """Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
+FP32_ROUNDING = 2.0**-20
+"""Relative error within which a quotient of fp32 values, each rounded once or twice, counts as a bfloat16 value."""
+RATIO_TOLERANCE = 0.02
+"""How far the rounding of a weight may move the factor that fits one of its rows."""
+SMALLEST_CLIP = 0.55
+"""Rounders search clipped scales from 0.6 of the absmax's on."""
+NEAREST = ("rtn", "clip")
+"""Rounders whose codes are the nearest ones at their scale; others move the error of a column into later ones."""
+MULTIPLE = 0.99
+"""The share of its noise that lies along a column which as a whole is a multiple of what it should be."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +45,8 @@ class LinearError:
 
     Attributes:
         snr_db: over the whole weight.
-        excess_db: noise power in the worst row or column, over what rounding to nearest leaves in that row or column.
-            The whole weight's SNR would not show one wrong scale or gain among thousands.
+        excess_db: noise power in the worst row or column, over what rounding to nearest leaves in that row or column at
+            the checkpoint's scale. The whole weight's SNR would not show one wrong scale or gain among thousands.
     """
 
     snr_db: float
@@ -59,6 +71,8 @@ def linear_errors(checkpoint: Checkpoint, source: Source, *, device: str = "cpu"
         VqError: see `require_made_from`.
     """
     require_made_from(checkpoint, source)
+    how = cast(dict[str, str], checkpoint.artifact.manifest.settings["quantize"])
+    nearest = how["method"] in NEAREST
     errors: dict[str, dict[str, LinearError]] = {}
     total = sum(component.topology.num_blocks for component in checkpoint.components.values())
     with progress("compare", total, "block") as advance:
@@ -72,7 +86,9 @@ def linear_errors(checkpoint: Checkpoint, source: Source, *, device: str = "cpu"
                     if linear.block == block:
                         folded = _folded(original, linear.name, gains, device)
                         quantized = component.linear(linear.name, device)
-                        errors[name][linear.name] = linear_error(folded, quantized, checkpoint.scheme.weight)
+                        errors[name][linear.name] = linear_error(
+                            folded, quantized, checkpoint.scheme.weight, nearest=nearest
+                        )
                 advance()
     return errors
 
@@ -83,14 +99,37 @@ def linear_snr_db(checkpoint: Checkpoint, source: Source, *, device: str = "cpu"
     return {name: {linear: error.snr_db for linear, error in linears.items()} for name, linears in errors.items()}
 
 
-def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat) -> LinearError:
-    """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`."""
+def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nearest: bool = True) -> LinearError:
+    """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`.
+
+    Unless codes are the `nearest`, columns may bear any noise that is not a wrong gain: what a column takes over from
+    others grows as its input matters less.
+    """
     dequantized = dequantize(quantized)
-    noise = (folded - dequantized).square()
-    expected = (folded - dequantize(quantize_weight(folded, fmt))).square() + (BF16_ROUNDING * folded).square()
+    difference = folded - dequantized
+    noise = difference.square()
+    scale = _scale(folded, quantized.scale, fmt)
+    rounded = dequantize(Quantized(round_to_codes(folded / scale, fmt), scale))
+    expected = (folded - rounded).square() + (BF16_ROUNDING * folded).square()
+    columns = noise.sum(0) if nearest else _along(difference, folded)
     nothing = torch.finfo(torch.float32).tiny
-    excess = max(float((noise.sum(dim) / expected.sum(dim).clamp(min=nothing)).max()) for dim in (0, 1))
+    excess = max(
+        float((found / expected.sum(dim).clamp(min=nothing)).max()) for dim, found in ((0, columns), (1, noise.sum(1)))
+    )
     return LinearError(snr_db(folded, dequantized), 10 * math.log10(max(excess, nothing)))
+
+
+def _scale(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
+    """The `scale` of the checkpoint, or that of the row's absmax where no rounder would have chosen it."""
+    of_absmax = weight_scale(folded, fmt)
+    return torch.where((scale <= of_absmax) & (scale >= SMALLEST_CLIP * of_absmax), scale, of_absmax)
+
+
+def _along(difference: Tensor, folded: Tensor) -> Tensor:
+    """Noise of the columns whose noise is nearly all along the column itself; zero for the others."""
+    noise = difference.square().sum(0)
+    along = (difference * folded).sum(0).square() / folded.square().sum(0).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.where(along > MULTIPLE * noise, noise, torch.zeros_like(noise))
 
 
 def _folded(original: ModelCheckpoint, linear: str, gains: Mapping[Group, Tensor], device: str) -> Tensor:
@@ -134,19 +173,35 @@ def _producer_gain(
     gains: Mapping[Group, Tensor],
     device: str,
 ) -> Tensor:
-    """What multiplied the rows of `producer`: the ratio of its biases, or of its weights where the bias is zero."""
+    """What multiplied the rows of `producer`: the ratio of its biases, or that of its weights where this is not exact.
+
+    Quantized weights give the ratio up to their rounding. Biases give it exactly, which shows in that it is a bfloat16
+    value; where it is not, or is far from that of the weights, rounding corrected the bias.
+    """
     weight, bias = f"{producer}.weight", f"{producer}.bias"
     before = original.load([weight, bias], device)
+    reference = before[weight].float()
     if weight in plain:
         after = plain[weight].float()
     else:
         own_gain = gains.get(component.topology.group_of(producer))
-        after = dequantize(component.linear(producer, device))
-        after = after if own_gain is None else after * own_gain
-    by_weight = _row_ratio(after, before[weight].float())
+        reference = reference if own_gain is None else reference / own_gain
+        quantized = component.linear(producer, device)
+        inside = _is_inside(quantized.codes)
+        after, reference = dequantize(quantized) * inside, reference * inside
+    by_weight = _row_ratio(after, reference)
     by_bias = plain[bias].float() / before[bias].float()
-    ratio = torch.where(before[bias] != 0, by_bias, by_weight)
+    is_gain = (by_bias - nearest_bf16(by_bias)).abs() <= FP32_ROUNDING * by_bias.abs()
+    agrees = (by_bias - by_weight).abs() <= RATIO_TOLERANCE * by_weight.abs()
+    ratio = torch.where(is_gain & agrees, by_bias, by_weight)
     return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
+
+
+def _is_inside(codes: Tensor) -> Tensor:
+    """Which `codes` `[out, in]` are smaller than the row's largest: those that clipping has left as they were."""
+    magnitude = codes.float().abs()
+    inside = magnitude < magnitude.amax(dim=1, keepdim=True)
+    return inside | ~inside.any(dim=1, keepdim=True)
 
 
 def _row_ratio(after: Tensor, before: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What a target writes: a quantized model, read block by block, whether from artifacts or straight from a model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -34,6 +34,10 @@ class QuantizedComponent(Protocol):
     @property
     def fingerprint(self) -> str:
         """Identity of the full-precision weights it was made from."""
+
+    @property
+    def lora(self) -> Sequence[Mapping[str, JsonValue]]:
+        """What a manifest says of the LoRAs that were merged into those."""
 
     @property
     def has_gains(self) -> bool:
@@ -76,6 +80,7 @@ class _FromArtifacts:
         self.topology = weights.topology
         self.config = weights.config
         self.fingerprint = weights.fingerprint
+        self.lora = weights.lora
 
     @cached_property
     def has_gains(self) -> bool:
@@ -105,6 +110,7 @@ class _FromCheckpoint:
         self.topology = checkpoint.topology
         self.config = checkpoint.config
         self.fingerprint = checkpoint.fingerprint
+        self.lora = checkpoint.lora
 
     def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
         tensors = self._checkpoint.load(names)

@@ -19,8 +19,9 @@ from vq_core.errors import GateFailed
 from vq_core.numerics.bfloat16 import is_bf16
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.progress import progress
-from vq_core.source import INDEX_FILE, Source
+from vq_core.source import Source
 from vq_core.tensor_file import TensorInfo, read_header
+from vq_core.tensor_folder import INDEX_FILE
 from vq_core.topology import block_of
 from vq_export.fidelity import linear_errors, require_made_from
 from vq_export.run_configs import RUN_SCRIPT

@@ -25,7 +25,7 @@ NEEDS = frozenset({"statistics", "tokens", "scheme"})
 
 ALPHAS = tuple(step / 20 for step in range(1, 21))
 RANKING_TOKENS = 512
-KEPT = 2
+KEPT = 4
 
 BUCKET_TOLERANCE = 1.02**0.5
 """How much larger the error in one bucket may become. Rounding takes as much again: together at most 2 %."""

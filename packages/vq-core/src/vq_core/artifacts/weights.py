@@ -32,6 +32,7 @@ class SmoothedComponent:
         entry = artifact.manifest.components[name]
         self.config = entry.config
         self.fingerprint = entry.fingerprint
+        self.lora = entry.merged
         self.topology: Topology = family.topology(entry.config)
 
     def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:

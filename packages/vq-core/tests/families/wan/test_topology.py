@@ -101,6 +101,12 @@ def test_context_groups_span_all_blocks(i2v_config: dict[str, Any]) -> None:
     assert set(image.reads) == {f"blocks.{block}.attn2.{name}_proj" for block in (0, 1) for name in ("add_k", "add_v")}
 
 
+def test_groups_say_whose_tokens_they_read(i2v_config: dict[str, Any]) -> None:
+    sequences = {group.name: group.sequence for group in topology(i2v_config).groups}
+    assert (sequences.pop("text"), sequences.pop("image")) == ("text", "image")
+    assert set(sequences.values()) == {"video"}
+
+
 def test_text_to_video_has_no_image_value_projection(t2v_config: dict[str, Any]) -> None:
     wan = topology(t2v_config)
     assert wan.group_of("blocks.0.attn2.to_out.0").sink == LinearSink(("blocks.0.attn2.to_v",))

@@ -12,9 +12,9 @@ from torch import Tensor
 from vq_core import __version__
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
 from vq_core.progress import progress
-from vq_core.source import INDEX_FILE
 from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
+from vq_core.tensor_folder import INDEX_FILE
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
 
@@ -33,7 +33,7 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
         family=model.family_name,
         model=model.model,
         components={
-            name: ComponentHeader(folders[name], component.fingerprint, component.config)
+            name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
             for name, component in model.components.items()
         },
         settings={"scheme": model.scheme.name, "gains": model.has_gains, **model.settings},

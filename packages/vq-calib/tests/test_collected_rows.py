@@ -1,0 +1,138 @@
+"""The rows that a run keeps, against the inputs of all linears as they were."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vq_calib.collect import collect
+from vq_calib.planned import Request
+from vq_core.artifacts.stats import SPLITS, TABLE_COLUMNS, ActivationStats, open_stats
+from vq_core.pipeline import Sampling
+from vq_core.source import open_source
+from vq_core.tiny import VARIANTS, Variant, write_samples
+from vq_core.topology import Group
+
+TinyModel = Callable[[Variant], Path]
+Record = Callable[..., dict[tuple[str, str], list[Any]]]
+
+
+def _bf16(x: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(x).bfloat16()
+
+
+@pytest.fixture(params=VARIANTS)
+def run(
+    request: pytest.FixtureRequest,
+    tiny_model: TinyModel,
+    prompts: Path,
+    sampling: Sampling,
+    tmp_path: Path,
+    record: Record,
+) -> tuple[ActivationStats, dict[tuple[str, str], list[Any]], list[tuple[str, Group]]]:
+    """A run's statistics, everything its linears read, and its groups by component."""
+    model = tiny_model(request.param)
+    sampling = replace(sampling, guidance_scale=3.0)
+    collect(Request(str(model), prompts, sampling, tokens=40, device="cpu"), tmp_path / "stats")
+    groups = [(name, group) for name, it in open_source(str(model)).components.items() for group in it.topology.groups]
+    return open_stats(tmp_path / "stats"), record(model, prompts, sampling), groups
+
+
+def test_what_a_run_keeps_is_what_its_linears_read(run: Any) -> None:
+    stats, recorded, groups = run
+    for component, group in groups:
+        seen = recorded[component, group.reads[0]]
+        for quantity in ("absmax", "crest"):
+            _check_histogram(stats.histogram(component, group.name, quantity), quantity, seen)
+        if group.sequence == "video":
+            _check_sampled(stats, component, group, seen)
+            _check_outliers(stats.outliers(component, group.name), seen)
+        else:
+            _check_conditions(stats, component, group, seen)
+
+
+def _check_sampled(stats: ActivationStats, component: str, group: Group, seen: list[Any]) -> None:
+    by_call = {(call.prompt, call.step, call.branch): call for call in seen}
+    for split in SPLITS:
+        name = split.replace("-", "_")
+        table = stats.artifact.tensors(component, [f"tokens.{name}"])[f"tokens.{name}"]
+        tokens = stats.tokens(component, group.name, split)
+        assert len(table) == len(tokens.rows) > 0
+        for row, bucket, entry in zip(tokens.rows, tokens.bucket, table.tolist(), strict=True):
+            place = dict(zip(TABLE_COLUMNS, entry, strict=True))
+            call = by_call[place["prompt"], place["step"], place["branch"]]
+            assert bucket == place["bucket"] == call.bucket
+            assert (place["prompt"] == 2) == (split == "held-out")
+            assert torch.equal(row, _bf16(call.x[place["token"]]))
+
+
+def _check_outliers(rows: Tensor, seen: list[Any]) -> None:
+    absmax = np.sort(np.concatenate([np.abs(call.x).max(1) for call in seen]))[::-1]
+    assert len(rows) == 64
+    assert torch.equal(rows.abs().amax(1), _bf16(absmax[:64].copy()))
+    assert {tuple(row) for row in rows.tolist()} <= {tuple(row) for call in seen for row in _bf16(call.x).tolist()}
+
+
+def _check_histogram(counts: Tensor, quantity: str, seen: list[Any]) -> None:
+    for bucket in range(8):
+        for branch in range(2):
+            inputs = [call.x.astype(float) for call in seen if (call.bucket, call.branch) == (bucket, branch)]
+            if not inputs:
+                assert not counts[bucket, branch].any()
+                continue
+            x = np.concatenate(inputs)
+            value = np.abs(x).max(1)
+            if quantity == "crest":
+                value = value / np.sqrt((x**2).mean(1))
+            low, bins = (-16, 64) if quantity == "absmax" else (0, 16)
+            expected = np.bincount(
+                np.clip(np.floor(2 * (np.log2(value) - low)), 0, bins - 1).astype(int), minlength=bins
+            )
+            assert np.abs(counts[bucket, branch].numpy() - expected).sum() <= 2  # one token at an edge, at most
+            assert counts[bucket, branch].sum() == len(x)
+
+
+def _check_conditions(stats: ActivationStats, component: str, group: Group, seen: list[Any]) -> None:
+    first = min(call.step for call in seen)
+    for split in SPLITS:
+        expected: dict[tuple[float, ...], int] = {}
+        for call in seen:
+            if call.step == first and (call.prompt == 2) == (split == "held-out"):
+                for row in _bf16(call.x).tolist():
+                    expected[tuple(row)] = expected.get(tuple(row), 0) + 1
+        tokens = stats.tokens(component, group.name, split)
+        rows = [tuple(row) for row in tokens.rows.tolist()]
+        assert sorted(rows) == sorted(expected)
+        share = torch.tensor([float(expected[row]) for row in rows])
+        torch.testing.assert_close(tokens.weight, share / share.mean())
+        assert set(tokens.bucket.tolist()) == {-1}
+
+
+def test_a_single_prompt_is_divided_by_token(tiny_model: TinyModel, sampling: Sampling, tmp_path: Path) -> None:
+    one = write_samples(tmp_path / "prompts", 1, with_images=True)
+    collect(Request(str(tiny_model("i2v")), one, sampling, tokens=100000, device="cpu"), tmp_path / "stats")
+    stats = open_stats(tmp_path / "stats")
+    sizes = {split: stats.sampled("transformer", split) for split in SPLITS}
+    assert sum(sizes.values()) == stats.group("transformer", "blocks.0.ffn.up").tokens  # every token, in one of the two
+    assert 0.1 < sizes["held-out"] / sum(sizes.values()) < 0.3
+    text = stats.artifact.tensors("transformer", ["text.row_counts"])["text.row_counts"]
+    assert text.sum() == 2 * 512
+    assert 0.1 < text[:, 1].sum() / text.sum() < 0.3
+
+
+def test_without_tokens_sums_and_outliers_remain(
+    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+) -> None:
+    collected = collect(Request(str(tiny_model("i2v")), prompts, sampling, tokens=0, device="cpu"), tmp_path / "stats")
+    stats = open_stats(tmp_path / "stats")
+    assert not stats.has_tokens
+    assert collected.sampled == {"transformer": {"fit": 0, "held-out": 0}}
+    assert collected.rows()["sampled tokens, transformer"] == "none"
+    assert len(stats.outliers("transformer", "blocks.0.ffn.up")) == 64
+    assert not [name for name in stats.artifact.manifest.components["transformer"].tensors if "rows" in name]

@@ -1,0 +1,106 @@
+"""What a key of a LoRA file stands for: the spellings that Wan LoRAs come in, and the tensor each of them changes.
+
+A key is PREFIX STEM PART. Parts are low-rank pairs (PEFT's `lora_A`, `lora_B`; kohya's `lora_down`, `lora_up`), their
+`alpha`, and whole differences (`diff` of a weight, `diff_b` of a bias, `diff_m` of a modulation table). Stems are
+diffusers' or native names, with dots or, as kohya writes them, underscores.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from vq_core.families import Family
+
+PREFIXES = (
+    "base_model.model.",  # PEFT's own files
+    "model.diffusion_model.",
+    "diffusion_model.",  # ComfyUI, LightX2V
+    "transformer.",  # diffusers
+    "pipe.dit.",  # DiffSynth
+    "lora_unet_",  # kohya, musubi-tuner
+)
+
+
+class Part(Enum):
+    """What a tensor of a LoRA is to the tensor that it changes."""
+
+    DOWN = "down"
+    UP = "up"
+    UP_BIAS = "up bias"
+    ALPHA = "alpha"
+    DIFF = "diff"
+
+
+_ADAPTER = r"(?:\.(?!weight$|bias$)\w+)?"  # PEFT may put the adapter's name between
+_DOWN = rf"(?:\.lora_A{_ADAPTER}|\.lora_down|[._]lora\.down)"
+_UP = rf"(?:\.lora_B{_ADAPTER}|\.lora_up|[._]lora\.up)"
+# Part of the LoRA, which of a module's tensors it changes, and how the key ends.
+_ENDINGS = tuple(
+    (part, of, re.compile(rf"(?P<stem>.+?){ending}"))
+    for part, of, ending in (
+        (Part.DOWN, "weight", rf"{_DOWN}(?:\.weight)?"),
+        (Part.UP, "weight", rf"{_UP}(?:\.weight)?"),
+        (Part.UP_BIAS, "bias", rf"{_UP}\.bias"),
+        (Part.ALPHA, "weight", r"\.alpha"),
+        (Part.DIFF, "weight", r"\.diff"),
+        (Part.DIFF, "bias", r"\.diff_b"),
+        (Part.DIFF, "modulation", r"\.diff_m"),
+    )
+)
+# Of these the low-rank pair is only a part: merging it alone would give another model.
+_NOT_ADDITIVE = re.compile(r".*(?:\.dora_scale|\.lora_magnitude_vector(?:\..+)?|\.lora_mid(?:\.weight)?)")
+_MODULATION = ("modulation", "scale_shift_table")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a key stands for: `part` of the change to the diffusers tensor `tensor`."""
+
+    tensor: str
+    part: Part
+
+
+class KeyTable:
+    """The keys that change tensors of one transformer."""
+
+    def __init__(self, tensors: Iterable[str], family: Family) -> None:
+        self._tensors: Mapping[tuple[str, str], str] = {
+            (spelling, of): tensor
+            for tensor in tensors
+            for name in (tensor, family.to_native(tensor))
+            for stem, of in _stem_of(name)
+            for spelling in (stem, stem.replace(".", "_"))
+        }
+
+    def resolve(self, key: str) -> Target | None:
+        """What `key` stands for; None where it is no part of a LoRA, or of a tensor that the transformer lacks."""
+        for part, of, ending in _ENDINGS:
+            if match := ending.fullmatch(_without_prefix(key)):
+                tensor = self._tensors.get((match["stem"], of))
+                return None if tensor is None else Target(tensor, part)
+        return None
+
+
+def is_additive(key: str) -> bool:
+    """Whether `key` may belong to a LoRA that is merged by adding to weights; DoRA's and LoCon's may not."""
+    return _NOT_ADDITIVE.fullmatch(key) is None
+
+
+def _stem_of(name: str) -> Iterable[tuple[str, str]]:
+    """Stem of the tensor `name` and which of the stem's tensors it is; nothing for what no LoRA changes."""
+    stem, _, last = name.rpartition(".")
+    if last in ("weight", "bias"):
+        yield stem, last
+    elif last in _MODULATION and stem:
+        yield stem, "modulation"
+
+
+def _without_prefix(key: str) -> str:
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if key.startswith(prefix):
+                key, stripped = key.removeprefix(prefix), True
+    return key

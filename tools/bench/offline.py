@@ -1,0 +1,148 @@
+"""The offline stages on Wan2.1-14B-shaped blocks: seconds and peak memory of each command, and what 40 blocks take.
+
+A random image-to-video transformer of real width with a few blocks, and statistics of it as `vq-calib collect` writes
+them, with 4096 sampled tokens to solve on and 1024 to judge by. The tokens are random too: correlated, with loud
+channels. Every command runs in a process of its own. `--scale 8` is the same at an eighth of every size.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vq_core.artifacts.histograms import HISTOGRAMS
+from vq_core.artifacts.stats import BRANCHES, BUCKETS, TABLE_COLUMNS, stats_header
+from vq_core.families import wan
+from vq_core.source import INDEX_FILE, Source, open_source
+from vq_core.store import create_artifact
+from vq_core.topology import Group, shard_of
+
+HEADS, FFN, FIT, HELD_OUT, BLOCKS = 40, 13824, 4096, 1024, 40
+CONFIG = {
+    "_class_name": "WanTransformer3DModel", "patch_size": [1, 2, 2], "attention_head_dim": 128, "in_channels": 36,
+    "out_channels": 16, "text_dim": 4096, "freq_dim": 256, "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads", "eps": 1e-6, "image_dim": 1280,
+}  # fmt: skip
+COMMANDS = {
+    "smoothquant": ("smooth", "--method", "smoothquant"),
+    "smoothquant, then rtn": ("quantize", "--method", "rtn"),
+    "auto": ("smooth", "--method", "auto"),
+    "auto, then auto with GPTQ": ("quantize", "--method", "auto"),
+}
+"""`smooth` reads the model and the statistics, `quantize` what the `smooth` before it wrote."""
+
+
+def write_model(folder: Path, blocks: int, scale: int) -> None:
+    """A random bfloat16 checkpoint with one file per block."""
+    heads = max(1, HEADS // scale)
+    config = CONFIG | {"num_layers": blocks, "num_attention_heads": heads, "ffn_dim": FFN // scale}
+    config["added_kv_proj_dim"] = heads * CONFIG["attention_head_dim"]  # type: ignore[operator]
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    topology = wan.topology(config)
+    weight_map: dict[str, str] = {}
+    for shard, names in topology.shards().items():
+        tensors = {name: torch.randn(topology.tensors[name], dtype=torch.bfloat16) * 0.02 for name in names}
+        save_file(tensors, folder / f"{shard}.safetensors")
+        weight_map |= dict.fromkeys(names, f"{shard}.safetensors")
+    (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def write_stats(folder: Path, source: Source, counts: tuple[int, int]) -> None:
+    """Statistics of random inputs."""
+    settings = {"prompts": [], "total_prompts": 0, "parts": None, "tokens": counts[0], "steps": 40}
+    (checkpoint,) = source.components.values()
+    with create_artifact(folder, stats_header("bench", source, settings)) as writer:
+        for shard in checkpoint.topology.shards():
+            tensors: dict[str, Tensor] = {}
+            for group in checkpoint.topology.groups:
+                if shard_of(group.name) == shard:
+                    tensors |= group_statistics(group, counts)
+            if shard == "non_block":
+                for name, count in zip(("fit", "held_out"), counts, strict=True):
+                    table = torch.zeros(count, len(TABLE_COLUMNS), dtype=torch.int64)
+                    table[:, TABLE_COLUMNS.index("bucket")] = torch.arange(count) % BUCKETS
+                    tensors[f"tokens.{name}"] = table
+            (component,) = source.components
+            writer.write_tensors(f"{component}/{shard}.safetensors", tensors)
+
+
+def group_statistics(group: Group, counts: tuple[int, int]) -> dict[str, Tensor]:
+    """What the artifact holds of one group."""
+    size = (BUCKETS, len(BRANCHES))
+    fit, held_out = rows(sum(counts), group.in_features).split(counts)
+    tensors: dict[str, Tensor] = {
+        "absmax": fit.float().abs().amax(dim=0).expand(*size, -1).contiguous(),
+        "count": torch.full(size, len(fit)),
+        "outliers": fit[:64].clone(),
+        "outlier_keys": torch.arange(64),
+    }
+    for name, total in (("abs_sum", fit.abs()), ("sum", fit), ("square_sum", fit.float().square())):
+        tensors[name] = total.double().sum(dim=0).expand(*size, -1).contiguous()
+    for name, histogram in HISTOGRAMS.items():
+        tensors[f"{name}_histogram"] = torch.zeros(*size, histogram.bins, dtype=torch.int64)
+    if group.sequence == "video":
+        tensors |= {"fit": fit, "held_out": held_out}
+    else:
+        distinct = fit[:1024]
+        counts_of = torch.tensor([[4, 1], [1, 0], [0, 1]])
+        tensors |= {"rows": distinct, "row_counts": counts_of[torch.arange(len(distinct)) % len(counts_of)]}
+    return {f"{group.name}.{name}": tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def rows(count: int, width: int) -> Tensor:
+    """Correlated tokens with a few loud channels, bf16 `[count, width]`."""
+    generator = torch.Generator().manual_seed(width)
+    causes = torch.randn(count, width // 8, generator=generator)
+    x = causes @ torch.randn(width // 8, width, generator=generator) / (width // 8) ** 0.5
+    x += 0.3 * torch.randn(count, width, generator=generator)
+    x[:, :4] *= 20
+    return x.bfloat16()
+
+
+def run(*arguments: object) -> dict[str, Any]:
+    """Run a `vq-algos` command and return its JSON result."""
+    command = [sys.executable, "-c", "from vq_algos.cli import main; main()", *map(str, arguments), "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return result
+
+
+def main(
+    blocks: Annotated[int, typer.Option(help="Blocks of the model.")] = 2,
+    device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
+    scheme: Annotated[str, typer.Option(help="int8 or fp8.")] = "int8",
+    scale: Annotated[int, typer.Option(help="Divide every size by this.")] = 1,
+    folder: Annotated[Path | None, typer.Option(help="Where to write; needs about 2 GB a block.")] = None,
+) -> None:
+    """Measure and print one table."""
+    table = Table(title=f"{blocks} blocks of width {128 * (HEADS // scale)}, {scheme}, on {device}")
+    for column in ("command", "s", f"{BLOCKS} blocks, min", "host, GiB", "device, GiB"):
+        table.add_column(column, justify="left" if column == "command" else "right")
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        model, stats, weights = (Path(temporary) / name for name in ("model", "stats", "weights"))
+        write_model(model, blocks, scale)
+        write_stats(stats, open_source(str(model)), (FIT // scale, HELD_OUT // scale))
+        for index, (name, (command, *how)) in enumerate(COMMANDS.items()):
+            output = Path(temporary) / f"output-{index}"
+            inputs = ["--model", model] if command == "smooth" else ["--weights", weights]
+            if command == "smooth" or "auto" in how:
+                inputs += ["--stats", stats]
+            usage = run(command, *inputs, *how, "--scheme", scheme, "--device", device, "-o", output)["usage"]
+            weights = output if command == "smooth" else weights
+            minutes = usage["seconds"] / blocks * BLOCKS / 60
+            memory = (f"{usage[f'{place}_peak_bytes'] / 2**30:.2f}" for place in ("host", "device"))
+            table.add_row(name, f"{usage['seconds']:.1f}", f"{minutes:.1f}", *memory)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
