@@ -307,7 +307,7 @@ def test_a_shard_that_is_there_already_is_not_made_again(
             shutil.copy(smoothed / f"transformer/{finished}.{suffix}", partial / "transformer")
     header = json.loads((smoothed / "manifest.json").read_text())
     components = {
-        name: {key: entry[key] for key in ("folder", "fingerprint", "config")}
+        name: {key: entry[key] for key in ("folder", "fingerprint", "config", "lora")}
         for name, entry in header["components"].items()
     }
     kept = {key: header[key] for key in ("kind", "format", "tool", "family", "model", "settings", "parents")}
