@@ -1,5 +1,6 @@
 """Merged weights are the literal formula's, whatever the file's spelling; what cannot be merged is refused by name."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -212,6 +213,9 @@ def test_alpha_in_peft_s_config(folder: Path, tmp_path: Path, whole_folder: bool
     path = tmp_path / "adapter" if whole_folder else tmp_path / "adapter" / "adapter_model.safetensors"
     checkpoint = open_source(str(folder), [LoraRequest(path)]).components["transformer"]
     assert close(change(checkpoint, folder, TO_Q), 2 / RANK * product(pair))
+    before = checkpoint.fingerprint
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": 3}))
+    assert open_source(str(folder), [LoraRequest(path)]).components["transformer"].fingerprint != before
 
 
 # --- identity --------------------------------------------------------------------------------------
@@ -235,10 +239,10 @@ def test_files_strengths_and_order_make_the_fingerprint(merged: OpenMerged, fold
     assert len({open_source(str(folder), [lora]).components["transformer"].fingerprint for lora in same}) == 1
 
 
-def test_a_manifest_is_told_file_digest_and_strength(merged: OpenMerged) -> None:
+def test_a_manifest_is_told_file_digest_and_strength(merged: OpenMerged, tmp_path: Path) -> None:
     (entry,) = merged(low_rank(NATIVE, 64, 64), strength=0.25).lora
     assert (entry["file"], entry["strength"]) == ("0.safetensors", 0.25)
-    assert len(str(entry["sha256"])) == 64
+    assert entry["sha256"] == hashlib.sha256((tmp_path / "0.safetensors").read_bytes()).hexdigest()
 
 
 def test_experts(tmp_path: Path, write_lora: Any, tiny_model: Any) -> None:
@@ -286,6 +290,7 @@ REFUSALS = {
     "bias of another length": ({f"{NATIVE}.diff_b": torch.ones(32)}, "does not fit `blocks.1.attn1.to_q.bias`"),
     "bias without a pair": ({f"{NATIVE}.lora_B.bias": torch.ones(64)}, "has no low-rank pair"),
     "one tensor twice": (PAIR | {f"{PEFT}.lora_A.weight": PAIR[DOWN].clone()}, f"both change `{TO_Q}`"),
+    "alpha of each row": (PAIR | {f"{NATIVE}.alpha": torch.ones(RANK)}, r"alpha` .* is \[4\] and does not fit"),
     "dora": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* is part of a DoRA"),
     "quantized": ({DOWN: PAIR[DOWN].char(), UP: PAIR[UP]}, "is I8: give the LoRA in full or half precision"),
 }

@@ -66,16 +66,22 @@ class Lora:
                 )
             if info.dtype not in FLOAT_DTYPES and not key.endswith(".alpha"):
                 raise VqError(f"`{key}` in {path} is {info.dtype}: give the LoRA in full or half precision.")
-        self.alpha = _noted_alpha(path, set(self._files.values()))
+        weights = sorted(set(self._files.values()))
+        config = (path if path.is_dir() else path.parent) / PEFT_CONFIG
+        beside = [config] if (path.is_dir() or path.name == PEFT_WEIGHTS) and config.exists() else []
+        self._read = [*weights, *beside]
+        self.alpha = _noted_alpha(path, weights, beside)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of its files' contents."""
-        digest = hashlib.sha256()
-        for path in sorted(set(self._files.values())):
+        """SHA-256 of its file or, of several, over theirs in order; PEFT's configuration is one of them."""
+        digests = []
+        for path in self._read:
             with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+                digests.append(hashlib.file_digest(file, "sha256"))
+        if len(digests) == 1:
+            return digests[0].hexdigest()
+        return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
     def load(self, key: str) -> Tensor:
         """The tensor `key`, fp32."""
@@ -157,17 +163,16 @@ def require_components(loras: Iterable[Lora], components: Iterable[str], model: 
             )
 
 
-def _noted_alpha(path: Path, files: Iterable[Path]) -> float | None:
-    """What diffusers notes in a file's header, or PEFT in a file beside it."""
+def _noted_alpha(path: Path, weights: Iterable[Path], configs: Iterable[Path]) -> float | None:
+    """What diffusers notes in the headers of `weights`, or PEFT in `configs`."""
     noted: dict[str, Any] = {}
-    for file in files:
+    for file in weights:
         try:
             noted |= json.loads(read_metadata(file).get(DIFFUSERS_METADATA, "{}"))
         except ValueError as error:
             raise VqError(f"`{DIFFUSERS_METADATA}` in {file} is not JSON ({error}): get it again.") from None
-    beside = path if path.is_dir() else path.parent
-    if (path.is_dir() or path.name == PEFT_WEIGHTS) and (beside / PEFT_CONFIG).exists():
-        noted |= read_json(beside / PEFT_CONFIG)
+    for file in configs:
+        noted |= read_json(file)
     config = {key.rpartition(".")[2]: value for key, value in noted.items()}
     for setting in NOT_MERGED:
         if config.get(setting):
@@ -245,6 +250,8 @@ def _check_shapes(lora: Lora, tensor: str, parts: Mapping[Part, str], shape: tup
     for part in (Part.DIFF, Part.UP_BIAS):
         if part in parts and _without_ones(lora.infos[parts[part]].shape) != _without_ones(shape):
             raise refuse(parts[part])
+    if Part.ALPHA in parts and prod(lora.infos[parts[Part.ALPHA]].shape) != 1:
+        raise refuse(parts[Part.ALPHA])
 
 
 def _rows_and_columns(info: TensorInfo) -> tuple[int, int]:

@@ -58,8 +58,9 @@ class Checkpoint:
         """The tensors `names`, on `device`; LoRAs are merged on the CPU, so that every device gets the same bits."""
         plain: dict[Path, list[str]] = {}
         loaded: dict[str, Tensor] = {}
+        merged = set(self.merged)
         for name in names:
-            if name in self.merged:
+            if name in merged:
                 (original,) = load_tensors(self._files[name], [name]).values()
                 loaded[name] = self._merge.apply(name, original).to(device)
             else:
