@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from proof.real import PROMPTS, STEPS, measure_real, real_verdicts
@@ -30,24 +31,28 @@ def main(
     """Measure every method, write the page, and hold the figures against the demands."""
     start = time.monotonic()
     sizes = Sizes()
+
+    def run() -> Run:
+        return Run(
+            command=shlex.join(["python", "tools/proof/prove.py", *sys.argv[1:]]) if sys.argv[1:] else "make proof",
+            date=datetime.now(UTC).date().isoformat(),
+            torch=torch.__version__,
+            device=f"{os.cpu_count()} CPU cores",
+            seconds=round(time.monotonic() - start),
+            seeds=seeds,
+            sizes=sizes,
+            prompts=count,
+            steps=steps,
+        )
+
     figures = measure(range(seeds), sizes)
-    real = measure_real(folder, count, steps) if models else None
-    judged = [*verdicts(figures), *(real_verdicts(real.lines) if real else [])]
-
-    import torch
-
-    run = Run(
-        command=shlex.join(["python", "tools/proof/prove.py", *sys.argv[1:]]) if sys.argv[1:] else "make proof",
-        date=datetime.now(UTC).date().isoformat(),
-        torch=torch.__version__,
-        device=f"{os.cpu_count()} CPU cores",
-        seconds=round(time.monotonic() - start),
-        seeds=seeds,
-        sizes=sizes,
-        prompts=count,
-        steps=steps,
-    )
-    print(f"Wrote {write(output, run, figures, real, judged)} in {run.seconds} s")
+    judged = verdicts(figures)
+    page = write(output, run(), figures, None, judged)  # the models take longer, and the page is there while they do
+    if models:
+        real = measure_real(folder, count, steps)
+        judged += real_verdicts(real.lines)
+        page = write(output, run(), figures, real, judged)
+    print(f"Wrote {page} in {round(time.monotonic() - start)} s")
     for verdict in judged:
         asked, measured = f"{verdict.asked:.4g}", f"{verdict.measured:.4g}"
         print(f"{'met   ' if verdict.met else 'MISSED'} {verdict.demand}: {measured} of {asked} ({verdict.where})")

@@ -19,7 +19,7 @@ SHOWN = 0  # the prompt of the picture
 CANDIDATES = tuple(
     Candidate(f"{scheme.upper()} {name}", scheme, smooth)
     for scheme in ("int8", "fp8")
-    for name, smooth in (("RTN", ("--method", "none")), ("SmoothQuant", ("--groups", "all")))
+    for name, smooth in (("RTN", ("--method", "none")), ("SmoothQuant", ("--method", "smoothquant")))
 )
 PICTURED = ("INT8 RTN", "INT8 SmoothQuant", "FP8 SmoothQuant")
 

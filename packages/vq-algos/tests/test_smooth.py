@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vq_algos.smooth import SmoothSettings, smooth
-from vq_core.artifacts.stats import ActivationStats, open_stats
+from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import open_weights
 from vq_core.numerics.bfloat16 import is_bf16
 from vq_core.source import open_source
@@ -23,7 +23,6 @@ from vq_core.topology import Group, LinearSink, ModulationSink, NormSink
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]
 MakeStats = Callable[..., Path]
-MakeTokenStats = Callable[[Path], ActivationStats]
 MakeSmoothed = Callable[..., Path]
 Activations = dict[tuple[str, str], Tensor]
 
@@ -308,7 +307,7 @@ def test_a_shard_that_is_there_already_is_not_made_again(
             shutil.copy(smoothed / f"transformer/{finished}.{suffix}", partial / "transformer")
     header = json.loads((smoothed / "manifest.json").read_text())
     components = {
-        name: {key: entry[key] for key in ("folder", "fingerprint", "config")}
+        name: {key: entry[key] for key in ("folder", "fingerprint", "config", "lora")}
         for name, entry in header["components"].items()
     }
     kept = {key: header[key] for key in ("kind", "format", "tool", "family", "model", "settings", "parents")}
@@ -317,12 +316,3 @@ def test_a_shard_that_is_there_already_is_not_made_again(
     smooth(source, stats, SmoothSettings(), tmp_path / "again", resume=True)
     assert (tmp_path / "again/transformer/block_0.safetensors").stat().st_mtime_ns == stamp
     assert open_weights(tmp_path / "again").artifact.digest == open_weights(smoothed).artifact.digest
-
-
-def test_a_smoother_that_needs_tokens_gets_them_without_a_scheme(
-    i2v_model: Path, make_token_stats: MakeTokenStats, tmp_path: Path
-) -> None:
-    smooth(open_source(str(i2v_model)), make_token_stats(i2v_model), SmoothSettings(method="noise"), tmp_path / "out")
-    decisions = open_weights(tmp_path / "out").decisions("transformer").values()
-    assert all(entry["noise_ratio"] < 1 for entry in decisions)
-    assert not any("output_snr_db" in entry for entry in decisions)

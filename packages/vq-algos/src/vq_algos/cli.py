@@ -104,6 +104,7 @@ def smooth_command(
 
         vq-algos smooth --model MODEL -o plain --method none
     """
+    from vq_algos.next_steps import after_smoothing
     from vq_algos.show import smoothing_rows
     from vq_algos.smooth import SmoothSettings, smooth
     from vq_algos.smoothers import smoother_named
@@ -139,14 +140,12 @@ def smooth_command(
         resume=resume,
     )
     rows = smoothing_rows(open_weights(folder))
-    how = f"--recipe {recipe}" if said.scheme else f"--scheme {settings.scheme or 'int8'}"
-    qparams = said.path_of("quant-params") or "qparams"
     report(
         f"Smoothed {source.name}",
         {**rows, "output": folder, **meter.usage().rows()},
         result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=f"vq-algos quantize --weights {folder} {how} -o {qparams}",
+        next_steps=after_smoothing(settings, folder, stats_path, recipe, said),
     )
 
 

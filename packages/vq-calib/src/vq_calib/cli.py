@@ -110,7 +110,8 @@ def collect_command(
     collected = collect_here(request, stats, resume=resume)
     if collected is None:
         return
-    how = " ".join([*(f"--lora {it}" for it in lora or ()), f"--recipe {recipe}" if said.output else "-o smoothed"])
+    said_again = [*(f"--lora {it}" for it in lora or ()), *([f"--recipe {recipe}"] if recipe else [])]
+    how = " ".join([*said_again, *([] if said.output else ["-o smoothed"])])
     smooth = f"vq-algos smooth --model {request.model} --stats {collected.output} {how}"
     report(
         f"Statistics of {request.model}",

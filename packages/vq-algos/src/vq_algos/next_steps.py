@@ -1,0 +1,28 @@
+"""The command that follows a stage, for its summary."""
+
+import shlex
+from pathlib import Path
+
+from vq_algos.rounders import rounder_named
+from vq_algos.smooth import SmoothSettings
+from vq_core.recipe import DEFAULTS, Recipe
+
+AUTO = "auto"
+
+
+def after_smoothing(
+    settings: SmoothSettings, weights: Path, stats: Path | None, recipe: Path | None, said: Recipe
+) -> str:
+    """The `vq-algos quantize` that goes with how `weights` were smoothed; `said` is what the file `recipe` says."""
+    words: list[object] = ["vq-algos", "quantize", "--weights", weights]
+    method = said.quantize.method or (AUTO if settings.method == AUTO else DEFAULTS.quantize_method)
+    if recipe is not None:
+        words += ["--recipe", recipe]
+    if said.scheme is None:
+        words += ["--scheme", settings.scheme or "int8"]
+    if method != (said.quantize.method or DEFAULTS.quantize_method):
+        words += ["--method", method]
+    if stats is not None and stats != said.path_of("activation-stats") and rounder_named(method).NEEDS_TOKENS:
+        words += ["--stats", stats]
+    words += ["-o", said.path_of("quant-params") or "qparams"]
+    return shlex.join(map(str, words))
