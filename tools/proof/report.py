@@ -162,7 +162,8 @@ bootstrapped over videos. SmoothQuant is α 0.75 on every fold; all but auto rou
 {lines}
 
 Output SNR in dB on held-out tokens, median over the blocks, as the artifacts have it. That of ffn.net.2 in INT8 auto
-leaves out what rescaling through GELU changes, where that was chosen.
+leaves out what rescaling through GELU changes, where that was chosen. to_v and add_v_proj carry the fold of the linear
+that reads them, so their outputs are scaled otherwise where that is smoothed: compare them under one smoothing only.
 
 {tables}
 """

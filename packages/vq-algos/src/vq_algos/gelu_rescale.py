@@ -12,7 +12,7 @@ error of the whole feed-forward, both linears quantized, and must pass the guard
 rescaling. The function changes, so nothing but `auto` uses this, and only in INT8: FP8 hardly minds hot channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from vq_algos.problem import Smoothing
 from vq_algos.smoothers.auto import chosen, hardest
-from vq_algos.smoothing_error import Errors, by_bucket, gain_of, row_energies
+from vq_algos.smoothing_error import Errors, by_bucket, gain_of, product, row_energies
 from vq_core.artifacts.stats import Tokens
-from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight
+from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.scheme import QuantScheme
 
 POWERS = (0.5, 0.75, 1.0)
@@ -70,24 +70,23 @@ def rescaling(problem: FeedForward) -> Smoothing:
 def feed_forward_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
     """Errors of the output of the feed-forward with both linears quantized, for every s `[hidden]` of `candidates`."""
     x = tokens.rows.float()
-    reference = gelu(F.linear(x, problem.up.float(), problem.up_bias.float())) @ problem.down.float().t()
+    reference = product(gelu(product(x, problem.up) + problem.up_bias.float()), problem.down)
     x_hat = dequantize(quantize_tokens(x, problem.scheme.activation, problem.gain))
-    up = problem.up.float() / problem.gain
+    # A scale per row absorbs the factor of its row but for rounding up to bfloat16: the rounded rows serve every s.
+    plain = product(x_hat, problem.up, problem.gain, problem.scheme.weight) + problem.up_bias.float()
 
     def error(s: Tensor) -> Tensor:
         gain = gain_of(s)
-        rows = dequantize(quantize_weight(up * gain.unsqueeze(1), problem.scheme.weight))
-        hidden = gelu(F.linear(x_hat, rows, problem.up_bias.float() * gain))
-        return reference - _down(problem, hidden, gain)
+        return reference - _down(problem, gelu(plain * gain), gain)
 
-    return _errors(tokens, reference, [error(s) for s in candidates])
+    return _errors(tokens, reference, map(error, candidates))
 
 
 def _second_linear_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
-    y = F.linear(tokens.rows.float(), problem.up.float(), problem.up_bias.float())
-    reference = gelu(y) @ problem.down.float().t()
+    y = product(tokens.rows.float(), problem.up) + problem.up_bias.float()
+    reference = product(gelu(y), problem.down)
     gains = map(gain_of, candidates)
-    return _errors(tokens, reference, [reference - _down(problem, gelu(y * gain), gain) for gain in gains])
+    return _errors(tokens, reference, (reference - _down(problem, gelu(y * gain), gain) for gain in gains))
 
 
 def _candidates(absmax: Tensor) -> list[Smoothing]:
@@ -108,10 +107,10 @@ def _candidates(absmax: Tensor) -> list[Smoothing]:
 
 def _down(problem: FeedForward, hidden: Tensor, gain: Tensor) -> Tensor:
     hidden_hat = dequantize(quantize_tokens(hidden, problem.scheme.activation))
-    return hidden_hat @ dequantize(quantize_weight(problem.down.float() / gain, problem.scheme.weight)).t()
+    return product(hidden_hat, problem.down, gain, problem.scheme.weight)
 
 
-def _errors(tokens: Tokens, reference: Tensor, errors: Sequence[Tensor]) -> Errors:
+def _errors(tokens: Tokens, reference: Tensor, errors: Iterable[Tensor]) -> Errors:
     buckets, weight_in_bucket = by_bucket(tokens)
     noise = torch.stack([weight_in_bucket @ row_energies(error) for error in errors])
     return Errors(noise.unsqueeze(1), (weight_in_bucket @ row_energies(reference)).unsqueeze(0), buckets)

@@ -14,7 +14,10 @@ from torch import Tensor
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight
-from vq_core.scheme import QuantScheme
+from vq_core.scheme import NumberFormat, QuantScheme
+
+ROWS_AT_ONCE = 2048
+"""Rows of a weight that are held in fp32."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,34 @@ def output_errors(
 
     `activations` and `rounded` say whether the activations and the weights are quantized.
     """
-
-    def output(w: Tensor, gain: Tensor) -> Tensor:
-        smoothed, folded = x * gain, w / gain
-        x_hat = dequantize(quantize_tokens(smoothed, scheme.activation)) if activations else smoothed
-        return x_hat @ (dequantize(quantize_weight(folded, scheme.weight)) if rounded else folded).t()
-
     x = tokens.rows.float()
     buckets, weight_in_bucket = by_bucket(tokens)
     gains = [gain_of(s) for s in candidates]
+
+    def error(weight: Tensor, reference: Tensor, gain: Tensor) -> Tensor:
+        smoothed = x * gain
+        x_hat = dequantize(quantize_tokens(smoothed, scheme.activation)) if activations else smoothed
+        return reference.sub(product(x_hat, weight, gain, scheme.weight if rounded else None))
+
     noise, signal = [], []
     for weight in weights:
-        w = weight.float()
-        reference = x @ w.t()
+        reference = product(x, weight)
         signal.append(weight_in_bucket @ row_energies(reference))
-        noise.append(torch.stack([weight_in_bucket @ row_energies(reference - output(w, gain)) for gain in gains]))
+        noise.append(torch.stack([weight_in_bucket @ row_energies(error(weight, reference, gain)) for gain in gains]))
     return Errors(torch.stack(noise, dim=1), torch.stack(signal), buckets)
+
+
+def product(x: Tensor, weight: Tensor, gain: Tensor | None = None, fmt: NumberFormat | None = None) -> Tensor:
+    """x·(W / gain)ᵀ, rounded to nearest in `fmt` where one is given: fp32 `[tokens, out]`.
+
+    A few rows of W at a time, because the fp32 temporaries of a whole weight would be larger than all else.
+    """
+
+    def folded(rows: Tensor) -> Tensor:
+        smoothed = rows.float() if gain is None else rows.float() / gain
+        return smoothed if fmt is None else dequantize(quantize_weight(smoothed, fmt))
+
+    return torch.cat([x @ folded(rows).t() for rows in weight.split(ROWS_AT_ONCE)], dim=1)
 
 
 def by_bucket(tokens: Tokens) -> tuple[tuple[int, ...], Tensor]:
