@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vq_algos.problem import SmootherOptions, SmoothingProblem
-from vq_algos.smoothers.noise import NoiseModel, P, smoothing
+from vq_algos.smoothers.noise import BETAS, EPSILON, LEARNING_RATE, STEPS, NoiseModel, P, descend, smoothing
 from vq_algos.smoothers.smoothquant import column_absmax, migration
 from vq_algos.smoothing_error import output_errors
 
@@ -39,6 +39,20 @@ def test_it_is_the_formula(make_problem: MakeProblem) -> None:
 def test_it_does_not_change_when_s_is_scaled(make_problem: MakeProblem) -> None:
     model, log_s = _model(make_problem()), torch.randn(32, generator=torch.Generator().manual_seed(3))
     assert float(model(log_s + 2)) == pytest.approx(float(model(log_s)), rel=1e-4)
+
+
+def test_the_descent_is_adams(make_problem: MakeProblem) -> None:
+    model, start = _model(make_problem()), torch.zeros(32)
+    x = start.clone().requires_grad_(True)
+    adam = torch.optim.Adam([x], lr=LEARNING_RATE, betas=BETAS, eps=EPSILON)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, STEPS)
+    for _ in range(STEPS):
+        adam.zero_grad()
+        model(x).backward()
+        adam.step()
+        schedule.step()
+    torch.testing.assert_close(descend(model, start), x.detach(), rtol=1e-3, atol=1e-4)
+    assert float(model(x.detach())) < 0.5 * float(model(start))
 
 
 @pytest.mark.parametrize("seed", range(3))
