@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vq_algos.judge import BUCKET_TOLERANCE
 from vq_algos.problem import SmootherOptions, SmoothingProblem
 from vq_algos.smoothers import smoother_named
-from vq_algos.smoothers.auto import BUCKET_TOLERANCE, chosen, hardest, passes, smoothing
+from vq_algos.smoothers.auto import chosen, hardest, passes, smoothing
 from vq_algos.smoothing_error import Errors, output_errors
 from vq_core.artifacts.stats import Tokens
 from vq_core.scheme import FP8, INT8, QuantScheme

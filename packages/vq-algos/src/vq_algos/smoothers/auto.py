@@ -5,7 +5,7 @@ that starts from the best of these. They are ranked by output error on a part of
 the held-out ones, and the winner must there
 
 * leave no linear of the group a larger error than s = 1 does, and
-* leave none an error larger by more than `BUCKET_TOLERANCE` in any bucket of sigma,
+* leave none an error larger by more than `vq_algos.judge.BUCKET_TOLERANCE` in any bucket of sigma,
 
 with the quantizers of the runtime. Where nothing passes, s stays 1.
 """
@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from vq_algos.judge import BUCKET_TOLERANCE
 from vq_algos.problem import SmootherOptions, Smoothing, SmoothingProblem
 from vq_algos.smoothers import awq, noise
 from vq_algos.smoothers.smoothquant import column_absmax, dead_channels, migration
@@ -26,9 +27,6 @@ NEEDS = frozenset({"statistics", "tokens", "scheme"})
 ALPHAS = tuple(step / 20 for step in range(1, 21))
 RANKING_TOKENS = 512
 KEPT = 4
-
-BUCKET_TOLERANCE = 1.02**0.5
-"""How much larger the error in one bucket may become. Rounding takes as much again: together at most 2 %."""
 
 
 def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
