@@ -15,7 +15,7 @@ from vq_algos.inputs import Sampled
 from vq_core.artifacts.stats import BUCKETS
 
 BUCKET_TOLERANCE = math.sqrt(1.02)
-"""How much larger than round-to-nearest's the error in a bucket may be. Smoothing has as much again: 0.1 dB in all."""
+"""How much larger than round-to-nearest's the error in a bucket may be. Smoothing has as much again: 2 % in all."""
 
 
 @dataclass(frozen=True)
