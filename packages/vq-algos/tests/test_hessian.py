@@ -60,7 +60,7 @@ def test_the_factor_does_not_depend_on_how_it_is_cut(
     monkeypatch.setattr(hessian_module, "COLUMNS_AT_ONCE", size)
     monkeypatch.setattr(hessian_module, "TOKENS_AT_ONCE", 10 * size)
     cut = Hessian(fit.x_hat, fit.weight).factor(0.1)
-    torch.testing.assert_close(cut.couplings, whole.couplings, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(cut.couplings, whole.couplings, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("tokens", [8, 64])
@@ -69,7 +69,7 @@ def test_errors_are_the_literal_ones_with_few_tokens_and_with_many(tokens: int) 
     x_hat[:, 3] = 0
     expected = torch.stack([d @ _literal(x_hat, weight) @ d for d in difference.double()])
     errors = Hessian(x_hat, weight).errors(difference)
-    torch.testing.assert_close(errors.double(), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(errors.double(), expected, rtol=1e-4, atol=0)
 
 
 def test_a_channel_that_was_never_seen_is_coupled_to_none() -> None:

@@ -30,8 +30,8 @@ def _literal(y: torch.Tensor, tokens: Sampled) -> Energy:
 
 
 def _assert_same(one: Energy, other: Energy) -> None:
-    assert one.total == pytest.approx(other.total, rel=1e-5)
-    assert one.buckets == pytest.approx(other.buckets, rel=1e-5)
+    assert one.total == pytest.approx(other.total, rel=1e-4)
+    assert one.buckets == pytest.approx(other.buckets, rel=1e-4)
 
 
 def test_errors_are_the_literal_sums(tokens: Sampled) -> None:

@@ -134,7 +134,9 @@ def test_what_all_blocks_read_is_factored_once(
 ) -> None:
     sizes = []
     cholesky = torch.linalg.cholesky_ex
-    monkeypatch.setattr(hessian.torch.linalg, "cholesky_ex", lambda h: (sizes.append(len(h)), cholesky(h))[1])
+    monkeypatch.setattr(
+        hessian.torch.linalg, "cholesky_ex", lambda h, out: (sizes.append(len(h)), cholesky(h, out=out))[1]
+    )
     _quantize(smoothed, tmp_path / "qparams", stats, method="gptq")
     # Four dampings of five groups of 32 channels and one of 80 in each of two blocks, and of text and image once.
     assert sorted(sizes) == [32] * 4 * (2 * 5 + 2) + [80] * 4 * 2

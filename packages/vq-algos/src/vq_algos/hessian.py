@@ -97,7 +97,7 @@ class Hessian:
 
         The Cholesky decomposition L·Lᵀ of H in ascending order is U·Uᵀ in the order of rounding: U is L with rows and
         columns reversed, and no inverse is computed. It reads the lower triangle alone, which is what makes H
-        symmetric. Memory beside H: L in fp64 and the couplings in fp32.
+        symmetric. Memory beside H: one fp64 matrix, which L takes, and the couplings in fp32.
         """
         if damp in self._factors:
             return self._factors[damp]
@@ -113,12 +113,14 @@ class Hessian:
 
     def _lower(self, damp: float) -> Tensor | None:
         """L of the damped H, fp64, or None where that is not positive definite; 1 for a channel never seen."""
-        damped = self._matrix.double()
+        # As a transposed view, which is the same symmetric matrix: LAPACK then decomposes it in place, without a copy.
+        damped = self._matrix.double().T
         diagonal = damped.diagonal()
         diagonal.masked_fill_(diagonal == 0, 1.0)
         diagonal += damp * self._mean_diagonal
-        lower, info = torch.linalg.cholesky_ex(damped)
-        return None if int(info) else lower
+        info = torch.empty((), dtype=torch.int32, device=damped.device)
+        torch.linalg.cholesky_ex(damped, out=(damped, info))
+        return None if int(info) else damped
 
 
 def _couplings(lower: Tensor) -> Tensor:
