@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
+from vq_core.sampling import Sampling
 from wan_tiny import parts, train_transformer, whole_clip
 from wan_tiny.assemble import assemble
 from wan_tiny.dataset import TEXT_TOKENS, Dataset, condition, encode_clips, tokenize

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from vq_calib.collect import collect
 from vq_calib.planned import Request
-from vq_core.pipeline import Conditions, Sampling, VideoPipeline
+from vq_core.pipeline import Conditions, VideoPipeline
 from vq_core.prompts import read_samples
+from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import Variant, build_tiny, write_samples
 

@@ -7,8 +7,9 @@ import pytest
 
 from vq_calib.calib_prompts import Part, calib_prompts, digest_of, indices_of, parse_part, split_of
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample, read_samples
+from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 
 

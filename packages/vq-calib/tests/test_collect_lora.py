@@ -12,7 +12,7 @@ from vq_calib.collect import collect
 from vq_calib.planned import Request
 from vq_core.artifacts.stats import open_stats
 from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import INNER_DIM, Variant
 

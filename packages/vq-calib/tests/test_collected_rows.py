@@ -14,7 +14,7 @@ from torch import Tensor
 from vq_calib.collect import collect
 from vq_calib.planned import Request
 from vq_core.artifacts.stats import SPLITS, TABLE_COLUMNS, ActivationStats, open_stats
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import VARIANTS, Variant, write_samples
 from vq_core.topology import Group

@@ -16,7 +16,7 @@ from vq_calib.collect import collect
 from vq_calib.distributed import Rank, collect_here, collect_together, part_path, rank_of
 from vq_calib.planned import Request
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.tiny import Variant, write_samples
 
 TinyModel = Callable[[Variant], Path]

@@ -10,7 +10,7 @@ from vq_calib.collect import collect
 from vq_calib.estimate import estimate
 from vq_calib.planned import Request, plan_run
 from vq_core.artifacts.stats import open_stats
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.tiny import VARIANTS, Variant
 
 TinyModel = Callable[[Variant], Path]

@@ -8,7 +8,8 @@ from vq_calib.calib_prompts import Part
 from vq_calib.planned import Request, default_tokens, plan_run
 from vq_calib.token_table import column
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
+from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 from vq_core.topology import Group, Topology
 

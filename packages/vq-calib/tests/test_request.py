@@ -7,10 +7,10 @@ from vq_calib.calib_prompts import Part
 from vq_calib.request import Options, request_of
 from vq_core.errors import VqError
 from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Sampling
 from vq_core.recipe import Recipe, read_recipe
+from vq_core.sampling import Sampling, SamplingOptions
 
-NOTHING = Options(**{field.name: None for field in fields(Options)})
+NOTHING = Options(**{field.name: None for field in fields(Options)} | {"sampling": SamplingOptions()})
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_options_beat_the_recipe(said: Options, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yml"
     path.write_text("seed: 5\ncalib: {steps: 9, tokens: 128, guidance_scale: 3}\n")
     recipe = read_recipe(path)
-    request = request_of(replace(said, steps=2), recipe)
+    request = request_of(replace(said, sampling=SamplingOptions(steps=2)), recipe)
     assert (request.sampling.steps, request.sampling.seed, request.sampling.guidance_scale) == (2, 5, 3.0)
     assert request.tokens == 128
     assert request_of(replace(said, tokens=0), recipe).tokens == 0

@@ -9,7 +9,8 @@ from vq_calib.planned import Planned, Request, plan_run
 from vq_calib.reduction import eager_reduction
 from vq_calib.run import Run
 from vq_calib.totals import Totals
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
+from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 
 

@@ -6,7 +6,7 @@ from vq_calib.calib_prompts import CalibPrompt
 from vq_calib.settings import PromptEntry, prompt_entries, sampling_fields, settings_of
 from vq_core.artifacts.stats import open_stats, stats_header
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.store import create_artifact
 

@@ -12,7 +12,7 @@ from vq_calib.planned import Request
 from vq_calib.show import Row, by_place, describe, show, worst
 from vq_core.artifacts.stats import GroupStats
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 
 

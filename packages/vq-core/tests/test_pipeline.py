@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from vq_core.errors import VqError
 from vq_core.images import open_image, resize_to_area
 from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
 from vq_core.quiet import quiet_libraries
+from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import FFN_DIM, INNER_DIM, VARIANTS, Variant
 

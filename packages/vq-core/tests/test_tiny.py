@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import read_samples
+from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import VARIANTS, Variant, build_tiny, write_samples
 

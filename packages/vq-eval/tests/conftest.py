@@ -18,7 +18,7 @@ from vq_core.lora_request import LoraRequest
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.scheme import scheme_named
 from vq_core.source import Checkpoint, open_source
 from vq_core.store import ComponentHeader, Header, create_artifact

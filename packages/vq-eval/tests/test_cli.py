@@ -10,7 +10,7 @@ import pytest
 
 from vq_core.ignored import IgnoreRule
 from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 from vq_eval import fake_quant
 from vq_eval.cli import main

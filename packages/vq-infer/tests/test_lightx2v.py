@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling
 from vq_core.prompts import Sample
+from vq_core.sampling import Sampling
 from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate
 from vq_infer.request import Request
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
+from vq_core.sampling import Sampling
 from vq_core.video import read_video
 from vq_infer.native import StepClock, generate
 from vq_infer.options import Task

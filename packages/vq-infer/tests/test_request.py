@@ -7,7 +7,7 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_core.meter import Usage
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 from vq_infer.options import Options, Task
 from vq_infer.request import Outcome, check_output, resolve_request
 

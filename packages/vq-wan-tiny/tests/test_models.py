@@ -10,8 +10,9 @@ import pytest
 
 import vq_wan_tiny
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import read_samples
+from vq_core.sampling import Sampling
 from vq_core.source import resolve_model
 from vq_core.tiny import write_samples
 from vq_wan_tiny import hard, models

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
+from vq_core.sampling import Sampling
 
 HELD_OUT_EVERY = 5  # prompts, where there are as many
 

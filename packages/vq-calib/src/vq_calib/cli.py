@@ -99,13 +99,14 @@ def collect_command(
     from vq_calib.request import Options, request_of
     from vq_core.meter import Meter
     from vq_core.recipe import read_recipe
+    from vq_core.sampling import SamplingOptions
 
     set_up_logging(verbose)
     meter = Meter()
     said = read_recipe(recipe)
     stats = required(output or said.path_of("activation-stats"), "--output")
-    sizes = (steps, height, width, num_frames)
-    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, lora)
+    sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
+    asked = Options(model, prompts, sampling, tokens, part, device, lora)
     request = request_of(asked, said)
     collected = collect_here(request, stats, resume=resume)
     if collected is None:
@@ -153,9 +154,10 @@ def plan_command(
     from vq_calib.planned import plan_run
     from vq_calib.request import Options, request_of
     from vq_core.recipe import read_recipe
+    from vq_core.sampling import SamplingOptions
 
-    sizes = (steps, height, width, num_frames)
-    asked = Options(model, prompts, *sizes, guidance_scale, guidance_scale_2, seed, tokens, part, device, lora)
+    sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
+    asked = Options(model, prompts, sampling, tokens, part, device, lora)
     request = request_of(asked, read_recipe(recipe))
     expected = estimate(plan_run(request), seconds_per_step)
     report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=as_json)

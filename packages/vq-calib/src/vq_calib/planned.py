@@ -8,8 +8,9 @@ from vq_calib.calib_prompts import CalibPrompt, Part, calib_prompts, indices_of
 from vq_calib.calls import Call, calls_of
 from vq_calib.plan import Tables, plan_tokens
 from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Sampling, VideoPipeline
+from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample, read_samples
+from vq_core.sampling import Sampling
 from vq_core.source import Source, open_source
 from vq_core.topology import Topology
 

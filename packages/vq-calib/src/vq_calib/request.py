@@ -8,8 +8,8 @@ from vq_calib.planned import Request
 from vq_core.cli import required
 from vq_core.embedded import model_or_default
 from vq_core.model_defaults import defaults_of
-from vq_core.pipeline import Sampling
 from vq_core.recipe import Recipe, loras_of, resolve
+from vq_core.sampling import SamplingOptions, resolve_sampling
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,7 @@ class Options:
 
     model: str | None
     prompts: Path | None
-    steps: int | None
-    height: int | None
-    width: int | None
-    num_frames: int | None
-    guidance_scale: float | None
-    guidance_scale_2: float | None
-    seed: int | None
+    sampling: SamplingOptions
     tokens: int | None
     part: str | None
     device: str | None
@@ -40,16 +34,7 @@ def request_of(said: Options, recipe: Recipe) -> Request:
     calib = recipe.calib
     model = model_or_default(said.model or recipe.model)
     prompts = required(said.prompts or calib.prompts, "--prompts")
-    defaults = defaults_of(model)
-    sampling = Sampling(
-        steps=resolve(said.steps, calib.steps, defaults.steps),
-        height=resolve(said.height, calib.height, defaults.height),
-        width=resolve(said.width, calib.width, defaults.width),
-        num_frames=resolve(said.num_frames, calib.num_frames, defaults.num_frames),
-        guidance_scale=resolve(said.guidance_scale, calib.guidance_scale, defaults.guidance_scale),
-        guidance_scale_2=resolve(said.guidance_scale_2, calib.guidance_scale_2, None),
-        seed=resolve(said.seed, recipe.calib_seed, defaults.seed),
-    )
+    sampling = resolve_sampling(said.sampling, calib, defaults_of(model), seed=recipe.calib_seed)
     part = None if said.part is None else parse_part(said.part)
     tokens = resolve(said.tokens, calib.tokens, None)
     return Request(model, prompts, sampling, tokens, part, said.device, loras_of(said.lora, recipe))

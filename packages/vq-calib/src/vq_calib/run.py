@@ -13,9 +13,10 @@ from vq_calib.hooks import Observer
 from vq_calib.plan import Tables, script_of
 from vq_calib.reduction import Reduction
 from vq_calib.totals import Totals
-from vq_core.pipeline import Conditions, Sampling, VideoPipeline
+from vq_core.pipeline import Conditions, VideoPipeline
 from vq_core.progress import Advance, progress
 from vq_core.prompts import Sample
+from vq_core.sampling import Sampling
 from vq_core.topology import Topology
 
 

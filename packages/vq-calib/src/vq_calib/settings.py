@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vq_calib.calib_prompts import CalibPrompt, SplitRule
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
-from vq_core.pipeline import Sampling
+from vq_core.sampling import Sampling
 
 
 class _Frozen(BaseModel):

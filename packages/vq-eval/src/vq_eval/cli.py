@@ -103,8 +103,8 @@ def fake_quant_command(
     from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
     from vq_core.model_defaults import defaults_of
-    from vq_core.pipeline import Sampling
-    from vq_core.recipe import ignored_of, loras_of, read_recipe, resolve
+    from vq_core.recipe import ignored_of, loras_of, read_recipe
+    from vq_core.sampling import SamplingOptions, resolve_sampling
     from vq_eval.fake_quant import make_videos, open_candidates
 
     set_up_logging(verbose)
@@ -119,17 +119,8 @@ def fake_quant_command(
         qparams or said.path_of("quant-params"),
         ignored_of(ignore, said),
     )
-    defaults = defaults_of(name)
-    sampling = Sampling(
-        steps=resolve(steps, said.eval.steps, defaults.steps),
-        height=resolve(height, said.eval.height, defaults.height),
-        width=resolve(width, said.eval.width, defaults.width),
-        num_frames=resolve(num_frames, said.eval.num_frames, defaults.num_frames),
-        guidance_scale=resolve(guidance_scale, said.eval.guidance_scale, defaults.guidance_scale),
-        guidance_scale_2=resolve(guidance_scale_2, said.eval.guidance_scale_2, None),
-        fps=resolve(fps, said.eval.fps, defaults.fps),
-        seed=resolve(seed, said.seed, defaults.seed),
-    )
+    asked = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, fps, seed)
+    sampling = resolve_sampling(asked, said.eval, defaults_of(name), fps=said.eval.fps, seed=said.seed)
     loras = loras_of(lora, said)
     made = make_videos(name, candidates, samples, sampling, videos, loras=loras, device=device, resume=resume)
     report(

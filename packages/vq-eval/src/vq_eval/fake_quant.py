@@ -15,10 +15,11 @@ from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.ignored import IgnoreRule, ignored_linears
 from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Conditions, Sampling, VideoPipeline
+from vq_core.pipeline import Conditions, VideoPipeline
 from vq_core.progress import Advance, progress
 from vq_core.prompts import Sample, read_samples
 from vq_core.recipe import Variant
+from vq_core.sampling import Sampling
 from vq_core.source import Source, open_source
 from vq_core.store import ArtifactWriter, Header, create_artifact, require_parent, require_same_model
 from vq_core.video import write_video

@@ -8,9 +8,9 @@ from vq_core.embedded import model_or_default
 from vq_core.errors import VqError
 from vq_core.meter import Usage
 from vq_core.model_defaults import defaults_of
-from vq_core.pipeline import Sampling
 from vq_core.prompts import Sample
-from vq_core.recipe import DEFAULTS, read_recipe, resolve
+from vq_core.recipe import DEFAULTS, read_recipe
+from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
 from vq_infer.options import Options, Task
 
 
@@ -83,16 +83,8 @@ def resolve_request(task: Task, options: Options) -> Request:
     sample = Sample(required(options.prompt, "--prompt"), options.negative_prompt, image)
     output = required(options.output, "--output")
     defaults = defaults_of(model) if native else DEFAULTS
-    sampling = Sampling(
-        steps=resolve(options.steps, said.steps, defaults.steps),
-        height=resolve(options.height, said.height, defaults.height),
-        width=resolve(options.width, said.width, defaults.width),
-        num_frames=resolve(options.num_frames, said.num_frames, defaults.num_frames),
-        guidance_scale=resolve(options.guidance_scale, said.guidance_scale, defaults.guidance_scale),
-        guidance_scale_2=resolve(options.guidance_scale_2, said.guidance_scale_2, None),
-        fps=resolve(options.fps, said.fps, defaults.fps),
-        seed=resolve(options.seed, recipe.seed, defaults.seed),
-    )
+    asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
+    sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
     return Request(task, model, checkpoint, sample, output, sampling, options.device)
 
 
