@@ -34,7 +34,7 @@ format: $(UV) ## Format the code and mend what the linter can
 	$(RUN) ruff format .
 
 bench: $(UV) ## Measure conversion speed and memory
-	$(RUN) python tools/bench/convert.py
+	$(TOOL) tools/bench/convert.py
 
 grade: $(UV) ## Accept wan-tiny or not: do 200 of its clips show what their captions say?
 	$(TOOL) tools/wan_tiny/grade.py

@@ -4,7 +4,6 @@ The plain way loads the whole model, quantizes every linear with the same arithm
 process of its own; memory is that process's peak above one that has only imported the same modules.
 """
 
-import json
 import multiprocessing
 import shutil
 import subprocess
@@ -21,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
 
+from bench.random_model import write_model
 from vq_core.families import wan
 from vq_core.meter import host_peak_bytes
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
-from vq_core.tensor_folder import INDEX_FILE
 from vq_export.quantized_model import from_source
 from vq_export.targets import lightx2v
 
@@ -46,20 +45,6 @@ CONFIG = {
     "image_dim": None,
     "added_kv_proj_dim": None,
 }
-
-
-def write_model(folder: Path, layers: int) -> None:
-    """A random bfloat16 checkpoint with one file per block."""
-    folder.mkdir()
-    config = CONFIG | {"num_layers": layers}
-    (folder / "config.json").write_text(json.dumps(config))
-    topology = wan.topology(config)
-    weight_map: dict[str, str] = {}
-    for shard, names in topology.shards().items():
-        tensors = {name: torch.randn(topology.tensors[name], dtype=torch.bfloat16) * 0.02 for name in names}
-        save_file(tensors, folder / f"{shard}.safetensors")
-        weight_map |= dict.fromkeys(names, f"{shard}.safetensors")
-    (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 def convert(model: Path, output: Path, scheme: str) -> None:
@@ -119,7 +104,7 @@ def main(
     """Measure and print one table."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         model, output = Path(temporary) / "model", Path(temporary) / "output"
-        write_model(model, layers)
+        write_model(model, CONFIG | {"num_layers": layers})
         size = sum(path.stat().st_size for path in model.iterdir())
         table = Table(title=f"Conversion of {size / 1e9:.2f} GB of bfloat16, {torch.get_num_threads()} threads")
         for column in ("", "scheme", "s", "MiB above imports"):

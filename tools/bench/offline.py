@@ -2,7 +2,9 @@
 
 A random image-to-video transformer of real width with a few blocks, and statistics of it as `vq-calib collect` writes
 them, with 4096 sampled tokens to solve on and 1024 to judge by. The tokens are random too: correlated, with loud
-channels. Every command runs in a process of its own. `--scale 8` is the same at an eighth of every size.
+channels. Every command runs in a process of its own. `--scale 8` is the same at an eighth of every size. From the root:
+
+    PYTHONPATH=tools uv run python tools/bench/offline.py
 """
 
 import json
@@ -16,20 +18,19 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import save_file
 from torch import Tensor
 
+from bench.random_model import write_model
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import BRANCHES, BUCKETS, TABLE_COLUMNS, stats_header
-from vq_core.families import wan
 from vq_core.source import Source, open_source
 from vq_core.store import create_artifact
-from vq_core.tensor_folder import INDEX_FILE
 from vq_core.topology import Group, shard_of
 
-HEADS, FFN, FIT, HELD_OUT, BLOCKS = 40, 13824, 4096, 1024, 40
+HEADS, HEAD_DIM, FFN = 40, 128, 13824
+FIT, HELD_OUT, BLOCKS = 4096, 1024, 40
 CONFIG = {
-    "_class_name": "WanTransformer3DModel", "patch_size": [1, 2, 2], "attention_head_dim": 128, "in_channels": 36,
+    "_class_name": "WanTransformer3DModel", "patch_size": [1, 2, 2], "attention_head_dim": HEAD_DIM, "in_channels": 36,
     "out_channels": 16, "text_dim": 4096, "freq_dim": 256, "cross_attn_norm": True,
     "qk_norm": "rms_norm_across_heads", "eps": 1e-6, "image_dim": 1280,
 }  # fmt: skip
@@ -42,20 +43,11 @@ COMMANDS = {
 """`smooth` reads the model and the statistics, `quantize` what the `smooth` before it wrote."""
 
 
-def write_model(folder: Path, blocks: int, scale: int) -> None:
-    """A random bfloat16 checkpoint with one file per block."""
+def scaled_config(blocks: int, scale: int) -> dict[str, Any]:
+    """Wan2.1-14B image-to-video with this many blocks, every size divided by `scale`."""
     heads = max(1, HEADS // scale)
-    config = CONFIG | {"num_layers": blocks, "num_attention_heads": heads, "ffn_dim": FFN // scale}
-    config["added_kv_proj_dim"] = heads * CONFIG["attention_head_dim"]  # type: ignore[operator]
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    topology = wan.topology(config)
-    weight_map: dict[str, str] = {}
-    for shard, names in topology.shards().items():
-        tensors = {name: torch.randn(topology.tensors[name], dtype=torch.bfloat16) * 0.02 for name in names}
-        save_file(tensors, folder / f"{shard}.safetensors")
-        weight_map |= dict.fromkeys(names, f"{shard}.safetensors")
-    (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    sizes = {"num_layers": blocks, "num_attention_heads": heads, "ffn_dim": FFN // scale}
+    return CONFIG | sizes | {"added_kv_proj_dim": heads * HEAD_DIM}
 
 
 def write_stats(folder: Path, source: Source, counts: tuple[int, int]) -> None:
@@ -125,12 +117,12 @@ def main(
     folder: Annotated[Path | None, typer.Option(help="Where to write; needs about 2 GB a block.")] = None,
 ) -> None:
     """Measure and print one table."""
-    table = Table(title=f"{blocks} blocks of width {128 * (HEADS // scale)}, {scheme}, on {device}")
+    table = Table(title=f"{blocks} blocks of width {HEAD_DIM * max(1, HEADS // scale)}, {scheme}, on {device}")
     for column in ("command", "s", f"{BLOCKS} blocks, min", "host, GiB", "device, GiB"):
         table.add_column(column, justify="left" if column == "command" else "right")
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         model, stats, weights = (Path(temporary) / name for name in ("model", "stats", "weights"))
-        write_model(model, blocks, scale)
+        write_model(model, scaled_config(blocks, scale))
         write_stats(stats, open_source(str(model)), (FIT // scale, HELD_OUT // scale))
         for index, (name, (command, *how)) in enumerate(COMMANDS.items()):
             output = Path(temporary) / f"output-{index}"

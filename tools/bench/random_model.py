@@ -1,0 +1,25 @@
+"""A transformer of random weights on disk, of any size."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from vq_core.families import wan
+from vq_core.tensor_folder import INDEX_FILE
+
+
+def write_model(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write a random bfloat16 checkpoint with one file per block to the new `folder`."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    topology = wan.topology(config)
+    weight_map: dict[str, str] = {}
+    for shard, names in topology.shards().items():
+        tensors = {name: torch.randn(topology.tensors[name], dtype=torch.bfloat16) * 0.02 for name in names}
+        save_file(tensors, folder / f"{shard}.safetensors")
+        weight_map |= dict.fromkeys(names, f"{shard}.safetensors")
+    (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
