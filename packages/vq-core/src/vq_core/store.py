@@ -62,6 +62,7 @@ class ArtifactWriter:
     def __init__(self, folder: Path, header: Header) -> None:
         self._folder = folder
         self._header = header
+        self._digests: dict[str, str] = {}
 
     def has(self, file: str) -> bool:
         """Was `file` (path inside the artifact) finished, now or by the run that is being resumed?"""
@@ -71,9 +72,12 @@ class ArtifactWriter:
         """Where `file` lies while the artifact is being written."""
         return self._folder / file
 
-    def write_tensors(self, file: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write one safetensors file of the artifact."""
-        tensor_file.write_tensors(self._folder / file, tensors)
+    def write_tensors(self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+        """Write one safetensors file of the artifact; several threads may write one each.
+
+        `metadata` goes into its header.
+        """
+        self._digests[file] = tensor_file.write_tensors(self._folder / file, tensors, metadata)
 
     def write_text(self, file: str, text: str) -> None:
         """Write one text file of the artifact."""
@@ -92,12 +96,16 @@ class ArtifactWriter:
             settings=self._header.settings,
             parents=self._header.parents,
             components=components,
-            files={file: _file_entry(self._folder / file) for file in files},
+            files={file: self._file_entry(file) for file in files},
         )
         tensor_file.write_bytes(self._folder / FILE_NAME, manifest.to_json().encode())
         tensor_file.publish(self._folder, final)
         # Last, so that a kill at any moment before finds a folder that can be resumed; readers ignore it.
         (final / RESUME_FILE).unlink()
+
+    def _file_entry(self, file: str) -> FileEntry:
+        path = self._folder / file
+        return FileEntry(size=path.stat().st_size, sha256=self._digests.get(file) or _sha256(path))
 
     def _component(self, header: ComponentHeader, files: Iterable[str]) -> ComponentEntry:
         tensors = {}
@@ -180,10 +188,6 @@ def _files_in(folder: Path) -> list[str]:
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths if not path.name.startswith("."))
     return sorted(name for name in names if name != FILE_NAME)
-
-
-def _file_entry(path: Path) -> FileEntry:
-    return FileEntry(size=path.stat().st_size, sha256=_sha256(path))
 
 
 def _sha256(path: Path) -> str:
