@@ -17,7 +17,7 @@ from vq_algos.sampled_inputs import SampledInputs
 from vq_algos.settling import settle
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
-from vq_core.artifacts.decisions import write_decided
+from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
 from vq_core.errors import VqError
@@ -95,6 +95,7 @@ def quantize(
     with (
         create_artifact(output, header, resume=resume) as writer,
         progress("quantize", total, "block") as advance,
+        written_behind(device) as write,
         _full_fp32(),
     ):
         for name, weights_of in weights.components.items():
@@ -103,7 +104,7 @@ def quantize(
                 file = f"{name}/block_{block}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block's codes would live on while the next is quantized.
-                    write_decided(writer, file, *component.quantize_block(block))
+                    write(writer, file, *component.quantize_block(block))
                 advance()
 
 
