@@ -72,7 +72,9 @@ class ArtifactWriter:
         """Where `file` lies while the artifact is being written."""
         return self._folder / file
 
-    def write_tensors(self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    def write_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
         """Write one safetensors file of the artifact; several threads may write one each.
 
         `metadata` goes into its header.

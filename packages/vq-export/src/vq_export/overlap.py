@@ -13,14 +13,14 @@ WORKERS = 2
 
 
 def overlap(work: Callable[[T], object], items: Iterable[T], done: Callable[[], object]) -> None:
-    """Call `work` with each of `items` and `done` after each, in order; two threads work, on whatever comes next.
+    """Call `work` with every item, each in the next thread that is free, and `done` after each, in order.
 
-    Torch releases the interpreter while it reads, computes, hashes and writes. Its own threads are divided among the
-    workers, because more threads than cores wait for each other.
+    Torch lets the other thread run while it computes, as do reading, hashing and writing. Its own threads are divided
+    among the workers, because more threads than cores wait for each other.
 
     Raises:
-        Exception: what `work` raised for the first of the items that it failed with; those after it are not begun, and
-            none is being worked on any more.
+        Exception: what `work` raised for the first of the items that it failed with. Items that are not begun by then
+            are left, and none is being worked on any more.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // WORKERS))  # new threads start with it
