@@ -131,9 +131,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         }
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % 8)  # so that the data are aligned
+    start = [len(encoded).to_bytes(8, "little"), encoded]
+    contents: Iterable[bytes | memoryview] = chain(start, (_bytes_of(tensor) for _, tensor in ordered))
     digest = hashlib.sha256()
     with _new_file(path) as file:
-        for content in chain((len(encoded).to_bytes(8, "little"), encoded), (_bytes_of(it) for _, it in ordered)):
+        for content in contents:
             file.write(content)
             digest.update(content)
     return digest.hexdigest()
