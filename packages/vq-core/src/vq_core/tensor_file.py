@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -130,10 +131,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         }
     encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     encoded += b" " * (-len(encoded) % 8)  # so that the data are aligned
+    start = [len(encoded).to_bytes(8, "little"), encoded]
+    contents: Iterable[bytes | memoryview] = chain(start, (_bytes_of(tensor) for _, tensor in ordered))
     digest = hashlib.sha256()
     with _new_file(path) as file:
-        for part in (len(encoded).to_bytes(8, "little"), encoded, *(tensor for _, tensor in ordered)):
-            content = part if isinstance(part, bytes) else _bytes_of(part)
+        for content in contents:
             file.write(content)
             digest.update(content)
     return digest.hexdigest()
@@ -146,7 +148,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 @contextmanager

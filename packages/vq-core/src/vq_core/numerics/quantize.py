@@ -36,8 +36,8 @@ def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:
     them, and rounding up keeps |w| / scale ≤ qmax. Rows of zeros get scale 1, rows with a NaN or infinity get NaN.
     """
     scale = torch.empty(len(weight), 1, device=weight.device)
-    for rows in _tiles(weight):
-        scale[rows] = _row_scale(weight[rows].float(), fmt)
+    for rows, x in _fp32_tiles(weight):
+        scale[rows] = _row_scale(x, fmt)
     return scale
 
 
@@ -48,18 +48,23 @@ def quantize_weight(weight: Tensor, fmt: NumberFormat, rounding: Rounding = Roun
     """
     codes = torch.empty(weight.shape, dtype=CODE_DTYPE[fmt], device=weight.device)
     scale = torch.empty(len(weight), 1, device=weight.device)
-    for rows in _tiles(weight):
-        x = weight[rows].to(torch.float32, copy=True)
+    for rows, x in _fp32_tiles(weight):
         scale[rows] = _row_scale(x, fmt)
         round_into(codes[rows], x.div_(scale[rows]), fmt, rounding)
     return Quantized(codes, scale)
 
 
-def _tiles(weight: Tensor) -> Iterator[slice]:
-    """Rows of `weight` to compute together, so that it passes through the memory once; all of them on a GPU."""
-    total = len(weight)
-    step = max(1, TILE_ELEMENTS // max(1, weight.shape[1]) if weight.device.type == "cpu" else total)
-    return (slice(begin, begin + step) for begin in range(0, total, step))
+def _fp32_tiles(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows of `weight` after the other, in fp32 and to be used up: all share the memory of the first.
+
+    So the weight passes through the memory once, whatever is done with it. A GPU takes it whole.
+    """
+    rows, columns = weight.shape
+    step = rows if weight.device.type != "cpu" else max(1, TILE_ELEMENTS // max(1, columns))
+    tile = torch.empty(min(step, rows), columns, device=weight.device)
+    for begin in range(0, rows, max(1, step)):
+        part = weight[begin : begin + step]
+        yield slice(begin, begin + step), tile[: len(part)].copy_(part)
 
 
 def _row_scale(x: Tensor, fmt: NumberFormat) -> Tensor:
