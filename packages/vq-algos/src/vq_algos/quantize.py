@@ -24,6 +24,7 @@ from vq_core.errors import VqError
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.progress import progress
+from vq_core.read_ahead import read_ahead
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.store import ComponentHeader, Header, create_artifact, require_same_model
 from vq_core.topology import Group, block_of
@@ -100,7 +101,7 @@ def quantize(
     ):
         for name, weights_of in weights.components.items():
             component = _Component(name, weights_of, settings, stats, device)
-            for block in range(weights_of.topology.num_blocks):
+            for block in read_ahead(range(weights_of.topology.num_blocks), weights_of.verify):
                 file = f"{name}/block_{block}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block's codes would live on while the next is quantized.

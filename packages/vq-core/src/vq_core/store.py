@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 from pydantic import JsonValue
 from torch import Tensor
@@ -204,6 +205,7 @@ class Artifact:
         self.path = path
         self.manifest = manifest
         self._verified: set[str] = set()
+        self._verifying: dict[str, Lock] = {}
 
     @cached_property
     def digest(self) -> str:
@@ -230,19 +232,30 @@ class Artifact:
         return {name: loaded[name] for name in names}
 
     def verify_file(self, file: str) -> None:
-        """Compare the digest of `file` with the manifest, once.
+        """Compare the digest of `file` with the manifest, once, whichever threads ask for it.
 
         Raises:
             VqError: they differ.
         """
-        if file in self._verified:
-            return
-        path = self.path / file
-        if _sha256(path) != self.manifest.files[file].sha256:
-            raise VqError(
-                f"{path} is not the file that was written (its SHA-256 differs): copy or make the artifact again."
-            )
-        self._verified.add(file)
+        with self._verifying.setdefault(file, Lock()):
+            if file in self._verified:
+                return
+            path = self.path / file
+            if _sha256(path) != self.manifest.files[file].sha256:
+                raise VqError(
+                    f"{path} is not the file that was written (its SHA-256 differs): copy or make the artifact again."
+                )
+            self._verified.add(file)
+
+    def verify(self, component: str, names: Iterable[str]) -> None:
+        """Compare the digests of the files that hold the tensors `names` of a component.
+
+        Raises:
+            VqError: a file is not the one that was written.
+        """
+        table = self.manifest.components[component].tensors
+        for file in {table[name].file for name in names if name in table}:
+            self.verify_file(file)
 
 
 def open_artifact(path: Path, kind: str, fmt: int) -> Artifact:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -134,10 +135,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     start = [len(encoded).to_bytes(8, "little"), encoded]
     contents: Iterable[bytes | memoryview] = chain(start, (_bytes_of(tensor) for _, tensor in ordered))
     digest = hashlib.sha256()
-    with _new_file(path) as file:
+    with _new_file(path) as file, ThreadPoolExecutor(1) as beside:
         for content in contents:
+            hashed = beside.submit(digest.update, content)
             file.write(content)
-            digest.update(content)
+            hashed.result()
     return digest.hexdigest()
 
 
