@@ -8,7 +8,7 @@ import pytest
 from vq_calib.calib_prompts import Part, calib_prompts, digest_of, indices_of, parse_part, split_of
 from vq_core.errors import VqError
 from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import Sample, read_samples
+from vq_core.prompts import FIRST_FRAME, Sample, read_samples
 from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 
@@ -54,7 +54,7 @@ def test_prompts_know_their_place_and_size(
     tiny_model: Callable[[Variant], Path], prompts: Path, sampling: Sampling
 ) -> None:
     pipeline = VideoPipeline(str(tiny_model("i2v")), "cpu")
-    samples = read_samples(prompts, needs_image=True)
+    samples = read_samples(prompts, FIRST_FRAME)
     chosen = calib_prompts(samples, [0, 2], pipeline, sampling)
     assert [(prompt.index, prompt.seed, prompt.split) for prompt in chosen] == [(0, 42, "fit"), (2, 44, "held-out")]
     # The images are 96 × 96 and 80 × 112: 64 × 64 and 48 × 64 pixels, 16 × 16 to a patch, in two latent frames.
@@ -64,7 +64,7 @@ def test_prompts_know_their_place_and_size(
 
 
 def test_the_digest_is_of_texts_and_the_image(tmp_path: Path, prompts: Path) -> None:
-    sample = read_samples(prompts, needs_image=True)[0]
+    sample = read_samples(prompts, FIRST_FRAME)[0]
     assert sample.image is not None
     copy = shutil.copy(sample.image, tmp_path / "other.png")
     assert digest_of(replace(sample, image=Path(copy))) == digest_of(sample)
