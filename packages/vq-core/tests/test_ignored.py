@@ -48,7 +48,7 @@ def test_rules_add_up_in_the_order_of_the_model(topology: Topology) -> None:
 
 
 def test_vace_s_linears_are_named_apart_and_numbers_are_those_of_the_main_stack(vace_config: dict[str, Any]) -> None:
-    vace = wan_topology(vace_config)
+    vace = wan.topology(vace_config)
     assert names(vace, IgnoreRule(linears=("vace_blocks.ffn.net.2",))) == [
         "vace_blocks.0.ffn.net.2",
         "vace_blocks.1.ffn.net.2",

@@ -5,15 +5,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER
-from vq_core.errors import VqError
 from vq_core.scheme import FP8, INT8, QuantScheme
 from vq_export.run_configs import (
+    BOUNDARY,
     DEFAULT_SETTINGS,
     RUN_SCRIPT,
     RunSettings,
@@ -21,6 +22,7 @@ from vq_export.run_configs import (
     Variant,
     run_configs,
     run_script,
+    run_settings,
     variant_and_task,
 )
 
@@ -37,7 +39,9 @@ def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, sc
     }  # fmt: skip
     for name, config in run_configs(task, variant, scheme, gains=True).items():
         assert indexed <= config.keys(), name
-        assert config["use_image_encoder"] is ((variant, task) == ("wan2.1", "i2v"))
+        assert config["use_image_encoder"] is ((variant, task) in (("wan2.1", "i2v"), ("wan2.1", "flf2v")))
+        assert config.get("boundary") == (BOUNDARY[task] if "moe" in variant else None)
+        assert (config["model_cls"], config["task"]) == (variant, task)
         assert json.loads(json.dumps(config)) == config
 
 
@@ -101,10 +105,66 @@ def test_settings_replace_the_defaults() -> None:
         ({"model_type": "i2v", "in_dim": 36}, 2, ("wan2.2_moe", "i2v")),
         ({"model_type": "t2v", "in_dim": 16}, 2, ("wan2.2_moe", "t2v")),
         ({"model_type": "t2v", "in_dim": 48}, 1, ("wan2.2", "t2v")),
+        ({"model_type": "flf2v", "in_dim": 36}, 1, ("wan2.1", "flf2v")),
+        ({"model_type": "vace", "in_dim": 16}, 1, ("wan2.1_vace", "vace")),
+        ({"model_type": "vace", "in_dim": 16}, 2, ("wan2.2_moe_vace", "vace")),
     ],
 )
 def test_variant_and_task(native: dict[str, Any], experts: int, expected: tuple[str, str]) -> None:
     assert variant_and_task(native, experts) == expected
+
+
+def test_releases_before_october_2025_quantize_vace_s_projections_and_get_no_config() -> None:
+    assert not [name for name in run_configs("vace", "wan2.1_vace", INT8, gains=True) if name.startswith("old/")]
+    assert [name for name in run_configs("flf2v", "wan2.1", INT8, gains=True) if name.startswith("old/")]
+
+
+def test_settings_that_were_said_replace_the_authors() -> None:
+    settings = run_settings("wan2.1", "i2v", {"steps": 30, "height": 720, "width": 1280, "guidance_scale": 4.0})
+    assert settings == replace(
+        DEFAULT_SETTINGS["wan2.1", "i2v"], steps=30, height=720, width=1280, guidance_scales=(4.0,)
+    )
+    assert run_settings("wan2.2_moe", "t2v", {}) == DEFAULT_SETTINGS["wan2.2_moe", "t2v"]
+    both = run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0, "guidance_scale_2": 2.0})
+    assert both.guidance_scales == (3.0, 2.0)
+    assert run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0}).guidance_scales == (3.0, 3.0)
+
+
+FOUR_STEPS = {"steps": 4, "guidance_scale": 1.0}
+
+
+@pytest.mark.parametrize(("variant", "task"), [("wan2.1", "t2v"), ("wan2.1", "i2v"), ("wan2.1", "flf2v")])
+def test_without_guidance_a_distilled_class_goes_through_a_list_of_timesteps(variant: Variant, task: Task) -> None:
+    configs = run_configs(task, variant, INT8, gains=False, settings=run_settings(variant, task, FOUR_STEPS))
+    assert any(name.startswith("old/") for name in configs)
+    for config in configs.values():
+        assert (config["model_cls"], config["task"]) == ("wan2.1_distill", task)
+        assert config["denoising_step_list"] == [1000, 750, 500, 250]  # LightX2V's own, for its distilled models
+        assert (config["enable_cfg"], config["infer_steps"], config["sample_shift"]) == (False, 4, 5.0)
+        assert config["use_image_encoder"] is (task != "t2v")
+
+
+@pytest.mark.parametrize("task", ["t2v", "i2v"])
+def test_distilled_experts_part_by_step(task: Task) -> None:
+    settings = run_settings("wan2.2_moe", task, FOUR_STEPS)
+    config = run_configs(task, "wan2.2_moe", FP8, gains=False, settings=settings)["fp8-vllm.json"]
+    # Shift 5 makes 1, 0.94, 0.83, 0.63 of the four; LightX2V's own configs say 2 as well.
+    assert (config["model_cls"], config["boundary_step_index"]) == ("wan2.2_moe_distill", 2)
+    assert "boundary" not in config
+    assert config["sample_guide_scale"] == [1.0, 1.0]
+    eight = run_settings("wan2.2_moe", task, FOUR_STEPS | {"steps": 8})
+    config = run_configs(task, "wan2.2_moe", FP8, gains=False, settings=eight)["fp8-vllm.json"]
+    assert config["denoising_step_list"] == [1000, 875, 750, 625, 500, 375, 250, 125]
+    # 1, 0.972, 0.938, 0.893, 0.833: the third is above both boundaries, the fourth above t2v's alone.
+    assert config["boundary_step_index"] == (4 if task == "t2v" else 3)
+
+
+@pytest.mark.parametrize(("variant", "task"), [("wan2.2", "t2v"), ("wan2.1_vace", "vace")])
+def test_without_a_distilled_class_guidance_is_left_out_alone(variant: Variant, task: Task) -> None:
+    settings = run_settings(variant, task, FOUR_STEPS)
+    config = run_configs(task, variant, INT8, gains=False, settings=settings)["int8-vllm.json"]
+    assert (config["model_cls"], config["enable_cfg"], config["infer_steps"]) == (variant, False, 4)
+    assert "denoising_step_list" not in config
 
 
 class Desk:
@@ -126,7 +186,16 @@ class Desk:
         self.seen = root / "seen.json"
         _fake_lightx2v(self.lightx2v, self.seen, release)
         self.options = {"model": self.model, "lightx2v": self.lightx2v, "prompt": PROMPT, "python": sys.executable}
-        self.options |= {"output": root / "out.mp4"} | ({"image": self.image} if task == "i2v" else {})
+        self.last_image, self.video = root / "the last.png", root / "sea.mp4"
+        self.last_image.touch()
+        self.video.touch()
+        files: dict[Task, dict[str, Path | str]] = {
+            "t2v": {},
+            "i2v": {"image": self.image},
+            "flf2v": {"image": self.image, "last_image": self.last_image},
+            "vace": {"reference": f"{self.last_image},{self.video}", "video": self.video},
+        }
+        self.options |= {"output": root / "out.mp4"} | files[task]
 
     def run(self, **changes: str | Path | None) -> subprocess.CompletedProcess[str]:
         options = {key.replace("_", "-"): value for key, value in (self.options | changes).items() if value is not None}
@@ -173,13 +242,16 @@ def test_script_hands_everything_over(desk: Callable[..., Desk], variant: Varian
     assert (given["--prompt"], given["--negative_prompt"]) == (PROMPT, "blurred, 'bad'")
     assert given["--model_path"] == str(table.model)
     assert given["--save_result_path"] == str(table.options["output"])
-    assert given.get("--image_path") == (str(table.image) if task == "i2v" else None)
+    assert given.get("--image_path") == (str(table.image) if task in ("i2v", "flf2v") else None)
+    assert given.get("--last_frame_path") == (str(table.last_image) if task == "flf2v" else None)
+    assert given.get("--src_ref_images") == (f"{table.last_image},{table.video}" if task == "vace" else None)
+    assert given.get("--src_video") == (str(table.video) if task == "vace" else None)
     assert given["dtype"] == "BF16"
     config = given["config"]
     assert (config["dit_quant_scheme"], config["task"]) == ("fp8-vllm", task)
     checkpoint = str(table.checkpoint)
     folders = {key: value for key, value in config.items() if key.endswith("_ckpt")}
-    if variant == "wan2.2_moe":
+    if "moe" in variant:
         assert folders == {
             "high_noise_quantized_ckpt": f"{checkpoint}/high_noise_model",
             "low_noise_quantized_ckpt": f"{checkpoint}/low_noise_model",
@@ -197,11 +269,6 @@ def test_script_takes_an_edited_copy_of_a_run_config(desk: Callable[..., Desk], 
     config = table.given()["config"]
     assert (config["infer_steps"], config["dit_quant_scheme"]) == (4, "int8-sgl")
     assert config["dit_quantized_ckpt"] == str(table.checkpoint)
-
-
-def test_a_first_and_last_frame_model_is_refused() -> None:
-    with pytest.raises(VqError, match="first and a last frame"):
-        variant_and_task({"model_type": "flf2v", "in_dim": 36}, 1)
 
 
 def test_script_speaks_to_old_releases(desk: Callable[..., Desk]) -> None:
@@ -230,6 +297,47 @@ def test_ti2v_animates_an_image_where_one_is_given(desk: Callable[..., Desk]) ->
     assert table.run(image=table.image).returncode == 0
     given = table.given()
     assert given["--task"] == given["config"]["task"] == "i2v"
+
+
+def test_wan22_goes_to_a_last_frame_where_one_is_given(desk: Callable[..., Desk]) -> None:
+    table = desk("wan2.2_moe", "i2v")
+    assert table.run(last_image=table.last_image).returncode == 0
+    given = table.given()
+    assert given["--task"] == given["config"]["task"] == "flf2v"
+    assert given["--last_frame_path"] == str(table.last_image)
+
+
+def test_vace_needs_no_file(desk: Callable[..., Desk]) -> None:
+    table = desk("wan2.1_vace", "vace")
+    assert table.run(reference=None, video=None).returncode == 0
+    assert not {"--src_ref_images", "--src_video", "--src_mask"} & table.given().keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "sentence"),
+    [
+        (("wan2.1", "flf2v"), {"last_image": None}, "goes from a first frame to a last: give --image and --last-image"),
+        (("wan2.1", "i2v"), {"last_image": "the last.png"}, "this checkpoint knows no last frame"),
+        (("wan2.1", "t2v"), {"video": "sea.mp4"}, "is not steered by videos or references: leave --video, --mask and"),
+        (("wan2.1", "t2v"), {"reference": "sea.mp4"}, "is not steered by videos or references"),
+        (("wan2.1_vace", "vace"), {"image": "the last.png"}, "does not animate an image"),
+        (("wan2.1_vace", "vace"), {"mask": "sea.mp4", "video": None}, "is for a video: give --video"),
+        (("wan2.1_vace", "vace"), {"reference": "sea.mp4,nowhere.png"}, "--reference nowhere.png is not a file"),
+        (("wan2.1_vace", "vace"), {"video": "nowhere.mp4"}, "--video nowhere.mp4 is not a file"),
+        (("wan2.1_vace", "vace"), {"mask": "nowhere.mp4"}, "--mask nowhere.mp4 is not a file"),
+        (("wan2.1", "flf2v"), {"last_image": "nowhere.png"}, "--last-image nowhere.png is not a file"),
+    ],
+)
+def test_script_refuses_files_that_do_not_fit(
+    desk: Callable[..., Desk], kind: tuple[Variant, Task], changes: dict[str, str | None], sentence: str
+) -> None:
+    table = desk(*kind)
+    for file in ("the last.png", "sea.mp4"):
+        (table.model / file).touch()
+    result = table.run(**changes)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert not table.seen.exists()
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def vace(
 
     For example:
 
-        vq-infer vace --model MODEL --checkpoint ckpt --reference cat.png --reference sea.png --prompt "A cat" -o cat.mp4
+        vq-infer vace --model MODEL --checkpoint ckpt --reference cat.png --reference sea.png --prompt "A cat" -o c.mp4
 
         vq-infer vace --model MODEL --checkpoint ckpt --video cat.mp4 --mask sea.png --prompt "A dog surfs" -o dog.mp4
     """

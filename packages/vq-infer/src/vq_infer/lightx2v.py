@@ -12,6 +12,7 @@ from typing import Any
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.meter import Meter
+from vq_core.prompts import is_video
 from vq_infer.request import Outcome, Request, check_output
 
 FORMATS = (".mp4",)
@@ -136,6 +137,11 @@ def _require_task(template: Mapping[str, Any], request: Request) -> None:
         able = asked in ("i2v", "flf2v")
     else:
         able = asked == own
+    mask = request.sample.mask
+    if mask is not None and not is_video(mask):
+        raise VqError(
+            f"LightX2V reads masks from videos and {mask} is an image: give a video of it, or --engine native."
+        )
     if not able:
         command = "i2v` with --last-image" if own == "flf2v" else f"{own}`"
         raise VqError(f"{request.checkpoint} is a checkpoint for {own}: use `vq-infer {command}.")

@@ -43,9 +43,8 @@ def _check(config: Mapping[str, Any]) -> None:
         "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim", "in_channels", "out_channels",
         "text_dim", "freq_dim", "patch_size", "qk_norm", "cross_attn_norm", "eps",
     )  # fmt: skip
-    if config.get("_class_name") == VACE_CLASS or is_vace(config):
-        required += ("vace_layers", "vace_in_channels")
-    missing = [key for key in required if key not in config]
+    of_vace = ("vace_layers", "vace_in_channels") if config.get("_class_name") == VACE_CLASS or is_vace(config) else ()
+    missing = [key for key in (*required, *of_vace) if key not in config]
     if missing:
         raise VqError(
             f"the transformer's config.json lacks {', '.join(missing)}: use the file that came with the model."
