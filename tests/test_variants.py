@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from variants.travel import command_of
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, open_checkpoint
 from vq_core.artifacts.stats import BRANCHES, open_stats
 from vq_core.pipeline import VideoPipeline
@@ -42,18 +43,6 @@ def one_prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_samples(tmp_path_factory.mktemp("one"), 1, with_images=True)
 
 
-def files_of(variant: Variant, prompts: Path) -> tuple[str, list[object]]:
-    """The command that makes a video with the model, and its options for the first prompt's files."""
-    (entry,) = json.loads((prompts / "samples.json").read_text())
-    if variant == "vace":
-        files = ["--reference", prompts / entry["reference_images"], "--video", prompts / entry["video"]]
-        return "vq-infer vace", [*files, "--mask", prompts / entry["mask"]]
-    last = ["--last-image", prompts / entry["last_image"]] if variant in ("flf2v", "i2v-2.2") else []
-    if variant in ("i2v", "flf2v", "i2v-2.2", "ti2v-5b"):
-        return "vq-infer i2v", ["--image", prompts / entry["image"], *last]
-    return "vq-infer t2v", []
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_whole_road(run: Any, tiny_model: Any, one_prompt: Path, tmp_path: Path, variant: Variant) -> None:
     model, steps = tiny_model(variant), STEPS.get(variant, 2)
@@ -70,11 +59,10 @@ def test_the_whole_road(run: Any, tiny_model: Any, one_prompt: Path, tmp_path: P
     run_config = json.loads((checkpoint / RUN_CONFIG_FOLDER / "int8-vllm.json").read_text())
     assert run_config | RUN_CONFIGS[variant] == run_config
 
-    command, files = files_of(variant, one_prompt)
-    (entry,) = json.loads((one_prompt / "samples.json").read_text())
+    command, texts_and_files = command_of(variant, one_prompt)
     run(
-        command, "--model", model, "--checkpoint", checkpoint, *files, "--prompt", entry["prompt"],
-        "--negative-prompt", entry["negative_prompt"], "-o", tmp_path / "video.mkv", *said, *size, "--device", "cpu",
+        command, "--model", model, "--checkpoint", checkpoint, *texts_and_files, "-o", tmp_path / "video.mkv",
+        *said, *size, "--device", "cpu",
     )  # fmt: skip
     pipeline = VideoPipeline(str(model), "cpu")
     sampling = Sampling(steps=steps, guidance_scale=1.0 if variant in STEPS else 5.0, **SIZE)
