@@ -31,17 +31,21 @@ FOREIGN = {"Wan2.2 Animate 14B": "WanAnimateTransformer3DModel", "Wan2.2 S2V 14B
 INTRODUCTION = """\
 # Every Wan, at every stage
 
-Written by `make variants` on {date}: torch {torch}, diffusers {diffusers}, {cores} CPU cores, {seconds} s in all. Every cell was run, on a random model of a few megabytes that is laid out
-as the models in the first column are (`vq_core.tiny`): two steps of 64x64 pixels and five frames, SmoothQuant, and rounding to nearest. Where INT8 and FP8 differ the cell has both.
+Written by `make variants` on {date}: torch {torch}, diffusers {diffusers}, {cores} CPU cores, {seconds} s in all.
+Every cell was run, on a random model of a few megabytes that is laid out as the models in the first column are
+(`vq_core.tiny`): two steps (the distilled model's own four), 64x64 pixels, five frames, SmoothQuant, rounding to
+nearest. Where INT8 and FP8 differ a cell has both.
 
 | column | what it says |
 | --- | --- |
-| collect | tokens that one linear of self-attention read, for each transformer; with guidance, of both branches |
+| collect | tokens that one linear of self-attention read, by transformer; with guidance, of both branches |
 | smooth, quantize | groups with a decision, linears with codes, of all transformers |
 | export | size of the checkpoint |
-| verify | tensors that were read back, none with a problem, and the lowest SNR of a weight against the model's |
-| fake-quant, infer | PSNR of the video with simulated quantization, and with real codes, against full precision. The models are random: only the two against each other mean anything |
+| verify | tensors that were read back without a problem, and the lowest SNR of a weight against the model's |
+| fake-quant, infer | PSNR of the video against full precision, quantization simulated, and with real codes |
 | LightX2V runs it as | its class and task in the run configs |
+
+The models are random, so a PSNR says that the road holds, and nothing about a trained model.
 
 """
 

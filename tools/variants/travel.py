@@ -62,7 +62,11 @@ def steps_of(variant: Variant) -> tuple[object, ...]:
 def travel(road: Road, model: Path, prompts: Path, folder: Path, variant: Variant | None) -> Journey:
     """Run every stage on `model`, INT8 and FP8, below `folder`; None for a model that is nobody's variant here."""
     journey = Journey()
-    stats, weights, videos = folder / "stats", folder / "smoothed", {name: folder / f"videos-{name}" for name in SCHEMES}
+    stats, weights, videos = (
+        folder / "stats",
+        folder / "smoothed",
+        {name: folder / f"videos-{name}" for name in SCHEMES},
+    )
     qparams, checkpoints = ({name: folder / f"{kind}-{name}" for name in SCHEMES} for kind in ("qparams", "checkpoint"))
     sampling = (*SIZE, *(steps_of(variant) if variant else STEPS))
     command, texts_and_files = command_of(variant, prompts) if variant else ("", [])
