@@ -9,22 +9,17 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, DiffusionPipeline, WanImageToVideoPipeline
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from diffusers import AutoencoderKLWan
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vq_core.errors import VqError
-from vq_core.images import open_image, resize_to_area
 from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
-from vq_core.quiet import quiet_libraries
 from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import FFN_DIM, INNER_DIM, VARIANTS, Variant
-from vq_core.video import read_video
 
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 
@@ -37,55 +32,6 @@ def without_weights(model: Path, folder: Path, part: str) -> Path:
     for path in (copy / part).rglob("*.safetensors"):
         path.unlink()
     return copy
-
-
-def vace_inputs(sample: Sample, sampling: Sampling) -> dict[str, Any]:
-    """What diffusers' own example hands to VACE: PIL frames, a mask for each, images."""
-    assert sample.video is not None
-    assert sample.mask is not None
-    frames = [Image.fromarray(frame) for frame in read_video(sample.video)[: sampling.num_frames]]
-    size = resize_to_area(frames[0], sampling.height, sampling.width).size
-    mask = open_image(sample.mask).convert("L").resize(size, Image.Resampling.NEAREST)
-    return {
-        "video": [frame.resize(size, Image.Resampling.BICUBIC) for frame in frames],
-        "mask": [mask] * len(frames),
-        "reference_images": [open_image(path) for path in sample.reference_images],
-        "width": size[0],
-        "height": size[1],
-    }
-
-
-def stock_video(model: Path, sample: Sample, sampling: Sampling, seed: int, *, last_image: bool) -> NDArray[np.uint8]:
-    """The same video by diffusers alone: everything loaded, raw prompt and files in."""
-    with quiet_libraries():
-        pipeline = DiffusionPipeline.from_pretrained(model)
-    pipeline.set_progress_bar_config(disable=True)
-    inputs: dict[str, Any] = {"height": sampling.height, "width": sampling.width}
-    if pipeline.config.get("expand_timesteps"):
-        pipeline = WanImageToVideoPipeline(**pipeline.components, expand_timesteps=True)
-        pipeline.set_progress_bar_config(disable=True)
-    if type(pipeline).__name__ == "WanImageToVideoPipeline":
-        assert sample.image is not None
-        multiple = 32 if pipeline.config.expand_timesteps else 16
-        image = resize_to_area(open_image(sample.image), sampling.height, sampling.width, multiple)
-        inputs = {"image": image, "height": image.height, "width": image.width}
-        if last_image:
-            assert sample.last_image is not None
-            inputs["last_image"] = ImageOps.fit(open_image(sample.last_image), image.size, Image.Resampling.BICUBIC)
-    if type(pipeline).__name__ == "WanVACEPipeline":
-        inputs = vace_inputs(sample, sampling)
-    frames = pipeline(
-        prompt=sample.prompt,
-        negative_prompt=sample.negative_prompt,
-        num_frames=sampling.num_frames,
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.guidance_scale,
-        guidance_scale_2=sampling.guidance_scale_2,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="pil",
-        **inputs,
-    ).frames[0]
-    return np.stack([np.asarray(frame) for frame in frames])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -111,35 +57,12 @@ def test_schedule_and_size_are_told_before_anything_is_loaded(
     assert read == {tokens}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_part_by_part_gives_the_video_of_the_whole(
-    tiny_model: TinyModel, samples: list[Sample], variant: Variant
-) -> None:
-    sampling = replace(SAMPLING, guidance_scale_2=3.0 if variant.endswith("-2.2") else None)
-    pipeline = VideoPipeline(str(tiny_model(variant)), "cpu")
-    conditions = pipeline.encode(samples, sampling)
-    video = pipeline.sample(conditions[1], sampling, seed=7)
-    assert video.dtype == np.uint8
-    last_image = variant in ("flf2v", "i2v-2.2")
-    stock = stock_video(tiny_model(variant), samples[1], sampling, seed=7, last_image=last_image)
-    assert np.array_equal(video, stock)
-
-
 def test_the_seed_decides(tiny_model: TinyModel, samples: list[Sample]) -> None:
     pipeline = VideoPipeline(str(tiny_model("t2v")), "cpu")
     (conditions,) = pipeline.encode(samples[:1], SAMPLING)
     first, again, other = (pipeline.sample(conditions, SAMPLING, seed) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
-
-
-def test_images_keep_their_aspect_and_text_takes_the_size(tiny_model: TinyModel, samples: list[Sample]) -> None:
-    def sizes(variant: Variant, sampling: Sampling, samples: list[Sample]) -> list[tuple[int, ...]]:
-        pipeline = VideoPipeline(str(tiny_model(variant)), "cpu")
-        return [pipeline.sample(it, sampling, 0).shape[1:3] for it in pipeline.encode(samples, sampling)]
-
-    assert sizes("i2v", SAMPLING, samples) == [(64, 64), (48, 80)]
-    assert sizes("t2v", replace(SAMPLING, width=96), samples[:1]) == [(64, 96)]
 
 
 def test_the_small_model_of_wan22_makes_videos_from_text_too(tiny_model: TinyModel, samples: list[Sample]) -> None:
@@ -151,27 +74,6 @@ def test_the_small_model_of_wan22_makes_videos_from_text_too(tiny_model: TinyMod
     (conditions,) = pipeline.encode(samples[:1], SAMPLING)
     pipeline.denoise(conditions, SAMPLING, 0)
     assert (calls[-1][1]["timestep"] == 0).any()  # the tokens of the given first frame are clean
-
-
-@pytest.mark.parametrize("given", [{}, {"video"}, {"reference_images"}])
-def test_vace_needs_no_file_and_every_one_counts(tiny_model: TinyModel, samples: list[Sample], given: set[str]) -> None:
-    pipeline = VideoPipeline(str(tiny_model("vace")), "cpu")
-    sample = Sample(samples[0].prompt, **{key: getattr(samples[0], key) for key in given})
-    videos = [pipeline.sample(it, SAMPLING, 0) for it in pipeline.encode([sample, samples[0]], SAMPLING)]
-    assert videos[0].shape == videos[1].shape == (5, 64, 64, 3)
-    assert not np.array_equal(*videos)
-
-
-def test_first_and_last_frame_are_both_seen(tiny_model: TinyModel, samples: list[Sample]) -> None:
-    pipeline = VideoPipeline(str(tiny_model("flf2v")), "cpu")
-    other = replace(samples[0], last_image=samples[1].last_image)
-    conditions = pipeline.encode([samples[0], other], SAMPLING)
-    first, second = (it.image_embeds for it in conditions)
-    assert first is not None
-    assert second is not None
-    assert first.shape == second.shape == (2, 17, 48)
-    assert torch.allclose(first[0], second[0])
-    assert not torch.allclose(first[1], second[1])
 
 
 def test_conditions_have_512_text_tokens_on_the_host(tiny_model: TinyModel, samples: list[Sample]) -> None:
@@ -351,12 +253,6 @@ def test_refuses_a_prompt_without_image_before_loading(tiny_model: TinyModel, tm
     pipeline = VideoPipeline(str(without_weights(tiny_model("i2v"), tmp_path, "")), "cpu")
     with pytest.raises(VqError, match="The prompt 'a kite' for .* has no `image`, and the model starts from an image"):
         pipeline.encode([Sample("a kite")], SAMPLING)
-
-
-def test_refuses_a_video_that_is_too_short(tiny_model: TinyModel, samples: list[Sample], tmp_path: Path) -> None:
-    pipeline = VideoPipeline(str(without_weights(tiny_model("vace"), tmp_path, "")), "cpu")
-    with pytest.raises(VqError, match="has 17 frames, and the video to be made over it 21: give a longer one or lower"):
-        pipeline.encode(samples[:1], replace(SAMPLING, num_frames=21))
 
 
 def test_refuses_another_model_and_another_device(tiny_model: TinyModel, tmp_path: Path) -> None:
