@@ -1,6 +1,7 @@
 """What a user names leads to one model or to a sentence, and a summary tells what was written."""
 
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from vq_core.errors import VqError
 from vq_core.ignored import IgnoreRule
 from vq_core.lora_request import LoraRequest
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.recipe import LoraSettings, Recipe, read_recipe
+from vq_core.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
 from vq_core.source import open_source
 from vq_export.export import Inputs, next_steps, open_model, written
 
@@ -50,6 +51,23 @@ def test_an_explicit_model_is_converted_as_the_recipe_says(road: Recipe, models:
 def test_options_beat_the_recipe(road: Recipe, models: dict[str, Path]) -> None:
     model = open_model(Inputs(model=str(models["t2v"]), scheme="fp8", rounding="nearest-even"), road)
     assert model.settings == {"quantize": {"scheme": "fp8", "method": "rtn", "rounding": "nearest-even"}}
+
+
+def test_sampling_is_as_the_recipe_says_else_as_the_model_does(
+    road: Recipe, models: dict[str, Path], tmp_path: Path
+) -> None:
+    model = shutil.copytree(models["t2v"], tmp_path / "distilled")
+    (model / "sampling.json").write_text('{"steps": 4, "guidance_scale": 1.0}')
+    inputs = Inputs(model=str(model), scheme="int8")
+    assert open_model(inputs, Recipe()).settings["sampling"] == {"steps": 4, "guidance_scale": 1.0}
+    said = Recipe(eval=EvalSettings(steps=8, height=720, prompts=tmp_path))
+    expected = {"steps": 8, "guidance_scale": 1.0, "height": 720}
+    assert open_model(inputs, said).settings["sampling"] == expected
+    assert open_model(Inputs(), road.model_copy(update={"eval": said.eval})).settings["sampling"] == {
+        "steps": 8,
+        "height": 720,
+    }
+    assert "sampling" not in open_model(Inputs(), road).settings
 
 
 def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: dict[str, Path]) -> None:

@@ -1,6 +1,5 @@
 """A picture of a decided artifact: blocks across, linears or groups down, the colour their SNR."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from vq_algos.show import open_decided
 from vq_core.errors import VqError
 from vq_core.tensor_file import publish
-from vq_core.topology import block_of
+from vq_core.topology import block_of, place_of
 
 FIGURES = {"output_snr_db": "output SNR on held-out tokens, dB", "weight_snr_db": "weight SNR, dB"}
 
@@ -41,7 +40,7 @@ def table_of(decisions: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str,
         for name, entry in decisions.items():
             block, value = block_of(name), entry.get(figure)
             if block is not None and value is not None:
-                cells.setdefault(re.sub(r"^blocks\.\d+\.", "", name), {})[block] = value
+                cells.setdefault(place_of(name), {})[block] = value
         if cells:
             return figure, cells
     return next(iter(FIGURES)), {}

@@ -1,7 +1,6 @@
 """Readable tables of what an artifact says was decided."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from vq_core.artifacts import qparams
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.manifest import kind_of
+from vq_core.topology import place_of
 
 MIN_WIDTH = 150  # columns of the terminal
 Entries = Mapping[str, Mapping[str, Any]]
@@ -95,7 +95,7 @@ def _by_place(entries: Entries) -> dict[str, dict[str, Any]]:
     """Decisions of the same place in all blocks as one row: the median of each number, or how often each word."""
     places: dict[str, list[Mapping[str, Any]]] = {}
     for name, entry in entries.items():
-        places.setdefault(re.sub(r"blocks\.\d+\.", "", name), []).append(entry)
+        places.setdefault(place_of(name), []).append(entry)
     return {
         place: {key: _together([entry[key] for entry in members if key in entry]) for key in _keys(members)}
         for place, members in places.items()

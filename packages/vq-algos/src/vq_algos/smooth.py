@@ -22,6 +22,7 @@ from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
+from vq_core.model_defaults import said_by
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
 from vq_core.progress import progress
@@ -102,7 +103,7 @@ def smooth(
         family=source.family_name,
         model=source.name,
         components=component_headers(source),
-        settings=asdict(settings),
+        settings=asdict(settings) | _sampling(source, stats),
         parents={stats.artifact.manifest.kind: stats.artifact.digest} if stats else {},
     )
     total = sum(len(checkpoint.topology.shards()) for checkpoint in source.components.values())
@@ -121,6 +122,12 @@ def smooth(
                     # Bound to no name here, or one block would live on while the next is folded.
                     write(writer, file, *component.smooth_shard(shard))
                 advance()
+
+
+def _sampling(source: Source, stats: ActivationStats | None) -> dict[str, Any]:
+    """How the model is sampled, where it or its calibration says so: later stages have neither at hand."""
+    sampling = said_by(source.path) | (stats.unguided_sampling if stats else {})
+    return {"sampling": sampling} if sampling else {}
 
 
 def _require_statistics(source: Source, stats: ActivationStats | None, method: str) -> None:

@@ -70,7 +70,7 @@ def plan_run(request: Request) -> Planned:
     source = open_source(request.model, request.loras)
     pipeline = VideoPipeline(request.model, request.device, source=source)
     pipeline.check(request.sampling)
-    samples = read_samples(request.prompts, pipeline.needs_image)
+    samples = read_samples(request.prompts, pipeline.inputs)
     prompts = calib_prompts(samples, indices_of(request.part, len(samples)), pipeline, request.sampling)
     schedule = pipeline.schedule(request.sampling)
     guided = request.sampling.guidance_scale > 1

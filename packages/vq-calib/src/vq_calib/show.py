@@ -1,7 +1,6 @@
 """What activation statistics say about how hard a model is to quantize: outlier channels, by place and noise level."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from vq_calib.settings import settings_of
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import BUCKETS, SPLITS, ActivationStats, GroupStats, open_stats
+from vq_core.topology import place_of
 
 OUTLIER_RATIO = 10.0
 TAIL = 0.999
@@ -93,7 +93,7 @@ def by_place(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Rows of the same place in all blocks as one, such as `attn1.qkv` for every `blocks.N.attn1.qkv`."""
     places: dict[str, list[Row]] = {}
     for group, row in rows.items():
-        places.setdefault(re.sub(r"^blocks\.\d+\.", "", group), []).append(row)
+        places.setdefault(place_of(group), []).append(row)
     return {place: _together(members) for place, members in places.items()}
 
 

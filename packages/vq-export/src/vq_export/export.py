@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vq_core.artifacts.qparams import open_qparams
@@ -10,11 +10,14 @@ from vq_core.artifacts.weights import open_weights
 from vq_core.cli import required
 from vq_core.errors import VqError
 from vq_core.ignored import ignored_linears
+from vq_core.model_defaults import said_by
 from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
 from vq_export.run_configs import variant_and_task
+
+SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,16 @@ def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> Quanti
     """
     model = _open_artifacts(inputs, recipe) if inputs.model is None else _convert(inputs.model, inputs, recipe, device)
     _refuse_ignored(model, recipe)
-    return model
+    return _with_sampling(model, recipe)
+
+
+def _with_sampling(model: QuantizedModel, recipe: Recipe) -> QuantizedModel:
+    """`model` with how it is sampled among its settings: as the recipe's `eval` says, else as the model does."""
+    smoothing = model.settings.get("smooth")
+    known = smoothing.get("sampling") if isinstance(smoothing, dict) else model.settings.get("sampling")
+    said = recipe.eval.model_dump(include=SAMPLING_KEYS, exclude_none=True)
+    sampling = (known if isinstance(known, dict) else {}) | said
+    return replace(model, settings={**model.settings, "sampling": sampling}) if sampling else model
 
 
 def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> QuantizedModel:
@@ -52,7 +64,9 @@ def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> Quantize
     if rounding not in known:
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(known)}.")
     source = open_source(name, loras_of(inputs.loras, recipe))
-    return from_source(source, scheme, Rounding(rounding), device=device)
+    converted = from_source(source, scheme, Rounding(rounding), device=device)
+    said = said_by(source.path)
+    return replace(converted, settings={**converted.settings, "sampling": said}) if said else converted
 
 
 def _open_artifacts(inputs: Inputs, recipe: Recipe) -> QuantizedModel:
@@ -112,10 +126,11 @@ def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     config = model.family.native_config(next(iter(model.components.values())).config)
     _, task = variant_and_task(config, len(model.components))
-    image = "--image IMAGE " if task == "i2v" else ""
+    image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
     merged = "".join(f" --lora {shlex.quote(lora)}" for lora in loras)
     compare = "" if model.parents else f" --model {source}{merged}"
+    command = "i2v" if task == "flf2v" else task
     return (
         f"vq-export verify {checkpoint}{compare}\n"
-        f"then: vq-infer {task} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
+        f"then: vq-infer {command} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
     )

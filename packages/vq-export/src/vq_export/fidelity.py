@@ -23,7 +23,7 @@ from vq_core.scheme import NumberFormat
 from vq_core.source import Checkpoint as ModelCheckpoint
 from vq_core.source import Source
 from vq_core.store import require_same_model
-from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, block_of
+from vq_core.topology import NON_BLOCK, Group, LinearSink, ModulationSink, NormSink, shard_of
 
 BF16_ROUNDING = 2.0**-9
 """Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
@@ -78,12 +78,12 @@ def linear_errors(checkpoint: Checkpoint, source: Source, *, device: str = "cpu"
     with progress("compare", total, "block") as advance:
         for name, component in checkpoint.components.items():
             original = source.components[name]
-            shared = _gains(component, original, None, {}, device)
+            shared = _gains(component, original, NON_BLOCK, {}, device)
             errors[name] = {}
-            for block in range(component.topology.num_blocks):
+            for block in component.topology.block_shards:
                 gains = _gains(component, original, block, shared, device)
                 for linear in component.topology.linears:
-                    if linear.block == block:
+                    if linear.shard == block:
                         folded = _folded(original, linear.name, gains, device)
                         quantized = component.linear(linear.name, device)
                         errors[name][linear.name] = linear_error(
@@ -143,15 +143,15 @@ def _folded(original: ModelCheckpoint, linear: str, gains: Mapping[Group, Tensor
 def _gains(
     component: CheckpointComponent,
     original: ModelCheckpoint,
-    block: int | None,
+    shard: str,
     known: Mapping[Group, Tensor],
     device: str,
 ) -> dict[Group, Tensor]:
-    """`known` gains and those of the groups of one block, or of the groups that span the model (`block=None`)."""
-    plain = component.plain(device, "non_block" if block is None else f"block_{block}")
+    """`known` gains and those of the groups of one shard: of a block, or of those that span the model."""
+    plain = component.plain(device, shard)
     gains = dict(known)
     for group in component.topology.groups:
-        if block_of(group.name) != block:
+        if shard_of(group.name) != shard:
             continue
         match group.sink:
             case ModulationSink(name):

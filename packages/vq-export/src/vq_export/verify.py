@@ -22,7 +22,7 @@ from vq_core.progress import progress
 from vq_core.source import Source
 from vq_core.tensor_file import TensorInfo, read_header
 from vq_core.tensor_folder import INDEX_FILE
-from vq_core.topology import block_of
+from vq_core.topology import block_of, place_of
 from vq_export.fidelity import linear_errors, require_made_from
 from vq_export.run_configs import RUN_SCRIPT
 from vq_export.targets.lightx2v import CONFIG_FILE, QUANT_METHOD
@@ -56,7 +56,7 @@ class Verification:
         for name, snrs in self.weight_snr_db.items():
             places: dict[str, dict[str, float]] = {}
             for linear, snr in snrs.items():
-                places.setdefault(linear.removeprefix(f"blocks.{block_of(linear)}."), {})[linear] = snr
+                places.setdefault(place_of(linear), {})[linear] = snr
             for place, by_linear in places.items():
                 lowest = min(by_linear, key=by_linear.__getitem__)
                 rows[f"{name} {place}"] = (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Task = Literal["i2v", "t2v"]
+Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]
 
 
@@ -17,6 +17,10 @@ class Options:
     prompt: str | None = None
     negative_prompt: str = ""
     image: Path | None = None
+    last_image: Path | None = None
+    reference_images: tuple[Path, ...] = ()
+    video: Path | None = None
+    mask: Path | None = None
     output: Path | None = None
     engine: EngineName = "native"
     steps: int | None = None

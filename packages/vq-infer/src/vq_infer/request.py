@@ -1,15 +1,18 @@
 """One video to make, and what came of it: the same for every engine."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
+from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.cli import required
 from vq_core.embedded import model_or_default
 from vq_core.errors import VqError
+from vq_core.manifest import FILE_NAME
 from vq_core.meter import Usage
 from vq_core.model_defaults import defaults_of
-from vq_core.prompts import Sample
-from vq_core.recipe import DEFAULTS, read_recipe
+from vq_core.prompts import TEXT_ONLY, Sample
+from vq_core.recipe import DEFAULTS, Defaults, read_recipe
 from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
 from vq_infer.options import Options, Task
 
@@ -66,7 +69,7 @@ class Outcome:
 
 
 def resolve_request(task: Task, options: Options) -> Request:
-    """Options, else the recipe, else the defaults; the recipe's `eval` section is about inference too.
+    """Options, else the recipe, else the checkpoint, else the model; the recipe's `eval` is about inference too.
 
     The built-in model is image-to-video and in diffusers' layout: it is nobody's default where neither is asked for.
     LightX2V's native folders have no sampling settings of their own.
@@ -80,12 +83,30 @@ def resolve_request(task: Task, options: Options) -> Request:
     model = model_or_default(model) if native and task == "i2v" else required(model, "--model")
     checkpoint = required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
     image = required(options.image, "--image") if task == "i2v" else None
-    sample = Sample(required(options.prompt, "--prompt"), options.negative_prompt, image)
+    sample = Sample(
+        required(options.prompt, "--prompt"),
+        options.negative_prompt,
+        image,
+        options.last_image,
+        options.reference_images,
+        options.video,
+        options.mask,
+    )
+    sample.require(TEXT_ONLY, "The command")
     output = required(options.output, "--output")
-    defaults = defaults_of(model) if native else DEFAULTS
+    defaults = replace(defaults_of(model) if native else DEFAULTS, **_said_by_checkpoint(checkpoint))
     asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
     sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
     return Request(task, model, checkpoint, sample, output, sampling, options.device)
+
+
+def _said_by_checkpoint(path: Path) -> dict[str, Any]:
+    """What the checkpoint in `path` says of how its model is sampled; engines refuse what is no checkpoint."""
+    if not (path / FILE_NAME).is_file():
+        return {}
+    sampling = open_checkpoint(path).artifact.manifest.settings.get("sampling")
+    known = {field.name for field in fields(Defaults)}
+    return {key: value for key, value in sampling.items() if key in known} if isinstance(sampling, dict) else {}
 
 
 def check_output(output: Path, formats: tuple[str, ...]) -> None:

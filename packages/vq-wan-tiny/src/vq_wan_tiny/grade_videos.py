@@ -9,7 +9,7 @@ import numpy as np
 from vq_core.errors import VqError
 from vq_core.images import open_image
 from vq_core.progress import progress
-from vq_core.prompts import Sample, read_samples
+from vq_core.prompts import FIRST_FRAME, Sample, read_samples
 from vq_core.video import read_video
 from vq_wan_tiny.grade import Grade, Share, grade, shares
 
@@ -82,7 +82,7 @@ def grade_videos(videos: Path, prompts: Path) -> Grading:
         VqError: the prompts cannot be read or are not the world's; a video is missing, has no prompt, is not a video,
             or is not 17 frames of 96x96.
     """
-    samples = read_samples(prompts, needs_image=True)
+    samples = read_samples(prompts, FIRST_FRAME)
     paths = _videos_of(videos, prompts, len(samples))
     graded = []
     with progress("grade", len(samples), "video") as advance:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.components import component_headers
@@ -109,6 +110,15 @@ class ActivationStats:
             component: {group.name: group for group in topology(entry.config).groups}
             for component, entry in manifest.components.items()
         }
+
+    @property
+    def unguided_sampling(self) -> dict[str, JsonValue]:
+        """Steps and guidance of the run, where it had no guidance, as a distilled model's has none; else empty."""
+        settings = self.artifact.manifest.settings
+        scale = settings.get("guidance_scale")
+        if not isinstance(scale, int | float) or scale > 1:
+            return {}
+        return {key: settings[key] for key in ("steps", "guidance_scale")}
 
     def groups(self, component: str) -> tuple[str, ...]:
         """Names of the groups of a component, in the model's order."""

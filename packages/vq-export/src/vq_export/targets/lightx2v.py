@@ -7,6 +7,7 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -18,7 +19,7 @@ from vq_core.tensor_file import read_header
 from vq_core.tensor_folder import INDEX_FILE
 from vq_export.overlap import overlap
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
-from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
+from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
 
 CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
@@ -92,7 +93,8 @@ def _write_configs(writer: ArtifactWriter, model: QuantizedModel) -> None:
         config["quant_method"] = QUANT_METHOD
     writer.write_text(CONFIG_FILE, json.dumps(config, indent=2) + "\n")
     variant, task = variant_and_task(config, len(model.components))
-    for file, run_config in run_configs(task, variant, model.scheme, gains=model.has_gains).items():
+    settings = run_settings(variant, task, cast(dict[str, Any], model.settings.get("sampling", {})))
+    for file, run_config in run_configs(task, variant, model.scheme, gains=model.has_gains, settings=settings).items():
         writer.write_text(f"{RUN_CONFIG_FOLDER}/{file}", json.dumps(run_config, indent=2) + "\n")
     writer.write_text(RUN_SCRIPT, run_script())
     writer.path(RUN_SCRIPT).chmod(0o755)
