@@ -150,7 +150,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 @contextmanager
