@@ -62,6 +62,7 @@ class ArtifactWriter:
     def __init__(self, folder: Path, header: Header) -> None:
         self._folder = folder
         self._header = header
+        self._measured: dict[str, JsonValue] = {}
 
     def has(self, file: str) -> bool:
         """Was `file` (path inside the artifact) finished, now or by the run that is being resumed?"""
@@ -71,13 +72,19 @@ class ArtifactWriter:
         """Where `file` lies while the artifact is being written."""
         return self._folder / file
 
-    def write_tensors(self, file: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write one safetensors file of the artifact."""
-        tensor_file.write_tensors(self._folder / file, tensors)
+    def write_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write one safetensors file of the artifact, with `metadata` in its header."""
+        tensor_file.write_tensors(self._folder / file, tensors, metadata)
 
     def write_text(self, file: str, text: str) -> None:
         """Write one text file of the artifact."""
         tensor_file.write_bytes(self._folder / file, text.encode())
+
+    def note_measured(self, measured: Mapping[str, JsonValue]) -> None:
+        """Let the manifest say `measured`: what is known only when the files are written."""
+        self._measured.update(measured)
 
     def commit(self, final: Path) -> None:
         """Write the manifest over all files and move the folder to its final place."""
@@ -91,6 +98,7 @@ class ArtifactWriter:
             model=self._header.model,
             settings=self._header.settings,
             parents=self._header.parents,
+            measured=self._measured,
             components=components,
             files={file: _file_entry(self._folder / file) for file in files},
         )

@@ -88,10 +88,10 @@ def load_tensors(path: Path, names: Iterable[str], device: str = "cpu") -> dict[
         raise VqError(f"{path} cannot be read ({error}): get it again or make it again.") from None
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write `tensors` to the safetensors file `path`; it appears whole and on the disk, or not at all.
 
-    The same tensors always give the same bytes.
+    `metadata` goes into the header beside `format: pt`. The same tensors and metadata always give the same bytes.
 
     Raises:
         OSError: the disk is full, or `path` may not be written.
@@ -100,13 +100,26 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
-        save_file(contiguous, temporary, metadata={"format": "pt"})
+        save_file(contiguous, temporary, metadata={"format": "pt", **(metadata or {})})
     except SafetensorError as error:
         # The library reports a full disk as text; as an OSError again, it is told like any other.
         if code := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
         raise
+    if metadata:
+        _sort_metadata(temporary)
     publish(temporary, path)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata of a file that was just written in the order of its keys: the library's own order is random."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        sorted_header = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(sorted_header.ljust(length))  # the header ends with blanks, and its length stays
 
 
 def write_bytes(path: Path, content: bytes) -> None:

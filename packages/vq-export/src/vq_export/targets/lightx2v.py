@@ -7,17 +7,20 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 import json
 from pathlib import Path
 
+from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core import __version__
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
 from vq_core.progress import progress
 from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
 from vq_core.tensor_folder import INDEX_FILE
+from vq_export.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
+from vq_export.verify import verify_lightx2v
 
+VERIFIER = verify_lightx2v
 CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
 """With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
@@ -29,14 +32,14 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
     header = Header(
         kind=KIND,
         format=FORMAT,
-        tool=f"vq-export {__version__}",
+        tool=TOOL,
         family=model.family_name,
         model=model.model,
         components={
             name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
             for name, component in model.components.items()
         },
-        settings={"scheme": model.scheme.name, "gains": model.has_gains, **model.settings},
+        settings=provenance_settings(model),
         parents=dict(model.parents),
     )
     total = sum(component.topology.num_blocks + 1 for component in model.components.values())
@@ -46,8 +49,10 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
             for shard in component.topology.shards():
                 file = (Path(folders[name]) / f"{shard}.safetensors").as_posix()
                 if not writer.has(file):
-                    writer.write_tensors(file, shard_tensors(component, entries, shard))
+                    tensors = shard_tensors(component, entries, shard)
+                    writer.write_tensors(file, tensors, shard_metadata(model, KIND, name, shard))
                 advance()
+            writer.note_measured({name: _measured(writer, component, folders[name])})
             _write_index(writer, folders[name], entries)
         _write_configs(writer, model)
 
@@ -68,6 +73,14 @@ def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shar
             case Role.SCALE:
                 pass  # written with its codes
     return tensors
+
+
+def _measured(writer: ArtifactWriter, component: QuantizedComponent, folder: str) -> dict[str, JsonValue]:
+    """How each linear was rounded and with what error, read from the files: an earlier run may have written some."""
+    measured: dict[str, JsonValue] = {}
+    for shard in component.topology.shards():
+        measured |= read_provenance(writer.path((Path(folder) / f"{shard}.safetensors").as_posix()))["linears"]
+    return measured
 
 
 def _write_index(writer: ArtifactWriter, folder: str, entries: dict[str, Entry]) -> None:
