@@ -65,7 +65,8 @@ def compare(checkpoint: Checkpoint, reference: Reference, *, device: str = "cpu"
 def gain_finder(checkpoint: Checkpoint, name: str, original: ReferenceComponent, device: str) -> GainFinder:
     """Finds how the component `name` was smoothed."""
     smooth = cast(dict[str, Any], checkpoint.artifact.manifest.settings.get("smooth", {}))
-    return GainFinder(checkpoint.components[name], original, smooth.get("method") == "auto", device)
+    rescaled = smooth.get("method") == "auto"
+    return GainFinder(checkpoint.components[name], original, checkpoint.scheme.weight, rescaled, device)
 
 
 def rounds_to_nearest(checkpoint: Checkpoint) -> bool:

@@ -10,7 +10,7 @@ from vq_core.artifacts.checkpoint import Checkpoint, Entry, Role
 from vq_core.numerics.bfloat16 import is_bf16
 
 MAX_SATURATED = 0.05
-"""Share of a linear's codes at the end of the range. Rounding leaves about one a row there, clipping some hundredths."""
+"""Share of a linear's codes at the end of the range; rounding leaves about one a row there, clipping a few in 100."""
 MIN_RANGE = 0.5
 """Share of the range that the largest code of a row uses. The scale is the row's absmax over the range, or less."""
 SLICE_ROWS = 64
