@@ -127,5 +127,4 @@ def _smoothed(model: Path, scheme: str) -> QuantizedModel:
         components={name: _Smoothed(component, scheme) for name, component in source.components.items()},
         settings={"smooth": {"method": "random"}, "quantize": {"scheme": scheme, "method": "rtn"}},
         parents={},
-        tools={},
     )

@@ -1,7 +1,4 @@
-"""The catalogue as a page, docs/broken_checkpoints.md: breaks a checkpoint in every way and writes down what verify says.
-
-make catalogue
-"""
+"""The catalogue as a page: breaks a checkpoint in every way and writes down what verify says (`make catalogue`)."""
 
 import tempfile
 from pathlib import Path

@@ -122,13 +122,13 @@ TENSORS = (
     ),
     Broken(
         "NaN in a scale",
-        "loads; the video is black",
+        "loads; everything that depends on it is NaN",
         f"`{Q}.weight_scale` of transformer holds NaN",
         lambda content: content.put(f"{Q}.weight_scale", 3, float("nan")),
     ),
     Broken(
         "NaN among FP8 codes",
-        "loads; the video is black",
+        "loads; everything that depends on it is NaN",
         f"`{Q}.weight` of transformer holds NaN",
         lambda content: content.put(f"{Q}.weight", 3, float("nan")),
         example="fp8",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -65,7 +65,7 @@ class QuantizedComponent(Protocol):
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A quantized model with its provenance."""
+    """A quantized model with its provenance; `tools` says by artifact what wrote it."""
 
     model: str
     family_name: str
@@ -74,7 +74,7 @@ class QuantizedModel:
     components: Mapping[str, QuantizedComponent]
     settings: Mapping[str, JsonValue]
     parents: Mapping[str, str]
-    tools: Mapping[str, str]
+    tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_gains(self) -> bool:
@@ -202,5 +202,4 @@ def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, devi
         },
         settings={"quantize": {"scheme": scheme.name, "method": METHOD, "rounding": rounding.value}},
         parents={},
-        tools={},
     )

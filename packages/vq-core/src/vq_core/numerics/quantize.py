@@ -73,8 +73,8 @@ def quantized_snr_db(weight: Tensor, quantized: Quantized) -> float:
     slices = (weight.split(SLICE_ROWS), quantized.codes.split(SLICE_ROWS), quantized.scale.split(SLICE_ROWS))
     for rows, codes, scale in zip(*slices, strict=True):
         exact = rows.float()
-        signal += float(exact.square().sum())
-        noise += float((exact - codes.float() * scale).square().sum())
+        signal += float(exact.double().square().sum())
+        noise += float((exact - codes.float() * scale).double().square().sum())
     return _ratio_db(signal, noise)
 
 

@@ -8,13 +8,13 @@ Three computations on the same random inputs, of a block and of the last layer o
     found       the checkpoint's tensors by their native names, in LightX2V's order, cast as LightX2V casts them
 
 What is judged is the noise power of `found` over that of `explained`, ‖found − reference‖² / ‖explained − reference‖²,
-in each branch by itself. Rounding to nearest gives the very same codes, so a faithful checkpoint has 0 dB and anything
-else is a mistake; a rounder that minimises another error than the weight's has some dB more on random inputs, because
-they lack the correlations that it relies on. Against that stand the mistakes: 8 bits leave noise 25 to 40 dB below a
-branch's signal, while a lost gain, a lost norm fold, a zero `affine_norm.bias`, two swapped linears, a gain on the
-wrong norm or another order of operations leaves the branch wrong by as much as it is large, 0 to 20 dB below it. The
-limits stand between. One wrong row or column among thousands stays below them: `linear_error` finds those, and tensors
-that are not quantized are compared one by one in every block.
+in each branch and in its queries and keys by themselves. Rounding to nearest gives the very same codes, so a faithful
+checkpoint has 0 dB and anything else is a mistake; a rounder that minimises another error than the weight's has some dB
+more on random inputs, because they lack the correlations that it relies on (0.5 dB on a small trained model). Against
+that stand the mistakes: 8 bits leave noise 25 to 40 dB below a branch's signal, while a lost gain, a lost norm fold, a
+zero `affine_norm.bias`, two swapped linears, a gain on the wrong norm or another order of operations leaves the branch
+wrong by as much as it is large, 0 to 20 dB below it. The limits stand between. One wrong row or column among thousands
+stays below them: `linear_error` finds those, and tensors that are not quantized are compared one by one in every block.
 
 The embedders' last layers are included because smoothing folds the gains of cross-attention's keys and values there.
 """
@@ -53,7 +53,7 @@ Read = Callable[[str], Tensor]
 
 
 class BranchError(NamedTuple):
-    """What one branch of the block came to.
+    """What one branch of the block, or queries or keys in it, came to.
 
     Attributes:
         snr_db: of `found` against `reference`.

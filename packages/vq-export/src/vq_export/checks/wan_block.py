@@ -46,9 +46,17 @@ class BlockInputs:
 
 
 class Branches(NamedTuple):
-    """What each branch adds to the hidden state, `[tokens, dim]`."""
+    """What each branch adds to the hidden state, and on the way there: all `[tokens, dim]`.
 
+    Queries and keys are normed, and not yet rotated. Errors of theirs hardly show in the output of an attention that
+    looks everywhere, as one does on random inputs.
+    """
+
+    self_queries: Tensor
+    self_keys: Tensor
     self_attention: Tensor
+    cross_queries: Tensor
+    cross_keys: Tensor
     cross_attention: Tensor
     feed_forward: Tensor
 
@@ -75,13 +83,14 @@ def diffusers_block(
     gains = gains or {}
     table = (tensors["scale_shift_table"].reshape(6, -1) + inputs.modulation).unbind()
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = table
-    attend = _Attention(shape, inputs, tensors, linear)
+    attend = _Attention(shape, inputs, tensors)
     x = inputs.hidden
 
     normed = _layer_norm(x, shape) * (1 + scale) + shift
     query, key, value = (linear(f"attn1.to_{name}", normed * gains.get("norm1.gain", 1)) for name in "qkv")
-    query, key = attend.rotated(query, "attn1.norm_q.weight"), attend.rotated(key, "attn1.norm_k.weight")
-    own = linear("attn1.to_out.0", attend(query, key, value)) * gate
+    self_query, self_key = attend.normed(query, "attn1.norm_q.weight"), attend.normed(key, "attn1.norm_k.weight")
+    attended = attend(attend.rotated(self_query), attend.rotated(self_key), value)
+    own = linear("attn1.to_out.0", attended) * gate
     x = x + own
 
     affine = "norm2.weight" in tensors
@@ -90,14 +99,15 @@ def diffusers_block(
     key = attend.normed(linear("attn2.to_k", inputs.text), "attn2.norm_k.weight")
     attended = attend(query, key, linear("attn2.to_v", inputs.text))
     if inputs.image is not None:
-        key = attend.normed(linear("attn2.add_k_proj", inputs.image), "attn2.norm_added_k.weight")
-        attended = attended + attend(query, key, linear("attn2.add_v_proj", inputs.image))
+        image_key = attend.normed(linear("attn2.add_k_proj", inputs.image), "attn2.norm_added_k.weight")
+        attended = attended + attend(query, image_key, linear("attn2.add_v_proj", inputs.image))
     cross = linear("attn2.to_out.0", attended)
     x = x + cross
 
     normed = _layer_norm(x, shape) * (1 + ffn_scale) + ffn_shift
     hidden = linear("ffn.net.0.proj", normed * gains.get("norm3.gain", 1))
-    return Branches(own, cross, linear("ffn.net.2", F.gelu(hidden, approximate="tanh")) * ffn_gate)
+    fed = linear("ffn.net.2", F.gelu(hidden, approximate="tanh")) * ffn_gate
+    return Branches(self_query, self_key, own, query, key, cross, fed)
 
 
 def lightx2v_block(
@@ -107,7 +117,7 @@ def lightx2v_block(
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
         tensors["modulation"].reshape(6, -1) + inputs.modulation
     ).unbind()
-    attend = _Attention(shape, inputs, tensors, linear)
+    attend = _Attention(shape, inputs, tensors)
     x = inputs.hidden
 
     scale, ffn_scale = 1 + scale, 1 + ffn_scale
@@ -117,9 +127,10 @@ def lightx2v_block(
         ffn_shift = ffn_shift * tensors["affine_norm3.bias"]
 
     normed = _layer_norm(x, shape) * scale + shift
-    query = attend.rotated(linear("self_attn.q", normed), "self_attn.norm_q.weight")
-    key = attend.rotated(linear("self_attn.k", normed), "self_attn.norm_k.weight")
-    own = linear("self_attn.o", attend(query, key, linear("self_attn.v", normed))) * gate
+    self_query = attend.normed(linear("self_attn.q", normed), "self_attn.norm_q.weight")
+    self_key = attend.normed(linear("self_attn.k", normed), "self_attn.norm_k.weight")
+    attended = attend(attend.rotated(self_query), attend.rotated(self_key), linear("self_attn.v", normed))
+    own = linear("self_attn.o", attended) * gate
     x = x + own
 
     normed = _layer_norm(x, shape) * tensors["norm3.weight"] + tensors["norm3.bias"]
@@ -127,13 +138,14 @@ def lightx2v_block(
     key = attend.normed(linear("cross_attn.k", inputs.text), "cross_attn.norm_k.weight")
     attended = attend(query, key, linear("cross_attn.v", inputs.text))
     if inputs.image is not None:
-        key = attend.normed(linear("cross_attn.k_img", inputs.image), "cross_attn.norm_k_img.weight")
-        attended = attended + attend(query, key, linear("cross_attn.v_img", inputs.image))
+        image_key = attend.normed(linear("cross_attn.k_img", inputs.image), "cross_attn.norm_k_img.weight")
+        attended = attended + attend(query, image_key, linear("cross_attn.v_img", inputs.image))
     cross = linear("cross_attn.o", attended)
     x = x + cross
 
     hidden = linear("ffn.0", _layer_norm(x, shape) * ffn_scale + ffn_shift)
-    return Branches(own, cross, linear("ffn.2", F.gelu(hidden, approximate="tanh")) * ffn_gate)
+    fed = linear("ffn.2", F.gelu(hidden, approximate="tanh")) * ffn_gate
+    return Branches(self_query, self_key, own, query, key, cross, fed)
 
 
 def _layer_norm(x: Tensor, shape: BlockShape) -> Tensor:
@@ -147,7 +159,6 @@ class _Attention:
     shape: BlockShape
     inputs: BlockInputs
     tensors: Mapping[str, Tensor]
-    linear: Linear
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         heads = (x.unflatten(-1, (self.shape.heads, -1)).transpose(0, 1) for x in (query, key, value))
@@ -156,8 +167,8 @@ class _Attention:
     def normed(self, x: Tensor, weight: str) -> Tensor:
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.shape.eps) * self.tensors[weight]
 
-    def rotated(self, x: Tensor, weight: str) -> Tensor:
-        pairs = self.normed(x, weight).unflatten(-1, (self.shape.heads, -1, 2))
+    def rotated(self, x: Tensor) -> Tensor:
+        pairs = x.unflatten(-1, (self.shape.heads, -1, 2))
         real, imaginary = pairs.unbind(-1)
         cos, sin = self.inputs.cos[:, None], self.inputs.sin[:, None]
         return torch.stack((real * cos - imaginary * sin, real * sin + imaginary * cos), -1).flatten(1)
