@@ -76,6 +76,7 @@ def test_digest_covers_every_field(manifest: Manifest) -> None:
         "model": "x",
         "settings": {},
         "parents": {},
+        "measured": {},
         "components": {},
         "files": {},
     }
