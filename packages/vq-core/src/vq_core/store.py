@@ -64,6 +64,7 @@ class ArtifactWriter:
         self._folder = folder
         self._header = header
         self._digests: dict[str, str] = {}
+        self._measured: dict[str, JsonValue] = {}
 
     def has(self, file: str) -> bool:
         """Was `file` (path inside the artifact) finished, now or by the run that is being resumed?"""
@@ -86,6 +87,10 @@ class ArtifactWriter:
         """Write one text file of the artifact."""
         tensor_file.write_bytes(self._folder / file, text.encode())
 
+    def note_measured(self, measured: Mapping[str, JsonValue]) -> None:
+        """Let the manifest say `measured`: what is known only when the files are written."""
+        self._measured.update(measured)
+
     def commit(self, final: Path) -> None:
         """Write the manifest over all files and move the folder to its final place."""
         files = _files_in(self._folder)
@@ -98,6 +103,7 @@ class ArtifactWriter:
             model=self._header.model,
             settings=self._header.settings,
             parents=self._header.parents,
+            measured=self._measured,
             components=components,
             files={file: self._file_entry(file) for file in files},
         )

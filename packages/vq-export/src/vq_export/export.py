@@ -1,7 +1,6 @@
 """From what a user named to the quantized model that a target writes, and what is said when it is written."""
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
 from vq_export.run_configs import variant_and_task
+from vq_export.verification import Verification
 
 SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
 
@@ -121,16 +121,27 @@ def written(model: QuantizedModel, output: Path) -> Written:
     return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
 
 
-def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
-    """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
+def verified_row(target: str, found: Verification | None, *, asked: bool) -> dict[str, str]:
+    """One line on what verifying an export gave, or why nothing was verified."""
+    if found is None:
+        why = f"there is no verifier for {target} yet" if asked else "--no-verify"
+        return {"verified": f"no: {why}"}
+    warnings = f", {len(found.warnings)} warnings, the first: {found.warnings[0]}" if found.warnings else ""
+    snrs = [snr for linears in found.weight_snr_db.values() for snr in linears.values()]
+    return {"verified": f"{found.tensors} tensors; weight SNR {min(snrs):.1f} dB and more{warnings}"}
+
+
+def next_steps(model: QuantizedModel, output: Path) -> str:
+    """The commands that follow an export.
+
+    What was smoothed has been held against the smoothed weights, not against the model. With LoRAs merged, that takes
+    their files, which are not known here.
+    """
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     config = model.family.native_config(next(iter(model.components.values())).config)
     _, task = variant_and_task(config, len(model.components))
     image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
-    merged = "".join(f" --lora {shlex.quote(lora)}" for lora in loras)
-    compare = "" if model.parents else f" --model {source}{merged}"
     command = "i2v" if task == "flf2v" else task
-    return (
-        f"vq-export verify {checkpoint}{compare}\n"
-        f"then: vq-infer {command} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
-    )
+    infer = f"vq-infer {command} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
+    merged = any(component.lora for component in model.components.values())
+    return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"

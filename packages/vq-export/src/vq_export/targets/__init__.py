@@ -9,10 +9,17 @@ from vq_core.discover import load_plugin, plugin_names
 
 if TYPE_CHECKING:  # the command line lists the targets, and must not import torch for it
     from vq_export.quantized_model import QuantizedModel
+    from vq_export.verify import Verifier
 
 
 class Target(Protocol):
-    """What a target's module provides."""
+    """What a target's module provides.
+
+    Attributes:
+        VERIFIER: reads back what `export` wrote; None where nothing can yet.
+    """
+
+    VERIFIER: "Verifier | None"
 
     def export(self, model: "QuantizedModel", output: Path, *, resume: bool) -> None:
         """Write `model` to the folder `output`, block by block."""

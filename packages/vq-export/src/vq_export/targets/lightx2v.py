@@ -9,18 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core import __version__
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
 from vq_core.progress import progress
 from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
 from vq_core.tensor_folder import INDEX_FILE
 from vq_export.overlap import overlap
+from vq_export.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
+from vq_export.verify import verify_lightx2v
 
+VERIFIER = verify_lightx2v
 CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
 """With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
@@ -32,32 +35,34 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
     header = Header(
         kind=KIND,
         format=FORMAT,
-        tool=f"vq-export {__version__}",
+        tool=TOOL,
         family=model.family_name,
         model=model.model,
         components={
             name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
             for name, component in model.components.items()
         },
-        settings={"scheme": model.scheme.name, "gains": model.has_gains, **model.settings},
+        settings=provenance_settings(model),
         parents=dict(model.parents),
     )
-    total = sum(component.topology.num_blocks + 1 for component in model.components.values())
+    total = sum(len(component.topology.shards()) for component in model.components.values())
     with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
         for name, component in model.components.items():
             entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
-            write = partial(_write_shard, writer, folders[name], component, entries)
-            overlap(write, component.topology.shards(), advance)
+            overlap(partial(_write_shard, writer, model, name, entries), component.topology.shards(), advance)
+            writer.note_measured({name: _measured(writer, component, folders[name])})
             _write_index(writer, folders[name], entries)
         _write_configs(writer, model)
 
 
 def _write_shard(
-    writer: ArtifactWriter, folder: str, component: QuantizedComponent, entries: dict[str, Entry], shard: str
+    writer: ArtifactWriter, model: QuantizedModel, name: str, entries: dict[str, Entry], shard: str
 ) -> None:
+    folder = model.family.expert_folders(tuple(model.components))[name]
     file = (Path(folder) / f"{shard}.safetensors").as_posix()
     if not writer.has(file):
-        writer.write_tensors(file, shard_tensors(component, entries, shard))
+        tensors = shard_tensors(model.components[name], entries, shard)
+        writer.write_tensors(file, tensors, shard_metadata(model, KIND, name, shard))
 
 
 def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shard: str) -> dict[str, Tensor]:
@@ -76,6 +81,14 @@ def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shar
             case Role.SCALE:
                 pass  # written with its codes
     return tensors
+
+
+def _measured(writer: ArtifactWriter, component: QuantizedComponent, folder: str) -> dict[str, JsonValue]:
+    """How each linear was rounded and with what error, read from the files: an earlier run may have written some."""
+    measured: dict[str, JsonValue] = {}
+    for shard in component.topology.shards():
+        measured |= read_provenance(writer.path((Path(folder) / f"{shard}.safetensors").as_posix()))["linears"]
+    return measured
 
 
 def _write_index(writer: ArtifactWriter, folder: str, entries: dict[str, Entry]) -> None:
