@@ -25,9 +25,11 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.families import Family
+from vq_core.location import Location
 from vq_core.lora_keys import KeyTable, Part, is_additive
 from vq_core.lora_request import LoraRequest
 from vq_core.numerics.finite import require_finite
+from vq_core.remote import local_copy
 from vq_core.tensor_file import TensorInfo, load_tensors, read_header, read_metadata
 from vq_core.tensor_folder import index_tensors, read_json
 from vq_core.topology import Topology
@@ -50,7 +52,7 @@ class Lora:
 
     def __init__(self, request: LoraRequest) -> None:
         self.request = request
-        path = request.path
+        path = _local(request.path)
         if path.is_dir():
             self._files, self.infos = index_tensors(path)
         elif path.is_file():
@@ -148,6 +150,13 @@ class Merge:
         )
 
 
+def _local(path: Location) -> Path:
+    """Where the LoRA lies here; what PEFT keeps beside its file comes with it from a URI."""
+    if path.name == PEFT_WEIGHTS:
+        return local_copy(path.parent, only=[PEFT_WEIGHTS, PEFT_CONFIG]) / PEFT_WEIGHTS
+    return local_copy(path)
+
+
 def require_components(loras: Iterable[Lora], components: Iterable[str], model: str) -> None:
     """Refuse a LoRA for a transformer that the model lacks.
 
@@ -226,7 +235,7 @@ def _changes(lora: Lora, component: str, table: KeyTable, shapes: Mapping[str, t
     return changes
 
 
-def _check_parts(path: Path, tensor: str, parts: Mapping[Part, str], borrowed: Mapping[Part, str]) -> None:
+def _check_parts(path: Location, tensor: str, parts: Mapping[Part, str], borrowed: Mapping[Part, str]) -> None:
     for one, other in ((Part.DOWN, Part.UP), (Part.UP, Part.DOWN)):
         if one in parts and other not in parts:
             raise VqError(f"`{parts[one]}` in {path} has no partner ({other.value}) for `{tensor}`: get it whole.")

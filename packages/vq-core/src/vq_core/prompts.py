@@ -7,6 +7,8 @@ from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.images import open_image
+from vq_core.location import Location, Uri
+from vq_core.remote import local_copy
 
 SAMPLES_FILE = "samples.json"
 KEYS = ("prompt", "negative_prompt", "image")
@@ -21,7 +23,7 @@ class Sample:
     image: Path | None = None
 
 
-def read_samples(folder_or_json: Path, needs_image: bool) -> list[Sample]:
+def read_samples(folder_or_json: Location, needs_image: bool) -> list[Sample]:
     """Read a folder that holds `samples.json`, or the JSON file itself; image paths are relative to it.
 
     Every image is decoded once here, before minutes are spent on the first prompts. Without `needs_image` the
@@ -30,7 +32,11 @@ def read_samples(folder_or_json: Path, needs_image: bool) -> list[Sample]:
     Raises:
         VqError: the file is missing, is not JSON or not a list of samples, or an image is missing or is not one.
     """
-    path = folder_or_json / SAMPLES_FILE if folder_or_json.is_dir() else folder_or_json
+    path = local_copy(folder_or_json)
+    if path.is_dir():
+        path = path / SAMPLES_FILE
+    elif needs_image and isinstance(folder_or_json, Uri):  # the images lie beside the file
+        path = local_copy(folder_or_json.parent) / path.name
     return [
         _sample(entry, f"Entry {index} of {path}", path.parent, needs_image)
         for index, entry in enumerate(_read_list(path))

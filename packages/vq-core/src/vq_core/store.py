@@ -18,7 +18,9 @@ from torch import Tensor
 
 from vq_core import tensor_file
 from vq_core.errors import VqError
+from vq_core.location import Location, Uri
 from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, LoraEntry, Manifest, TensorEntry, read_manifest
+from vq_core.remote import deliver, local_copy, refuse_existing, staging_path
 
 RESUME_FILE = ".resume.json"
 
@@ -79,8 +81,8 @@ class ArtifactWriter:
         """Write one text file of the artifact."""
         tensor_file.write_bytes(self._folder / file, text.encode())
 
-    def commit(self, final: Path) -> None:
-        """Write the manifest over all files and move the folder to its final place."""
+    def commit(self, final: Location) -> None:
+        """Write the manifest over all files and move the folder to its final place, or upload it there."""
         files = _files_in(self._folder)
         components = {name: self._component(entry, files) for name, entry in self._header.components.items()}
         manifest = Manifest(
@@ -95,9 +97,10 @@ class ArtifactWriter:
             files={file: _file_entry(self._folder / file) for file in files},
         )
         tensor_file.write_bytes(self._folder / FILE_NAME, manifest.to_json().encode())
-        tensor_file.publish(self._folder, final)
+        advice = f"what was made lies finished in {self._folder}, and the same command with --resume uploads it"
+        there = deliver(self._folder, final, last=FILE_NAME, advice=advice)
         # Last, so that a kill at any moment before finds a folder that can be resumed; readers ignore it.
-        (final / RESUME_FILE).unlink()
+        (there / RESUME_FILE).unlink()
 
     def _component(self, header: ComponentHeader, files: Iterable[str]) -> ComponentEntry:
         tensors = {}
@@ -120,7 +123,7 @@ def partial_folder(path: Path) -> Path:
 
 
 @contextmanager
-def create_artifact(path: Path, header: Header, *, resume: bool = False) -> Iterator[ArtifactWriter]:
+def create_artifact(path: Location, header: Header, *, resume: bool = False) -> Iterator[ArtifactWriter]:
     """Build the artifact `path`; it appears there, complete, when the block ends without an error.
 
     An error in the input (VqError) removes what a fresh run has written. Anything else, a kill included, leaves the
@@ -129,10 +132,10 @@ def create_artifact(path: Path, header: Header, *, resume: bool = False) -> Iter
     Raises:
         VqError: `path` exists; a partial folder exists and `resume` is off; or it was made with other settings.
     """
-    partial = partial_folder(path)
-    if path.exists():
-        raise VqError(f"{path} exists already: choose another --output or remove it.")
+    partial = partial_folder(staging_path(path))
     resumed = (partial / RESUME_FILE).exists()
+    # Half of an upload may be there, never its manifest.
+    refuse_existing(path / FILE_NAME if resume and resumed and isinstance(path, Uri) else path)
     if resumed:
         _check_resumable(partial, header, resume, path)
         _remove_working_files(partial)
@@ -153,7 +156,7 @@ def create_artifact(path: Path, header: Header, *, resume: bool = False) -> Iter
     writer.commit(path)
 
 
-def _check_resumable(partial: Path, header: Header, resume: bool, path: Path) -> None:
+def _check_resumable(partial: Path, header: Header, resume: bool, path: Location) -> None:
     if not resume:
         raise VqError(f"{partial} is left from an interrupted run: continue it with --resume, or remove it.")
     before = json.loads((partial / RESUME_FILE).read_text())
@@ -239,12 +242,13 @@ class Artifact:
         self._verified.add(file)
 
 
-def open_artifact(path: Path, kind: str, fmt: int) -> Artifact:
-    """Open the artifact of `kind` in the folder `path`, refusing one whose files are not those of its manifest.
+def open_artifact(location: Location, kind: str, fmt: int) -> Artifact:
+    """Open the artifact of `kind` in the folder `location`, refusing one whose files are not those of its manifest.
 
     Raises:
         VqError: see `read_manifest`; a file is missing, unexpected, of the wrong size, or its header disagrees.
     """
+    path = local_copy(location)
     manifest = read_manifest(path, kind, fmt)
     present, expected = set(_files_in(path)), set(manifest.files)
     if missing := sorted(expected - present):

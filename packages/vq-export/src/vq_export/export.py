@@ -3,14 +3,15 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.cli import required
 from vq_core.errors import VqError
 from vq_core.ignored import ignored_linears
+from vq_core.location import Location
 from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
+from vq_core.remote import local_copy
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
@@ -21,8 +22,8 @@ from vq_export.run_configs import variant_and_task
 class Inputs:
     """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding."""
 
-    weights: Path | None = None
-    qparams: Path | None = None
+    weights: Location | None = None
+    qparams: Location | None = None
     model: str | None = None
     scheme: str | None = None
     rounding: str | None = None
@@ -85,7 +86,7 @@ def _refuse_ignored(model: QuantizedModel, recipe: Recipe) -> None:
 class Written:
     """Summary of an exported checkpoint; `size` in bytes."""
 
-    output: Path
+    output: Location
     scheme: str
     smoothed: bool
     components: tuple[str, ...]
@@ -101,13 +102,13 @@ class Written:
         }
 
 
-def written(model: QuantizedModel, output: Path) -> Written:
+def written(model: QuantizedModel, output: Location) -> Written:
     """What was written of `model` to the folder `output`."""
-    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in local_copy(output).rglob("*") if path.is_file())
     return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
 
 
-def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
+def next_steps(model: QuantizedModel, output: Location, loras: Sequence[str] = ()) -> str:
     """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     config = model.family.native_config(next(iter(model.components.values())).config)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, Checkpoint, CheckpointComponent, Entry, Role
 from vq_core.errors import GateFailed
+from vq_core.location import Location
 from vq_core.numerics.bfloat16 import is_bf16
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.progress import progress
@@ -227,7 +228,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def enforce(found: Verification, path: Path) -> None:
+def enforce(found: Verification, path: Location) -> None:
     """Fail where anything is wrong.
 
     Raises:

@@ -1,12 +1,12 @@
 """`vq-infer`: make videos from a quantized checkpoint."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vq_core.cli import new_app, report, set_up_logging
 from vq_core.cli import run as run_app
+from vq_core.location import Location
 from vq_core.options import (
     AsJson,
     Device,
@@ -23,15 +23,14 @@ from vq_core.options import (
     Steps,
     Verbose,
     Width,
+    path_option,
 )
 from vq_infer.options import EngineName, Options
 
 app = new_app("Make videos from a quantized checkpoint.")
 
-Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Folder that vq-export wrote.", show_default=False)
-]
-Image = Annotated[Path | None, typer.Option("--image", help="The first frame.", show_default=False)]
+Checkpoint = Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")]
+Image = Annotated[Location | None, path_option("--image", help="The first frame.")]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="What the video shows.", show_default=False)]
 NegativePrompt = Annotated[
     str, typer.Option("--negative-prompt", help="What it should not show.  [default: nothing]", show_default=False)

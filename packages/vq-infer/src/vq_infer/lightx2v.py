@@ -12,7 +12,9 @@ from typing import Any
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.images import open_image
+from vq_core.location import Location, parse_location
 from vq_core.meter import Meter
+from vq_core.remote import local_copy, local_output
 from vq_infer.options import Task
 from vq_infer.request import Outcome, Request, check_output
 
@@ -50,15 +52,17 @@ def generate(request: Request, python: str | None, backend: str | None) -> Outco
         raise VqError("LightX2V chooses its GPU itself: leave --device out, or set CUDA_VISIBLE_DEVICES.")
     if request.sample.image is not None:
         open_image(request.sample.image)
+    model = local_copy(parse_location(request.model))
     checkpoint = open_checkpoint(request.checkpoint)
     name, template = read_run_config(checkpoint, backend)
-    config = run_config(template, request)
+    config = run_config(template, request, checkpoint.artifact.path)
     _require_task(template, request.task, request.checkpoint)
     _require_size(config, request)
-    _require_native_model(Path(request.model), config)
+    _require_native_model(model, config)
     interpreter = python or sys.executable
     _require_lightx2v(interpreter)
-    _start(interpreter, config, request)
+    with local_output(request.output) as output:
+        _start(interpreter, config, request, model, output)
     usage = meter.usage()
     return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage.seconds}, usage)
 
@@ -86,10 +90,10 @@ def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, d
     return name, content
 
 
-def run_config(template: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """`template` with this run's sampling and the checkpoint's place filled in."""
+def run_config(template: Mapping[str, Any], request: Request, checkpoint: Path) -> dict[str, Any]:
+    """`template` with this run's sampling and the place of the folder `checkpoint` filled in."""
     sampling = request.sampling
-    place = str(request.checkpoint.resolve())
+    place = str(checkpoint.resolve())
     located = {
         key: value.replace(CHECKPOINT_PLACEHOLDER, place) if isinstance(value, str) else value
         for key, value in template.items()
@@ -111,7 +115,7 @@ def run_config(template: Mapping[str, Any], request: Request) -> dict[str, Any]:
     }
 
 
-def _require_task(template: Mapping[str, Any], task: Task, checkpoint: Path) -> None:
+def _require_task(template: Mapping[str, Any], task: Task, checkpoint: Location) -> None:
     both = template["model_cls"] == "wan2.2"  # TI2V-5B makes videos from text and from images
     if task != template["task"] and not both:
         raise VqError(f"{checkpoint} is a checkpoint for {template['task']}: use `vq-infer {template['task']}`.")
@@ -153,25 +157,25 @@ def _require_lightx2v(python: str) -> None:
         )
 
 
-def _start(python: str, config: Mapping[str, Any], request: Request) -> None:
+def _start(python: str, config: Mapping[str, Any], request: Request, model: Path, output: Path) -> None:
     """Run LightX2V; the video appears at its place only when it is whole."""
-    request.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=request.output.parent, prefix=f".{request.output.name}.") as folder:
-        config_json, draft = Path(folder) / "run.json", Path(folder) / request.output.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        config_json, draft = Path(folder) / "run.json", Path(folder) / output.name
         config_json.write_text(json.dumps(config, indent=2), encoding="utf-8")
-        command = [python, "-m", "lightx2v.infer", *_arguments(config, request, config_json, draft)]
+        command = [python, "-m", "lightx2v.infer", *_arguments(config, request, model, config_json, draft)]
         # Its own words go to stderr, where they leave --json alone.
         status = subprocess.run(command, stdout=sys.__stderr__, env=os.environ | ENVIRONMENT, check=False).returncode
         if status or not draft.exists():
             raise VqError(f"LightX2V ended with exit code {status} and no video: what it printed above says why.")
-        draft.replace(request.output)
+        draft.replace(output)
 
 
-def _arguments(config: Mapping[str, Any], request: Request, config_json: Path, draft: Path) -> list[str]:
+def _arguments(config: Mapping[str, Any], request: Request, model: Path, config_json: Path, draft: Path) -> list[str]:
     arguments = {
         "--model_cls": config["model_cls"],
         "--task": request.task,
-        "--model_path": str(Path(request.model).resolve()),
+        "--model_path": str(model.resolve()),
         "--config_json": str(config_json.resolve()),
         "--prompt": request.sample.prompt,
         "--negative_prompt": request.sample.negative_prompt,

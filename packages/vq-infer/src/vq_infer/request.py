@@ -1,15 +1,16 @@
 """One video to make, and what came of it: the same for every engine."""
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 from vq_core.cli import required
 from vq_core.embedded import model_or_default
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.meter import Usage
 from vq_core.model_defaults import defaults_of
 from vq_core.prompts import Sample
 from vq_core.recipe import DEFAULTS, read_recipe
+from vq_core.remote import local_copy, refuse_existing
 from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
 from vq_infer.options import Options, Task
 
@@ -20,9 +21,9 @@ class Request:
 
     task: Task
     model: str
-    checkpoint: Path
+    checkpoint: Location
     sample: Sample
-    output: Path
+    output: Location
     sampling: Sampling
     device: str | None
 
@@ -40,7 +41,7 @@ class Outcome:
         step_seconds: median time of a sampling step after the first, where the engine tells.
     """
 
-    output: Path
+    output: Location
     kernels: tuple[str, ...]
     stages: dict[str, float]
     usage: Usage
@@ -79,7 +80,7 @@ def resolve_request(task: Task, options: Options) -> Request:
     model, native = options.model or recipe.model, options.engine == "native"
     model = model_or_default(model) if native and task == "i2v" else required(model, "--model")
     checkpoint = required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
-    image = required(options.image, "--image") if task == "i2v" else None
+    image = local_copy(required(options.image, "--image")) if task == "i2v" else None
     sample = Sample(required(options.prompt, "--prompt"), options.negative_prompt, image)
     output = required(options.output, "--output")
     defaults = defaults_of(model) if native else DEFAULTS
@@ -88,13 +89,12 @@ def resolve_request(task: Task, options: Options) -> Request:
     return Request(task, model, checkpoint, sample, output, sampling, options.device)
 
 
-def check_output(output: Path, formats: tuple[str, ...]) -> None:
+def check_output(output: Location, formats: tuple[str, ...]) -> None:
     """Refuse an output that could not be written in the end, before any time is spent on it.
 
     Raises:
         VqError: it exists, or its ending is none of `formats`.
     """
-    if output.suffix.lower() not in formats:
+    if not output.name.lower().endswith(formats):
         raise VqError(f"{output} is not a video format that this engine writes: end it in {' or '.join(formats)}.")
-    if output.exists():
-        raise VqError(f"{output} exists already: choose another --output or remove it.")
+    refuse_existing(output)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from vq_core.discover import load_plugin, plugin_names
+from vq_core.location import Location
 
 if TYPE_CHECKING:  # the command line lists the targets, and must not import torch for it
     from vq_export.quantized_model import QuantizedModel
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # the command line lists the targets, and must not import tor
 class Target(Protocol):
     """What a target's module provides."""
 
-    def export(self, model: "QuantizedModel", output: Path, *, resume: bool) -> None:
+    def export(self, model: "QuantizedModel", output: Location, *, resume: bool) -> None:
         """Write `model` to the folder `output`, block by block."""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vq_core import __version__
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
+from vq_core.location import Location
 from vq_core.progress import progress
 from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
@@ -23,7 +24,7 @@ QUANT_METHOD = "advanced_ptq"
 """With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
 
 
-def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None:
+def export(model: QuantizedModel, output: Location, *, resume: bool = False) -> None:
     """Write `model` to the folder `output`. Host memory: one block."""
     folders = model.family.expert_folders(tuple(model.components))
     header = Header(
