@@ -70,6 +70,8 @@ def _recipe_folder(info: ValidationInfo) -> Location | None:
 
 
 def _path_beside_recipe(said: object, info: ValidationInfo) -> Location:
+    if isinstance(said, Path | Uri):
+        return said
     if not isinstance(said, str):
         raise PydanticCustomError("path_type", "it should be a path")
     folder = _recipe_folder(info)
