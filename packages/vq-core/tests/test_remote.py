@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,7 @@ from vq_core.remote import deliver, exists, local_copy, local_output, refuse_exi
 RUN = Uri("memory", "run")
 
 
-@pytest.fixture(autouse=True)
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
-    """An empty filesystem in memory, and a cache of this test's own."""
-    monkeypatch.setenv("VQ_CACHE", str(tmp_path / "cache"))
-    MemoryFileSystem.store.clear()
-    MemoryFileSystem.pseudo_dirs[:] = [""]
-    yield MemoryFileSystem()
-    MemoryFileSystem.store.clear()
+pytestmark = pytest.mark.usefixtures("memory")
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def open_source(model: str, loras: Sequence[LoraRequest] = ()) -> Source:
             f"{path} is not a model in diffusers' layout (no model_index.json that lists a transformer, "
             "and no config.json): give such a folder."
         )
-    opened = [Lora(request) for request in loras]
+    opened = [Lora(request, model) for request in loras]
     require_components(opened, folders, model)
     return Source(model, path, {name: Checkpoint(folder, name, opened) for name, folder in folders.items()})
 
