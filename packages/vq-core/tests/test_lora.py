@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -17,10 +16,9 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.lora import Lora, Merge
-from vq_core.lora_request import LoraRequest, parse_lora
+from vq_core.lora_request import LoraRequest
 from vq_core.source import Checkpoint, open_source
 from vq_core.tensor_folder import INDEX_FILE
-from vq_core.tiny import INNER_DIM
 
 TO_Q = "blocks.1.attn1.to_q.weight"
 RANK = 4
@@ -255,27 +253,6 @@ def test_experts(tmp_path: Path, write_lora: Any, tiny_model: Any) -> None:
         source = open_source(model, [LoraRequest(path, component=component)])
         assert {name for name, part in source.components.items() if part.merged} == changed
         assert {name for name in plain if plain[name] != source.fingerprints[name]} == changed
-
-
-def test_a_lora_in_a_bucket(folder: Path, write_lora: Any, memory: MemoryFileSystem) -> None:
-    pair = low_rank(PEFT, 64, 64)
-    adapter = {"adapter_model.safetensors": write_lora(pair).read_bytes(), "adapter_config.json": b'{"lora_alpha": 2}'}
-    for name, content in adapter.items():
-        memory.pipe(f"/loras/{name}", content)
-    for at in ("memory://loras", "memory://loras/adapter_model.safetensors"):
-        checkpoint = open_source(str(folder), [parse_lora(f"{at}:0.5")]).components["transformer"]
-        assert close(change(checkpoint, folder, TO_Q), 0.5 * 2 / RANK * product(pair))
-
-
-def test_two_loras_for_two_models(tmp_path: Path, tiny_model: Any, write_lora: Any) -> None:
-    ours = write_lora(low_rank(NATIVE, INNER_DIM, INNER_DIM), "ours.safetensors")
-    other = write_lora(low_rank(NATIVE, 2 * INNER_DIM, 2 * INNER_DIM), "other.safetensors")
-    model = str(tiny_model("t2v"))
-    open_source(model, [LoraRequest(ours)])
-    with pytest.raises(
-        VqError, match=rf"^{other} does not fit {model}: its `.*` is \[4, .*, so give a LoRA of this model\.$"
-    ):
-        open_source(model, [LoraRequest(ours), LoraRequest(other)])
 
 
 # --- warned about and refused ----------------------------------------------------------------------

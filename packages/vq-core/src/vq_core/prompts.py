@@ -34,18 +34,15 @@ def read_samples(folder_or_json: Location, needs_image: bool) -> list[Sample]:
         VqError: the file is missing, is not JSON or not a list of samples, or an image is missing or is not one.
     """
     path = local_copy(folder_or_json)
-    path = path / SAMPLES_FILE if path.is_dir() else path
-    entries = _read_list(path)
-    if needs_image and isinstance(folder_or_json, Uri):
-        _bring_images(entries, folder_or_json, path)
-    return [_sample(entry, f"Entry {index} of {path}", path.parent, needs_image) for index, entry in enumerate(entries)]
-
-
-def _bring_images(entries: list[Any], said: Uri, path: Path) -> None:
-    """Copy the images too where only the JSON file was named, not the folder that it lies in."""
-    if path.name == said.name:
-        images = [escape(str(entry.get("image"))) for entry in entries if isinstance(entry, dict)]
-        local_copy(said.parent, only=images)
+    if path.is_dir():
+        path = path / SAMPLES_FILE
+    elif needs_image and isinstance(folder_or_json, Uri):  # only the file was copied, and the images lie beside it
+        images = [escape(str(entry.get("image"))) for entry in _read_list(path) if isinstance(entry, dict)]
+        local_copy(folder_or_json.parent, only=images)
+    return [
+        _sample(entry, f"Entry {index} of {path}", path.parent, needs_image)
+        for index, entry in enumerate(_read_list(path))
+    ]
 
 
 def _read_list(path: Path) -> list[Any]:
