@@ -1,6 +1,9 @@
 """The whole road through a bucket: every stage on a machine of its own, and nothing between them but URIs."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import yaml
 from s3fs import S3FileSystem
 
 from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
 from vq_core.location import parse_location
 
@@ -123,6 +127,20 @@ def test_parts_of_a_run_meet_in_the_bucket(
     machine("merges")
     merged = run("vq-calib merge", f"{bucket}/part-1", f"{bucket}/part-2", "-o", f"{bucket}/stats")
     assert merged["prompts"] == 2
+
+
+def test_processes_that_run_together_need_no_shared_disk(
+    run: Any, tiny_model: Any, prompts: Path, bucket: str, tmp_path: Path
+) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0, "-o", f"{bucket}/stats"]
+    command = [*launcher, "-m", "vq_calib", "collect", *map(str, asked)]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert S3FileSystem().ls(bucket) == [f"{bucket}/stats".removeprefix("s3://")]
+    assert len(open_stats(parse_location(f"{bucket}/stats")).artifact.manifest.settings["prompts"]) == 2
 
 
 def test_refuses_an_output_that_is_there_and_a_bucket_that_is_not(run: Any, tiny_model: Any, bucket: str) -> None:

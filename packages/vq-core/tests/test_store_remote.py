@@ -91,12 +91,13 @@ def test_half_an_upload_is_no_artifact_and_is_taken_up_again(
 
 
 def test_does_not_overwrite_what_another_machine_has_finished_meanwhile(
-    memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryFileSystem,
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(VqError):
-        fail_uploads_of("run.sh", patch)
-        write()
-    memory.pipe(f"/store/artifact/{FILE_NAME}", b"theirs")
+    taken = pytest.raises(VqError, match=f"artifact/{FILE_NAME} exists already")
+    with taken, create_artifact(URI, HEADER) as writer:
+        writer.write_text("run.sh", "echo")
+        memory.pipe(f"/store/artifact/{FILE_NAME}", b"theirs")
+    assert memory.find("/store") == [f"/store/artifact/{FILE_NAME}"]
     with pytest.raises(VqError, match=f"artifact/{FILE_NAME} exists already"):
         write(resume=True)
     assert memory.cat(f"/store/artifact/{FILE_NAME}") == b"theirs"

@@ -137,12 +137,14 @@ def deliver(local: Path, location: Location, *, last: str = "", advice: str) -> 
         Where it lies here: the final place, or the cached copy of the URI.
 
     Raises:
-        VqError: the URI cannot be written; `local` is left as it is.
+        VqError: the file `last` is at the URI already, or it cannot be written; `local` is left as it is.
     """
     if not isinstance(location, Uri):
         path = Path(str(location))
         publish(local, path)
         return path
+    if last:
+        refuse_existing(location / last)  # another machine may have been faster
     listing = _upload_all(local, location, last, advice)
     with _locked(location):
         return Mirror(location).adopt(local, listing)
