@@ -21,10 +21,10 @@ from vq_calib.collect import collect as collect_request
 from vq_calib.planned import Request
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
+from vq_core.partial import partial_folder
 from vq_core.pipeline import Conditions, VideoPipeline
 from vq_core.sampling import Sampling
 from vq_core.source import open_source
-from vq_core.store import partial_folder
 from vq_core.tiny import VARIANTS, Variant
 
 TinyModel = Callable[[Variant], Path]

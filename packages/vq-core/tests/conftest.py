@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -51,6 +52,16 @@ CONFIGS: dict[str, Config] = {
     "i2v-2.2": T2V | {"in_channels": 36},
     "ti2v-5b": T2V | {"in_channels": 48, "out_channels": 48, "num_attention_heads": 3},
 }
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
+    """An empty filesystem in memory, `memory://`, and a cache of this test's own."""
+    monkeypatch.setenv("VQ_CACHE", str(tmp_path / "cache"))
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    yield MemoryFileSystem()
+    MemoryFileSystem.store.clear()
 
 
 @pytest.fixture(params=sorted(CONFIGS))

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from vq_core.errors import VqError
+from vq_core.location import parse_location
 from vq_core.prompts import FIRST_FRAME, TEXT_ONLY, Inputs, Sample, read_samples
 from vq_core.video import write_video
 
@@ -32,6 +34,25 @@ def test_reads_every_field_with_images_relative_to_the_file(folder: Path) -> Non
     expected = [Sample("放风筝", "blurred", folder / "kite.png"), Sample("b", "", folder / "kite.png")]
     assert read_samples(folder, FIRST_FRAME) == expected
     assert read_samples(folder / "samples.json", FIRST_FRAME) == expected
+
+
+@pytest.mark.parametrize("said", ["memory://prompts", "memory://prompts/samples.json"])
+def test_prompts_in_a_bucket_and_no_more_than_they_name(folder: Path, memory: MemoryFileSystem, said: str) -> None:
+    write(folder, [{"prompt": "a", "image": "kite.png"}])
+    for name in ("samples.json", "kite.png"):
+        memory.pipe(f"/prompts/{name}", (folder / name).read_bytes())
+    memory.pipe("/prompts/model/huge.bin", b"huge")
+    (sample,) = read_samples(parse_location(said), FIRST_FRAME)
+    assert sample.image is not None
+    assert sample.image.read_bytes() == (folder / "kite.png").read_bytes()
+    if said.endswith(".json"):
+        assert not (sample.image.parent / "model").exists()
+
+
+def test_refuses_a_json_in_a_bucket_whose_image_is_missing(folder: Path, memory: MemoryFileSystem) -> None:
+    memory.pipe("/prompts/samples.json", b'[{"prompt": "a", "image": "kite.png"}]')
+    with pytest.raises(VqError, match=r"The image .*kite\.png is missing"):
+        read_samples(parse_location("memory://prompts/samples.json"), FIRST_FRAME)
 
 
 def test_text_to_video_leaves_images_alone(folder: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from vq_core.errors import GateFailed, VqError
 from vq_core.recipe import Recipe
+from vq_export import gate
 from vq_export.export import Inputs, open_model
-from vq_export.gate import export, unverified_folder
+from vq_export.gate import export
 from vq_export.quantized_model import QuantizedModel
 from vq_export.targets import lightx2v
 from vq_export.verification import Verification
@@ -46,15 +47,13 @@ def test_verified_or_not_the_bytes_are_the_target_s(model: QuantizedModel, tmp_p
 def test_damage_by_the_disk_fails_the_gate(
     model: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damaged(*arguments: Any, **options: Any) -> None:
-        written(*arguments, **options)
-        path = unverified_folder(tmp_path / "ckpt") / "block_0.safetensors"
+    def damage(folder: Path) -> None:
+        path = folder / "block_0.safetensors"
         raw = bytearray(path.read_bytes())
         raw[-1] ^= 1
         path.write_bytes(raw)
 
-    written = lightx2v.export
-    monkeypatch.setattr(lightx2v, "export", damaged)
+    monkeypatch.setattr(gate, "_forget", damage)
     with pytest.raises(GateFailed, match="ckpt.unverified was written and cannot be read back: .*SHA-256 differs"):
         export("lightx2v", model, tmp_path / "ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt.unverified"]
@@ -74,6 +73,35 @@ def test_an_output_that_exists_is_refused_before_anything_is_written(model: Quan
     with pytest.raises(VqError, match="ckpt exists already"):
         export("lightx2v", model, tmp_path / "ckpt")
     assert [path.name for path in tmp_path.iterdir()] == ["ckpt"]
+
+
+def test_an_export_that_was_stopped_while_it_was_verified_is_verified_again(
+    model: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lightx2v, "VERIFIER", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            export("lightx2v", model, tmp_path / "ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.unverified"]
+    with pytest.raises(VqError, match="continue it with --resume"):
+        export("lightx2v", model, tmp_path / "ckpt")
+    assert export("lightx2v", model, tmp_path / "ckpt", resume=True) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt"]
+    export("lightx2v", model, tmp_path / "undisturbed")
+    assert bytes_of(tmp_path / "ckpt") == bytes_of(tmp_path / "undisturbed")
+
+
+def test_one_that_failed_is_in_the_way(model: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(lightx2v, "VERIFIER", lambda *arguments: Verification(["It is wrong."]))
+        with pytest.raises(GateFailed, match="ckpt.unverified has a problem: It is wrong"):
+            export("lightx2v", model, tmp_path / "ckpt")
+    for resume in (False, True):
+        with pytest.raises(VqError, match="ckpt.unverified is in the way, which failed its check"):
+            export("lightx2v", model, tmp_path / "ckpt", resume=resume)
 
 
 def test_an_interrupted_export_is_continued(

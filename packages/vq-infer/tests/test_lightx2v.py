@@ -229,10 +229,10 @@ def test_vace_with_a_mask_that_is_an_image(vace_request: Request, image: Path) -
 def test_distilled_models_have_their_number_of_steps(request_i2v: Request) -> None:
     template = {"sample_guide_scale": 1.0, "denoising_step_list": [1000, 500], "task": "i2v"}
     sampling = replace(request_i2v.sampling, steps=2, guidance_scale=1.0)
-    config = run_config(template, replace(request_i2v, sampling=sampling))
+    config = run_config(template, replace(request_i2v, sampling=sampling), Path("checkpoint"))
     assert (config["infer_steps"], config["enable_cfg"]) == (2, False)
     with pytest.raises(VqError, match="is of a model for 2 steps: use as many"):
-        run_config(template, request_i2v)
+        run_config(template, request_i2v, Path("checkpoint"))
 
 
 def test_device_is_not_ours_to_choose(request_i2v: Request) -> None:

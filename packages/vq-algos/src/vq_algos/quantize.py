@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.progress import progress
@@ -59,7 +59,7 @@ class QuantizeSettings:
 def quantize(
     weights: SmoothedWeights,
     settings: QuantizeSettings,
-    output: Path,
+    output: Location,
     *,
     stats: ActivationStats | None = None,
     device: str = "cpu",

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.model_defaults import said_by
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
@@ -80,7 +80,7 @@ def smooth(
     source: Source,
     stats: ActivationStats | None,
     settings: SmoothSettings,
-    output: Path,
+    output: Location,
     *,
     device: str = "cpu",
     resume: bool = False,

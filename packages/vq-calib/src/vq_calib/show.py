@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from vq_calib.settings import settings_of
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import BUCKETS, SPLITS, ActivationStats, GroupStats, open_stats
+from vq_core.location import Location
 from vq_core.topology import place_of
 
 OUTLIER_RATIO = 10.0
@@ -121,7 +121,7 @@ def worst(rows: Mapping[str, Row], count: int) -> dict[str, Row]:
     return {name: rows[name] for name in names}
 
 
-def show(path: Path, *, every_group: bool, top: int | None, as_json: bool) -> None:
+def show(path: Location, *, every_group: bool, top: int | None, as_json: bool) -> None:
     """Print the statistics in `path`: a row per place in the block, per group, or for the `top` worst groups.
 
     Raises:

@@ -8,11 +8,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.images import open_image
+from vq_core.location import Location, Uri
+from vq_core.remote import local_copy
 from vq_core.video import FORMATS, read_video
 
 SAMPLES_FILE = "samples.json"
@@ -104,7 +107,7 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 
-def read_samples(folder_or_json: Path, inputs: Inputs) -> list[Sample]:
+def read_samples(folder_or_json: Location, inputs: Inputs) -> list[Sample]:
     """Read a folder that holds `samples.json`, or the JSON file itself; paths in it are relative to it.
 
     Every file is decoded once here, before minutes are spent on the first prompts. What is not among `inputs` is left
@@ -113,7 +116,11 @@ def read_samples(folder_or_json: Path, inputs: Inputs) -> list[Sample]:
     Raises:
         VqError: the file is missing, is not JSON or not a list of samples, or an image is missing or is not one.
     """
-    path = folder_or_json / SAMPLES_FILE if folder_or_json.is_dir() else folder_or_json
+    path = local_copy(folder_or_json)
+    if path.is_dir():
+        path = path / SAMPLES_FILE
+    elif isinstance(folder_or_json, Uri):  # only this file was copied, and those that it names lie beside it
+        local_copy(folder_or_json.parent, only=list(_files_named(_read_list(path), inputs)))
     return [
         _sample(entry, f"Entry {index} of {path}", path.parent, inputs) for index, entry in enumerate(_read_list(path))
     ]
@@ -150,6 +157,16 @@ def _sample(entry: Any, where: str, folder: Path, inputs: Inputs) -> Sample:
     sample.require(inputs, where)
     sample.check_files()
     return sample
+
+
+def _files_named(entries: list[Any], inputs: Inputs) -> Iterator[str]:
+    """Patterns of the files that the entries name under the keys of `inputs`; what is malformed is refused later."""
+    for entry in entries:
+        for key in FILES:
+            value = entry.get(key) if isinstance(entry, dict) and key in inputs else None
+            yield from (
+                escape(name) for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)
+            )
 
 
 def _paths(value: Any, key: str, where: str, folder: Path) -> tuple[Path, ...]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.ignored import IgnoreRule, ignored_linears
+from vq_core.location import Location
 from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import Conditions, VideoPipeline
 from vq_core.progress import Advance, progress
@@ -73,7 +73,7 @@ class Made:
         resumed_videos: how many of all an earlier, interrupted run had finished.
     """
 
-    folders: dict[Variant, Path]
+    folders: dict[Variant, Location]
     prompts: int
     resumed_videos: int
 
@@ -97,8 +97,8 @@ class Made:
 
 def open_candidates(
     asked: Sequence[str] | None,
-    weights: Path | None,
-    qparams: Path | None,
+    weights: Location | None,
+    qparams: Location | None,
     ignored: tuple[IgnoreRule, ...] = (),
 ) -> Candidates:
     """Open the artifacts of the variants that are `asked` for; without any, full precision and the last they allow.
@@ -121,9 +121,9 @@ def open_candidates(
 def make_videos(
     model: str,
     candidates: Candidates,
-    prompts: Path,
+    prompts: Location,
     sampling: Sampling,
-    output: Path,
+    output: Location,
     *,
     loras: Sequence[LoraRequest] = (),
     device: str | None = None,

@@ -1,13 +1,25 @@
 """`vq-export`: write quantized checkpoints for runtimes, and verify them cold."""
 
 import inspect
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, Lora, Model, Output, QParams, Recipe, Resume, Verbose, Weights
+from vq_core.location import Location
+from vq_core.options import (
+    AsJson,
+    Device,
+    Lora,
+    Model,
+    Output,
+    QParams,
+    Recipe,
+    Resume,
+    Verbose,
+    Weights,
+    path_argument,
+)
 from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
@@ -28,9 +40,9 @@ Verify = Annotated[
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")]
 CheckpointOrFile = Annotated[
-    Path, typer.Argument(help="A checkpoint written by vq-export, or one safetensors file of it.")
+    Location, path_argument(help="A checkpoint written by vq-export, or one safetensors file of it.")
 ]
-CheckpointFolder = Annotated[Path, typer.Argument(help="A checkpoint written by `vq-export lightx2v`.")]
+CheckpointFolder = Annotated[Location, path_argument(help="A checkpoint written by `vq-export lightx2v`.")]
 
 
 def export_command(

@@ -2,15 +2,16 @@
 
 import shlex
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.cli import required
 from vq_core.errors import VqError
 from vq_core.ignored import ignored_linears
+from vq_core.location import Location
 from vq_core.model_defaults import said_by
 from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
+from vq_core.remote import local_copy
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
@@ -24,8 +25,8 @@ SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "gu
 class Inputs:
     """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding."""
 
-    weights: Path | None = None
-    qparams: Path | None = None
+    weights: Location | None = None
+    qparams: Location | None = None
     model: str | None = None
     scheme: str | None = None
     rounding: str | None = None
@@ -99,7 +100,7 @@ def _refuse_ignored(model: QuantizedModel, recipe: Recipe) -> None:
 class Written:
     """Summary of an exported checkpoint; `size` in bytes."""
 
-    output: Path
+    output: Location
     scheme: str
     smoothed: bool
     components: tuple[str, ...]
@@ -115,9 +116,9 @@ class Written:
         }
 
 
-def written(model: QuantizedModel, output: Path) -> Written:
+def written(model: QuantizedModel, output: Location) -> Written:
     """What was written of `model` to the folder `output`."""
-    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in local_copy(output).rglob("*") if path.is_file())
     return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
 
 
@@ -131,7 +132,7 @@ def verified_row(target: str, found: Verification | None, *, asked: bool) -> dic
     return {"verified": f"{found.tensors} tensors; weight SNR {min(snrs):.1f} dB and more{warnings}"}
 
 
-def next_steps(model: QuantizedModel, output: Path) -> str:
+def next_steps(model: QuantizedModel, output: Location) -> str:
     """The commands that follow an export.
 
     What was smoothed has been held against the smoothed weights, not against the model. With LoRAs merged, that takes

@@ -5,22 +5,18 @@ import sys
 from pathlib import Path
 
 from vq_core.errors import GateFailed, VqError
-from vq_core.tensor_file import publish
+from vq_core.location import Location
+from vq_core.partial import unverified_folder
 from vq_export.quantized_model import QuantizedModel
 from vq_export.reference import unrounded_reference
 from vq_export.targets import target_named
 from vq_export.verification import Verification, enforce
 
 
-def unverified_folder(output: Path) -> Path:
-    """Where a checkpoint lies until it is verified, and where it stays if it fails."""
-    return output.with_name(f"{output.name}.unverified")
-
-
 def export(
     target: str,
     model: QuantizedModel,
-    output: Path,
+    output: Location,
     *,
     resume: bool = False,
     verify: bool = True,
@@ -33,31 +29,26 @@ def export(
         What was found; None where it was not looked, or where nothing can: not every target has a verifier.
 
     Raises:
-        VqError: `output` exists, or an earlier one that was never verified; or the model cannot be exported.
+        VqError: `output` exists, or an earlier one that failed; or the model cannot be exported.
         GateFailed: the checkpoint is not sound. It stays as `NAME.unverified`.
     """
-    unverified = unverified_folder(output)
-    if output.exists():
-        raise VqError(f"{output} exists already: choose another --output or remove it.")
-    if unverified.exists():
-        raise VqError(
-            f"{unverified} is in the way, a checkpoint that failed or never finished its verification: "
-            "see with `vq-export verify` what is wrong with it and remove it, or rename it if nothing is."
-        )
     writer = target_named(target)
-    writer.export(model, unverified, resume=resume)
-    found = None
-    if verify and writer.VERIFIER is not None:
-        _forget(unverified)
+    verifier = writer.VERIFIER if verify else None
+    found: list[Verification] = []
+
+    def check(folder: Path) -> None:
+        assert verifier is not None
+        _forget(folder)
         try:
-            found = writer.VERIFIER(unverified, unrounded_reference(model), device)
-            enforce(found, unverified, strict=strict)
+            found.append(verifier(folder, unrounded_reference(model), device))
         except GateFailed:
             raise
         except VqError as error:  # damage elsewhere, but here it is the disk that failed the gate
-            raise GateFailed(f"{unverified} was written and cannot be read back: {error}") from error
-    publish(unverified, output)
-    return found
+            raise GateFailed(f"{unverified_folder(output)} was written and cannot be read back: {error}") from error
+        enforce(found[0], unverified_folder(output), strict=strict)
+
+    writer.export(model, output, resume=resume, check=check if verifier else None)
+    return found[0] if found else None
 
 
 def _forget(folder: Path) -> None:

@@ -1,11 +1,12 @@
 """How a checkpoint was quantized: read from its manifest, or from the metadata of a single file of it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND
-from vq_core.manifest import Manifest, read_manifest
+from vq_core.location import Location
+from vq_core.manifest import FILE_NAME, Manifest, read_manifest
+from vq_core.remote import local_copy
 from vq_export.provenance import read_provenance
 from vq_export.snr_summary import by_place
 
@@ -13,8 +14,10 @@ SHORT = 16
 """Digits of a digest that are shown."""
 
 
-def provenance_of(path: Path) -> dict[str, Any]:
-    """How the checkpoint in the folder `path`, or the one that the safetensors file `path` belongs to, was made.
+def provenance_of(location: Location) -> dict[str, Any]:
+    """How the checkpoint at `location`, or the one that the safetensors file there belongs to, was made.
+
+    Of a checkpoint in a bucket only the manifest is copied.
 
     `components` and `linears` are by component; of a single file, they are what that file holds, and `shard` says which
     part it is.
@@ -22,6 +25,7 @@ def provenance_of(path: Path) -> dict[str, Any]:
     Raises:
         VqError: neither a checkpoint nor a file that says it.
     """
+    path = local_copy(location, only=[FILE_NAME])
     if path.is_file():
         said = read_provenance(path)
         name = said.pop("component")

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from vq_core.errors import GateFailed
+from vq_core.location import Location
 from vq_export.checks.block_error import BlockError
 from vq_export.snr_summary import by_place
 
@@ -83,7 +83,7 @@ class Verification:
         }
 
 
-def enforce(found: Verification, path: Path, *, strict: bool = False) -> None:
+def enforce(found: Verification, path: Location, *, strict: bool = False) -> None:
     """Fail where anything is wrong; with `strict`, where there is anything to warn of.
 
     Raises:

@@ -1,12 +1,12 @@
 """`vq-infer`: make videos from a quantized checkpoint."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vq_core.cli import new_app, report, set_up_logging
 from vq_core.cli import run as run_app
+from vq_core.location import Location
 from vq_core.options import (
     AsJson,
     Device,
@@ -23,33 +23,23 @@ from vq_core.options import (
     Steps,
     Verbose,
     Width,
+    path_option,
 )
 from vq_infer.options import EngineName, Options
 
 app = new_app("Make videos from a quantized checkpoint.")
 
-Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Folder that vq-export wrote.", show_default=False)
-]
-Image = Annotated[Path | None, typer.Option("--image", help="The first frame.", show_default=False)]
-LastImage = Annotated[
-    Path | None,
-    typer.Option("--last-image", help="The last frame, for models that end at one.", show_default=False),
-]
+Checkpoint = Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")]
+Image = Annotated[Location | None, path_option("--image", help="The first frame.")]
+LastImage = Annotated[Location | None, path_option("--last-image", help="The last frame, for models that end at one.")]
 ReferenceImages = Annotated[
-    list[Path] | None,
-    typer.Option("--reference", help="An image of what should appear in it; repeatable.", show_default=False),
+    list[Location] | None,
+    path_option("--reference", help="An image of what should appear in it; repeatable."),
 ]
-SourceVideo = Annotated[
-    Path | None, typer.Option("--video", help="The video that it is made over.", show_default=False)
-]
+SourceVideo = Annotated[Location | None, path_option("--video", help="The video that it is made over.")]
 Mask = Annotated[
-    Path | None,
-    typer.Option(
-        "--mask",
-        help="What of that is made anew: white in a video, or in an image for every frame.",
-        show_default=False,
-    ),
+    Location | None,
+    path_option("--mask", help="What of that is made anew: white in a video, or in an image for every frame."),
 ]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="What the video shows.", show_default=False)]
 NegativePrompt = Annotated[

@@ -11,8 +11,10 @@ from typing import Any
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint, open_checkpoint
 from vq_core.errors import VqError
+from vq_core.location import parse_location
 from vq_core.meter import Meter
 from vq_core.prompts import is_video
+from vq_core.remote import local_copy, local_output
 from vq_infer.request import Outcome, Request, check_output
 
 FORMATS = (".mp4",)
@@ -57,15 +59,17 @@ def generate(request: Request, python: str | None, backend: str | None) -> Outco
     if request.device is not None:
         raise VqError("LightX2V chooses its GPU itself: leave --device out, or set CUDA_VISIBLE_DEVICES.")
     request.sample.check_files()
+    model = local_copy(parse_location(request.model))
     checkpoint = open_checkpoint(request.checkpoint)
     name, template = read_run_config(checkpoint, backend)
-    config = run_config(template, request)
+    config = run_config(template, request, checkpoint.artifact.path)
     _require_task(template, request)
     _require_size(config, request)
-    _require_native_model(Path(request.model), config)
+    _require_native_model(model, config)
     interpreter = python or sys.executable
     _require_lightx2v(interpreter)
-    _start(interpreter, config, request)
+    with local_output(request.output) as output:
+        _start(interpreter, config, request, model, output)
     usage = meter.usage()
     return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage.seconds}, usage)
 
@@ -93,10 +97,10 @@ def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, d
     return name, content
 
 
-def run_config(template: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """`template` with this run's sampling and the checkpoint's place filled in."""
+def run_config(template: Mapping[str, Any], request: Request, checkpoint: Path) -> dict[str, Any]:
+    """`template` with this run's sampling and the place of the folder `checkpoint` filled in."""
     sampling = request.sampling
-    place = str(request.checkpoint.resolve())
+    place = str(checkpoint.resolve())
     located = {
         key: value.replace(CHECKPOINT_PLACEHOLDER, place) if isinstance(value, str) else value
         for key, value in template.items()
@@ -185,25 +189,25 @@ def _require_lightx2v(python: str) -> None:
         )
 
 
-def _start(python: str, config: Mapping[str, Any], request: Request) -> None:
+def _start(python: str, config: Mapping[str, Any], request: Request, model: Path, output: Path) -> None:
     """Run LightX2V; the video appears at its place only when it is whole."""
-    request.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=request.output.parent, prefix=f".{request.output.name}.") as folder:
-        config_json, draft = Path(folder) / "run.json", Path(folder) / request.output.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        config_json, draft = Path(folder) / "run.json", Path(folder) / output.name
         config_json.write_text(json.dumps(config, indent=2), encoding="utf-8")
-        command = [python, "-m", "lightx2v.infer", *_arguments(config, request, config_json, draft)]
+        command = [python, "-m", "lightx2v.infer", *_arguments(config, request, model, config_json, draft)]
         # Its own words go to stderr, where they leave --json alone.
         status = subprocess.run(command, stdout=sys.__stderr__, env=os.environ | ENVIRONMENT, check=False).returncode
         if status or not draft.exists():
             raise VqError(f"LightX2V ended with exit code {status} and no video: what it printed above says why.")
-        draft.replace(request.output)
+        draft.replace(output)
 
 
-def _arguments(config: Mapping[str, Any], request: Request, config_json: Path, draft: Path) -> list[str]:
+def _arguments(config: Mapping[str, Any], request: Request, model: Path, config_json: Path, draft: Path) -> list[str]:
     arguments = {
         "--model_cls": config["model_cls"],
         "--task": config["task"],
-        "--model_path": str(Path(request.model).resolve()),
+        "--model_path": str(model.resolve()),
         "--config_json": str(config_json.resolve()),
         "--prompt": request.sample.prompt,
         "--negative_prompt": request.sample.negative_prompt,

@@ -20,6 +20,7 @@ from vq_core.pipeline import VideoPipeline
 from vq_core.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.progress import progress
 from vq_core.prompts import Inputs
+from vq_core.remote import local_output
 from vq_core.video import FORMATS, write_video
 from vq_infer.options import Task
 from vq_infer.request import Outcome, Request, check_output
@@ -68,8 +69,8 @@ def generate(request: Request) -> Outcome:
             advance()
 
         frames = pipeline.sample(conditions, request.sampling, request.sampling.seed, on_step)
-    with _timed(stages, "write"):
-        write_video(request.output, frames, request.sampling.fps)
+    with _timed(stages, "write"), local_output(request.output) as path:
+        write_video(path, frames, request.sampling.fps)
     kernels = {name for transformer in transformers.values() for name in kernel_names(transformer)}
     return Outcome(
         output=request.output,

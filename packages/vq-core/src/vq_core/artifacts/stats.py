@@ -18,7 +18,6 @@ the sampler is respected.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -28,6 +27,7 @@ from torch import Tensor
 from vq_core.artifacts.components import component_headers
 from vq_core.errors import VqError
 from vq_core.families import family_named
+from vq_core.location import Location
 from vq_core.source import Source
 from vq_core.store import Artifact, Header, open_artifact
 from vq_core.topology import Group
@@ -235,6 +235,6 @@ def stats_header(tool: str, source: Source, settings: Mapping[str, object]) -> H
     )
 
 
-def open_stats(path: Path) -> ActivationStats:
+def open_stats(path: Location) -> ActivationStats:
     """Open the activation-stats artifact in `path`; refuses anything else or damaged."""
     return ActivationStats(open_artifact(path, KIND, FORMAT))

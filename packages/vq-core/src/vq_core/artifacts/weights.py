@@ -9,13 +9,13 @@ where asked for), the others as they were. Gains 1/s are fp32 `[in]`, bfloat16 v
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from vq_core.artifacts.decisions import read_decisions
 from vq_core.families import Family, family_named
+from vq_core.location import Location
 from vq_core.store import Artifact, open_artifact
 from vq_core.topology import Group, Topology
 
@@ -67,6 +67,6 @@ class SmoothedWeights:
         return read_decisions(self.artifact, component)
 
 
-def open_weights(path: Path) -> SmoothedWeights:
+def open_weights(path: Location) -> SmoothedWeights:
     """Open the smoothed-weights artifact in `path`; refuses anything else or damaged."""
     return SmoothedWeights(open_artifact(path, KIND, FORMAT))

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from vq_core.discover import load_plugin, plugin_names
+from vq_core.location import Location
 
 if TYPE_CHECKING:  # the command line lists the targets, and must not import torch for it
+    from vq_core.store import Check
     from vq_export.quantized_model import QuantizedModel
     from vq_export.verify import Verifier
 
@@ -21,8 +23,10 @@ class Target(Protocol):
 
     VERIFIER: "Verifier | None"
 
-    def export(self, model: "QuantizedModel", output: Path, *, resume: bool) -> None:
-        """Write `model` to the folder `output`, block by block."""
+    def export(
+        self, model: "QuantizedModel", output: Location, *, resume: bool = False, check: "Check | None" = None
+    ) -> None:
+        """Write `model` to the folder `output`, block by block, and let `check` see it before it gets its name."""
 
 
 def target_names() -> list[str]:

@@ -13,8 +13,9 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
+from vq_core.location import Location
 from vq_core.progress import progress
-from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
+from vq_core.store import ArtifactWriter, Check, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
 from vq_core.tensor_folder import INDEX_FILE
 from vq_export.overlap import overlap
@@ -29,7 +30,7 @@ QUANT_METHOD = "advanced_ptq"
 """With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
 
 
-def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None:
+def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
     """Write `model` to the folder `output`. Host memory: two blocks."""
     folders = model.family.expert_folders(tuple(model.components))
     header = Header(
@@ -46,7 +47,10 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
         parents=dict(model.parents),
     )
     total = sum(len(component.topology.shards()) for component in model.components.values())
-    with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
+    with (
+        create_artifact(output, header, resume=resume, check=check) as writer,
+        progress("export", total, "shard") as advance,
+    ):
         for name, component in model.components.items():
             entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
             overlap(partial(_write_shard, writer, model, name, entries), component.topology.shards(), advance)
