@@ -27,7 +27,7 @@ from vq_core.source_layout import (
     require_tensors,
     transformer_paths,
 )
-from vq_core.spelling import load_stored
+from vq_core.spelling import StoredTensor, load_stored
 from vq_core.topology import Topology
 
 SAMPLED_BYTES = 4096
@@ -115,12 +115,7 @@ class Checkpoint:
         fine-tunes apart and reads megabytes, not the tens of gigabytes of a whole model. Merged LoRAs enter by the
         digests of their files and their strengths, in the order of merging.
         """
-        digest = hashlib.sha256()
-        for name in sorted([*self.topology.tensors, *self._gains.tensors]):
-            tensor = self._stored[name]
-            digest.update(f"{name} {tensor.info.dtype} {tensor.info.shape}\n".encode())
-            for content in tensor.file.ends(tensor.key, SAMPLED_BYTES):
-                digest.update(content)
+        digest = fingerprint_of(self._stored, [*self.topology.tensors, *self._gains.tensors])
         for entry in self.lora:
             digest.update(f"lora {entry['sha256']} {entry['strength']!r}\n".encode())
         return digest.hexdigest()
@@ -153,6 +148,17 @@ class Source:
     def fingerprints(self) -> dict[str, str]:
         """Fingerprint of each component."""
         return {name: checkpoint.fingerprint for name, checkpoint in self.components.items()}
+
+
+def fingerprint_of(stored: Mapping[str, StoredTensor], names: Iterable[str]) -> "hashlib._Hash":
+    """SHA-256 over the tensors `names` of those that are `stored`, to be continued or read; see `Checkpoint`."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        tensor = stored[name]
+        digest.update(f"{name} {tensor.info.dtype} {tensor.info.shape}\n".encode())
+        for content in tensor.file.ends(tensor.key, SAMPLED_BYTES):
+            digest.update(content)
+    return digest
 
 
 def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: bool = False) -> Source:

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, Lora, Model, Output, QParams, Recipe, Resume, Verbose, Weights
+from vq_core.options import (
+    AllowPth,
+    AsJson,
+    Device,
+    Lora,
+    Model,
+    Output,
+    QParams,
+    Recipe,
+    Resume,
+    Verbose,
+    Weights,
+)
 from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
@@ -23,6 +35,13 @@ RoundingOption = Annotated[
         show_default=False,
     ),
 ]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", help="Checkpoint written by `vq-export lightx2v`.", show_default=False),
+]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="Of tensors that are dequantized or unsmoothed: fp32 (exact) or bf16.")
+]
 CheckpointFolder = Annotated[Path, typer.Argument(help="A checkpoint written by `vq-export lightx2v`.")]
 
 
@@ -34,6 +53,7 @@ def export_command(
     lora: Lora = None,
     scheme: Scheme = None,
     rounding: RoundingOption = None,
+    allow_pth: AllowPth = False,
     output: Output = None,
     device: Device = None,
     recipe: Recipe = None,
@@ -64,7 +84,7 @@ def export_command(
     target = str(context.info_name)
     said = read_recipe(recipe)
     folder = required(output or (said.output and said.output / target), "--output")
-    inputs = Inputs(weights, qparams, model, scheme, rounding, tuple(lora or ()))
+    inputs = Inputs(weights, qparams, model, scheme, rounding, tuple(lora or ()), allow_pth)
     quantized = open_model(inputs, said, device=resolve_device(device))
     target_named(target).export(quantized, folder, resume=resume)
     summary = written(quantized, folder)
@@ -82,11 +102,57 @@ for name in target_names():
     app.command(name, help=f"{target_summary(name)}\n\n{examples}")(export_command)
 
 
+@app.command("diffusers")
+def diffusers_command(
+    model: Model = None,
+    checkpoint: CheckpointOption = None,
+    weights: Weights = None,
+    qparams: QParams = None,
+    lora: Lora = None,
+    allow_pth: AllowPth = False,
+    dtype: Dtype = "fp32",
+    output: Output = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write transformers in full precision as diffusers loads them.
+
+    A model in Wan-AI's layout is renamed, tensor by tensor the same. A quantized checkpoint is dequantized. Smoothed
+    weights stay smoothed (folded) where diffusers' layout can hold it, and have the same function as the model.
+
+    For example:
+
+        vq-export diffusers --model Wan2.1-T2V-14B -o transformer
+
+        vq-export diffusers --checkpoint wan-int8 -o transformer --dtype bf16
+
+        vq-export diffusers --weights smoothed -o transformer
+    """
+    from vq_core.meter import Meter
+    from vq_export.diffusers_folder import export_diffusers, written
+    from vq_export.full_precision import Inputs, open_full_precision
+
+    set_up_logging(verbose)
+    meter = Meter()
+    folder = required(output, "--output")
+    opened = open_full_precision(Inputs(model, checkpoint, weights, qparams, tuple(lora or ()), allow_pth))
+    export_diffusers(opened, folder, dtype, resume=resume)
+    summary = written(opened, folder)
+    report(
+        f"Wrote {folder}",
+        {**summary.rows(), **meter.usage().rows()},
+        result={**vars(summary), "usage": vars(meter.usage())},
+        as_json=as_json,
+    )
+
+
 @app.command("verify")
 def verify_command(
     checkpoint: CheckpointFolder,
     model: Model = None,
     lora: Lora = None,
+    allow_pth: AllowPth = False,
     device: Device = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -112,7 +178,7 @@ def verify_command(
     set_up_logging(verbose)
     meter = Meter()
     opened = open_checkpoint(checkpoint)
-    source = open_source(model, [parse_lora(it) for it in lora or ()]) if model else None
+    source = open_source(model, [parse_lora(it) for it in lora or ()], allow_pth=allow_pth) if model else None
     found = verify(opened, source, device=resolve_device(device))
     report(
         f"Verified {checkpoint}",

@@ -59,6 +59,10 @@ def require_made_from(checkpoint: Checkpoint, source: Source) -> None:
     Raises:
         VqError: another model, or one without some of the checkpoint's transformers.
     """
+    if source.has_gains:
+        raise VqError(
+            f"{source.name} came smoothed, which verify cannot undo: verify {checkpoint.artifact.path} without it."
+        )
     require_same_model(checkpoint.artifact, source.fingerprints, source.name)
     if lacking := sorted(checkpoint.components.keys() - source.components.keys()):
         raise VqError(f"{source.name} has no {lacking[0]}, which {checkpoint.artifact.path} has: give the whole model.")

@@ -100,8 +100,6 @@ class _FromArtifacts:
 
 
 class _FromCheckpoint:
-    has_gains = False
-
     def __init__(self, checkpoint: Checkpoint, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
         self._checkpoint = checkpoint
         self._scheme = scheme
@@ -111,6 +109,10 @@ class _FromCheckpoint:
         self.config = checkpoint.config
         self.fingerprint = checkpoint.fingerprint
         self.lora = checkpoint.lora
+
+    @cached_property
+    def has_gains(self) -> bool:
+        return self._checkpoint.has_gains and any(bool((self.gain(name) != 1).any()) for name in self.topology.gains)
 
     def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
         tensors = self._checkpoint.load(names)
@@ -125,7 +127,9 @@ class _FromCheckpoint:
         return Quantized(quantized.codes.cpu(), quantized.scale.cpu())
 
     def gain(self, name: str) -> Tensor:
-        return torch.ones(self.topology.gains[name])
+        if not self._checkpoint.has_gains:
+            return torch.ones(self.topology.gains[name])
+        return self._checkpoint.load([name])[name]
 
 
 def from_artifacts(weights: SmoothedWeights, qparams: QuantParams) -> QuantizedModel:
@@ -152,7 +156,7 @@ def from_artifacts(weights: SmoothedWeights, qparams: QuantParams) -> QuantizedM
 
 
 def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, device: str = "cpu") -> QuantizedModel:
-    """Conversion only: `source` rounded to nearest as it is read, without calibration."""
+    """Conversion only: `source` rounded to nearest as it is read, without calibration; its gains, if any, are kept."""
     return QuantizedModel(
         model=source.name,
         family_name=source.family_name,
