@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: TID251 - the error alone
 
 import torch
 from torch import Tensor
@@ -66,7 +65,7 @@ def _load(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # noqa: TID251
     except FileNotFoundError:
         raise VqError(f"{path} is missing: get it again or check the folder.") from None
-    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (torch.serialization.pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise VqError(
             f"{path} cannot be read as plain weights ({reason}): convert it to safetensors with the tool that wrote it."

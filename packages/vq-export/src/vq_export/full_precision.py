@@ -1,7 +1,7 @@
 """A model in full precision without gains, whatever it comes from: what can be written for programs that know neither.
 
 Codes are multiplied by their scale, and the columns of linears that read a modulated norm by its gain: codes·scale·g.
-In fp32 that is exact, because codes have at most 8 significant bits and scales and gains, bfloat16 values, have 8 each.
+In fp32 that is exact, because codes have at most 7 significant bits and scales and gains, bfloat16 values, have 8 each.
 The other gains of a smoothed model are in its norms and linears already, as in any plain model, and stay there.
 """
 
