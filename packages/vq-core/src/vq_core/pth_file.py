@@ -59,13 +59,15 @@ class PthFile:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
+    # Pickle's own error, by where torch has it: nothing here imports pickle.
+    unpickling_error: type[Exception] = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]
     try:
         # The one place where anything is unpickled: Wan-AI publishes some weights in no other form, and who wants to
         # read them says so. Limited to weights, the loader makes tensors and containers and refuses everything else.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # noqa: TID251
     except FileNotFoundError:
         raise VqError(f"{path} is missing: get it again or check the folder.") from None
-    except (torch.serialization.pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (unpickling_error, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise VqError(
             f"{path} cannot be read as plain weights ({reason}): convert it to safetensors with the tool that wrote it."

@@ -27,6 +27,10 @@ from vq_export.quantized_model import QuantizedModel
 
 SCHEMES = {"I8": INT8, "F8_E4M3": FP8}
 """By safetensors' name of the codes' dtype."""
+KEPT = (Quantizer.LLMC, Quantizer.LIGHTX2V)
+"""Whose codes are taken as they are."""
+IMPORTED_METHODS = tuple(quantizer.name.lower() for quantizer in KEPT)
+"""What the settings of a checkpoint made from such codes say instead of a rounder; these may hold the code −128."""
 
 
 class _FromQuantized:
@@ -86,7 +90,7 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
     paths = transformer_paths(resolve_model(model, only=TRANSFORMER_FILES))
     stored = {name: read_transformer(path, allow_pth=allow_pth) for name, path in paths.items()}
     found = [quantizer_of(part.infos, native=part.native) for part in stored.values()]
-    quantizers = {entry[0] for entry in found if entry is not None and entry[0] in (Quantizer.LLMC, Quantizer.LIGHTX2V)}
+    quantizers = {entry[0] for entry in found if entry is not None and entry[0] in KEPT}
     if len(quantizers) != 1 or None in found:
         return None
     if loras:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from vq_core.tensor_file import TensorInfo, read_header
 from vq_core.tensor_folder import INDEX_FILE
 from vq_core.topology import block_of
 from vq_export.fidelity import linear_errors, require_made_from
+from vq_export.quantized_source import IMPORTED_METHODS
 from vq_export.run_configs import RUN_SCRIPT
 from vq_export.targets.lightx2v import CONFIG_FILE, QUANT_METHOD
 
@@ -167,10 +168,12 @@ def _value_problems(
     table = checkpoint.artifact.manifest.components[name].tensors
     own = {tensor: entry for tensor, entry in component.entries.items() if entry.shard == shard and tensor in table}
     tensors = checkpoint.artifact.tensors(name, own, device)
+    how = cast(dict[str, str], checkpoint.artifact.manifest.settings["quantize"])
+    imported = how["method"] in IMPORTED_METHODS
     problems = [
         f"`{tensor}` of {name} {problem}."
         for tensor, entry in own.items()
-        for problem in _tensor_problems(entry, tensors[tensor])
+        for problem in _tensor_problems(entry, tensors[tensor], imported=imported)
     ]
     gains: dict[str, list[str]] = {}
     for tensor, entry in own.items():
@@ -185,9 +188,9 @@ def _value_problems(
     return len(tensors), problems
 
 
-def _tensor_problems(entry: Entry, tensor: Tensor) -> Iterator[str]:
+def _tensor_problems(entry: Entry, tensor: Tensor, *, imported: bool) -> Iterator[str]:
     if tensor.dtype == torch.int8:
-        if entry.role is Role.CODES and bool((tensor == -128).any()):
+        if entry.role is Role.CODES and not imported and bool((tensor == -128).any()):
             yield "holds the code −128, which symmetric INT8 never has"
         return
     values = tensor.float()
