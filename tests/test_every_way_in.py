@@ -100,6 +100,21 @@ def test_the_offline_stages_write_the_same_bytes_from_either_layout(
         assert [file for file in one if one[file] != other[file]] == []
 
 
+def test_a_pth_file_gives_the_same_where_it_is_allowed(run: Any, both: Any, tmp_path: Path) -> None:
+    _, native = both("t2v")
+    (tmp_path / "pth").mkdir()
+    shutil.copy(native / "model" / "config.json", tmp_path / "pth")
+    torch.save(tensors_in(native / "model"), tmp_path / "pth" / "model.pth")
+    smooth = ("vq-algos smooth", "--method", "none", "--model")
+    with pytest.raises(VqError, match="add --allow-pth to read its weights and nothing else"):
+        run(*smooth, tmp_path / "pth", "-o", tmp_path / "out")
+    run(*smooth, tmp_path / "pth", "-o", tmp_path / "out", "--allow-pth")
+    run(*smooth, native / "model", "-o", tmp_path / "same")
+    one, other = (bytes_in(tmp_path / name) for name in ("out", "same"))
+    assert one.keys() == other.keys()
+    assert [file for file in one if one[file] != other[file]] == ["manifest.json"]  # which says where it was read
+
+
 def test_two_experts_convert_to_the_same_bytes(run: Any, both: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = both("i2v-2.2")
     for folder in folders:

@@ -14,7 +14,7 @@ from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
-from vq_export.quantized_source import open_quantized_source
+from vq_export.quantized_source import is_imported, open_quantized_source
 from vq_export.run_configs import variant_and_task
 
 
@@ -127,14 +127,20 @@ def written(model: QuantizedModel, output: Path) -> Written:
 
 
 def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
-    """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
+    """The commands that follow an export.
+
+    A model that was converted is at hand to compare with; what came smoothed or quantized has no such model. Videos
+    take a pipeline, which a transformer alone is not.
+    """
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     config = model.family.native_config(next(iter(model.components.values())).config)
     _, task = variant_and_task(config, len(model.components))
     image = "--image IMAGE " if task == "i2v" else ""
     merged = "".join(f" --lora {shlex.quote(lora)}" for lora in loras)
-    compare = "" if model.parents else f" --model {source}{merged}"
+    compare = "" if model.parents or model.has_gains or is_imported(model) else f" --model {source}{merged}"
+    here = Path(model.model)
+    pipeline = "PIPELINE" if here.exists() and not (here / "model_index.json").is_file() else source
     return (
         f"vq-export verify {checkpoint}{compare}\n"
-        f"then: vq-infer {task} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
+        f"then: vq-infer {task} --model {pipeline} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
     )

@@ -7,6 +7,7 @@ code −128, which LLMC's arithmetic in bfloat16 gives, stays as well: every ker
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import cast
 
 import torch
 from pydantic import JsonValue
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from vq_core.already_quantized import Quantizer, quantizer_of
 from vq_core.errors import VqError
+from vq_core.manifest import Manifest
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized
@@ -29,8 +31,8 @@ SCHEMES = {"I8": INT8, "F8_E4M3": FP8}
 """By safetensors' name of the codes' dtype."""
 KEPT = (Quantizer.LLMC, Quantizer.LIGHTX2V)
 """Whose codes are taken as they are."""
-IMPORTED_METHODS = tuple(quantizer.name.lower() for quantizer in KEPT)
-"""What the settings of a checkpoint made from such codes say instead of a rounder; these may hold the code −128."""
+METHODS = tuple(quantizer.name.lower() for quantizer in KEPT)
+"""What the settings of a checkpoint made from such codes say instead of a rounder."""
 
 
 class _FromQuantized:
@@ -112,6 +114,12 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
         settings={"quantize": {"scheme": first.scheme.name, "method": quantizer.name.lower()}},
         parents={},
     )
+
+
+def is_imported(made: QuantizedModel | Manifest) -> bool:
+    """Were the codes of a model or checkpoint taken from another tool? Only then may they hold −128."""
+    how = cast(dict[str, JsonValue], made.settings["quantize"])
+    return how["method"] in METHODS
 
 
 def _marks(stored: StoredTransformer) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from vq_core.tensor_file import TensorInfo, read_header
 from vq_core.tensor_folder import INDEX_FILE
 from vq_core.topology import block_of
 from vq_export.fidelity import linear_errors, require_made_from
-from vq_export.quantized_source import IMPORTED_METHODS
+from vq_export.quantized_source import is_imported
 from vq_export.run_configs import RUN_SCRIPT
 from vq_export.targets.lightx2v import CONFIG_FILE, QUANT_METHOD
 
@@ -168,8 +168,7 @@ def _value_problems(
     table = checkpoint.artifact.manifest.components[name].tensors
     own = {tensor: entry for tensor, entry in component.entries.items() if entry.shard == shard and tensor in table}
     tensors = checkpoint.artifact.tensors(name, own, device)
-    how = cast(dict[str, str], checkpoint.artifact.manifest.settings["quantize"])
-    imported = how["method"] in IMPORTED_METHODS
+    imported = is_imported(checkpoint.artifact.manifest)
     problems = [
         f"`{tensor}` of {name} {problem}."
         for tensor, entry in own.items()
