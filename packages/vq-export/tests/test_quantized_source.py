@@ -13,6 +13,7 @@ from torch import Tensor
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_core.families.wan import to_native
+from vq_core.numerics.quantize import snr_db
 from vq_core.recipe import Recipe
 from vq_export.export import Inputs, open_model
 from vq_export.quantized_source import open_quantized_source
@@ -184,3 +185,22 @@ def test_refuses_one_quantized_expert_of_two(by_llmc: Any, tmp_path: Path) -> No
     for name, scheme in (("transformer", "int8"), ("transformer_2", None)):
         by_llmc("t2v", scheme).rename(tmp_path / "both" / name)
     assert "is quantized already, by LLMC's save_lightx2v" in refusal(tmp_path / "both", scheme="int8")
+
+
+def test_clamping_minus_128_would_change_little_and_is_not_done() -> None:
+    """What decision 0016 weighs: the weight would be no worse, but it would be another one."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (0.02 * torch.randn(512, 1536, generator=generator)).bfloat16()
+    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-5) / 127
+    kept = (weight / scale).round().clamp(-128, 127).float()
+    clamped = kept.clamp(min=-127)
+    rows = float((kept == -128).any(dim=1).float().mean())
+    assert rows > 0.01
+    snrs = [snr_db(weight.float(), codes * scale.float()) for codes in (kept, clamped)]
+    tokens = torch.randn(64, 1536, generator=generator)
+    change = snr_db(tokens @ (kept * scale.float()).T, tokens @ (clamped * scale.float()).T)
+    print(
+        f"-128 in {rows:.1%} of rows; weight {snrs[0]:.3f} dB kept, {snrs[1]:.3f} dB clamped; outputs {change:.1f} dB"
+    )
+    assert abs(snrs[0] - snrs[1]) < 0.01
+    assert 60 < change < 90
