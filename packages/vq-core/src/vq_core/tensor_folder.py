@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vq_core.buffers import Buffers
 from vq_core.errors import VqError
 from vq_core.weights_file import OpenWeights, SafetensorsFile, WeightsFile
 
@@ -44,8 +46,8 @@ def index_tensors(folder: Path) -> dict[str, WeightsFile]:
     return gather_tensors(paths)
 
 
-def gather_tensors(paths: Iterable[Path], open_file: OpenWeights = SafetensorsFile) -> dict[str, WeightsFile]:
-    """The file of every tensor in the files `paths`, which no index describes.
+def gather_tensors(paths: Iterable[Path], open_file: OpenWeights | None = None) -> dict[str, WeightsFile]:
+    """The file of every tensor in the files `paths`, which no index describes; `open_file` opens other formats.
 
     Raises:
         VqError: a shard is missing or damaged, or a tensor is in two of them.
@@ -53,7 +55,7 @@ def gather_tensors(paths: Iterable[Path], open_file: OpenWeights = SafetensorsFi
     paths = list(paths)
     _require_all_shards(paths)
     files: dict[str, WeightsFile] = {}
-    for file in map(open_file, paths):
+    for file in map(open_file or partial(SafetensorsFile, buffers=Buffers()), paths):
         for name in file.infos:
             if name in files:
                 raise VqError(
@@ -74,7 +76,8 @@ def _indexed(folder: Path) -> dict[str, WeightsFile]:
     weight_map: Mapping[str, str] = read_json(folder / INDEX_FILE).get("weight_map", {})
     if not weight_map:
         raise VqError(f"{folder / INDEX_FILE} has no weight_map: get it again.")
-    shards = {name: SafetensorsFile(folder / name) for name in sorted(set(weight_map.values()))}
+    buffers = Buffers()
+    shards = {name: SafetensorsFile(folder / name, buffers) for name in sorted(set(weight_map.values()))}
     files: dict[str, WeightsFile] = {}
     for shard, file in shards.items():
         files |= {name: file for name in file.infos if weight_map.get(name, shard) == shard}

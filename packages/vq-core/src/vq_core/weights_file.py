@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from vq_core.buffers import Buffers
 from vq_core.errors import VqError
 from vq_core.tensor_file import DTYPE_NAMES, TensorInfo, read_header
 
@@ -44,13 +44,14 @@ OpenWeights = Callable[[Path], WeightsFile]
 class SafetensorsFile:
     """A safetensors file."""
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`.
+    def __init__(self, path: Path, buffers: Buffers | None = None) -> None:
+        """Open `path`, to be read into `buffers`, which several files may share.
 
         Raises:
             VqError: the file is missing, truncated, or not safetensors.
         """
         self.path = path
+        self._buffers = buffers or Buffers()
         self.infos: Mapping[str, TensorInfo] = read_header(path)
         with path.open("rb") as file:
             self._identity = identity(file.fileno())
@@ -94,7 +95,7 @@ class SafetensorsFile:
         info = self.infos[name]
         if info.dtype not in DTYPES:
             raise VqError(f"`{name}` in {self.path} is {info.dtype}, which is not read here: get it in another format.")
-        buffer = torch.empty(info.end - info.begin, dtype=torch.uint8)
+        buffer = self._buffers.take(info.end - info.begin)
         view, done = memoryview(buffer.numpy().data), 0
         while done < len(view):
             read = os.preadv(descriptor, [view[done : done + MAX_READ]], info.begin + done)
