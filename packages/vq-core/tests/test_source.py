@@ -12,6 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from vq_core.errors import VqError
@@ -148,6 +149,21 @@ def test_a_hub_id_is_fetched_without_what_is_not_needed(transformer: Path, monke
         ("Wan-AI/Wan2.1-Example", TRANSFORMER_FILES),
         ("Wan-AI/Wan2.1-Example", None),
     ]
+
+
+def test_only_the_transformers_of_a_hub_id_are_fetched() -> None:
+    shard = "diffusion_pytorch_model-00001-of-00007.safetensors"
+    diffusers = ["model_index.json", "transformer/config.json", f"transformer_2/{shard}"]
+    native = ["config.json", shard, INDEX_FILE, "high_noise_model/config.json", f"low_noise_model/{shard}"]
+    others = [
+        "vae/config.json",
+        f"vae/{shard}",
+        "text_encoder/model.safetensors",
+        "Wan2.1_VAE.pth",
+        "google/umt5-xxl/x",
+    ]
+    found = filter_repo_objects([*diffusers, *native, *others], allow_patterns=TRANSFORMER_FILES)
+    assert list(found) == [*diffusers, *native]
 
 
 def test_refuses_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
