@@ -95,7 +95,7 @@ def test_expert_folders() -> None:
 def test_diffusers_configuration_is_the_inverse(wan_config: dict[str, Any], minimal: bool) -> None:
     native = native_config(wan_config)
     if minimal:  # what no shape tells
-        native = {key: native[key] for key in ("num_heads", "eps")}
+        native = {key: native[key] for key in ("num_heads", "eps", "vace_layers") if key in native}
     back = diffusers_config(topology(wan_config).tensors, native, "here")
     assert back.pop("rope_max_seq_len") == 1024  # native files do not say it
     assert back == {key: value for key, value in wan_config.items() if key != "rope_max_seq_len"}
@@ -132,6 +132,10 @@ def test_vace_by_its_shapes() -> None:
     assert (derived["_class_name"], derived["vace_in_channels"]) == ("WanVACETransformer3DModel", 96)
     assert derived["vace_layers"] == [0, 2]
     assert diffusers_config(shapes, {"vace_layers": [0, 3], "num_heads": 40}, "here")["vace_layers"] == [0, 3]
+    with pytest.raises(
+        VqError, match="here does not tell which blocks VACE steers: put the model's config.json beside"
+    ):
+        diffusers_config(shapes | {"vace_blocks.2.proj_out.bias": (5120,)}, None, "here")
 
 
 @pytest.mark.parametrize("key", ["dim", "ffn_dim", "freq_dim", "num_layers", "in_dim", "out_dim", "text_dim"])

@@ -138,7 +138,7 @@ def diffusers_config(
         config |= {
             "_class_name": "WanVACETransformer3DModel",
             "vace_in_channels": shape("vace_patch_embedding.weight", 5)[1],
-            "vace_layers": said.get("vace_layers", _spread(config["num_layers"], _num_blocks(shapes, "vace_blocks."))),
+            "vace_layers": said.get("vace_layers") or _vace_layers(shapes, where),
         }
     derived = native_config(config)
     for key in _SHAPED:
@@ -155,6 +155,9 @@ def _num_blocks(shapes: Mapping[str, tuple[int, ...]], stack: str) -> int:
     return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
 
 
-def _spread(num_layers: int, vace_blocks: int) -> list[int]:
+def _vace_layers(shapes: Mapping[str, tuple[int, ...]], where: str) -> list[int]:
     """The blocks that VACE steers where nothing says it: evenly spread, as in every published model."""
-    return list(range(0, num_layers, max(1, num_layers // max(1, vace_blocks))))
+    num_layers, steering = _num_blocks(shapes, "blocks."), _num_blocks(shapes, "vace_blocks.")
+    if not steering or num_layers % steering:
+        raise VqError(f"{where} does not tell which blocks VACE steers: put the model's config.json beside it.")
+    return list(range(0, num_layers, num_layers // steering))
