@@ -11,7 +11,7 @@ TOOL := PYTHONPATH=tools $(RUN) python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench grade table proof wheels test-isolated test-qtorch clean
+.PHONY: help demo test check format bench-export grade table proof wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,8 @@ format: $(UV) ## Format the code and mend what the linter can
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-bench: $(UV) ## Measure conversion speed and memory
-	$(TOOL) tools/bench/convert.py
+bench-export: $(UV) ## Measure conversion beside cp and the plain way: docs/export_bench.md
+	$(TOOL) tools/bench/export.py
 
 grade: $(UV) ## Accept wan-tiny or not: do 200 of its clips show what their captions say?
 	$(TOOL) tools/wan_tiny/grade.py

@@ -15,9 +15,11 @@ from vq_core.prompts import Sample
 from vq_core.sampling import Sampling
 from wan_tiny import parts, train_transformer, whole_clip
 from wan_tiny.assemble import assemble
+from wan_tiny.curve import draw_curves, read_curves
 from wan_tiny.dataset import TEXT_TOKENS, Dataset, condition, encode_clips, tokenize
 from wan_tiny.denoiser import PIPELINE_TEXT_TOKENS, Denoiser
 from wan_tiny.sample import sample_clips
+from wan_tiny.train import Log
 from wan_tiny.train_transformer import Schedule
 from wan_tiny.train_vae import save_vae
 
@@ -183,3 +185,15 @@ def test_training_lowers_the_loss(data: Dataset, monkeypatch: pytest.MonkeyPatch
     assert len(losses) == 15
     assert last < 0.9 * first
     assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_curves_are_what_was_logged_more_than_once(tmp_path: Path) -> None:
+    log = Log(tmp_path / "run")
+    for step in (100, 200, 300):
+        log("transformer_loss", step, 1 / step)
+    log("vae_seconds", 0, 12.5)
+    curves = read_curves(tmp_path / "run")
+    assert curves == {"transformer_loss": [(step, pytest.approx(1 / step)) for step in (100, 200, 300)]}
+    draw_curves({"run": curves}, tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5  # something is drawn

@@ -2,15 +2,19 @@
 
 A random image-to-video transformer of real width with a few blocks, and statistics of it as `vq-calib collect` writes
 them, with 4096 sampled tokens to solve on and 1024 to judge by. The tokens are random too: correlated, with loud
-channels. Every command runs in a process of its own. `--scale 8` is the same at an eighth of every size. From the root:
+channels. Every command runs in a process of its own, on a model of few blocks and on one of more: what a further block
+takes is the difference over their number, and 40 blocks take the longer run and 40 minus its blocks more of that.
+`--scale 8` is the same at an eighth of every size. From the root:
 
     PYTHONPATH=tools uv run python tools/bench/offline.py
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,6 +96,7 @@ def group_statistics(group: Group, counts: tuple[int, int]) -> dict[str, Tensor]
     return {f"{group.name}.{name}": tensor.contiguous() for name, tensor in tensors.items()}
 
 
+@cache
 def rows(count: int, width: int) -> Tensor:
     """Correlated tokens with a few loud channels, bf16 `[count, width]`."""
     generator = torch.Generator().manual_seed(width)
@@ -109,31 +114,49 @@ def run(*arguments: object) -> dict[str, Any]:
     return result
 
 
+def measured(folder: Path, config: dict[str, Any], counts: tuple[int, int], how: dict[str, str]) -> dict[str, Any]:
+    """The usage of every command on a model of `config` in the new `folder`, which is removed again."""
+    folder.mkdir()
+    model, stats, weights = (folder / name for name in ("model", "stats", "weights"))
+    write_model(model, config)
+    write_stats(stats, open_source(str(model)), counts)
+    options = [f"--{name}={value}" for name, value in how.items()]
+    usage: dict[str, Any] = {}
+    for index, (name, (command, *method)) in enumerate(COMMANDS.items()):
+        output = folder / f"output-{index}"
+        inputs = ["--model", model] if command == "smooth" else ["--weights", weights]
+        if command == "smooth" or "auto" in method:
+            inputs += ["--stats", stats]
+        usage[name] = run(command, *inputs, *method, *options, "-o", output)["usage"]
+        weights = output if command == "smooth" else weights
+    shutil.rmtree(folder)
+    return usage
+
+
 def main(
-    blocks: Annotated[int, typer.Option(help="Blocks of the model.")] = 2,
+    few: Annotated[int, typer.Option(help="Blocks of the smaller model.")] = 2,
+    more: Annotated[int, typer.Option(help="Blocks of the larger model.")] = 6,
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     scheme: Annotated[str, typer.Option(help="int8 or fp8.")] = "int8",
     scale: Annotated[int, typer.Option(help="Divide every size by this.")] = 1,
-    folder: Annotated[Path | None, typer.Option(help="Where to write; needs about 2 GB a block.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to write; needs about 5 GB a block.")] = None,
 ) -> None:
     """Measure and print one table."""
-    table = Table(title=f"{blocks} blocks of width {HEAD_DIM * max(1, HEADS // scale)}, {scheme}, on {device}")
-    for column in ("command", "s", f"{BLOCKS} blocks, min", "host, GiB", "device, GiB"):
+    table = Table(title=f"Blocks of width {HEAD_DIM * max(1, HEADS // scale)}, {scheme}, on {device}")
+    columns = (f"{few} blocks, s", f"{more} blocks, s", "a further one, s", f"{BLOCKS} blocks, min")
+    for column in ("command", *columns, "host, GiB", "device, GiB"):
         table.add_column(column, justify="left" if column == "command" else "right")
+    counts = (FIT // scale, HELD_OUT // scale)
+    how = {"scheme": scheme, "device": device}
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        model, stats, weights = (Path(temporary) / name for name in ("model", "stats", "weights"))
-        write_model(model, scaled_config(blocks, scale))
-        write_stats(stats, open_source(str(model)), (FIT // scale, HELD_OUT // scale))
-        for index, (name, (command, *how)) in enumerate(COMMANDS.items()):
-            output = Path(temporary) / f"output-{index}"
-            inputs = ["--model", model] if command == "smooth" else ["--weights", weights]
-            if command == "smooth" or "auto" in how:
-                inputs += ["--stats", stats]
-            usage = run(command, *inputs, *how, "--scheme", scheme, "--device", device, "-o", output)["usage"]
-            weights = output if command == "smooth" else weights
-            minutes = usage["seconds"] / blocks * BLOCKS / 60
-            memory = (f"{usage[f'{place}_peak_bytes'] / 2**30:.2f}" for place in ("host", "device"))
-            table.add_row(name, f"{usage['seconds']:.1f}", f"{minutes:.1f}", *memory)
+        by_size = [measured(Path(temporary) / "run", scaled_config(size, scale), counts, how) for size in (few, more)]
+    for name in COMMANDS:
+        of_few, of_more = (usage[name] for usage in by_size)
+        further = (of_more["seconds"] - of_few["seconds"]) / (more - few)
+        minutes = (of_more["seconds"] + (BLOCKS - more) * further) / 60
+        seconds = (f"{of_few['seconds']:.1f}", f"{of_more['seconds']:.1f}", f"{further:.2f}", f"{minutes:.1f}")
+        memory = (f"{of_more[f'{place}_peak_bytes'] / 2**30:.2f}" for place in ("host", "device"))
+        table.add_row(name, *seconds, *memory)
     Console().print(table)
 
 

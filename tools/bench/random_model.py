@@ -7,19 +7,27 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from vq_core.families import wan
 from vq_core.tensor_folder import INDEX_FILE
+from vq_core.topology import block_of
 
 
 def write_model(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write a random bfloat16 checkpoint with one file per block to the new `folder`."""
+    """Write a random bfloat16 checkpoint with one file per block to the new `folder`; all blocks are the same."""
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     topology = wan.topology(config)
     weight_map: dict[str, str] = {}
+    block: dict[str, Tensor] = {}  # drawing takes longer than writing
     for shard, names in topology.shards().items():
-        tensors = {name: torch.randn(topology.tensors[name], dtype=torch.bfloat16) * 0.02 for name in names}
+        tensors: dict[str, Tensor] = {}
+        for name in names:
+            place = name.replace(f"blocks.{block_of(name)}.", "blocks.0.")
+            if place not in block:
+                block[place] = torch.randn(topology.tensors[name], dtype=torch.bfloat16) * 0.02
+            tensors[name] = block[place]
         save_file(tensors, folder / f"{shard}.safetensors")
         weight_map |= dict.fromkeys(names, f"{shard}.safetensors")
     (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))

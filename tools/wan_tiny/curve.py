@@ -20,12 +20,12 @@ Curves = dict[str, list[tuple[int, float]]]
 
 
 def read_curves(folder: Path) -> Curves:
-    """The curves in the log of the run in `folder`."""
+    """The curves in the log of the run in `folder`; figures that were logged once are none."""
     curves: Curves = defaultdict(list)
     for line in (folder / LOG_FILE).read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         curves[entry["name"]].append((entry["step"], entry["value"]))
-    return curves
+    return {name: points for name, points in curves.items() if len(points) > 1}
 
 
 def draw_curves(runs: dict[str, Curves], picture: Path) -> None:
@@ -38,6 +38,8 @@ def draw_curves(runs: dict[str, Curves], picture: Path) -> None:
                 axes.plot(*zip(*points, strict=True), label=run, linewidth=1)
         axes.set_title(name)
         axes.set_xlabel("step")
+        if name.endswith("loss"):
+            axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.legend()
     picture.parent.mkdir(parents=True, exist_ok=True)

@@ -100,6 +100,7 @@ def transformer(
     model = train_transformer(data, tokenizer, seed, device, log, schedule, compiled=compiled)
     log("transformer_seconds", schedule.steps, seconds_since(start))
     assemble(output / VAE_FOLDER, model, output / MODEL_FOLDER)
+    start = time.monotonic()
     for name, is_held_out, guidance in (
         ("held_out", True, SAMPLING["guidance_scale"]), ("seen", False, SAMPLING["guidance_scale"]),
         ("held_out_guidance_2", True, 2.0), ("held_out_guidance_5", True, 5.0),

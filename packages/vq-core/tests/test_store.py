@@ -1,5 +1,6 @@
 """Writing, resumption, and one test for every refusal; test_store_kill.py has SIGKILL."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vq_core import store
 from vq_core.errors import VqError
 from vq_core.manifest import FILE_NAME
 from vq_core.store import (
@@ -20,6 +22,7 @@ from vq_core.store import (
     require_parent,
     require_same_model,
 )
+from vq_core.tensor_file import read_metadata
 
 KIND, FORMAT = "test-kind", 3
 
@@ -41,6 +44,10 @@ def artifact(tmp_path: Path, header: Header) -> Path:
         writer.write_tensors("transformer/non_block.safetensors", {"c": torch.tensor([7], dtype=torch.int8)})
         writer.write_text("run.sh", "echo hello")
     return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def reopen(path: Path) -> Artifact:
@@ -127,6 +134,31 @@ def test_resume_removes_what_a_killed_run_was_writing(tmp_path: Path, header: He
     with create_artifact(path, header, resume=True):
         pass
     assert sorted(found.name for found in path.iterdir()) == ["first.txt", "manifest.json"]
+
+
+def test_only_what_an_earlier_run_wrote_is_read_again_for_its_digest(
+    tmp_path: Path, header: Header, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(Exception):
+        pass
+
+    path = tmp_path / "a"
+    with pytest.raises(Crash), create_artifact(path, header) as writer:
+        writer.write_tensors("transformer/block_0.safetensors", {"a": torch.ones(3)})
+        raise Crash
+    read: list[str] = []
+    monkeypatch.setattr(store, "_sha256", lambda file: read.append(file.name) or sha256(file))
+    with create_artifact(path, header, resume=True) as writer:
+        writer.write_tensors("transformer/block_1.safetensors", {"b": torch.ones(4)})
+    assert read == ["block_0.safetensors"]
+    for file, entry in reopen(path).manifest.files.items():
+        assert entry.sha256 == sha256(path / file)
+
+
+def test_metadata_are_in_the_file(tmp_path: Path, header: Header) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.write_tensors("x.safetensors", {"a": torch.ones(3)}, {"recipe": "none"})
+    assert read_metadata(tmp_path / "a" / "x.safetensors") == {"format": "pt", "recipe": "none"}
 
 
 def test_refuses_a_partial_folder_without_resume(tmp_path: Path, header: Header) -> None:

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import resource
 import signal
@@ -8,11 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from vq_core import tensor_file
 from vq_core.errors import VqError
-from vq_core.tensor_file import load_tensors, read_header, read_metadata, write_bytes, write_tensors
+from vq_core.tensor_file import (
+    DTYPE_NAMES,
+    load_tensors,
+    read_header,
+    read_metadata,
+    write_bytes,
+    write_tensors,
+)
 
 TENSORS = {
     "codes": torch.tensor([[1, -2], [3, 4]], dtype=torch.int8),
@@ -79,6 +87,30 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path, file: Path) -> No
     assert again.read_bytes() == file.read_bytes()
 
 
+def test_the_bytes_are_those_of_the_library(tmp_path: Path) -> None:
+    tensors = {f'{i}.é "{dtype}"': torch.ones(3, 5).to(dtype) for i, dtype in enumerate(DTYPE_NAMES)}
+    tensors |= TENSORS | {"b": torch.zeros(2).bfloat16(), "a": torch.zeros(3).bfloat16(), "empty": torch.zeros(0, 4)}
+    write_tensors(tmp_path / "x.safetensors", tensors)
+    assert (tmp_path / "x.safetensors").read_bytes() == save(tensors, metadata={"format": "pt"})
+    assert {name: info.dtype for name, info in read_header(tmp_path / "x.safetensors").items()} == {
+        name: DTYPE_NAMES[tensor.dtype] for name, tensor in tensors.items()
+    }
+
+
+def test_metadata_are_written_in_one_order(tmp_path: Path) -> None:
+    noted = {"model": "Wan", "zeta": "é\n", "recipe": '{"a": 1}', "alpha": "", "digest": "0"}
+    for name, metadata in (("a", noted), ("b", dict(reversed(noted.items())))):
+        write_tensors(tmp_path / name, TENSORS, metadata)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_metadata(tmp_path / "a") == noted | {"format": "pt"}
+    assert load_file(tmp_path / "a").keys() == TENSORS.keys()
+
+
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    digest = write_tensors(tmp_path / "x.safetensors", TENSORS)
+    assert digest == hashlib.sha256((tmp_path / "x.safetensors").read_bytes()).hexdigest()
+
+
 def test_nothing_but_the_file_is_left(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
@@ -89,7 +121,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"x\.safetensors") as caught:
         write_tensors(path, {"x": torch.zeros(1 << 20)})
     assert caught.value.errno == errno.EFBIG
-    with pytest.raises(OSError, match="File too large"):
+    with pytest.raises(OSError, match=r"File too large: .*text"):
         write_bytes(tmp_path / "text", bytes(1 << 20))
     assert not path.exists()
     assert not (tmp_path / "text").exists()

@@ -17,13 +17,14 @@ from vq_algos.sampled_inputs import SampledInputs
 from vq_algos.settling import settle
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
-from vq_core.artifacts.decisions import write_decided
+from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
 from vq_core.errors import VqError
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.progress import progress
+from vq_core.read_ahead import read_ahead
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.store import ComponentHeader, Header, create_artifact, require_same_model
 from vq_core.topology import Group, block_of
@@ -95,15 +96,16 @@ def quantize(
     with (
         create_artifact(output, header, resume=resume) as writer,
         progress("quantize", total, "block") as advance,
+        written_behind(device) as write,
         _full_fp32(),
     ):
         for name, weights_of in weights.components.items():
             component = _Component(name, weights_of, settings, stats, device)
-            for block in range(weights_of.topology.num_blocks):
+            for block in read_ahead(range(weights_of.topology.num_blocks), weights_of.verify):
                 file = f"{name}/block_{block}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block's codes would live on while the next is quantized.
-                    write_decided(writer, file, *component.quantize_block(block))
+                    write(writer, file, *component.quantize_block(block))
                 advance()
 
 

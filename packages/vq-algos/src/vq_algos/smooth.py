@@ -19,7 +19,7 @@ from vq_algos.smoothing_figures import feed_forward_figures, figures
 from vq_core import __version__
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
-from vq_core.artifacts.decisions import write_decided
+from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
 from vq_core.numerics.finite import require_finite
@@ -106,7 +106,11 @@ def smooth(
         parents={stats.artifact.manifest.kind: stats.artifact.digest} if stats else {},
     )
     total = sum(len(checkpoint.topology.shards()) for checkpoint in source.components.values())
-    with create_artifact(output, header, resume=resume) as writer, progress("smooth", total, "shard") as advance:
+    with (
+        create_artifact(output, header, resume=resume) as writer,
+        progress("smooth", total, "shard") as advance,
+        written_behind(device) as write,
+    ):
         for name, checkpoint in source.components.items():
             topology = checkpoint.topology
             groups = topology.groups if settings.groups == "all" else source.family.llmc_groups(topology)
@@ -115,7 +119,7 @@ def smooth(
                 file = f"{name}/{shard}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block would live on while the next is folded.
-                    write_decided(writer, file, *component.smooth_shard(shard))
+                    write(writer, file, *component.smooth_shard(shard))
                 advance()
 
 

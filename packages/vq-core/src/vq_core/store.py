@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 from pydantic import JsonValue
 from torch import Tensor
@@ -62,6 +63,7 @@ class ArtifactWriter:
     def __init__(self, folder: Path, header: Header) -> None:
         self._folder = folder
         self._header = header
+        self._digests: dict[str, str] = {}
 
     def has(self, file: str) -> bool:
         """Was `file` (path inside the artifact) finished, now or by the run that is being resumed?"""
@@ -71,9 +73,14 @@ class ArtifactWriter:
         """Where `file` lies while the artifact is being written."""
         return self._folder / file
 
-    def write_tensors(self, file: str, tensors: Mapping[str, Tensor]) -> None:
-        """Write one safetensors file of the artifact."""
-        tensor_file.write_tensors(self._folder / file, tensors)
+    def write_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write one safetensors file of the artifact; several threads may write one each.
+
+        `metadata` goes into its header.
+        """
+        self._digests[file] = tensor_file.write_tensors(self._folder / file, tensors, metadata)
 
     def write_text(self, file: str, text: str) -> None:
         """Write one text file of the artifact."""
@@ -92,12 +99,16 @@ class ArtifactWriter:
             settings=self._header.settings,
             parents=self._header.parents,
             components=components,
-            files={file: _file_entry(self._folder / file) for file in files},
+            files={file: self._file_entry(file) for file in files},
         )
         tensor_file.write_bytes(self._folder / FILE_NAME, manifest.to_json().encode())
         tensor_file.publish(self._folder, final)
         # Last, so that a kill at any moment before finds a folder that can be resumed; readers ignore it.
         (final / RESUME_FILE).unlink()
+
+    def _file_entry(self, file: str) -> FileEntry:
+        path = self._folder / file
+        return FileEntry(size=path.stat().st_size, sha256=self._digests.get(file) or _sha256(path))
 
     def _component(self, header: ComponentHeader, files: Iterable[str]) -> ComponentEntry:
         tensors = {}
@@ -182,10 +193,6 @@ def _files_in(folder: Path) -> list[str]:
     return sorted(name for name in names if name != FILE_NAME)
 
 
-def _file_entry(path: Path) -> FileEntry:
-    return FileEntry(size=path.stat().st_size, sha256=_sha256(path))
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -198,6 +205,7 @@ class Artifact:
         self.path = path
         self.manifest = manifest
         self._verified: set[str] = set()
+        self._verifying: dict[str, Lock] = {}
 
     @cached_property
     def digest(self) -> str:
@@ -224,19 +232,30 @@ class Artifact:
         return {name: loaded[name] for name in names}
 
     def verify_file(self, file: str) -> None:
-        """Compare the digest of `file` with the manifest, once.
+        """Compare the digest of `file` with the manifest, once, whichever threads ask for it.
 
         Raises:
             VqError: they differ.
         """
-        if file in self._verified:
-            return
-        path = self.path / file
-        if _sha256(path) != self.manifest.files[file].sha256:
-            raise VqError(
-                f"{path} is not the file that was written (its SHA-256 differs): copy or make the artifact again."
-            )
-        self._verified.add(file)
+        with self._verifying.setdefault(file, Lock()):
+            if file in self._verified:
+                return
+            path = self.path / file
+            if _sha256(path) != self.manifest.files[file].sha256:
+                raise VqError(
+                    f"{path} is not the file that was written (its SHA-256 differs): copy or make the artifact again."
+                )
+            self._verified.add(file)
+
+    def verify(self, component: str, names: Iterable[str]) -> None:
+        """Compare the digests of the files that hold the tensors `names` of a component.
+
+        Raises:
+            VqError: a file is not the one that was written.
+        """
+        table = self.manifest.components[component].tensors
+        for file in {table[name].file for name in names if name in table}:
+            self.verify_file(file)
 
 
 def open_artifact(path: Path, kind: str, fmt: int) -> Artifact:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vq_core.artifacts.decisions import read_decisions, write_decided
+from vq_core.artifacts.decisions import read_decisions, write_decided, written_behind
 from vq_core.errors import VqError
 from vq_core.store import Artifact, ComponentHeader, Header, create_artifact, open_artifact
 
@@ -36,3 +36,23 @@ def test_edited_decisions_are_refused(artifact: Artifact) -> None:
     file.write_text(file.read_text().replace("0.75", "0.95"))
     with pytest.raises(VqError, match=r"block_1\.json is not the file that was written"):
         read_decisions(artifact, "transformer")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_is_written_behind_is_there_at_the_end(tmp_path: Path, device: str) -> None:
+    header = Header("kind", 1, "t", "wan", "m", {"transformer": ComponentHeader("transformer", "f", {})})
+    with create_artifact(tmp_path / "a", header) as writer, written_behind(device) as write:
+        for block in range(5):
+            write(writer, f"transformer/block_{block}.safetensors", {f"x{block}": torch.ones(2)}, {str(block): block})
+    opened = open_artifact(tmp_path / "a", "kind", 1)
+    assert read_decisions(opened, "transformer") == {str(block): block for block in range(5)}
+    assert list(opened.manifest.components["transformer"].tensors) == [f"x{block}" for block in range(5)]
+
+
+def test_on_the_cpu_a_block_is_written_before_the_next_is_computed(tmp_path: Path) -> None:
+    with (
+        create_artifact(tmp_path / "a", Header("kind", 1, "t", "wan", "m", {})) as writer,
+        written_behind("cpu") as write,
+    ):
+        write(writer, "x.safetensors", {"x": torch.ones(1)}, {})
+        assert writer.has("x.safetensors")

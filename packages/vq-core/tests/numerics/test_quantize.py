@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vq_core.numerics import quantize
+from vq_core.numerics.bfloat16 import bf16_ceil
 from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight, snr_db, weight_scale
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.rounding import round_to_codes
+from vq_core.scheme import NumberFormat, Rounding
 
 FORMATS = list(NumberFormat)
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
@@ -55,6 +58,60 @@ def test_codes_are_within_range_and_half_a_step(
     if fmt is NumberFormat.FP8_E4M3:
         half_step = torch.maximum(weight.double().abs() * FP8_RELATIVE_ERROR, quantized.scale.double() * 2.0**-10)
     assert torch.all(error <= half_step * (1 + 1e-5))
+
+
+@pytest.mark.parametrize("rounding", list(Rounding))
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(
+    seed=seeds, rows=st.integers(1, 12), columns=st.integers(1, 12), tile=st.integers(1, 80), transposed=st.booleans()
+)
+def test_tiles_do_not_change_a_bit(
+    dtype: torch.dtype,
+    fmt: NumberFormat,
+    rounding: Rounding,
+    seed: int,
+    rows: int,
+    columns: int,
+    tile: int,
+    transposed: bool,
+) -> None:
+    weight = random_matrix(seed, -3, *((columns, rows) if transposed else (rows, columns))).to(dtype)
+    weight = weight.T if transposed else weight
+    weight[seed % rows] *= seed % 2  # sometimes a row of zeros
+    before = weight.clone()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize, "TILE_ELEMENTS", tile)
+        tiled, scale = quantize_weight(weight, fmt, rounding), weight_scale(weight, fmt)
+    assert torch.equal(weight, before)
+
+    # The formula on the whole weight at once.
+    absmax = weight.float().abs().amax(dim=1, keepdim=True)
+    whole = bf16_ceil(torch.clamp(absmax, min=1e-5) / torch.tensor(fmt.qmax))
+    whole[absmax == 0] = 1
+    codes = round_to_codes(weight.float() / whole, fmt, rounding)
+    assert torch.equal(tiled.codes.view(torch.uint8), codes.view(torch.uint8))
+    assert torch.equal(tiled.scale, whole)
+    assert torch.equal(scale, whole)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1031, 1021), (3, (1 << 19) + 1)])
+def test_weights_of_any_shape(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(shape, generator=generator).bfloat16()
+    quantized = quantize_weight(weight, NumberFormat.INT8)
+    assert quantized.codes.shape == shape
+    assert quantized.scale.shape == (shape[0], 1)
+    assert torch.equal(quantized.codes, (weight.float() / quantized.scale).round().to(torch.int8))
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_has_no_scale(fmt: NumberFormat, value: float) -> None:
+    weight = torch.ones(3, 4)
+    weight[1, 2] = value
+    for scale in (weight_scale(weight, fmt), quantize_weight(weight, fmt).scale):
+        assert scale.isnan().flatten().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

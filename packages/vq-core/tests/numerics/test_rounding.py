@@ -2,15 +2,17 @@
 
 import importlib.util
 import math
+import struct
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vq_core.numerics import rounding
-from vq_core.numerics.rounding import emulate_qtorch_e4m3, round_to_codes
+from vq_core.numerics.rounding import CODE_DTYPE, emulate_qtorch_e4m3, round_into, round_to_codes
 from vq_core.scheme import NumberFormat, Rounding
 
 numbers = st.floats(width=32, allow_nan=False)
@@ -60,6 +62,26 @@ def test_fp8_is_the_nearest_code(values: list[float]) -> None:
     assert codes(values, NumberFormat.FP8_E4M3) == [nearest_e4m3(value) for value in values]
 
 
+@pytest.mark.parametrize("how", list(Rounding))
+@pytest.mark.parametrize("fmt", list(NumberFormat))
+def test_rounding_into_rows_of_a_tensor_gives_the_same_codes_and_touches_no_others(
+    fmt: NumberFormat, how: Rounding
+) -> None:
+    x = torch.linspace(-500, 500, 4 * 1001).reshape(4, 1001)
+    codes_of_five = torch.ones(5, 1001).to(CODE_DTYPE[fmt])
+    round_into(codes_of_five[:4], x.clone(), fmt, how)
+    assert torch.equal(codes_of_five[:4].view(torch.uint8), round_to_codes(x, fmt, how).view(torch.uint8))
+    assert torch.all(codes_of_five[4].float() == 1)
+
+
+def test_rounding_leaves_its_input_alone() -> None:
+    x = torch.linspace(-500, 500, 1001)
+    for fmt in NumberFormat:
+        for how in Rounding:
+            round_to_codes(x, fmt, how)
+    assert torch.equal(x, torch.linspace(-500, 500, 1001))
+
+
 def test_every_code_rounds_to_itself() -> None:
     assert codes(list(range(-127, 128)), NumberFormat.INT8) == list(range(-127, 128))
     values = [e4m3_value(code) for code in range(256) if not math.isnan(e4m3_value(code))]
@@ -102,6 +124,20 @@ def test_qtorch_midpoints_go_away_from_zero_and_half_of_them_differ() -> None:
 def test_qtorch_rounds_twice_below_the_smallest_normal() -> None:
     just_below_half = 2.0**-10 * (1 - 2.0**-20)
     assert emulate_qtorch_e4m3(torch.tensor([just_below_half, 0.9 * 2.0**-10])).tolist() == [2.0**-9, 0.0]
+
+
+def literal_qtorch(x: float) -> float:
+    """QPyTorch's `round_bitwise` and the shift around it, one fp32 number at a time."""
+    number = np.float32(x)
+    shift = np.float32(0 if abs(x) >= 2**-6 else math.copysign(2**-6, x))
+    bits = struct.unpack("<I", struct.pack("<f", number + shift))[0]
+    bits = (bits + (1 << 19)) & ~((1 << 20) - 1) & 0xFFFFFFFF
+    return float(np.float32(struct.unpack("<f", struct.pack("<I", bits))[0]) - shift)
+
+
+@given(st.lists(st.floats(-448, 448, width=32) | st.floats(-(2.0**-5), 2.0**-5, width=32), min_size=1, max_size=20))
+def test_qtorch_follows_its_bit_arithmetic(values: list[float]) -> None:
+    assert emulate_qtorch_e4m3(torch.tensor(values)).tolist() == [literal_qtorch(value) for value in values]
 
 
 def test_qtorch_has_no_negative_zero() -> None:

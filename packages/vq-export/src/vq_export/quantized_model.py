@@ -120,8 +120,9 @@ class _FromCheckpoint:
 
     def linear(self, name: str) -> Quantized:
         weight = self._checkpoint.load([f"{name}.weight"], self._device)[f"{name}.weight"]
-        require_finite(weight, f"{name}.weight", self._checkpoint.folder)
         quantized = quantize_weight(weight, self._scheme.weight, self._rounding)
+        if not torch.isfinite(quantized.scale).all():
+            require_finite(weight.float(), f"{name}.weight", self._checkpoint.folder)
         return Quantized(quantized.codes.cpu(), quantized.scale.cpu())
 
     def gain(self, name: str) -> Tensor:

@@ -1,7 +1,9 @@
 """What every export target keeps to, whichever files lie in the folder of targets."""
 
+import errno
 import inspect
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from vq_core import tensor_file
 from vq_core.errors import VqError
 from vq_core.manifest import FILE_NAME
 from vq_core.recipe import Recipe
+from vq_core.scheme import Rounding
 from vq_core.store import partial_folder
 from vq_export.export import Inputs, open_model
 from vq_export.quantized_model import QuantizedModel
@@ -95,6 +100,54 @@ def test_refuses_what_an_interrupted_run_left_and_resumes_it_when_told(
     target_named(target).export(model, tmp_path / "undisturbed", resume=False)
     assert content(output) == content(tmp_path / "undisturbed")
     assert not partial_folder(output).exists()
+
+
+@every_target
+def test_a_damaged_source_is_refused_by_tensor_and_leaves_nothing(
+    target: str, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    def damage(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["blocks.1.attn1.to_k.weight"][3, 5] = float("nan")
+
+    damaged = open_model(Inputs(model=str(make_model("t2v", edit=damage)), scheme="fp8"), Recipe())
+    with pytest.raises(VqError, match=r"`blocks\.1\.attn1\.to_k\.weight` in .* has 1 values .* NaN or infinite"):
+        target_named(target).export(damaged, tmp_path / "out", resume=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_target
+def test_a_full_disk_leaves_what_resume_completes(
+    target: str, model: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, output = tensor_file.sync, tmp_path / "out"
+
+    def full(path: Path) -> None:
+        if path.name == ".block_1.safetensors.tmp":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensor_file, "sync", full)
+        with pytest.raises(OSError, match=r"No space left on device: .*block_1\.safetensors"):
+            target_named(target).export(model, output, resume=False)
+    assert not output.exists()
+    assert "block_1.safetensors" not in content(partial_folder(output))
+    target_named(target).export(model, output, resume=True)
+    target_named(target).export(model, tmp_path / "undisturbed", resume=False)
+    assert content(output) == content(tmp_path / "undisturbed")
+
+
+@pytest.mark.gpu
+@every_target
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+@pytest.mark.parametrize("rounding", list(Rounding))
+def test_on_a_gpu_the_files_are_the_same(
+    target: str, scheme: str, rounding: Rounding, models: dict[str, Path], tmp_path: Path
+) -> None:
+    inputs = Inputs(model=str(models["i2v"]), scheme=scheme, rounding=rounding.value)
+    for device in ("cpu", "cuda"):
+        target_named(target).export(open_model(inputs, Recipe(), device=device), tmp_path / device, resume=False)
+    assert content(tmp_path / "cuda") == content(tmp_path / "cpu")
 
 
 def test_an_unknown_target_is_refused_with_the_known_ones() -> None:

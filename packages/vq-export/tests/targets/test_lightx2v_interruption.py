@@ -68,7 +68,7 @@ def test_a_kill_at_any_moment_leaves_what_resume_completes_bit_for_bit(
     assert int(done.stdout) >= 8
 
 
-# Anonymous memory (not the mapped source) while a model is converted, sampled by a thread.
+# Resident memory, the mapped source included, while a model is converted, sampled by a thread.
 PEAK = """
 import ctypes, sys, threading
 from pathlib import Path
@@ -77,22 +77,21 @@ from vq_core.recipe import Recipe
 from vq_export.export import Inputs, open_model
 from vq_export.targets.lightx2v import export
 
-def anonymous_bytes():
-    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("RssAnon"))
+def resident_bytes():
+    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmRSS"))
     return int(line.split()[1]) * 1024
 
-torch.set_num_threads(1)
 # The C library keeps freed tensors under 32 MiB in its heap, as many as it likes: give them back at once.
 M_MMAP_THRESHOLD = -3
 ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
 warm, big, output, scheme = sys.argv[1:]
 export(open_model(Inputs(model=warm, scheme=scheme), Recipe()), Path(output + "-warm"))
-before, peak, done = anonymous_bytes(), 0, threading.Event()
+before, peak, done = resident_bytes(), 0, threading.Event()
 
 def watch():
     global peak
     while not done.wait(0.002):
-        peak = max(peak, anonymous_bytes())
+        peak = max(peak, resident_bytes())
 
 thread = threading.Thread(target=watch)
 thread.start()
@@ -103,9 +102,13 @@ print(peak - before)
 """
 
 
+SLACK_BYTES = 16 << 20
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_holds_a_block_and_never_the_model(
-    tmp_path: Path, models: dict[str, Path], make_config: Callable[..., dict[str, Any]]
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+def test_memory_holds_two_blocks_and_never_the_model(
+    tmp_path: Path, models: dict[str, Path], make_config: Callable[..., dict[str, Any]], scheme: str
 ) -> None:
     config = make_config("t2v", num_attention_heads=64, ffn_dim=8192, num_layers=8)
     (tmp_path / "big").mkdir()
@@ -116,17 +119,17 @@ def test_memory_holds_a_block_and_never_the_model(
         name: pool.repeat(-(-torch.Size(shape).numel() // pool.numel()))[: torch.Size(shape).numel()].reshape(shape)
         for name, shape in topology(config).tensors.items()
     }
-    codes = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("blocks.0."))
-    largest = 4 * tensors["blocks.0.ffn.net.2.weight"].numel()
+    block_bytes = sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith("blocks.0."))
     save_file(tensors, tmp_path / "big" / "diffusion_pytorch_model.safetensors")
-    assert (tmp_path / "big" / "diffusion_pytorch_model.safetensors").stat().st_size > 380e6
+    allowed = 2 * block_bytes + SLACK_BYTES
+    assert allowed < sum(tensor.nbytes for tensor in tensors.values()) / 3  # or the bound would say nothing
     del tensors
 
     arguments = [str(path) for path in (models["t2v"], tmp_path / "big", tmp_path / "out")]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PEAK, *arguments, "int8"], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", "-c", PEAK, *arguments, scheme], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    # The codes of one block, a linear's weight in fp32 a few times while it is quantized, 40 MB for all else.
-    print(f"{int(done.stdout) / 1e6:.1f} MB")
-    assert int(done.stdout) < codes + 4 * largest + 40e6
+    grown = int(done.stdout)
+    # Fewer than the codes of one block would mean that the sampling missed the work.
+    assert block_bytes / 2 < grown < allowed, f"{grown / 2**20:.0f} MiB, with {block_bytes / 2**20:.0f} MiB a block"

@@ -1,13 +1,26 @@
 """What was decided, in JSON beside the tensors it was decided for: `block_0.json` beside `block_0.safetensors`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from vq_core.store import Artifact, ArtifactWriter
+from vq_core.write_behind import write_behind
+
+
+class WriteDecided(Protocol):
+    """`write_decided`, now or in a thread behind."""
+
+    def __call__(
+        self, writer: ArtifactWriter, file: str, tensors: Mapping[str, Tensor], decisions: Mapping[str, Any]
+    ) -> None:
+        """Write `tensors` to `file` and `decisions` beside them."""
 
 
 def write_decided(
@@ -16,6 +29,19 @@ def write_decided(
     """Write `tensors` to `file` and `decisions` beside them; where the tensors are, their decisions are too."""
     writer.write_text(_beside(file), json.dumps(decisions, indent=1) + "\n")
     writer.write_tensors(file, tensors)
+
+
+@contextmanager
+def written_behind(device: str) -> Iterator[WriteDecided]:
+    """`write_decided` in a thread behind where `device` is a GPU: one block is written while it computes the next.
+
+    On the CPU it writes at once: the next block would be computed in the same memory and on the same cores.
+    """
+    if torch.device(device).type == "cpu":
+        yield write_decided
+        return
+    with write_behind() as behind:
+        yield partial(behind, write_decided)
 
 
 def read_decisions(artifact: Artifact, component: str) -> dict[str, Any]:

@@ -39,6 +39,10 @@ class SmoothedComponent:
         """The tensors `names`, gains included, on `device`."""
         return self._artifact.tensors(self._name, names, device)
 
+    def verify(self, block: int) -> None:
+        """Compare the digest of the file of `block` before it is read, which may happen in another thread."""
+        self._artifact.verify(self._name, self.topology.shards()[f"block_{block}"])
+
     def gain(self, group: Group, device: str = "cpu") -> Tensor:
         """1/s of `group`, fp32 `[in]`: its linears read X·gain, and their weights are those of the model over gain."""
         return self.load([group.gain], device)[group.gain]

@@ -1,17 +1,20 @@
 """Symmetric quantization: weights per output channel, activations per token. Arithmetic is fp32 throughout."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vq_core.numerics.bfloat16 import bf16_ceil
-from vq_core.numerics.rounding import round_to_codes
+from vq_core.numerics.rounding import CODE_DTYPE, round_into, round_to_codes
 from vq_core.scheme import NumberFormat, Rounding
 
 ABSMAX_FLOOR = 1e-5
 SNR_ROWS = 256
+TILE_ELEMENTS = 1 << 19
+"""Elements of a weight that go through all of its arithmetic together on the CPU: 2 MiB in fp32 stay in the cache."""
 
 
 class Quantized(NamedTuple):
@@ -30,17 +33,44 @@ def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:
     """Scale per output channel, `[out, in]` → fp32 `[out, 1]`: max(absmax, 1e-5) / qmax, rounded up to bfloat16.
 
     Runtimes cast scales to bfloat16 when they load; a scale that is a bfloat16 value already means the same to all of
-    them, and rounding up keeps |w| / scale ≤ qmax. Rows of zeros get scale 1.
+    them, and rounding up keeps |w| / scale ≤ qmax. Rows of zeros get scale 1, rows with a NaN or infinity get NaN.
     """
-    absmax = weight.float().abs().amax(dim=-1, keepdim=True)
-    scale = bf16_ceil(_over_qmax(absmax, fmt))
-    return torch.where(absmax > 0, scale, torch.ones_like(scale))
+    scale = torch.empty(len(weight), 1, device=weight.device)
+    for rows, x in _fp32_tiles(weight):
+        scale[rows] = _row_scale(x, fmt)
+    return scale
 
 
 def quantize_weight(weight: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.NEAREST_EVEN) -> Quantized:
-    """Round-to-nearest quantization of `weight` `[out, in]`: codes = round(w / scale)."""
-    scale = weight_scale(weight, fmt)
-    return Quantized(round_to_codes(weight.float() / scale, fmt, rounding), scale)
+    """Round-to-nearest quantization of `weight` `[out, in]`: codes = round(w / scale).
+
+    Scales are those of `weight_scale`: where one is NaN, the codes of its row mean nothing.
+    """
+    codes = torch.empty(weight.shape, dtype=CODE_DTYPE[fmt], device=weight.device)
+    scale = torch.empty(len(weight), 1, device=weight.device)
+    for rows, x in _fp32_tiles(weight):
+        scale[rows] = _row_scale(x, fmt)
+        round_into(codes[rows], x.div_(scale[rows]), fmt, rounding)
+    return Quantized(codes, scale)
+
+
+def _fp32_tiles(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows of `weight` after the other, in fp32 and to be used up: all share the memory of the first.
+
+    So the weight passes through the memory once, whatever is done with it. A GPU takes it whole.
+    """
+    rows, columns = weight.shape
+    step = rows if weight.device.type != "cpu" else max(1, TILE_ELEMENTS // max(1, columns))
+    tile = torch.empty(min(step, rows), columns, device=weight.device)
+    for begin in range(0, rows, max(1, step)):
+        part = weight[begin : begin + step]
+        yield slice(begin, begin + step), tile[: len(part)].copy_(part)
+
+
+def _row_scale(x: Tensor, fmt: NumberFormat) -> Tensor:
+    absmax = torch.maximum(x.amax(dim=-1, keepdim=True), -x.amin(dim=-1, keepdim=True))
+    scale = bf16_ceil(_over_qmax(absmax, fmt)).masked_fill(absmax == 0, 1.0)
+    return scale.masked_fill_(~absmax.isfinite(), math.nan)
 
 
 def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None) -> Quantized:

@@ -5,6 +5,7 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from vq_core.progress import progress
 from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
 from vq_core.tensor_folder import INDEX_FILE
+from vq_export.overlap import overlap
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
 
@@ -24,7 +26,7 @@ QUANT_METHOD = "advanced_ptq"
 
 
 def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None:
-    """Write `model` to the folder `output`. Host memory: one block."""
+    """Write `model` to the folder `output`. Host memory: two blocks."""
     folders = model.family.expert_folders(tuple(model.components))
     header = Header(
         kind=KIND,
@@ -43,13 +45,18 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
     with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
         for name, component in model.components.items():
             entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
-            for shard in component.topology.shards():
-                file = (Path(folders[name]) / f"{shard}.safetensors").as_posix()
-                if not writer.has(file):
-                    writer.write_tensors(file, shard_tensors(component, entries, shard))
-                advance()
+            write = partial(_write_shard, writer, folders[name], component, entries)
+            overlap(write, component.topology.shards(), advance)
             _write_index(writer, folders[name], entries)
         _write_configs(writer, model)
+
+
+def _write_shard(
+    writer: ArtifactWriter, folder: str, component: QuantizedComponent, entries: dict[str, Entry], shard: str
+) -> None:
+    file = (Path(folder) / f"{shard}.safetensors").as_posix()
+    if not writer.has(file):
+        writer.write_tensors(file, shard_tensors(component, entries, shard))
 
 
 def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shard: str) -> dict[str, Tensor]:

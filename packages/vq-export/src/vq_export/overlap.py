@@ -1,0 +1,33 @@
+"""Shards worked on two at a time, so that one is read or written while the other is computed."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+WORKERS = 2
+"""Each holds one shard, so this is also how many blocks are in memory."""
+
+
+def overlap(work: Callable[[T], object], items: Iterable[T], done: Callable[[], object]) -> None:
+    """Call `work` with every item, each in the next thread that is free, and `done` after each, in order.
+
+    Torch lets the other thread run while it computes, as do reading, hashing and writing. Its own threads are divided
+    among the workers, because more threads than cores wait for each other.
+
+    Raises:
+        Exception: what `work` raised for the first of the items that it failed with. Items that are not begun by then
+            are left, and none is being worked on any more.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // WORKERS))  # new threads start with it
+    executor = ThreadPoolExecutor(WORKERS)
+    try:
+        for _ in executor.map(work, items):
+            done()
+    finally:
+        executor.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -1,0 +1,120 @@
+"""Conversion of a Wan2.1-1.3B-shaped random checkpoint beside `cp`, the arithmetic alone and the plain way.
+
+Each run has a process of its own; memory is that process's peak above one that has only imported the same modules.
+The works take turns, so that a busy minute hits all alike. Exits with 1 where a demand is missed.
+"""
+
+import multiprocessing
+import os
+import shlex
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import safetensors
+import torch
+import typer
+
+from bench.export_report import Line, Run, demands, write
+from bench.export_work import Work, arithmetic, convert, convert_plainly, copy, copy_to_disk, nothing
+from bench.random_model import write_model
+from vq_core.meter import host_peak_bytes
+from vq_core.scheme import SCHEMES
+
+BLOCKS = 30
+CONFIG = {
+    "_class_name": "WanTransformer3DModel",
+    "patch_size": [1, 2, 2],
+    "num_attention_heads": 12,
+    "attention_head_dim": 128,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 4096,
+    "freq_dim": 256,
+    "ffn_dim": 8960,
+    "cross_attn_norm": True,
+    "qk_norm": "rms_norm_across_heads",
+    "eps": 1e-6,
+    "image_dim": None,
+    "added_kv_proj_dim": None,
+}
+CASES: tuple[tuple[Work, str], ...] = (
+    (copy, ""),
+    (copy_to_disk, ""),
+    *((work, scheme) for scheme in SCHEMES for work in (arithmetic, convert, convert_plainly)),
+)
+
+
+def measure(work: Work, model: Path, output: Path, scheme: str) -> tuple[float, int]:
+    """Seconds and peak resident bytes of `work` in a fresh process, begun with nothing left to write back."""
+    os.sync()
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=_measured, args=(work, model, output, scheme, sender))
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{work.__name__} failed")
+    shutil.rmtree(output, ignore_errors=True)
+    result: tuple[float, int] = receiver.recv()
+    return result
+
+
+def _measured(work: Work, model: Path, output: Path, scheme: str, pipe: Any) -> None:
+    timed = work(model, output, scheme)
+    start = time.monotonic()
+    timed()
+    seconds = time.monotonic() - start
+    pipe.send((seconds, host_peak_bytes()))
+
+
+def main(
+    layers: Annotated[int, typer.Option(min=1, help="Blocks; 30 is Wan2.1-1.3B.")] = BLOCKS,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 5,
+    folder: Annotated[Path | None, typer.Option(help="Where to write the models; needs about 6 GB.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
+) -> None:
+    """Measure, write the page, and hold the figures against the demands."""
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        model, copied = Path(temporary) / "model", Path(temporary) / "output"
+        write_model(model, CONFIG | {"num_layers": layers})
+        size = sum(path.stat().st_size for path in model.iterdir())
+        _, imports = measure(nothing, model, copied, "")
+        rounds = [[measure(work, model, copied, scheme) for work, scheme in CASES] for _ in range(repeats)]
+    lines = [
+        Line(
+            work.__name__,
+            scheme,
+            statistics.median(seconds for seconds, _ in runs),
+            [round(seconds, 2) for seconds, _ in runs],
+            max(0, max(peak for _, peak in runs) - imports),
+        )
+        for (work, scheme), runs in zip(CASES, zip(*rounds, strict=True), strict=True)
+    ]
+    run = Run(
+        command=shlex.join(["python", "tools/bench/export.py", *sys.argv[1:]]) if sys.argv[1:] else "make bench-export",
+        date=datetime.now(UTC).date().isoformat(),
+        torch=torch.__version__,
+        safetensors=safetensors.__version__,
+        device=f"{os.cpu_count()} CPU cores",
+        load=round(load, 1),
+        bytes=size,
+        blocks=layers,
+        of_blocks=BLOCKS,
+        repeats=repeats,
+    )
+    judged = demands(run, lines)
+    print(f"Wrote {write(output, run, lines, judged)}")
+    for demand in judged:
+        print(f"{'met   ' if demand.met else 'MISSED'} {demand.what}: {demand.measured:.3g} of {demand.asked:.3g}")
+    if not all(demand.met for demand in judged):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

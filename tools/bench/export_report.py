@@ -1,0 +1,130 @@
+"""The page of `make bench-export`, as Markdown for people and JSON for machines."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vq_core.scheme import SCHEMES
+
+NAME = "export_bench"
+MEANING = {
+    "copy": "`cp -r`",
+    "copy_to_disk": "`cp -r` and `sync`",
+    "arithmetic": "the arithmetic alone, in memory",
+    "convert": "**`vq-export lightx2v --model`**",
+    "convert_plainly": "load everything, same arithmetic, save",
+}
+LIGHTX2V_S = {"int8": 108.0, "fp8": 131.0}
+"""LightX2V's own converter on such a checkpoint of 30 blocks, 2 CPU cores: measured once, not by this bench."""
+TIMES_FASTER, TIMES_SLOWER, MEMORY_GIB = 10, 1.5, 1.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """How it was measured; `load` is the machine's load average over the minute before, 0 if it was idle."""
+
+    command: str
+    date: str
+    torch: str
+    safetensors: str
+    device: str
+    load: float
+    bytes: int
+    blocks: int
+    of_blocks: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """One work: the median and all of its seconds, and the highest of its peaks above imports."""
+
+    work: str
+    scheme: str
+    seconds: float
+    runs: list[float]
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is asked, the limit, and the figure that must not be above it."""
+
+    what: str
+    asked: float
+    measured: float
+
+    @property
+    def met(self) -> bool:
+        """Is it reached?"""
+        return self.measured <= self.asked
+
+
+def demands(run: Run, lines: Sequence[Line]) -> list[Demand]:
+    """All that is asked of the conversion, scheme by scheme."""
+    by_key = {(line.work, line.scheme): line for line in lines}
+    judged = []
+    for scheme in SCHEMES:
+        ours, name = by_key["convert", scheme], scheme.upper()
+        longer = max(by_key["copy", ""].seconds, by_key["arithmetic", scheme].seconds)
+        tenth = LIGHTX2V_S[scheme] * run.blocks / run.of_blocks / TIMES_FASTER
+        judged += [
+            Demand(f"{name}: a tenth of what LightX2V's converter takes, s", tenth, ours.seconds),
+            Demand(f"{name}: times the longer of `cp` and the arithmetic", TIMES_SLOWER, ours.seconds / longer),
+            Demand(f"{name}: memory above imports, GiB", MEMORY_GIB, ours.peak_bytes / 2**30),
+        ]
+    return judged
+
+
+def markdown(run: Run, lines: Sequence[Line], judged: Sequence[Demand]) -> str:
+    """The page."""
+    missed = sum(not demand.met for demand in judged)
+    outcome = "All demands are met." if not missed else f"{missed} of {len(judged)} demands are missed."
+    rows = ((MEANING[it.work], it.scheme.upper(), f"{it.seconds:.2f}", _spread(it), _mib(it)) for it in lines)
+    verdicts = ((it.what, f"{it.asked:.3g}", f"{it.measured:.3g}", "met" if it.met else "**missed**") for it in judged)
+    return f"""\
+# Conversion: seconds and memory
+
+Written by `{run.command}` on {run.date}: torch {run.torch}, safetensors {run.safetensors}, {run.device}; the load
+average before was {run.load}. A random checkpoint of Wan2.1-1.3B's shape, {run.blocks} blocks,
+{run.bytes / 1e9:.2f} GB of bfloat16 in the page cache. The works take turns, {run.repeats} runs of each, each in a
+process of its own. The same figures, run by run, are in [{NAME}.json]({NAME}.json).
+
+{outcome}
+
+{_table(("", "scheme", "median s", "all runs, s", "MiB above imports"), rows)}
+
+{_table(("demand: at most", "asked", "measured", ""), verdicts)}
+
+`cp` leaves what it wrote to be flushed later and reads nothing but the page cache; our conversion flushes every file
+and computes its SHA-256. The plain way does neither. What LightX2V's own converter takes was measured once on 2 CPU
+cores ({LIGHTX2V_S["int8"]:.0f} s INT8, {LIGHTX2V_S["fp8"]:.0f} s FP8, 5.0 GB resident) and means nothing on another
+machine.
+"""
+
+
+def write(folder: Path, run: Run, lines: Sequence[Line], judged: Sequence[Demand]) -> Path:
+    """Write both files to `folder` and return the Markdown's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        **asdict(run),
+        "lines": [asdict(line) for line in lines],
+        "demands": [{**asdict(demand), "met": demand.met} for demand in judged],
+    }
+    (folder / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
+    page = folder / f"{NAME}.md"
+    page.write_text(markdown(run, lines, judged))
+    return page
+
+
+def _spread(line: Line) -> str:
+    return f"{min(line.runs):.2f} to {max(line.runs):.2f}"
+
+
+def _mib(line: Line) -> str:
+    return f"{line.peak_bytes / 2**20:.0f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

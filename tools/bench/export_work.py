@@ -1,0 +1,84 @@
+"""What `make bench-export` measures: each of these prepares, untimed, and returns what is timed."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vq_core.families import wan
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.scheme import Rounding, scheme_named
+from vq_core.source import open_source
+from vq_export.overlap import overlap
+from vq_export.quantized_model import from_source
+from vq_export.targets import lightx2v
+
+Timed = Callable[[], None]
+Work = Callable[[Path, Path, str], Timed]
+
+
+def nothing(model: Path, output: Path, scheme: str) -> Timed:
+    """The imports alone, whose memory is subtracted."""
+    return lambda: None
+
+
+def copy(model: Path, output: Path, scheme: str) -> Timed:
+    """`cp -r`, which leaves what it wrote in the page cache."""
+
+    def timed() -> None:
+        subprocess.run(["cp", "-r", str(model), str(output)], check=True)
+
+    return timed
+
+
+def copy_to_disk(model: Path, output: Path, scheme: str) -> Timed:
+    """`cp -r` and `sync`: what it wrote is on the disk, as an export is."""
+    copied = copy(model, output, scheme)
+
+    def timed() -> None:
+        copied()
+        os.sync()
+
+    return timed
+
+
+def arithmetic(model: Path, output: Path, scheme: str) -> Timed:
+    """Every weight quantized in memory, by as many workers; nothing is read or written, the codes are thrown away."""
+    source, fmt = open_source(str(model)).components["transformer"], scheme_named(scheme).weight
+    names = [f"{linear.name}.weight" for linear in source.topology.linears]
+    weights = [tensor.clone() for tensor in source.load(names).values()]  # a clone is in memory, not mapped
+
+    def timed() -> None:
+        overlap(lambda weight: quantize_weight(weight, fmt), weights, lambda: None)
+
+    return timed
+
+
+def convert(model: Path, output: Path, scheme: str) -> Timed:
+    """`vq-export lightx2v --model`."""
+
+    def timed() -> None:
+        source = open_source(str(model))
+        lightx2v.export(from_source(source, scheme_named(scheme), Rounding.NEAREST_EVEN), output)
+
+    return timed
+
+
+def convert_plainly(model: Path, output: Path, scheme: str) -> Timed:
+    """Everything into memory, quantized with the same arithmetic, saved as one file; no digest, not flushed."""
+
+    def timed() -> None:
+        source, fmt = open_source(str(model)).components["transformer"], scheme_named(scheme).weight
+        tensors: dict[str, Tensor] = {}
+        for path in sorted(model.glob("*.safetensors")):
+            tensors |= load_file(path)
+        for linear in source.topology.linears:
+            codes, scale = quantize_weight(tensors[f"{linear.name}.weight"], fmt)
+            tensors[f"{linear.name}.weight"], tensors[f"{linear.name}.weight_scale"] = codes, scale
+        output.mkdir()
+        save_file({wan.to_native(name): tensor for name, tensor in tensors.items()}, output / "model.safetensors")
+
+    return timed
