@@ -56,7 +56,7 @@ def export_command(
     from vq_core.device import resolve_device
     from vq_core.meter import Meter
     from vq_core.recipe import read_recipe
-    from vq_export.export import Inputs, next_steps, open_model, written
+    from vq_export.export import Inputs, open_model, written
     from vq_export.targets import target_named
 
     set_up_logging(verbose)
@@ -73,7 +73,7 @@ def export_command(
         {**summary.rows(), **meter.usage().rows()},
         result={**vars(summary), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=next_steps(quantized, folder, inputs.loras),
+        next_steps=target_named(target).next_steps(quantized, folder, inputs.loras),
     )
 
 

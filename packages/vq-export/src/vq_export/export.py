@@ -1,7 +1,5 @@
 """From what a user named to the quantized model that a target writes, and what is said when it is written."""
 
-import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
-from vq_export.run_configs import variant_and_task
 
 
 @dataclass(frozen=True)
@@ -105,17 +102,3 @@ def written(model: QuantizedModel, output: Path) -> Written:
     """What was written of `model` to the folder `output`."""
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
-
-
-def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
-    """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
-    checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
-    config = model.family.native_config(next(iter(model.components.values())).config)
-    _, task = variant_and_task(config, len(model.components))
-    image = "--image IMAGE " if task == "i2v" else ""
-    merged = "".join(f" --lora {shlex.quote(lora)}" for lora in loras)
-    compare = "" if model.parents else f" --model {source}{merged}"
-    return (
-        f"vq-export verify {checkpoint}{compare}\n"
-        f"then: vq-infer {task} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
-    )

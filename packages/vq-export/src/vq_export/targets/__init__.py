@@ -1,6 +1,7 @@
 """Export targets, one module each; a target's name is its module's name and its sub-command."""
 
 import ast
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -16,6 +17,9 @@ class Target(Protocol):
 
     def export(self, model: "QuantizedModel", output: Path, *, resume: bool) -> None:
         """Write `model` to the folder `output`, block by block."""
+
+    def next_steps(self, model: "QuantizedModel", output: Path, loras: Sequence[str] = ()) -> str:
+        """What to do with `output`; `loras` are those that were merged into a model as it was converted."""
 
 
 def target_names() -> list[str]:

@@ -5,6 +5,8 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 """
 
 import json
+import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +51,20 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
             overlap(write, component.topology.shards(), advance)
             _write_index(writer, folders[name], entries)
         _write_configs(writer, model)
+
+
+def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
+    """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
+    checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
+    config = model.family.native_config(next(iter(model.components.values())).config)
+    _, task = variant_and_task(config, len(model.components))
+    image = "--image IMAGE " if task == "i2v" else ""
+    merged = "".join(f" --lora {shlex.quote(lora)}" for lora in loras)
+    compare = "" if model.parents else f" --model {source}{merged}"
+    return (
+        f"vq-export verify {checkpoint}{compare}\n"
+        f"then: vq-infer {task} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
+    )
 
 
 def _write_shard(
