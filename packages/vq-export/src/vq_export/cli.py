@@ -23,6 +23,15 @@ RoundingOption = Annotated[
         show_default=False,
     ),
 ]
+T5File = Annotated[
+    Path | None,
+    typer.Option("--t5", help="The original text encoder's file, .pth or safetensors.", show_default=False),
+]
+ClipFile = Annotated[
+    Path | None,
+    typer.Option("--clip", help="The original image encoder's file, .pth or safetensors.", show_default=False),
+]
+Pth = Annotated[bool, typer.Option("--pth", help="Write .pth files, which LightX2V finds by itself, not safetensors.")]
 CheckpointFolder = Annotated[Path, typer.Argument(help="A checkpoint written by `vq-export lightx2v`.")]
 
 
@@ -80,6 +89,57 @@ def export_command(
 for name in target_names():
     examples = inspect.cleandoc(export_command.__doc__ or "").replace("TARGET", name)
     app.command(name, help=f"{target_summary(name)}\n\n{examples}")(export_command)
+
+
+@app.command("encoders")
+def encoders_command(
+    model: Model = None,
+    t5: T5File = None,
+    clip: ClipFile = None,
+    scheme: Scheme = None,
+    pth: Pth = False,
+    output: Output = None,
+    device: Device = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the text encoder, and the image encoder where there is one, as LightX2V's quantized files.
+
+    From a diffusers pipeline, or from the files of the original model. Needs no GPU and less than 1 GB of memory.
+
+    For example:
+
+        vq-export encoders --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --scheme int8 -o encoders
+
+        vq-export encoders --t5 models_t5_umt5-xxl-enc-bf16.pth --scheme fp8 -o encoders
+    """
+    from vq_core.device import resolve_device
+    from vq_core.meter import Meter
+    from vq_core.scheme import scheme_named
+    from vq_export.encoders.export import export_encoders, next_steps, rows, run_config_keys, written
+    from vq_export.encoders.source import open_encoders
+
+    set_up_logging(verbose)
+    meter = Meter()
+    chosen, folder = scheme_named(required(scheme, "--scheme")), required(output, "--output")
+    sources = open_encoders(model, {key: path for key, path in (("t5", t5), ("clip", clip)) if path})
+    name = model or ", ".join(path.name for path in (t5, clip) if path)
+    export_encoders(sources, chosen, folder, model=name, pth=pth, device=resolve_device(device), resume=resume)
+    summary, keys = written(sources, chosen, folder, pth=pth), run_config_keys(sources, chosen, folder, pth=pth)
+    report(
+        f"Wrote {folder}",
+        {"scheme": chosen.name, **rows(summary), **meter.usage().rows()},
+        result={
+            "output": folder,
+            "scheme": chosen.name,
+            "files": [vars(it) for it in summary],
+            "run_config": keys,
+            "usage": vars(meter.usage()),
+        },
+        as_json=as_json,
+        next_steps=next_steps(keys),
+    )
 
 
 @app.command("verify")
