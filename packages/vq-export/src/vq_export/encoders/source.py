@@ -130,8 +130,9 @@ def _check(
     there: Mapping[str, str],
 ) -> None:
     """`there`: by the name that is looked for, the name in the files."""
-    for name, spec in reader.specs.items():
-        if name in there.values() and (spec.dtype not in FLOATS or name.endswith("_scale.weight")):
+    for name in there.values():
+        spec = reader.specs[name]
+        if spec.dtype not in FLOATS or name.endswith((".weight_scale", ".scale_weight")):
             raise VqError(
                 f"{reader.where} is quantized already (`{name}` is {spec.dtype}): give it in full or half precision."
             )
@@ -145,7 +146,9 @@ def _check(
                 raise VqError(f"`{name}` in {reader.where} is {list(found)} and should be {list(rows)}: use Wan's.")
     unknown = sorted(set(there) - {name for names in parts.values() for name in names})
     if unknown:
-        raise VqError(f"`{unknown[0]}` in {reader.where} is no part of the encoder ({len(unknown)} such tensors).")
+        raise VqError(
+            f"`{unknown[0]}` in {reader.where} is no part of the encoder ({len(unknown)} such tensors): get the plain one."
+        )
 
 
 def _without_leading_ones(shape: Shape) -> Shape:
