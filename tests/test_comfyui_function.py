@@ -139,7 +139,8 @@ def comfy_prediction(file: ComfyFile, inputs: Mapping[str, Tensor]) -> Tensor:
     patches = F.conv3d(
         inputs["hidden_states"], file["patch_embedding.weight"], file["patch_embedding.bias"], stride=(1, 2, 2)
     )
-    grid = tuple(patches.shape[2:])
+    frames, height, width = patches.shape[2:]
+    grid = frames, height, width
     x, angles = patches[0].flatten(1).T, rope_angles(grid)
 
     half = FREQ_DIM // 2

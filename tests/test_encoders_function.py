@@ -20,8 +20,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5Enco
 FP32_ROUNDING = 1e-5
 ROUNDING = {"int8": 0.05, "fp8": 0.15}  # of the weights, and of the rest to half precision; a mistake gives about 1
 
-T5_SIZES = {"vocab_size": 50, "d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 3, "num_heads": 4}
-CLIP_SIZES = {
+T5_SIZES: dict[str, Any] = {"vocab_size": 50, "d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 3, "num_heads": 4}
+CLIP_SIZES: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
     "image_size": 28, "patch_size": 7, "projection_dim": 16, "hidden_act": "gelu",
 }  # fmt: skip
@@ -133,17 +133,17 @@ class ClipBlock(nn.Module):
 class ClipVisual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        dim, patch = int(CLIP_SIZES["hidden_size"]), int(CLIP_SIZES["patch_size"])
-        tokens = (int(CLIP_SIZES["image_size"]) // patch) ** 2 + 1
+        dim, patch = CLIP_SIZES["hidden_size"], CLIP_SIZES["patch_size"]
+        tokens = (CLIP_SIZES["image_size"] // patch) ** 2 + 1
         self.patch_embedding = nn.Conv2d(3, dim, patch, stride=patch, bias=False)
         self.cls_embedding = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embedding = nn.Parameter(torch.empty(1, tokens, dim))
         self.pre_norm, self.post_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        layers, heads = int(CLIP_SIZES["num_hidden_layers"]), int(CLIP_SIZES["num_attention_heads"])
+        layers, heads = CLIP_SIZES["num_hidden_layers"], CLIP_SIZES["num_attention_heads"]
         self.transformer = nn.Sequential(
-            *[ClipBlock(dim, int(CLIP_SIZES["intermediate_size"]), heads) for _ in range(layers)]
+            *[ClipBlock(dim, CLIP_SIZES["intermediate_size"], heads) for _ in range(layers)]
         )
-        self.head = nn.Parameter(torch.empty(dim, int(CLIP_SIZES["projection_dim"])))
+        self.head = nn.Parameter(torch.empty(dim, CLIP_SIZES["projection_dim"]))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The output of the last layer but one, which Wan reads."""
@@ -170,7 +170,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random encoders in a pipeline folder, their weights bfloat16 and float16 values, so that only linears round."""
     root = tmp_path_factory.mktemp("pipeline")
     torch.manual_seed(0)
-    models: dict[str, nn.Module] = {
+    models: dict[str, Any] = {
         "text_encoder": UMT5EncoderModel(UMT5Config(**T5_SIZES, feed_forward_proj="gated-gelu")),
         "image_encoder": CLIPVisionModel(CLIPVisionConfig(**CLIP_SIZES)),
     }

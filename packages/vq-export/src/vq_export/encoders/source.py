@@ -147,7 +147,7 @@ def _check(
     unknown = sorted(set(there) - {name for names in parts.values() for name in names})
     if unknown:
         raise VqError(
-            f"`{unknown[0]}` in {reader.where} is no part of the encoder ({len(unknown)} such tensors): get the plain one."
+            f"`{unknown[0]}` in {reader.where} is no part of the encoder ({len(unknown)} such tensors): get Wan's."
         )
 
 
