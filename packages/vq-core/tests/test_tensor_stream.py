@@ -1,5 +1,6 @@
 """Streamed files, read back by the safetensors library and compared byte by byte with what it writes itself."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_order_and_pieces_do_not_matter(tensors: dict[str, Tensor], tmp_path: Pa
         for name in ("vector", "scalar"):
             stream.append(name, tensors[name])
     assert (tmp_path / "pieces.safetensors").read_bytes() == whole.read_bytes()
+
+
+def test_threads_may_write_a_tensor_each(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole.safetensors", tensors, list(tensors))
+    specs = specs_of(tensors)
+    with stream_tensors(tmp_path / "threads.safetensors", specs, {}) as stream, ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: stream.append(name, tensors[name]), tensors))
+    assert (tmp_path / "threads.safetensors").read_bytes() == whole.read_bytes()
 
 
 def test_a_transposed_piece_is_written_as_it_reads(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 from torch import Tensor
@@ -11,13 +12,14 @@ from vq_core.tensor_file import TensorSpec, bytes_of, header_of, new_file
 
 
 class TensorStream:
-    """The data of a file whose header is written; made by `stream_tensors`."""
+    """The data of a file whose header is written; made by `stream_tensors`. Threads may write a tensor each."""
 
     def __init__(self, file: BinaryIO, specs: Mapping[str, TensorSpec], begins: Mapping[str, int]) -> None:
         self._file = file
         self._specs = specs
         self._begins = begins
         self._written = dict.fromkeys(specs, 0)
+        self._writing = Lock()
 
     def append(self, name: str, piece: Tensor) -> None:
         """Write `piece`, the next rows of the tensor `name`, or the whole of it.
@@ -31,8 +33,10 @@ class TensorStream:
         begin = self._written[name]
         if piece.dtype != spec.dtype or piece.shape[1:] != spec.shape[1:] or begin + piece.nbytes > spec.nbytes:
             raise ValueError(f"a piece {piece.dtype} {list(piece.shape)} of `{name}` does not fit into {spec}")
-        self._file.seek(self._begins[name] + begin)
-        self._file.write(bytes_of(piece))
+        content = bytes_of(piece)
+        with self._writing:
+            self._file.seek(self._begins[name] + begin)
+            self._file.write(content)
         self._written[name] = begin + piece.nbytes
 
     def require_complete(self) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from vq_core.store import Header, create_artifact
 from vq_core.tensor_file import TensorSpec, new_file
 from vq_core.tensor_stream import TensorStream, stream_tensors
 from vq_export.encoders.source import EncoderSource
+from vq_export.overlap import overlap
 
 KIND = "lightx2v-encoders"
 FORMAT = 1
@@ -138,22 +140,27 @@ def _write(
     advance: Advance,
 ) -> None:
     with stream_tensors(path, _specs(source, scheme), metadata) as stream:
-        for name, shape in source.shapes.items():
-            for piece in source.pieces(name):
+        overlap(partial(_write_tensor, stream, source, scheme, device), source.shapes, advance)
+
+
+def _write_tensor(stream: TensorStream, source: EncoderSource, scheme: QuantScheme, device: str, name: str) -> None:
+    shape = source.shapes[name]
+    for piece in source.pieces(name):
+        if source.encoder.is_quantized(name):
+            codes, scale = quantize_weight(piece.to(device), scheme.weight)
+            if not torch.isfinite(scale).all():
                 require_finite(piece, name, source.reader.where)
-                if source.encoder.is_quantized(name):
-                    codes, scale = quantize_weight(piece.to(device), scheme.weight)
-                    stream.append(name, codes)
-                    stream.append(f"{name}_scale", scale)
-                else:
-                    # Small tensors come in one piece, and may lack dimensions of size one.
-                    _append(stream, source, name, piece if piece.ndim == len(shape) else piece.reshape(shape))
-            advance()
+            stream.append(name, codes)
+            stream.append(f"{name}_scale", scale)
+        else:
+            require_finite(piece, name, source.reader.where)
+            # Small tensors come in one piece, and may lack dimensions of size one.
+            _append(stream, source, name, piece if piece.ndim == len(shape) else piece.reshape(shape))
 
 
 def _append(stream: TensorStream, source: EncoderSource, name: str, piece: Tensor) -> None:
     cast = piece.to(source.encoder.DTYPE)
-    if not torch.isfinite(cast).all():
+    if not torch.isfinite(torch.stack(torch.aminmax(cast))).all():
         largest = float(piece.abs().max())
         raise VqError(
             f"`{name}` in {source.reader.where} has the value {largest:g}, which {source.encoder.DTYPE} cannot hold: "

@@ -22,6 +22,7 @@ from vq_core.scheme import NumberFormat, Rounding
 from vq_core.store import ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import TensorSpec
 from vq_core.tensor_stream import TensorStream, stream_tensors
+from vq_export.overlap import overlap
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 
 KIND = "comfyui-checkpoint"
@@ -39,7 +40,7 @@ LAYERS: Mapping[NumberFormat, Mapping[str, JsonValue]] = {
 
 
 def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None:
-    """Write `model` to the folder `output`. Host memory: one block and one linear.
+    """Write `model` to the folder `output`. Host memory: two linears, and what is not quantized of two blocks.
 
     What an interrupted run has of a file is not taken up again, finished files are.
 
@@ -107,13 +108,15 @@ def _write(path: Path, model: QuantizedModel, component: QuantizedComponent, adv
         "settings": json.dumps({"scheme": model.scheme.name, **model.settings}),
     }
     with stream_tensors(path, _specs(model, component, marker), metadata) as stream:
-        for names in component.topology.shards().values():
+
+        def write_shard(names: tuple[str, ...]) -> None:
             for name, tensor in component.plain(_not_quantized(names, component)).items():
                 stream.append(family.to_native(name), tensor)
-            for name in names:
-                if (linear := linears.get(family.to_native(name))) is not None:
-                    _append_linear(stream, family.to_native(name), _quantized(model, component, linear), marker)
-            advance()
+            for native in map(family.to_native, names):
+                if native in linears:
+                    _append_linear(stream, native, _quantized(model, component, linears[native]), marker)
+
+        overlap(write_shard, component.topology.shards().values(), advance)
 
 
 def _append_linear(stream: TensorStream, native: str, quantized: Quantized, marker: Tensor) -> None:
