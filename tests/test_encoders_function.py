@@ -20,10 +20,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5Enco
 FP32_ROUNDING = 1e-5
 ROUNDING = {"int8": 0.05, "fp8": 0.15}  # of the weights, and of the rest to half precision; a mistake gives about 1
 
+HEAD = 1024
 T5_SIZES: dict[str, Any] = {"vocab_size": 50, "d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 3, "num_heads": 4}
 CLIP_SIZES: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "image_size": 28, "patch_size": 7, "projection_dim": 16, "hidden_act": "gelu",
+    "image_size": 28, "patch_size": 7, "hidden_act": "gelu",
 }  # fmt: skip
 
 
@@ -143,7 +144,7 @@ class ClipVisual(nn.Module):
         self.transformer = nn.Sequential(
             *[ClipBlock(dim, CLIP_SIZES["intermediate_size"], heads) for _ in range(layers)]
         )
-        self.head = nn.Parameter(torch.empty(dim, CLIP_SIZES["projection_dim"]))
+        self.head = nn.Parameter(torch.empty(dim, HEAD))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The output of the last layer but one, which Wan reads."""
@@ -267,7 +268,7 @@ def native_state(pipeline: Path, module: nn.Module) -> dict[str, Tensor]:
         return found
     tensors = load_file(pipeline / "image_encoder" / "model.safetensors")
     tensors = {name.removeprefix("vision_model."): tensor for name, tensor in tensors.items()}
-    found["log_scale"], found["visual.head"] = torch.tensor(2.5), torch.randn(32, 16)
+    found["log_scale"], found["visual.head"] = torch.tensor(2.5), torch.randn(32, HEAD)
     found["visual.cls_embedding"] = tensors["embeddings.class_embedding"][None, None]
     found["visual.pos_embedding"] = tensors["embeddings.position_embedding.weight"][None]
     found["visual.patch_embedding.weight"] = tensors["embeddings.patch_embedding.weight"]

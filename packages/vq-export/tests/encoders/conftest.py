@@ -19,7 +19,7 @@ T5_CONFIG: dict[str, Any] = {
 CLIP_CONFIG: dict[str, Any] = {
     "architectures": ["CLIPVisionModel"],
     "hidden_size": 16, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "image_size": 28, "patch_size": 14, "projection_dim": 12, "hidden_act": "gelu", "layer_norm_eps": 1e-05,
+    "image_size": 28, "patch_size": 14, "hidden_act": "gelu", "layer_norm_eps": 1e-05,
 }  # fmt: skip
 
 State = dict[str, Tensor]

@@ -59,7 +59,7 @@ def test_every_tensor_of_lightx2vs_modules_and_no_other(pipeline: Path, scheme: 
 
     expected = {
         "log_scale": (fp16, ()),
-        "visual.head": (fp16, (16, 12)),
+        "visual.head": (fp16, (16, 1024)),
         "visual.cls_embedding": (fp16, (1, 1, 16)),
         "visual.pos_embedding": (fp16, (1, 5, 16)),
         "visual.patch_embedding.weight": (fp16, (16, 3, 14, 14)),

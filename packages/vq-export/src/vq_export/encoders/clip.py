@@ -70,7 +70,7 @@ def shapes_of_config(config: Mapping[str, Any], where: object) -> dict[str, tupl
         Sizes(
             dim=config["hidden_size"],
             dim_mlp=config["intermediate_size"],
-            out=config["projection_dim"],
+            out=VIT_H_14.out,  # of zeros that nothing reads, whatever the config says of a projection
             tokens=(config["image_size"] // config["patch_size"]) ** 2 + 1,
             patch=config["patch_size"],
             layers=config["num_hidden_layers"],
