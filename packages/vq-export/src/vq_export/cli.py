@@ -106,7 +106,7 @@ def encoders_command(
 ) -> None:
     """Write the text encoder, and the image encoder where there is one, as LightX2V's quantized files.
 
-    From a diffusers pipeline, or from the files of the original model. Needs no GPU and less than 1 GB of memory.
+    From a diffusers pipeline, or from the files of the original model. Needs no GPU and about 1 GB of memory.
 
     For example:
 
