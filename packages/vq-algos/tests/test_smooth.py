@@ -113,7 +113,7 @@ def _largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) 
 
 
 @pytest.mark.parametrize("layout", ["i2v_config", "t2v_config"])
-@pytest.mark.parametrize("groups", ["all", "llmc"])
+@pytest.mark.parametrize("groups", ["all", "llmc", "folded"])
 def test_the_function_is_unchanged(
     layout: str, groups: str, request: pytest.FixtureRequest, make_model: MakeModel, make_smoothed: MakeSmoothed
 ) -> None:
@@ -237,6 +237,17 @@ def test_llmcs_groups_touch_three_places_per_block(i2v_model: Path, make_smoothe
     assert set(open_weights(artifact).decisions("transformer")) == {
         f"blocks.{block}.{place}" for block in range(2) for place in LLMC_PLACES
     }
+
+
+def test_folded_groups_leave_no_gain_behind(i2v_model: Path, make_smoothed: MakeSmoothed) -> None:
+    folded = _tensors(make_smoothed(i2v_model, SmoothSettings(groups="folded")))
+    for block in range(2):
+        for norm in ("norm1", "norm3"):
+            assert (folded[f"blocks.{block}.{norm}.gain"] == 1).all()
+        for group in ("attn1.out", "attn2.q", "attn2.out"):
+            assert (folded[f"blocks.{block}.{group}.gain"] != 1).any(), group
+    assert (folded["text.gain"] != 1).any()
+    assert (folded["image.gain"] != 1).any()
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -37,7 +37,7 @@ def _smooth(model: Path, stats: Path | None, output: Path, method: str = "smooth
         ({"method": "auto"}, "`--scheme` is missing: `auto` tries the quantization to come; give int8 or fp8"),
         ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run"),
         ({"awq_version": "v3"}, "`v3` is not a version of awq: choose one of v1, v2"),
-        ({"groups": "some"}, "`some` is not a set of groups: choose one of all, llmc"),
+        ({"groups": "some"}, "`some` is not a set of groups: choose one of all, llmc, folded"),
         ({"dtype": "fp16"}, "`fp16` is not a dtype for folded weights: choose one of fp32, bf16"),
     ],
 )

@@ -16,7 +16,8 @@ from vq_core.lora_request import LoraRequest
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
 from vq_core.source import open_source
-from vq_export.export import Inputs, next_steps, open_model, verified_row, written
+from vq_export.export import Inputs, open_model, verified_row, written
+from vq_export.targets.lightx2v import next_steps
 from vq_export.verification import Verification
 
 

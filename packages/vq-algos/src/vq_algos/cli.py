@@ -48,7 +48,9 @@ Alpha = Annotated[
 Groups = Annotated[
     str | None,
     typer.Option(
-        "--groups", help="all: every exact fold; llmc: LLMC's three per block.  [default: all]", show_default=False
+        "--groups",
+        help="all: every exact fold; llmc: LLMC's three per block; folded: what ComfyUI can hold.  [default: all]",
+        show_default=False,
     ),
 ]
 FoldedDtype = Annotated[

@@ -21,6 +21,7 @@ from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
+from vq_core.families import Family
 from vq_core.location import Location
 from vq_core.model_defaults import said_by
 from vq_core.numerics.finite import require_finite
@@ -29,12 +30,12 @@ from vq_core.progress import progress
 from vq_core.scheme import NumberFormat, QuantScheme, scheme_named
 from vq_core.source import Checkpoint, Source
 from vq_core.store import Header, create_artifact, require_same_model
-from vq_core.topology import Group, block_of, shard_of
+from vq_core.topology import Group, ModulationSink, Topology, block_of, shard_of
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-GROUP_SETS = ("all", "llmc")
+GROUP_SETS = ("all", "llmc", "folded")
 
 Smoothed = tuple[Tensor, dict[str, Any]]
 """A group's gain, fp32 `[in]`, and what was decided for it."""
@@ -49,7 +50,8 @@ class SmoothSettings:
         scheme: of the quantization to come, for smoothers that try it; None where it is not known yet.
         alpha: SmoothQuant's migration strength, 0 to 1.
         awq_version: AWQ's family of scales, `v1` or `v2`.
-        groups: `all` exact folds, or only the three per block that LLMC smooths (`llmc`).
+        groups: `all` exact folds, only the three per block that LLMC smooths (`llmc`), or only those that leave no gain
+            for the runtime to multiply by (`folded`).
         dtype: of folded tensors, `fp32` or `bf16`.
     """
 
@@ -119,7 +121,7 @@ def smooth(
     ):
         for name, checkpoint in source.components.items():
             topology = checkpoint.topology
-            groups = topology.groups if settings.groups == "all" else source.family.llmc_groups(topology)
+            groups = _groups(settings.groups, topology, source.family)
             component = _Component(name, checkpoint, groups, stats, settings, device)
             for shard in topology.shards():
                 file = f"{name}/{shard}.safetensors"
@@ -133,6 +135,16 @@ def _sampling(source: Source, stats: ActivationStats | None) -> dict[str, Any]:
     """How the model is sampled, where it or its calibration says so: later stages have neither at hand."""
     sampling = said_by(source.path) | (stats.unguided_sampling if stats else {})
     return {"sampling": sampling} if sampling else {}
+
+
+def _groups(chosen: str, topology: Topology, family: Family) -> tuple[Group, ...]:
+    match chosen:
+        case "llmc":
+            return family.llmc_groups(topology)
+        case "folded":
+            return tuple(group for group in topology.groups if not isinstance(group.sink, ModulationSink))
+        case _:
+            return topology.groups
 
 
 def _require_statistics(source: Source, stats: ActivationStats | None, method: str) -> None:

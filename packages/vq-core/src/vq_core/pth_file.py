@@ -23,7 +23,7 @@ class PthFile:
             VqError: it holds anything but tensors by name, or is damaged.
         """
         self.path = path
-        self._tensors = _load(path)
+        self._tensors = read_pth(path)
         self._identity = self._present()
         self.infos: Mapping[str, TensorInfo] = {name: _info(tensor) for name, tensor in self._tensors.items()}
 
@@ -58,7 +58,12 @@ class PthFile:
             raise changed(self.path)
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def read_pth(path: Path) -> dict[str, Tensor]:
+    """The tensors of the `.pth` file `path` by name, mapped into memory.
+
+    Raises:
+        VqError: it is missing or damaged, or holds anything else.
+    """
     # Pickle's own error, by where torch has it: nothing here imports pickle.
     unpickling_error: type[Exception] = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]
     try:
@@ -68,7 +73,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise VqError(f"{path} is missing: get it again or check the folder.") from None
     except (unpickling_error, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise VqError(
             f"{path} cannot be read as plain weights ({reason}): convert it to safetensors with the tool that wrote it."
         ) from None

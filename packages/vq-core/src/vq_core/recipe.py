@@ -23,7 +23,7 @@ from vq_core.typed_yaml import Section, load_yaml, validated
 
 Artifact = Literal["activation-stats", "smoothed-weights", "quant-params", "lightx2v", "videos", "report"]
 SchemeName = Literal["int8", "fp8"]
-Groups = Literal["llmc", "all"]
+Groups = Literal["llmc", "folded", "all"]
 FoldedDtype = Literal["fp32", "bf16"]
 AwqVersion = Literal["v1", "v2"]
 Variant = Literal["full", "smoothed", "fake-quant"]

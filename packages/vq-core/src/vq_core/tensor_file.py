@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -45,6 +46,18 @@ class TensorInfo:
     shape: tuple[int, ...]
     begin: int
     end: int
+
+
+class TensorSpec(NamedTuple):
+    """What a tensor of a file is to be."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in the file."""
+        return self.dtype.itemsize * prod(self.shape)
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
@@ -121,22 +134,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         OSError: the disk is full, or `path` may not be written.
     """
-    ordered = sorted(tensors.items(), key=lambda item: (-_DTYPE_ORDER[item[1].dtype], item[0]))
-    header: dict[str, object] = {"__metadata__": dict(sorted({"format": "pt", **(metadata or {})}.items()))}
-    end = 0
-    for name, tensor in ordered:
-        begin, end = end, end + tensor.nbytes
-        header[name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    encoded += b" " * (-len(encoded) % 8)  # so that the data are aligned
-    start = [len(encoded).to_bytes(8, "little"), encoded]
-    contents: Iterable[bytes | memoryview] = chain(start, (_bytes_of(tensor) for _, tensor in ordered))
+    specs = {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    header, begins = header_of(specs, metadata or {})
+    contents: Iterable[bytes | memoryview] = chain([header], (bytes_of(tensors[name]) for name in begins))
     digest = hashlib.sha256()
-    with _new_file(path) as file, ThreadPoolExecutor(1) as beside:
+    with new_file(path) as file, ThreadPoolExecutor(1) as beside:
         for content in contents:
             hashed = beside.submit(digest.update, content)
             file.write(content)
@@ -146,16 +148,36 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`; it appears whole and on the disk, or not at all."""
-    with _new_file(path) as file:
+    with new_file(path) as file:
         file.write(content)
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def header_of(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
+    """What comes before the data of a file, and where in the file each tensor begins, in their order there."""
+    header: dict[str, object] = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items()))}
+    offsets: dict[str, int] = {}
+    end = 0
+    for name, spec in sorted(specs.items(), key=lambda item: (-_DTYPE_ORDER[item[1].dtype], item[0])):
+        offsets[name] = end
+        end += spec.nbytes
+        header[name] = {
+            "dtype": DTYPE_NAMES[spec.dtype],
+            "shape": list(spec.shape),
+            "data_offsets": [offsets[name], end],
+        }
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)  # so that the data are aligned
+    start = 8 + len(encoded)
+    return len(encoded).to_bytes(8, "little") + encoded, {name: start + offset for name, offset in offsets.items()}
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The elements of `tensor` as they lie in a file."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which becomes `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")

@@ -47,6 +47,11 @@ CheckpointOption = Annotated[
 Dtype = Annotated[
     str, typer.Option("--dtype", help="Of tensors that are dequantized or unsmoothed: fp32 (exact) or bf16.")
 ]
+T5File = Annotated[Location | None, path_option("--t5", help="The original text encoder's file, .pth or safetensors.")]
+ClipFile = Annotated[
+    Location | None, path_option("--clip", help="The original image encoder's file, .pth or safetensors.")
+]
+Pth = Annotated[bool, typer.Option("--pth", help="Write .pth files, which LightX2V finds by itself, not safetensors.")]
 CheckpointOrFile = Annotated[
     Location, path_argument(help="A checkpoint written by vq-export, or one safetensors file of it.")
 ]
@@ -87,8 +92,9 @@ def export_command(
     from vq_core.device import resolve_device
     from vq_core.meter import Meter
     from vq_core.recipe import read_recipe
-    from vq_export.export import Inputs, next_steps, open_model, verified_row, written
+    from vq_export.export import Inputs, open_model, verified_row, written
     from vq_export.gate import export
+    from vq_export.targets import target_named
 
     set_up_logging(verbose)
     meter = Meter()
@@ -105,7 +111,7 @@ def export_command(
         {**summary.rows(), **verified_row(target, found, asked=verify), **meter.usage().rows()},
         result={**vars(summary), "verified": found and found.as_json(), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=next_steps(quantized, folder),
+        next_steps=target_named(target).next_steps(quantized, folder),
     )
 
 
@@ -156,6 +162,57 @@ def diffusers_command(
         {**summary.rows(), **meter.usage().rows()},
         result={**vars(summary), "usage": vars(meter.usage())},
         as_json=as_json,
+    )
+
+
+@app.command("encoders")
+def encoders_command(
+    model: Model = None,
+    t5: T5File = None,
+    clip: ClipFile = None,
+    scheme: Scheme = None,
+    pth: Pth = False,
+    output: Output = None,
+    device: Device = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the text encoder, and the image encoder where there is one, as LightX2V's quantized files.
+
+    From a diffusers pipeline, or from the files of the original model. Needs no GPU and about 1 GB of memory.
+
+    For example:
+
+        vq-export encoders --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --scheme int8 -o encoders
+
+        vq-export encoders --t5 models_t5_umt5-xxl-enc-bf16.pth --scheme fp8 -o encoders
+    """
+    from vq_core.device import resolve_device
+    from vq_core.meter import Meter
+    from vq_core.scheme import scheme_named
+    from vq_export.encoders.export import export_encoders, next_steps, rows, run_config_keys, written
+    from vq_export.encoders.source import open_encoders
+
+    set_up_logging(verbose)
+    meter = Meter()
+    chosen, folder = scheme_named(required(scheme, "--scheme")), required(output, "--output")
+    sources = open_encoders(model, {key: path for key, path in (("t5", t5), ("clip", clip)) if path})
+    name = model or ", ".join(path.name for path in (t5, clip) if path)
+    export_encoders(sources, chosen, folder, model=name, pth=pth, device=resolve_device(device), resume=resume)
+    summary, keys = written(sources, chosen, folder, pth=pth), run_config_keys(sources, chosen, folder, pth=pth)
+    report(
+        f"Wrote {folder}",
+        {"scheme": chosen.name, **rows(summary), **meter.usage().rows()},
+        result={
+            "output": folder,
+            "scheme": chosen.name,
+            "files": [vars(it) for it in summary],
+            "run_config": keys,
+            "usage": vars(meter.usage()),
+        },
+        as_json=as_json,
+        next_steps=next_steps(keys),
     )
 
 

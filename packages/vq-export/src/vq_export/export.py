@@ -1,8 +1,6 @@
 """From what a user named to the quantized model that a target writes, and what is said when it is written."""
 
-import shlex
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
@@ -17,7 +15,6 @@ from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
 from vq_export.quantized_source import open_quantized_source
-from vq_export.run_configs import variant_and_task
 from vq_export.verification import Verification
 
 SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
@@ -150,22 +147,3 @@ def verified_row(target: str, found: Verification | None, *, asked: bool) -> dic
     warnings = f", {len(found.warnings)} warnings, the first: {found.warnings[0]}" if found.warnings else ""
     snrs = [snr for linears in found.weight_snr_db.values() for snr in linears.values()]
     return {"verified": f"{found.tensors} tensors; weight SNR {min(snrs):.1f} dB and more{warnings}"}
-
-
-def next_steps(model: QuantizedModel, output: Location) -> str:
-    """The commands that follow an export.
-
-    What was smoothed has been held against the smoothed weights, not against the model. With LoRAs merged, that takes
-    their files, which are not known here; what came smoothed or quantized has no such model. Videos take a pipeline,
-    which a transformer alone is not.
-    """
-    checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
-    config = model.family.native_config(next(iter(model.components.values())).config)
-    _, task = variant_and_task(config, len(model.components))
-    image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
-    command = "i2v" if task == "flf2v" else task
-    here = Path(model.model)
-    pipeline = "PIPELINE" if here.exists() and not (here / "model_index.json").is_file() else source
-    infer = f"vq-infer {command} --model {pipeline} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
-    merged = any(component.lora for component in model.components.values())
-    return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"

@@ -28,6 +28,9 @@ class Target(Protocol):
     ) -> None:
         """Write `model` to the folder `output`, block by block, and let `check` see it before it gets its name."""
 
+    def next_steps(self, model: "QuantizedModel", output: Location) -> str:
+        """What to do with what was written of `model` to `output`."""
+
 
 def target_names() -> list[str]:
     """Names of all targets, sorted."""

@@ -1,0 +1,186 @@
+"""Quantized encoders, as the files that LightX2V loads."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+from safetensors import safe_open
+from torch import Tensor
+
+from vq_core import __version__
+from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.numerics.finite import require_finite
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.numerics.rounding import CODE_DTYPE
+from vq_core.progress import Advance, progress
+from vq_core.remote import local_copy
+from vq_core.scheme import QuantScheme
+from vq_core.store import Header, create_artifact
+from vq_core.tensor_file import TensorSpec, new_file
+from vq_core.tensor_stream import TensorStream, stream_tensors
+from vq_export.encoders.source import EncoderSource
+from vq_export.overlap import overlap
+
+KIND = "lightx2v-encoders"
+FORMAT = 1
+TOOL = f"vq-export {__version__}"
+FAMILY = "wan"
+BACKEND = "vllm"
+"""LightX2V's kernels for the keys that are printed; with cpu_offload it knows no scheme without a backend's name."""
+
+
+def file_name(source: EncoderSource, scheme: QuantScheme, *, pth: bool) -> str:
+    """The name that LightX2V looks for, which itself looks for `.pth` alone: safetensors are named in its config."""
+    return f"{source.encoder.FILE}-{scheme.name}.{'pth' if pth else 'safetensors'}"
+
+
+def export_encoders(
+    sources: Sequence[EncoderSource],
+    scheme: QuantScheme,
+    output: Location,
+    *,
+    model: str,
+    pth: bool = False,
+    device: str = "cpu",
+    resume: bool = False,
+) -> None:
+    """Write a file for each of `sources` to the folder `output`; `model` is what they are called in the manifest.
+
+    Host memory: a few copies of 64 MiB of a tensor, whatever its size.
+
+    Raises:
+        VqError: a value is not finite, or not in the half precision that LightX2V loads.
+    """
+    said: dict[str, JsonValue] = {"scheme": scheme.name, "method": "rtn", "rounding": "nearest-even"}
+    placeholders: dict[str, JsonValue] = {it.encoder.KEY: list(it.placeholders) for it in sources if it.placeholders}
+    header = Header(
+        KIND, FORMAT, TOOL, FAMILY, model, components={}, settings={**said, "placeholders": placeholders, "pth": pth}
+    )
+    total = sum(len(source.shapes) for source in sources)
+    with create_artifact(output, header, resume=resume) as writer, progress("encoders", total, "tensor") as advance:
+        for source in sources:
+            file = file_name(source, scheme, pth=pth)
+            if writer.has(file):
+                continue
+            metadata = {"tool": TOOL, "model": model, "settings": json.dumps(said)}
+            metadata["placeholders"] = json.dumps(source.placeholders)
+            with _safetensors_of(writer.path(file)) as path:
+                _write(path, source, scheme, metadata, device, advance)
+
+
+def run_config_keys(
+    sources: Sequence[EncoderSource], scheme: QuantScheme, output: Location, *, pth: bool
+) -> dict[str, JsonValue]:
+    """What a run config of LightX2V needs to load the files in `output`."""
+    keys: dict[str, JsonValue] = {}
+    for source in sources:
+        key = source.encoder.KEY
+        keys[f"{key}_quantized"] = True
+        keys[f"{key}_quant_scheme"] = f"{scheme.name}-{BACKEND}"
+        keys[f"{key}_quantized_ckpt"] = str(local_copy(output).absolute() / file_name(source, scheme, pth=pth))
+    return keys
+
+
+def next_steps(keys: Mapping[str, JsonValue]) -> str:
+    """What to do with the keys of a run config."""
+    lines = json.dumps(keys, indent=2).splitlines()[1:-1]
+    return "put these keys into the run config:\n" + "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class WrittenEncoder:
+    """One exported file; `size` in bytes. `loads` is whether LightX2V, which builds one size, can load it."""
+
+    file: str
+    size: int
+    loads: bool
+
+
+def written(
+    sources: Sequence[EncoderSource], scheme: QuantScheme, output: Location, *, pth: bool
+) -> list[WrittenEncoder]:
+    """What was written of `sources` to the folder `output`."""
+    files = [file_name(source, scheme, pth=pth) for source in sources]
+    return [
+        WrittenEncoder(
+            file, (local_copy(output) / file).stat().st_size, source.shapes == source.encoder.lightx2v_shapes()
+        )
+        for source, file in zip(sources, files, strict=True)
+    ]
+
+
+def rows(written_encoders: Sequence[WrittenEncoder]) -> dict[str, str]:
+    """The lines of the summary."""
+    lines = {}
+    for number, it in enumerate(written_encoders, 1):
+        unfit = "" if it.loads else "; not of the sizes that LightX2V builds, so it will not load it"
+        lines[f"file {number}"] = f"{it.file}, {it.size / 1e9:.3g} GB{unfit}"
+    return lines
+
+
+@contextmanager
+def _safetensors_of(path: Path) -> Iterator[Path]:
+    """Where to write safetensors so that `path` comes of it: itself, or a file beside it that is saved as `.pth`."""
+    if path.suffix == ".safetensors":
+        yield path
+        return
+    beside = path.with_name(f".{path.stem}.safetensors")
+    yield beside
+    with safe_open(beside, framework="pt") as mapped, new_file(path) as file:
+        torch.save({name: mapped.get_tensor(name) for name in mapped.keys()}, file)  # noqa: SIM118 not a dict
+    beside.unlink()
+
+
+def _write(
+    path: Path,
+    source: EncoderSource,
+    scheme: QuantScheme,
+    metadata: Mapping[str, str],
+    device: str,
+    advance: Advance,
+) -> None:
+    with stream_tensors(path, _specs(source, scheme), metadata) as stream:
+        overlap(partial(_write_tensor, stream, source, scheme, device), source.shapes, advance)
+
+
+def _write_tensor(stream: TensorStream, source: EncoderSource, scheme: QuantScheme, device: str, name: str) -> None:
+    shape = source.shapes[name]
+    for piece in source.pieces(name):
+        if source.encoder.is_quantized(name):
+            codes, scale = quantize_weight(piece.to(device), scheme.weight)
+            if not torch.isfinite(scale).all():
+                require_finite(piece, name, source.reader.where)
+            stream.append(name, codes)
+            stream.append(f"{name}_scale", scale)
+        else:
+            require_finite(piece, name, source.reader.where)
+            # Small tensors come in one piece, and may lack dimensions of size one.
+            _append(stream, source, name, piece if piece.ndim == len(shape) else piece.reshape(shape))
+
+
+def _append(stream: TensorStream, source: EncoderSource, name: str, piece: Tensor) -> None:
+    cast = piece.to(source.encoder.DTYPE)
+    if not torch.isfinite(torch.stack(torch.aminmax(cast))).all():
+        largest = float(piece.abs().max())
+        raise VqError(
+            f"`{name}` in {source.reader.where} has the value {largest:g}, which {source.encoder.DTYPE} cannot hold: "
+            "LightX2V cannot run this encoder."
+        )
+    stream.append(name, cast)
+
+
+def _specs(source: EncoderSource, scheme: QuantScheme) -> dict[str, TensorSpec]:
+    specs: dict[str, TensorSpec] = {}
+    for name, shape in source.shapes.items():
+        if source.encoder.is_quantized(name):
+            specs[name] = TensorSpec(CODE_DTYPE[scheme.weight], shape)
+            specs[f"{name}_scale"] = TensorSpec(torch.float32, (shape[0], 1))
+        else:
+            specs[name] = TensorSpec(source.encoder.DTYPE, shape)
+    return specs

@@ -1,0 +1,160 @@
+"""An encoder as it comes, from a diffusers pipeline or a native file, checked against what LightX2V's module has."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.remote import local_copy
+from vq_core.source import resolve_model
+from vq_core.tensor_folder import read_json
+from vq_export.encoders import ENCODERS, Encoder, Shape
+from vq_export.encoders.readers import TensorReader, open_reader
+
+PIPELINE_FILES = ["model_index.json", *(f"{encoder.FOLDER}/*" for encoder in ENCODERS.values())]
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """An encoder's tensors by native name.
+
+    Attributes:
+        encoder: what is known of it.
+        shapes: every tensor that LightX2V's module has.
+        reader: where they lie.
+        parts: by native name, the tensors there whose rows make it up; none where nothing there holds it.
+    """
+
+    encoder: Encoder
+    shapes: Mapping[str, Shape]
+    reader: TensorReader
+    parts: Mapping[str, tuple[str, ...]]
+
+    @property
+    def placeholders(self) -> list[str]:
+        """Tensors that LightX2V insists on, nothing reads, and the source does not have."""
+        return [name for name, parts in self.parts.items() if not parts]
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """The native tensor `name`, some rows after the other; zeros for a placeholder."""
+        if not self.parts[name]:
+            yield torch.zeros(self.shapes[name])
+        for part in self.parts[name]:
+            yield from self.reader.pieces(part)
+
+
+def open_encoders(model: str | None, files: Mapping[str, Location]) -> list[EncoderSource]:
+    """The encoders of the diffusers pipeline `model`, those in `files` (by key) from there instead.
+
+    Raises:
+        VqError: nothing is named, a pipeline has no or other encoders, or what is there does not fit.
+    """
+    sources = {key: open_file(local_copy(path), ENCODERS[key]) for key, path in files.items()}
+    if model is not None:
+        for key, folder in _folders(model).items():
+            if key not in sources:
+                sources[key] = open_folder(folder, ENCODERS[key])
+    if not sources:
+        raise VqError("No encoder is named: give a pipeline as --model, or files as --t5 and --clip.")
+    return [sources[key] for key in ENCODERS if key in sources]
+
+
+def _folders(model: str) -> dict[str, Path]:
+    path = resolve_model(model, only=PIPELINE_FILES)
+    if not (path / "model_index.json").exists():
+        raise VqError(
+            f"{path} is not a diffusers pipeline (it has no model_index.json): give one, or name the encoders' files "
+            "as --t5 and --clip."
+        )
+    listed = read_json(path / "model_index.json")
+    folders: dict[str, Path] = {}
+    for key, encoder in ENCODERS.items():
+        library, name = listed.get(encoder.FOLDER) or (None, None)
+        if library is None:
+            continue
+        if name != encoder.CLASS:
+            raise VqError(
+                f"the {encoder.FOLDER} of {path} is a {name}, and LightX2V's is a {encoder.CLASS}: use Wan's."
+            )
+        folders[key] = path / encoder.FOLDER
+    if not folders:
+        raise VqError(f"{path} lists no encoder in model_index.json: give a whole pipeline.")
+    return folders
+
+
+def open_folder(folder: Path, encoder: Encoder) -> EncoderSource:
+    """An encoder in transformers' layout.
+
+    Raises:
+        VqError: its function is not LightX2V's, or a tensor is missing, unknown, misshapen or quantized.
+    """
+    where = folder / "config.json"
+    config = read_json(where)
+    try:
+        shapes = encoder.shapes_of_config(config, where)
+    except KeyError as error:
+        raise VqError(f"{where} lacks {error}: use the file that came with the model.") from None
+    reader = open_reader(folder)
+    there = {own: name for name in reader.specs if (own := encoder.own_name(name)) is not None}
+    parts = {name: encoder.in_transformers(name) for name in shapes}
+    _check(reader, shapes, parts, there)
+    return EncoderSource(encoder, shapes, reader, {name: tuple(there[it] for it in its) for name, its in parts.items()})
+
+
+def open_file(path: Path, encoder: Encoder) -> EncoderSource:
+    """An encoder in a native file, `.pth` or safetensors.
+
+    Raises:
+        VqError: it is not this encoder, or a tensor is missing, unknown, misshapen or quantized.
+    """
+    reader = open_reader(path)
+    there = {name: name for name in reader.specs if not encoder.is_left_out(name)}
+    try:
+        shapes = encoder.shapes_of_tensors({name: reader.specs[name].shape for name in there})
+    except (KeyError, ValueError, IndexError) as error:
+        raise VqError(
+            f"{path} is not the file of a {encoder.KEY} encoder ({error}): give Wan's {encoder.FILE}*."
+        ) from None
+    parts: dict[str, tuple[str, ...]] = {name: (name,) for name in shapes}
+    _check(reader, shapes, parts, there)
+    return EncoderSource(encoder, shapes, reader, parts)
+
+
+def _check(
+    reader: TensorReader,
+    shapes: Mapping[str, Shape],
+    parts: Mapping[str, tuple[str, ...]],
+    there: Mapping[str, str],
+) -> None:
+    """`there`: by the name that is looked for, the name in the files."""
+    for name in there.values():
+        spec = reader.specs[name]
+        if spec.dtype not in FLOATS or name.endswith((".weight_scale", ".scale_weight")):
+            raise VqError(
+                f"{reader.where} is quantized already (`{name}` is {spec.dtype}): give it in full or half precision."
+            )
+    for native, names in parts.items():
+        for name in names:
+            if name not in there:
+                raise VqError(f"{reader.where} lacks the tensor `{name}`: get the missing file.")
+            found, expected = reader.specs[there[name]].shape, shapes[native]
+            rows = () if not expected else (expected[0] // len(names), *expected[1:])
+            if _without_leading_ones(found) != _without_leading_ones(rows):
+                raise VqError(f"`{name}` in {reader.where} is {list(found)} and should be {list(rows)}: use Wan's.")
+    unknown = sorted(set(there) - {name for names in parts.values() for name in names})
+    if unknown:
+        raise VqError(
+            f"`{unknown[0]}` in {reader.where} is no part of the encoder ({len(unknown)} such tensors): get Wan's."
+        )
+
+
+def _without_leading_ones(shape: Shape) -> Shape:
+    """CLIP's embeddings have a batch dimension in one spelling and none in the other."""
+    while shape and shape[0] == 1:
+        shape = shape[1:]
+    return shape

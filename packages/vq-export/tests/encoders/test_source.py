@@ -1,0 +1,155 @@
+"""What can be wrong with an encoder is refused in a sentence that names it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_export.encoders import ENCODERS
+from vq_export.encoders.source import open_encoders, open_file
+
+Q = "encoder.block.1.layer.0.SelfAttention.q.weight"
+QKV = "vision_model.encoder.layers.1.self_attn.k_proj.weight"
+
+
+def refusal(model: Path | None, **files: Path) -> str:
+    with pytest.raises(VqError) as refused:
+        open_encoders(None if model is None else str(model), files)
+    return str(refused.value)
+
+
+def test_both_encoders_of_a_pipeline_are_found(pipeline: Path) -> None:
+    t5, clip = open_encoders(str(pipeline), {})
+    assert (t5.encoder.KEY, clip.encoder.KEY) == ("t5", "clip")
+    assert t5.placeholders == []
+    assert sorted(clip.placeholders) == ["log_scale", "visual.head"]
+    assert clip.parts["visual.transformer.1.attn.to_qkv.weight"][1] == QKV
+
+
+def test_a_text_to_video_pipeline_has_one(pipeline: Path) -> None:
+    index = json.loads((pipeline / "model_index.json").read_text())
+    for nothing in ({}, {"image_encoder": [None, None]}):
+        content = {key: value for key, value in index.items() if key != "image_encoder"} | nothing
+        (pipeline / "model_index.json").write_text(json.dumps(content))
+        assert [source.encoder.KEY for source in open_encoders(str(pipeline), {})] == ["t5"]
+
+
+def test_the_token_embedding_may_stand_twice(make_pipeline: Callable[..., Path]) -> None:
+    def twice(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
+        t5["encoder.embed_tokens.weight"] = t5["shared.weight"].clone()
+
+    assert len(open_encoders(str(make_pipeline(twice)), {})) == 2
+
+
+def test_nothing_named_is_refused(tmp_path: Path, pipeline: Path) -> None:
+    assert "No encoder is named" in refusal(None)
+    assert "is not a diffusers pipeline (it has no model_index.json)" in refusal(pipeline / "text_encoder")
+    (pipeline / "model_index.json").write_text("{}")
+    assert "lists no encoder" in refusal(pipeline)
+
+
+def test_another_encoder_is_refused(pipeline: Path) -> None:
+    index = json.loads((pipeline / "model_index.json").read_text())
+    index["text_encoder"] = ["transformers", "T5EncoderModel"]
+    (pipeline / "model_index.json").write_text(json.dumps(index))
+    assert "is a T5EncoderModel, and LightX2V's is a UMT5EncoderModel" in refusal(pipeline)
+
+
+def test_another_function_or_half_a_config_is_refused(make_pipeline: Callable[..., Path]) -> None:
+    assert "says hidden_act 'quick_gelu'" in refusal(make_pipeline(hidden_act="quick_gelu"))
+    assert "config.json lacks 'd_kv'" in refusal(make_pipeline(d_kv=None))
+
+
+def drop(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
+    del clip[QKV]
+
+
+def add(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
+    t5["encoder.block.2.layer.0.layer_norm.weight"] = torch.ones(24)
+
+
+def misshape(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
+    t5[Q] = torch.ones(31, 24)
+
+
+def quantize(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
+    t5[Q] = torch.ones(32, 24, dtype=torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (drop, "lacks the tensor `encoder.layers.1.self_attn.k_proj.weight`"),
+        (add, "`encoder.block.2.layer.0.layer_norm.weight` in "),
+        (misshape, f"`{Q}` in "),
+        (quantize, f"is quantized already (`{Q}` is torch.int8)"),
+    ],
+)
+def test_a_tensor_that_does_not_belong_is_refused(
+    make_pipeline: Callable[..., Path], edit: Callable[..., None], sentence: str
+) -> None:
+    assert sentence in refusal(make_pipeline(edit))
+
+
+def t5_native(blocks: int = 1) -> dict[str, Tensor]:
+    tensors = {"token_embedding.weight": torch.ones(9, 8), "norm.weight": torch.ones(8)}
+    for block in (f"blocks.{index}" for index in range(blocks)):
+        tensors |= {f"{block}.attn.{part}.weight": torch.ones(8, 8) for part in "qkvo"}
+        tensors |= {f"{block}.ffn.{part}.weight": torch.ones(16, 8) for part in ("gate.0", "fc1")}
+        tensors |= {f"{block}.ffn.fc2.weight": torch.ones(8, 16)}
+        tensors |= {f"{block}.{norm}.weight": torch.ones(8) for norm in ("norm1", "norm2")}
+        tensors[f"{block}.pos_embedding.embedding.weight"] = torch.ones(32, 2)
+    return tensors
+
+
+def test_a_native_file(tmp_path: Path) -> None:
+    path = tmp_path / "t5.safetensors"
+    save_file(t5_native(2), path)
+    (source,) = open_encoders(None, {"t5": path})
+    assert source.shapes["blocks.1.ffn.fc2.weight"] == (8, 16)
+    assert set(source.parts.values()) == {(name,) for name in t5_native(2)}
+
+
+def test_a_file_takes_the_place_of_the_pipeline_s(pipeline: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t5.safetensors"
+    save_file(t5_native(), path)
+    t5, clip = open_encoders(str(pipeline), {"t5": path})
+    assert t5.reader.where == path
+    assert clip.reader.where == pipeline / "image_encoder"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "sentence"),
+    [
+        ({"a": torch.ones(1)}, "is not the file of a t5 encoder ('token_embedding.weight')"),
+        (t5_native() | {"head.weight": torch.ones(2)}, "`head.weight` in "),
+        (t5_native() | {"blocks.0.attn.k.weight": torch.ones(8, 9)}, "`blocks.0.attn.k.weight` in "),
+        (t5_native() | {"blocks.0.attn.k.weight": torch.ones(8, 8, dtype=torch.int8)}, "is quantized already"),
+        (t5_native() | {"blocks.0.attn.k.weight_scale": torch.ones(8, 1)}, "is quantized already"),
+    ],
+)
+def test_a_native_file_that_is_not_one_is_refused(tensors: dict[str, Tensor], sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "t5.safetensors"
+    save_file(tensors, path)
+    assert sentence in refusal(None, t5=path)
+
+
+def test_a_clip_file_is_no_t5_file(tmp_path: Path, pipeline: Path) -> None:
+    path = next((pipeline / "image_encoder").glob("*.safetensors"))
+    with pytest.raises(VqError, match="is not the file of a clip encoder"):
+        open_file(path, ENCODERS["clip"])
+
+
+def test_pieces_of_fused_parts_come_in_order(pipeline: Path) -> None:
+    _, clip = open_encoders(str(pipeline), {})
+    fused = torch.cat(list(clip.pieces("visual.transformer.0.attn.to_qkv.weight")))
+    parts: list[Any] = [
+        torch.cat(list(clip.reader.pieces(f"vision_model.encoder.layers.0.self_attn.{it}_proj.weight"))) for it in "qkv"
+    ]
+    assert torch.equal(fused, torch.cat(parts))

@@ -1,0 +1,125 @@
+"""What is written as one big file is never in memory as one: anonymous memory, sampled by a thread while it happens."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vq_core.families.wan import topology
+from vq_core.tensor_file import TensorSpec
+from vq_core.tensor_stream import stream_tensors
+from vq_export.encoders import t5
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+WATCH = """
+import ctypes, sys, threading
+from pathlib import Path
+import torch
+
+def anonymous_bytes():
+    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+def peak_of(work):
+    before, seen, done = anonymous_bytes(), [0], threading.Event()
+    def watch():
+        while not done.wait(0.002):
+            seen.append(anonymous_bytes())
+    thread = threading.Thread(target=watch)
+    thread.start()
+    work()
+    done.set()
+    thread.join()
+    return max(seen) - before
+
+torch.set_num_threads(1)
+# The C library keeps freed tensors under 32 MiB in its heap, as many as it likes: give them back at once.
+M_MMAP_THRESHOLD = -3
+ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
+warm, big, output = sys.argv[1:]
+"""
+COMFYUI = """
+from vq_core.recipe import Recipe
+from vq_export.export import Inputs, open_model
+from vq_export.targets.comfyui import export
+
+def convert(model, folder):
+    export(open_model(Inputs(model=model, scheme="int8"), Recipe()), Path(folder))
+
+convert(warm, output + "-warm")
+print(peak_of(lambda: convert(big, output)))
+"""
+ENCODERS = """
+from vq_core.scheme import scheme_named
+from vq_export.encoders import readers
+from vq_export.encoders.export import export_encoders
+from vq_export.encoders.source import open_encoders
+
+readers.PIECE_BYTES = 4 << 20
+
+def convert(model, folder):
+    export_encoders(open_encoders(model, {}), scheme_named("int8"), Path(folder), model="model")
+
+convert(warm, output + "-warm")
+print(peak_of(lambda: convert(big, output)))
+"""
+
+
+def peak(script: str, warm: Path, big: Path, output: Path) -> int:
+    command = [sys.executable, "-W", "ignore", "-c", WATCH + script, *map(str, (warm, big, output))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def write_random(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> int:
+    """A file with the tensors `shapes`; returns its size in bytes."""
+    pool = torch.randn(1 << 22, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with stream_tensors(path, {name: TensorSpec(dtype, shape) for name, shape in shapes.items()}, {}) as stream:
+        for name, shape in shapes.items():
+            rows = max(1, pool.numel() // torch.Size(shape[1:]).numel())
+            for begin in range(0, shape[0], rows):
+                part = torch.Size((min(rows, shape[0] - begin), *shape[1:]))
+                stream.append(name, pool[: part.numel()].reshape(part))
+    return path.stat().st_size
+
+
+def test_a_file_for_comfyui(
+    tmp_path: Path, models: dict[str, Path], make_config: Callable[..., dict[str, Any]]
+) -> None:
+    config = make_config("t2v", num_attention_heads=64, ffn_dim=8192, num_layers=8)
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "config.json").write_text(json.dumps(config))
+    shapes = dict(topology(config).tensors)
+    size = write_random(tmp_path / "big" / "diffusion_pytorch_model.safetensors", shapes, torch.bfloat16)
+    assert size > 380e6
+    codes = 8192 * 1024
+    # Of two linears the weight, its codes and some rows in fp32; 40 MB for all else.
+    assert peak(COMFYUI, models["t2v"], tmp_path / "big", tmp_path / "out") < 2 * 4 * codes + 40e6
+
+
+def test_the_files_of_encoders(tmp_path: Path) -> None:
+    config = {
+        "vocab_size": 60000, "d_model": 512, "d_kv": 64, "d_ff": 4096, "num_layers": 6, "num_heads": 8,
+        "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
+        "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-06,
+    }  # fmt: skip
+    folders = []
+    for name, changes in (("warm", {"vocab_size": 9, "d_ff": 16, "num_layers": 1}), ("big", {})):
+        folder = tmp_path / name / "text_encoder"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        (folder.parent / "model_index.json").write_text('{"text_encoder": ["transformers", "UMT5EncoderModel"]}')
+        native = t5.shapes_of_config(config | changes, folder)
+        shapes = {t5.in_transformers(tensor)[0]: shape for tensor, shape in native.items()}
+        size = write_random(folder / "model.safetensors", shapes, torch.float32)
+        folders.append(folder.parent)
+    assert size > 290e6
+    # Two pieces of 4 MiB, a few times; their largest tensor alone has 123 MB.
+    assert peak(ENCODERS, *folders, tmp_path / "out") < 60e6
