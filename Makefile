@@ -11,7 +11,7 @@ TOOL := PYTHONPATH=tools $(RUN) python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-export grade table proof wheels test-isolated test-qtorch clean
+.PHONY: help demo test check format bench-export grade table proof variants catalogue wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ table: $(UV) ## Measure what each quantization costs wan-tiny and its hard twin:
 
 proof: $(UV) ## Hold the algorithms against what is asked of them: docs/algorithms.md
 	$(TOOL) tools/proof/prove.py
+
+variants: $(UV) ## Take a tiny model of every Wan through every stage: docs/variants.md
+	$(TOOL) tools/variants/matrix.py
+
+catalogue: $(UV) ## Break a checkpoint in every way and write down what verify says: docs/broken_checkpoints.md
+	$(TOOL) tools/broken_checkpoints/page.py
 
 wheels: $(UV) ## Build the seven wheels into dist/
 	$(UV) build --all-packages --wheel --clear --out-dir dist

@@ -18,7 +18,8 @@ from vq_core.artifacts.weights import open_weights
 from vq_core.numerics.quantize import dequantize
 from vq_core.source import open_source
 from vq_eval.variants import apply_fake_quant, apply_smoothed
-from vq_export.fidelity import linear_snr_db
+from vq_export.fidelity import compare
+from vq_export.reference import model_reference
 from vq_infer.transformer import load_transformer
 
 FP32_ROUNDING = 2e-5
@@ -106,7 +107,9 @@ def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
     left = relative_error(output(from_checkpoint, inputs), before)
     print(f"{checkpoint.scheme.name} {kind}: {left:.4f} from rounding the weights alone")
     assert left < {"int8": 0.06, "fp8": 0.15}[checkpoint.scheme.name]
-    assert min(linear_snr_db(checkpoint, source)["transformer"].values()) > 25
+    fidelity = compare(checkpoint, model_reference(source, checkpoint))["transformer"]
+    assert min(error.snr_db for error in fidelity.linears.values()) > 25
+    assert fidelity.other == []
 
 
 def _unfolded(rounded: dict[str, Tensor], checkpoint: Checkpoint, weights: Any, source: Any) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ def quantization(path: Path) -> str:
 def test_every_model_has_every_named_quantization() -> None:
     models = {path.stem.removesuffix(f"-{quantization(path)}") for path in OURS}
     assert {path.stem for path in OURS} == {f"{model}-{name}" for model in models for name in recipe_names()}
-    assert len(models) == 5
+    assert len(models) == 14
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
@@ -85,10 +85,15 @@ def test_ours_quantize_as_the_named_recipe_does(path: Path) -> None:
 def test_ours_say_how_the_model_is_sampled(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.model is not None
-    assert recipe.model.lower().startswith(f"wan-ai/{path.stem.removesuffix(f'-{quantization(path)}')}")
+    model = path.stem.removesuffix(f"-{quantization(path)}")
+    assert recipe.model.lower() == f"wan-ai/{model.removesuffix('-distilled')}-diffusers"
+    experts, distilled = "-a14b-" in path.stem, "-distilled-" in path.stem
+    loras = {lora.component for lora in recipe.lora}
+    assert loras == (({"transformer", "transformer_2"} if experts else {None}) if distilled else set())
     for sampling in (recipe.calib, recipe.eval):
         assert None not in (sampling.prompts, sampling.steps, sampling.height, sampling.width, sampling.num_frames)
-        assert (sampling.guidance_scale_2 is not None) == ("-a14b-" in path.stem)
+        assert (sampling.guidance_scale_2 is not None) == experts
+        assert (sampling.steps, sampling.guidance_scale) == (4, 1.0) or not distilled
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -193,7 +193,7 @@ def test_curves_are_what_was_logged_more_than_once(tmp_path: Path) -> None:
         log("transformer_loss", step, 1 / step)
     log("vae_seconds", 0, 12.5)
     curves = read_curves(tmp_path / "run")
-    assert curves == {"transformer_loss": [(step, pytest.approx(1 / step)) for step in (100, 200, 300)]}
+    assert curves == {"transformer_loss": [(step, 1 / step) for step in (100, 200, 300)]}
     draw_curves({"run": curves}, tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5  # something is drawn

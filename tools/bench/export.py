@@ -74,7 +74,7 @@ def _measured(work: Work, model: Path, output: Path, scheme: str, pipe: Any) -> 
 
 def main(
     layers: Annotated[int, typer.Option(min=1, help="Blocks; 30 is Wan2.1-1.3B.")] = BLOCKS,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each; the median is shown.")] = 3,
     folder: Annotated[Path | None, typer.Option(help="Where to write the models; needs about 6 GB.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
 ) -> None:

@@ -75,9 +75,11 @@ def convert_plainly(model: Path, output: Path, scheme: str) -> Timed:
         tensors: dict[str, Tensor] = {}
         for path in sorted(model.glob("*.safetensors")):
             tensors |= load_file(path)
-        for linear in source.topology.linears:
-            codes, scale = quantize_weight(tensors[f"{linear.name}.weight"], fmt)
-            tensors[f"{linear.name}.weight"], tensors[f"{linear.name}.weight_scale"] = codes, scale
+
+        def quantize(name: str) -> None:
+            tensors[name], tensors[f"{name}_scale"] = quantize_weight(tensors[name], fmt)
+
+        overlap(quantize, [f"{linear.name}.weight" for linear in source.topology.linears], lambda: None)
         output.mkdir()
         save_file({wan.to_native(name): tensor for name, tensor in tensors.items()}, output / "model.safetensors")
 

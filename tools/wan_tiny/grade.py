@@ -46,7 +46,7 @@ def grade_model(model: str, count: int, sampling: Sampling, device: str | None) 
     with TemporaryDirectory() as folder:
         write_prompts(Path(folder) / "prompts", count, SEED, held_out=True)
         pipeline = VideoPipeline(model, device)
-        samples = read_samples(Path(folder) / "prompts", pipeline.needs_image)
+        samples = read_samples(Path(folder) / "prompts", pipeline.inputs)
         conditions = pipeline.encode(samples, sampling)
     grades = []
     with progress("sample and grade", count, "video") as advance:

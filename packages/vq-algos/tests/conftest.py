@@ -113,11 +113,11 @@ def i2v_model(make_model: MakeModel, i2v_config: Config) -> Path:
 def make_stats(tmp_path: Path) -> MakeStats:
     """Write statistics for a model: of `activations` (by component and group), else of random ones."""
 
-    def make(model: Path, activations: Activations | None = None, name: str = "stats") -> Path:
+    def make(model: Path, activations: Activations | None = None, name: str = "stats", **settings: object) -> Path:
         source = open_source(str(model))
         activations = random_activations(source) if activations is None else activations
         output = tmp_path / name
-        with create_artifact(output, stats_header("test", source, {"prompts": 1})) as writer:
+        with create_artifact(output, stats_header("test", source, {"prompts": 1} | settings)) as writer:
             for component, checkpoint in source.components.items():
                 files: dict[str, dict[str, Tensor]] = {}
                 for group in checkpoint.topology.groups:

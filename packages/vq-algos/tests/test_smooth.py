@@ -46,6 +46,20 @@ def _smooth(model: Path, stats: Path | None, output: Path, **settings: Any) -> P
     return output
 
 
+def test_sampling_is_handed_on_where_the_model_or_an_unguided_calibration_says_it(
+    i2v_model: Path, make_stats: MakeStats, tmp_path: Path
+) -> None:
+    def sampling(folder: Path) -> object:
+        return open_weights(folder).artifact.manifest.settings.get("sampling")
+
+    for scale, expected in ((1.0, {"steps": 3, "guidance_scale": 1.0}), (5.0, None)):
+        stats = make_stats(i2v_model, name=f"stats-{scale}", steps=3, guidance_scale=scale)
+        assert sampling(_smooth(i2v_model, stats, tmp_path / f"smoothed-{scale}", method="none")) == expected
+    assert sampling(_smooth(i2v_model, None, tmp_path / "plain", method="none")) is None
+    (i2v_model / "sampling.json").write_text('{"steps": 4, "fps": 8}')
+    assert sampling(_smooth(i2v_model, None, tmp_path / "said", method="none")) == {"steps": 4, "fps": 8}
+
+
 # --- the function --------------------------------------------------------------------------------
 
 

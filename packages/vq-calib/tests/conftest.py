@@ -101,7 +101,7 @@ def record() -> Record:
     def run(model: Path, prompts: Path, sampling: Sampling) -> dict[tuple[str, str], list[Seen]]:
         pipeline = VideoPipeline(str(model), "cpu")
         components = open_source(str(model)).components
-        conditions = pipeline.encode(read_samples(prompts, pipeline.needs_image), sampling)
+        conditions = pipeline.encode(read_samples(prompts, pipeline.inputs), sampling)
         recorders = [
             Recorder(name, transformer, [linear.name for linear in components[name].topology.linears])
             for name, transformer in pipeline.transformers.items()

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +10,7 @@ import pytest
 from vq_calib.calib_prompts import Part, calib_prompts, digest_of, indices_of, parse_part, split_of
 from vq_core.errors import VqError
 from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import Sample, read_samples
+from vq_core.prompts import FILES, FIRST_FRAME, Inputs, Sample, read_samples
 from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 
@@ -54,7 +56,7 @@ def test_prompts_know_their_place_and_size(
     tiny_model: Callable[[Variant], Path], prompts: Path, sampling: Sampling
 ) -> None:
     pipeline = VideoPipeline(str(tiny_model("i2v")), "cpu")
-    samples = read_samples(prompts, needs_image=True)
+    samples = read_samples(prompts, FIRST_FRAME)
     chosen = calib_prompts(samples, [0, 2], pipeline, sampling)
     assert [(prompt.index, prompt.seed, prompt.split) for prompt in chosen] == [(0, 42, "fit"), (2, 44, "held-out")]
     # The images are 96 × 96 and 80 × 112: 64 × 64 and 48 × 64 pixels, 16 × 16 to a patch, in two latent frames.
@@ -63,8 +65,41 @@ def test_prompts_know_their_place_and_size(
     assert chosen[0].digest_word == int(chosen[0].sha256, 16) >> 192
 
 
+def test_reference_images_have_tokens_too(
+    tiny_model: Callable[[Variant], Path], prompts: Path, sampling: Sampling
+) -> None:
+    pipeline = VideoPipeline(str(tiny_model("vace")), "cpu")
+    sample = replace(read_samples(prompts, pipeline.inputs)[0], video=None, mask=None)
+    (image,) = sample.reference_images
+    tokens = [
+        calib_prompts([replace(sample, reference_images=(image,) * count)], [0], pipeline, sampling)[0].tokens
+        for count in (0, 1, 2)
+    ]
+    assert tokens == [2 * 16, 3 * 16, 4 * 16]
+
+
+def test_the_digest_is_of_every_file(prompts: Path) -> None:
+    full = read_samples(prompts, Inputs(optional=FILES))[0]
+    assert full.image is not None
+    only_image = Sample(full.prompt, full.negative_prompt, full.image)
+    others = [
+        replace(full, last_image=None),
+        replace(full, reference_images=()),
+        replace(full, reference_images=full.reference_images * 2),
+        replace(full, mask=None),
+        replace(only_image, last_image=full.image),
+        replace(only_image, reference_images=(full.image,)),
+        only_image,
+    ]
+    assert len({digest_of(other) for other in [full, *others]}) == 8
+    # The digest of a sample with an image alone is what it was before there were other files.
+    image = hashlib.sha256(full.image.read_bytes()).hexdigest()
+    plain = json.dumps([full.prompt, full.negative_prompt, image]).encode()
+    assert digest_of(only_image) == hashlib.sha256(plain).hexdigest()
+
+
 def test_the_digest_is_of_texts_and_the_image(tmp_path: Path, prompts: Path) -> None:
-    sample = read_samples(prompts, needs_image=True)[0]
+    sample = read_samples(prompts, FIRST_FRAME)[0]
     assert sample.image is not None
     copy = shutil.copy(sample.image, tmp_path / "other.png")
     assert digest_of(replace(sample, image=Path(copy))) == digest_of(sample)

@@ -16,8 +16,9 @@ from vq_calib.settings import settings_of
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
 from vq_core.manifest import FILE_NAME, Manifest
+from vq_core.partial import partial_folder
 from vq_core.sampling import Sampling
-from vq_core.store import ArtifactWriter, partial_folder
+from vq_core.store import ArtifactWriter
 from vq_core.tiny import Variant, write_samples
 
 TinyModel = Callable[[Variant], Path]

@@ -2,18 +2,19 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.families.wan import topology as wan_topology
-from vq_core.prompts import Sample, read_samples
+from vq_core.prompts import FILES, Inputs, Sample, read_samples
 from vq_core.recipe import Recipe, read_recipe
 from vq_core.tensor_folder import INDEX_FILE
 from vq_core.tiny import Variant, build_tiny, write_samples
@@ -46,9 +47,21 @@ CONFIGS: dict[str, Config] = {
     "t2v": T2V,
     "i2v": I2V,
     "flf2v": I2V | {"pos_embed_seq_len": 10},
+    "vace": T2V
+    | {"_class_name": "WanVACETransformer3DModel", "num_layers": 3, "vace_layers": [0, 2], "vace_in_channels": 96},
     "i2v-2.2": T2V | {"in_channels": 36},
     "ti2v-5b": T2V | {"in_channels": 48, "out_channels": 48, "num_attention_heads": 3},
 }
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryFileSystem]:
+    """An empty filesystem in memory, `memory://`, and a cache of this test's own."""
+    monkeypatch.setenv("VQ_CACHE", str(tmp_path / "cache"))
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    yield MemoryFileSystem()
+    MemoryFileSystem.store.clear()
 
 
 @pytest.fixture(params=sorted(CONFIGS))
@@ -58,9 +71,21 @@ def wan_config(request: pytest.FixtureRequest) -> Config:
 
 
 @pytest.fixture
+def wan_configs() -> dict[str, Config]:
+    """Every Wan layout by name, small."""
+    return CONFIGS
+
+
+@pytest.fixture
 def i2v_config() -> Config:
     """Wan2.1 image-to-video, small: the layout with every kind of tensor but FLF2V's position embedding."""
     return dict(I2V)
+
+
+@pytest.fixture
+def vace_config() -> Config:
+    """VACE, small: two blocks that steer the first and the last of three."""
+    return dict(CONFIGS["vace"])
 
 
 @pytest.fixture
@@ -148,5 +173,5 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], 
 
 @pytest.fixture
 def samples(tmp_path: Path) -> list[Sample]:
-    """Two prompts, with a square and with a flat image."""
-    return read_samples(write_samples(tmp_path / "samples", 2, with_images=True), needs_image=True)
+    """Two prompts, with a square and with a flat image, and every other file that a model may start from."""
+    return read_samples(write_samples(tmp_path / "samples", 2, with_images=True), Inputs(optional=FILES))

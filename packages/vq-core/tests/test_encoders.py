@@ -91,8 +91,10 @@ def test_texts_have_the_dtype_that_was_asked_for(tiny_model: TinyModel, samples:
 def test_images_are_those_of_the_stock_pipeline(tiny_model: TinyModel, samples: list[Sample]) -> None:
     images = [open_image(sample.image) for sample in samples if sample.image]
     pipeline = stock(tiny_model("i2v"))
-    embeds = encode_images(tiny_model("i2v"), images, device="cpu")
-    assert len(embeds) == 2
+    first, second, together = encode_images(tiny_model("i2v"), [images[:1], images[1:], images], device="cpu")
+    assert torch.equal(together, pipeline.encode_image(images))
+    assert together.shape == (2, 17, 48)
+    embeds = (first, second)
     for image, ours in zip(images, embeds, strict=True):
         assert (ours.shape, ours.dtype, ours.device.type) == ((1, 17, 48), torch.float32, "cpu")
         assert torch.equal(ours, pipeline.encode_image(image))
@@ -106,12 +108,12 @@ def test_nothing_but_the_encoder_s_own_parts_is_read(
     model = tiny_model("i2v")
     assert len(texts(only(model, tmp_path / "text", "tokenizer", "text_encoder"), samples)) == 2
     folder = only(model, tmp_path / "image", "image_processor", "image_encoder")
-    assert len(encode_images(folder, [open_image(samples[0].image)], device="cpu")) == 1
+    assert len(encode_images(folder, [[open_image(samples[0].image)]], device="cpu")) == 1
 
 
 def test_encoders_are_gone_on_return(tiny_model: TinyModel, samples: list[Sample]) -> None:
     assert samples[0].image is not None
     texts(tiny_model("i2v"), samples)
-    encode_images(tiny_model("i2v"), [open_image(samples[0].image)], device="cpu")
+    encode_images(tiny_model("i2v"), [[open_image(samples[0].image)]], device="cpu")
     alive = {type(thing).__name__ for thing in gc.get_objects()}
     assert not alive & {"UMT5EncoderModel", "CLIPVisionModel"}

@@ -47,6 +47,18 @@ def test_rules_add_up_in_the_order_of_the_model(topology: Topology) -> None:
     assert ignored == [linear.name for linear in topology.linears if linear.name in ignored]
 
 
+def test_vace_s_linears_are_named_apart_and_numbers_are_those_of_the_main_stack(vace_config: dict[str, Any]) -> None:
+    vace = wan.topology(vace_config)
+    assert names(vace, IgnoreRule(linears=("vace_blocks.ffn.net.2",))) == [
+        "vace_blocks.0.ffn.net.2",
+        "vace_blocks.1.ffn.net.2",
+    ]
+    assert {name.split(".attn")[0] for name in names(vace, IgnoreRule(blocks=(1,)))} >= {"blocks.1"}
+    assert not [name for name in names(vace, IgnoreRule(blocks=(1,))) if name.startswith("vace")]
+    with pytest.raises(VqError, match="Block 3 is to be ignored, and the transformer's are 0 to 2"):
+        names(vace, IgnoreRule(blocks=(3,)))
+
+
 def test_without_rules_nothing_is_ignored(topology: Topology) -> None:
     assert names(topology) == []
 

@@ -261,9 +261,10 @@ def test_experts(tmp_path: Path, write_lora: Any, tiny_model: Any) -> None:
 def test_keys_that_match_nothing_are_named_in_one_warning(merged: OpenMerged, caplog: Any) -> None:
     stray = {f"diffusion_model.blocks.{block}.audio.q.lora_A.weight": torch.ones(2, 2) for block in range(2)}
     alone = {"diffusion_model.blocks.0.self_attn.k.alpha": torch.tensor(4.0)}
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.DEBUG, logger="vq_core.lora"):
         merged(low_rank(NATIVE, 64, 64) | stray | alone | {"lora_te_q.lora_down.weight": torch.ones(1, 1)})
-    (record,) = caplog.records
+    record, *each = caplog.records
+    assert [line.message.split("`")[1] for line in each] == [*stray, "lora_te_q.lora_down.weight", *alone]
     assert "4 of 6 keys match nothing in transformer and are not merged" in record.message
     for pattern in ("`diffusion_model.blocks.N.audio.q.lora_A.weight` (2)", "N.self_attn.k.alpha`", "`lora_te_q."):
         assert pattern in record.message
@@ -278,19 +279,33 @@ def test_nothing_is_said_where_all_is_merged(merged: OpenMerged, caplog: Any, na
 DOWN, UP = f"{NATIVE}.lora_down.weight", f"{NATIVE}.lora_up.weight"
 PAIR = low_rank(NATIVE, 64, 64)
 REFUSALS = {
-    "another architecture": ({"unet.down.q.lora_A.weight": torch.ones(2, 2)}, "No key of .* matches .* transformer"),
-    "empty": ({}, "No key of "),
+    "another architecture": (
+        {"unet.down.q.lora_A.weight": torch.ones(2, 2)},
+        "does not fit .*model: none of its keys .* of transformer",
+    ),
+    "empty": ({}, "none of its keys"),
     "half a pair": ({UP: PAIR[UP]}, rf"`{UP}` .* has no partner \(down\) for `{TO_Q}`"),
     "the other half": ({DOWN: PAIR[DOWN]}, r"has no partner \(up\)"),
-    "other width": ({DOWN: torch.ones(RANK, 65), UP: PAIR[UP]}, rf"`{DOWN}` .* is \[4, 65\] and does not fit `{TO_Q}`"),
-    "other height": ({DOWN: PAIR[DOWN], UP: torch.ones(65, RANK)}, rf"`{UP}` .* does not fit"),
-    "two ranks": ({DOWN: PAIR[DOWN], UP: torch.ones(64, RANK + 1)}, rf"`{UP}` .* is \[64, 5\] and does not fit"),
+    "other width": (
+        {DOWN: torch.ones(RANK, 65), UP: PAIR[UP]},
+        rf"does not fit .*: its `{DOWN}` is \[4, 65\] and `{TO_Q}` is",
+    ),
+    "other height": ({DOWN: PAIR[DOWN], UP: torch.ones(65, RANK)}, rf"does not fit .*: its `{UP}` is"),
+    "two ranks": ({DOWN: PAIR[DOWN], UP: torch.ones(64, RANK + 1)}, rf"its `{UP}` is \[64, 5\]"),
     "vectors": ({DOWN: torch.ones(64), UP: torch.ones(64)}, "does not fit"),
-    "difference of another shape": ({f"{NATIVE}.diff": torch.ones(64, 32)}, r"which is \[64, 64\]"),
-    "bias of another length": ({f"{NATIVE}.diff_b": torch.ones(32)}, "does not fit `blocks.1.attn1.to_q.bias`"),
+    "difference of another shape": (
+        {f"{NATIVE}.diff": torch.ones(64, 32)},
+        r"` is \[64, 64\], so give a LoRA of this model",
+    ),
+    "bias of another length": ({f"{NATIVE}.diff_b": torch.ones(32)}, "and `blocks.1.attn1.to_q.bias` is"),
     "bias without a pair": ({f"{NATIVE}.lora_B.bias": torch.ones(64)}, "has no low-rank pair"),
     "one tensor twice": (PAIR | {f"{PEFT}.lora_A.weight": PAIR[DOWN].clone()}, f"both change `{TO_Q}`"),
-    "alpha of each row": (PAIR | {f"{NATIVE}.alpha": torch.ones(RANK)}, r"alpha` .* is \[4\] and does not fit"),
+    "alpha of each row": (PAIR | {f"{NATIVE}.alpha": torch.ones(RANK)}, r"alpha` is \[4\] and"),
+    "deeper": (
+        PAIR | low_rank("diffusion_model.blocks.7.self_attn.q", 64, 64),
+        r"does not fit .*: `diffusion_model\.blocks\.7\..* is about a block that transformer, with its 2, does",
+    ),
+    "lokr": (PAIR | {f"{NATIVE}.lokr_w1": torch.ones(2, 2)}, "lokr_w1` .* makes it more than"),
     "dora": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* makes it more than a low-rank pair"),
     "quantized": ({DOWN: PAIR[DOWN].char(), UP: PAIR[UP]}, "is I8: give the LoRA in full or half precision"),
 }

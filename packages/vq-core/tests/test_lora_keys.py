@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vq_core.families import wan
-from vq_core.lora_keys import KeyTable, Part, Target, is_additive
+from vq_core.lora_keys import KeyTable, Part, Target, block_in, is_additive
 
 TO_Q = "blocks.1.attn1.to_q.weight"
 SPELLINGS = {
@@ -33,6 +33,10 @@ SPELLINGS = {
     "diffusion_model.blocks.0.norm3.diff_b": Target("blocks.0.norm2.bias", Part.DIFF),
     "blocks.0.norm2.diff": Target("blocks.0.norm2.weight", Part.DIFF),
     "diffusion_model.blocks.0.diff_m": Target("blocks.0.scale_shift_table", Part.DIFF),
+    "diffusion_model.blocks.0.modulation.diff": Target("blocks.0.scale_shift_table", Part.DIFF),
+    "diffusion_model.blocks.0.modulation.diff_m": Target("blocks.0.scale_shift_table", Part.DIFF),
+    "transformer.blocks.0.scale_shift_table.diff": Target("blocks.0.scale_shift_table", Part.DIFF),
+    "diffusion_model.head.modulation.diff": Target("scale_shift_table", Part.DIFF),
     "diffusion_model.head.diff_m": Target("scale_shift_table", Part.DIFF),
     "diffusion_model.head.head.lora_down.weight": Target("proj_out.weight", Part.DOWN),
     "diffusion_model.patch_embedding.diff_b": Target("patch_embedding.bias", Part.DIFF),
@@ -91,7 +95,26 @@ def test_every_weight_and_bias_is_reached_and_none_is_confused(
         ("blocks.0.self_attn.q.dora_scale", False),
         ("blocks.0.attn1.to_q.lora_magnitude_vector.default.weight", False),
         ("lora_unet_patch_embedding.lora_mid.weight", False),
+        ("lora_unet_blocks_0_self_attn_q.hada_w1_a", False),
+        ("lora_unet_blocks_0_self_attn_q.lokr_w2", False),
+        ("lora_unet_blocks_0_self_attn_q.oft_blocks", False),
+        ("lora_unet_blocks_0_norm3.w_norm", False),
+        ("diffusion_model.patch_embedding.set_weight", False),
+        ("diffusion_model.blocks.0.self_attn.norm_q.diff", True),
     ],
 )
 def test_what_is_not_merged_by_adding(key: str, additive: bool) -> None:
     assert is_additive(key) == additive
+
+
+@pytest.mark.parametrize(
+    ("key", "block"),
+    [
+        ("diffusion_model.blocks.12.self_attn.q.alpha", 12),
+        ("lora_unet_blocks_7_ffn_0.lora_up.weight", 7),
+        ("diffusion_model.vace_blocks.3.self_attn.q.diff", None),
+        ("transformer.proj_out.lora_A.weight", None),
+    ],
+)
+def test_which_block_a_key_is_about(key: str, block: int | None) -> None:
+    assert block_in(key) == block

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vq_core.errors import VqError
+from vq_core.location import Uri
 from vq_core.lora_request import LoraRequest, parse_lora
 
 
@@ -25,6 +26,14 @@ from vq_core.lora_request import LoraRequest, parse_lora
 )
 def test_what_is_typed(text: str, path: str, strength: float, component: str | None) -> None:
     assert parse_lora(text) == LoraRequest(Path(path), strength, component)
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/a.safetensors:0.8", "transformer_2=s3://bucket/a.safetensors:0.8"])
+def test_a_uri_keeps_its_colon(text: str) -> None:
+    request = parse_lora(text)
+    assert (request.path, request.strength) == (Uri("s3", "bucket/a.safetensors"), 0.8)
+    assert str(request) == text
+    assert parse_lora("hf://me/lora").path == Uri("hf", "me/lora")
 
 
 @given(

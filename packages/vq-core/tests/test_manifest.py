@@ -24,6 +24,7 @@ def manifest() -> Manifest:
         model="modèle/名",
         settings={"alpha": 0.75, "seed": 42, "shift": 3.0, "method": None, "groups": ["a"]},
         parents={"smoothed-weights": "d"},
+        measured={"transformer": {"blocks.0.attn1.to_q": {"weight_snr_db": 40.1}}},
         components={"transformer": component},
         files={"transformer/block_0.safetensors": FileEntry(size=12, sha256="ab")},
     )
@@ -75,6 +76,7 @@ def test_digest_covers_every_field(manifest: Manifest) -> None:
         "model": "x",
         "settings": {},
         "parents": {},
+        "measured": {},
         "components": {},
         "files": {},
     }

@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
 
 from vq_core import options
 from vq_core.cli import new_app, run
+from vq_core.location import Location
 
 LINE = (
     "vq-test --model m -o out --resume --device cpu --seed 7 --recipe r.yaml --json -v --weights w --qparams q "
@@ -69,6 +71,24 @@ def test_shared_options(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     del seen["seen"]
     nothing = {name: False if value is True else None for name, value in SAID.items()}
     assert seen == (SAID if line == LINE else nothing)
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/run/out", "hf://datasets/me/out", "/data/out", "out"])
+def test_a_path_option_and_argument_keep_what_was_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def go(
+        parts: Annotated[list[Location], options.path_argument(help="Parts.")], output: options.Output = None
+    ) -> None:
+        print(output, *parts)
+
+    monkeypatch.setattr(sys, "argv", ["vq-test", text, text, "-o", text])
+    with pytest.raises(SystemExit):
+        run(app)
+    assert capsys.readouterr().out == f"{text} {text} {text}\n"
 
 
 def test_a_model_may_have_a_default_that_the_help_names(

@@ -6,7 +6,8 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_core.pipeline_layout import read_layout
-from vq_core.tiny import build_tiny
+from vq_core.prompts import FIRST_FRAME, TEXT_ONLY, Inputs
+from vq_core.tiny import Variant, build_tiny
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def test_reads_parts_and_grid(model: Path) -> None:
     assert (layout.pipeline_class, layout.scheduler_class) == ("WanImageToVideoPipeline", "UniPCMultistepScheduler")
     assert (layout.transformers, layout.has_image_encoder) == (("transformer",), True)
     assert (layout.height_multiple, layout.width_multiple, layout.frame_multiple) == (16, 16, 4)
-    assert layout.needs_image
+    assert layout.inputs == FIRST_FRAME
 
 
 def test_reads_two_experts(tmp_path: Path) -> None:
@@ -40,10 +41,29 @@ def test_the_small_vae_of_wan22_has_a_coarser_grid(tmp_path: Path) -> None:
     assert layout.expand_timesteps
 
 
+@pytest.mark.parametrize(
+    ("variant", "inputs"),
+    [
+        ("t2v", TEXT_ONLY),
+        ("i2v", FIRST_FRAME),
+        ("flf2v", Inputs(required=("image", "last_image"))),
+        ("vace", Inputs(optional=("reference_images", "video", "mask"))),
+        ("t2v-2.2", TEXT_ONLY),
+        ("i2v-2.2", Inputs(required=("image",), optional=("last_image",))),
+        ("ti2v-5b", Inputs(optional=("image",))),
+        ("t2v-distilled", TEXT_ONLY),
+    ],
+)
+def test_knows_what_each_model_makes_videos_from(variant: Variant, inputs: Inputs, tmp_path: Path) -> None:
+    assert read_layout(build_tiny(variant, tmp_path / "model")).inputs == inputs
+
+
 def test_refuses_another_pipeline(model: Path) -> None:
     index = model / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "FluxPipeline"}))
-    with pytest.raises(VqError, match=r"is a FluxPipeline: give .* WanPipeline or WanImageToVideoPipeline"):
+    with pytest.raises(
+        VqError, match=r"is a FluxPipeline: give .* WanPipeline, WanImageToVideoPipeline or WanVACEPipeline"
+    ):
         read_layout(model)
 
 

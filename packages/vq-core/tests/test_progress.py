@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from vq_core import progress as module
-from vq_core.progress import progress
+from vq_core.progress import progress, transfer_progress
 
 
 class Terminal(io.StringIO):
@@ -55,6 +55,29 @@ def test_work_that_takes_no_time_has_a_rate(clock: Callable[[float], None], caps
     with progress("verify", 1, "tensor") as advance:
         advance()
     assert capsys.readouterr().err.startswith("verify: 1/1 tensors, ")
+
+
+def test_a_transfer_is_told_in_bytes(clock: Callable[[float], None], capsys: pytest.CaptureFixture[str]) -> None:
+    with transfer_progress("upload s3://b/x", 4_000_000_000) as advance:
+        for _ in range(4):
+            clock(20)
+            advance(1_000_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "upload s3://b/x: 2.0 GB/4.0 GB, 50.0 MB/s, 40 s left",
+        "upload s3://b/x: 4.0 GB/4.0 GB, 50.0 MB/s, 0 s left",
+        "upload s3://b/x: 4.0 GB, 50.0 MB/s, 0 s left",
+    ]
+
+
+def test_a_terminal_gets_a_bar_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with transfer_progress("upload [x]", 2_000_000) as advance:
+        advance(2_000_000)
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.getvalue())
+    assert "upload [x]" in shown
+    assert "2.0/2.0 MB" in shown
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vq_core.errors import VqError
 from vq_core.ignored import IgnoreRule
+from vq_core.location import Uri
 from vq_core.lora_request import LoraRequest
 from vq_core.recipe import (
     DEFAULTS,
@@ -224,3 +226,19 @@ def test_refused_in_one_sentence(recipe_file, text: str, sentence: str) -> None:
 def test_further_mistakes_are_counted(recipe_file) -> None:
     with pytest.raises(VqError, match=r"`seed`.*\(And mistakes beside this one: 2\.\)"):
         read_recipe(recipe_file("seed: a\ncalib: {steps: b}\nsmooth: {alpha: c}"))
+
+
+def test_a_recipe_in_a_bucket(memory: MemoryFileSystem) -> None:
+    text = "{model: ./wan, output: out, calib: {prompts: ../prompts}, lora: [{path: 's3://b/x.safetensors'}]}"
+    memory.pipe("/recipes/mine/recipe.yaml", text.encode())
+    recipe = read_recipe(Uri("memory", "recipes/mine/recipe.yaml"))
+    assert recipe.model == "memory://recipes/mine/wan"
+    assert recipe.path_of("quant-params") == Uri("memory", "recipes/mine/out/quant-params")
+    assert recipe.calib.prompts == Uri("memory", "recipes/prompts")
+    assert [lora.path for lora in loras_of(None, recipe)] == [Uri("s3", "b/x.safetensors")]
+
+
+def test_paths_in_a_recipe_may_be_uris(recipe_file) -> None:
+    recipe = read_recipe(recipe_file("{output: 's3://bucket/run', eval: {output: 'gs://videos'}}"))
+    assert recipe.path_of("activation-stats") == Uri("s3", "bucket/run/activation-stats")
+    assert recipe.path_of("videos") == Uri("gs", "videos")

@@ -11,6 +11,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
@@ -94,7 +95,7 @@ def test_reads_every_layout_of_the_family(
     tmp_path: Path, wan_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
 ) -> None:
     folder = write_transformer(tmp_path / "t", wan_config, random_tensors(wan_config))
-    assert Checkpoint(folder).topology.num_blocks == 2
+    assert sum(shard.startswith("block_") for shard in Checkpoint(folder).topology.block_shards) == 2
 
 
 def test_a_pipeline_has_the_transformers_that_it_lists(
@@ -318,3 +319,28 @@ def test_reading_never_holds_the_model_in_memory(
         [sys.executable, "-W", "ignore", "-c", READ_ALL, str(folder)], capture_output=True, text=True, check=True
     )
     assert int(read.stdout) < 100e6
+
+
+# --- at a URI -------------------------------------------------------------------------------------
+
+
+def put(memory: MemoryFileSystem, folder: Path, at: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            memory.pipe(f"{at}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
+def test_of_a_pipeline_at_a_uri_only_the_transformers_are_copied(memory: MemoryFileSystem, tiny_model: Any) -> None:
+    put(memory, tiny_model("t2v"), "/model")
+    source = open_source("memory://model")
+    assert source.name == "memory://model"
+    assert source.fingerprints == open_source(str(tiny_model("t2v"))).fingerprints
+    assert {path.name for path in source.path.iterdir()} == {"model_index.json", "transformer"}
+
+
+def test_a_transformer_at_a_uri(memory: MemoryFileSystem, transformer: Path) -> None:
+    put(memory, transformer, "/wan/transformer")
+    ours = open_source("memory://wan/transformer").fingerprints
+    assert ours == open_source(str(transformer)).fingerprints
+    with pytest.raises(VqError, match="There is nothing at memory://wan/no"):
+        open_source("memory://wan/no")

@@ -88,6 +88,14 @@ def test_the_same_content_has_the_same_digest_and_bytes(tmp_path: Path, header: 
     assert reopen(again).digest == reopen(artifact).digest
 
 
+def test_what_is_measured_while_writing_is_in_the_manifest(tmp_path: Path, header: Header, artifact: Path) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.write_tensors("transformer/x.safetensors", {"x": torch.ones(1)}, {"said": "so"})
+        writer.note_measured({"transformer": {"x": {"weight_snr_db": 40.0}}})
+    assert reopen(tmp_path / "a").manifest.measured == {"transformer": {"x": {"weight_snr_db": 40.0}}}
+    assert reopen(artifact).manifest.measured == {}
+
+
 def test_an_artifact_can_be_moved(artifact: Path) -> None:
     moved = artifact.rename(artifact.with_name("moved"))
     assert reopen(moved).tensors("transformer", ["a"])

@@ -207,3 +207,15 @@ def test_metadata(tmp_path: Path, file: Path) -> None:
     assert read_metadata(tmp_path / "bare.safetensors") == {}
     with pytest.raises(VqError, match="nothing.safetensors cannot be read"):
         read_metadata(tmp_path / "nothing.safetensors")
+
+
+def test_metadata_are_written_in_one_order_and_change_no_tensor(tmp_path: Path) -> None:
+    tensors = {"x": torch.arange(6.0).reshape(2, 3), "é": torch.ones(1, dtype=torch.int8)}
+    said = {f"key{number}": f'"quoted" 名 \\ \n {number}' for number in range(8)}
+    files = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    for file in files:  # the library orders metadata at random, by file
+        write_tensors(file, tensors, said)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert read_metadata(files[0]) == {"format": "pt", **said}
+    assert load_file(files[0])["x"].tolist() == tensors["x"].tolist()
+    assert read_header(files[0]).keys() == tensors.keys()

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vq_core.model_defaults import defaults_of
 from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import read_samples
+from vq_core.prompts import FIRST_FRAME, TEXT_ONLY, read_samples
 from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import VARIANTS, Variant, build_tiny, write_samples
@@ -19,9 +21,16 @@ SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 CLASSES = {
     "t2v": "WanPipeline",
     "i2v": "WanImageToVideoPipeline",
+    "flf2v": "WanImageToVideoPipeline",
+    "vace": "WanVACEPipeline",
+    "t2v-2.2": "WanPipeline",
     "i2v-2.2": "WanImageToVideoPipeline",
     "ti2v-5b": "WanPipeline",
+    "t2v-distilled": "WanPipeline",
 }
+
+
+BOUNDARIES = {"t2v-2.2": 0.875, "i2v-2.2": 0.9}
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -68,14 +77,17 @@ def test_it_is_small_and_sharded(tiny: Path) -> None:
 def test_it_is_the_layout_it_says(tiny: Path, variant: Variant) -> None:
     index = json.loads((tiny / "model_index.json").read_text())
     assert index["_class_name"] == CLASSES[variant]
-    assert (tiny / "transformer_2").is_dir() == (variant == "i2v-2.2")
-    assert (tiny / "image_encoder").is_dir() == (variant == "i2v")
-    assert index["boundary_ratio"] == (0.9 if variant == "i2v-2.2" else None)
-    assert bool(index["expand_timesteps"]) == (variant == "ti2v-5b")
+    assert (tiny / "transformer_2").is_dir() == (variant in BOUNDARIES)
+    assert (tiny / "image_encoder").is_dir() == (variant in ("i2v", "flf2v"))
+    assert index["boundary_ratio"] == BOUNDARIES.get(variant)
+    assert bool(index.get("expand_timesteps")) == (variant == "ti2v-5b")
+    config = json.loads((tiny / "transformer" / "config.json").read_text())
+    assert config.get("pos_embed_seq_len") == (34 if variant == "flf2v" else None)
+    assert config.get("vace_layers") == ([0, 2] if variant == "vace" else None)
 
 
 def test_the_source_reader_takes_it(tiny: Path, variant: Variant) -> None:
-    expected = {"transformer", "transformer_2"} if variant == "i2v-2.2" else {"transformer"}
+    expected = {"transformer", "transformer_2"} if variant in BOUNDARIES else {"transformer"}
     assert set(open_source(str(tiny)).components) == expected
 
 
@@ -92,7 +104,7 @@ def test_block_linears_fit_the_kernels_and_weights_are_stored_as_loaded(tiny: Pa
 
 def test_videos_have_contrast_and_linears_see_outlier_channels(tiny: Path, tmp_path: Path) -> None:
     pipeline = VideoPipeline(str(tiny), "cpu")
-    samples = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), pipeline.needs_image)
+    samples = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), pipeline.inputs)
     (conditions,) = pipeline.encode(samples, SAMPLING)
     peaks: dict[str, Tensor] = {}
 
@@ -112,9 +124,28 @@ def test_videos_have_contrast_and_linears_see_outlier_channels(tiny: Path, tmp_p
         assert peak.max() > 4 * peak.median(), name
 
 
+def test_the_distilled_model_is_sampled_by_euler_without_guidance(tmp_path: Path) -> None:
+    model = build_tiny("t2v-distilled", tmp_path / "model")
+    defaults = defaults_of(str(model))
+    assert (defaults.steps, defaults.guidance_scale) == (4, 1.0)
+    scheduler = UniPCMultistepScheduler.from_pretrained(model / "scheduler")
+    scheduler.set_timesteps(defaults.steps)
+    sigmas = scheduler.sigmas.double()
+    # What the few-step models were trained at: t = 1000, 750, 500, 250, shifted by 5.
+    t = torch.tensor([1.0, 0.75, 0.5, 0.25], dtype=torch.float64)
+    assert torch.allclose(sigmas[:4], 5 * t / (1 + 4 * t), atol=2e-3)
+    x = torch.randn(1, 2, 3, dtype=torch.float64)
+    expected = x.clone()
+    for step, timestep in enumerate(scheduler.timesteps):
+        velocity = torch.sin(3 * x) + step
+        expected += (sigmas[step + 1] - sigmas[step]) * velocity
+        x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
+        assert torch.allclose(x, expected, atol=1e-5)
+
+
 def test_samples_are_read_back(tmp_path: Path) -> None:
     folder = write_samples(tmp_path / "samples", 5, with_images=True)
-    samples = read_samples(folder, needs_image=True)
+    samples = read_samples(folder, FIRST_FRAME)
     assert len({sample.prompt for sample in samples}) == 5
     assert len({sample.image.read_bytes() for sample in samples if sample.image}) == 5
     assert all(sample.negative_prompt for sample in samples)
@@ -122,5 +153,5 @@ def test_samples_are_read_back(tmp_path: Path) -> None:
 
 def test_samples_without_images(tmp_path: Path) -> None:
     folder = write_samples(tmp_path / "samples", 2, with_images=False)
-    assert len(read_samples(folder, needs_image=False)) == 2
+    assert len(read_samples(folder, TEXT_ONLY)) == 2
     assert [path.name for path in folder.iterdir()] == ["samples.json"]

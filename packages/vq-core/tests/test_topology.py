@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from vq_core.topology import Group, Linear, LinearSink, ModulationSink, Topology, block_of, shard_of
+from vq_core.topology import Group, Linear, LinearSink, ModulationSink, Topology, block_of, place_of, shard_of
 
 
 @pytest.fixture
@@ -11,17 +11,17 @@ def two_blocks() -> Topology:
     linears, groups, tensors = [], [], {"head.weight": (2, 4)}
     for block in (0, 1):
         up, down = f"blocks.{block}.up", f"blocks.{block}.down"
-        linears += [Linear(up, 4, 8, block), Linear(down, 8, 4, block)]
+        linears += [Linear(up, 4, 8), Linear(down, 8, 4)]
         groups += [
             Group(f"{up}.in", (up,), ModulationSink(f"blocks.{block}.norm.gain"), 4),
             Group(f"{down}.in", (down,), LinearSink((up,)), 8),
         ]
         tensors |= {f"{up}.weight": (8, 4), f"{down}.weight": (4, 8)}
-    return Topology("test", tensors, tuple(linears), tuple(groups), 2)
+    return Topology("test", tensors, tuple(linears), tuple(groups))
 
 
 def test_lookups(two_blocks: Topology) -> None:
-    assert two_blocks.linear("blocks.1.up") == Linear("blocks.1.up", 4, 8, 1)
+    assert two_blocks.linear("blocks.1.up") == Linear("blocks.1.up", 4, 8)
     assert two_blocks.group_of("blocks.1.down").name == "blocks.1.down.in"
     assert two_blocks.gain_of("blocks.1.up") == "blocks.1.norm.gain"
     assert two_blocks.gain_of("blocks.1.down") is None
@@ -42,13 +42,25 @@ def test_shards_hold_every_tensor_once(two_blocks: Topology) -> None:
         ("blocks.0.up.weight", 0, "block_0"),
         ("blocks.39.norm2.bias", 39, "block_39"),
         ("head.weight", None, "non_block"),
-        ("vace_blocks.3.up.weight", None, "non_block"),
+        ("vace_blocks.3.up.weight", 3, "vace_block_3"),
+        ("my_blocks.3.up.weight", None, "non_block"),
+        ("vace_patch_embedding.weight", None, "non_block"),
         ("blocks.x.up", None, "non_block"),
     ],
 )
 def test_block_and_shard_of_a_tensor(tensor: str, block: int | None, shard: str) -> None:
     assert block_of(tensor) == block
     assert shard_of(tensor) == shard
+
+
+def test_vace_s_blocks_are_a_stack_of_their_own() -> None:
+    names = ("head.weight", "blocks.0.up.weight", "blocks.1.up.weight", "vace_blocks.0.up.weight")
+    topology = Topology("test", dict.fromkeys(names, (1,)), (), ())
+    assert list(topology.shards()) == ["block_0", "block_1", "vace_block_0", "non_block"]
+    assert topology.block_shards == ("block_0", "block_1", "vace_block_0")
+    assert topology.num_blocks == 3
+    assert list(map(place_of, names)) == ["head.weight", "up.weight", "up.weight", "vace_blocks.up.weight"]
+    assert Linear("vace_blocks.0.up", 4, 8).shard == "vace_block_0"
 
 
 def test_an_unknown_linear_is_a_bug(two_blocks: Topology) -> None:
@@ -60,4 +72,4 @@ def test_an_unknown_linear_is_a_bug(two_blocks: Topology) -> None:
 
 def test_is_frozen(two_blocks: Topology) -> None:
     with pytest.raises(FrozenInstanceError):
-        two_blocks.num_blocks = 3  # type: ignore[misc]
+        two_blocks.family = "other"  # type: ignore[misc]

@@ -1,3 +1,4 @@
+import errno
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from vq_core import video as video_module
 from vq_core.errors import VqError
 from vq_core.video import read_video, write_video
 
@@ -75,6 +77,15 @@ def test_takes_a_view_that_is_not_contiguous(tmp_path: Path) -> None:
     video = noise(4, 20, 24)[::2, ::-1, :, ::-1]
     write_video(tmp_path / "view.mkv", video, fps=16)
     assert np.array_equal(read_video(tmp_path / "view.mkv"), video)
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = subprocess.CompletedProcess([], 1, b"", b"[out#0] Error writing trailer: No space left on device")
+    monkeypatch.setattr(video_module, "_ffmpeg", lambda *_, **__: said)
+    with pytest.raises(OSError, match=r"drift\.mkv") as caught:
+        write_video(tmp_path / "drift.mkv", noise(2, 16, 16), fps=16)
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:

@@ -137,16 +137,16 @@ def write_qparams() -> Callable[..., Path]:
         )
         with create_artifact(path, header) as writer:
             for name, component in smoothed.components.items():
-                blocks: dict[int, dict[str, Tensor]] = {}
+                blocks: dict[str, dict[str, Tensor]] = {}
                 for linear in component.topology.linears:
                     weight, bias = component.load([f"{linear.name}.weight", f"{linear.name}.bias"]).values()
                     quantized = quantize_weight(weight, scheme_named(scheme).weight)
-                    tensors = blocks.setdefault(linear.block, {})
+                    tensors = blocks.setdefault(linear.shard, {})
                     tensors |= {f"{linear.name}.codes": quantized.codes, f"{linear.name}.scale": quantized.scale}
                     if bias_shift is not None:
                         tensors[f"{linear.name}.bias"] = bias.float() + bias_shift
                 for block, tensors in blocks.items():
-                    writer.write_tensors(f"{name}/block_{block}.safetensors", tensors)
+                    writer.write_tensors(f"{name}/{block}.safetensors", tensors)
         return path
 
     return write

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vq_core.partial import partial_folder
 from vq_core.pipeline import VideoPipeline
 from vq_core.recipe import Variant as Candidate
-from vq_core.store import partial_folder
 from vq_core.tiny import Variant
 from vq_eval import fake_quant
 from vq_eval.fake_quant import Candidates

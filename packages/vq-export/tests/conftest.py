@@ -13,13 +13,15 @@ from torch import Tensor
 
 from vq_core.artifacts import qparams, weights
 from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.decisions import write_decided
 from vq_core.families.wan import topology
 from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import weight_scale
+from vq_core.numerics.quantize import snr_db, weight_scale
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.scheme import scheme_named
 from vq_core.source import Checkpoint, open_source
 from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
+from vq_core.tensor_file import read_metadata
 from vq_core.topology import shard_of
 
 T2V: dict[str, Any] = {
@@ -151,15 +153,19 @@ def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ar
         with create_artifact(root / "qparams", qparams_header) as writer:
             for name, component in source.components.items():
                 rounded: dict[str, Tensor] = {}
+                decisions: dict[str, Any] = {}
                 for linear in component.topology.linears:
                     weight = folded[name][f"{linear.name}.weight"]
                     fmt = scheme_named(scheme).weight
                     scale = weight_scale(clip * weight, fmt)
                     codes = round_to_codes(weight / scale, fmt)
                     rounded |= {f"{linear.name}.codes": codes, f"{linear.name}.scale": scale}
+                    snr = round(snr_db(weight, codes.float() * scale), 3)
+                    corrects = linear.name == corrected
+                    decisions[linear.name] = {"method": "rtn", "weight_snr_db": snr, "bias_corrected": corrects}
                 if corrected is not None:
                     rounded[f"{corrected}.bias"] = folded[name][f"{corrected}.bias"].float() + 1
-                writer.write_tensors(f"{name}/blocks.safetensors", rounded)
+                write_decided(writer, f"{name}/blocks.safetensors", rounded, decisions)
         return Artifacts(root / "smoothed", root / "qparams", gains)
 
     return make
@@ -258,8 +264,10 @@ def rewrite(tmp_path: Path) -> Callable[..., Path]:
         }
         output = tmp_path / "rewritten"
         with create_artifact(output, Header(**known, components=components)) as writer:
+            writer.note_measured(manifest.measured)
             for file, tensors in content.tensors.items():
-                writer.write_tensors(file, tensors)
+                said = read_metadata(checkpoint / file) if (checkpoint / file).exists() else {}
+                writer.write_tensors(file, tensors, said)
             for file, text in content.texts.items():
                 writer.write_text(file, text)
         return output

@@ -35,7 +35,7 @@ def test_from_artifacts_to_a_verified_checkpoint(
     made, output = smoothed_i2v["fp8"], tmp_path / "ckpt"
     assert vq_export("lightx2v", "--weights", made.weights, "--qparams", made.qparams, "-o", output) == 0
     printed = capsys.readouterr().out
-    for part in ("Wrote", "fp8", "advanced_ptq", "transformer", "GB", f"Next: vq-export verify {output}\n"):
+    for part in ("Wrote", "fp8", "advanced_ptq", "transformer", "GB", f"Next: vq-export verify {output} --model "):
         assert part in printed
     assert f"vq-infer i2v --model {models['i2v']} --checkpoint {output}" in printed
     assert vq_export("verify", output, "--model", models["i2v"]) == 0
@@ -54,6 +54,9 @@ def test_conversion_prints_json_alone(
     result = json.loads(capsys.readouterr().out)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     assert result.pop("usage")["host_peak_bytes"] > 0
+    found = result.pop("verified")
+    assert found["problems"] == found["warnings"] == []
+    assert found["blocks"].keys() == {"transformer", "transformer_2"}
     assert result == {
         "output": str(output),
         "scheme": "fp8",
@@ -100,6 +103,76 @@ def test_verify_exits_with_one_where_something_is_wrong(
 
     assert vq_export("verify", broken, "--json") == 1
     assert json.loads(capsys.readouterr().out)["problems"] == [f"{broken / 'notes.txt'} is no part of a checkpoint."]
+
+
+def test_an_export_that_is_not_sound_exits_with_one_and_has_not_got_its_name(
+    vq_export: VqExport, models: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vq_export.targets import lightx2v
+
+    def doubled(*arguments: Any) -> dict[str, torch.Tensor]:
+        tensors = shard_tensors(*arguments)
+        return {
+            name: 2 * tensor if name.endswith("1.ffn.0.weight_scale") else tensor for name, tensor in tensors.items()
+        }
+
+    shard_tensors = lightx2v.shard_tensors
+    output = tmp_path / "ckpt"
+    arguments = ("lightx2v", "--model", models["t2v"], "--scheme", "int8", "-o", output)
+    with monkeypatch.context() as patch:
+        patch.setattr(lightx2v, "shard_tensors", doubled)
+        assert vq_export(*arguments) == 1
+    captured = capsys.readouterr()
+    assert "blocks.1.ffn.net.0.proj` of transformer is not the source's weight" in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.unverified"]
+    assert vq_export("verify", tmp_path / "ckpt.unverified", "--model", models["t2v"]) == 1
+
+    assert vq_export(*arguments) == 2
+    assert "ckpt.unverified is in the way" in capsys.readouterr().err
+    (tmp_path / "ckpt.unverified").rename(tmp_path / "broken")
+    assert vq_export(*arguments) == 0
+    assert "verified" in capsys.readouterr().out
+
+
+def test_an_export_may_go_unverified(
+    vq_export: VqExport, models: dict[str, Path], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vq_export.targets import lightx2v
+
+    output = tmp_path / "ckpt"
+    assert vq_export("lightx2v", "--model", models["t2v"], "--scheme", "int8", "-o", output, "--no-verify") == 0
+    assert "no: --no-verify" in capsys.readouterr().out
+    monkeypatch.setattr(lightx2v, "VERIFIER", None)
+    assert vq_export("lightx2v", "--model", models["t2v"], "--scheme", "int8", "-o", tmp_path / "other") == 0
+    assert "no: there is no verifier for lightx2v yet" in capsys.readouterr().out
+
+
+def test_strict_fails_on_what_was_not_compared(
+    vq_export: VqExport, checkpoints: dict[str, Path], models: dict[str, Path], capsys: Any
+) -> None:
+    path = checkpoints["int8-i2v"]
+    assert vq_export("verify", path) == 0
+    assert "There was no source to compare with" in capsys.readouterr().out
+    assert vq_export("verify", path, "--strict") == 1
+    assert "has a warning: There was no source to compare with" in capsys.readouterr().err
+    assert vq_export("verify", path, "--strict", "--model", models["i2v"]) == 0
+
+
+def test_show_tells_how_a_checkpoint_was_made(
+    vq_export: VqExport, checkpoints: dict[str, Path], models: dict[str, Path], capsys: Any, refused: Callable[..., str]
+) -> None:
+    path = checkpoints["fp8-smoothed"]
+    assert vq_export("show", path) == 0
+    printed = capsys.readouterr().out
+    for part in ("fp8", "random", "rtn", "smoothed-weights", "torch ", "attn1.to_q", "SNR"):
+        assert part in printed
+    assert vq_export("show", path / "block_1.safetensors", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["shard"], said["model"]) == ("block_1", str(models["i2v"]))
+    assert "does not say how it was quantized" in refused(
+        "show", models["i2v"] / "transformer" / "diffusion_pytorch_model.safetensors"
+    )
+    assert "is not a lightx2v-checkpoint artifact" in refused("show", models["i2v"])
 
 
 def test_verify_refuses_what_was_edited_behind_the_manifest(

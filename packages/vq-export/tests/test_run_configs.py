@@ -1,31 +1,25 @@
-"""Run configs hold the keys LightX2V reads, and run_lightx2v.sh hands them and the user's words over unchanged."""
+"""Run configs hold the keys that LightX2V reads."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER
-from vq_core.errors import VqError
+from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER
 from vq_core.scheme import FP8, INT8, QuantScheme
 from vq_export.run_configs import (
+    BOUNDARY,
     DEFAULT_SETTINGS,
-    RUN_SCRIPT,
     RunSettings,
     Task,
     Variant,
     run_configs,
-    run_script,
+    run_settings,
     variant_and_task,
 )
 
 KINDS = sorted(DEFAULT_SETTINGS)
-PROMPT = 'a "quoted" cat\'s  café, $HOME `date`\nsecond line; --seed 1 \\'
 
 
 @pytest.mark.parametrize(("variant", "task"), KINDS)
@@ -37,7 +31,9 @@ def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, sc
     }  # fmt: skip
     for name, config in run_configs(task, variant, scheme, gains=True).items():
         assert indexed <= config.keys(), name
-        assert config["use_image_encoder"] is ((variant, task) == ("wan2.1", "i2v"))
+        assert config["use_image_encoder"] is ((variant, task) in (("wan2.1", "i2v"), ("wan2.1", "flf2v")))
+        assert config.get("boundary") == (BOUNDARY[task] if "moe" in variant else None)
+        assert (config["model_cls"], config["task"]) == (variant, task)
         assert json.loads(json.dumps(config)) == config
 
 
@@ -101,195 +97,63 @@ def test_settings_replace_the_defaults() -> None:
         ({"model_type": "i2v", "in_dim": 36}, 2, ("wan2.2_moe", "i2v")),
         ({"model_type": "t2v", "in_dim": 16}, 2, ("wan2.2_moe", "t2v")),
         ({"model_type": "t2v", "in_dim": 48}, 1, ("wan2.2", "t2v")),
+        ({"model_type": "flf2v", "in_dim": 36}, 1, ("wan2.1", "flf2v")),
+        ({"model_type": "vace", "in_dim": 16}, 1, ("wan2.1_vace", "vace")),
+        ({"model_type": "vace", "in_dim": 16}, 2, ("wan2.2_moe_vace", "vace")),
     ],
 )
 def test_variant_and_task(native: dict[str, Any], experts: int, expected: tuple[str, str]) -> None:
     assert variant_and_task(native, experts) == expected
 
 
-class Desk:
-    """A checkpoint with its script, a model folder, and a LightX2V that writes what it was given."""
-
-    def __init__(self, root: Path, variant: Variant, task: Task, scheme: QuantScheme, release: str) -> None:
-        self.checkpoint = root / "my checkpoint"
-        for name, config in run_configs(task, variant, scheme, gains=True).items():
-            path = self.checkpoint / RUN_CONFIG_FOLDER / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(config))
-        (self.checkpoint / RUN_SCRIPT).write_text(run_script(), encoding="utf-8")
-        self.model = root / "the model"
-        self.model.mkdir()
-        (self.model / "models_t5_umt5-xxl-enc-bf16.pth").touch()
-        self.image = root / "an image, really.png"
-        self.image.touch()
-        self.lightx2v = root / "LightX2V"
-        self.seen = root / "seen.json"
-        _fake_lightx2v(self.lightx2v, self.seen, release)
-        self.options = {"model": self.model, "lightx2v": self.lightx2v, "prompt": PROMPT, "python": sys.executable}
-        self.options |= {"output": root / "out.mp4"} | ({"image": self.image} if task == "i2v" else {})
-
-    def run(self, **changes: str | Path | None) -> subprocess.CompletedProcess[str]:
-        options = {key.replace("_", "-"): value for key, value in (self.options | changes).items() if value is not None}
-        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        command = ["bash", str(self.checkpoint / RUN_SCRIPT), *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=self.model, env=os.environ, check=False)
-
-    def given(self) -> dict[str, Any]:
-        given: dict[str, Any] = json.loads(self.seen.read_text())
-        return given
+def test_releases_before_october_2025_quantize_vace_s_projections_and_get_no_config() -> None:
+    assert not [name for name in run_configs("vace", "wan2.1_vace", INT8, gains=True) if name.startswith("old/")]
+    assert [name for name in run_configs("flf2v", "wan2.1", INT8, gains=True) if name.startswith("old/")]
 
 
-def _fake_lightx2v(folder: Path, seen: Path, release: str) -> None:
-    flag = {"new": "--save_result_path", "2025-10": "--save_result_path", "2025-07": "--save_video_path"}[release]
-    (folder / "lightx2v" / "utils").mkdir(parents=True)
-    (folder / "lightx2v" / "__init__.py").touch()
-    (folder / "lightx2v" / "utils" / "set_config.py").write_text("" if release == "new" else '{"mm_config": {}}\n')
-    (folder / "lightx2v" / "infer.py").write_text(
-        f"# takes {flag}\n"
-        "import json, os, sys\n"
-        "given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))\n"
-        "given['config'] = json.load(open(given['--config_json']))\n"
-        "given['dtype'] = os.environ['DTYPE']\n"
-        f"json.dump(given, open({str(seen)!r}, 'w'))\n"
+def test_settings_that_were_said_replace_the_authors() -> None:
+    settings = run_settings("wan2.1", "i2v", {"steps": 30, "height": 720, "width": 1280, "guidance_scale": 4.0})
+    assert settings == replace(
+        DEFAULT_SETTINGS["wan2.1", "i2v"], steps=30, height=720, width=1280, guidance_scales=(4.0,)
     )
+    assert run_settings("wan2.2_moe", "t2v", {}) == DEFAULT_SETTINGS["wan2.2_moe", "t2v"]
+    both = run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0, "guidance_scale_2": 2.0})
+    assert both.guidance_scales == (3.0, 2.0)
+    assert run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0}).guidance_scales == (3.0, 3.0)
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Callable[..., Desk]:
-    def make(variant: Variant = "wan2.1", task: Task = "i2v", scheme: QuantScheme = INT8, release: str = "new") -> Desk:
-        return Desk(tmp_path, variant, task, scheme, release)
-
-    return make
+FOUR_STEPS = {"steps": 4, "guidance_scale": 1.0}
 
 
-@pytest.mark.parametrize(("variant", "task"), KINDS)
-def test_script_hands_everything_over(desk: Callable[..., Desk], variant: Variant, task: Task) -> None:
-    table = desk(variant, task, FP8)
-    result = table.run(seed="7", negative_prompt="blurred, 'bad'")
-    assert result.returncode == 0, result.stderr
-
-    given = table.given()
-    assert (given["--model_cls"], given["--task"], given["--seed"]) == (variant, task, "7")
-    assert (given["--prompt"], given["--negative_prompt"]) == (PROMPT, "blurred, 'bad'")
-    assert given["--model_path"] == str(table.model)
-    assert given["--save_result_path"] == str(table.options["output"])
-    assert given.get("--image_path") == (str(table.image) if task == "i2v" else None)
-    assert given["dtype"] == "BF16"
-    config = given["config"]
-    assert (config["dit_quant_scheme"], config["task"]) == ("fp8-vllm", task)
-    checkpoint = str(table.checkpoint)
-    folders = {key: value for key, value in config.items() if key.endswith("_ckpt")}
-    if variant == "wan2.2_moe":
-        assert folders == {
-            "high_noise_quantized_ckpt": f"{checkpoint}/high_noise_model",
-            "low_noise_quantized_ckpt": f"{checkpoint}/low_noise_model",
-        }
-    else:
-        assert folders == {"dit_quantized_ckpt": checkpoint}
-    assert not Path(given["--config_json"]).exists()
+@pytest.mark.parametrize(("variant", "task"), [("wan2.1", "t2v"), ("wan2.1", "i2v"), ("wan2.1", "flf2v")])
+def test_without_guidance_a_distilled_class_goes_through_a_list_of_timesteps(variant: Variant, task: Task) -> None:
+    configs = run_configs(task, variant, INT8, gains=False, settings=run_settings(variant, task, FOUR_STEPS))
+    assert any(name.startswith("old/") for name in configs)
+    for config in configs.values():
+        assert (config["model_cls"], config["task"]) == ("wan2.1_distill", task)
+        assert config["denoising_step_list"] == [1000, 750, 500, 250]  # LightX2V's own, for its distilled models
+        assert (config["enable_cfg"], config["infer_steps"], config["sample_shift"]) == (False, 4, 5.0)
+        assert config["use_image_encoder"] is (task != "t2v")
 
 
-def test_script_takes_an_edited_copy_of_a_run_config(desk: Callable[..., Desk], tmp_path: Path) -> None:
-    table = desk()
-    edited = json.loads((table.checkpoint / RUN_CONFIG_FOLDER / "int8-sgl.json").read_text()) | {"infer_steps": 4}
-    (tmp_path / "mine.json").write_text(json.dumps(edited))
-    assert table.run(run_config=tmp_path / "mine.json").returncode == 0
-    config = table.given()["config"]
-    assert (config["infer_steps"], config["dit_quant_scheme"]) == (4, "int8-sgl")
-    assert config["dit_quantized_ckpt"] == str(table.checkpoint)
+@pytest.mark.parametrize("task", ["t2v", "i2v"])
+def test_distilled_experts_part_by_step(task: Task) -> None:
+    settings = run_settings("wan2.2_moe", task, FOUR_STEPS)
+    config = run_configs(task, "wan2.2_moe", FP8, gains=False, settings=settings)["fp8-vllm.json"]
+    # Shift 5 makes 1, 0.94, 0.83, 0.63 of the four; LightX2V's own configs say 2 as well.
+    assert (config["model_cls"], config["boundary_step_index"]) == ("wan2.2_moe_distill", 2)
+    assert "boundary" not in config
+    assert config["sample_guide_scale"] == [1.0, 1.0]
+    eight = run_settings("wan2.2_moe", task, FOUR_STEPS | {"steps": 8})
+    config = run_configs(task, "wan2.2_moe", FP8, gains=False, settings=eight)["fp8-vllm.json"]
+    assert config["denoising_step_list"] == [1000, 875, 750, 625, 500, 375, 250, 125]
+    # 1, 0.972, 0.938, 0.893, 0.833: the third is above both boundaries, the fourth above t2v's alone.
+    assert config["boundary_step_index"] == (4 if task == "t2v" else 3)
 
 
-def test_a_first_and_last_frame_model_is_refused() -> None:
-    with pytest.raises(VqError, match="first and a last frame"):
-        variant_and_task({"model_type": "flf2v", "in_dim": 36}, 1)
-
-
-def test_script_speaks_to_old_releases(desk: Callable[..., Desk]) -> None:
-    table = desk(release="2025-07")
-    result = table.run(seed="9", scheme="int8-q8f")
-    assert result.returncode == 0, result.stderr
-    given = table.given()
-    assert given["--save_video_path"] == str(table.options["output"])
-    assert "--seed" not in given
-    assert "--save_result_path" not in given
-    assert given["config"]["seed"] == 9
-    assert given["config"]["mm_config"]["mm_type"].endswith("-Q8F")
-
-
-def test_script_speaks_to_releases_with_old_config_and_new_options(desk: Callable[..., Desk]) -> None:
-    table = desk(release="2025-10")
-    assert table.run(seed="9").returncode == 0
-    given = table.given()
-    assert given["--seed"] == "9"
-    assert "--save_result_path" in given
-    assert given["config"]["mm_config"]["mm_type"].endswith("-Vllm")
-
-
-def test_ti2v_animates_an_image_where_one_is_given(desk: Callable[..., Desk]) -> None:
-    table = desk("wan2.2", "t2v")
-    assert table.run(image=table.image).returncode == 0
-    given = table.given()
-    assert given["--task"] == given["config"]["task"] == "i2v"
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"model": None}, "give --model"),
-        ({"model": "nowhere"}, "--model nowhere is not a folder"),
-        ({"lightx2v": None}, "give --lightx2v"),
-        ({"lightx2v": "/"}, "--lightx2v / is not a LightX2V clone"),
-        ({"python": "no-such-python"}, "--python no-such-python is not a program"),
-        ({"prompt": None}, "give --prompt"),
-        ({"image": None}, "this checkpoint animates an image"),
-        ({"image": "nowhere.png"}, "--image nowhere.png is not a file"),
-        ({"run_config": "nowhere.json"}, "--run-config nowhere.json is not a file"),
-        ({"scheme": "int8-triton"}, "--scheme int8-triton has no "),
-        ({"seed": "x"}, "--seed x is not a whole number"),
-        ({"output": "nowhere/out.mp4"}, "--output nowhere/out.mp4 is in a folder that does not exist"),
-        ({"output": "models_t5_umt5-xxl-enc-bf16.pth"}, "exists: name another file"),
-        ({"colour": "red"}, "there is no option --colour"),
-    ],
-)
-def test_script_refuses(desk: Callable[..., Desk], changes: dict[str, str | None], sentence: str) -> None:
-    table = desk()
-    result = table.run(**changes)
-    assert result.returncode == 2
-    assert sentence in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert not table.seen.exists()
-
-
-def test_script_takes_relative_paths(desk: Callable[..., Desk]) -> None:
-    table = desk()
-    result = table.run(model=".", lightx2v="../LightX2V", image=f"../{table.image.name}", output="out.mp4")
-    assert result.returncode == 0, result.stderr
-    assert table.given()["--model_path"] == "."
-
-
-def test_script_refuses_a_model_without_native_encoder(desk: Callable[..., Desk], tmp_path: Path) -> None:
-    result = desk().run(model=tmp_path)
-    assert result.returncode == 2
-    assert "has no models_t5_umt5-xxl-enc-bf16.pth: give the native model" in result.stderr
-
-
-def test_script_refuses_an_image_for_text_to_video(desk: Callable[..., Desk]) -> None:
-    table = desk("wan2.1", "t2v")
-    result = table.run(image=table.image)
-    assert result.returncode == 2
-    assert "leave --image out" in result.stderr
-
-
-def test_script_refuses_an_option_without_value_and_explains_itself(desk: Callable[..., Desk]) -> None:
-    script = str(desk().checkpoint / RUN_SCRIPT)
-    missing = subprocess.run(["bash", script, "--model"], capture_output=True, text=True, check=False)
-    assert missing.returncode == 2
-    assert "--model needs a value" in missing.stderr
-    help_text = subprocess.run(["bash", script, "--help"], capture_output=True, text=True, check=True).stdout
-    assert "--lightx2v" in help_text
-
-
-def test_script_passes_on_that_lightx2v_failed(desk: Callable[..., Desk]) -> None:
-    table = desk()
-    (table.lightx2v / "lightx2v" / "infer.py").write_text("# --save_result_path\nraise SystemExit(3)\n")
-    assert table.run().returncode == 3
+@pytest.mark.parametrize(("variant", "task"), [("wan2.2", "t2v"), ("wan2.1_vace", "vace")])
+def test_without_a_distilled_class_guidance_is_left_out_alone(variant: Variant, task: Task) -> None:
+    settings = run_settings(variant, task, FOUR_STEPS)
+    config = run_configs(task, variant, INT8, gains=False, settings=settings)["int8-vllm.json"]
+    assert (config["model_cls"], config["enable_cfg"], config["infer_steps"]) == (variant, False, 4)
+    assert "denoising_step_list" not in config

@@ -1,6 +1,5 @@
 """Everything that can be wrong with a checkpoint is found, although its manifest says that all is well."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ import pytest
 import torch
 
 from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.errors import GateFailed, VqError
+from vq_core.errors import VqError
 from vq_core.source import open_source
-from vq_export.verify import Verification, enforce, verify
+from vq_export.reference import model_reference
+from vq_export.verify import verify
 
 INDEX = "diffusion_pytorch_model.safetensors.index.json"
 Q = "blocks.1.self_attn.q"
@@ -42,7 +42,8 @@ def drop(name: str) -> Callable[[Any], object]:
 def test_a_converted_checkpoint_is_sound(
     checkpoints: dict[str, Path], models: dict[str, Path], kind: str, scheme: str
 ) -> None:
-    found = verify(open_checkpoint(checkpoints[f"{scheme}-{kind}"]), open_source(str(models[kind])))
+    checkpoint = open_checkpoint(checkpoints[f"{scheme}-{kind}"])
+    found = verify(checkpoint, model_reference(open_source(str(models[kind])), checkpoint))
     assert found.problems == []
     linears, others = (24, 8 * 2 + 23) if kind == "i2v" else (20, 7 * 2 + 15)
     experts = 2 if kind == "i2v-2.2" else 1
@@ -54,7 +55,8 @@ def test_a_converted_checkpoint_is_sound(
 def test_a_smoothed_checkpoint_is_sound(
     checkpoints: dict[str, Path], models: dict[str, Path], scheme: str, least: float
 ) -> None:
-    found = verify(open_checkpoint(checkpoints[f"{scheme}-smoothed"]), open_source(str(models["i2v"])))
+    checkpoint = open_checkpoint(checkpoints[f"{scheme}-smoothed"])
+    found = verify(checkpoint, model_reference(open_source(str(models["i2v"])), checkpoint))
     assert found.problems == []
     assert min(found.weight_snr_db["transformer"].values()) > least
     rows = found.rows()
@@ -272,27 +274,3 @@ def test_a_truncated_shard_is_refused(checkpoints: dict[str, Path], rewrite: Rew
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(VqError, match=r"block_1.safetensors has \d+ bytes and should have \d+"):
         problems(path.parent)
-
-
-# --- Telling it ---------------------------------------------------------------------------------
-
-
-def test_enforce_says_how_many_and_which_first() -> None:
-    enforce(Verification([], 3), Path("c"))
-    with pytest.raises(GateFailed, match=r"^c has a problem: `x` is gone. Export it again.$"):
-        enforce(Verification(["`x` is gone."], 3), Path("c"))
-    with pytest.raises(GateFailed, match="c has 2 problems, the first: `x` is gone."):
-        enforce(Verification(["`x` is gone.", "`y` too."], 3), Path("c"))
-
-
-def test_json_has_no_infinity() -> None:
-    found = Verification([], 1, {"transformer": {"blocks.0.ffn.net.2": float("inf"), "blocks.1.ffn.net.2": 40.0}})
-    content = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert content["weight_snr_db"] == {"transformer": {"blocks.0.ffn.net.2": None, "blocks.1.ffn.net.2": 40.0}}
-
-
-def test_a_long_list_of_problems_is_cut_in_the_table_and_whole_in_json() -> None:
-    found = Verification([f"problem {n}" for n in range(100)], 1)
-    assert found.rows()["problems"] == "100"
-    assert len(found.rows()) == 22
-    assert len(found.as_json()["problems"]) == 100

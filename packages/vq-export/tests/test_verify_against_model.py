@@ -10,6 +10,8 @@ import torch
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_core.source import open_source
+from vq_export.reference import model_reference
+from vq_export.verification import Verification
 from vq_export.verify import verify
 
 Q = "blocks.1.self_attn.q"
@@ -20,11 +22,17 @@ Rewrite = Callable[..., Path]
 
 
 def problems(checkpoint: Path, model: Path | None = None) -> list[str]:
-    return verify(open_checkpoint(checkpoint), open_source(str(model)) if model else None).problems
+    return verified(checkpoint, model).problems
+
+
+def verified(path: Path, model: Path | None) -> Verification:
+    checkpoint = open_checkpoint(path)
+    return verify(checkpoint, model_reference(open_source(str(model)), checkpoint) if model else None)
 
 
 def named_in(found: list[str]) -> set[str]:
-    return {problem.split("`")[1] for problem in found}
+    """The tensors; a problem of a whole block names none."""
+    return {problem.split("`")[1] for problem in found if "`" in problem}
 
 
 def swap(first: str, second: str) -> Callable[[Any], object]:
@@ -68,7 +76,7 @@ def test_one_doubled_scale(
     path = rewrite(
         checkpoints[f"{scheme}-{made}"], lambda content: content.change("blocks.0.ffn.0.weight_scale", doubled)
     )
-    found = verify(open_checkpoint(path), open_source(str(models["i2v"])))
+    found = verified(path, models["i2v"])
     assert named_in(found.problems) == {"blocks.0.ffn.net.0.proj"}
     assert found.weight_snr_db["transformer"]["blocks.0.ffn.net.0.proj"] > 15  # which alone would not stand out
 

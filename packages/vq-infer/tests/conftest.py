@@ -102,10 +102,12 @@ def _write_component(
 def _run_config(config: dict[str, Any], transformers: int) -> dict[str, Any]:
     """The keys of a LightX2V run config that differ between models, and those that a run fills in."""
     experts = transformers == 2
-    task = "i2v" if config["in_channels"] == 36 else "t2v"
+    vace = config.get("vace_layers") is not None
+    frames = "flf2v" if config.get("pos_embed_seq_len") else "i2v"
+    task = "vace" if vace else frames if config["in_channels"] == 36 else "t2v"
     place = "/path/to/this/checkpoint"
     return {
-        "model_cls": "wan2.2_moe" if experts else "wan2.1",
+        "model_cls": "wan2.2_moe" if experts else "wan2.1_vace" if vace else "wan2.1",
         "task": task,
         "sample_guide_scale": [3.5, 3.5] if experts else 5.0,
         "use_image_encoder": config.get("image_dim") is not None,

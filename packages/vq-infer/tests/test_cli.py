@@ -15,7 +15,7 @@ TinyModel = Callable[[str], Path]
 Convert = Callable[..., Path]
 
 
-@pytest.mark.parametrize("command", [[], ["i2v"], ["t2v"]])
+@pytest.mark.parametrize("command", [[], ["i2v"], ["t2v"], ["vace"]])
 def test_help_needs_no_torch(command: list[str]) -> None:
     code = (
         "import sys, vq_infer.cli\n"
@@ -56,6 +56,24 @@ def test_i2v_as_json(
     arguments = ("--model", model, "--checkpoint", convert(model), "--image", image, "--prompt", "a tram", "-o", output)
     assert vq_infer("i2v", *arguments, *small, "--json") == 0
     assert json.loads(capsys.readouterr().out)["shape"] == [5, 48, 64]
+    assert read_video(output).shape == (5, 48, 64, 3)
+
+
+def test_vace(
+    vq_infer: VqInfer, tiny_model: TinyModel, convert: Convert, image: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    model, output = tiny_model("vace"), tmp_path / "out.mp4"
+    arguments = ("--model", model, "--checkpoint", convert(model), "--prompt", "a tram", "-o", output, *small)
+    assert vq_infer("vace", *arguments, "--reference", image, "--reference", image) == 0
+    assert read_video(output).shape == (5, 64, 64, 3)
+
+
+def test_first_and_last_frame(
+    vq_infer: VqInfer, tiny_model: TinyModel, convert: Convert, image: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    model, output = tiny_model("flf2v"), tmp_path / "out.mp4"
+    arguments = ("--model", model, "--checkpoint", convert(model), "--prompt", "a tram", "-o", output, *small)
+    assert vq_infer("i2v", *arguments, "--image", image, "--last-image", image) == 0
     assert read_video(output).shape == (5, 48, 64, 3)
 
 

@@ -5,13 +5,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from vq_core.errors import VqError
 from vq_core.prompts import Sample
 from vq_core.sampling import Sampling
-from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate
+from vq_core.video import write_video
+from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate, run_config
 from vq_infer.request import Request
 
 TinyModel = Callable[[str], Path]
@@ -160,6 +163,76 @@ def test_unknown_backend(request_i2v: Request) -> None:
 def test_other_task(request_i2v: Request) -> None:
     with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
         generate(replace(request_i2v, task="t2v", sample=Sample("p")), None, None)
+
+
+def request_for(request_i2v: Request, checkpoint: Path, sample: Sample, **changes: Any) -> Request:
+    return replace(request_i2v, checkpoint=checkpoint, sample=sample, **changes)
+
+
+@pytest.mark.parametrize("variant", ["flf2v", "i2v-2.2"])
+def test_a_last_frame_is_a_task_of_its_own(
+    request_i2v: Request,
+    tiny_model: TinyModel,
+    convert: Convert,
+    image: Path,
+    python_with_lightx2v: str,
+    record: Path,
+    variant: str,
+) -> None:
+    checkpoint = convert(tiny_model(variant), name="other")
+    generate(request_for(request_i2v, checkpoint, Sample("p", "", image, image)), python_with_lightx2v, None)
+    started = json.loads(record.read_text())
+    assert started["given"]["--task"] == started["config"]["task"] == "flf2v"
+    assert started["given"]["--last_frame_path"] == started["given"]["--image_path"] == str(image)
+
+
+def test_first_and_last_frame_without_the_last(
+    request_i2v: Request, tiny_model: TinyModel, convert: Convert, image: Path
+) -> None:
+    checkpoint = convert(tiny_model("flf2v"), name="other")
+    with pytest.raises(VqError, match="is a checkpoint for flf2v: use `vq-infer i2v` with --last-image"):
+        generate(request_for(request_i2v, checkpoint, Sample("p", "", image)), None, None)
+
+
+def test_a_last_frame_for_a_model_of_one(request_i2v: Request, image: Path) -> None:
+    with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
+        generate(replace(request_i2v, sample=Sample("p", "", image, image)), None, None)
+
+
+@pytest.fixture
+def vace_request(request_i2v: Request, tiny_model: TinyModel, convert: Convert, image: Path, tmp_path: Path) -> Request:
+    video = tmp_path / "sea.mkv"
+    write_video(video, np.zeros((2, 16, 16, 3), np.uint8), fps=8)
+    sample = Sample("p", reference_images=(image, image), video=video, mask=video)
+    return request_for(request_i2v, convert(tiny_model("vace"), name="vace"), sample, task="vace")
+
+
+def test_vace(vace_request: Request, python_with_lightx2v: str, record: Path, image: Path) -> None:
+    generate(vace_request, python_with_lightx2v, None)
+    given = json.loads(record.read_text())["given"]
+    assert (given["--model_cls"], given["--task"]) == ("wan2.1_vace", "vace")
+    assert given["--src_ref_images"] == f"{image},{image}"
+    assert given["--src_video"] == given["--src_mask"] == str(vace_request.sample.video)
+
+
+def test_vace_in_a_size_that_lightx2v_has_not(vace_request: Request) -> None:
+    sampling = replace(vace_request.sampling, height=64, width=64)
+    with pytest.raises(VqError, match="LightX2V runs VACE at 832x480 or 1280x720, not 64x64"):
+        generate(replace(vace_request, sampling=sampling), None, None)
+
+
+def test_vace_with_a_mask_that_is_an_image(vace_request: Request, image: Path) -> None:
+    with pytest.raises(VqError, match="LightX2V reads masks from videos and .*image.png is an image"):
+        generate(replace(vace_request, sample=replace(vace_request.sample, mask=image)), None, None)
+
+
+def test_distilled_models_have_their_number_of_steps(request_i2v: Request) -> None:
+    template = {"sample_guide_scale": 1.0, "denoising_step_list": [1000, 500], "task": "i2v"}
+    sampling = replace(request_i2v.sampling, steps=2, guidance_scale=1.0)
+    config = run_config(template, replace(request_i2v, sampling=sampling), Path("checkpoint"))
+    assert (config["infer_steps"], config["enable_cfg"]) == (2, False)
+    with pytest.raises(VqError, match="is of a model for 2 steps: use as many"):
+        run_config(template, request_i2v, Path("checkpoint"))
 
 
 def test_device_is_not_ours_to_choose(request_i2v: Request) -> None:

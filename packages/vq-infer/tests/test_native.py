@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 
 from vq_core.errors import VqError
 from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import Sample
+from vq_core.prompts import FILES, Inputs, Sample, read_samples
 from vq_core.sampling import Sampling
+from vq_core.tiny import write_samples
 from vq_core.video import read_video
 from vq_infer.native import StepClock, generate
 from vq_infer.options import Task
@@ -34,8 +36,9 @@ def make_request(tmp_path: Path, image: Path) -> MakeRequest:
         device: str | None = "cpu",
         sampling: Sampling = SAMPLING,
         first_frame: Path = image,
+        **files: Any,
     ) -> Request:
-        sample = Sample("a fox in fresh snow", "blurred", first_frame if task == "i2v" else None)
+        sample = Sample("a fox in fresh snow", "blurred", first_frame if task == "i2v" else None, **files)
         return Request(task, str(model), checkpoint, sample, tmp_path / output, sampling, device)
 
     return make
@@ -77,6 +80,63 @@ def test_is_repeatable(tiny_model: TinyModel, convert: Convert, make_request: Ma
     generate(first)
     generate(second)
     assert np.array_equal(read_video(first.output), read_video(second.output))
+
+
+@pytest.mark.parametrize(
+    ("variant", "task", "files"),
+    [
+        ("flf2v", "i2v", {"last_image"}),
+        ("i2v-2.2", "i2v", {"last_image"}),
+        ("ti2v-5b", "i2v", set()),
+        ("vace", "vace", {"reference_images", "video", "mask"}),
+        ("t2v-2.2", "t2v", set()),
+        ("t2v-distilled", "t2v", set()),
+    ],
+)
+def test_makes_the_video_of_every_wan(
+    tiny_model: TinyModel,
+    convert: Convert,
+    make_request: MakeRequest,
+    tmp_path: Path,
+    variant: str,
+    task: Task,
+    files: set[str],
+) -> None:
+    model = tiny_model(variant)
+    (drawn,) = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), Inputs(optional=FILES))
+    request = make_request(model, convert(model, smooth=True), task, **{key: getattr(drawn, key) for key in files})
+    generate(request)
+    frames = read_video(request.output)
+    pipeline = VideoPipeline(str(model), "cpu")
+    full = pipeline.sample(pipeline.encode([request.sample], SAMPLING)[0], SAMPLING, SAMPLING.seed)
+    assert frames.shape == full.shape
+    error = np.square(frames.astype(float) - full).mean()
+    assert 0 < error < 255**2 / 10**2.5  # 25 dB
+
+
+@pytest.mark.parametrize(
+    ("variant", "task", "files", "sentence"),
+    [
+        ("flf2v", "i2v", {}, "goes from a first frame to a last: give --last-image"),
+        ("i2v", "i2v", {"last_image": True}, "goes on from a first frame alone: leave --last-image out"),
+        ("vace", "t2v", {}, "is steered by videos, masks and references: use `vq-infer vace`"),
+        ("t2v", "vace", {}, "is no VACE model: use `vq-infer t2v`"),
+        ("i2v", "vace", {}, "is no VACE model: use `vq-infer i2v`"),
+    ],
+)
+def test_files_that_do_not_fit_the_model(
+    tiny_model: TinyModel,
+    convert: Convert,
+    make_request: MakeRequest,
+    image: Path,
+    variant: str,
+    task: Task,
+    files: dict[str, bool],
+    sentence: str,
+) -> None:
+    request = make_request(tiny_model(variant), convert(tiny_model(variant)), task, **dict.fromkeys(files, image))
+    with pytest.raises(VqError, match=sentence):
+        generate(request)
 
 
 def test_own_transformer_weights_are_not_needed(

@@ -1,13 +1,16 @@
 """What the command line, the recipe and the defaults come to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from vq_core.artifacts.checkpoint import FORMAT
 from vq_core.errors import VqError
 from vq_core.meter import Usage
 from vq_core.sampling import Sampling
+from vq_core.store import Header, create_artifact
 from vq_infer.options import Options, Task
 from vq_infer.request import Outcome, check_output, resolve_request
 
@@ -67,6 +70,39 @@ def test_the_model_s_own_settings_come_after_option_and_recipe(recipe: Path, mod
     assert resolve_request("i2v", options()).sampling == Sampling(height=96, width=96, steps=20)
     request = resolve_request("i2v", options(recipe=recipe, steps=3))
     assert request.sampling == Sampling(steps=3, height=64, width=96, guidance_scale=3.5, fps=8, seed=7)
+
+
+@pytest.mark.parametrize("engine", ["native", "lightx2v"])
+def test_what_the_checkpoint_says_comes_before_the_model(
+    recipe: Path, models: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    (models / "m").mkdir()
+    (models / "m" / "sampling.json").write_text('{"steps": 20, "fps": 8}')
+    (models / "c").mkdir()
+    header = Header(
+        "lightx2v-checkpoint", FORMAT, "test", "wan", "m", {}, {"sampling": {"steps": 4, "guidance_scale": 1.0}}
+    )
+    with create_artifact(models / "c" / "ckpt", header):
+        pass
+    distilled = options(checkpoint=models / "c" / "ckpt", engine=engine)
+    assert resolve_request("i2v", distilled).sampling == Sampling(
+        steps=4, guidance_scale=1.0, fps=8 if engine == "native" else Sampling().fps
+    )
+    request = resolve_request("i2v", replace(distilled, recipe=recipe, steps=3))
+    assert (request.sampling.steps, request.sampling.guidance_scale) == (3, 3.5)
+
+
+def test_vace_s_files() -> None:
+    said = {
+        "image": None,
+        "reference_images": (Path("a.png"), Path("b.png")),
+        "video": Path("v.mp4"),
+        "mask": Path("m.png"),
+    }
+    sample = resolve_request("vace", options(**said)).sample
+    assert [key for key, _ in sample.files()] == ["reference_images", "reference_images", "video", "mask"]
+    with pytest.raises(VqError, match="The command has a `mask` and no `video` that it is for"):
+        resolve_request("vace", options(**said | {"video": None}))
 
 
 def test_lightx2v_s_models_have_no_settings_of_their_own(models: Path) -> None:

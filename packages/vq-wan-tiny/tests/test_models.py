@@ -11,7 +11,7 @@ import pytest
 import vq_wan_tiny
 from vq_core.errors import VqError
 from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import read_samples
+from vq_core.prompts import FIRST_FRAME, read_samples
 from vq_core.sampling import Sampling
 from vq_core.source import resolve_model
 from vq_core.tiny import write_samples
@@ -54,7 +54,7 @@ def test_the_twin_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_its_videos_are_those_of_the_model(cache: Path, random_model: Path, tmp_path: Path) -> None:
     sampling = Sampling(steps=2, height=64, width=64, num_frames=5)
-    samples = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), needs_image=True)
+    samples = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), FIRST_FRAME)
     videos = []
     for model in (str(random_model), "wan-tiny-hard"):
         pipeline = VideoPipeline(model, "cpu")

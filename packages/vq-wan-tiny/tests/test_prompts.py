@@ -9,7 +9,7 @@ import torch
 
 from vq_core.errors import VqError
 from vq_core.images import open_image
-from vq_core.prompts import read_samples
+from vq_core.prompts import FIRST_FRAME, read_samples
 from vq_wan_tiny.captions import parse_caption
 from vq_wan_tiny.prompts import draw_clips, write_prompts
 from vq_wan_tiny.world import draw_scenes
@@ -17,7 +17,7 @@ from vq_wan_tiny.world import draw_scenes
 
 def test_they_are_captions_and_first_frames_of_the_clips(tmp_path: Path) -> None:
     captions = write_prompts(tmp_path / "new" / "prompts", 9, seed=3, held_out=True)
-    samples = read_samples(tmp_path / "new" / "prompts", needs_image=True)
+    samples = read_samples(tmp_path / "new" / "prompts", FIRST_FRAME)
     clips = list(draw_clips(9, 3, held_out=True))
     assert [sample.prompt for sample in samples] == captions == [text for text, _ in clips]
     assert {sample.negative_prompt for sample in samples} == {""}

@@ -1,18 +1,28 @@
 """`vq-algos`: smooth and quantize a model offline, from its weights and activation statistics."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, Lora, ModelOrDefault, Output, Recipe, Resume, Verbose, Weights
+from vq_core.location import Location
+from vq_core.options import (
+    AsJson,
+    Device,
+    Lora,
+    ModelOrDefault,
+    Output,
+    Recipe,
+    Resume,
+    Verbose,
+    Weights,
+    path_argument,
+    path_option,
+)
 
 app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
 
-Stats = Annotated[
-    Path | None, typer.Option("--stats", help="Activation statistics from `vq-calib collect`.", show_default=False)
-]
+Stats = Annotated[Location | None, path_option("--stats", help="Activation statistics from `vq-calib collect`.")]
 SmoothMethod = Annotated[
     str | None,
     typer.Option("--method", help="auto, smoothquant, awq, noise or none.  [default: smoothquant]", show_default=False),
@@ -50,10 +60,8 @@ RoundMethod = Annotated[
     str | None, typer.Option("--method", help="rtn, clip, gptq or auto.  [default: rtn]", show_default=False)
 ]
 TokenStats = Annotated[
-    Path | None,
-    typer.Option(
-        "--stats", help="Activation statistics with sampled tokens, to solve on and to judge by.", show_default=False
-    ),
+    Location | None,
+    path_option("--stats", help="Activation statistics with sampled tokens, to solve on and to judge by."),
 ]
 BiasCorrection = Annotated[
     bool,
@@ -65,10 +73,9 @@ RoundingOption = Annotated[
         "--rounding", help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]", show_default=False
     ),
 ]
-ArtifactFolder = Annotated[Path, typer.Argument(help="Smoothed weights or quant params.")]
+ArtifactFolder = Annotated[Location, path_argument(help="Smoothed weights or quant params.")]
 HeatMap = Annotated[
-    Path | None,
-    typer.Option("--heat-map", help="Also write a picture of blocks × linears to this PNG.", show_default=False),
+    Location | None, path_option("--heat-map", help="Also write a picture of blocks × linears to this PNG.")
 ]
 Top = Annotated[int, typer.Option("--top", min=1, help="How many linears to show.")]
 ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear, not per place in the block.")]

@@ -1,19 +1,20 @@
 """A picture of a decided artifact: blocks across, linears or groups down, the colour their SNR."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vq_algos.show import open_decided
 from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.remote import local_output, refuse_existing
 from vq_core.tensor_file import publish
-from vq_core.topology import block_of
+from vq_core.topology import block_of, place_of
 
 FIGURES = {"output_snr_db": "output SNR on held-out tokens, dB", "weight_snr_db": "weight SNR, dB"}
 
 
-def draw_heat_map(path: Path, picture: Path) -> None:
+def draw_heat_map(path: Location, picture: Location) -> None:
     """Write the heat map of the artifact `path`, one panel per transformer, to the PNG `picture`.
 
     The figure is the output SNR where it was measured, else the weights'.
@@ -21,17 +22,17 @@ def draw_heat_map(path: Path, picture: Path) -> None:
     Raises:
         VqError: matplotlib is not installed; `picture` exists or is no PNG; the artifact has no such figure.
     """
-    if picture.suffix.lower() != ".png":
+    if not picture.name.lower().endswith(".png"):
         raise VqError(f"{picture} should be a picture: end it in .png.")
-    if picture.exists():
-        raise VqError(f"{picture} exists already: choose another --heat-map or remove it.")
+    refuse_existing(picture, "--heat-map")
     artifact = open_decided(path)
     tables = {name: table_of(artifact.decisions(name)) for name in artifact.artifact.manifest.components}
     if missing := [name for name, (_, cells) in tables.items() if not cells]:
         raise VqError(
             f"{path} has no figures for {missing[0]}: make it with --stats and --scheme, from statistics with tokens."
         )
-    _draw(tables, picture)
+    with local_output(picture) as here:
+        _draw(tables, here)
 
 
 def table_of(decisions: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, dict[int, float]]]:
@@ -41,7 +42,7 @@ def table_of(decisions: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str,
         for name, entry in decisions.items():
             block, value = block_of(name), entry.get(figure)
             if block is not None and value is not None:
-                cells.setdefault(re.sub(r"^blocks\.\d+\.", "", name), {})[block] = value
+                cells.setdefault(place_of(name), {})[block] = value
         if cells:
             return figure, cells
     return next(iter(FIGURES)), {}

@@ -1,17 +1,17 @@
 """The command that follows a stage, for its summary."""
 
 import shlex
-from pathlib import Path
 
 from vq_algos.rounders import rounder_named
 from vq_algos.smooth import SmoothSettings
+from vq_core.location import Location
 from vq_core.recipe import DEFAULTS, Recipe
 
 AUTO = "auto"
 
 
 def after_smoothing(
-    settings: SmoothSettings, weights: Path, stats: Path | None, recipe: Path | None, said: Recipe
+    settings: SmoothSettings, weights: Location, stats: Location | None, recipe: Location | None, said: Recipe
 ) -> str:
     """The `vq-algos quantize` that goes with how `weights` were smoothed; `said` is what the file `recipe` says."""
     words: list[object] = ["vq-algos", "quantize", "--weights", weights]

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +20,14 @@ from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.progress import progress
 from vq_core.read_ahead import read_ahead
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.store import ComponentHeader, Header, create_artifact, require_same_model
-from vq_core.topology import Group, block_of
+from vq_core.topology import Group, shard_of
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class QuantizeSettings:
 def quantize(
     weights: SmoothedWeights,
     settings: QuantizeSettings,
-    output: Path,
+    output: Location,
     *,
     stats: ActivationStats | None = None,
     device: str = "cpu",
@@ -101,8 +101,8 @@ def quantize(
     ):
         for name, weights_of in weights.components.items():
             component = _Component(name, weights_of, settings, stats, device)
-            for block in read_ahead(range(weights_of.topology.num_blocks), weights_of.verify):
-                file = f"{name}/block_{block}.safetensors"
+            for block in read_ahead(weights_of.topology.block_shards, weights_of.verify):
+                file = f"{name}/{block}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block's codes would live on while the next is quantized.
                     write(writer, file, *component.quantize_block(block))
@@ -147,15 +147,15 @@ class _Component:
     stats: ActivationStats | None
     device: str
 
-    def quantize_block(self, block: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Codes, scales and corrected biases of one block; what was decided for each linear, and the error it left."""
+    def quantize_block(self, block: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Codes, scales and corrected biases of one block's shard; what was decided for each linear, and its error."""
         tensors: dict[str, Tensor] = {}
         decisions: dict[str, Any] = {}
         for group in self.weights.topology.groups:
-            linears = [linear for linear in group.reads if block_of(linear) == block]
+            linears = [linear for linear in group.reads if shard_of(linear) == block]
             if linears:
                 self._quantize_group(group, linears, tensors, decisions)
-        names = [linear.name for linear in self.weights.topology.linears if linear.block == block]
+        names = [linear.name for linear in self.weights.topology.linears if linear.shard == block]
         return tensors, {name: decisions[name] for name in names}
 
     @cached_property

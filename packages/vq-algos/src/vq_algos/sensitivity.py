@@ -14,7 +14,7 @@ from vq_core.artifacts.weights import SmoothedWeights
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.progress import progress
 from vq_core.scheme import SCHEMES, QuantScheme
-from vq_core.topology import block_of
+from vq_core.topology import shard_of
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ def costs(weights: SmoothedWeights, stats: ActivationStats, device: str = "cpu")
             inputs = {
                 scheme: SampledInputs(name, component, stats, scheme.activation, device) for scheme in SCHEMES.values()
             }
-            for block in range(component.topology.num_blocks):
+            for block in component.topology.block_shards:
                 found += _costs_of_block(inputs, block)
                 advance()
     return sorted(found, key=lambda cost: -cost.relative_error)
 
 
-def _costs_of_block(inputs: dict[QuantScheme, SampledInputs], block: int) -> Iterator[Cost]:
+def _costs_of_block(inputs: dict[QuantScheme, SampledInputs], block: str) -> Iterator[Cost]:
     for scheme, source in inputs.items():
         for group in source.component.topology.groups:
-            linears = [linear for linear in group.reads if block_of(linear) == block]
+            linears = [linear for linear in group.reads if shard_of(linear) == block]
             held_out = source.inputs_of(group).held_out if linears else None
             for linear in linears:
                 assert held_out is not None

@@ -1,10 +1,8 @@
 """Readable tables of what an artifact says was decided."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,7 +12,10 @@ from rich.table import Table
 from vq_core.artifacts import qparams
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
-from vq_core.manifest import kind_of
+from vq_core.location import Location
+from vq_core.manifest import FILE_NAME, kind_of
+from vq_core.remote import local_copy
+from vq_core.topology import place_of
 
 MIN_WIDTH = 150  # columns of the terminal
 Entries = Mapping[str, Mapping[str, Any]]
@@ -54,7 +55,7 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
     return rows
 
 
-def show(path: Path, *, every: bool, as_json: bool) -> None:
+def show(path: Location, *, every: bool, as_json: bool) -> None:
     """Print the decisions in the artifact `path`: by place in the block, or with `every` one row each.
 
     Raises:
@@ -73,9 +74,10 @@ def show(path: Path, *, every: bool, as_json: bool) -> None:
         console.print(_table(what, entries if every else _by_place(entries)))
 
 
-def open_decided(path: Path) -> SmoothedWeights | QuantParams:
+def open_decided(path: Location) -> SmoothedWeights | QuantParams:
     """The artifact `path`, of either kind that holds decisions; refuses any other, and a damaged one."""
-    return open_qparams(path) if kind_of(path) == qparams.KIND else open_weights(path)
+    manifest = local_copy(path, only=[FILE_NAME])
+    return open_qparams(path) if kind_of(manifest) == qparams.KIND else open_weights(path)
 
 
 def _of(decisions: Entries, figure: str) -> dict[str, float]:
@@ -95,7 +97,7 @@ def _by_place(entries: Entries) -> dict[str, dict[str, Any]]:
     """Decisions of the same place in all blocks as one row: the median of each number, or how often each word."""
     places: dict[str, list[Mapping[str, Any]]] = {}
     for name, entry in entries.items():
-        places.setdefault(re.sub(r"blocks\.\d+\.", "", name), []).append(entry)
+        places.setdefault(place_of(name), []).append(entry)
     return {
         place: {key: _together([entry[key] for entry in members if key in entry]) for key in _keys(members)}
         for place, members in places.items()

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,8 @@ from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
 from vq_core.families import Family
+from vq_core.location import Location
+from vq_core.model_defaults import said_by
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
 from vq_core.progress import progress
@@ -81,7 +82,7 @@ def smooth(
     source: Source,
     stats: ActivationStats | None,
     settings: SmoothSettings,
-    output: Path,
+    output: Location,
     *,
     device: str = "cpu",
     resume: bool = False,
@@ -104,7 +105,7 @@ def smooth(
         family=source.family_name,
         model=source.name,
         components=component_headers(source),
-        settings=asdict(settings),
+        settings=asdict(settings) | _sampling(source, stats),
         parents={stats.artifact.manifest.kind: stats.artifact.digest} if stats else {},
     )
     total = sum(len(checkpoint.topology.shards()) for checkpoint in source.components.values())
@@ -133,6 +134,12 @@ def _groups(chosen: str, topology: Topology, family: Family) -> tuple[Group, ...
             return tuple(group for group in topology.groups if not isinstance(group.sink, ModulationSink))
         case _:
             return topology.groups
+
+
+def _sampling(source: Source, stats: ActivationStats | None) -> dict[str, Any]:
+    """How the model is sampled, where it or its calibration says so: later stages have neither at hand."""
+    sampling = said_by(source.path) | (stats.unguided_sampling if stats else {})
+    return {"sampling": sampling} if sampling else {}
 
 
 def _require_statistics(source: Source, stats: ActivationStats | None, method: str) -> None:

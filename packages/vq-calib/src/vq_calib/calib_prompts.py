@@ -33,7 +33,7 @@ class CalibPrompt:
 
     Attributes:
         index: among all prompts of the run, its other parts included.
-        sha256: of texts and image.
+        sha256: of texts and files.
         seed: of the noise.
         split: what its tokens are for; `by-token` divides them.
         tokens: of its video, in the transformer.
@@ -90,24 +90,23 @@ def calib_prompts(
     """The prompts with `indices` among `samples`.
 
     Raises:
-        VqError: an image is missing, or is not one.
+        VqError: a file is missing, or cannot be decoded.
     """
-    prompts = []
-    for index in indices:
-        height, width = pipeline.video_size(samples[index], sampling)
-        prompts.append(
-            CalibPrompt(
-                index,
-                digest_of(samples[index]),
-                sampling.seed + index,
-                split_of(index, len(samples)),
-                pipeline.video_tokens(height, width, sampling.num_frames),
-            )
+    return [
+        CalibPrompt(
+            index,
+            digest_of(samples[index]),
+            sampling.seed + index,
+            split_of(index, len(samples)),
+            pipeline.video_tokens(samples[index], sampling),
         )
-    return prompts
+        for index in indices
+    ]
 
 
 def digest_of(sample: Sample) -> str:
-    """SHA-256 over texts and image file."""
-    image = sample.image and hashlib.sha256(sample.image.read_bytes()).hexdigest()
-    return hashlib.sha256(json.dumps([sample.prompt, sample.negative_prompt, image]).encode()).hexdigest()
+    """SHA-256 over texts and files."""
+    files = sample.digests()
+    (image,) = files.pop("image", [None])
+    words = [sample.prompt, sample.negative_prompt, image, *([files] if files else [])]
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()

@@ -1,11 +1,11 @@
 """`vq-calib`: run a model over prompts and gather what its linears read."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
+from vq_core.location import Location
 from vq_core.options import (
     AsJson,
     Device,
@@ -23,12 +23,13 @@ from vq_core.options import (
     Steps,
     Verbose,
     Width,
+    path_argument,
 )
 
 app = new_app("Run a video diffusion model over prompts and gather what its linears read.")
 
-StatsFolder = Annotated[Path, typer.Argument(help="Statistics from `vq-calib collect`.")]
-Parts = Annotated[list[Path], typer.Argument(help="Statistics from `vq-calib collect --part K/N`.", show_default=False)]
+StatsFolder = Annotated[Location, path_argument(help="Statistics from `vq-calib collect`.")]
+Parts = Annotated[list[Location], path_argument(help="Statistics from `vq-calib collect --part K/N`.")]
 EveryGroup = Annotated[bool, typer.Option("--groups", help="A row per group, not per place in the block.")]
 Top = Annotated[
     int | None, typer.Option("--top", min=1, help="Only the N groups with the largest ratio.", show_default=False)

@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
@@ -15,6 +14,8 @@ from vq_calib.settings import RunSettings, prompt_entries, sampling_fields
 from vq_calib.totals import Totals
 from vq_core.artifacts.stats import BUCKETS, SPLITS, open_stats, stats_header
 from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.remote import exists
 from vq_core.store import Header, create_artifact
 
 
@@ -32,7 +33,7 @@ class Collected:
         step_seconds: median time of a sampling step, statistics included; None where no two steps were run.
     """
 
-    output: Path
+    output: Location
     size_bytes: int
     prompts: int
     resumed_prompts: int
@@ -57,7 +58,7 @@ class Collected:
         return vars(self) | {"output": str(self.output)}
 
 
-def collect(request: Request, output: Path, *, resume: bool = False) -> Collected:
+def collect(request: Request, output: Location, *, resume: bool = False) -> Collected:
     """Sample every prompt (prompt i with seed `sampling.seed` + i) and write the statistics to `output`.
 
     After every prompt the sums are on disk: with `resume`, a killed run goes on from there to the same bits.
@@ -87,13 +88,13 @@ def collect(request: Request, output: Path, *, resume: bool = False) -> Collecte
     return describe(output, resumed_prompts=resumed, step_seconds=run.step_seconds)
 
 
-def finished_before(request: Request, output: Path) -> Collected | None:
+def finished_before(request: Request, output: Location) -> Collected | None:
     """What `output` holds, if an earlier run of this very request has finished it; None if there is nothing.
 
     Raises:
         VqError: it was collected otherwise.
     """
-    if not output.exists():
+    if not exists(output):
         return None
     planned = plan_run(request)
     header = header_of(request, planned, reduction_for(planned.pipeline.device).name)
@@ -126,14 +127,14 @@ def header_of(request: Request, planned: Planned, reduction: str) -> Header:
     return stats_header(f"vq-calib {version('vq-calib')}", planned.source, settings.model_dump())
 
 
-def describe(output: Path, *, resumed_prompts: int = 0, step_seconds: float | None = None) -> Collected:
+def describe(output: Location, *, resumed_prompts: int = 0, step_seconds: float | None = None) -> Collected:
     """What the finished artifact `output` holds."""
     stats = open_stats(output)
     settings = RunSettings.model_validate(stats.artifact.manifest.settings)
     components = stats.artifact.manifest.components
     return Collected(
         output,
-        size_bytes=sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
+        size_bytes=sum(path.stat().st_size for path in stats.artifact.path.rglob("*") if path.is_file()),
         prompts=len(settings.prompts),
         resumed_prompts=resumed_prompts,
         tokens={name: stats.group(name, stats.groups(name)[0]).tokens for name in components},

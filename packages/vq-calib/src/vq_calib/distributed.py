@@ -1,12 +1,10 @@
 """Collecting with several processes, as torchrun starts them: each samples a part, and the first one merges."""
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from torch import distributed
@@ -16,6 +14,8 @@ from vq_calib.collect import Collected, collect, describe, finished_before
 from vq_calib.merge import merge
 from vq_calib.planned import Request
 from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.remote import refuse_existing, remove
 
 TIME_TO_JOIN = timedelta(minutes=10)
 TIME_TO_COLLECT = timedelta(days=30)  # a rank with longer videos may take hours more than the others
@@ -38,7 +38,7 @@ def rank_of(environment: Mapping[str, str] = os.environ) -> Rank | None:
     return Rank(int(environment["RANK"]), world, int(environment["LOCAL_RANK"]))
 
 
-def collect_here(request: Request, output: Path, *, resume: bool = False) -> Collected | None:
+def collect_here(request: Request, output: Location, *, resume: bool = False) -> Collected | None:
     """Collect alone, or under torchrun together; None in every process but the one that has the result."""
     rank = rank_of()
     if rank is None:
@@ -46,7 +46,7 @@ def collect_here(request: Request, output: Path, *, resume: bool = False) -> Col
     return collect_together(request, output, rank, resume=resume)
 
 
-def collect_together(request: Request, output: Path, rank: Rank, *, resume: bool = False) -> Collected | None:
+def collect_together(request: Request, output: Location, rank: Rank, *, resume: bool = False) -> Collected | None:
     """Collect the part of this rank, beside `output`; the first rank then merges all parts into `output`.
 
     A rank that fails ends at once. torchrun then ends the others; without it they end when they have done their own
@@ -60,8 +60,7 @@ def collect_together(request: Request, output: Path, rank: Rank, *, resume: bool
     """
     if request.part is not None:
         raise VqError("`--part` and torchrun both divide the prompts: use one of them.")
-    if output.exists():
-        raise VqError(f"{output} exists already: choose another --output or remove it.")
+    refuse_existing(output)
     part = Part(rank.number + 1, rank.of)
     device = f"cuda:{rank.local}" if request.device is None and torch.cuda.is_available() else request.device
     mine, path = replace(request, part=part, device=device), part_path(output, part)
@@ -74,11 +73,11 @@ def collect_together(request: Request, output: Path, rank: Rank, *, resume: bool
     paths = [part_path(output, Part(number, rank.of)) for number in range(1, rank.of + 1)]
     merge(paths, output, resume=resume)
     for path in paths:
-        shutil.rmtree(path)
+        remove(path)
     return describe(output, resumed_prompts=collected.resumed_prompts, step_seconds=collected.step_seconds)
 
 
-def part_path(output: Path, part: Part) -> Path:
+def part_path(output: Location, part: Part) -> Location:
     """Where the statistics of `part` lie until they are merged."""
     return output.with_name(f"{output.name}.part-{part.number}-of-{part.of}")
 

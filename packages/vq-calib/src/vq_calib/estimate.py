@@ -105,7 +105,7 @@ def _component(planned: Planned, name: str) -> ComponentEstimate:
         sums_bytes=sums * BUCKETS,
         rows_bytes=sampled * (channels * BF16 + len(TABLE_COLUMNS) * INT64),
         outliers_bytes=outliers,
-        conditions_bytes=_conditions(topology, branches, len(planned.prompts)) if tables else 0,
+        conditions_bytes=_conditions(topology, branches, planned) if tables else 0,
         device_bytes=sums + outliers + _largest_step(tables) * channels * BF16,
     )
 
@@ -119,9 +119,10 @@ def _sums_bytes(group: Group) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in zero_sums(group).values())
 
 
-def _conditions(topology: Topology, branches: int, prompts: int) -> int:
-    """If every prompt's tokens differ: text of every branch, and the image, which the branches share."""
-    rows = {"text": TEXT_TOKENS * branches * prompts, "image": IMAGE_TOKENS * prompts, "video": 0}
+def _conditions(topology: Topology, branches: int, planned: Planned) -> int:
+    """If every prompt's tokens differ: text of every branch, and first and last image, which the branches share."""
+    prompts, images = len(planned.prompts), 2 if "last_image" in planned.pipeline.inputs else 1
+    rows = {"text": TEXT_TOKENS * branches * prompts, "image": images * IMAGE_TOKENS * prompts, "video": 0}
     return sum(rows[group.sequence] * (group.in_features * BF16 + len(SPLITS) * INT64) for group in topology.groups)
 
 

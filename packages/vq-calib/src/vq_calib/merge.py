@@ -15,13 +15,14 @@ from vq_calib.token_table import smallest
 from vq_core.artifacts.stats import FORMAT, KIND, SPLIT_PARTS, SPLITS, ActivationStats, Split, open_stats
 from vq_core.errors import VqError
 from vq_core.families import family_named
+from vq_core.location import Location
 from vq_core.store import ComponentHeader, Header, create_artifact, require_same_model
 from vq_core.topology import Group, shard_of
 
 ABOUT_THE_PART = ("prompts", "parts")  # settings in which parts of one run differ
 
 
-def merge(inputs: Sequence[Path], output: Path, *, resume: bool = False) -> None:
+def merge(inputs: Sequence[Location], output: Location, *, resume: bool = False) -> None:
     """Write the union of the parts `inputs` to `output`; in which order they are given does not matter.
 
     Memory: one block's tensors of `output`, and of one input.

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from vq_calib.calib_prompts import CalibPrompt, Part, calib_prompts, indices_of
 from vq_calib.calls import Call, calls_of
 from vq_calib.plan import Tables, plan_tokens
+from vq_core.location import Location
 from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample, read_samples
@@ -25,7 +25,7 @@ class Request:
     """
 
     model: str
-    prompts: Path
+    prompts: Location
     sampling: Sampling
     tokens: int | None = None
     part: Part | None = None
@@ -70,7 +70,7 @@ def plan_run(request: Request) -> Planned:
     source = open_source(request.model, request.loras)
     pipeline = VideoPipeline(request.model, request.device, source=source)
     pipeline.check(request.sampling)
-    samples = read_samples(request.prompts, pipeline.needs_image)
+    samples = read_samples(request.prompts, pipeline.inputs)
     prompts = calib_prompts(samples, indices_of(request.part, len(samples)), pipeline, request.sampling)
     schedule = pipeline.schedule(request.sampling)
     guided = request.sampling.guidance_scale > 1

@@ -1,12 +1,12 @@
 """From options, recipe and the model's own defaults to a request."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from vq_calib.calib_prompts import parse_part
 from vq_calib.planned import Request
 from vq_core.cli import required
 from vq_core.embedded import model_or_default
+from vq_core.location import Location
 from vq_core.model_defaults import defaults_of
 from vq_core.recipe import Recipe, loras_of, resolve
 from vq_core.sampling import SamplingOptions, resolve_sampling
@@ -17,7 +17,7 @@ class Options:
     """What was said on the command line, None where nothing was."""
 
     model: str | None
-    prompts: Path | None
+    prompts: Location | None
     sampling: SamplingOptions
     tokens: int | None
     part: str | None

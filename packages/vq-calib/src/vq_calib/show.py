@@ -1,10 +1,8 @@
 """What activation statistics say about how hard a model is to quantize: outlier channels, by place and noise level."""
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -15,6 +13,8 @@ from torch import Tensor
 from vq_calib.settings import settings_of
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import BUCKETS, SPLITS, ActivationStats, GroupStats, open_stats
+from vq_core.location import Location
+from vq_core.topology import place_of
 
 OUTLIER_RATIO = 10.0
 TAIL = 0.999
@@ -93,7 +93,7 @@ def by_place(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Rows of the same place in all blocks as one, such as `attn1.qkv` for every `blocks.N.attn1.qkv`."""
     places: dict[str, list[Row]] = {}
     for group, row in rows.items():
-        places.setdefault(re.sub(r"^blocks\.\d+\.", "", group), []).append(row)
+        places.setdefault(place_of(group), []).append(row)
     return {place: _together(members) for place, members in places.items()}
 
 
@@ -121,7 +121,7 @@ def worst(rows: Mapping[str, Row], count: int) -> dict[str, Row]:
     return {name: rows[name] for name in names}
 
 
-def show(path: Path, *, every_group: bool, top: int | None, as_json: bool) -> None:
+def show(path: Location, *, every_group: bool, top: int | None, as_json: bool) -> None:
     """Print the statistics in `path`: a row per place in the block, per group, or for the `top` worst groups.
 
     Raises:

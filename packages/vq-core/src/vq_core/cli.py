@@ -62,7 +62,12 @@ def _disk_sentence(error: OSError) -> str | None:
     where = error.filename or "the output"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return f"No space is left for {where}: free some and continue with --resume."
+            return (
+                f"No space is left for {where}: free some and run the same command again, "
+                "with --resume, where it has that, to keep what is finished."
+            )
+        case errno.EFBIG:
+            return f"{where} is a larger file than this disk or the user's limits allow: choose another disk."
         case errno.ENOTDIR | errno.EEXIST | errno.EISDIR:
             return f"{where} runs into a file where a folder is needed, or the reverse: choose another path."
         case errno.EACCES | errno.EPERM | errno.EROFS:

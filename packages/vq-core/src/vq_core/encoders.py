@@ -51,11 +51,11 @@ def encode_texts(
 
 
 @torch.no_grad()
-def encode_images(model: Path, images: "Sequence[Image]", *, device: str) -> list[Tensor]:
-    """Every image through the pipeline's CLIP, in float32 as Wan's reference does.
+def encode_images(model: Path, images: "Sequence[Sequence[Image]]", *, device: str) -> list[Tensor]:
+    """The images of every sample through the pipeline's CLIP, in float32 as Wan's reference does.
 
     Returns:
-        Hidden states of the last layer but one, which Wan was trained on: [1, tokens, image_dim] on the host.
+        Hidden states of the last layer but one, which Wan was trained on: [images, tokens, image_dim] on the host.
     """
     with quiet_libraries():
         from transformers import AutoImageProcessor, CLIPVisionModel
@@ -66,8 +66,8 @@ def encode_images(model: Path, images: "Sequence[Image]", *, device: str) -> lis
             model / "image_encoder", dtype=torch.float32, device_map={"": torch.device(device)}
         ).eval()
     embeds = []
-    for image in images:
-        pixels = processor(images=image, return_tensors="pt").to(device)
+    for of_sample in images:
+        pixels = processor(images=list(of_sample), return_tensors="pt").to(device)
         embeds.append(encoder(**pixels, output_hidden_states=True).hidden_states[-2].cpu())
     del encoder
     _release_memory(device)

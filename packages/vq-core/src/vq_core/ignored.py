@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from vq_core.errors import VqError
-from vq_core.topology import Topology
+from vq_core.topology import Topology, place_of
 from vq_core.typed_yaml import Section, refusal
 
 
@@ -23,7 +23,8 @@ BlockOrRange = Annotated[int | str, AfterValidator(_block_or_range)]
 class IgnoreRule(Section):
     """The linears called `linears` inside `blocks`; every linear, or every block, where one of them is left out.
 
-    `blocks` are numbers from 0 and ranges such as `"38-39"`, `linears` names inside a block such as `ffn.net.2`.
+    `blocks` are numbers from 0 and ranges such as `"38-39"`, of the main stack; `linears` are names inside a block such
+    as `ffn.net.2`, or `vace_blocks.ffn.net.2` in VACE's stack.
     """
 
     blocks: Annotated[tuple[BlockOrRange, ...], Field(strict=False)] = ()
@@ -70,15 +71,17 @@ def ignored_linears(rules: Sequence[IgnoreRule], topology: Topology) -> tuple[st
     Raises:
         VqError: the transformer has no such block or linear.
     """
-    places = {linear.name: linear.name.removeprefix(f"blocks.{linear.block}.") for linear in topology.linears}
+    places = {linear.name: place_of(linear.name) for linear in topology.linears}
+    known_blocks = [name for name in topology.block_shards if name.startswith("block_")]
     ignored: set[str] = set()
     for rule in rules:
         blocks = rule.block_numbers()
-        if blocks and max(blocks) >= topology.num_blocks:
+        if blocks and max(blocks) >= len(known_blocks):
             raise VqError(
-                f"Block {max(blocks)} is to be ignored, and the transformer's are 0 to {topology.num_blocks - 1}: "
+                f"Block {max(blocks)} is to be ignored, and the transformer's are 0 to {len(known_blocks) - 1}: "
                 "name these."
             )
+        shards = {f"block_{block}" for block in blocks}
         for place in rule.linears:
             if place not in places.values():
                 known = ", ".join(dict.fromkeys(places.values()))
@@ -86,7 +89,7 @@ def ignored_linears(rules: Sequence[IgnoreRule], topology: Topology) -> tuple[st
         ignored |= {
             linear.name
             for linear in topology.linears
-            if (not blocks or linear.block in blocks) and (not rule.linears or places[linear.name] in rule.linears)
+            if (not shards or linear.shard in shards) and (not rule.linears or places[linear.name] in rule.linears)
         }
     return tuple(linear.name for linear in topology.linears if linear.name in ignored)
 

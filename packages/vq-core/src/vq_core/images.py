@@ -35,6 +35,13 @@ def resize_to_area(image: "Image", height: int, width: int, multiple: int = 16) 
     return image.resize((new_width, new_height), Image.Resampling.BICUBIC)
 
 
+def resize_to_cover(image: "Image", height: int, width: int) -> "Image":
+    """Resize to cover height x width pixels, and cut off evenly what sticks out: how a last frame meets the first."""
+    from PIL import Image, ImageOps
+
+    return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+
+
 def size_of_area(image: "Image", height: int, width: int, multiple: int = 16) -> tuple[int, int]:
     """Height and width of about height x width pixels in all, in the image's aspect, each floored to `multiple`.
 

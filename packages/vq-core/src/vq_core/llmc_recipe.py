@@ -41,11 +41,11 @@ def from_llmc(document: dict[str, object], path: Path) -> dict[str, object]:
         **_quantization(llmc.quant.video_gen),
     }
     if llmc.model.lora_path is not None:
-        settings["lora"] = [{"path": Path(llmc.model.lora_path)}]
+        settings["lora"] = [{"path": llmc.model.lora_path}]
     if llmc.ignored_layers is not None:
         settings["ignored"] = _ignored(llmc.ignored_layers)
     if llmc.save is not None:
-        settings["output"] = Path(llmc.save.save_path)
+        settings["output"] = llmc.save.save_path
     if llmc.calib is not None:
         settings["calib"] = _sampling(llmc.calib) | _calibration(llmc.calib, llmc.model.type)
     if llmc.eval is not None:
@@ -87,7 +87,7 @@ def _ignored(section: IgnoredLayers) -> tuple[dict[str, object], ...]:
 
 def _sampling(section: Sampling) -> dict[str, object]:
     return {
-        "prompts": Path(section.path),
+        "prompts": section.path,
         "steps": DIFFUSERS_STEPS,
         "height": section.target_height,
         "width": section.target_width,
@@ -106,7 +106,7 @@ def _calibration(section: Calib, model_type: str) -> dict[str, object]:
 
 def _evaluation(section: Eval) -> dict[str, object]:
     variants = tuple(dict.fromkeys(VARIANTS[position] for position in section.eval_pos))
-    return {"fps": section.fps, "variants": variants or None, "output": Path(section.output_video_path)}
+    return {"fps": section.fps, "variants": variants or None, "output": section.output_video_path}
 
 
 def _without_effect(llmc: LlmcRecipe) -> list[tuple[str, str]]:

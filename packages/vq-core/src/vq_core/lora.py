@@ -25,9 +25,11 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.families import Family
-from vq_core.lora_keys import KeyTable, Part, is_additive
+from vq_core.location import Location
+from vq_core.lora_keys import KeyTable, Part, block_in, is_additive
 from vq_core.lora_request import LoraRequest
 from vq_core.numerics.finite import require_finite
+from vq_core.remote import local_copy
 from vq_core.tensor_file import TensorInfo, load_tensors, read_header, read_metadata
 from vq_core.tensor_folder import index_tensors, read_json
 from vq_core.topology import Topology
@@ -48,9 +50,11 @@ class Lora:
     `alpha` is the one that is noted beside the tensors, for all of them; None where none is.
     """
 
-    def __init__(self, request: LoraRequest) -> None:
+    def __init__(self, request: LoraRequest, model: str = "the model") -> None:
+        """Open the LoRA that is to be merged into `model`, a name for messages."""
         self.request = request
-        path = request.path
+        self.model = model
+        path = _local(request.path)
         if path.is_dir():
             self._files, self.infos = index_tensors(path)
         elif path.is_file():
@@ -123,7 +127,7 @@ class Merge:
         self.loras = tuple(lora for lora in loras if lora.request.component in (None, component))
         self._changes: dict[str, list[Change]] = {}
         for lora in self.loras:
-            for tensor, change in _changes(lora, component, table, topology.tensors).items():
+            for tensor, change in _changes(lora, component, table, topology).items():
                 self._changes.setdefault(tensor, []).append(change)
 
     @property
@@ -146,6 +150,13 @@ class Merge:
             {"file": lora.request.path.name, "sha256": lora.digest, "strength": lora.request.strength}
             for lora in self.loras
         )
+
+
+def _local(path: Location) -> Path:
+    """Where the LoRA lies here; what PEFT keeps beside its file comes with it from a URI."""
+    if path.name == PEFT_WEIGHTS:
+        return local_copy(path.parent, only=[PEFT_WEIGHTS, PEFT_CONFIG]) / PEFT_WEIGHTS
+    return local_copy(path)
 
 
 def require_components(loras: Iterable[Lora], components: Iterable[str], model: str) -> None:
@@ -182,11 +193,12 @@ def _noted_alpha(path: Path, weights: Iterable[Path], configs: Iterable[Path]) -
     return config.get("lora_alpha")
 
 
-def _changes(lora: Lora, component: str, table: KeyTable, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Change]:
+def _changes(lora: Lora, component: str, table: KeyTable, topology: Topology) -> dict[str, Change]:
     """What `lora` adds, by tensor; its keys that match nothing are named in one warning.
 
     Raises:
-        VqError: no key matches, one stands twice, half a pair is missing, or shapes do not fit.
+        VqError: no key matches, one is of a block that is not there or stands twice, half a pair is missing, or shapes
+            do not fit.
     """
     path = lora.request.path
     keys: dict[str, dict[Part, str]] = {}
@@ -211,22 +223,35 @@ def _changes(lora: Lora, component: str, table: KeyTable, shapes: Mapping[str, t
             unmatched.append(parts.pop(Part.ALPHA))
         if parts:
             _check_parts(path, tensor, parts, borrowed)
-            _check_shapes(lora, tensor, parts, shapes[tensor])
+            _check_shapes(lora, tensor, parts, topology.tensors[tensor])
             changes[tensor] = Change(lora, parts | borrowed)
     if not changes:
         raise VqError(
-            f"No key of {path} matches a tensor of {component}, the first is `{next(iter(lora.infos), '')}`: "
-            "give a LoRA of this architecture."
+            f"{path} does not fit {lora.model}: none of its keys is that of a tensor of {component}, the first is "
+            f"`{next(iter(lora.infos), '')}`, so give a LoRA of this architecture."
         )
     if unmatched:
-        logger.warning(
-            "%s: %d of %d keys match nothing in %s and are not merged: %s.",
-            path, len(unmatched), len(lora.infos), component, ", ".join(_by_pattern(unmatched)),
-        )  # fmt: skip
+        _tell_unmatched(lora, component, unmatched, topology.num_blocks)
     return changes
 
 
-def _check_parts(path: Path, tensor: str, parts: Mapping[Part, str], borrowed: Mapping[Part, str]) -> None:
+def _tell_unmatched(lora: Lora, component: str, unmatched: Sequence[str], num_blocks: int) -> None:
+    """Name the keys that are not merged in one warning, by pattern, and each of them in the log."""
+    path = lora.request.path
+    if deeper := [key for key in unmatched if (block_in(key) or 0) >= num_blocks]:
+        raise VqError(
+            f"{path} does not fit {lora.model}: `{deeper[0]}` is about a block that {component}, with its "
+            f"{num_blocks}, does not have, so give a LoRA of this model."
+        )
+    logger.warning(
+        "%s: %d of %d keys match nothing in %s and are not merged: %s.",
+        path, len(unmatched), len(lora.infos), component, ", ".join(_by_pattern(unmatched)),
+    )  # fmt: skip
+    for key in unmatched:
+        logger.debug("%s: `%s` is not merged.", path, key)
+
+
+def _check_parts(path: Location, tensor: str, parts: Mapping[Part, str], borrowed: Mapping[Part, str]) -> None:
     for one, other in ((Part.DOWN, Part.UP), (Part.UP, Part.DOWN)):
         if one in parts and other not in parts:
             raise VqError(f"`{parts[one]}` in {path} has no partner ({other.value}) for `{tensor}`: get it whole.")
@@ -237,8 +262,8 @@ def _check_parts(path: Path, tensor: str, parts: Mapping[Part, str], borrowed: M
 def _check_shapes(lora: Lora, tensor: str, parts: Mapping[Part, str], shape: tuple[int, ...]) -> None:
     def refuse(key: str) -> VqError:
         return VqError(
-            f"`{key}` in {lora.request.path} is {list(lora.infos[key].shape)} and does not fit `{tensor}`, which is "
-            f"{list(shape)}: give a LoRA of this model."
+            f"{lora.request.path} does not fit {lora.model}: its `{key}` is {list(lora.infos[key].shape)} and "
+            f"`{tensor}` is {list(shape)}, so give a LoRA of this model."
         )
 
     if Part.DOWN in parts:

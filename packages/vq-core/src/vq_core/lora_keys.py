@@ -48,8 +48,11 @@ _ENDINGS = tuple(
         (Part.DIFF, "modulation", r"\.diff_m"),
     )
 )
-# Of these the low-rank pair is only a part: merging it alone would give another model.
-_NOT_ADDITIVE = re.compile(r".*(?:\.dora_scale|\.lora_magnitude_vector(?:\..+)?|\.lora_mid(?:\.weight)?)")
+# Of these the low-rank pair is only a part (DoRA, `lora_mid`), or the change is none that is made of pairs and
+# differences as here (LoHa, LoKr, OFT, LyCORIS' norms, `set_weight`): leaving it out would give another model.
+_NOT_ADDITIVE = re.compile(
+    r".*\.(?:dora_scale|lora_magnitude_vector(?:\..+)?|lora_mid(?:\.weight)?|hada_.+|lokr_.+|oft_.+|[wb]_norm|set_weight)"
+)
 _MODULATION = ("modulation", "scale_shift_table")
 
 
@@ -83,17 +86,25 @@ class KeyTable:
 
 
 def is_additive(key: str) -> bool:
-    """Whether `key` may belong to a LoRA that is merged by adding low-rank pairs; DoRA's and `lora_mid` may not."""
+    """Whether `key` may belong to a LoRA that is merged by adding pairs and differences; DoRA's and LoKr's may not."""
     return _NOT_ADDITIVE.fullmatch(key) is None
 
 
+def block_in(key: str) -> int | None:
+    """Number of the block that `key` is about; None where it is about none."""
+    match = re.match(r"blocks[._](\d+)[._]", _without_prefix(key))
+    return int(match[1]) if match else None
+
+
 def _stem_of(name: str) -> Iterable[tuple[str, str]]:
-    """Stem of the tensor `name` and which of the stem's tensors it is; nothing for what no LoRA changes."""
+    """Stems of the tensor `name`, and which of the stem's tensors it is."""
     stem, _, last = name.rpartition(".")
     if last in ("weight", "bias"):
         yield stem, last
-    elif last in _MODULATION and stem:
-        yield stem, "modulation"
+        return
+    yield name, "weight"  # a table has no module of its own: ComfyUI's `blocks.0.modulation.diff`
+    if last in _MODULATION:
+        yield from ((it, "modulation") for it in (name, stem) if it)
 
 
 def _without_prefix(key: str) -> str:

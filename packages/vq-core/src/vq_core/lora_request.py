@@ -3,9 +3,9 @@
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from vq_core.errors import VqError
+from vq_core.location import Location, parse_location
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,12 @@ class LoraRequest:
     """A LoRA to be merged, W + strength · ΔW.
 
     Attributes:
-        path: a safetensors file, or a folder with one or several.
+        path: a safetensors file, or a folder with one or several; here or at a URI.
         strength: factor of every difference.
         component: the transformer it is for, `transformer` or `transformer_2`; None for every one.
     """
 
-    path: Path
+    path: Location
     strength: float = 1.0
     component: str | None = None
 
@@ -52,7 +52,7 @@ def parse_lora(text: str) -> LoraRequest:
         path, strength = rest, "1"
     if not path:
         raise VqError(f"`--lora {text}` names no file: give [COMPONENT=]FILE[:STRENGTH].")
-    return LoraRequest(Path(path), float(strength), component)
+    return LoraRequest(parse_location(path), float(strength), component)
 
 
 def _is_number(text: str) -> bool:

@@ -68,6 +68,7 @@ class Manifest(_Frozen):
     model: str
     settings: dict[str, JsonValue]
     parents: dict[str, str]
+    measured: dict[str, JsonValue]
     components: dict[str, ComponentEntry]
     files: dict[str, FileEntry]
 

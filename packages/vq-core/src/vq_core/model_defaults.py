@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -31,11 +32,19 @@ def defaults_of(model: str) -> Defaults:
     Raises:
         VqError: there is no such model; its `sampling.json` is not JSON, has an unknown key or a value of a wrong type.
     """
-    path = resolve_model(model, only=[SAMPLING_FILE]) / SAMPLING_FILE
+    return replace(DEFAULTS, **said_by(resolve_model(model, only=[SAMPLING_FILE])))
+
+
+def said_by(folder: Path) -> dict[str, Any]:
+    """What the model in `folder` says of its sampling, by the names of `Defaults`; empty where it says nothing.
+
+    Raises:
+        VqError: its `sampling.json` is not JSON, has an unknown key or a value of a wrong type.
+    """
+    path = folder / SAMPLING_FILE
     if not path.is_file():
-        return DEFAULTS
-    said = validated(ModelSampling, _read(path), path)
-    return replace(DEFAULTS, **said.model_dump(exclude_none=True))
+        return {}
+    return validated(ModelSampling, _read(path), path).model_dump(exclude_none=True)
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -3,23 +3,33 @@
 `None` means "not said": the recipe, the model or the default holds, see `vq_core.recipe.resolve`.
 """
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from vq_core.location import Location, parse_location
 from vq_core.named_recipes import recipe_names
 
-MODEL_HELP = "Diffusers pipeline folder, transformer folder, hub id, or a built-in model: wan-tiny, wan-tiny-hard."
+PATH = "PATH|URI"
+
+
+def path_option(*names: str, help: str) -> Any:  # noqa: A002 typer's word
+    """Typer's option for a `Location | None`; typer's own `Path` would take a slash from `s3://`."""
+    return typer.Option(*names, parser=parse_location, metavar=PATH, help=help, show_default=False)
+
+
+def path_argument(*, help: str) -> Any:  # noqa: A002
+    """Typer's argument for a `Location`, or a list of them."""
+    return typer.Argument(parser=parse_location, metavar=PATH, help=help, show_default=False)
+
+
+MODEL_HELP = "Diffusers pipeline folder, transformer folder, URI, hub id, or a built-in model: wan-tiny, wan-tiny-hard."
 Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP, show_default=False)]
 ModelOrDefault = Annotated[
     str | None,
     typer.Option("--model", help=f"{MODEL_HELP}  [default: wan-tiny, the built-in model]", show_default=False),
 ]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", help="Folder or file to write; must not exist.", show_default=False),
-]
+Output = Annotated[Location | None, path_option("--output", "-o", help="Folder or file to write; must not exist.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run into the same output.")]
 Device = Annotated[
     str | None,
@@ -30,12 +40,8 @@ Seed = Annotated[
     typer.Option("--seed", help="Seed of the first prompt; prompt i uses seed + i.  [default: 42]", show_default=False),
 ]
 Recipe = Annotated[
-    Path | None,
-    typer.Option(
-        "--recipe",
-        help=f"YAML with settings: ours, one of LLMC's unchanged, or {', '.join(recipe_names())}.",
-        show_default=False,
-    ),
+    Location | None,
+    path_option("--recipe", help=f"YAML with settings: ours, one of LLMC's unchanged, or {', '.join(recipe_names())}."),
 ]
 Lora = Annotated[
     list[str] | None,
@@ -48,15 +54,10 @@ Lora = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to every tensor.")]
-Weights = Annotated[
-    Path | None, typer.Option("--weights", help="Smoothed weights from `vq-algos smooth`.", show_default=False)
-]
-QParams = Annotated[
-    Path | None, typer.Option("--qparams", help="Quant params from `vq-algos quantize`.", show_default=False)
-]
+Weights = Annotated[Location | None, path_option("--weights", help="Smoothed weights from `vq-algos smooth`.")]
+QParams = Annotated[Location | None, path_option("--qparams", help="Quant params from `vq-algos quantize`.")]
 Prompts = Annotated[
-    Path | None,
-    typer.Option("--prompts", help="Folder with samples.json and images, or the JSON file.", show_default=False),
+    Location | None, path_option("--prompts", help="Folder with samples.json and images, or the JSON file.")
 ]
 Steps = Annotated[
     int | None, typer.Option("--steps", help="Denoising steps.  [default: the model's, else 40]", show_default=False)

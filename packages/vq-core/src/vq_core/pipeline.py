@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +18,13 @@ from torch import Tensor, nn
 from vq_core.device import resolve_device
 from vq_core.encoders import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.errors import VqError
-from vq_core.images import open_image, resize_to_area, size_of_area
-from vq_core.pipeline_layout import read_layout
-from vq_core.prompts import Sample
+from vq_core.frames import Frames, open_frames
+from vq_core.pipeline_layout import IMAGE_TO_VIDEO, VACE, read_layout
+from vq_core.prompts import Inputs, Sample
 from vq_core.quiet import quiet_libraries
 from vq_core.sampling import Sampling
 from vq_core.source import TRANSFORMER_WEIGHTS, Checkpoint, Source, resolve_model
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from vq_core.tensor_folder import read_json
 
 _log = logging.getLogger(__name__)
 
@@ -38,18 +36,15 @@ class Conditions:
     Attributes:
         prompt_embeds: [1, 512, text_dim].
         negative_prompt_embeds: [1, 512, text_dim]; None without classifier-free guidance.
-        image_embeds: [1, image tokens, image_dim]; None for models without an image encoder.
-        image: the first frame, in the video's size; None for text-to-video.
-        height: of the video, in pixels.
-        width: of the video, in pixels.
+        image_embeds: of the first frame, or of the first and the last: [1 or 2, image tokens, image_dim]; None for
+            models without an image encoder.
+        sample: whose files are opened again when the video is made: a hundred videos would not fit in memory.
     """
 
     prompt_embeds: Tensor
     negative_prompt_embeds: Tensor | None
     image_embeds: Tensor | None
-    image: "Image | None"
-    height: int
-    width: int
+    sample: Sample
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class ScheduledStep:
 
 
 class VideoPipeline:
-    """A Wan text-to-video or image-to-video pipeline in diffusers layout: first `encode`, then `sample`."""
+    """A Wan pipeline in diffusers layout, whatever it makes videos from: first `encode`, then `sample`."""
 
     def __init__(
         self,
@@ -93,9 +88,9 @@ class VideoPipeline:
         self._source = source
 
     @property
-    def needs_image(self) -> bool:
-        """Whether the model starts from an image."""
-        return self._layout.needs_image
+    def inputs(self) -> Inputs:
+        """The files that the model makes videos from, besides text."""
+        return self._layout.inputs
 
     @cached_property
     def transformers(self) -> dict[str, nn.Module]:
@@ -137,21 +132,15 @@ class VideoPipeline:
             for timestep in map(float, scheduler.timesteps)
         ]
 
-    def video_size(self, sample: Sample, sampling: Sampling) -> tuple[int, int]:
-        """Height and width in pixels of the video that `sample` makes.
+    def video_tokens(self, sample: Sample, sampling: Sampling) -> int:
+        """Tokens of the video that `sample` makes in the transformer: its latent patches, and reference images'.
 
         Raises:
-            VqError: the model needs an image and there is none, or it is not one.
+            VqError: a file that the model needs is missing, or cannot be decoded.
         """
-        if not self.needs_image:
-            return sampling.height, sampling.width
-        return size_of_area(self._image(sample), sampling.height, sampling.width, self._multiple)
-
-    def video_tokens(self, height: int, width: int, num_frames: int) -> int:
-        """Tokens of a video in the transformer: its latent patches."""
-        layout = self._layout
-        latent_frames = (num_frames - 1) // layout.frame_multiple + 1
-        return latent_frames * (height // layout.height_multiple) * (width // layout.width_multiple)
+        layout, frames = self._layout, self._frames(sample, sampling)
+        latent_frames = (sampling.num_frames - 1) // layout.frame_multiple + 1 + len(frames.reference_images)
+        return latent_frames * (frames.height // layout.height_multiple) * (frames.width // layout.width_multiple)
 
     def encode(self, samples: Sequence[Sample], sampling: Sampling) -> list[Conditions]:
         """Encode all samples, one encoder at a time; each is released before the next part is loaded.
@@ -160,21 +149,16 @@ class VideoPipeline:
             VqError: the settings do not fit the model, or an image is missing or is not one.
         """
         self.check(sampling)
-        images = [self._first_frame(sample, sampling) for sample in samples] if self.needs_image else []
+        ends = [self._frames(sample, sampling).ends for sample in samples]
         guided = sampling.guidance_scale > 1
         _log.debug("Encoding %d prompts", len(samples))
         texts = encode_texts(self.path, samples, guided=guided, device=self.device, dtype=self.dtype)
-        embeds = encode_images(self.path, images, device=self.device) if self._layout.has_image_encoder else []
+        embeds: Sequence[Tensor | None] = [None] * len(samples)
+        if self._layout.has_image_encoder:
+            embeds = encode_images(self.path, ends, device=self.device)
         return [
-            Conditions(
-                prompt_embeds=positive,
-                negative_prompt_embeds=negative,
-                image_embeds=embeds[index] if embeds else None,
-                image=images[index] if images else None,
-                height=images[index].height if images else sampling.height,
-                width=images[index].width if images else sampling.width,
-            )
-            for index, (positive, negative) in enumerate(texts)
+            Conditions(positive, negative, image_embeds, sample)
+            for (positive, negative), image_embeds, sample in zip(texts, embeds, samples, strict=True)
         ]
 
     def sample(
@@ -211,12 +195,12 @@ class VideoPipeline:
                 on_step()
             return {}
 
-        pipeline = self._assembled
+        frames = self._frames(conditions.sample, sampling)
         settings: dict[str, Any] = {
             "prompt_embeds": self._placed(conditions.prompt_embeds),
             "negative_prompt_embeds": self._placed(conditions.negative_prompt_embeds),
-            "height": conditions.height,
-            "width": conditions.width,
+            "height": frames.height,
+            "width": frames.width,
             "num_frames": sampling.num_frames,
             "num_inference_steps": sampling.steps,
             "guidance_scale": sampling.guidance_scale,
@@ -226,24 +210,25 @@ class VideoPipeline:
             "max_sequence_length": TEXT_TOKENS,
             "output_type": output_type,
         }
-        if self.needs_image:
-            # The call takes an image or its embedding but works on both, and the encoder is gone: answer for it.
+        if frames.image is not None:
+            settings |= {"image": frames.image, "last_image": frames.last_image}
+        if self._layout.pipeline_class == VACE:
+            settings |= {
+                "video": list(frames.video) or None,
+                "mask": list(frames.mask) or None,
+                "reference_images": list(frames.reference_images) or None,
+            }
+        pipeline = self._assembled(from_image=frames.image is not None)
+        if self._layout.has_image_encoder:
+            # The call takes images or their embedding but works on both, and the encoder is gone: answer for it.
             embeds = self._placed(conditions.image_embeds)
             pipeline.encode_image = lambda image, device: embeds
-            settings["image"] = conditions.image
         return pipeline(**settings).frames[0]
 
-    def _first_frame(self, sample: Sample, sampling: Sampling) -> "Image":
-        return resize_to_area(self._image(sample), sampling.height, sampling.width, self._multiple)
-
-    def _image(self, sample: Sample) -> "Image":
-        if sample.image is None:
-            raise VqError(f"{self.path} makes videos from images and the prompt {sample.prompt!r} has none: give one.")
-        return open_image(sample.image)
-
-    @property
-    def _multiple(self) -> int:
-        return max(self._layout.height_multiple, self._layout.width_multiple)
+    def _frames(self, sample: Sample, sampling: Sampling) -> Frames:
+        layout = self._layout
+        sample.require(layout.inputs, f"The prompt {sample.prompt!r} for {self.path}")
+        return open_frames(sample, layout.inputs, sampling, max(layout.height_multiple, layout.width_multiple))
 
     def _placed(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(self.device)
@@ -251,37 +236,45 @@ class VideoPipeline:
     def _load_own_transformer(self, name: str) -> nn.Module:
         _log.debug("Loading %s", self.path / name)
         with quiet_libraries():
-            from diffusers import WanTransformer3DModel
+            import diffusers
 
+            transformer_class = getattr(diffusers, read_json(self.path / name / "config.json")["_class_name"])
             # With a device map every shard goes from its file to the device; norms and tables stay in float32.
-            model: nn.Module = WanTransformer3DModel.from_pretrained(
+            model: nn.Module = transformer_class.from_pretrained(
                 self.path / name, torch_dtype=self.dtype, device_map={"": torch.device(self.device)}
             )
         if self._source is not None:
             load_merged(model, self._source.components[name])
         return model.eval()
 
-    @cached_property
-    def _assembled(self) -> Any:
-        """The diffusers pipeline without its encoders."""
+    def _assembled(self, *, from_image: bool) -> Any:
+        """The diffusers pipeline without its encoders; Wan2.2's small model has one class more for images."""
         layout = self._layout
-        transformers = self.transformers
+        pipeline_class = IMAGE_TO_VIDEO if from_image else layout.pipeline_class
+        parts = {"transformer_2": self.transformers.get("transformer_2"), "boundary_ratio": layout.boundary_ratio}
+        if pipeline_class != VACE:
+            parts["expand_timesteps"] = layout.expand_timesteps
         with quiet_libraries():
             import diffusers
 
-            vae = diffusers.AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
-            pipeline = getattr(diffusers, layout.pipeline_class)(
+            pipeline = getattr(diffusers, pipeline_class)(
                 tokenizer=None,
                 text_encoder=None,
-                vae=vae.to(self.device).eval(),
+                vae=self._vae,
                 scheduler=self._scheduler(),
-                transformer=transformers["transformer"],
-                transformer_2=transformers.get("transformer_2"),
-                boundary_ratio=layout.boundary_ratio,
-                expand_timesteps=layout.expand_timesteps,
+                transformer=self.transformers["transformer"],
+                **parts,
             )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    @cached_property
+    def _vae(self) -> nn.Module:
+        with quiet_libraries():
+            from diffusers import AutoencoderKLWan
+
+            vae: nn.Module = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
+        return vae.to(self.device).eval()
 
     def _scheduler(self) -> Any:
         with quiet_libraries():

@@ -1,16 +1,27 @@
 """Progress of long work: a bar with rate and remaining time on a terminal, plain lines in a log."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 LOG_INTERVAL_S = 30.0
 
 Advance = Callable[[], None]
+AdvanceBytes = Callable[[int], None]
 
 
 @contextmanager
@@ -19,6 +30,50 @@ def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
     show = _bar if sys.stderr.isatty() else _lines
     with show(label, total, unit) as advance:
         yield advance
+
+
+@contextmanager
+def transfer_progress(label: str, total_bytes: int) -> Iterator[AdvanceBytes]:
+    """Show the progress of a transfer on stderr; the yielded function, for any thread, reports bytes that are done."""
+    show = _transfer_bar if sys.stderr.isatty() else _transfer_lines
+    with show(label, total_bytes) as advance:
+        yield advance
+
+
+@contextmanager
+def _transfer_bar(label: str, total_bytes: int) -> Iterator[AdvanceBytes]:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+        task = bars.add_task(label, total=total_bytes)
+        yield lambda count: bars.advance(task, count)
+
+
+@contextmanager
+def _transfer_lines(label: str, total_bytes: int) -> Iterator[AdvanceBytes]:
+    start = last = time.monotonic()
+    done = 0
+    alone = threading.Lock()
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        with alone:
+            done += count
+            now = time.monotonic()
+            if now - last < LOG_INTERVAL_S:
+                return
+            last = now
+            rate = max(done, 1) / (now - start)
+            _line(
+                f"{label}: {decimal(done)}/{decimal(total_bytes)}, {decimal(int(rate))}/s", (total_bytes - done) / rate
+            )
+
+    yield advance
+    took = max(time.monotonic() - start, 1e-9)
+    _line(f"{label}: {decimal(total_bytes)}, {decimal(int(total_bytes / took))}/s", 0)
+
+
+def _line(text: str, left_s: float) -> None:
+    print(f"{text}, {left_s:.0f} s left", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -56,11 +111,7 @@ def _lines(label: str, total: int, unit: str) -> Iterator[Advance]:
             return
         last = now
         left_s = (now - start) / done * (total - done)
-        print(
-            f"{label}: {done}/{total} {unit}s, {_rate(done, now - start, unit)}, {left_s:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        _line(f"{label}: {done}/{total} {unit}s, {_rate(done, now - start, unit)}", left_s)
 
     yield advance
 

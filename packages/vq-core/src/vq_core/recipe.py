@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, ValidationInfo
+from pydantic import AfterValidator, Field, NonNegativeInt, PlainValidator, PositiveInt, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from vq_core.ignored import IgnoreRule, parse_ignored
 from vq_core.llmc_recipe import from_llmc, is_llmc
+from vq_core.location import Location, Uri, join, parse_location
 from vq_core.lora_request import LoraRequest, parse_lora
 from vq_core.named_recipes import named_recipe
+from vq_core.remote import local_copy
 from vq_core.scheme import Rounding
 from vq_core.typed_yaml import Section, load_yaml, validated
 
@@ -62,25 +65,31 @@ def resolve(option: Value | None, recipe_value: Value | None, default: Value) ->
     return default if recipe_value is None else recipe_value
 
 
-def _recipe_folder(info: ValidationInfo) -> Path | None:
+def _recipe_folder(info: ValidationInfo) -> Location | None:
     return info.context["folder"] if info.context else None
 
 
-def _path_beside_recipe(path: Path, info: ValidationInfo) -> Path:
+def _path_beside_recipe(said: object, info: ValidationInfo) -> Location:
+    if isinstance(said, Path | Uri):
+        return said
+    if not isinstance(said, str):
+        raise PydanticCustomError("path_type", "it should be a path")
     folder = _recipe_folder(info)
-    return path if folder is None else folder / path
+    return parse_location(said) if folder is None else join(folder, said)
 
 
 def _model_beside_recipe(model: str, info: ValidationInfo) -> str:
     # `Wan-AI/Wan2.1-…` may be a hub id, so only a leading dot says that it is a folder; an absolute path cannot be
     # taken for a hub id again.
     folder = _recipe_folder(info)
-    return model if folder is None or not model.startswith(".") else str(folder.absolute() / model)
+    if folder is None or not model.startswith("."):
+        return model
+    return str((folder.absolute() if isinstance(folder, Path) else folder) / model)
 
 
-# Strict pydantic takes neither a YAML string for a path or an enum, nor a YAML list for a tuple.
-RecipePath = Annotated[Path, Field(strict=False), AfterValidator(_path_beside_recipe)]
+RecipePath = Annotated[Location, PlainValidator(_path_beside_recipe)]
 Model = Annotated[str, AfterValidator(_model_beside_recipe)]
+# Strict pydantic takes neither a YAML string for an enum, nor a YAML list for a tuple: those fields are not strict.
 
 
 class LoraSettings(Section):
@@ -157,7 +166,7 @@ class Recipe(Section):
         """`calib.seed`, else `seed`."""
         return self.seed if self.calib.seed is None else self.calib.seed
 
-    def path_of(self, artifact: Artifact) -> Path | None:
+    def path_of(self, artifact: Artifact) -> Location | None:
         """Where a stage writes `artifact` and the next one looks for it; None where the recipe names no `output`."""
         if artifact == "videos" and self.eval.output is not None:
             return self.eval.output
@@ -184,20 +193,23 @@ def ignored_of(said: Sequence[str] | None, recipe: Recipe) -> tuple[IgnoreRule, 
     return tuple(map(parse_ignored, said)) if said else recipe.ignored
 
 
-def read_recipe(path: Path | None) -> Recipe:
-    """The recipe in `path`, ours or LLMC's (told apart by LLMC's keys `base`, `quant`, `save`); an empty one for None.
+def read_recipe(location: Location | None) -> Recipe:
+    """The recipe in the file `location`, ours or LLMC's (told apart by LLMC's keys `base`, `quant`, `save`).
 
-    Where there is no such file, `path` may be the name of a recipe that comes with the package. Paths in our YAML are
-    relative to its folder; those in LLMC's to the working directory, as LLMC has it.
+    Without a location, an empty one. Where there is no such file, `location` may be the name of a recipe that comes
+    with the package. Paths in our YAML are relative to its folder, also where that is at a URI; those in LLMC's to the
+    working directory, as LLMC has it.
 
     Raises:
         VqError: the file cannot be read, a key is unknown, a value has the wrong type, or LightX2V cannot run it.
     """
-    if path is None:
+    if location is None:
         return Recipe()
+    path = local_copy(location)
     if not path.exists():
         path = named_recipe(str(path)) or path
+    folder = location.parent if isinstance(location, Uri) else path.parent
     document = load_yaml(path)
     if is_llmc(document):
         return validated(Recipe, from_llmc(document, path), path)
-    return validated(Recipe, document, path, folder=path.parent)
+    return validated(Recipe, document, path, folder=folder)

@@ -16,8 +16,10 @@ from torch import Tensor
 from vq_core.embedded import embedded_model, embedded_names
 from vq_core.errors import VqError
 from vq_core.families import Family, family_of
+from vq_core.location import Uri, parse_location
 from vq_core.lora import FLOAT_DTYPES, Lora, Merge, require_components
 from vq_core.lora_request import LoraRequest
+from vq_core.remote import exists, local_copy
 from vq_core.tensor_file import TensorInfo, load_tensors
 from vq_core.tensor_folder import index_tensors, read_json
 from vq_core.topology import Topology
@@ -134,20 +136,24 @@ def open_source(model: str, loras: Sequence[LoraRequest] = ()) -> Source:
             f"{path} is not a model in diffusers' layout (no model_index.json that lists a transformer, "
             "and no config.json): give such a folder."
         )
-    opened = [Lora(request) for request in loras]
+    opened = [Lora(request, model) for request in loras]
     require_components(opened, folders, model)
     return Source(model, path, {name: Checkpoint(folder, name, opened) for name, folder in folders.items()})
 
 
 def resolve_model(model: str, *, only: list[str] | None = None, without: list[str] | None = None) -> Path:
-    """Local folder of `model`: itself if it exists, else that of an embedded model, else a hub id's snapshot.
+    """Local folder of `model`: itself if it exists, a URI's copy, that of an embedded model, or a hub id's snapshot.
 
-    A folder comes first, whatever its name, as it does before a hub id. A snapshot is downloaded where it is not
-    cached: `only` files that match one of these patterns, or those that match none of `without`.
+    A folder comes first, whatever its name, as it does before a hub id. A snapshot or copy is downloaded where it is
+    not cached: `only` files that match one of these patterns, or those that match none of `without`.
 
     Raises:
         VqError: none of these, an embedded model that is not installed, or the download failed.
     """
+    location = parse_location(model)
+    if isinstance(location, Uri):
+        # What is not a pipeline is a transformer's folder or file, and all of it is needed.
+        return local_copy(location, only=only if exists(location / "model_index.json") else None, without=without)
     path = Path(model)
     if path.is_dir():
         return path

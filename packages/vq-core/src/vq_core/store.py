@@ -7,7 +7,7 @@ manifest is complete. After a crash the finished files are taken up again by `re
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,10 +18,21 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core import tensor_file
-from vq_core.errors import VqError
+from vq_core.errors import GateFailed, VqError
+from vq_core.location import Location, Uri
 from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, LoraEntry, Manifest, TensorEntry, read_manifest
+from vq_core.partial import (
+    RESUME_FILE,
+    check_resumable,
+    files_in,
+    partial_folder,
+    remove_working_files,
+    unverified_folder,
+)
+from vq_core.remote import deliver, local_copy, refuse_existing, staging_path
 
-RESUME_FILE = ".resume.json"
+Check = Callable[[Path], None]
+"""Looks at a complete artifact before it gets its name, and raises GateFailed where it must not."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +71,12 @@ class Header:
 class ArtifactWriter:
     """Writes the files of one artifact into its partial folder; made by `create_artifact`."""
 
-    def __init__(self, folder: Path, header: Header) -> None:
+    def __init__(self, folder: Path, header: Header, check: Check | None = None) -> None:
         self._folder = folder
         self._header = header
+        self._check = check
         self._digests: dict[str, str] = {}
+        self._measured: dict[str, JsonValue] = {}
 
     def has(self, file: str) -> bool:
         """Was `file` (path inside the artifact) finished, now or by the run that is being resumed?"""
@@ -86,9 +99,17 @@ class ArtifactWriter:
         """Write one text file of the artifact."""
         tensor_file.write_bytes(self._folder / file, text.encode())
 
-    def commit(self, final: Path) -> None:
-        """Write the manifest over all files and move the folder to its final place."""
-        files = _files_in(self._folder)
+    def note_measured(self, measured: Mapping[str, JsonValue]) -> None:
+        """Let the manifest say `measured`: what is known only when the files are written."""
+        self._measured.update(measured)
+
+    def commit(self, final: Location) -> None:
+        """Write the manifest over all files, check what was written, and move it to its final place or upload it.
+
+        Raises:
+            GateFailed: the check failed. What was written lies beside its final place, see `unverified_folder`.
+        """
+        files = files_in(self._folder)
         components = {name: self._component(entry, files) for name, entry in self._header.components.items()}
         manifest = Manifest(
             kind=self._header.kind,
@@ -98,13 +119,24 @@ class ArtifactWriter:
             model=self._header.model,
             settings=self._header.settings,
             parents=self._header.parents,
+            measured=self._measured,
             components=components,
             files={file: self._file_entry(file) for file in files},
         )
         tensor_file.write_bytes(self._folder / FILE_NAME, manifest.to_json().encode())
-        tensor_file.publish(self._folder, final)
+        finished = self._folder
+        if self._check is not None:
+            finished = unverified_folder(final)
+            tensor_file.publish(self._folder, finished)
+            try:
+                self._check(finished)
+            except GateFailed:
+                (finished / RESUME_FILE).unlink()
+                raise
+        advice = f"what was made lies finished in {finished}, and the same command with --resume uploads it"
+        there = deliver(finished, final, last=FILE_NAME, advice=advice)
         # Last, so that a kill at any moment before finds a folder that can be resumed; readers ignore it.
-        (final / RESUME_FILE).unlink()
+        (there / RESUME_FILE).unlink()
 
     def _file_entry(self, file: str) -> FileEntry:
         path = self._folder / file
@@ -125,36 +157,41 @@ class ArtifactWriter:
         )
 
 
-def partial_folder(path: Path) -> Path:
-    """Where the artifact `path` is built."""
-    return path.with_name(f"{path.name}.partial")
-
-
 @contextmanager
-def create_artifact(path: Path, header: Header, *, resume: bool = False) -> Iterator[ArtifactWriter]:
+def create_artifact(
+    path: Location, header: Header, *, resume: bool = False, check: Check | None = None
+) -> Iterator[ArtifactWriter]:
     """Build the artifact `path`; it appears there, complete, when the block ends without an error.
+
+    Before it gets its name, `check` is called with the folder in which it was built, complete.
 
     An error in the input (VqError) removes what a fresh run has written. Anything else, a kill included, leaves the
     partial folder for `resume`.
 
     Raises:
-        VqError: `path` exists; a partial folder exists and `resume` is off; or it was made with other settings.
+        VqError: `path` exists; a partial folder exists and `resume` is off; it was made with other settings; or what
+            failed its check is still there.
+        GateFailed: `check` raised it.
     """
-    partial = partial_folder(path)
-    if path.exists():
-        raise VqError(f"{path} exists already: choose another --output or remove it.")
+    partial, unverified = partial_folder(staging_path(path)), unverified_folder(path)
+    if (unverified / RESUME_FILE).exists():  # stopped while it was checked or uploaded
+        tensor_file.publish(unverified, partial)
+    elif unverified.exists():
+        raise VqError(f"{unverified} is in the way, which failed its check: see what is wrong with it, and remove it.")
     resumed = (partial / RESUME_FILE).exists()
+    # Half of an upload may be there, never its manifest.
+    refuse_existing(path / FILE_NAME if resume and resumed and isinstance(path, Uri) else path)
     if resumed:
-        _check_resumable(partial, header, resume, path)
-        _remove_working_files(partial)
+        check_resumable(partial, header.identity(), resume, path)
+        remove_working_files(partial)
     else:
-        if partial.exists() and _files_in(partial):
+        if partial.exists() and files_in(partial):
             raise VqError(
                 f"{partial} is in the way and is not from an interrupted run: move it or choose another --output."
             )
         partial.mkdir(parents=True, exist_ok=True)
         tensor_file.write_bytes(partial / RESUME_FILE, json.dumps(header.identity(), indent=1).encode())
-    writer = ArtifactWriter(partial, header)
+    writer = ArtifactWriter(partial, header, check)
     try:
         yield writer
     except VqError:
@@ -162,35 +199,6 @@ def create_artifact(path: Path, header: Header, *, resume: bool = False) -> Iter
             shutil.rmtree(partial)
         raise
     writer.commit(path)
-
-
-def _check_resumable(partial: Path, header: Header, resume: bool, path: Path) -> None:
-    if not resume:
-        raise VqError(f"{partial} is left from an interrupted run: continue it with --resume, or remove it.")
-    before = json.loads((partial / RESUME_FILE).read_text())
-    now = header.identity()
-    changed = [key for key in now if before.get(key) != now[key]]
-    if changed:
-        raise VqError(
-            f"{partial} was begun with other {', '.join(changed)}: run the same command again, "
-            f"or remove it to begin {path.name} anew."
-        )
-
-
-def _remove_working_files(partial: Path) -> None:
-    """Remove what a killed run was in the middle of writing."""
-    for path in list(partial.rglob(".*")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != RESUME_FILE:
-            path.unlink(missing_ok=True)
-
-
-def _files_in(folder: Path) -> list[str]:
-    """Paths of the finished files of an artifact, sorted; names that start with a dot are working files."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in paths if not path.name.startswith("."))
-    return sorted(name for name in names if name != FILE_NAME)
 
 
 def _sha256(path: Path) -> str:
@@ -258,14 +266,15 @@ class Artifact:
             self.verify_file(file)
 
 
-def open_artifact(path: Path, kind: str, fmt: int) -> Artifact:
-    """Open the artifact of `kind` in the folder `path`, refusing one whose files are not those of its manifest.
+def open_artifact(location: Location, kind: str, fmt: int) -> Artifact:
+    """Open the artifact of `kind` in the folder `location`, refusing one whose files are not those of its manifest.
 
     Raises:
         VqError: see `read_manifest`; a file is missing, unexpected, of the wrong size, or its header disagrees.
     """
+    path = local_copy(location)
     manifest = read_manifest(path, kind, fmt)
-    present, expected = set(_files_in(path)), set(manifest.files)
+    present, expected = set(files_in(path)), set(manifest.files)
     if missing := sorted(expected - present):
         raise VqError(f"{path} lacks {missing[0]} ({len(missing)} files missing): copy or make the artifact again.")
     if extra := sorted(present - expected):

@@ -172,7 +172,7 @@ def header_of(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> t
 
 def bytes_of(tensor: Tensor) -> memoryview:
     """The elements of `tensor` as they lie in a file."""
-    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 @contextmanager

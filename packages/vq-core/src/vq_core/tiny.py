@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from vq_core.model_defaults import SAMPLING_FILE
 from vq_core.prompts import SAMPLES_FILE
 from vq_core.quiet import quiet_libraries
+from vq_core.video import write_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Variant = Literal["t2v", "i2v", "i2v-2.2", "ti2v-5b"]
+Variant = Literal["t2v", "i2v", "flf2v", "vace", "t2v-2.2", "i2v-2.2", "ti2v-5b", "t2v-distilled"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 HEADS, HEAD_DIM = 4, 16
@@ -26,8 +30,12 @@ INNER_DIM = HEADS * HEAD_DIM  # the CUDA kernels need linears in multiples of 16
 FFN_DIM = 192
 BLOCKS = 3
 TEXT_DIM = 32
-IMAGE_DIM, IMAGE_SIDE = 48, 32
+IMAGE_DIM, IMAGE_SIDE, IMAGE_PATCH = 48, 32, 8
+IMAGE_TOKENS = (IMAGE_SIDE // IMAGE_PATCH) ** 2 + 1  # CLIP's class token is one
+VIDEO_FRAMES = 17
+VACE_LAYERS = (0, 2)
 OUTLIER_CHANNELS, OUTLIER_GAIN = 3, 12.0
+DISTILLED_SHIFT, DISTILLED_STEPS = 5.0, 4
 SUBJECTS = ("a red kite over the dunes", "a paper boat on a pond", "a fox in fresh snow", "a tram at night")
 NEGATIVE_PROMPT = "blurred, static, low quality"
 
@@ -37,27 +45,34 @@ class _Layout:
     """What tells one Wan model from another: its pipeline, its channels, its experts."""
 
     pipeline: str
-    in_channels: int
-    latent_channels: int
-    image_encoder: bool
-    boundary_ratio: float | None
-    expand_timesteps: bool
+    in_channels: int = 16
+    latent_channels: int = 16
+    image_encoder: bool = False
+    first_and_last: bool = False
+    boundary_ratio: float | None = None
+    expand_timesteps: bool = False
+    distilled: bool = False
 
 
 LAYOUTS = {
-    "t2v": _Layout("WanPipeline", 16, 16, False, None, False),
-    "i2v": _Layout("WanImageToVideoPipeline", 16 + 4 + 16, 16, True, None, False),
-    "i2v-2.2": _Layout("WanImageToVideoPipeline", 16 + 4 + 16, 16, False, 0.9, False),
-    "ti2v-5b": _Layout("WanPipeline", 48, 48, False, None, True),
+    "t2v": _Layout("WanPipeline"),
+    "i2v": _Layout("WanImageToVideoPipeline", 16 + 4 + 16, image_encoder=True),
+    "flf2v": _Layout("WanImageToVideoPipeline", 16 + 4 + 16, image_encoder=True, first_and_last=True),
+    "vace": _Layout("WanVACEPipeline"),
+    "t2v-2.2": _Layout("WanPipeline", boundary_ratio=0.875),
+    "i2v-2.2": _Layout("WanImageToVideoPipeline", 16 + 4 + 16, boundary_ratio=0.9),
+    "ti2v-5b": _Layout("WanPipeline", 48, 48, expand_timesteps=True),
+    "t2v-distilled": _Layout("WanPipeline", distilled=True),
 }
 
 
 def build_tiny(variant: Variant, folder: Path, seed: int = 0) -> Path:
     """Write a random pipeline in diffusers layout to `folder` and return it; the same seed gives the same bytes.
 
-    `t2v` and `i2v` are laid out as Wan2.1 (`i2v` with its image encoder), `i2v-2.2` as Wan2.2 with two transformers,
-    `ti2v-5b` as Wan2.2's small model with its own VAE and a timestep per token. Transformers are stored in bfloat16,
-    sharded, their norms and modulation tables in float32.
+    `t2v`, `i2v`, `flf2v` (first and last frame) and `vace` are laid out as Wan2.1, `i2v` and `flf2v` with its image
+    encoder; `t2v-2.2` and `i2v-2.2` as Wan2.2 with two transformers, `ti2v-5b` as Wan2.2's small model with its own VAE
+    and a timestep per token. `t2v-distilled` is sampled as few-step models are: four steps by Euler, no guidance.
+    Transformers are stored in bfloat16, sharded, their norms and modulation tables in float32.
     """
     layout = LAYOUTS[variant]
     with quiet_libraries(), torch.random.fork_rng(devices=[]):
@@ -69,9 +84,7 @@ def build_tiny(variant: Variant, folder: Path, seed: int = 0) -> Path:
             "tokenizer": tokenizer,
             "text_encoder": _text_encoder(len(tokenizer)),
             "vae": _vae(layout),
-            "scheduler": diffusers.UniPCMultistepScheduler(
-                prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-            ),
+            "scheduler": _scheduler(layout),
             "transformer": _transformer(layout),
             "transformer_2": _transformer(layout) if layout.boundary_ratio else None,
         }
@@ -79,25 +92,50 @@ def build_tiny(variant: Variant, folder: Path, seed: int = 0) -> Path:
             parts |= {"image_encoder": None, "image_processor": None}
         if layout.image_encoder:
             parts |= {"image_encoder": _image_encoder(), "image_processor": _image_processor()}
-        pipeline = getattr(diffusers, layout.pipeline)(
-            **parts, boundary_ratio=layout.boundary_ratio, expand_timesteps=layout.expand_timesteps
-        )
+        if layout.pipeline != "WanVACEPipeline":
+            parts["expand_timesteps"] = layout.expand_timesteps
+        pipeline = getattr(diffusers, layout.pipeline)(**parts, boundary_ratio=layout.boundary_ratio)
         pipeline.save_pretrained(folder, max_shard_size="400KB")
+    if layout.distilled:
+        sampling = {"steps": DISTILLED_STEPS, "guidance_scale": 1.0}
+        (folder / SAMPLING_FILE).write_text(json.dumps(sampling) + "\n", encoding="utf-8")
     return folder
 
 
 def write_samples(folder: Path, count: int, with_images: bool) -> Path:
-    """Write `samples.json` with `count` prompts and, if asked, drawn images of several shapes; return `folder`."""
+    """Write `samples.json` with `count` prompts and, if asked, what every model starts from; return `folder`.
+
+    That is two drawn images of several shapes for each prompt, which are first frame, last frame and reference, and for
+    VACE a video of 17 frames with a mask.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for index in range(count):
         entry = {"prompt": f"{SUBJECTS[index % len(SUBJECTS)]}, take {index}", "negative_prompt": NEGATIVE_PROMPT}
         if with_images:
-            entry["image"] = f"image_{index}.png"
+            entry |= {"image": f"image_{index}.png", "last_image": f"last_{index}.png"}
+            entry |= {"reference_images": entry["last_image"], "video": f"video_{index}.mkv", "mask": "mask.png"}
             _drawing(index).save(folder / entry["image"])
+            _drawing(index + 1).save(folder / entry["last_image"])
+            write_video(folder / entry["video"], _moving(_drawing(index)), fps=16)
+            _mask().save(folder / entry["mask"])
         entries.append(entry)
     (folder / SAMPLES_FILE).write_text(json.dumps(entries, indent=2), encoding="utf-8")
     return folder
+
+
+def _moving(picture: "Image") -> NDArray[np.uint8]:
+    """The picture, sliding to the right by four pixels a frame."""
+    return np.stack([np.roll(np.asarray(picture), 4 * frame, axis=1) for frame in range(VIDEO_FRAMES)])
+
+
+def _mask() -> "Image":
+    """White where the video is to be made anew: the right half."""
+    from PIL import Image
+
+    mask = Image.new("L", (96, 96))
+    mask.paste(255, (48, 0, 96, 96))
+    return mask
 
 
 def _drawing(index: int) -> "Image":
@@ -112,10 +150,27 @@ def _drawing(index: int) -> "Image":
     return picture
 
 
-def _transformer(layout: _Layout) -> nn.Module:
-    from diffusers import WanTransformer3DModel
+def _scheduler(layout: _Layout) -> Any:
+    from diffusers import UniPCMultistepScheduler
 
-    model = WanTransformer3DModel(
+    if layout.distilled:  # of first order and never corrected, UniPC is Euler
+        once = {"solver_order": 1, "disable_corrector": list(range(DISTILLED_STEPS))}
+        return UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=DISTILLED_SHIFT, **once
+        )
+    return UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+
+
+def _transformer(layout: _Layout) -> nn.Module:
+    from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
+
+    shape: dict[str, Any] = {}
+    transformer_class = WanTransformer3DModel
+    if layout.pipeline == "WanVACEPipeline":
+        # What is there, what is to be made, and which of the 8 x 8 pixels under a latent are.
+        shape = {"vace_layers": list(VACE_LAYERS), "vace_in_channels": 2 * layout.latent_channels + 8 * 8}
+        transformer_class = WanVACETransformer3DModel
+    model = transformer_class(
         num_attention_heads=HEADS,
         attention_head_dim=HEAD_DIM,
         in_channels=layout.in_channels,
@@ -126,11 +181,15 @@ def _transformer(layout: _Layout) -> nn.Module:
         num_layers=BLOCKS,
         image_dim=IMAGE_DIM if layout.image_encoder else None,
         added_kv_proj_dim=INNER_DIM if layout.image_encoder else None,
+        pos_embed_seq_len=2 * IMAGE_TOKENS if layout.first_and_last else None,
         rope_max_seq_len=64,
+        **shape,
     )
     with torch.no_grad():
-        for block in model.blocks:
+        for block in (*model.blocks, *(model.vace_blocks if shape else ())):
             _give_structure(block)
+        if layout.first_and_last:  # zeros when it is made, for which a lost one would not show
+            model.condition_embedder.image_embedder.pos_embed.normal_()
     for name, parameter in model.named_parameters():
         if not set(name.split(".")) & set(model._keep_in_fp32_modules):
             parameter.data = parameter.data.bfloat16()
@@ -212,7 +271,7 @@ def _image_encoder() -> nn.Module:
         num_hidden_layers=3,
         num_attention_heads=4,
         image_size=IMAGE_SIDE,
-        patch_size=8,
+        patch_size=IMAGE_PATCH,
     )
     return CLIPVisionModel(config).eval()
 

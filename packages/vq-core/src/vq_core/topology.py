@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+NON_BLOCK = "non_block"
+_BLOCK = re.compile(r"(?P<stack>vace_|)blocks\.(?P<number>\d+)\.")
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -14,7 +17,11 @@ class Linear:
     name: str
     in_features: int
     out_features: int
-    block: int
+
+    @property
+    def shard(self) -> str:
+        """Name of the shard that holds it: that of its block."""
+        return shard_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Topology:
-    """What a family knows of one transformer: every tensor with its shape, the linears and the groups."""
+    """What a family knows of one transformer: every tensor with its shape, the linears and the groups.
+
+    A transformer has one stack of blocks, `blocks`, or with VACE a second one beside it, `vace_blocks`.
+    """
 
     family: str
     tensors: Mapping[str, tuple[int, ...]]
     linears: tuple[Linear, ...]
     groups: tuple[Group, ...]
-    num_blocks: int
 
     @cached_property
     def _linear_by_name(self) -> dict[str, Linear]:
@@ -104,21 +113,40 @@ class Topology:
         return {group.sink.gain: group.in_features for group in self.groups if isinstance(group.sink, ModulationSink)}
 
     def shards(self) -> dict[str, tuple[str, ...]]:
-        """The model's tensors by the shard that holds them on disk: `block_0`, `block_1`, …, `non_block`."""
-        shards: dict[str, list[str]] = {f"block_{block}": [] for block in range(self.num_blocks)}
-        shards["non_block"] = []
+        """The model's tensors by the shard that holds them on disk: one for each block, and last `non_block`."""
+        shards: dict[str, list[str]] = {}
         for name in self.tensors:
-            shards[shard_of(name)].append(name)
-        return {shard: tuple(names) for shard, names in shards.items()}
+            shards.setdefault(shard_of(name), []).append(name)
+        outside = shards.pop(NON_BLOCK, [])
+        return {shard: tuple(names) for shard, names in (shards | {NON_BLOCK: outside}).items()}
+
+    @cached_property
+    def block_shards(self) -> tuple[str, ...]:
+        """Names of the shards that are blocks: `block_0`, `block_1` and so on, and with VACE also `vace_block_0`."""
+        return tuple(shard for shard in self.shards() if shard != NON_BLOCK)
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks there are, in all stacks."""
+        return len(self.block_shards)
 
 
 def block_of(tensor: str) -> int | None:
-    """Index of the block that `tensor` belongs to, or None outside the blocks."""
-    match = re.match(r"blocks\.(\d+)\.", tensor)
-    return int(match[1]) if match else None
+    """Number of the block that `tensor` belongs to, in its stack; None outside the blocks."""
+    match = re.match(_BLOCK, tensor)
+    return int(match["number"]) if match else None
 
 
 def shard_of(tensor: str) -> str:
-    """Name of the shard that holds `tensor`."""
-    block = block_of(tensor)
-    return "non_block" if block is None else f"block_{block}"
+    """Name of the shard that holds `tensor`: `block_3`, `vace_block_0` or `non_block`."""
+    match = re.match(_BLOCK, tensor)
+    return f"{match['stack']}block_{match['number']}" if match else NON_BLOCK
+
+
+def place_of(tensor: str) -> str:
+    """What `tensor` is called in every block of its stack: `attn1.to_q.weight`, `vace_blocks.attn1.to_q.weight`."""
+    match = re.match(_BLOCK, tensor)
+    if match is None:
+        return tensor
+    inside = tensor[match.end() :]
+    return f"{match['stack']}blocks.{inside}" if match["stack"] else inside

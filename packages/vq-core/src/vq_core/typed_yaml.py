@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.named_recipes import recipe_names
 
 
@@ -89,7 +90,7 @@ def load_yaml(path: Path) -> dict[str, object]:
     return document
 
 
-def validated(model: type[Model], document: Mapping[str, object], path: Path, folder: Path | None = None) -> Model:
+def validated(model: type[Model], document: Mapping[str, object], path: Path, folder: Location | None = None) -> Model:
     """`document` as an instance of `model`; `folder` is handed to its validators as the context `folder`.
 
     Raises:

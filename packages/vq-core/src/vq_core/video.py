@@ -1,5 +1,7 @@
 """Video files, through the ffmpeg that imageio-ffmpeg ships: H.264 to look at, lossless FFV1 to measure."""
 
+import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -47,7 +49,10 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
     try:
         ffmpeg = _ffmpeg(*source, *codec, str(draft), stdin=np.ascontiguousarray(frames).data)
         if ffmpeg.returncode:
-            raise OSError(f"ffmpeg could not write {path}: {ffmpeg.stderr.decode(errors='replace').strip()}")
+            said = ffmpeg.stderr.decode(errors="replace").strip()
+            if os.strerror(errno.ENOSPC) in said:  # as an OSError again, it is told like any other full disk
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(f"ffmpeg could not write {path}: {said}")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -49,6 +49,23 @@ def _sums(group: Group) -> dict[str, Tensor]:
     return sums | {f"{group.name}.count": count}
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"steps": 4, "guidance_scale": 1.0, "height": 64}, {"steps": 4, "guidance_scale": 1.0}),
+        ({"steps": 4, "guidance_scale": 0.0}, {"steps": 4, "guidance_scale": 0.0}),
+        ({"steps": 40, "guidance_scale": 1.5}, {}),
+        ({}, {}),
+    ],
+)
+def test_sampling_without_guidance_is_told(
+    tmp_path: Path, source: Source, settings: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    with create_artifact(tmp_path / "stats", stats_header("t", source, settings)):
+        pass
+    assert open_stats(tmp_path / "stats").unguided_sampling == expected
+
+
 @pytest.fixture
 def written(tmp_path: Path, source: Source) -> Path:
     """Statistics in which the group `image` was never seen."""

@@ -14,7 +14,7 @@ from vq_core.errors import VqError
 from vq_core.families.wan import topology
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
-from vq_core.topology import Group, LinearSink, ModulationSink, block_of
+from vq_core.topology import Group, LinearSink, ModulationSink, block_of, shard_of
 
 EXACT = 1e-12
 GROUPS = {
@@ -39,16 +39,16 @@ class Transformer:
     """A random diffusers transformer in fp64 whose output depends on everything that is folded."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        from diffusers import WanTransformer3DModel
+        import diffusers
 
         torch.manual_seed(0)
         parameters = {name: value for name, value in config.items() if not name.startswith("_")}
-        self.model = WanTransformer3DModel(**parameters).double().eval()
+        self.model = getattr(diffusers, config["_class_name"])(**parameters).double().eval()
         self.topology = topology(config)
         tensors = self.model.state_dict()
         # Norms and modulation start as ones and zeros, for which a forgotten shift or bias would not show.
         for name, tensor in tensors.items():
-            if re.search(r"norm|scale_shift_table|bias", name):
+            if re.search(r"norm|scale_shift_table|pos_embed|bias", name):
                 tensor += torch.randn_like(tensor) / 2
         self.tensors: Tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         self.inputs = {
@@ -56,12 +56,19 @@ class Transformer:
             "timestep": torch.tensor([900.0, 100.0]).double(),
             "encoder_hidden_states": torch.randn(2, 512 if config["image_dim"] else 12, config["text_dim"]).double(),
         }
+        if "vace_layers" in config:
+            self.inputs["control_hidden_states"] = torch.randn(2, config["vace_in_channels"], 2, 8, 8).double()
         if config["image_dim"]:
             images = 2 if config["pos_embed_seq_len"] else 1  # the first and the last frame, or the first
             self.inputs["encoder_hidden_states_image"] = torch.randn(2 * images, 5, config["image_dim"]).double()
 
-    def groups(self, ending: str) -> list[Group]:
-        return [group for group in self.topology.groups if group.name.endswith(ending)]
+    def groups(self, ending: str, stack: str = "") -> list[Group]:
+        """The groups with that ending in the blocks of `stack` (all where it is empty), or that span the model."""
+        return [
+            group
+            for group in self.topology.groups
+            if group.name.endswith(ending) and (block_of(group.name) is None or group.name.startswith(stack))
+        ]
 
     def gains(self, groups: Iterable[Group]) -> dict[Group, Tensor]:
         """1/s with s log-normal over about three decades."""
@@ -120,7 +127,8 @@ def test_each_fold_is_exact(i2v_config: dict[str, Any], ending: str) -> None:
 def test_all_folds_together_are_exact(wan_config: dict[str, Any]) -> None:
     transformer = Transformer(wan_config)
     gains = transformer.gains(group for group in transformer.topology.groups if group.sink is not None)
-    assert len(gains) == 2 * 5 + (1 if wan_config["image_dim"] is None else 2)
+    blocks = wan_config["num_layers"] + len(wan_config.get("vace_layers", ()))
+    assert len(gains) == blocks * 5 + (1 if wan_config["image_dim"] is None else 2)
     assert transformer.relative_error(transformer.folded(gains)) < EXACT
 
 
@@ -137,16 +145,42 @@ def test_every_sink_is_needed(i2v_config: dict[str, Any], ending: str) -> None:
 
 
 @pytest.mark.usefixtures("fp64")
+@pytest.mark.parametrize("ending", [ending for ending in GROUPS.values() if ending != "image"])
+def test_each_fold_of_vace_s_blocks_is_exact_and_needs_its_sink(vace_config: dict[str, Any], ending: str) -> None:
+    transformer = Transformer(vace_config)
+    gains = transformer.gains(transformer.groups(ending, stack="vace_blocks."))
+    assert len(gains) == (1 if ending == "text" else 2)
+    folded = transformer.folded(gains)
+    assert transformer.relative_error(folded) < EXACT
+    read = {f"{linear}.weight" for group in gains for linear in group.reads}
+    assert all(not torch.equal(folded[name], transformer.tensors[name]) for name in read)
+    only_reads = {name: folded[name] if name in read else tensor for name, tensor in transformer.tensors.items()}
+    assert transformer.relative_error(only_reads) > 1e-3  # VACE's blocks steer: what they say is a part of the output
+
+
+@pytest.mark.usefixtures("fp64")
+def test_forgetting_vace_s_blocks_in_the_text_fold_is_not_exact(vace_config: dict[str, Any]) -> None:
+    """Both stacks attend to one embedded text, so its gain is in the weights of both."""
+    transformer = Transformer(vace_config)
+    (text,) = transformer.groups("text")
+    main_only = replace(text, reads=tuple(name for name in text.reads if name.startswith("blocks.")))
+    assert transformer.relative_error(transformer.folded(transformer.gains([main_only]))) > 1e-2
+
+
+@pytest.mark.usefixtures("fp64")
+@pytest.mark.parametrize(("name", "stack"), [("i2v", "blocks"), ("vace", "vace_blocks")])
 @pytest.mark.parametrize(("ending", "norm"), [("attn1.qkv", "norm1"), ("ffn.up", "norm3")])
-def test_a_gain_that_spares_the_shift_is_not_exact(i2v_config: dict[str, Any], ending: str, norm: str) -> None:
-    transformer = Transformer(i2v_config)
-    gains = transformer.gains(transformer.groups(ending))
+def test_a_gain_that_spares_the_shift_is_not_exact(
+    wan_configs: dict[str, dict[str, Any]], name: str, stack: str, ending: str, norm: str
+) -> None:
+    transformer = Transformer(wan_configs[name])
+    gains = transformer.gains(transformer.groups(ending, stack=f"{stack}."))
     folded = transformer.folded(gains)
     without_gains = {name: tensor for name, tensor in folded.items() if name in transformer.tensors}
     reference = transformer.run(transformer.tensors)
     for group, gain in gains.items():
         # Ahead of the modulation, the gain multiplies LN(x)·(1 + scale) and not the shift.
-        module = transformer.model.get_submodule(f"blocks.{block_of(group.name)}.{norm}")
+        module = transformer.model.get_submodule(f"{stack}.{block_of(group.name)}.{norm}")
         module.register_forward_hook(partial(multiply_output, gain=gain))
     error = (transformer.run(without_gains) - reference).abs().max() / reference.abs().max()
     assert error > 1e-2
@@ -162,14 +196,14 @@ def test_forgetting_the_image_value_projection_is_not_exact(i2v_config: dict[str
     assert transformer.relative_error(transformer.folded(transformer.gains(groups))) > 1e-2
 
 
-def test_parts_of_a_model_fold_like_the_whole(i2v_config: dict[str, Any]) -> None:
-    transformer = Transformer(i2v_config)
+def test_parts_of_a_model_fold_like_the_whole(wan_config: dict[str, Any]) -> None:
+    transformer = Transformer(wan_config)
     gains = transformer.gains(group for group in transformer.topology.groups if group.sink is not None)
     whole = transformer.folded(gains)
     together: Tensors = {}
     for shard, names in transformer.topology.shards().items():
         part = {name: transformer.tensors[name] for name in names}
-        own = [name for name in transformer.topology.gains if name.startswith(shard.replace("block_", "blocks.") + ".")]
+        own = [name for name in transformer.topology.gains if shard_of(name) == shard]
         part |= {name: torch.ones(transformer.topology.gains[name]).double() for name in own}
         for group, gain in gains.items():
             fold_group(part, group, gain)

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from vq_core.numerics import quantize
 from vq_core.numerics.bfloat16 import bf16_ceil
-from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight, snr_db, weight_scale
+from vq_core.numerics.quantize import (
+    dequantize,
+    quantize_tokens,
+    quantize_weight,
+    quantized_snr_db,
+    snr_db,
+    weight_scale,
+)
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.scheme import NumberFormat, Rounding
 
@@ -189,3 +196,12 @@ def test_snr() -> None:
     assert snr_db(torch.zeros(2), reference) == -math.inf
     # In fp32 the square of 1e-30 is zero.
     assert snr_db(reference * 1e-30, reference * 1.1e-30) == pytest.approx(20.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("fmt", list(NumberFormat))
+@pytest.mark.parametrize("rows", [1, 63, 64, 200])
+def test_snr_of_a_quantized_weight_is_that_of_what_it_stands_for(fmt: NumberFormat, rows: int) -> None:
+    weight = torch.randn(rows, 48, generator=torch.Generator().manual_seed(rows)).bfloat16()
+    quantized = quantize_weight(weight, fmt)
+    assert quantized_snr_db(weight, quantized) == pytest.approx(snr_db(weight, dequantize(quantized)), abs=1e-9)
+    assert quantized_snr_db(dequantize(quantized), quantized) == math.inf

@@ -1,11 +1,11 @@
 """`vq-eval`: simulate quantization in the full pipeline, and compare videos."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
+from vq_core.location import Location
 from vq_core.options import (
     AsJson,
     Device,
@@ -26,16 +26,13 @@ from vq_core.options import (
     Verbose,
     Weights,
     Width,
+    path_option,
 )
 
 app = new_app("Simulate quantization in the full pipeline, and compare videos.")
 
-Reference = Annotated[
-    Path | None, typer.Option("--reference", help="Folder of videos to compare against.", show_default=False)
-]
-Candidate = Annotated[
-    Path | None, typer.Option("--candidate", help="Folder of videos with the same names.", show_default=False)
-]
+Reference = Annotated[Location | None, path_option("--reference", help="Folder of videos to compare against.")]
+Candidate = Annotated[Location | None, path_option("--candidate", help="Folder of videos with the same names.")]
 MinPsnr = Annotated[
     float | None,
     typer.Option("--min-psnr", help="Fail where a video's PSNR is lower, in dB.", show_default=False),
@@ -160,7 +157,7 @@ def compare_command(
 
     set_up_logging(verbose)
     meter = Meter()
-    folder: Path = required(output, "--output")
+    folder: Location = required(output, "--output")
     minima = {"psnr": min_psnr, "ssim": min_ssim}
     result = compare(
         required(reference, "--reference"),

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from vq_core.discover import plugin_names
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.progress import progress
+from vq_core.remote import local_copy, local_output, refuse_existing
 from vq_core.video import read_video
 from vq_eval import metrics
-from vq_eval.compare_report import CompareReport, Figure, VideoComparison, refuse_existing, write_report
+from vq_eval.compare_report import JSON_NAME, CompareReport, Figure, VideoComparison, write_report
 from vq_eval.gate import check_minima
 from vq_eval.metrics import Metric, load_metric
 
@@ -34,7 +36,7 @@ class Pair:
     candidate: Path
 
 
-def compare(reference: Path, candidate: Path, output: Path, minima: Mapping[str, float]) -> CompareReport:
+def compare(reference: Location, candidate: Location, output: Location, minima: Mapping[str, float]) -> CompareReport:
     """Compare every video of `candidate` with its namesake in `reference` and write the report to `output`.
 
     Args:
@@ -49,7 +51,7 @@ def compare(reference: Path, candidate: Path, output: Path, minima: Mapping[str,
     """
     refuse_existing(output)
     check_minima(minima)
-    pairs = match_videos(reference, candidate)
+    pairs = match_videos(local_copy(reference), local_copy(candidate))
     used = {name: load_metric(name) for name in plugin_names(metrics.__name__)}
     videos = []
     with progress("compare", len(pairs), "video") as advance:
@@ -57,7 +59,8 @@ def compare(reference: Path, candidate: Path, output: Path, minima: Mapping[str,
             videos.append(_compare_pair(pair, used))
             advance()
     report = CompareReport.of_videos(reference, candidate, minima, tuple(videos))
-    write_report(report, output)
+    with local_output(output, last=JSON_NAME) as folder:
+        write_report(report, folder)
     return report
 
 

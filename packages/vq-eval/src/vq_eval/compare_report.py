@@ -13,7 +13,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.remote import refuse_existing
 from vq_core.tensor_file import publish, write_bytes
 from vq_eval.metrics import figure_text
 
@@ -74,7 +75,7 @@ class CompareReport(_Record):
 
     @classmethod
     def of_videos(
-        cls, reference: Path, candidate: Path, minima: Mapping[str, float], videos: tuple[VideoComparison, ...]
+        cls, reference: Location, candidate: Location, minima: Mapping[str, float], videos: tuple[VideoComparison, ...]
     ) -> Self:
         """The report of `videos` (at least one, all with the same metrics)."""
         return cls(
@@ -148,12 +149,6 @@ def _sources_text(report: CompareReport) -> str:
         else "all from lossless .mkv"
     )
     return f"{len(report.videos)} compared, {report.identical_videos} identical; {coding}"
-
-
-def refuse_existing(output: Path) -> None:
-    """Raise `VqError` where `output` is already there."""
-    if output.exists() or output.is_symlink():
-        raise VqError(f"{output} exists already: choose another --output or remove it.")
 
 
 def write_report(report: CompareReport, output: Path) -> None:

@@ -1,10 +1,9 @@
 """Videos of a model and of its quantized twins, from the same prompts and seeds."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.ignored import IgnoreRule, ignored_linears
+from vq_core.location import Location
 from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import Conditions, VideoPipeline
 from vq_core.progress import Advance, progress
@@ -73,7 +73,7 @@ class Made:
         resumed_videos: how many of all an earlier, interrupted run had finished.
     """
 
-    folders: dict[Variant, Path]
+    folders: dict[Variant, Location]
     prompts: int
     resumed_videos: int
 
@@ -97,8 +97,8 @@ class Made:
 
 def open_candidates(
     asked: Sequence[str] | None,
-    weights: Path | None,
-    qparams: Path | None,
+    weights: Location | None,
+    qparams: Location | None,
     ignored: tuple[IgnoreRule, ...] = (),
 ) -> Candidates:
     """Open the artifacts of the variants that are `asked` for; without any, full precision and the last they allow.
@@ -121,9 +121,9 @@ def open_candidates(
 def make_videos(
     model: str,
     candidates: Candidates,
-    prompts: Path,
+    prompts: Location,
     sampling: Sampling,
-    output: Path,
+    output: Location,
     *,
     loras: Sequence[LoraRequest] = (),
     device: str | None = None,
@@ -142,7 +142,7 @@ def make_videos(
         require_same_model(candidates.weights.artifact, source.fingerprints, model)
     pipeline = VideoPipeline(model, device, source=source)
     pipeline.check(sampling)
-    samples = read_samples(prompts, pipeline.needs_image)
+    samples = read_samples(prompts, pipeline.inputs)
     with create_artifact(output, _header(source, candidates, samples, sampling, pipeline), resume=resume) as writer:
         pending = {
             variant: [index for index in range(len(samples)) if not writer.has(_lossless(variant, index))]
@@ -215,7 +215,7 @@ def _header(
                 for name, component in source.components.items()
             },
             "prompts": [
-                {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, "image": _image_digest(sample)}
+                {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, **_digests(sample)}
                 for sample in samples
             ],
             "dtype": str(pipeline.dtype).removeprefix("torch."),
@@ -227,5 +227,9 @@ def _header(
     )
 
 
-def _image_digest(sample: Sample) -> str | None:
-    return None if sample.image is None else hashlib.sha256(sample.image.read_bytes()).hexdigest()
+def _digests(sample: Sample) -> dict[str, Any]:
+    """SHA-256 of the files by key, a list for the reference images; the first frame's null where there is none."""
+    single: dict[str, Any] = {"image": None}
+    for key, digests in sample.digests().items():
+        single[key] = list(digests) if key == "reference_images" else digests[0]
+    return single

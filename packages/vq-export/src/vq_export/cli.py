@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Device, Lora, Model, Output, QParams, Recipe, Resume, Verbose, Weights
+from vq_core.location import Location
+from vq_core.options import (
+    AsJson,
+    Device,
+    Lora,
+    Model,
+    Output,
+    QParams,
+    Recipe,
+    Resume,
+    Verbose,
+    Weights,
+    path_argument,
+)
 from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
@@ -32,7 +45,14 @@ ClipFile = Annotated[
     typer.Option("--clip", help="The original image encoder's file, .pth or safetensors.", show_default=False),
 ]
 Pth = Annotated[bool, typer.Option("--pth", help="Write .pth files, which LightX2V finds by itself, not safetensors.")]
-CheckpointFolder = Annotated[Path, typer.Argument(help="A checkpoint written by `vq-export lightx2v`.")]
+Verify = Annotated[
+    bool, typer.Option("--verify/--no-verify", help="Read back what was written before it gets its name.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")]
+CheckpointOrFile = Annotated[
+    Location, path_argument(help="A checkpoint written by vq-export, or one safetensors file of it.")
+]
+CheckpointFolder = Annotated[Location, path_argument(help="A checkpoint written by `vq-export lightx2v`.")]
 
 
 def export_command(
@@ -46,13 +66,16 @@ def export_command(
     output: Output = None,
     device: Device = None,
     recipe: Recipe = None,
+    verify: Verify = True,
+    strict: Strict = False,
     resume: Resume = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """From smoothed weights and quant params, or straight from a model (round to nearest, no calibration).
 
-    Needs no GPU and no more memory than two blocks.
+    Needs no GPU and no more memory than two blocks. What was written is read back and held against what it was rounded
+    from before it gets its name; if that fails it stays as OUTPUT.unverified, with exit code 1.
 
     For example:
 
@@ -65,7 +88,8 @@ def export_command(
     from vq_core.device import resolve_device
     from vq_core.meter import Meter
     from vq_core.recipe import read_recipe
-    from vq_export.export import Inputs, open_model, written
+    from vq_export.export import Inputs, open_model, verified_row, written
+    from vq_export.gate import export
     from vq_export.targets import target_named
 
     set_up_logging(verbose)
@@ -74,15 +98,16 @@ def export_command(
     said = read_recipe(recipe)
     folder = required(output or (said.output and said.output / target), "--output")
     inputs = Inputs(weights, qparams, model, scheme, rounding, tuple(lora or ()))
-    quantized = open_model(inputs, said, device=resolve_device(device))
-    target_named(target).export(quantized, folder, resume=resume)
+    where = resolve_device(device)
+    quantized = open_model(inputs, said, device=where)
+    found = export(target, quantized, folder, resume=resume, verify=verify, strict=strict, device=where)
     summary = written(quantized, folder)
     report(
         f"Wrote {folder}",
-        {**summary.rows(), **meter.usage().rows()},
-        result={**vars(summary), "usage": vars(meter.usage())},
+        {**summary.rows(), **verified_row(target, found, asked=verify), **meter.usage().rows()},
+        result={**vars(summary), "verified": found and found.as_json(), "usage": vars(meter.usage())},
         as_json=as_json,
-        next_steps=target_named(target).next_steps(quantized, folder, inputs.loras),
+        next_steps=target_named(target).next_steps(quantized, folder),
     )
 
 
@@ -123,8 +148,9 @@ def encoders_command(
     set_up_logging(verbose)
     meter = Meter()
     chosen, folder = scheme_named(required(scheme, "--scheme")), required(output, "--output")
-    sources = open_encoders(model, {key: path for key, path in (("t5", t5), ("clip", clip)) if path})
-    name = model or ", ".join(path.name for path in (t5, clip) if path)
+    files = {key: path for key, path in (("t5", t5), ("clip", clip)) if path}
+    sources = open_encoders(model, files)
+    name = model or ", ".join(path.name for path in files.values())
     export_encoders(sources, chosen, folder, model=name, pth=pth, device=resolve_device(device), resume=resume)
     summary, keys = written(sources, chosen, folder, pth=pth), run_config_keys(sources, chosen, folder, pth=pth)
     report(
@@ -147,14 +173,15 @@ def verify_command(
     checkpoint: CheckpointFolder,
     model: Model = None,
     lora: Lora = None,
+    strict: Strict = False,
     device: Device = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Re-read a checkpoint and check everything that LightX2V will rely on.
 
-    With --model, also compare every linear with the weight it was rounded from; --lora says what was merged into that.
-    Exits with 1 if anything is wrong.
+    With --model, also compare every tensor with the one it was made from, and compute a block from both; --lora says
+    what was merged into the model. Exits with 1 if anything is wrong.
 
     For example:
 
@@ -167,20 +194,39 @@ def verify_command(
     from vq_core.lora_request import parse_lora
     from vq_core.meter import Meter
     from vq_core.source import open_source
-    from vq_export.verify import enforce, verify
+    from vq_export.reference import model_reference
+    from vq_export.verification import enforce
+    from vq_export.verify import verify
 
     set_up_logging(verbose)
     meter = Meter()
     opened = open_checkpoint(checkpoint)
     source = open_source(model, [parse_lora(it) for it in lora or ()]) if model else None
-    found = verify(opened, source, device=resolve_device(device))
+    reference = model_reference(source, opened) if source else None
+    found = verify(opened, reference, device=resolve_device(device))
     report(
         f"Verified {checkpoint}",
         {**found.rows(), **meter.usage().rows()},
         result={"checkpoint": checkpoint, **found.as_json(), "usage": vars(meter.usage())},
         as_json=as_json,
     )
-    enforce(found, checkpoint)
+    enforce(found, checkpoint, strict=strict)
+
+
+@app.command("show")
+def show_command(checkpoint: CheckpointOrFile, as_json: AsJson = False) -> None:
+    """Tell how a checkpoint was quantized: model, LoRAs, settings, statistics, versions, and the error of every layer.
+
+    For example:
+
+        vq-export show checkpoint
+
+        vq-export show block_3.safetensors --json
+    """
+    from vq_export.show import provenance_of, provenance_rows
+
+    said = provenance_of(checkpoint)
+    report(f"How {checkpoint} was quantized", provenance_rows(said), result=said, as_json=as_json)
 
 
 def main() -> None:

@@ -1,25 +1,30 @@
 """From what a user named to the quantized model that a target writes, and what is said when it is written."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.cli import required
 from vq_core.errors import VqError
 from vq_core.ignored import ignored_linears
+from vq_core.location import Location
+from vq_core.model_defaults import said_by
 from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
+from vq_core.remote import local_copy
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
+from vq_export.verification import Verification
+
+SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding."""
 
-    weights: Path | None = None
-    qparams: Path | None = None
+    weights: Location | None = None
+    qparams: Location | None = None
     model: str | None = None
     scheme: str | None = None
     rounding: str | None = None
@@ -37,7 +42,16 @@ def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> Quanti
     """
     model = _open_artifacts(inputs, recipe) if inputs.model is None else _convert(inputs.model, inputs, recipe, device)
     _refuse_ignored(model, recipe)
-    return model
+    return _with_sampling(model, recipe)
+
+
+def _with_sampling(model: QuantizedModel, recipe: Recipe) -> QuantizedModel:
+    """`model` with how it is sampled among its settings: as the recipe's `eval` says, else as the model does."""
+    smoothing = model.settings.get("smooth")
+    known = smoothing.get("sampling") if isinstance(smoothing, dict) else model.settings.get("sampling")
+    said = recipe.eval.model_dump(include=SAMPLING_KEYS, exclude_none=True)
+    sampling = (known if isinstance(known, dict) else {}) | said
+    return replace(model, settings={**model.settings, "sampling": sampling}) if sampling else model
 
 
 def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> QuantizedModel:
@@ -49,7 +63,9 @@ def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> Quantize
     if rounding not in known:
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(known)}.")
     source = open_source(name, loras_of(inputs.loras, recipe))
-    return from_source(source, scheme, Rounding(rounding), device=device)
+    converted = from_source(source, scheme, Rounding(rounding), device=device)
+    said = said_by(source.path)
+    return replace(converted, settings={**converted.settings, "sampling": said}) if said else converted
 
 
 def _open_artifacts(inputs: Inputs, recipe: Recipe) -> QuantizedModel:
@@ -82,7 +98,7 @@ def _refuse_ignored(model: QuantizedModel, recipe: Recipe) -> None:
 class Written:
     """Summary of an exported checkpoint; `size` in bytes."""
 
-    output: Path
+    output: Location
     scheme: str
     smoothed: bool
     components: tuple[str, ...]
@@ -98,7 +114,17 @@ class Written:
         }
 
 
-def written(model: QuantizedModel, output: Path) -> Written:
+def written(model: QuantizedModel, output: Location) -> Written:
     """What was written of `model` to the folder `output`."""
-    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in local_copy(output).rglob("*") if path.is_file())
     return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
+
+
+def verified_row(target: str, found: Verification | None, *, asked: bool) -> dict[str, str]:
+    """One line on what verifying an export gave, or why nothing was verified."""
+    if found is None:
+        why = f"there is no verifier for {target} yet" if asked else "--no-verify"
+        return {"verified": f"no: {why}"}
+    warnings = f", {len(found.warnings)} warnings, the first: {found.warnings[0]}" if found.warnings else ""
+    snrs = [snr for linears in found.weight_snr_db.values() for snr in linears.values()]
+    return {"verified": f"{found.tensors} tensors; weight SNR {min(snrs):.1f} dB and more{warnings}"}

@@ -1,210 +1,110 @@
-"""How far each quantized linear of a checkpoint is from the full-precision weight, smoothing accounted for.
+"""How far each tensor of a checkpoint is from the full-precision one, smoothing accounted for."""
 
-The checkpoint does not say how it was smoothed, and need not: gains are bfloat16 values, so the ratio between a folded
-producer and the original one gives them back exactly. A producer that was forgotten shows as an error of its own.
-"""
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import cast
-
-import torch
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
-from vq_core.errors import VqError
-from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
-from vq_core.numerics.rounding import round_to_codes
 from vq_core.progress import progress
-from vq_core.scheme import NumberFormat
-from vq_core.source import Checkpoint as ModelCheckpoint
-from vq_core.source import Source
-from vq_core.store import require_same_model
-from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, block_of
+from vq_core.topology import Group, shard_of
+from vq_export.checks.gains import NON_BLOCK, GainFinder, Gains
+from vq_export.checks.linear_error import LinearError, linear_error
+from vq_export.reference import Reference, ReferenceComponent
 
-BF16_ROUNDING = 2.0**-9
-"""Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
-FP32_ROUNDING = 2.0**-20
-"""Relative error within which a quotient of fp32 values, each rounded once or twice, counts as a bfloat16 value."""
-RATIO_TOLERANCE = 0.02
-"""How far the rounding of a weight may move the factor that fits one of its rows."""
-SMALLEST_CLIP = 0.55
-"""Rounders search clipped scales from 0.6 of the absmax's on."""
+STORED_ROUNDING = 2.0**-8
+"""Largest relative error of a folded tensor that was rounded to bfloat16 once or twice on its way."""
+SMALLEST_HALF = 2.0**-24
+"""What float16, in which plain tensors may be stored, leaves of smaller values."""
 NEAREST = ("rtn", "clip")
 """Rounders whose codes are the nearest ones at their scale; others move the error of a column into later ones."""
-MULTIPLE = 0.99
-"""The share of its noise that lies along a column which as a whole is a multiple of what it should be."""
 
 
 @dataclass(frozen=True)
-class LinearError:
-    """The difference between a dequantized weight and the folded original.
+class Fidelity:
+    """What holding one transformer against its reference gave.
 
     Attributes:
-        snr_db: over the whole weight.
-        excess_db: noise power in the worst row or column, over what rounding to nearest leaves in that row or column at
-            the checkpoint's scale. The whole weight's SNR would not show one wrong scale or gain among thousands.
+        linears: by name.
+        other: names of the tensors that are not quantized and are not the reference's.
     """
 
-    snr_db: float
-    excess_db: float
+    linears: dict[str, LinearError] = field(default_factory=dict)
+    other: list[str] = field(default_factory=list)
 
 
-def require_made_from(checkpoint: Checkpoint, source: Source) -> None:
-    """Refuse `source` unless it is the model that `checkpoint` was made from.
-
-    Raises:
-        VqError: another model, or one without some of the checkpoint's transformers.
-    """
-    require_same_model(checkpoint.artifact, source.fingerprints, source.name)
-    if lacking := sorted(checkpoint.components.keys() - source.components.keys()):
-        raise VqError(f"{source.name} has no {lacking[0]}, which {checkpoint.artifact.path} has: give the whole model.")
-
-
-def linear_errors(checkpoint: Checkpoint, source: Source, *, device: str = "cpu") -> dict[str, dict[str, LinearError]]:
-    """By component and linear, how far the dequantized weight is from the folded original of `source`.
-
-    Raises:
-        VqError: see `require_made_from`.
-    """
-    require_made_from(checkpoint, source)
-    how = cast(dict[str, str], checkpoint.artifact.manifest.settings["quantize"])
-    nearest = how["method"] in NEAREST
-    errors: dict[str, dict[str, LinearError]] = {}
-    total = sum(component.topology.num_blocks for component in checkpoint.components.values())
-    with progress("compare", total, "block") as advance:
+def compare(checkpoint: Checkpoint, reference: Reference, *, device: str = "cpu") -> dict[str, Fidelity]:
+    """By component, every tensor of `checkpoint` held against that of `reference`. Host memory: one linear."""
+    found: dict[str, Fidelity] = {}
+    total = sum(len(component.topology.shards()) for component in checkpoint.components.values())
+    with progress("compare", total, "shard") as advance:
         for name, component in checkpoint.components.items():
-            original = source.components[name]
-            shared = _gains(component, original, None, {}, device)
-            errors[name] = {}
-            for block in range(component.topology.num_blocks):
-                gains = _gains(component, original, block, shared, device)
+            original = reference.components[name]
+            finder = gain_finder(checkpoint, name, original, device)
+            shared = finder.gains(NON_BLOCK, {})
+            found[name] = Fidelity()
+            corrected = corrected_biases(checkpoint, name) if original.gain is None else frozenset()
+            for shard, names in component.topology.shards().items():
+                gains = finder.gains(shard, shared)
                 for linear in component.topology.linears:
-                    if linear.block == block:
-                        folded = _folded(original, linear.name, gains, device)
-                        quantized = component.linear(linear.name, device)
-                        errors[name][linear.name] = linear_error(
-                            folded, quantized, checkpoint.scheme.weight, nearest=nearest
+                    if shard_of(linear.name) == shard:
+                        (weight,) = folded(original, [f"{linear.name}.weight"], gains, device).values()
+                        found[name].linears[linear.name] = linear_error(
+                            weight.float(),
+                            component.linear(linear.name, device),
+                            checkpoint.scheme.weight,
+                            nearest=rounds_to_nearest(checkpoint),
                         )
+                found[name].other.extend(_differing(component, original, shard, names, gains, corrected, device))
                 advance()
-    return errors
+    return found
 
 
-def linear_snr_db(checkpoint: Checkpoint, source: Source, *, device: str = "cpu") -> dict[str, dict[str, float]]:
-    """By component and linear, the SNR in dB of `linear_errors`."""
-    errors = linear_errors(checkpoint, source, device=device)
-    return {name: {linear: error.snr_db for linear, error in linears.items()} for name, linears in errors.items()}
+def gain_finder(checkpoint: Checkpoint, name: str, original: ReferenceComponent, device: str) -> GainFinder:
+    """Finds how the component `name` was smoothed."""
+    smooth = cast(dict[str, Any], checkpoint.artifact.manifest.settings.get("smooth", {}))
+    rescaled = smooth.get("method") == "auto"
+    return GainFinder(checkpoint.components[name], original, checkpoint.scheme.weight, rescaled, device)
 
 
-def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nearest: bool = True) -> LinearError:
-    """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`.
-
-    Unless codes are the `nearest`, columns may bear any noise that is not a wrong gain: what a column takes over from
-    others grows as its input matters less.
-    """
-    dequantized = dequantize(quantized)
-    difference = folded - dequantized
-    noise = difference.square()
-    scale = _scale(folded, quantized.scale, fmt)
-    rounded = dequantize(Quantized(round_to_codes(folded / scale, fmt), scale))
-    expected = (folded - rounded).square() + (BF16_ROUNDING * folded).square()
-    columns = noise.sum(0) if nearest else _along(difference, folded)
-    nothing = torch.finfo(torch.float32).tiny
-    excess = max(
-        float((found / expected.sum(dim).clamp(min=nothing)).max()) for dim, found in ((0, columns), (1, noise.sum(1)))
-    )
-    return LinearError(snr_db(folded, dequantized), 10 * math.log10(max(excess, nothing)))
+def rounds_to_nearest(checkpoint: Checkpoint) -> bool:
+    """Are the codes the nearest ones at their scale?"""
+    how = cast(dict[str, str], checkpoint.artifact.manifest.settings["quantize"])
+    return how["method"] in NEAREST
 
 
-def _scale(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
-    """The `scale` of the checkpoint, or that of the row's absmax where no rounder would have chosen it."""
-    of_absmax = weight_scale(folded, fmt)
-    return torch.where((scale <= of_absmax) & (scale >= SMALLEST_CLIP * of_absmax), scale, of_absmax)
+def corrected_biases(checkpoint: Checkpoint, name: str) -> frozenset[str]:
+    """Names of the biases that rounding has corrected, which are none of the model's own."""
+    measured = cast(dict[str, dict[str, Any]], checkpoint.artifact.manifest.measured.get(name, {}))
+    return frozenset(f"{linear}.bias" for linear, how in measured.items() if how.get("bias_corrected"))
 
 
-def _along(difference: Tensor, folded: Tensor) -> Tensor:
-    """Noise of the columns whose noise is nearly all along the column itself; zero for the others."""
-    noise = difference.square().sum(0)
-    along = (difference * folded).sum(0).square() / folded.square().sum(0).clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.where(along > MULTIPLE * noise, noise, torch.zeros_like(noise))
-
-
-def _folded(original: ModelCheckpoint, linear: str, gains: Mapping[Group, Tensor], device: str) -> Tensor:
-    name = f"{linear}.weight"
-    tensors = original.load([name], device)
+def folded(
+    original: ReferenceComponent, names: list[str], gains: Mapping[Group, Tensor], device: str
+) -> dict[str, Tensor]:
+    """The tensors `names` of `original` as smoothing with `gains` changes them."""
+    tensors = original.load(names, device)
     for group, gain in gains.items():
         fold_group(tensors, group, gain)
-    return tensors[name].float()
+    return tensors
 
 
-def _gains(
+def _differing(
     component: CheckpointComponent,
-    original: ModelCheckpoint,
-    block: int | None,
-    known: Mapping[Group, Tensor],
+    original: ReferenceComponent,
+    shard: str,
+    names: tuple[str, ...],
+    gains: Gains,
+    skipped: frozenset[str],
     device: str,
-) -> dict[Group, Tensor]:
-    """`known` gains and those of the groups of one block, or of the groups that span the model (`block=None`)."""
-    plain = component.plain(device, "non_block" if block is None else f"block_{block}")
-    gains = dict(known)
-    for group in component.topology.groups:
-        if block_of(group.name) != block:
-            continue
-        match group.sink:
-            case ModulationSink(name):
-                gain = component.gain(name, device)
-                if gain is not None:
-                    gains[group] = gain
-            case NormSink(producer) | LinearSink((producer, *_)):
-                gains[group] = _producer_gain(component, original, producer, plain, gains, device)
-            case None:
-                pass
-    return gains
-
-
-def _producer_gain(
-    component: CheckpointComponent,
-    original: ModelCheckpoint,
-    producer: str,
-    plain: Mapping[str, Tensor],
-    gains: Mapping[Group, Tensor],
-    device: str,
-) -> Tensor:
-    """What multiplied the rows of `producer`: the ratio of its biases, or that of its weights where this is not exact.
-
-    Quantized weights give the ratio up to their rounding. Biases give it exactly, which shows in that it is a bfloat16
-    value; where it is not, or is far from that of the weights, rounding corrected the bias.
-    """
-    weight, bias = f"{producer}.weight", f"{producer}.bias"
-    before = original.load([weight, bias], device)
-    reference = before[weight].float()
-    if weight in plain:
-        after = plain[weight].float()
-    else:
-        own_gain = gains.get(component.topology.group_of(producer))
-        reference = reference if own_gain is None else reference / own_gain
-        quantized = component.linear(producer, device)
-        inside = _is_inside(quantized.codes)
-        after, reference = dequantize(quantized) * inside, reference * inside
-    by_weight = _row_ratio(after, reference)
-    by_bias = plain[bias].float() / before[bias].float()
-    is_gain = (by_bias - nearest_bf16(by_bias)).abs() <= FP32_ROUNDING * by_bias.abs()
-    agrees = (by_bias - by_weight).abs() <= RATIO_TOLERANCE * by_weight.abs()
-    ratio = torch.where(is_gain & agrees, by_bias, by_weight)
-    return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
-
-
-def _is_inside(codes: Tensor) -> Tensor:
-    """Which `codes` `[out, in]` are smaller than the row's largest: those that clipping has left as they were."""
-    magnitude = codes.float().abs()
-    inside = magnitude < magnitude.amax(dim=1, keepdim=True)
-    return inside | ~inside.any(dim=1, keepdim=True)
-
-
-def _row_ratio(after: Tensor, before: Tensor) -> Tensor:
-    """The factor that fits after = factor · before best in each row, `[rows, …]` → `[rows]`; NaN for zeros."""
-    after, before = (rows.reshape(rows.shape[0], -1) for rows in (after, before))
-    return (after * before).sum(dim=1) / before.square().sum(dim=1)
+) -> Iterator[str]:
+    """Tensors of `shard` that are not quantized and differ from the folded original by more than their storage."""
+    plain = component.plain(device, shard)
+    for name in names:
+        if name in plain and name not in skipped:
+            expected = folded(original, [name], gains, device)[name].float()
+            difference = (plain[name].float() - expected).abs()
+            if not (difference <= STORED_ROUNDING * expected.abs() + SMALLEST_HALF).all():
+                yield name

@@ -1,9 +1,10 @@
 """What a target writes: a quantized model, read block by block, whether from artifacts or straight from a model."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from pydantic import JsonValue
@@ -13,11 +14,14 @@ from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
 from vq_core.families import Family
 from vq_core.numerics.finite import require_finite
-from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.quantize import Quantized, quantize_weight, quantized_snr_db
 from vq_core.scheme import QuantScheme, Rounding
 from vq_core.source import Checkpoint, Source
 from vq_core.store import require_parent
 from vq_core.topology import Topology
+
+METHOD = "rtn"
+"""How a model is rounded that is converted as it is."""
 
 
 class QuantizedComponent(Protocol):
@@ -52,10 +56,16 @@ class QuantizedComponent(Protocol):
     def gain(self, name: str) -> Tensor:
         """The gain of a modulated norm, fp32 `[dim]`."""
 
+    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """What was rounded: tensors as the checkpoint holds them, in full precision, by diffusers' names."""
+
+    def decided(self, linear: str) -> Mapping[str, JsonValue]:
+        """How `linear` was rounded and with what error, as quant-params say it; known once it has been read."""
+
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A quantized model with its provenance."""
+    """A quantized model with its provenance; `tools` says by artifact what wrote it."""
 
     model: str
     family_name: str
@@ -64,6 +74,7 @@ class QuantizedModel:
     components: Mapping[str, QuantizedComponent]
     settings: Mapping[str, JsonValue]
     parents: Mapping[str, str]
+    tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_gains(self) -> bool:
@@ -88,15 +99,26 @@ class _FromArtifacts:
         return any(bool((self.gain(name) != 1).any()) for name in self.topology.gains)
 
     def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
-        tensors = self._weights.load(names)
-        corrected = [name for name in tensors if name in self._corrected]
-        return tensors | self._qparams.artifact.tensors(self._name, corrected)
+        return self.unrounded(names)
 
     def linear(self, name: str) -> Quantized:
         return self._qparams.linear(self._name, name)
 
     def gain(self, name: str) -> Tensor:
         return self._weights.load([name])[name]
+
+    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        tensors = self._weights.load(names, device)
+        corrected = [name for name in tensors if name in self._corrected]
+        return tensors | self._qparams.artifact.tensors(self._name, corrected, device)
+
+    def decided(self, linear: str) -> Mapping[str, JsonValue]:
+        decided: dict[str, JsonValue] = self._decisions[linear]
+        return decided
+
+    @cached_property
+    def _decisions(self) -> dict[str, Any]:
+        return self._qparams.decisions(self._name)
 
 
 class _FromCheckpoint:
@@ -111,6 +133,7 @@ class _FromCheckpoint:
         self.config = checkpoint.config
         self.fingerprint = checkpoint.fingerprint
         self.lora = checkpoint.lora
+        self._decided: dict[str, dict[str, JsonValue]] = {}
 
     def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
         tensors = self._checkpoint.load(names)
@@ -123,10 +146,19 @@ class _FromCheckpoint:
         quantized = quantize_weight(weight, self._scheme.weight, self._rounding)
         if not torch.isfinite(quantized.scale).all():
             require_finite(weight.float(), f"{name}.weight", self._checkpoint.folder)
+        snr = quantized_snr_db(weight, quantized)
+        # JSON has no infinity: null says that the codes hold the weight exactly.
+        self._decided[name] = {"method": METHOD, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
         return Quantized(quantized.codes.cpu(), quantized.scale.cpu())
 
     def gain(self, name: str) -> Tensor:
         return torch.ones(self.topology.gains[name])
+
+    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        return self._checkpoint.load(names, device)
+
+    def decided(self, linear: str) -> Mapping[str, JsonValue]:
+        return self._decided[linear]
 
 
 def from_artifacts(weights: SmoothedWeights, qparams: QuantParams) -> QuantizedModel:
@@ -144,12 +176,19 @@ def from_artifacts(weights: SmoothedWeights, qparams: QuantParams) -> QuantizedM
         scheme=qparams.scheme,
         components={name: _FromArtifacts(name, part, qparams) for name, part in weights.components.items()},
         settings={"smooth": manifest.settings, "quantize": qparams.artifact.manifest.settings},
-        parents={
-            manifest.kind: weights.artifact.digest,
-            qparams.artifact.manifest.kind: qparams.artifact.digest,
-            **manifest.parents,
-        },
+        parents=_parents(weights, qparams),
+        tools={artifact.manifest.kind: artifact.manifest.tool for artifact in (weights.artifact, qparams.artifact)},
     )
+
+
+def _parents(weights: SmoothedWeights, qparams: QuantParams) -> dict[str, str]:
+    """Digest of every artifact that went in; statistics that only the rounder used have a line of their own."""
+    rounded, smoothed = qparams.artifact.manifest, weights.artifact.manifest
+    parents = {smoothed.kind: weights.artifact.digest, rounded.kind: qparams.artifact.digest, **smoothed.parents}
+    for kind, digest in rounded.parents.items():
+        if parents.setdefault(kind, digest) != digest:
+            parents[f"{kind} of {rounded.kind}"] = digest
+    return parents
 
 
 def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, device: str = "cpu") -> QuantizedModel:
@@ -162,6 +201,6 @@ def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, devi
         components={
             name: _FromCheckpoint(component, scheme, rounding, device) for name, component in source.components.items()
         },
-        settings={"quantize": {"scheme": scheme.name, "method": "rtn", "rounding": rounding.value}},
+        settings={"quantize": {"scheme": scheme.name, "method": METHOD, "rounding": rounding.value}},
         parents={},
     )

@@ -11,9 +11,10 @@ from typing import Any
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint, open_checkpoint
 from vq_core.errors import VqError
-from vq_core.images import open_image
+from vq_core.location import parse_location
 from vq_core.meter import Meter
-from vq_infer.options import Task
+from vq_core.prompts import is_video
+from vq_core.remote import local_copy, local_output
 from vq_infer.request import Outcome, Request, check_output
 
 FORMATS = (".mp4",)
@@ -26,10 +27,19 @@ ENVIRONMENT = {"DTYPE": "BF16", "TOKENIZERS_PARALLELISM": "false"}
 VAE_STRIDE = [4, 8, 8]  # frames, height, width, where a run config names none
 PATCH = 2
 
+FILE_OPTIONS = {
+    "image": "--image_path",
+    "last_image": "--last_frame_path",
+    "reference_images": "--src_ref_images",
+    "video": "--src_video",
+    "mask": "--src_mask",
+}
 T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 TOKENIZER_FOLDER = "google/umt5-xxl"
 CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
-VAE_FILES = {"wan2.1": "Wan2.1_VAE.pth", "wan2.2_moe": "Wan2.1_VAE.pth", "wan2.2": "Wan2.2_VAE.pth"}
+VAE_FILE, SMALL_MODEL_VAE_FILE = "Wan2.1_VAE.pth", "Wan2.2_VAE.pth"
+SMALL_MODEL = "wan2.2"  # TI2V-5B
+VACE_AREAS = (480 * 832, 720 * 1280)
 
 
 def generate(request: Request, python: str | None, backend: str | None) -> Outcome:
@@ -48,17 +58,18 @@ def generate(request: Request, python: str | None, backend: str | None) -> Outco
     check_output(request.output, FORMATS)
     if request.device is not None:
         raise VqError("LightX2V chooses its GPU itself: leave --device out, or set CUDA_VISIBLE_DEVICES.")
-    if request.sample.image is not None:
-        open_image(request.sample.image)
+    request.sample.check_files()
+    model = local_copy(parse_location(request.model))
     checkpoint = open_checkpoint(request.checkpoint)
     name, template = read_run_config(checkpoint, backend)
-    config = run_config(template, request)
-    _require_task(template, request.task, request.checkpoint)
+    config = run_config(template, request, checkpoint.artifact.path)
+    _require_task(template, request)
     _require_size(config, request)
-    _require_native_model(Path(request.model), config)
+    _require_native_model(model, config)
     interpreter = python or sys.executable
     _require_lightx2v(interpreter)
-    _start(interpreter, config, request)
+    with local_output(request.output) as output:
+        _start(interpreter, config, request, model, output)
     usage = meter.usage()
     return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage.seconds}, usage)
 
@@ -86,10 +97,10 @@ def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, d
     return name, content
 
 
-def run_config(template: Mapping[str, Any], request: Request) -> dict[str, Any]:
-    """`template` with this run's sampling and the checkpoint's place filled in."""
+def run_config(template: Mapping[str, Any], request: Request, checkpoint: Path) -> dict[str, Any]:
+    """`template` with this run's sampling and the place of the folder `checkpoint` filled in."""
     sampling = request.sampling
-    place = str(request.checkpoint.resolve())
+    place = str(checkpoint.resolve())
     located = {
         key: value.replace(CHECKPOINT_PLACEHOLDER, place) if isinstance(value, str) else value
         for key, value in template.items()
@@ -98,8 +109,8 @@ def run_config(template: Mapping[str, Any], request: Request) -> dict[str, Any]:
     if isinstance(template["sample_guide_scale"], list):
         low_noise = sampling.guidance_scale if sampling.guidance_scale_2 is None else sampling.guidance_scale_2
         scale = [sampling.guidance_scale, low_noise]
-    return located | {
-        "task": request.task,
+    settings = located | {
+        "task": _task_of(template, request),
         "infer_steps": sampling.steps,
         "target_height": sampling.height,
         "target_width": sampling.width,
@@ -109,12 +120,35 @@ def run_config(template: Mapping[str, Any], request: Request) -> dict[str, Any]:
         "fps": sampling.fps,
         "seed": sampling.seed,
     }
+    if "denoising_step_list" in template and len(template["denoising_step_list"]) != sampling.steps:
+        raise VqError(
+            f"{request.checkpoint} is of a model for {len(template['denoising_step_list'])} steps: use as many."
+        )
+    return settings
 
 
-def _require_task(template: Mapping[str, Any], task: Task, checkpoint: Path) -> None:
-    both = template["model_cls"] == "wan2.2"  # TI2V-5B makes videos from text and from images
-    if task != template["task"] and not both:
-        raise VqError(f"{checkpoint} is a checkpoint for {template['task']}: use `vq-infer {template['task']}`.")
+def _task_of(template: Mapping[str, Any], request: Request) -> str:
+    """LightX2V's name of what is to be made; a last frame is a task of its own there."""
+    last_frame = request.task == "i2v" and request.sample.last_image is not None
+    return "flf2v" if last_frame else request.task
+
+
+def _require_task(template: Mapping[str, Any], request: Request) -> None:
+    own, asked = template["task"], _task_of(template, request)
+    if template["model_cls"] == SMALL_MODEL:  # it makes videos from text and from images
+        able = asked in ("t2v", "i2v")
+    elif own == "i2v" and not template["use_image_encoder"]:  # Wan 2.2: frames are only latents to it
+        able = asked in ("i2v", "flf2v")
+    else:
+        able = asked == own
+    mask = request.sample.mask
+    if mask is not None and not is_video(mask):
+        raise VqError(
+            f"LightX2V reads masks from videos and {mask} is an image: give a video of it, or --engine native."
+        )
+    if not able:
+        command = "i2v` with --last-image" if own == "flf2v" else f"{own}`"
+        raise VqError(f"{request.checkpoint} is a checkpoint for {own}: use `vq-infer {command}.")
 
 
 def _require_size(config: Mapping[str, Any], request: Request) -> None:
@@ -124,12 +158,14 @@ def _require_size(config: Mapping[str, Any], request: Request) -> None:
     for name, value, multiple in (("height", sampling.height, height), ("width", sampling.width, width)):
         if value < 1 or value % (multiple * PATCH):
             raise VqError(f"{name} {value} is not a multiple of {multiple * PATCH}: use one.")
+    if config["task"] == "vace" and sampling.height * sampling.width not in VACE_AREAS:
+        raise VqError(f"LightX2V runs VACE at 832x480 or 1280x720, not {sampling.width}x{sampling.height}: use one.")
     if sampling.num_frames < 1 or sampling.num_frames % frames != 1:
         raise VqError(f"num_frames {sampling.num_frames} is not {frames}k + 1: use such a number.")
 
 
 def _require_native_model(model: Path, config: Mapping[str, Any]) -> None:
-    needed = [T5_FILE, TOKENIZER_FOLDER, VAE_FILES[config["model_cls"]]]
+    needed = [T5_FILE, TOKENIZER_FOLDER, SMALL_MODEL_VAE_FILE if config["model_cls"] == SMALL_MODEL else VAE_FILE]
     if config["use_image_encoder"]:
         needed.append(CLIP_FILE)
     for name in needed:
@@ -153,31 +189,33 @@ def _require_lightx2v(python: str) -> None:
         )
 
 
-def _start(python: str, config: Mapping[str, Any], request: Request) -> None:
+def _start(python: str, config: Mapping[str, Any], request: Request, model: Path, output: Path) -> None:
     """Run LightX2V; the video appears at its place only when it is whole."""
-    request.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=request.output.parent, prefix=f".{request.output.name}.") as folder:
-        config_json, draft = Path(folder) / "run.json", Path(folder) / request.output.name
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
+        config_json, draft = Path(folder) / "run.json", Path(folder) / output.name
         config_json.write_text(json.dumps(config, indent=2), encoding="utf-8")
-        command = [python, "-m", "lightx2v.infer", *_arguments(config, request, config_json, draft)]
+        command = [python, "-m", "lightx2v.infer", *_arguments(config, request, model, config_json, draft)]
         # Its own words go to stderr, where they leave --json alone.
         status = subprocess.run(command, stdout=sys.__stderr__, env=os.environ | ENVIRONMENT, check=False).returncode
         if status or not draft.exists():
             raise VqError(f"LightX2V ended with exit code {status} and no video: what it printed above says why.")
-        draft.replace(request.output)
+        draft.replace(output)
 
 
-def _arguments(config: Mapping[str, Any], request: Request, config_json: Path, draft: Path) -> list[str]:
+def _arguments(config: Mapping[str, Any], request: Request, model: Path, config_json: Path, draft: Path) -> list[str]:
     arguments = {
         "--model_cls": config["model_cls"],
-        "--task": request.task,
-        "--model_path": str(Path(request.model).resolve()),
+        "--task": config["task"],
+        "--model_path": str(model.resolve()),
         "--config_json": str(config_json.resolve()),
         "--prompt": request.sample.prompt,
         "--negative_prompt": request.sample.negative_prompt,
         "--save_result_path": str(draft.resolve()),
         "--seed": str(request.sampling.seed),
     }
-    if request.sample.image is not None:
-        arguments["--image_path"] = str(request.sample.image.resolve())
+    files: dict[str, list[str]] = {}
+    for key, path in request.sample.files():
+        files.setdefault(FILE_OPTIONS[key], []).append(str(path.resolve()))
+    arguments |= {option: ",".join(paths) for option, paths in files.items()}
     return [part for pair in arguments.items() for part in pair]

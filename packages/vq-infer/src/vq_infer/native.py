@@ -15,11 +15,12 @@ from torch import nn
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.device import resolve_device
 from vq_core.errors import VqError
-from vq_core.images import open_image
 from vq_core.meter import Meter
 from vq_core.pipeline import VideoPipeline
-from vq_core.pipeline_layout import PipelineLayout, read_layout
+from vq_core.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.progress import progress
+from vq_core.prompts import Inputs
+from vq_core.remote import local_output
 from vq_core.video import FORMATS, write_video
 from vq_infer.options import Task
 from vq_infer.request import Outcome, Request, check_output
@@ -28,7 +29,7 @@ from vq_infer.transformer import kernel_for, kernel_names, load_transformer
 # What a transformer must share with the model whose encoders and VAE surround it.
 ARCHITECTURE = (
     "in_channels", "out_channels", "text_dim", "image_dim", "added_kv_proj_dim", "num_layers", "num_attention_heads",
-    "attention_head_dim", "ffn_dim",
+    "attention_head_dim", "ffn_dim", "pos_embed_seq_len", "vace_layers", "vace_in_channels",
 )  # fmt: skip
 
 
@@ -43,8 +44,7 @@ def generate(request: Request) -> Outcome:
     """
     meter = Meter()
     check_output(request.output, FORMATS)
-    if request.sample.image is not None:
-        open_image(request.sample.image)
+    request.sample.check_files()
     device = torch.device(resolve_device(request.device))
     checkpoint = open_checkpoint(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
@@ -54,7 +54,7 @@ def generate(request: Request) -> Outcome:
 
     pipeline = VideoPipeline(request.model, str(device), load_converted)
     layout = read_layout(pipeline.path)
-    _require_task(layout, request.task, request.model)
+    _require_task(layout, request)
     require_same_architecture(checkpoint, layout)
     stages: dict[str, float] = {}
     with _timed(stages, "encode"):
@@ -69,8 +69,8 @@ def generate(request: Request) -> Outcome:
             advance()
 
         frames = pipeline.sample(conditions, request.sampling, request.sampling.seed, on_step)
-    with _timed(stages, "write"):
-        write_video(request.output, frames, request.sampling.fps)
+    with _timed(stages, "write"), local_output(request.output) as path:
+        write_video(path, frames, request.sampling.fps)
     kernels = {name for transformer in transformers.values() for name in kernel_names(transformer)}
     return Outcome(
         output=request.output,
@@ -132,11 +132,25 @@ def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     stages[stage] = time.monotonic() - start
 
 
-def _require_task(layout: PipelineLayout, task: Task, model: str) -> None:
-    if layout.needs_image and task == "t2v":
+def _require_task(layout: PipelineLayout, request: Request) -> None:
+    inputs, task, model = layout.inputs, request.task, request.model
+    if (task == "vace") != (layout.pipeline_class == VACE):
+        right = "is steered by videos, masks and references" if layout.pipeline_class == VACE else "is no VACE model"
+        raise VqError(f"{model} {right}: use `vq-infer {_task_of(inputs, layout)}`.")
+    if task == "t2v" and "image" in inputs.required:
         raise VqError(f"{model} makes videos from images: use `vq-infer i2v` with --image.")
-    if not layout.needs_image and task == "i2v":
+    if task == "i2v" and "image" not in inputs:
         raise VqError(f"{model} makes videos from text alone: use `vq-infer t2v`, or an image-to-video model.")
+    if request.sample.last_image is not None and "last_image" not in inputs:
+        raise VqError(f"{model} goes on from a first frame alone: leave --last-image out, or use a model for both.")
+    if request.sample.last_image is None and "last_image" in inputs.required:
+        raise VqError(f"{model} goes from a first frame to a last: give --last-image.")
+
+
+def _task_of(inputs: Inputs, layout: PipelineLayout) -> Task:
+    if layout.pipeline_class == VACE:
+        return "vace"
+    return "i2v" if "image" in inputs.required else "t2v"
 
 
 def _read_config(path: Path) -> dict[str, Any]:

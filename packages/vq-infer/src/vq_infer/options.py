@@ -1,10 +1,11 @@
 """What can be said on the command line; free of heavy imports."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-Task = Literal["i2v", "t2v"]
+from vq_core.location import Location
+
+Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]
 
 
@@ -13,11 +14,15 @@ class Options:
     """What was said on the command line; None where nothing was."""
 
     model: str | None = None
-    checkpoint: Path | None = None
+    checkpoint: Location | None = None
     prompt: str | None = None
     negative_prompt: str = ""
-    image: Path | None = None
-    output: Path | None = None
+    image: Location | None = None
+    last_image: Location | None = None
+    reference_images: tuple[Location, ...] = ()
+    video: Location | None = None
+    mask: Location | None = None
+    output: Location | None = None
     engine: EngineName = "native"
     steps: int | None = None
     height: int | None = None
@@ -28,6 +33,6 @@ class Options:
     fps: int | None = None
     seed: int | None = None
     device: str | None = None
-    recipe: Path | None = None
+    recipe: Location | None = None
     lightx2v_python: str | None = None
     backend: str | None = None

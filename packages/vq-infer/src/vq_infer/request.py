@@ -1,15 +1,20 @@
 """One video to make, and what came of it: the same for every engine."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
+from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.cli import required
 from vq_core.embedded import model_or_default
 from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.manifest import FILE_NAME
 from vq_core.meter import Usage
 from vq_core.model_defaults import defaults_of
-from vq_core.prompts import Sample
-from vq_core.recipe import DEFAULTS, read_recipe
+from vq_core.prompts import TEXT_ONLY, Sample
+from vq_core.recipe import DEFAULTS, Defaults, read_recipe
+from vq_core.remote import exists, local_copy, refuse_existing
 from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
 from vq_infer.options import Options, Task
 
@@ -20,9 +25,9 @@ class Request:
 
     task: Task
     model: str
-    checkpoint: Path
+    checkpoint: Location
     sample: Sample
-    output: Path
+    output: Location
     sampling: Sampling
     device: str | None
 
@@ -40,7 +45,7 @@ class Outcome:
         step_seconds: median time of a sampling step after the first, where the engine tells.
     """
 
-    output: Path
+    output: Location
     kernels: tuple[str, ...]
     stages: dict[str, float]
     usage: Usage
@@ -66,7 +71,7 @@ class Outcome:
 
 
 def resolve_request(task: Task, options: Options) -> Request:
-    """Options, else the recipe, else the defaults; the recipe's `eval` section is about inference too.
+    """Options, else the recipe, else the checkpoint, else the model; the recipe's `eval` is about inference too.
 
     The built-in model is image-to-video and in diffusers' layout: it is nobody's default where neither is asked for.
     LightX2V's native folders have no sampling settings of their own.
@@ -80,21 +85,42 @@ def resolve_request(task: Task, options: Options) -> Request:
     model = model_or_default(model) if native and task == "i2v" else required(model, "--model")
     checkpoint = required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
     image = required(options.image, "--image") if task == "i2v" else None
-    sample = Sample(required(options.prompt, "--prompt"), options.negative_prompt, image)
+    sample = Sample(
+        required(options.prompt, "--prompt"),
+        options.negative_prompt,
+        _local(image),
+        _local(options.last_image),
+        tuple(local_copy(reference) for reference in options.reference_images),
+        _local(options.video),
+        _local(options.mask),
+    )
+    sample.require(TEXT_ONLY, "The command")
     output = required(options.output, "--output")
-    defaults = defaults_of(model) if native else DEFAULTS
+    defaults = replace(defaults_of(model) if native else DEFAULTS, **_said_by_checkpoint(checkpoint))
     asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
     sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
     return Request(task, model, checkpoint, sample, output, sampling, options.device)
 
 
-def check_output(output: Path, formats: tuple[str, ...]) -> None:
+def _local(location: Location | None) -> Path | None:
+    return None if location is None else local_copy(location)
+
+
+def _said_by_checkpoint(location: Location) -> dict[str, Any]:
+    """What the checkpoint at `location` says of how its model is sampled; engines refuse what is no checkpoint."""
+    if not exists(location / FILE_NAME):
+        return {}
+    sampling = open_checkpoint(location).artifact.manifest.settings.get("sampling")
+    known = {field.name for field in fields(Defaults)}
+    return {key: value for key, value in sampling.items() if key in known} if isinstance(sampling, dict) else {}
+
+
+def check_output(output: Location, formats: tuple[str, ...]) -> None:
     """Refuse an output that could not be written in the end, before any time is spent on it.
 
     Raises:
         VqError: it exists, or its ending is none of `formats`.
     """
-    if output.suffix.lower() not in formats:
+    if not output.name.lower().endswith(formats):
         raise VqError(f"{output} is not a video format that this engine writes: end it in {' or '.join(formats)}.")
-    if output.exists():
-        raise VqError(f"{output} exists already: choose another --output or remove it.")
+    refuse_existing(output)

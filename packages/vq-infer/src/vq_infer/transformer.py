@@ -16,7 +16,7 @@ from vq_infer.quant_linear import QuantLinear
 def load_transformer(
     component: CheckpointComponent, scheme: QuantScheme, device: torch.device, label: str
 ) -> nn.Module:
-    """Diffusers' Wan transformer in eval mode on `device`, every block linear a `QuantLinear`.
+    """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
     It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
     CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
@@ -24,16 +24,17 @@ def load_transformer(
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
     """
+    import diffusers
     from accelerate import init_empty_weights
-    from diffusers import WanTransformer3DModel
 
+    transformer_class = getattr(diffusers, str(component.config["_class_name"]))
     kernel = kernel_for(device, scheme)
     _require_sizes(component, kernel)
     # `init_empty_weights` leaves buffers real: those of the rotary embedding are computed, not stored.
     with init_empty_weights():
-        model = cast(nn.Module, WanTransformer3DModel.from_config(component.config))
+        model = cast(nn.Module, transformer_class.from_config(component.config))
     dtype = runtime_dtype(device)
-    kept = frozenset(WanTransformer3DModel._keep_in_fp32_modules)
+    kept = frozenset(transformer_class._keep_in_fp32_modules)
     shards = component.topology.shards()
     with progress(f"loading {label}", len(shards), "shard") as advance:
         for shard, names in shards.items():

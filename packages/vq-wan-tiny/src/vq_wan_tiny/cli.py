@@ -1,12 +1,12 @@
 """`vq-wan-tiny`: prompts from the world of the built-in models, and grades of the videos made from them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.options import AsJson, Output, Prompts, Verbose
+from vq_core.location import Location
+from vq_core.options import AsJson, Output, Prompts, Verbose, path_argument
 
 app = new_app("Prompts for the built-in models, and grades: did each shape do what its caption says?")
 
@@ -18,7 +18,7 @@ HeldOut = Annotated[
         "--held-out/--trained", help="Combinations of colour, shape and direction that training never saw, or others."
     ),
 ]
-Videos = Annotated[Path, typer.Argument(help="Folder of videos, 000.mkv or 000.mp4 and so on.")]
+Videos = Annotated[Location, path_argument(help="Folder of videos, 000.mkv or 000.mp4 and so on.")]
 
 
 @app.command("prompts")
@@ -43,7 +43,7 @@ def prompts_command(
     from vq_wan_tiny.prompts import write_prompts
 
     set_up_logging(verbose)
-    folder: Path = required(output, "--output")
+    folder: Location = required(output, "--output")
     captions = write_prompts(folder, count, seed, held_out=held_out)
     report(
         f"Wrote {folder}",

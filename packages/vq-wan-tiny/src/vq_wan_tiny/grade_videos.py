@@ -8,8 +8,10 @@ import numpy as np
 
 from vq_core.errors import VqError
 from vq_core.images import open_image
+from vq_core.location import Location
 from vq_core.progress import progress
-from vq_core.prompts import Sample, read_samples
+from vq_core.prompts import FIRST_FRAME, Sample, read_samples
+from vq_core.remote import local_copy
 from vq_core.video import read_video
 from vq_wan_tiny.grade import Grade, Share, grade, shares
 
@@ -75,15 +77,15 @@ def share_text(share: Share) -> str:
     return f"{100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
-def grade_videos(videos: Path, prompts: Path) -> Grading:
+def grade_videos(videos: Location, prompts: Location) -> Grading:
     """Grade `videos/000.mkv` or `.mp4` … against the captions and images of `prompts`, entry by entry.
 
     Raises:
         VqError: the prompts cannot be read or are not the world's; a video is missing, has no prompt, is not a video,
             or is not 17 frames of 96x96.
     """
-    samples = read_samples(prompts, needs_image=True)
-    paths = _videos_of(videos, prompts, len(samples))
+    samples = read_samples(prompts, FIRST_FRAME)
+    paths = _videos_of(local_copy(videos), prompts, len(samples))
     graded = []
     with progress("grade", len(samples), "video") as advance:
         for path, sample in zip(paths, samples, strict=True):
@@ -92,7 +94,7 @@ def grade_videos(videos: Path, prompts: Path) -> Grading:
     return Grading(tuple(graded))
 
 
-def _videos_of(folder: Path, prompts: Path, count: int) -> list[Path]:
+def _videos_of(folder: Path, prompts: Location, count: int) -> list[Path]:
     """The videos of `folder` by index; as many as there are prompts."""
     if not folder.is_dir():
         raise VqError(f"{folder} is not a folder: give one that holds 000.mkv or 000.mp4 and so on.")

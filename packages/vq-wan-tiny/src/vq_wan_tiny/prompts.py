@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.prompts import SAMPLES_FILE
+from vq_core.remote import local_output, refuse_existing
 from vq_core.tensor_file import publish, write_bytes
 from vq_wan_tiny.captions import NEGATIVE_PROMPT, caption, claims_of
 from vq_wan_tiny.render import render
@@ -35,22 +37,20 @@ def draw_clips(count: int, seed: int, *, held_out: bool) -> Iterator[tuple[str, 
         yield from zip(map(caption, claims_of(batch)), frames, strict=True)
 
 
-def write_prompts(folder: Path, count: int, seed: int, *, held_out: bool) -> list[str]:
-    """Write `samples.json` and first frames `000.png` … of the clips of `draw_clips` to `folder`; it appears whole.
+def write_prompts(location: Location, count: int, seed: int, *, held_out: bool) -> list[str]:
+    """Write `samples.json` and first frames `000.png` … of the clips of `draw_clips` to `location`; it appears whole.
 
     Returns:
         The captions.
 
     Raises:
-        VqError: `count` is less than 1, or `folder` exists.
+        VqError: `count` is less than 1, or `location` exists.
     """
     if count < 1:
         raise VqError(f"count {count} is less than 1: ask for one prompt or more.")
-    if folder.exists() or folder.is_symlink():
-        raise VqError(f"{folder} exists already: choose another --output or remove it.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    refuse_existing(location)
     entries = []
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+    with local_output(location, last=SAMPLES_FILE) as folder, _temporary_beside(folder) as temporary:
         draft = Path(temporary) / folder.name
         draft.mkdir()
         for index, (text, frames) in enumerate(draw_clips(count, seed, held_out=held_out)):
@@ -60,3 +60,8 @@ def write_prompts(folder: Path, count: int, seed: int, *, held_out: bool) -> lis
         write_bytes(draft / SAMPLES_FILE, f"{json.dumps(entries, indent=2)}\n".encode())
         publish(draft, folder)
     return [entry["prompt"] for entry in entries]
+
+
+def _temporary_beside(folder: Path) -> TemporaryDirectory[str]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.")

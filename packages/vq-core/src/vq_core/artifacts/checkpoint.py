@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
-from pathlib import Path
 
 from torch import Tensor
 
 from vq_core.families import Family, family_named
+from vq_core.location import Location
 from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import QuantScheme, scheme_named
 from vq_core.store import Artifact, open_artifact
@@ -133,6 +133,6 @@ class Checkpoint:
         return {name: CheckpointComponent(self.artifact, name, self.family, self.has_gains) for name in names}
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Location) -> Checkpoint:
     """Open the lightx2v-checkpoint artifact in `path`; refuses anything else or damaged."""
     return Checkpoint(open_artifact(path, KIND, FORMAT))

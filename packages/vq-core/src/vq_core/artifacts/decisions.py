@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -41,7 +40,7 @@ def written_behind(device: str) -> Iterator[WriteDecided]:
         yield write_decided
         return
     with write_behind() as behind:
-        yield partial(behind, write_decided)
+        yield lambda writer, file, tensors, decisions: behind(write_decided, writer, file, tensors, decisions)
 
 
 def read_decisions(artifact: Artifact, component: str) -> dict[str, Any]:

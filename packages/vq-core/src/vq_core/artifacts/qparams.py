@@ -6,10 +6,10 @@ by linear how it was rounded and with what error.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.decisions import read_decisions
+from vq_core.location import Location
 from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import QuantScheme, scheme_named
 from vq_core.store import Artifact, open_artifact
@@ -44,6 +44,6 @@ class QuantParams:
         return read_decisions(self.artifact, component)
 
 
-def open_qparams(path: Path) -> QuantParams:
+def open_qparams(path: Location) -> QuantParams:
     """Open the quant-params artifact in `path`; refuses anything else or damaged."""
     return QuantParams(open_artifact(path, KIND, FORMAT))

@@ -18,15 +18,16 @@ the sampler is respected.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.components import component_headers
 from vq_core.errors import VqError
 from vq_core.families import family_named
+from vq_core.location import Location
 from vq_core.source import Source
 from vq_core.store import Artifact, Header, open_artifact
 from vq_core.topology import Group
@@ -109,6 +110,15 @@ class ActivationStats:
             component: {group.name: group for group in topology(entry.config).groups}
             for component, entry in manifest.components.items()
         }
+
+    @property
+    def unguided_sampling(self) -> dict[str, JsonValue]:
+        """Steps and guidance of the run, where it had no guidance, as a distilled model's has none; else empty."""
+        settings = self.artifact.manifest.settings
+        scale = settings.get("guidance_scale")
+        if not isinstance(scale, int | float) or scale > 1:
+            return {}
+        return {key: settings[key] for key in ("steps", "guidance_scale")}
 
     def groups(self, component: str) -> tuple[str, ...]:
         """Names of the groups of a component, in the model's order."""
@@ -225,6 +235,6 @@ def stats_header(tool: str, source: Source, settings: Mapping[str, object]) -> H
     )
 
 
-def open_stats(path: Path) -> ActivationStats:
+def open_stats(path: Location) -> ActivationStats:
     """Open the activation-stats artifact in `path`; refuses anything else or damaged."""
     return ActivationStats(open_artifact(path, KIND, FORMAT))

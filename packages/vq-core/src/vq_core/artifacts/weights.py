@@ -9,13 +9,13 @@ where asked for), the others as they were. Gains 1/s are fp32 `[in]`, bfloat16 v
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from vq_core.artifacts.decisions import read_decisions
 from vq_core.families import Family, family_named
+from vq_core.location import Location
 from vq_core.store import Artifact, open_artifact
 from vq_core.topology import Group, Topology
 
@@ -39,9 +39,9 @@ class SmoothedComponent:
         """The tensors `names`, gains included, on `device`."""
         return self._artifact.tensors(self._name, names, device)
 
-    def verify(self, block: int) -> None:
-        """Compare the digest of the file of `block` before it is read, which may happen in another thread."""
-        self._artifact.verify(self._name, self.topology.shards()[f"block_{block}"])
+    def verify(self, shard: str) -> None:
+        """Compare the digest of the file of `shard` before it is read, which may happen in another thread."""
+        self._artifact.verify(self._name, self.topology.shards()[shard])
 
     def gain(self, group: Group, device: str = "cpu") -> Tensor:
         """1/s of `group`, fp32 `[in]`: its linears read X·gain, and their weights are those of the model over gain."""
@@ -67,6 +67,6 @@ class SmoothedWeights:
         return read_decisions(self.artifact, component)
 
 
-def open_weights(path: Path) -> SmoothedWeights:
+def open_weights(path: Location) -> SmoothedWeights:
     """Open the smoothed-weights artifact in `path`; refuses anything else or damaged."""
     return SmoothedWeights(open_artifact(path, KIND, FORMAT))

@@ -57,5 +57,5 @@ def family_of(config: Mapping[str, Any], where: str) -> tuple[str, Family]:
             return name, family
     raise VqError(
         f"{where} is a {config.get('_class_name', 'model without _class_name')}, which no family here "
-        f"({', '.join(names)}) knows: use a Wan 2.1 or 2.2 text-to-video or image-to-video model in diffusers' layout."
+        f"({', '.join(names)}) knows: use a Wan 2.1 or 2.2 model for text, images, or VACE in diffusers' layout."
     )

@@ -69,13 +69,32 @@ def test_native_configuration_of_the_small_model() -> None:
     assert (native["num_heads"], native["num_layers"]) == (24, 30)
 
 
+def test_native_configuration_of_vace() -> None:
+    vace = {
+        "_class_name": "WanVACETransformer3DModel",
+        "in_channels": 16,
+        "image_dim": None,
+        "added_kv_proj_dim": None,
+        "vace_layers": [0, 5, 10, 15, 20, 25, 30, 35],
+        "vace_in_channels": 96,
+    }
+    assert native_config(WAN21_I2V_14B | vace) == NATIVE_I2V_14B | {
+        "_class_name": "VaceWanModel",
+        "model_type": "vace",
+        "in_dim": 16,
+        "vace_layers": [0, 5, 10, 15, 20, 25, 30, 35],
+        "vace_in_dim": 96,
+    }
+
+
 def test_patch_elements() -> None:
     assert patch_elements(WAN21_I2V_14B) == 4
 
 
 def test_matches_by_class_alone() -> None:
     assert matches(WAN21_I2V_14B)
-    assert not matches({"_class_name": "WanVACETransformer3DModel"})
+    assert matches({"_class_name": "WanVACETransformer3DModel"})
+    assert not matches({"_class_name": "WanAnimateTransformer3DModel"})
     assert not matches({})
 
 

@@ -1,5 +1,6 @@
 """The topology against diffusers' own module, and the groups and sinks of each layout."""
 
+import re
 from typing import Any
 
 import pytest
@@ -26,11 +27,16 @@ WAN_14B = {
 }
 IMAGE = {"in_channels": 36, "image_dim": 1280, "added_kv_proj_dim": 5120}
 TI2V_5B = {"in_channels": 48, "out_channels": 48, "num_attention_heads": 24, "ffn_dim": 14336}
+VACE = {"vace_layers": [0, 1], "vace_in_channels": 96}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "Wan2.1-T2V-14B": WAN_14B,
     "Wan2.1-T2V-1.3B": WAN_14B | {"num_attention_heads": 12, "ffn_dim": 8960},
     "Wan2.1-I2V-14B": WAN_14B | IMAGE,
     "Wan2.1-FLF2V-14B": WAN_14B | IMAGE | {"pos_embed_seq_len": 514},
+    "Wan2.1-VACE-1.3B": WAN_14B | {"num_attention_heads": 12, "ffn_dim": 8960} | VACE,
+    "Wan2.1-VACE-14B": WAN_14B | VACE,
+    "Wan2.2-T2V-A14B": WAN_14B,
+    "VACE with an image encoder": WAN_14B | VACE | {"image_dim": 1280, "added_kv_proj_dim": 5120},
     "Wan2.2-I2V-A14B": WAN_14B | {"in_channels": 36},
     "Wan2.2-TI2V-5B": WAN_14B | TI2V_5B,
     "without cross_attn_norm": WAN_14B | {"cross_attn_norm": False},
@@ -39,16 +45,18 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("config", LAYOUTS.values(), ids=LAYOUTS.keys())
 def test_tensors_are_those_of_diffusers(config: dict[str, Any]) -> None:
-    from diffusers import WanTransformer3DModel
+    from diffusers import WanTransformer3DModel, WanVACETransformer3DModel
 
     with torch.device("meta"):
-        model = WanTransformer3DModel(**config)
+        model = (WanVACETransformer3DModel if "vace_layers" in config else WanTransformer3DModel)(**config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert dict(topology(config).tensors) == expected
     block_linears = {
         name: (module.in_features, module.out_features)
-        for name, module in model.blocks.named_modules(prefix="blocks")
-        if isinstance(module, torch.nn.Linear)
+        for name, module in model.named_modules()
+        if re.match(r"(vace_)?blocks\.", name) and isinstance(module, torch.nn.Linear)
+        # Into and out of VACE's stack, runtimes multiply in full precision.
+        if not name.endswith((".proj_in", ".proj_out"))
     }
     assert {
         linear.name: (linear.in_features, linear.out_features) for linear in topology(config).linears
@@ -59,7 +67,8 @@ def test_groups_cover_every_linear_once(wan_config: dict[str, Any]) -> None:
     wan = topology(wan_config)
     read = [name for group in wan.groups for name in group.reads]
     assert sorted(read) == sorted(linear.name for linear in wan.linears)
-    assert len(wan.linears) == 2 * (10 if wan_config["image_dim"] is None else 12)
+    blocks = wan_config["num_layers"] + len(wan_config.get("vace_layers", ()))
+    assert len(wan.linears) == blocks * (10 if wan_config["image_dim"] is None else 12)
     for group in wan.groups:
         assert {wan.linear(name).in_features for name in group.reads} == {group.in_features}
 
@@ -94,6 +103,32 @@ def test_sinks_of_the_image_to_video_layout(i2v_config: dict[str, Any]) -> None:
     assert len(sinks) == 2 * 6 + 2
 
 
+def test_vace_s_blocks_have_the_sinks_of_the_others(vace_config: dict[str, Any]) -> None:
+    wan = topology(vace_config)
+    of_main, of_vace = (
+        {name.removeprefix(f"{block}."): repr(group.sink).replace(block, "BLOCK") for name, group in groups.items()}
+        for block in ("blocks.1", "vace_blocks.1")
+        for groups in [{group.name: group for group in wan.groups if group.name.startswith(f"{block}.")}]
+    )
+    assert len(of_vace) == 6
+    assert of_vace == of_main
+
+
+def test_the_text_group_spans_both_stacks_of_vace(vace_config: dict[str, Any]) -> None:
+    text = topology(vace_config).group_of("vace_blocks.1.attn2.to_v")
+    assert (text.name, len(text.reads)) == ("text", 2 * (3 + 2))
+
+
+def test_vace_s_projections_are_not_quantized(vace_config: dict[str, Any]) -> None:
+    wan = topology(vace_config)
+    assert not [linear.name for linear in wan.linears if "proj_in" in linear.name or "proj_out" in linear.name]
+    assert {name for name in wan.tensors if ".proj_in." in name} == {
+        f"vace_blocks.0.proj_in.{p}" for p in ("weight", "bias")
+    }
+    assert wan.shards()["vace_block_1"][-2:] == ("vace_blocks.1.proj_out.weight", "vace_blocks.1.proj_out.bias")
+    assert "vace_patch_embedding.weight" in wan.shards()["non_block"]
+
+
 def test_context_groups_span_all_blocks(i2v_config: dict[str, Any]) -> None:
     wan = topology(i2v_config)
     text, image = wan.group_of("blocks.1.attn2.to_k"), wan.group_of("blocks.1.attn2.add_v_proj")
@@ -120,7 +155,9 @@ def test_without_an_affine_cross_norm_its_group_cannot_be_smoothed(t2v_config: d
 
 def test_llmc_groups(wan_config: dict[str, Any]) -> None:
     names = {group.name for group in llmc_groups(topology(wan_config))}
-    assert names == {f"blocks.{block}.{name}" for block in (0, 1) for name in ("attn1.qkv", "attn2.q", "ffn.up")}
+    blocks = [f"blocks.{block}" for block in range(wan_config["num_layers"])]
+    blocks += [f"vace_blocks.{block}" for block in range(len(wan_config.get("vace_layers", ())))]
+    assert names == {f"{block}.{name}" for block in blocks for name in ("attn1.qkv", "attn2.q", "ffn.up")}
     assert all(block_of(name) is not None for name in names)
 
 
@@ -129,6 +166,13 @@ def test_refuses_a_configuration_without_a_key(t2v_config: dict[str, Any], key: 
     del t2v_config[key]
     with pytest.raises(VqError, match=rf"config\.json lacks {key}"):
         topology(t2v_config)
+
+
+@pytest.mark.parametrize("key", ["vace_layers", "vace_in_channels"])
+def test_refuses_vace_without_its_keys(vace_config: dict[str, Any], key: str) -> None:
+    del vace_config[key]
+    with pytest.raises(VqError, match=rf"config\.json lacks {key}"):
+        topology(vace_config)
 
 
 def test_refuses_another_norm_of_queries(t2v_config: dict[str, Any]) -> None:

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from vq_core import __version__
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.progress import Advance, progress
+from vq_core.remote import local_copy
 from vq_core.scheme import QuantScheme
 from vq_core.store import Header, create_artifact
 from vq_core.tensor_file import TensorSpec, new_file
@@ -41,7 +43,7 @@ def file_name(source: EncoderSource, scheme: QuantScheme, *, pth: bool) -> str:
 def export_encoders(
     sources: Sequence[EncoderSource],
     scheme: QuantScheme,
-    output: Path,
+    output: Location,
     *,
     model: str,
     pth: bool = False,
@@ -73,15 +75,16 @@ def export_encoders(
 
 
 def run_config_keys(
-    sources: Sequence[EncoderSource], scheme: QuantScheme, output: Path, *, pth: bool
+    sources: Sequence[EncoderSource], scheme: QuantScheme, output: Location, *, pth: bool
 ) -> dict[str, JsonValue]:
     """What a run config of LightX2V needs to load the files in `output`."""
+    folder = output.absolute() if isinstance(output, Path) else output
     keys: dict[str, JsonValue] = {}
     for source in sources:
         key = source.encoder.KEY
         keys[f"{key}_quantized"] = True
         keys[f"{key}_quant_scheme"] = f"{scheme.name}-{BACKEND}"
-        keys[f"{key}_quantized_ckpt"] = str(output.absolute() / file_name(source, scheme, pth=pth))
+        keys[f"{key}_quantized_ckpt"] = str(folder / file_name(source, scheme, pth=pth))
     return keys
 
 
@@ -100,11 +103,15 @@ class WrittenEncoder:
     loads: bool
 
 
-def written(sources: Sequence[EncoderSource], scheme: QuantScheme, output: Path, *, pth: bool) -> list[WrittenEncoder]:
+def written(
+    sources: Sequence[EncoderSource], scheme: QuantScheme, output: Location, *, pth: bool
+) -> list[WrittenEncoder]:
     """What was written of `sources` to the folder `output`."""
     files = [file_name(source, scheme, pth=pth) for source in sources]
     return [
-        WrittenEncoder(file, (output / file).stat().st_size, source.shapes == source.encoder.lightx2v_shapes())
+        WrittenEncoder(
+            file, (local_copy(output) / file).stat().st_size, source.shapes == source.encoder.lightx2v_shapes()
+        )
         for source, file in zip(sources, files, strict=True)
     ]
 

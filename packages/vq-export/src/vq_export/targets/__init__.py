@@ -1,25 +1,35 @@
 """Export targets, one module each; a target's name is its module's name and its sub-command."""
 
 import ast
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from vq_core.discover import load_plugin, plugin_names
+from vq_core.location import Location
 
 if TYPE_CHECKING:  # the command line lists the targets, and must not import torch for it
+    from vq_core.store import Check
     from vq_export.quantized_model import QuantizedModel
+    from vq_export.verify import Verifier
 
 
 class Target(Protocol):
-    """What a target's module provides."""
+    """What a target's module provides.
 
-    def export(self, model: "QuantizedModel", output: Path, *, resume: bool) -> None:
-        """Write `model` to the folder `output`, block by block."""
+    Attributes:
+        VERIFIER: reads back what `export` wrote; None where nothing can yet.
+    """
 
-    def next_steps(self, model: "QuantizedModel", output: Path, loras: Sequence[str] = ()) -> str:
-        """What to do with `output`; `loras` are those that were merged into a model as it was converted."""
+    VERIFIER: "Verifier | None"
+
+    def export(
+        self, model: "QuantizedModel", output: Location, *, resume: bool = False, check: "Check | None" = None
+    ) -> None:
+        """Write `model` to the folder `output`, block by block, and let `check` see it before it gets its name."""
+
+    def next_steps(self, model: "QuantizedModel", output: Location) -> str:
+        """What to do with `output`."""
 
 
 def target_names() -> list[str]:

@@ -6,7 +6,7 @@ of the two. `STEM.weight_scale` is what its linear multiplies codes by; see docs
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,16 +15,18 @@ from torch import Tensor
 
 from vq_core import __version__
 from vq_core.errors import VqError
+from vq_core.location import Location
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.progress import Advance, progress
 from vq_core.scheme import NumberFormat, Rounding
-from vq_core.store import ComponentHeader, Header, create_artifact
+from vq_core.store import Check, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import TensorSpec
 from vq_core.tensor_stream import TensorStream, stream_tensors
 from vq_export.overlap import overlap
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 
+VERIFIER = None
 KIND = "comfyui-checkpoint"
 FORMAT = 1
 METADATA_VERSION = "1.0"
@@ -39,7 +41,7 @@ LAYERS: Mapping[NumberFormat, Mapping[str, JsonValue]] = {
 """What ComfyUI is told of a linear, by format."""
 
 
-def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None:
+def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
     """Write `model` to the folder `output`. Host memory: two linears, and what is not quantized of two blocks.
 
     What an interrupted run has of a file is not taken up again, finished files are.
@@ -63,14 +65,17 @@ def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None
         parents=dict(model.parents),
     )
     total = sum(component.topology.num_blocks + 1 for component in model.components.values())
-    with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
+    with (
+        create_artifact(output, header, resume=resume, check=check) as writer,
+        progress("export", total, "shard") as advance,
+    ):
         for name, component in model.components.items():
             file = f"{folders[name]}/{_file_name(model, name)}".lstrip("/")
             if not writer.has(file):
                 _write(writer.path(file), model, component, advance)
 
 
-def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
+def next_steps(model: QuantizedModel, output: Location) -> str:
     """Where ComfyUI looks for the files."""
     folders = model.family.expert_folders(tuple(model.components))
     files = ", ".join(str(output / folders[name] / _file_name(model, name)) for name in model.components)

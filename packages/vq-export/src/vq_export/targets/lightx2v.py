@@ -6,73 +6,84 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 
 import json
 import shlex
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
+from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core import __version__
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
+from vq_core.location import Location
 from vq_core.progress import progress
-from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
+from vq_core.store import ArtifactWriter, Check, ComponentHeader, Header, create_artifact
 from vq_core.tensor_file import read_header
 from vq_core.tensor_folder import INDEX_FILE
 from vq_export.overlap import overlap
+from vq_export.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
-from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
+from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
+from vq_export.verify import verify_lightx2v
 
+VERIFIER = verify_lightx2v
 CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
 """With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
 
 
-def export(model: QuantizedModel, output: Path, *, resume: bool = False) -> None:
+def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
     """Write `model` to the folder `output`. Host memory: two blocks."""
     folders = model.family.expert_folders(tuple(model.components))
     header = Header(
         kind=KIND,
         format=FORMAT,
-        tool=f"vq-export {__version__}",
+        tool=TOOL,
         family=model.family_name,
         model=model.model,
         components={
             name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
             for name, component in model.components.items()
         },
-        settings={"scheme": model.scheme.name, "gains": model.has_gains, **model.settings},
+        settings=provenance_settings(model),
         parents=dict(model.parents),
     )
-    total = sum(component.topology.num_blocks + 1 for component in model.components.values())
-    with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
+    total = sum(len(component.topology.shards()) for component in model.components.values())
+    with (
+        create_artifact(output, header, resume=resume, check=check) as writer,
+        progress("export", total, "shard") as advance,
+    ):
         for name, component in model.components.items():
             entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
-            write = partial(_write_shard, writer, folders[name], component, entries)
-            overlap(write, component.topology.shards(), advance)
+            overlap(partial(_write_shard, writer, model, name, entries), component.topology.shards(), advance)
+            writer.note_measured({name: _measured(writer, component, folders[name])})
             _write_index(writer, folders[name], entries)
         _write_configs(writer, model)
 
 
-def next_steps(model: QuantizedModel, output: Path, loras: Sequence[str] = ()) -> str:
-    """The commands that follow an export; a converted model is at hand to compare with, a smoothed one may not be."""
+def next_steps(model: QuantizedModel, output: Location) -> str:
+    """The commands that follow an export.
+
+    What was smoothed has been held against the smoothed weights, not against the model. With LoRAs merged, that takes
+    their files, which are not known here.
+    """
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     config = model.family.native_config(next(iter(model.components.values())).config)
     _, task = variant_and_task(config, len(model.components))
-    image = "--image IMAGE " if task == "i2v" else ""
-    merged = "".join(f" --lora {shlex.quote(lora)}" for lora in loras)
-    compare = "" if model.parents else f" --model {source}{merged}"
-    return (
-        f"vq-export verify {checkpoint}{compare}\n"
-        f"then: vq-infer {task} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
-    )
+    image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
+    command = "i2v" if task == "flf2v" else task
+    infer = f"vq-infer {command} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
+    merged = any(component.lora for component in model.components.values())
+    return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"
 
 
 def _write_shard(
-    writer: ArtifactWriter, folder: str, component: QuantizedComponent, entries: dict[str, Entry], shard: str
+    writer: ArtifactWriter, model: QuantizedModel, name: str, entries: dict[str, Entry], shard: str
 ) -> None:
+    folder = model.family.expert_folders(tuple(model.components))[name]
     file = (Path(folder) / f"{shard}.safetensors").as_posix()
     if not writer.has(file):
-        writer.write_tensors(file, shard_tensors(component, entries, shard))
+        tensors = shard_tensors(model.components[name], entries, shard)
+        writer.write_tensors(file, tensors, shard_metadata(model, KIND, name, shard))
 
 
 def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shard: str) -> dict[str, Tensor]:
@@ -93,6 +104,14 @@ def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shar
     return tensors
 
 
+def _measured(writer: ArtifactWriter, component: QuantizedComponent, folder: str) -> dict[str, JsonValue]:
+    """How each linear was rounded and with what error, read from the files: an earlier run may have written some."""
+    measured: dict[str, JsonValue] = {}
+    for shard in component.topology.shards():
+        measured |= read_provenance(writer.path((Path(folder) / f"{shard}.safetensors").as_posix()))["linears"]
+    return measured
+
+
 def _write_index(writer: ArtifactWriter, folder: str, entries: dict[str, Entry]) -> None:
     weight_map = {name: f"{entry.shard}.safetensors" for name, entry in sorted(entries.items())}
     headers = (read_header(writer.path((Path(folder) / file).as_posix())) for file in sorted(set(weight_map.values())))
@@ -108,7 +127,8 @@ def _write_configs(writer: ArtifactWriter, model: QuantizedModel) -> None:
         config["quant_method"] = QUANT_METHOD
     writer.write_text(CONFIG_FILE, json.dumps(config, indent=2) + "\n")
     variant, task = variant_and_task(config, len(model.components))
-    for file, run_config in run_configs(task, variant, model.scheme, gains=model.has_gains).items():
+    settings = run_settings(variant, task, cast(dict[str, Any], model.settings.get("sampling", {})))
+    for file, run_config in run_configs(task, variant, model.scheme, gains=model.has_gains, settings=settings).items():
         writer.write_text(f"{RUN_CONFIG_FOLDER}/{file}", json.dumps(run_config, indent=2) + "\n")
     writer.write_text(RUN_SCRIPT, run_script())
     writer.path(RUN_SCRIPT).chmod(0o755)

@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2: text-to-video and image-to-video transformers, one or two experts."""
+"""Wan 2.1 and 2.2: transformers for text, images, first and last frames, and VACE's controls; one or two experts."""
 
 from vq_core.families.wan.config import COMPONENTS, expert_folders, matches, native_config
 from vq_core.families.wan.names import IGNORED_TENSORS, to_diffusers, to_native

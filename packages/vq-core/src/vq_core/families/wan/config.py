@@ -9,9 +9,18 @@ EXPERT_FOLDERS = {"transformer": "high_noise_model", "transformer_2": "low_noise
 COMPONENTS = tuple(EXPERT_FOLDERS)
 
 
+VACE_CLASS = "WanVACETransformer3DModel"
+CLASSES = ("WanTransformer3DModel", VACE_CLASS)
+
+
 def matches(config: Mapping[str, Any]) -> bool:
     """Is `config` (a transformer's config.json from diffusers) one of this family?"""
-    return config.get("_class_name") == "WanTransformer3DModel"
+    return config.get("_class_name") in CLASSES
+
+
+def is_vace(config: Mapping[str, Any]) -> bool:
+    """Has the transformer a second stack of blocks, which steers the first by videos, masks and reference images?"""
+    return config.get("vace_layers") is not None
 
 
 def inner_dim(config: Mapping[str, Any]) -> int:
@@ -26,8 +35,8 @@ def expert_folders(components: tuple[str, ...]) -> dict[str, str]:
 
 def native_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The native config.json (Wan-AI's keys, which LightX2V indexes directly) for a diffusers `config`."""
-    return {
-        "_class_name": "WanModel",
+    native = {
+        "_class_name": "VaceWanModel" if is_vace(config) else "WanModel",
         "model_type": _model_type(config),
         "dim": inner_dim(config),
         "ffn_dim": config["ffn_dim"],
@@ -44,9 +53,14 @@ def native_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "eps": config["eps"],
         "window_size": [-1, -1],
     }
+    if is_vace(config):
+        native |= {"vace_layers": list(config["vace_layers"]), "vace_in_dim": config["vace_in_channels"]}
+    return native
 
 
 def _model_type(config: Mapping[str, Any]) -> str:
+    if is_vace(config):
+        return "vace"
     if config.get("pos_embed_seq_len") is not None:
         return "flf2v"  # first and last frame: their image tokens are told apart by position
     if config["in_channels"] == 2 * config["out_channels"] + 4:

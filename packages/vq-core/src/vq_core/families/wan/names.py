@@ -11,6 +11,7 @@ IGNORED_TENSORS = ("attn2.norm_added_q.weight",)
 # two norms swap numbers: diffusers' affine norm2 (before cross-attention) is the native norm3.
 _PREFIXES = {
     "patch_embedding.": "patch_embedding.",
+    "vace_patch_embedding.": "vace_patch_embedding.",
     "condition_embedder.text_embedder.linear_1.": "text_embedding.0.",
     "condition_embedder.text_embedder.linear_2.": "text_embedding.2.",
     "condition_embedder.time_embedder.linear_1.": "time_embedding.0.",
@@ -47,16 +48,19 @@ _BLOCK_PREFIXES = {
     "ffn.net.2.": "ffn.2.",
 }
 _BLOCK_WHOLE = {"scale_shift_table": "modulation"}
+# A VACE block has these besides: into the first one, and out of each into the block of the main stack that it steers.
+_VACE_BLOCK_PREFIXES = {"proj_in.": "before_proj.", "proj_out.": "after_proj."}
 
 
 def to_native(name: str) -> str:
     """The native spelling of the diffusers tensor `name`."""
-    return _translate(name, _PREFIXES, _WHOLE, _BLOCK_PREFIXES, _BLOCK_WHOLE)
+    return _translate(name, _PREFIXES, _WHOLE, _BLOCK_PREFIXES, _BLOCK_WHOLE, _VACE_BLOCK_PREFIXES)
 
 
 def to_diffusers(name: str) -> str:
     """The diffusers spelling of the native tensor `name`."""
-    return _translate(name, *(_inverse(table) for table in (_PREFIXES, _WHOLE, _BLOCK_PREFIXES, _BLOCK_WHOLE)))
+    tables = (_PREFIXES, _WHOLE, _BLOCK_PREFIXES, _BLOCK_WHOLE, _VACE_BLOCK_PREFIXES)
+    return _translate(name, *map(_inverse, tables))
 
 
 def _inverse(table: dict[str, str]) -> dict[str, str]:
@@ -69,9 +73,12 @@ def _translate(
     whole: dict[str, str],
     block_prefixes: dict[str, str],
     block_whole: dict[str, str],
+    vace_block_prefixes: dict[str, str],
 ) -> str:
-    block = re.match(r"blocks\.\d+\.", name)
+    block = re.match(r"(vace_)?blocks\.\d+\.", name)
     if block:
+        if block[1]:
+            block_prefixes = block_prefixes | vace_block_prefixes
         return block[0] + _replace(name[block.end() :], block_prefixes, block_whole, name)
     return _replace(name, prefixes, whole, name)
 

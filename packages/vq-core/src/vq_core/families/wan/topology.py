@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vq_core.errors import VqError
-from vq_core.families.wan.config import inner_dim, patch_elements
+from vq_core.families.wan.config import VACE_CLASS, inner_dim, is_vace, patch_elements
 from vq_core.topology import Group, Linear, LinearSink, ModulationSink, NormSink, Topology, block_of
 
 FAMILY = "wan"
@@ -19,20 +19,23 @@ def topology(config: Mapping[str, Any]) -> Topology:
         VqError: a key is missing or has a value for which the folds and names here were not derived.
     """
     _check(config)
-    num_blocks = config["num_layers"]
+    blocks = [f"blocks.{block}" for block in range(config["num_layers"])]
+    vace_blocks = [f"vace_blocks.{block}" for block in range(len(config["vace_layers"]))] if is_vace(config) else []
     tensors = _outer_tensors(config)
     linears: list[Linear] = []
-    for block in range(num_blocks):
-        block_tensors = _block_tensors(config, f"blocks.{block}")
-        tensors |= block_tensors
+    for block in (*blocks, *vace_blocks):
+        block_tensors = _block_tensors(config, block)
         linears += [
-            Linear(name.removesuffix(".weight"), shape[1], shape[0], block)
+            Linear(name.removesuffix(".weight"), shape[1], shape[0])
             for name, shape in block_tensors.items()
             if name.endswith(".weight") and len(shape) == 2
         ]
-    groups = [group for block in range(num_blocks) for group in _block_groups(config, f"blocks.{block}")]
+        tensors |= block_tensors
+    for block in vace_blocks:
+        tensors |= _vace_projections(config, block)
+    groups = [group for block in (*blocks, *vace_blocks) for group in _block_groups(config, block)]
     groups += _context_groups(config, linears)
-    return Topology(FAMILY, tensors, tuple(linears), tuple(groups), num_blocks)
+    return Topology(FAMILY, tensors, tuple(linears), tuple(groups))
 
 
 def _check(config: Mapping[str, Any]) -> None:
@@ -40,7 +43,8 @@ def _check(config: Mapping[str, Any]) -> None:
         "num_attention_heads", "attention_head_dim", "num_layers", "ffn_dim", "in_channels", "out_channels",
         "text_dim", "freq_dim", "patch_size", "qk_norm", "cross_attn_norm", "eps",
     )  # fmt: skip
-    missing = [key for key in required if key not in config]
+    of_vace = ("vace_layers", "vace_in_channels") if config.get("_class_name") == VACE_CLASS or is_vace(config) else ()
+    missing = [key for key in (*required, *of_vace) if key not in config]
     if missing:
         raise VqError(
             f"the transformer's config.json lacks {', '.join(missing)}: use the file that came with the model."
@@ -79,6 +83,9 @@ def _outer_tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         **_linear("proj_out", config["out_channels"] * patch_elements(config), dim),
         "scale_shift_table": (1, 2, dim),
     }
+    if is_vace(config):
+        tensors["vace_patch_embedding.weight"] = (dim, config["vace_in_channels"], *patch)
+        tensors["vace_patch_embedding.bias"] = (dim,)
     image_dim = config.get("image_dim")
     if image_dim is not None:
         image = f"{embedder}.image_embedder"
@@ -89,6 +96,13 @@ def _outer_tensors(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         if config.get("pos_embed_seq_len") is not None:
             tensors[f"{image}.pos_embed"] = (1, config["pos_embed_seq_len"], image_dim)
     return tensors
+
+
+def _vace_projections(config: Mapping[str, Any], block: str) -> dict[str, tuple[int, ...]]:
+    """What a VACE block has besides; runtimes keep these linears in full precision."""
+    dim = inner_dim(config)
+    projections = _linear(f"{block}.proj_out", dim, dim)
+    return projections | _linear(f"{block}.proj_in", dim, dim) if block == "vace_blocks.0" else projections
 
 
 def _block_tensors(config: Mapping[str, Any], block: str) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,59 @@
+"""The gate behind every export: what was written is read back cold, and has its name only when it is sound."""
+
+import os
+import sys
+from pathlib import Path
+
+from vq_core.errors import GateFailed, VqError
+from vq_core.location import Location
+from vq_core.partial import unverified_folder
+from vq_export.quantized_model import QuantizedModel
+from vq_export.reference import unrounded_reference
+from vq_export.targets import target_named
+from vq_export.verification import Verification, enforce
+
+
+def export(
+    target: str,
+    model: QuantizedModel,
+    output: Location,
+    *,
+    resume: bool = False,
+    verify: bool = True,
+    strict: bool = False,
+    device: str = "cpu",
+) -> Verification | None:
+    """Write `model` to the folder `output` as `target` does, and verify it against what it was rounded from.
+
+    Returns:
+        What was found; None where it was not looked, or where nothing can: not every target has a verifier.
+
+    Raises:
+        VqError: `output` exists, or an earlier one that failed; or the model cannot be exported.
+        GateFailed: the checkpoint is not sound. It stays as `NAME.unverified`.
+    """
+    writer = target_named(target)
+    verifier = writer.VERIFIER if verify else None
+    found: list[Verification] = []
+
+    def check(folder: Path) -> None:
+        assert verifier is not None
+        _forget(folder)
+        try:
+            found.append(verifier(folder, unrounded_reference(model), device))
+        except GateFailed:
+            raise
+        except VqError as error:  # damage elsewhere, but here it is the disk that failed the gate
+            raise GateFailed(f"{unverified_folder(output)} was written and cannot be read back: {error}") from error
+        enforce(found[0], unverified_folder(output), strict=strict)
+
+    writer.export(model, output, resume=resume, check=check if verifier else None)
+    return found[0] if found else None
+
+
+def _forget(folder: Path) -> None:
+    """Let the system drop the folder's files from its cache, so that reading them reads the disk."""
+    if sys.platform == "linux":
+        for path in folder.rglob("*.safetensors"):
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

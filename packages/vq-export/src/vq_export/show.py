@@ -1,0 +1,84 @@
+"""How a checkpoint was quantized: read from its manifest, or from the metadata of a single file of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vq_core.artifacts.checkpoint import FORMAT, KIND
+from vq_core.location import Location
+from vq_core.manifest import FILE_NAME, Manifest, read_manifest
+from vq_core.remote import local_copy
+from vq_export.provenance import read_provenance
+from vq_export.snr_summary import by_place
+
+SHORT = 16
+"""Digits of a digest that are shown."""
+
+
+def provenance_of(location: Location) -> dict[str, Any]:
+    """How the checkpoint at `location`, or the one that the safetensors file there belongs to, was made.
+
+    Of a checkpoint in a bucket only the manifest is copied.
+
+    `components` and `linears` are by component; of a single file, they are what that file holds, and `shard` says which
+    part it is.
+
+    Raises:
+        VqError: neither a checkpoint nor a file that says it.
+    """
+    path = local_copy(location, only=[FILE_NAME])
+    if path.is_file():
+        said = read_provenance(path)
+        name = said.pop("component")
+        own = {key: said.pop(key) for key in ("fingerprint", "lora")}
+        return {**said, "components": {name: own}, "linears": {name: said["linears"]}}
+    return _of_manifest(read_manifest(path, KIND, FORMAT))
+
+
+def provenance_rows(said: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of the summary."""
+    settings = said["settings"]
+    rows = {
+        "artifact": f"{said['artifact']}, written by {said['tool']}",
+        "model": f"{said['model']} ({said['family']})",
+    }
+    if "shard" in said:
+        rows["part"] = str(said["shard"])
+    for name, component in said["components"].items():
+        rows[f"{name} fingerprint"] = component["fingerprint"][:SHORT]
+        for lora in component["lora"]:
+            rows[f"{name} LoRA {lora['file']}"] = f"strength {lora['strength']}, sha256 {lora['sha256'][:SHORT]}"
+    rows["scheme"] = settings["scheme"]
+    rows["smoother"] = _settings(settings["smooth"]) if "smooth" in settings else "none: converted as it is"
+    rows["rounder"] = _settings({key: value for key, value in settings["quantize"].items() if key != "scheme"})
+    rows |= {f"made from {kind}": digest[:SHORT] for kind, digest in said["parents"].items()}
+    if not any(kind.startswith("activation-stats") for kind in said["parents"]):
+        rows["made from activation-stats"] = "none"
+    rows |= {f"written by, {kind}": tool for kind, tool in settings["tools"].items()}
+    rows["versions"] = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
+    for name, linears in said["linears"].items():
+        for key, title in (("weight_snr_db", "weights"), ("output_snr_db", "outputs")):
+            snrs = {linear: how[key] for linear, how in linears.items() if key in how}
+            rows |= {f"{name} {title} {place}": text for place, text in by_place(snrs).items()}
+    return rows
+
+
+def _of_manifest(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "artifact": manifest.kind,
+        "tool": manifest.tool,
+        "model": manifest.model,
+        "family": manifest.family,
+        "components": {
+            name: {"fingerprint": component.fingerprint, "lora": component.merged}
+            for name, component in manifest.components.items()
+        },
+        "settings": manifest.settings,
+        "parents": manifest.parents,
+        "linears": manifest.measured,
+    }
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    """`smoothquant, alpha 0.75, groups all`: the method first, and of the others those that say something."""
+    others = {key: value for key, value in settings.items() if key != "method" and value is not None}
+    return ", ".join([str(settings["method"]), *(f"{key.replace('_', ' ')} {value}" for key, value in others.items())])

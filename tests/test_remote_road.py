@@ -1,0 +1,178 @@
+"""The whole road through a bucket: every stage on a machine of its own, and nothing between them but URIs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from s3fs import S3FileSystem
+
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.stats import open_stats
+from vq_core.errors import VqError
+from vq_core.location import parse_location
+
+SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
+
+Machine = Callable[[str], None]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """`machine("a")` goes on at another machine: the cache is that one's, and so is the working directory."""
+
+    def go_to(name: str) -> None:
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        monkeypatch.setenv("VQ_CACHE", str(tmp_path / name / "cache"))
+
+    return go_to
+
+
+def local_files(folder: Path) -> list[Path]:
+    """What lies in the working directory but the cache."""
+    return [path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts]
+
+
+def test_every_stage_on_a_machine_of_its_own(
+    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine, tmp_path: Path
+) -> None:
+    s3 = S3FileSystem()
+    s3.put(f"{tiny_model('i2v')}/", f"{bucket}/model/", recursive=True)
+    s3.put(f"{prompts}/", f"{bucket}/prompts/", recursive=True)
+    model = ["--model", f"{bucket}/model"]
+    image = json.loads((prompts / "samples.json").read_text())[0]["image"]
+
+    machine("calibrates")
+    collected = run(
+        "vq-calib collect", *model, "--prompts", f"{bucket}/prompts", "-o", f"{bucket}/stats", *SAMPLING, "--tokens", 16
+    )
+    assert collected["output"] == f"{bucket}/stats"
+    machine("smooths")
+    run("vq-algos smooth", *model, "--stats", f"{bucket}/stats", "-o", f"{bucket}/smoothed")
+    machine("quantizes")
+    run("vq-algos quantize", "--weights", f"{bucket}/smoothed", "--scheme", "int8", "-o", f"{bucket}/qparams")
+    machine("exports")
+    written = run(
+        "vq-export lightx2v",
+        "--weights",
+        f"{bucket}/smoothed",
+        "--qparams",
+        f"{bucket}/qparams",
+        "-o",
+        f"{bucket}/ckpt",
+    )
+    assert written["size"] == s3.du(f"{bucket}/ckpt")
+    machine("verifies")
+    assert run("vq-export verify", f"{bucket}/ckpt", *model)["problems"] == []
+    machine("samples")
+    run(
+        "vq-infer i2v", *model, "--checkpoint", f"{bucket}/ckpt", "--image", f"{bucket}/prompts/{image}",
+        "--prompt", "a boat", "-o", f"{bucket}/boat.mkv", *SAMPLING,
+    )  # fmt: skip
+    machine("simulates")
+    run(
+        "vq-eval fake-quant", *model, "--weights", f"{bucket}/smoothed", "--qparams", f"{bucket}/qparams",
+        "--prompts", f"{bucket}/prompts/samples.json", "-o", f"{bucket}/videos", *SAMPLING,
+    )  # fmt: skip
+    machine("compares")
+    compared = run(
+        "vq-eval compare", "--reference", f"{bucket}/videos/full", "--candidate", f"{bucket}/videos/fake-quant",
+        "-o", f"{bucket}/report",
+    )  # fmt: skip
+    assert compared["reference"] == f"{bucket}/videos/full"
+    assert s3.size(f"{bucket}/boat.mkv") > 0
+    assert sorted(Path(path).name for path in s3.ls(f"{bucket}/report")) == ["compare.json", "compare.md"]
+    assert [path for path in tmp_path.iterdir() if local_files(path)] == []
+
+    # The road on disk gives the same bytes.
+    machine("has a disk")
+    run("vq-algos smooth", "--model", tiny_model("i2v"), "--stats", f"{bucket}/stats", "-o", "smoothed")
+    run("vq-algos quantize", "--weights", "smoothed", "--scheme", "int8", "-o", "qparams")
+    run("vq-export lightx2v", "--weights", "smoothed", "--qparams", "qparams", "-o", "ckpt")
+    there, here = (open_checkpoint(parse_location(at)).artifact.manifest for at in (f"{bucket}/ckpt", "ckpt"))
+    assert there.files == here.files
+
+
+def test_a_recipe_in_the_bucket_names_what_lies_beside_it(
+    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine
+) -> None:
+    s3 = S3FileSystem()
+    s3.put(f"{tiny_model('t2v')}/", f"{bucket}/runs/model/", recursive=True)
+    s3.put(f"{prompts}/", f"{bucket}/prompts/", recursive=True)
+    recipe = {"model": "./model", "scheme": "int8", "output": "out", "calib": {"prompts": "../prompts"}}
+    s3.pipe(f"{bucket}/runs/recipe.yaml", yaml.safe_dump(recipe).encode())
+    said = ["--recipe", f"{bucket}/runs/recipe.yaml"]
+    machine("one")
+    run("vq-calib collect", *said, *SAMPLING, "--tokens", 0)
+    run("vq-algos smooth", *said)
+    machine("two")
+    run("vq-algos quantize", *said)
+    run("vq-export lightx2v", *said)
+    assert s3.exists(f"{bucket}/runs/out/lightx2v/manifest.json")
+
+
+def test_parts_of_a_run_meet_in_the_bucket(
+    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine
+) -> None:
+    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0]
+    for number in (1, 2):
+        machine(f"part {number}")
+        run("vq-calib collect", *asked, "-o", f"{bucket}/part-{number}", "--part", f"{number}/2")
+    machine("merges")
+    merged = run("vq-calib merge", f"{bucket}/part-1", f"{bucket}/part-2", "-o", f"{bucket}/stats")
+    assert merged["prompts"] == 2
+
+
+def test_processes_that_run_together_need_no_shared_disk(
+    run: Any, tiny_model: Any, prompts: Path, bucket: str, tmp_path: Path
+) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0, "-o", f"{bucket}/stats"]
+    command = [*launcher, "-m", "vq_calib", "collect", *map(str, asked)]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert S3FileSystem().ls(bucket) == [f"{bucket}/stats".removeprefix("s3://")]
+    prompts_seen = open_stats(parse_location(f"{bucket}/stats")).artifact.manifest.settings["prompts"]
+    assert isinstance(prompts_seen, list)
+    assert len(prompts_seen) == 2
+
+
+def test_refuses_an_output_that_is_there_and_a_bucket_that_is_not(run: Any, tiny_model: Any, bucket: str) -> None:
+    model = ["--model", tiny_model("t2v"), "--scheme", "fp8"]
+    run("vq-export lightx2v", *model, "-o", f"{bucket}/ckpt")
+    with pytest.raises(VqError, match=f"{bucket}/ckpt exists already: choose another --output"):
+        run("vq-export lightx2v", *model, "-o", f"{bucket}/ckpt")
+    with pytest.raises(VqError, match="There is no bucket nowhere for s3://nowhere/ckpt"):
+        run("vq-export lightx2v", *model, "-o", "s3://nowhere/ckpt")
+
+
+def test_an_upload_that_failed_is_taken_up_again(
+    run: Any, tiny_model: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["vq-export lightx2v", "--model", tiny_model("t2v"), "--scheme", "fp8", "-o", f"{bucket}/ckpt"]
+    with monkeypatch.context() as patch, pytest.raises(VqError) as refused:
+
+        async def denied(self: S3FileSystem, local: str, remote: str, **options: Any) -> None:
+            raise PermissionError("Access Denied")
+
+        patch.setattr(S3FileSystem, "_put_file", denied)
+        S3FileSystem.clear_instance_cache()  # instances take their methods with them
+        run(*command)
+    S3FileSystem.clear_instance_cache()
+    assert "access is denied" in str(refused.value)
+    assert "the same command with --resume uploads it" in str(refused.value)
+    with pytest.raises(VqError, match="left from an interrupted run: continue it with --resume"):
+        run(*command)
+    with pytest.raises(VqError, match="begun with other settings"):
+        run(*command[:4], "int8", *command[5:], "--resume")
+    assert not S3FileSystem().exists(f"{bucket}/ckpt")
+    run(*command, "--resume")
+    assert open_checkpoint(parse_location(f"{bucket}/ckpt")).scheme.name == "fp8"

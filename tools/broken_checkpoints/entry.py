@@ -1,0 +1,27 @@
+"""One entry of the catalogue."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from broken_checkpoints.content import Content
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One way in which a checkpoint can be broken.
+
+    Attributes:
+        name: what it is called in the catalogue.
+        runtime: what LightX2V does with it.
+        says: a part of what verify has to say, so that the right check has found it.
+        edit: breaks a sound checkpoint.
+        example: which of the sound checkpoints.
+        damaged: the break happened after the manifest was written; else it is sealed again, as its writer would.
+    """
+
+    name: str
+    runtime: str
+    says: str
+    edit: Callable[[Content], object]
+    example: str = "int8"
+    damaged: bool = False
