@@ -13,6 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vq_core.families.wan import native_config, to_native
 from vq_core.families.wan import topology as wan_topology
 from vq_core.prompts import FILES, Inputs, Sample, read_samples
 from vq_core.recipe import Recipe, read_recipe
@@ -122,6 +123,19 @@ def write_transformer() -> WriteTransformer:
             save_file({name: tensors[name] for name, where in weight_map.items() if where == file}, folder / file)
         (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
         return folder
+
+    return write
+
+
+@pytest.fixture
+def write_native(write_transformer: WriteTransformer) -> WriteTransformer:
+    """Write a transformer, of which diffusers' configuration and tensors are given, as Wan-AI does."""
+
+    def write(
+        folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], shards: int = 1, prefix: str = ""
+    ) -> Path:
+        native = {f"{prefix}{to_native(name)}": tensor for name, tensor in tensors.items()}
+        return write_transformer(folder, native_config(config), native, shards)
 
     return write
 

@@ -69,9 +69,14 @@ def merged(folder: Path, write_lora: Callable[..., Path]) -> OpenMerged:
     return open_merged
 
 
+def plain(folder: Path) -> Checkpoint:
+    """The transformer without a LoRA."""
+    return open_source(str(folder)).components["transformer"]
+
+
 def change(merged: Checkpoint, folder: Path, name: str) -> Tensor:
     """W' − W in float64."""
-    (after,), (before,) = merged.load([name]).values(), Checkpoint(folder).load([name]).values()
+    (after,), (before,) = merged.load([name]).values(), plain(folder).load([name]).values()
     assert after.dtype == before.dtype
     return after.double() - before.double()
 
@@ -95,8 +100,8 @@ def test_a_low_rank_pair(merged: OpenMerged, folder: Path, stem: str, alpha: flo
 
 
 def test_what_is_not_changed_is_read_as_it_was(merged: OpenMerged, folder: Path) -> None:
-    plain, checkpoint = Checkpoint(folder), merged(low_rank(NATIVE, 64, 64))
-    before, after = (it.load(plain.topology.tensors) for it in (plain, checkpoint))
+    original, checkpoint = plain(folder), merged(low_rank(NATIVE, 64, 64))
+    before, after = (it.load(original.topology.tensors) for it in (original, checkpoint))
     assert [name for name in before if not torch.equal(before[name], after[name])] == [TO_Q]
 
 
@@ -223,9 +228,9 @@ def test_alpha_in_peft_s_config(folder: Path, tmp_path: Path, whole_folder: bool
 
 def test_files_strengths_and_order_make_the_fingerprint(merged: OpenMerged, folder: Path, tmp_path: Path) -> None:
     one, two = low_rank(NATIVE, 64, 64), low_rank(NATIVE, 64, 64, seed=2)
-    plain = Checkpoint(folder).fingerprint
+    unmerged = plain(folder).fingerprint
     prints = {
-        plain,
+        unmerged,
         merged(one).fingerprint,
         merged(two).fingerprint,
         merged(one, strength=0.5).fingerprint,
@@ -233,7 +238,7 @@ def test_files_strengths_and_order_make_the_fingerprint(merged: OpenMerged, fold
         merged(two, one).fingerprint,
     }
     assert len(prints) == 6
-    assert merged().fingerprint == plain
+    assert merged().fingerprint == unmerged
     (tmp_path / "elsewhere.safetensors").write_bytes((tmp_path / "0.safetensors").read_bytes())
     same = [LoraRequest(tmp_path / name) for name in ("0.safetensors", "elsewhere.safetensors")]
     assert len({open_source(str(folder), [lora]).components["transformer"].fingerprint for lora in same}) == 1

@@ -14,9 +14,9 @@ from vq_core.tensor_folder import INDEX_FILE, index_tensors, read_json
 def test_without_an_index_every_file_counts(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2, 3)}, tmp_path / "one.safetensors")
     save_file({"b": torch.ones(4).half()}, tmp_path / "two.safetensors")
-    files, infos = index_tensors(tmp_path)
-    assert files == {"a": tmp_path / "one.safetensors", "b": tmp_path / "two.safetensors"}
-    assert {name: (info.dtype, info.shape) for name, info in infos.items()} == {
+    files = index_tensors(tmp_path)
+    assert {name: file.path.name for name, file in files.items()} == {"a": "one.safetensors", "b": "two.safetensors"}
+    assert {name: (file.infos[name].dtype, file.infos[name].shape) for name, file in files.items()} == {
         "a": ("F32", (2, 3)),
         "b": ("F16", (4,)),
     }
@@ -27,8 +27,7 @@ def test_with_an_index_only_what_it_names_counts(tmp_path: Path) -> None:
         save_file({name: torch.ones(1), "shared": torch.ones(1)}, tmp_path / f"{name}.safetensors")
     weight_map = {"one": "one.safetensors", "two": "two.safetensors", "shared": "two.safetensors"}
     (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": weight_map}))
-    files, _ = index_tensors(tmp_path)
-    assert files == {name: tmp_path / file for name, file in weight_map.items()}
+    assert {name: file.path.name for name, file in index_tensors(tmp_path).items()} == weight_map
 
 
 @pytest.mark.parametrize(

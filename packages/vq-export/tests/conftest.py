@@ -14,10 +14,10 @@ from torch import Tensor
 from vq_core.artifacts import qparams, weights
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.decisions import write_decided
-from vq_core.families.wan import topology
+from vq_core.families.wan import to_native, topology
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import snr_db, weight_scale
-from vq_core.numerics.rounding import round_to_codes
+from vq_core.numerics.rounding import emulate_qtorch_e4m3, round_to_codes
 from vq_core.scheme import scheme_named
 from vq_core.source import Checkpoint, open_source
 from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
@@ -273,3 +273,57 @@ def rewrite(tmp_path: Path) -> Callable[..., Path]:
         return output
 
     return write
+
+
+def _smoothed_by_llmc(tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Fold an s of [1/4, 4] into the three groups per block that LLMC smooths; gains are `affine_norm`s, fp32."""
+    generator, made = torch.Generator().manual_seed(11), topology(config)
+    for group in made.groups:
+        if group.gain not in made.gains and not group.name.endswith("attn2.q"):
+            continue
+        s = (4 ** (2 * torch.rand(group.in_features, generator=generator) - 1)).bfloat16()
+        for part in ("weight", "bias"):
+            if group.gain in made.gains:
+                tensors[group.gain.replace("norm", "affine_norm").replace("gain", part)] = torch.ones(len(s)) / s
+            else:
+                tensors[f"{group.name.removesuffix('attn2.q')}norm2.{part}"] /= s
+        for linear in group.reads:
+            tensors[f"{linear}.weight"] *= s
+
+
+def _quantized_by_llmc(weight: Tensor, scheme: str) -> tuple[Tensor, Tensor]:
+    """Codes and scale: round(W / scale) in [−128, 127], or QPyTorch's E4M3, in bfloat16 throughout."""
+    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-5) / (127 if scheme == "int8" else 448)
+    if scheme == "int8":
+        return (weight / scale).round().clamp(-128, 127).to(torch.int8), scale
+    return emulate_qtorch_e4m3((weight / scale).float()).to(torch.float8_e4m3fn), scale
+
+
+@pytest.fixture
+def by_llmc(tmp_path: Path) -> Callable[..., Path]:
+    """`by_llmc(kind, "int8" | "fp8" | None, smooth=True, native=False)`: what `save_lightx2v` writes, or `save_trans`.
+
+    With `native`, names are those that LightX2V's converter gives them.
+    """
+
+    def save(kind: str, scheme: str | None, *, smooth: bool = True, native: bool = False) -> Path:
+        tensors, made = _tensors(CONFIGS[kind], 0), topology(CONFIGS[kind])
+        if smooth:
+            _smoothed_by_llmc(tensors, CONFIGS[kind])
+        for gain, length in made.gains.items():
+            for part in ("weight", "bias"):
+                tensors.setdefault(gain.replace("norm", "affine_norm").replace("gain", part), torch.ones(length))
+        for linear in made.linears if scheme else ():
+            name = f"{linear.name}.weight"
+            tensors[name], tensors[f"{name}_scale"] = _quantized_by_llmc(tensors[name], str(scheme))
+        if native:
+            tensors = {(name if "affine" in name else to_native(name)): tensor for name, tensor in tensors.items()}
+        folder = tmp_path / f"llmc-{kind}-{scheme}"
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(CONFIGS[kind] | {"quant_method": "advanced_ptq"}))
+        for number in (1, 2):
+            file = f"diffusion_pytorch_model-{number:05}-of-00002.safetensors"
+            save_file({name: tensors[name] for name in list(tensors)[number - 1 :: 2]}, folder / file)
+        return folder
+
+    return save

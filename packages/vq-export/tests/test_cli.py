@@ -254,3 +254,82 @@ def test_examples_stand_in_the_help(vq_export: VqExport, capsys: Any) -> None:
     printed = capsys.readouterr().out
     assert "vq-export lightx2v --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers --scheme fp8 -o checkpoint" in printed
     assert "TARGET" not in printed
+
+
+# --- diffusers ------------------------------------------------------------------------------------
+
+
+def test_diffusers_from_a_checkpoint(
+    vq_export: VqExport, checkpoints: dict[str, Path], tmp_path: Path, capsys: Any
+) -> None:
+    output = tmp_path / "transformer"
+    assert vq_export("diffusers", "--checkpoint", checkpoints["int8-t2v"], "-o", output, "--dtype", "bf16") == 0
+    printed = capsys.readouterr().out
+    for part in ("Wrote", "dequantized", "transformer", "GB"):
+        assert part in printed
+    assert vq_export("diffusers", "--model", output, "-o", tmp_path / "again", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["form"], result["components"]) == ("plain", ["transformer"])
+    assert vq_export("diffusers", "--help") == 0
+    assert "vq-export diffusers --weights smoothed -o transformer" in capsys.readouterr().out
+
+
+def test_diffusers_mistakes_are_one_sentence(
+    refused: Callable[..., str], checkpoints: dict[str, Path], models: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint, output = checkpoints["int8-t2v"], tmp_path / "out"
+    assert "`--output` is missing" in refused("diffusers", "--checkpoint", checkpoint)
+    assert "Give one of --model, --checkpoint and --weights" in refused("diffusers", "-o", output)
+    assert "`fp16` is not a dtype" in refused("diffusers", "--model", models["t2v"], "--dtype", "fp16", "-o", output)
+    assert "lightx2v-checkpoint is needed here" in refused(
+        "diffusers", "--checkpoint", make_kind(tmp_path, "smoothed-weights"), "-o", output
+    )
+
+
+def make_kind(tmp_path: Path, kind: str) -> Path:
+    (tmp_path / kind).mkdir(exist_ok=True)
+    (tmp_path / kind / "manifest.json").write_text(json.dumps({"kind": kind, "format": 1}))
+    return tmp_path / kind
+
+
+def test_what_is_quantized_already_is_refused_by_name(
+    refused: Callable[..., str], checkpoints: dict[str, Path], make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    def comfyui(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["blocks.0.attn1.to_q.weight"] = tensors["blocks.0.attn1.to_q.weight"].to(torch.float8_e4m3fn)
+        tensors["blocks.0.attn1.to_q.scale_weight"] = torch.ones(())
+
+    output = ("--scheme", "int8", "-o", tmp_path / "out")
+    said = refused("lightx2v", "--model", checkpoints["int8-t2v"], *output)
+    assert "is a lightx2v-checkpoint, quantized already: use it as it is, or make full precision of it" in said
+    said = refused("lightx2v", "--model", make_model("t2v", edit=comfyui), *output)
+    assert (
+        "is quantized already, for ComfyUI (`blocks.0.attn1.to_q.scale_weight` is F32): give the model in bf16" in said
+    )
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_llmc_needs_no_scheme(
+    vq_export: VqExport, by_llmc: Callable[..., Path], tmp_path: Path, capsys: Any, native: bool
+) -> None:
+    assert vq_export("lightx2v", "--model", by_llmc("i2v", "fp8", native=native), "-o", tmp_path / "ckpt") == 0
+    printed = capsys.readouterr().out
+    assert "advanced_ptq" in printed
+    assert vq_export("verify", tmp_path / "ckpt") == 0
+
+
+def test_pth_is_read_where_it_is_allowed(
+    vq_export: VqExport, refused: Callable[..., str], models: dict[str, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "pth"
+    folder.mkdir()
+    original = models["t2v"] / "transformer"
+    (folder / "config.json").write_bytes((original / "config.json").read_bytes())
+    torch.save(load_file(original / "diffusion_pytorch_model.safetensors"), folder / "model.pth")
+    output = tmp_path / "ckpt"
+    assert "add --allow-pth" in refused("lightx2v", "--model", folder, "--scheme", "int8", "-o", output)
+    assert vq_export("lightx2v", "--model", folder, "--scheme", "int8", "-o", output, "--allow-pth") == 0
+    assert vq_export("verify", output, "--model", folder, "--allow-pth") == 0
+    assert vq_export("verify", output, "--model", models["t2v"]) == 0

@@ -190,3 +190,9 @@ def test_ignored_linears_cannot_be_exported(models: dict[str, Path], road: Recip
     assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and LightX2V runs one scheme" in sentence
     one = road.model_copy(update={"ignored": (IgnoreRule(blocks=(0,), linears=("ffn.net.2",)),)})
     assert "ignores blocks.0.ffn.net.2 of transformer" in refusal(Inputs(), one)
+
+
+def test_next_steps_of_a_model_from_elsewhere_name_no_model_that_would_be_refused(by_llmc: Any, tmp_path: Path) -> None:
+    for model in (by_llmc("t2v", "int8"), by_llmc("t2v", None)):
+        said = next_steps(open_model(Inputs(model=str(model), scheme="int8"), Recipe()), tmp_path / "ckpt")
+        assert said == f"vq-infer t2v --model PIPELINE --checkpoint {tmp_path / 'ckpt'} --prompt TEXT -o video.mp4"

@@ -7,6 +7,7 @@ import typer
 from vq_core.cli import new_app, report, required, run, set_up_logging
 from vq_core.location import Location
 from vq_core.options import (
+    AllowPth,
     AsJson,
     Device,
     Lora,
@@ -85,6 +86,7 @@ ShowAll = Annotated[bool, typer.Option("--all", help="A row per group or linear,
 def smooth_command(
     model: ModelOrDefault = None,
     lora: Lora = None,
+    allow_pth: AllowPth = False,
     stats: Stats = None,
     output: Output = None,
     method: SmoothMethod = None,
@@ -139,7 +141,7 @@ def smooth_command(
     needs_stats = "statistics" in smoother_named(settings.method).NEEDS
     stats_path = (stats or said.path_of("activation-stats")) if needs_stats else None
     folder = required(output or said.path_of("smoothed-weights"), "--output")
-    source = open_source(model_or_default(model or said.model), loras_of(lora, said))
+    source = open_source(model_or_default(model or said.model), loras_of(lora, said), allow_pth=allow_pth)
     smooth(
         source,
         open_stats(stats_path) if stats_path else None,

@@ -97,6 +97,11 @@ def smooth(
         VqError: the statistics are missing, of another model, or lack a group or the tokens that the method needs; a
             weight is not finite.
     """
+    if source.has_gains:
+        raise VqError(
+            f"{source.name} is smoothed already (it brings gains of its norms): convert it with "
+            "`vq-export lightx2v --model`, or smooth the model that it was made from."
+        )
     _require_statistics(source, stats, settings.method)
     header = Header(
         kind=weights_artifact.KIND,

@@ -30,13 +30,12 @@ from vq_core.lora_keys import KeyTable, Part, block_in, is_additive
 from vq_core.lora_request import LoraRequest
 from vq_core.numerics.finite import require_finite
 from vq_core.remote import local_copy
-from vq_core.tensor_file import TensorInfo, load_tensors, read_header, read_metadata
-from vq_core.tensor_folder import index_tensors, read_json
+from vq_core.tensor_file import FLOAT_DTYPES, TensorInfo, read_metadata
+from vq_core.tensor_folder import gather_tensors, index_tensors, read_json
 from vq_core.topology import Topology
 
 logger = logging.getLogger(__name__)
 
-FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 DIFFUSERS_METADATA = "lora_adapter_metadata"
@@ -56,12 +55,12 @@ class Lora:
         self.model = model
         path = _local(request.path)
         if path.is_dir():
-            self._files, self.infos = index_tensors(path)
+            self._files = index_tensors(path)
         elif path.is_file():
-            self.infos = read_header(path)
-            self._files = dict.fromkeys(self.infos, path)
+            self._files = gather_tensors([path])
         else:
             raise VqError(f"There is no LoRA {path}: give a safetensors file, or a folder with one.")
+        self.infos: dict[str, TensorInfo] = {key: file.infos[key] for key, file in self._files.items()}
         for key, info in self.infos.items():
             if not is_additive(key):
                 raise VqError(
@@ -70,7 +69,7 @@ class Lora:
                 )
             if info.dtype not in FLOAT_DTYPES and not key.endswith(".alpha"):
                 raise VqError(f"`{key}` in {path} is {info.dtype}: give the LoRA in full or half precision.")
-        weights = sorted(set(self._files.values()))
+        weights = sorted({file.path for file in self._files.values()})
         config = (path if path.is_dir() else path.parent) / PEFT_CONFIG
         beside = [config] if (path.is_dir() or path.name == PEFT_WEIGHTS) and config.exists() else []
         self._read = [*weights, *beside]
@@ -89,7 +88,7 @@ class Lora:
 
     def load(self, key: str) -> Tensor:
         """The tensor `key`, fp32."""
-        tensor = load_tensors(self._files[key], [key])[key].float()
+        tensor = self._files[key].load([key])[key].float()
         require_finite(tensor, key, self.request.path)
         return tensor
 

@@ -23,7 +23,10 @@ def path_argument(*, help: str) -> Any:  # noqa: A002
     return typer.Argument(parser=parse_location, metavar=PATH, help=help, show_default=False)
 
 
-MODEL_HELP = "Diffusers pipeline folder, transformer folder, URI, hub id, or a built-in model: wan-tiny, wan-tiny-hard."
+MODEL_HELP = (
+    "Diffusers pipeline folder, URI, hub id, or a built-in model: wan-tiny, wan-tiny-hard. "
+    "Where no video is made also a transformer folder, one in Wan-AI's layout, or a safetensors file."
+)
 Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP, show_default=False)]
 ModelOrDefault = Annotated[
     str | None,
@@ -50,6 +53,12 @@ Lora = Annotated[
         metavar="[COMPONENT=]FILE[:STRENGTH]",
         help="LoRA to merge into the model; repeatable. Of two experts, transformer= or transformer_2= takes one.",
         show_default=False,
+    ),
+]
+AllowPth = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pth", help="Read the model from .pth files too, by torch's loader of weights, which runs no code."
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

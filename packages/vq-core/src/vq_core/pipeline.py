@@ -80,6 +80,11 @@ class VideoPipeline:
         Raises:
             VqError: `model` is not a whole Wan pipeline, or the device is not there.
         """
+        if source is not None and source.has_gains:
+            raise VqError(
+                f"{model} brings gains of its norms (LLMC's affine_norm), which diffusers does not apply: "
+                "give the model that was smoothed, or write it anew with `vq-export diffusers --model`."
+            )
         self.device = resolve_device(device)
         self.dtype = dtype or (torch.float32 if self.device == "cpu" else torch.bfloat16)
         self.path = resolve_model(model, without=TRANSFORMER_WEIGHTS if load_transformer else None)

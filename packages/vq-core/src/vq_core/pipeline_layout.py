@@ -98,7 +98,7 @@ def _inputs(index: dict[str, Any], transformer: dict[str, Any]) -> Inputs:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # not a directory: a model that is one file
         raise VqError(f"{path} is missing: give a whole diffusers pipeline folder or a hub id of one.") from None
     except ValueError as error:
         raise VqError(f"{path} is not JSON ({error}): get it again.") from None

@@ -1,4 +1,4 @@
-"""Models as they come: the transformers of a diffusers checkpoint, read tensor by tensor, never whole.
+"""Models as they come: the transformers of a checkpoint in any layout, read tensor by tensor, never whole.
 
 LoRAs are merged as the tensors are read, so whoever reads a merged model reads it like any other.
 """
@@ -13,34 +13,70 @@ from pathlib import Path
 from pydantic import JsonValue
 from torch import Tensor
 
+from vq_core.already_quantized import refuse_quantized
 from vq_core.embedded import embedded_model, embedded_names
 from vq_core.errors import VqError
-from vq_core.families import Family, family_of
+from vq_core.families import Family
 from vq_core.location import Uri, parse_location
-from vq_core.lora import FLOAT_DTYPES, Lora, Merge, require_components
+from vq_core.lora import Lora, Merge, require_components
 from vq_core.lora_request import LoraRequest
+from vq_core.pth_file import SUFFIXES as PTH_SUFFIXES
 from vq_core.remote import exists, local_copy
-from vq_core.tensor_file import TensorInfo, load_tensors
-from vq_core.tensor_folder import index_tensors, read_json
+from vq_core.source_gains import SourceGains
+from vq_core.source_layout import (
+    StoredTransformer,
+    read_transformer,
+    require_tensors,
+    transformer_paths,
+)
+from vq_core.spelling import StoredTensor, load_stored
 from vq_core.topology import Topology
 
 SAMPLED_BYTES = 4096
-TRANSFORMER_FILES = ["model_index.json", "transformer*/*"]
+# Of a hub id: diffusers' layout, and Wan-AI's.
+TRANSFORMER_FILES = [
+    "model_index.json",
+    "transformer*/*",
+    "config.json",
+    "diffusion_pytorch_model*",
+    "high_noise_model/*",
+    "low_noise_model/*",
+]
 TRANSFORMER_WEIGHTS = ["transformer*/*.safetensors*"]
+FILE_SUFFIXES = (".safetensors", *PTH_SUFFIXES)
 
 
 class Checkpoint:
-    """One transformer on disk. Its tensors are those of its topology, by diffusers' names; nothing is kept loaded."""
+    """One transformer on disk. Its tensors are those of its topology, by diffusers' names; nothing is kept loaded.
 
-    def __init__(self, folder: Path, component: str = "transformer", loras: Sequence[Lora] = ()) -> None:
-        """Open the transformer in `folder`, with those of `loras` merged that are for `component`."""
-        self.folder = folder
-        self.config = read_json(folder / "config.json")
-        self.family_name, self.family = family_of(self.config, str(folder))
+    One that LLMC has smoothed brings gains of its modulated norms with it; those are tensors too.
+    """
+
+    def __init__(self, stored: StoredTransformer, component: str = "transformer", loras: Sequence[Lora] = ()) -> None:
+        """The transformer that is `stored`, with those of `loras` merged that are for `component`.
+
+        Raises:
+            VqError: it is quantized already, a tensor is missing, unknown or misshapen, or a LoRA does not fit it.
+        """
+        self.folder = stored.where  # or its one file
+        self.config = stored.config
+        self.family_name, self.family = stored.family_name, stored.family
         self.topology: Topology = self.family.topology(self.config)
-        self._files, self._infos = index_tensors(folder)
-        _check_names(folder, self._infos, self.topology, self.family)
+        refuse_quantized(stored.where, stored.infos, native=stored.native)
+        self._gains = SourceGains(stored, self.topology)
+        require_tensors(stored, self.topology.tensors, besides=self._gains.tensors)
+        self._stored = stored.tensors
         self._merge = Merge(loras, component, self.topology, self.family)
+        if self.has_gains and self.merged:
+            raise VqError(
+                f"{self.folder} is smoothed already, and what a LoRA adds is not: merge it before smoothing, with LLMC "
+                "or here, from the model that LLMC smoothed."
+            )
+
+    @property
+    def has_gains(self) -> bool:
+        """Does it bring gains of its modulated norms, by which their outputs are to be multiplied?"""
+        return self._gains.present
 
     @property
     def merged(self) -> tuple[str, ...]:
@@ -54,39 +90,34 @@ class Checkpoint:
 
     def dtype(self, name: str) -> str:
         """Safetensors' name of the tensor's dtype, such as `BF16`."""
-        return self._infos[name].dtype
+        return self._stored[name].info.dtype
 
     def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """The tensors `names`, on `device`; LoRAs are merged on the CPU, so that every device gets the same bits."""
-        plain: dict[Path, list[str]] = {}
-        loaded: dict[str, Tensor] = {}
+        """The tensors `names`, on `device`; LoRAs are merged on the CPU, so that every device gets the same bits.
+
+        Raises:
+            VqError: a file was changed since it was opened.
+        """
+        names = list(names)
+        gains = self._gains.load([name for name in names if name in self.topology.gains], device)
         merged = set(self.merged)
-        for name in names:
-            if name in merged:
-                (original,) = load_tensors(self._files[name], [name]).values()
-                loaded[name] = self._merge.apply(name, original).to(device)
-            else:
-                plain.setdefault(self._files[name], []).append(name)
-        for path, wanted in plain.items():
-            loaded |= load_tensors(path, wanted, device)
-        return loaded
+        apart = merged.union(gains)
+        loaded = load_stored({name: self._stored[name] for name in names if name not in apart}, device)
+        for name in merged.intersection(names):
+            (original,) = load_stored({name: self._stored[name]}).values()
+            loaded[name] = self._merge.apply(name, original).to(device)
+        self._gains.settle(loaded)
+        return {name: (gains | loaded)[name] for name in names}
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the weights, the same however they are sharded.
+        """Identity of the weights, the same however they are spelt and sharded.
 
-        SHA-256 over every tensor's name, dtype, shape, first and last 4 KiB, in order of name: it tells fine-tunes
-        apart and reads megabytes, not the tens of gigabytes of a whole model. Merged LoRAs enter by the digests of
-        their files and their strengths, in the order of merging.
+        SHA-256 over every tensor's diffusers name, dtype, shape, first and last 4 KiB, in order of name: it tells
+        fine-tunes apart and reads megabytes, not the tens of gigabytes of a whole model. Merged LoRAs enter by the
+        digests of their files and their strengths, in the order of merging.
         """
-        digest = hashlib.sha256()
-        for name in sorted(self.topology.tensors):
-            info = self._infos[name]
-            digest.update(f"{name} {info.dtype} {info.shape}\n".encode())
-            with self._files[name].open("rb") as file:
-                for begin in (info.begin, max(info.begin, info.end - SAMPLED_BYTES)):
-                    file.seek(begin)
-                    digest.update(file.read(min(SAMPLED_BYTES, info.end - begin)))
+        digest = fingerprint_of(self._stored, [*self.topology.tensors, *self._gains.tensors])
         for entry in self.lora:
             digest.update(f"lora {entry['sha256']} {entry['strength']!r}\n".encode())
         return digest.hexdigest()
@@ -111,41 +142,51 @@ class Source:
         return next(iter(self.components.values())).family
 
     @property
+    def has_gains(self) -> bool:
+        """Does any component bring gains of its modulated norms?"""
+        return any(checkpoint.has_gains for checkpoint in self.components.values())
+
+    @property
     def fingerprints(self) -> dict[str, str]:
         """Fingerprint of each component."""
         return {name: checkpoint.fingerprint for name, checkpoint in self.components.items()}
 
 
-def open_source(model: str, loras: Sequence[LoraRequest] = ()) -> Source:
-    """Open a diffusers pipeline folder, a transformer folder, an embedded model, or a hub id, with `loras` merged.
+def fingerprint_of(stored: Mapping[str, StoredTensor], names: Iterable[str]) -> "hashlib._Hash":
+    """SHA-256 over the tensors `names` of those that are `stored`, to be continued or read; see `Checkpoint`."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        tensor = stored[name]
+        digest.update(f"{name} {tensor.info.dtype} {tensor.info.shape}\n".encode())
+        for content in tensor.file.ends(tensor.key, SAMPLED_BYTES):
+            digest.update(content)
+    return digest
+
+
+def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: bool = False) -> Source:
+    """Open the transformers of `model`, with `loras` merged: in diffusers' or Wan-AI's layout, see `source_layout`.
+
+    `model` is a folder, a file, an embedded model or a hub id; `allow_pth` allows to read `.pth` files.
 
     Raises:
-        VqError: it is none of these, a shard is missing or truncated, a tensor is missing, unknown or misshapen, or a
-            LoRA does not belong to it.
+        VqError: it is none of these, a shard is missing or truncated, a tensor is missing, unknown or misshapen, it is
+            quantized already, or a LoRA does not belong to it.
     """
     path = resolve_model(model, only=TRANSFORMER_FILES)
-    if (path / "model_index.json").exists():
-        listed = read_json(path / "model_index.json")
-        folders = {name: path / name for name, entry in listed.items() if name.startswith("transformer") and entry[0]}
-    elif (path / "config.json").exists():
-        folders = {"transformer": path}
-    else:
-        folders = {}
-    if not folders:
-        raise VqError(
-            f"{path} is not a model in diffusers' layout (no model_index.json that lists a transformer, "
-            "and no config.json): give such a folder."
-        )
+    paths = transformer_paths(path)
     opened = [Lora(request, model) for request in loras]
-    require_components(opened, folders, model)
-    return Source(model, path, {name: Checkpoint(folder, name, opened) for name, folder in folders.items()})
+    require_components(opened, paths, model)
+    components = {
+        name: Checkpoint(read_transformer(where, allow_pth=allow_pth), name, opened) for name, where in paths.items()
+    }
+    return Source(model, path, components)
 
 
 def resolve_model(model: str, *, only: list[str] | None = None, without: list[str] | None = None) -> Path:
-    """Local folder of `model`: itself if it exists, a URI's copy, that of an embedded model, or a hub id's snapshot.
+    """Local folder or file of `model`: itself if it exists, a URI's copy, an embedded model's, or a hub id's snapshot.
 
-    A folder comes first, whatever its name, as it does before a hub id. A snapshot or copy is downloaded where it is
-    not cached: `only` files that match one of these patterns, or those that match none of `without`.
+    What lies here comes first, whatever its name, as it does before a hub id. A snapshot or copy is downloaded where it
+    is not cached: `only` files that match one of these patterns, or those that match none of `without`.
 
     Raises:
         VqError: none of these, an embedded model that is not installed, or the download failed.
@@ -155,15 +196,15 @@ def resolve_model(model: str, *, only: list[str] | None = None, without: list[st
         # What is not a pipeline is a transformer's folder or file, and all of it is needed.
         return local_copy(location, only=only if exists(location / "model_index.json") else None, without=without)
     path = Path(model)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix in FILE_SUFFIXES):
         return path
     if embedded := embedded_model(model):
         return embedded
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         built_in = ", ".join(embedded_names())
         raise VqError(
-            f"{model} is neither a folder nor a hub id such as Wan-AI/Wan2.1-I2V-14B-480P-Diffusers: "
-            f"check the path{built_in and f', or choose a built-in model ({built_in})'}."
+            f"{model} is neither a folder nor a hub id such as Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, nor a safetensors "
+            f"file: check the path{built_in and f', or choose a built-in model ({built_in})'}."
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -175,25 +216,3 @@ def resolve_model(model: str, *, only: list[str] | None = None, without: list[st
         raise VqError(
             f"{model} is not a folder here and could not be had from the hub ({reason}): check name and network."
         ) from error
-
-
-def _check_names(folder: Path, infos: Mapping[str, TensorInfo], topology: Topology, family: Family) -> None:
-    for name, info in infos.items():
-        if info.dtype not in FLOAT_DTYPES or name.endswith((".weight_scale", ".scale_weight")):
-            raise VqError(
-                f"{folder} is quantized already (`{name}` is {info.dtype}): give the model in full or half precision."
-            )
-    for name, shape in topology.tensors.items():
-        if name not in infos:
-            raise VqError(f"{folder} lacks the tensor `{name}`: get the missing shard.")
-        if infos[name].shape != shape:
-            raise VqError(
-                f"`{name}` in {folder} is {list(infos[name].shape)} and config.json says {list(shape)}: "
-                "get a matching pair."
-            )
-    unknown = [name for name in infos if name not in topology.tensors and not name.endswith(family.IGNORED_TENSORS)]
-    if unknown:
-        raise VqError(
-            f"`{unknown[0]}` in {folder} is not part of the architecture ({len(unknown)} such tensors): "
-            "get the plain model."
-        )

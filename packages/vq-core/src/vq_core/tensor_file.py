@@ -35,6 +35,7 @@ DTYPE_NAMES = {
 }
 """Safetensors' names; in a file, the tensors of a later one come first, so that all are aligned."""
 _DTYPE_ORDER = {dtype: place for place, dtype in enumerate(DTYPE_NAMES)}
+FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import typer
 from vq_core.cli import new_app, report, required, run, set_up_logging
 from vq_core.location import Location
 from vq_core.options import (
+    AllowPth,
     AsJson,
     Device,
     Lora,
@@ -20,6 +21,7 @@ from vq_core.options import (
     Verbose,
     Weights,
     path_argument,
+    path_option,
 )
 from vq_export.targets import target_names, target_summary
 
@@ -49,6 +51,12 @@ Verify = Annotated[
     bool, typer.Option("--verify/--no-verify", help="Read back what was written before it gets its name.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")]
+CheckpointOption = Annotated[
+    Location | None, path_option("--checkpoint", help="Checkpoint written by `vq-export lightx2v`.")
+]
+Dtype = Annotated[
+    str, typer.Option("--dtype", help="Of tensors that are dequantized or unsmoothed: fp32 (exact) or bf16.")
+]
 CheckpointOrFile = Annotated[
     Location, path_argument(help="A checkpoint written by vq-export, or one safetensors file of it.")
 ]
@@ -63,6 +71,7 @@ def export_command(
     lora: Lora = None,
     scheme: Scheme = None,
     rounding: RoundingOption = None,
+    allow_pth: AllowPth = False,
     output: Output = None,
     device: Device = None,
     recipe: Recipe = None,
@@ -97,7 +106,7 @@ def export_command(
     target = str(context.info_name)
     said = read_recipe(recipe)
     folder = required(output or (said.output and said.output / target), "--output")
-    inputs = Inputs(weights, qparams, model, scheme, rounding, tuple(lora or ()))
+    inputs = Inputs(weights, qparams, model, scheme, rounding, tuple(lora or ()), allow_pth)
     where = resolve_device(device)
     quantized = open_model(inputs, said, device=where)
     found = export(target, quantized, folder, resume=resume, verify=verify, strict=strict, device=where)
@@ -168,11 +177,57 @@ def encoders_command(
     )
 
 
+@app.command("diffusers")
+def diffusers_command(
+    model: Model = None,
+    checkpoint: CheckpointOption = None,
+    weights: Weights = None,
+    qparams: QParams = None,
+    lora: Lora = None,
+    allow_pth: AllowPth = False,
+    dtype: Dtype = "fp32",
+    output: Output = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write transformers in full precision as diffusers loads them.
+
+    A model in Wan-AI's layout is renamed, tensor by tensor the same. A quantized checkpoint is dequantized. Smoothed
+    weights stay smoothed (folded) where diffusers' layout can hold it, and have the same function as the model.
+
+    For example:
+
+        vq-export diffusers --model Wan2.1-T2V-14B -o transformer
+
+        vq-export diffusers --checkpoint wan-int8 -o transformer --dtype bf16
+
+        vq-export diffusers --weights smoothed -o transformer
+    """
+    from vq_core.meter import Meter
+    from vq_export.diffusers_folder import export_diffusers, written
+    from vq_export.full_precision import Inputs, open_full_precision
+
+    set_up_logging(verbose)
+    meter = Meter()
+    folder = required(output, "--output")
+    opened = open_full_precision(Inputs(model, checkpoint, weights, qparams, tuple(lora or ()), allow_pth))
+    export_diffusers(opened, folder, dtype, resume=resume)
+    summary = written(opened, folder)
+    report(
+        f"Wrote {folder}",
+        {**summary.rows(), **meter.usage().rows()},
+        result={**vars(summary), "usage": vars(meter.usage())},
+        as_json=as_json,
+    )
+
+
 @app.command("verify")
 def verify_command(
     checkpoint: CheckpointFolder,
     model: Model = None,
     lora: Lora = None,
+    allow_pth: AllowPth = False,
     strict: Strict = False,
     device: Device = None,
     as_json: AsJson = False,
@@ -201,7 +256,7 @@ def verify_command(
     set_up_logging(verbose)
     meter = Meter()
     opened = open_checkpoint(checkpoint)
-    source = open_source(model, [parse_lora(it) for it in lora or ()]) if model else None
+    source = open_source(model, [parse_lora(it) for it in lora or ()], allow_pth=allow_pth) if model else None
     reference = model_reference(source, opened) if source else None
     found = verify(opened, reference, device=resolve_device(device))
     report(

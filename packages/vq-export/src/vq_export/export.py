@@ -14,6 +14,7 @@ from vq_core.remote import local_copy
 from vq_core.scheme import Rounding, scheme_named
 from vq_core.source import open_source
 from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
+from vq_export.quantized_source import open_quantized_source
 from vq_export.verification import Verification
 
 SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
@@ -21,7 +22,10 @@ SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "gu
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding."""
+    """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding.
+
+    `allow_pth` allows to read the model from `.pth` files.
+    """
 
     weights: Location | None = None
     qparams: Location | None = None
@@ -29,6 +33,7 @@ class Inputs:
     scheme: str | None = None
     rounding: str | None = None
     loras: tuple[str, ...] = ()
+    allow_pth: bool = False
 
 
 def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
@@ -57,15 +62,29 @@ def _with_sampling(model: QuantizedModel, recipe: Recipe) -> QuantizedModel:
 def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> QuantizedModel:
     if inputs.weights or inputs.qparams:
         raise VqError("`--model` converts a plain model, --weights and --qparams do not: give one or the other.")
+    if quantized := open_quantized_source(name, loras=inputs.loras, allow_pth=inputs.allow_pth):
+        return _as_asked(quantized, inputs, recipe)
     scheme = scheme_named(required(inputs.scheme or recipe.scheme, "--scheme"))
     rounding = resolve(inputs.rounding, recipe.quantize.rounding, DEFAULTS.rounding)
     known = [known.value for known in Rounding]
     if rounding not in known:
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(known)}.")
-    source = open_source(name, loras_of(inputs.loras, recipe))
+    source = open_source(name, loras_of(inputs.loras, recipe), allow_pth=inputs.allow_pth)
     converted = from_source(source, scheme, Rounding(rounding), device=device)
     said = said_by(source.path)
     return replace(converted, settings={**converted.settings, "sampling": said}) if said else converted
+
+
+def _as_asked(model: QuantizedModel, inputs: Inputs, recipe: Recipe) -> QuantizedModel:
+    """A model that is quantized already; what would quantize it otherwise is refused."""
+    if inputs.rounding is not None:
+        raise VqError(f"{model.model} is rounded already: leave --rounding out.")
+    scheme = inputs.scheme or recipe.scheme
+    if scheme not in (None, model.scheme.name):
+        raise VqError(
+            f"{model.model} is {model.scheme.name}, and {scheme} is asked for: give the model it was made from."
+        )
+    return model
 
 
 def _open_artifacts(inputs: Inputs, recipe: Recipe) -> QuantizedModel:

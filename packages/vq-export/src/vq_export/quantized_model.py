@@ -122,8 +122,6 @@ class _FromArtifacts:
 
 
 class _FromCheckpoint:
-    has_gains = False
-
     def __init__(self, checkpoint: Checkpoint, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
         self._checkpoint = checkpoint
         self._scheme = scheme
@@ -134,6 +132,10 @@ class _FromCheckpoint:
         self.fingerprint = checkpoint.fingerprint
         self.lora = checkpoint.lora
         self._decided: dict[str, dict[str, JsonValue]] = {}
+
+    @cached_property
+    def has_gains(self) -> bool:
+        return self._checkpoint.has_gains and any(bool((self.gain(name) != 1).any()) for name in self.topology.gains)
 
     def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
         tensors = self._checkpoint.load(names)
@@ -152,7 +154,9 @@ class _FromCheckpoint:
         return Quantized(quantized.codes.cpu(), quantized.scale.cpu())
 
     def gain(self, name: str) -> Tensor:
-        return torch.ones(self.topology.gains[name])
+        if not self._checkpoint.has_gains:
+            return torch.ones(self.topology.gains[name])
+        return self._checkpoint.load([name])[name]
 
     def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         return self._checkpoint.load(names, device)
@@ -192,7 +196,7 @@ def _parents(weights: SmoothedWeights, qparams: QuantParams) -> dict[str, str]:
 
 
 def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, device: str = "cpu") -> QuantizedModel:
-    """Conversion only: `source` rounded to nearest as it is read, without calibration."""
+    """Conversion only: `source` rounded to nearest as it is read, without calibration; its gains, if any, are kept."""
     return QuantizedModel(
         model=source.name,
         family_name=source.family_name,

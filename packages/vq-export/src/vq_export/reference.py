@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import Checkpoint
 from vq_core.errors import VqError
+from vq_core.source import Checkpoint as SourceCheckpoint
 from vq_core.source import Source
 from vq_core.store import require_same_model
 from vq_export.quantized_model import QuantizedModel
@@ -45,7 +46,15 @@ def model_reference(source: Source, checkpoint: Checkpoint) -> Reference:
     require_same_model(checkpoint.artifact, source.fingerprints, source.name)
     if lacking := sorted(checkpoint.components.keys() - source.components.keys()):
         raise VqError(f"{source.name} has no {lacking[0]}, which {checkpoint.artifact.path} has: give the whole model.")
-    return Reference(source.name, {name: ReferenceComponent(part.load) for name, part in source.components.items()})
+    components = {
+        name: ReferenceComponent(part.load, _gain_of(part) if part.has_gains else None)
+        for name, part in source.components.items()
+    }
+    return Reference(source.name, components)
+
+
+def _gain_of(smoothed: SourceCheckpoint) -> Callable[[str], Tensor]:
+    return lambda name: smoothed.load([name])[name]
 
 
 def unrounded_reference(model: QuantizedModel) -> Reference:

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from vq_core.affine_norm import affine_norm
 from vq_core.families import Family, family_named
 from vq_core.location import Location
 from vq_core.numerics.quantize import Quantized
@@ -26,7 +27,6 @@ FORMAT = 1
 RUN_CONFIG_FOLDER = "run_configs"
 CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
 """Stands in run configs for the place of the checkpoint, which is not known before it is copied there."""
-GAIN_STEMS = {"norm1.gain": "affine_norm1", "norm3.gain": "affine_norm3"}
 
 
 class Role(Enum):
@@ -65,10 +65,8 @@ def checkpoint_entries(topology: Topology, family: Family, *, gains: bool) -> di
             entries[native] = Entry(Role.PLAIN, name, shape, shard)
     if gains:
         for name, length in topology.gains.items():
-            block, _, suffix = name.partition(".norm")
-            stem = f"{block}.{GAIN_STEMS[f'norm{suffix}']}"
-            for part in ("weight", "bias"):
-                entries[f"{stem}.{part}"] = Entry(Role.GAIN, name, (length,), shard_of(name))
+            for tensor in affine_norm(name):
+                entries[tensor] = Entry(Role.GAIN, name, (length,), shard_of(name))
     return entries
 
 

@@ -35,8 +35,24 @@ class Family(Protocol):
     def native_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The native config.json."""
 
+    def is_native_config(self, config: Mapping[str, Any]) -> bool:
+        """Is this config.json one with native keys?"""
+
+    def diffusers_config(
+        self, shapes: Mapping[str, tuple[int, ...]], native: Mapping[str, Any] | None, where: str
+    ) -> dict[str, Any]:
+        """The inverse of `native_config`: diffusers' keys, from the shapes of the tensors by diffusers' names.
+
+        `native` is the native config.json where there is one, for what no shape tells; `where` is for messages.
+        """
+
     def expert_folders(self, components: tuple[str, ...]) -> dict[str, str]:
         """Folder of each component in a native model."""
+
+
+def family_names() -> list[str]:
+    """Names of all families, sorted."""
+    return plugin_names(__name__)
 
 
 def family_named(name: str) -> Family:
@@ -50,7 +66,7 @@ def family_of(config: Mapping[str, Any], where: str) -> tuple[str, Family]:
     Raises:
         VqError: no family knows it; `where` says in the message whose config it is.
     """
-    names = plugin_names(__name__)
+    names = family_names()
     for name in names:
         family = family_named(name)
         if family.matches(config):

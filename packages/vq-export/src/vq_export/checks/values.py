@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import Checkpoint, Entry, Role
 from vq_core.numerics.bfloat16 import is_bf16
+from vq_export.quantized_source import is_imported
 
 MAX_SATURATED = 0.05
 """Share of a linear's codes at the end of the range; rounding leaves about one a row there, clipping a few in 100."""
@@ -36,10 +37,13 @@ class Values:
         entries = checkpoint.components[name].entries.items()
         own = {tensor: entry for tensor, entry in entries if entry.shard == shard and tensor in table}
         gains: dict[str, dict[str, Tensor]] = {}
+        imported = is_imported(checkpoint.artifact.manifest)
         for tensor, entry in own.items():
             value = checkpoint.artifact.tensors(name, [tensor], device)[tensor]
             self.read += 1
-            self.problems += [f"`{tensor}` of {name} {problem}." for problem in _problems(entry, value)]
+            self.problems += [
+                f"`{tensor}` of {name} {problem}." for problem in _problems(entry, value, imported=imported)
+            ]
             if entry.role is Role.CODES:
                 qmax = checkpoint.scheme.weight.qmax
                 self.warnings += [f"`{tensor}` of {name} {warning}." for warning in _code_warnings(value, qmax)]
@@ -56,9 +60,9 @@ class Values:
             ]
 
 
-def _problems(entry: Entry, tensor: Tensor) -> Iterator[str]:
+def _problems(entry: Entry, tensor: Tensor, *, imported: bool) -> Iterator[str]:
     if tensor.dtype == torch.int8:
-        if entry.role is Role.CODES and bool((tensor == -128).any()):
+        if entry.role is Role.CODES and not imported and bool((tensor == -128).any()):
             yield "holds the code −128, which symmetric INT8 never has"
         return
     values = tensor.float()

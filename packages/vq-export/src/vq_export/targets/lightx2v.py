@@ -64,14 +64,17 @@ def next_steps(model: QuantizedModel, output: Location) -> str:
     """The commands that follow an export.
 
     What was smoothed has been held against the smoothed weights, not against the model. With LoRAs merged, that takes
-    their files, which are not known here.
+    their files, which are not known here; what came smoothed or quantized has no such model. Videos take a pipeline,
+    which a transformer alone is not.
     """
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     config = model.family.native_config(next(iter(model.components.values())).config)
     _, task = variant_and_task(config, len(model.components))
     image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
     command = "i2v" if task == "flf2v" else task
-    infer = f"vq-infer {command} --model {source} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
+    here = Path(model.model)
+    pipeline = "PIPELINE" if here.exists() and not (here / "model_index.json").is_file() else source
+    infer = f"vq-infer {command} --model {pipeline} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
     merged = any(component.lora for component in model.components.values())
     return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"
 

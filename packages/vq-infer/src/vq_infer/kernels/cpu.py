@@ -11,8 +11,9 @@ from vq_core.numerics.quantize import Quantized
 NAME = "fp32 product of codes (CPU)"
 MULTIPLE = 1
 
-# The longest K for which every partial sum of products of INT8 codes is an integer that fp32 holds exactly.
-EXACT_K = 2**24 // 127**2
+# The longest K for which every partial sum of products of INT8 codes is an integer that fp32 holds exactly. Tokens stay
+# within ±127; weights that LLMC has rounded may hold −128.
+EXACT_K = 2**24 // (127 * 128)
 
 
 def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,101 @@
+"""Write a model's transformers as diffusers loads them: config.json, one shard per block, and the index over them.
+
+One transformer is the folder itself, `WanTransformer3DModel.from_pretrained(FOLDER)`; of two experts each has its own,
+`from_pretrained(FOLDER, subfolder="transformer_2")`. There is no model_index.json, because text encoder and VAE are not
+there: the folders go into a pipeline's place of the same name. See docs/formats/diffusers-transformer.md.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vq_core import __version__
+from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_core.progress import progress
+from vq_core.remote import local_copy
+from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
+from vq_core.tensor_file import read_header
+from vq_core.tensor_folder import INDEX_FILE
+from vq_export.full_precision import FullPrecisionComponent, FullPrecisionModel
+
+KIND = "diffusers-transformer"
+FORMAT = 1
+CONFIG_FILE = "config.json"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def export_diffusers(model: FullPrecisionModel, output: Location, dtype: str = "fp32", *, resume: bool = False) -> None:
+    """Write `model` to the folder `output`; tensors that are dequantized or multiplied by a gain are stored as `dtype`.
+
+    Host memory: one block.
+
+    Raises:
+        VqError: `output` exists, `dtype` is not one of these, or the model cannot be read.
+    """
+    if dtype not in DTYPES:
+        raise VqError(f"`{dtype}` is not a dtype for computed weights: choose one of {', '.join(DTYPES)}.")
+    folders = {name: name if len(model.components) > 1 else "" for name in model.components}
+    header = Header(
+        kind=KIND,
+        format=FORMAT,
+        tool=f"vq-export {__version__}",
+        family=model.family_name,
+        model=model.model,
+        components={
+            name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
+            for name, component in model.components.items()
+        },
+        settings={"form": model.form, "dtype": dtype, **model.settings},
+        parents=dict(model.parents),
+    )
+    total = sum(len(component.topology.shards()) for component in model.components.values())
+    with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
+        for name, component in model.components.items():
+            folder = Path(folders[name])
+            weight_map: dict[str, str] = {}
+            for file, names in _files(component).items():
+                if not writer.has((folder / file).as_posix()):
+                    writer.write_tensors((folder / file).as_posix(), component.tensors(names, DTYPES[dtype]))
+                weight_map |= dict.fromkeys(names, file)
+                advance()
+            _write_index(writer, folder, weight_map)
+            writer.write_text((folder / CONFIG_FILE).as_posix(), json.dumps(component.config, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Written:
+    """Summary of what was written; `form` says how the tensors came about, `size` is in bytes."""
+
+    output: Location
+    form: str
+    components: tuple[str, ...]
+    size: int
+
+    def rows(self) -> dict[str, str]:
+        """The lines of the summary."""
+        return {"form": self.form, "components": ", ".join(self.components), "size": f"{self.size / 1e9:.3g} GB"}
+
+
+def written(model: FullPrecisionModel, output: Location) -> Written:
+    """What was written of `model` to the folder `output`."""
+    size = sum(path.stat().st_size for path in local_copy(output).rglob("*") if path.is_file())
+    return Written(output, model.form, tuple(model.components), size)
+
+
+def _files(component: FullPrecisionComponent) -> dict[str, tuple[str, ...]]:
+    """Tensors by file, which is numbered as diffusers does."""
+    shards = component.topology.shards()
+    return {
+        f"diffusion_pytorch_model-{number:05}-of-{len(shards):05}.safetensors": names
+        for number, names in enumerate(shards.values(), 1)
+    }
+
+
+def _write_index(writer: ArtifactWriter, folder: Path, weight_map: dict[str, str]) -> None:
+    headers = (read_header(writer.path((folder / file).as_posix())) for file in sorted(set(weight_map.values())))
+    size = sum(info.end - info.begin for header in headers for info in header.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
+    writer.write_text((folder / INDEX_FILE).as_posix(), json.dumps(index, indent=2) + "\n")
