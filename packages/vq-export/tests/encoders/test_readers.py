@@ -63,7 +63,9 @@ class Harmful:
 
 def test_a_pth_file_that_would_run_code_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"a": Harmful()}, tmp_path / "a.pth")
-    with pytest.raises(VqError, match=r"a\.pth is not a \.pth file of plain tensors \(.*\): get it again"):
+    with pytest.raises(
+        VqError, match=r"a\.pth cannot be read as plain weights \(Weights only load failed\): convert it"
+    ):
         PthReader(tmp_path / "a.pth")
     assert capsys.readouterr().out == ""
 
@@ -71,15 +73,15 @@ def test_a_pth_file_that_would_run_code_is_refused(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize("content", [{"model": {"a": torch.ones(1)}}, [torch.ones(1)]])
 def test_a_pth_file_of_something_else_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(VqError, match="holds something else than named tensors"):
+    with pytest.raises(VqError, match="holds more than tensors by name"):
         PthReader(tmp_path / "a.pth")
 
 
 def test_a_pth_file_that_is_missing_or_no_archive_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VqError, match="is missing: check the path"):
+    with pytest.raises(VqError, match="is missing: get it again"):
         PthReader(tmp_path / "a.pth")
     (tmp_path / "b.pth").write_bytes(b"hello")
-    with pytest.raises(VqError, match=r"is not a \.pth file of plain tensors"):
+    with pytest.raises(VqError, match="cannot be read as plain weights"):
         PthReader(tmp_path / "b.pth")
 
 

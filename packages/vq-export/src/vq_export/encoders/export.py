@@ -106,11 +106,9 @@ def written(
     sources: Sequence[EncoderSource], scheme: QuantScheme, output: Location, *, pth: bool
 ) -> list[WrittenEncoder]:
     """What was written of `sources` to the folder `output`."""
-    files = [file_name(source, scheme, pth=pth) for source in sources]
+    folder, files = local_copy(output), [file_name(source, scheme, pth=pth) for source in sources]
     return [
-        WrittenEncoder(
-            file, (local_copy(output) / file).stat().st_size, source.shapes == source.encoder.lightx2v_shapes()
-        )
+        WrittenEncoder(file, (folder / file).stat().st_size, source.shapes == source.encoder.lightx2v_shapes())
         for source, file in zip(sources, files, strict=True)
     ]
 
