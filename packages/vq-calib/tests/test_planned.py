@@ -63,7 +63,7 @@ def test_zero_tokens_sample_nothing(request_: Request) -> None:
 
 @pytest.mark.parametrize(("width", "tokens"), [(64, 256), (1536, 4096), (5120, 4096)])
 def test_the_default_is_four_tokens_to_a_channel_up_to_4096(width: int, tokens: int) -> None:
-    assert default_tokens([Topology("wan", {}, (), (Group("blocks.0.attn1.qkv", (), None, width),), 1)]) == tokens
+    assert default_tokens([Topology("wan", {}, (), (Group("blocks.0.attn1.qkv", (), None, width),))]) == tokens
 
 
 def test_an_empty_part_is_refused(request_: Request) -> None:

@@ -84,7 +84,7 @@ def test_a_folder_that_is_no_diffusers_model_is_refused(job: MakeJob, tmp_path: 
     work = job("t2v")
     work.model = tmp_path / "native"
     work.model.mkdir()
-    work.refused(f"{work.model} is not a model in diffusers' layout")
+    work.refused(f"{work.model} is not a model that is read here")
 
 
 def test_a_transformer_alone_is_refused(job: MakeJob) -> None:

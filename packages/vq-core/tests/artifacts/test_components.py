@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vq_core.artifacts.components import component_headers
 from vq_core.manifest import FILE_NAME
-from vq_core.source import Checkpoint, open_source
+from vq_core.source import open_source
 from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
 
 RandomTensors = Callable[..., dict[str, Tensor]]
@@ -32,7 +32,7 @@ def pipeline(
 
 def test_every_transformer_has_its_own_header(pipeline: Path, t2v_config: dict[str, Any]) -> None:
     assert component_headers(open_source(str(pipeline))) == {
-        name: ComponentHeader(name, Checkpoint(pipeline / name).fingerprint, t2v_config)
+        name: ComponentHeader(name, open_source(str(pipeline / name)).fingerprints["transformer"], t2v_config)
         for name in ("transformer", "transformer_2")
     }
 
