@@ -17,7 +17,10 @@ GROUPS = (
     Group("blocks.1.attn1.out", ("p",), None, 5),
     Group("text", ("k",), None, 3, sequence="text"),
 )
-TOPOLOGIES = {name: Topology("wan", {}, (), GROUPS) for name in ("transformer", "transformer_2")}
+TOPOLOGIES = {
+    name: Topology("wan", {"blocks.0.scale": (1,), "blocks.1.scale": (1,)}, (), GROUPS)
+    for name in ("transformer", "transformer_2")
+}
 PROMPTS = 2
 TABLE = torch.arange(6 * 6).reshape(6, 6)
 TABLES: dict[str, Tables] = {name: {"fit": TABLE[:4], "held-out": TABLE[4:]} for name in TOPOLOGIES}
