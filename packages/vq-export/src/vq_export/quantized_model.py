@@ -21,6 +21,8 @@ from vq_core.store import require_parent
 from vq_core.topology import Topology
 
 METHOD = "rtn"
+SNR_EVERY = 8
+"""Of a converted weight the SNR of every eighth row stands for all: the rest would take as long as rounding it."""
 """How a model is rounded that is converted as it is."""
 
 
@@ -148,7 +150,7 @@ class _FromCheckpoint:
         quantized = quantize_weight(weight, self._scheme.weight, self._rounding)
         if not torch.isfinite(quantized.scale).all():
             require_finite(weight.float(), f"{name}.weight", self._checkpoint.folder)
-        snr = quantized_snr_db(weight, quantized)
+        snr = quantized_snr_db(weight[::SNR_EVERY], Quantized(*(part[::SNR_EVERY] for part in quantized)))
         # JSON has no infinity: null says that the codes hold the weight exactly.
         self._decided[name] = {"method": METHOD, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
         return Quantized(quantized.codes.cpu(), quantized.scale.cpu())
