@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from vq_core.tiny import Variant, build_tiny, write_samples
 
@@ -60,3 +62,15 @@ def smoothed(tmp_path_factory: pytest.TempPathFactory, run: Run, tiny_model: Any
     )
     run("vq-algos smooth", "--model", model, "--stats", folder / "stats", "-o", folder / "smoothed")
     return folder / "smoothed"
+
+
+@pytest.fixture(scope="session")
+def inputs() -> dict[str, Tensor]:
+    """Arguments of one call of the tiny image-to-video transformer."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "hidden_states": torch.randn(1, 36, 2, 8, 8, generator=generator),
+        "timestep": torch.tensor([700.0]),
+        "encoder_hidden_states": torch.randn(1, 512, 32, generator=generator),
+        "encoder_hidden_states_image": torch.randn(1, 17, 48, generator=generator),
+    }

@@ -165,17 +165,6 @@ def comfy_prediction(file: ComfyFile, inputs: Mapping[str, Tensor]) -> Tensor:
     return torch.einsum("fhwpqrc->cfphqwr", x).reshape(PREDICTION_SHAPE)
 
 
-@pytest.fixture(scope="module")
-def inputs() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "hidden_states": torch.randn(1, 36, 2, 8, 8, generator=generator),
-        "timestep": torch.tensor([700.0]),
-        "encoder_hidden_states": torch.randn(1, 512, 32, generator=generator),
-        "encoder_hidden_states_image": torch.randn(1, 17, 48, generator=generator),
-    }
-
-
 def original(tiny_model: Any) -> WanTransformer3DModel:
     loaded = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=torch.float32)
     return loaded.float().eval()

@@ -25,17 +25,6 @@ from vq_infer.transformer import load_transformer
 FP32_ROUNDING = 2e-5
 
 
-@pytest.fixture(scope="module")
-def inputs() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "hidden_states": torch.randn(1, 36, 2, 8, 8, generator=generator),
-        "timestep": torch.tensor([700.0]),
-        "encoder_hidden_states": torch.randn(1, 512, 32, generator=generator),
-        "encoder_hidden_states_image": torch.randn(1, 17, 48, generator=generator),
-    }
-
-
 @pytest.fixture
 def original(tiny_model: Any) -> nn.Module:
     loaded = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=torch.float32)

@@ -146,17 +146,6 @@ def test_stages_that_make_videos_say_that_they_need_a_pipeline(
 # --- And back ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def inputs() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "hidden_states": torch.randn(1, 36, 2, 8, 8, generator=generator),
-        "timestep": torch.tensor([700.0]),
-        "encoder_hidden_states": torch.randn(1, 512, 32, generator=generator),
-        "encoder_hidden_states_image": torch.randn(1, 17, 48, generator=generator),
-    }
-
-
 def loaded(folder: Path) -> nn.Module:
     """The transformer as diffusers loads it, which must find all of it and nothing else."""
     architecture = getattr(diffusers, json.loads((folder / "config.json").read_text())["_class_name"])

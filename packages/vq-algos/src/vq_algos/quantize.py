@@ -16,6 +16,7 @@ from vq_algos.sampled_inputs import SampledInputs
 from vq_algos.settling import settle
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
+from vq_core.artifacts.components import headers_in
 from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
@@ -26,7 +27,7 @@ from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.progress import progress
 from vq_core.read_ahead import read_ahead
 from vq_core.scheme import Rounding, scheme_named
-from vq_core.store import ComponentHeader, Header, create_artifact, require_same_model
+from vq_core.store import Header, create_artifact, require_same_model
 from vq_core.topology import Group, shard_of
 
 logger = logging.getLogger(__name__)
@@ -85,10 +86,7 @@ def quantize(
         tool=f"vq-algos {__version__}",
         family=manifest.family,
         model=manifest.model,
-        components={
-            name: ComponentHeader(name, component.fingerprint, component.config, component.lora)
-            for name, component in weights.components.items()
-        },
+        components=headers_in({name: name for name in weights.components}, weights.components),
         settings=asdict(settings),
         parents={parent.manifest.kind: parent.digest for parent in parents},
     )

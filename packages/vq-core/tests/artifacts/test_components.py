@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.components import component_headers, headers_in
 from vq_core.manifest import FILE_NAME
 from vq_core.source import open_source
 from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
@@ -60,3 +60,10 @@ def test_an_artifact_keeps_the_headers(pipeline: Path, tmp_path: Path) -> None:
     assert {
         name: ComponentHeader(entry.folder, entry.fingerprint, entry.config) for name, entry in entries.items()
     } == headers
+
+
+def test_headers_have_the_folders_that_are_given(pipeline: Path) -> None:
+    source = open_source(str(pipeline))
+    headers = headers_in({"transformer": "high", "transformer_2": "low"}, source.components)
+    assert {name: header.folder for name, header in headers.items()} == {"transformer": "high", "transformer_2": "low"}
+    assert {name: header.fingerprint for name, header in headers.items()} == source.fingerprints

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 
 from vq_core import __version__
+from vq_core.artifacts.components import headers_in
 from vq_core.errors import VqError
 from vq_core.location import Location
 from vq_core.progress import progress
 from vq_core.remote import local_copy
-from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
-from vq_core.tensor_file import read_header
-from vq_core.tensor_folder import INDEX_FILE
+from vq_core.store import Header, create_artifact
 from vq_export.full_precision import FullPrecisionComponent, FullPrecisionModel
+from vq_export.shard_index import write_index
 
 KIND = "diffusers-transformer"
 FORMAT = 1
@@ -44,10 +44,7 @@ def export_diffusers(model: FullPrecisionModel, output: Location, dtype: str = "
         tool=f"vq-export {__version__}",
         family=model.family_name,
         model=model.model,
-        components={
-            name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
-            for name, component in model.components.items()
-        },
+        components=headers_in(folders, model.components),
         settings={"form": model.form, "dtype": dtype, **model.settings},
         parents=dict(model.parents),
     )
@@ -61,7 +58,7 @@ def export_diffusers(model: FullPrecisionModel, output: Location, dtype: str = "
                     writer.write_tensors((folder / file).as_posix(), component.tensors(names, DTYPES[dtype]))
                 weight_map |= dict.fromkeys(names, file)
                 advance()
-            _write_index(writer, folder, weight_map)
+            write_index(writer, folders[name], weight_map)
             writer.write_text((folder / CONFIG_FILE).as_posix(), json.dumps(component.config, indent=2) + "\n")
 
 
@@ -92,10 +89,3 @@ def _files(component: FullPrecisionComponent) -> dict[str, tuple[str, ...]]:
         f"diffusion_pytorch_model-{number:05}-of-{len(shards):05}.safetensors": names
         for number, names in enumerate(shards.values(), 1)
     }
-
-
-def _write_index(writer: ArtifactWriter, folder: Path, weight_map: dict[str, str]) -> None:
-    headers = (read_header(writer.path((folder / file).as_posix())) for file in sorted(set(weight_map.values())))
-    size = sum(info.end - info.begin for header in headers for info in header.values())
-    index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-    writer.write_text((folder / INDEX_FILE).as_posix(), json.dumps(index, indent=2) + "\n")

@@ -14,13 +14,14 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core import __version__
+from vq_core.artifacts.components import headers_in
 from vq_core.errors import VqError
 from vq_core.location import Location
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.progress import Advance, progress
 from vq_core.scheme import NumberFormat, Rounding
-from vq_core.store import Check, ComponentHeader, Header, create_artifact
+from vq_core.store import Check, Header, create_artifact
 from vq_core.tensor_file import TensorSpec
 from vq_core.tensor_stream import TensorStream, stream_tensors
 from vq_export.overlap import overlap
@@ -57,10 +58,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
         tool=f"vq-export {__version__}",
         family=model.family_name,
         model=model.model,
-        components={
-            name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
-            for name, component in model.components.items()
-        },
+        components=headers_in(folders, model.components),
         settings={"scheme": model.scheme.name, "layers": dict(LAYERS[model.scheme.weight]), **model.settings},
         parents=dict(model.parents),
     )

@@ -14,15 +14,15 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
+from vq_core.artifacts.components import headers_in
 from vq_core.location import Location
 from vq_core.progress import progress
-from vq_core.store import ArtifactWriter, Check, ComponentHeader, Header, create_artifact
-from vq_core.tensor_file import read_header
-from vq_core.tensor_folder import INDEX_FILE
+from vq_core.store import ArtifactWriter, Check, Header, create_artifact
 from vq_export.overlap import overlap
 from vq_export.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
 from vq_export.quantized_model import QuantizedComponent, QuantizedModel
 from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
+from vq_export.shard_index import write_index
 from vq_export.verify import verify_lightx2v
 
 VERIFIER = verify_lightx2v
@@ -40,10 +40,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
         tool=TOOL,
         family=model.family_name,
         model=model.model,
-        components={
-            name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
-            for name, component in model.components.items()
-        },
+        components=headers_in(folders, model.components),
         settings=provenance_settings(model),
         parents=dict(model.parents),
     )
@@ -56,7 +53,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
             overlap(partial(_write_shard, writer, model, name, entries), component.topology.shards(), advance)
             writer.note_measured({name: _measured(writer, component, folders[name])})
-            _write_index(writer, folders[name], entries)
+            write_index(writer, folders[name], {tensor: f"{it.shard}.safetensors" for tensor, it in entries.items()})
         _write_configs(writer, model)
 
 
@@ -113,14 +110,6 @@ def _measured(writer: ArtifactWriter, component: QuantizedComponent, folder: str
     for shard in component.topology.shards():
         measured |= read_provenance(writer.path((Path(folder) / f"{shard}.safetensors").as_posix()))["linears"]
     return measured
-
-
-def _write_index(writer: ArtifactWriter, folder: str, entries: dict[str, Entry]) -> None:
-    weight_map = {name: f"{entry.shard}.safetensors" for name, entry in sorted(entries.items())}
-    headers = (read_header(writer.path((Path(folder) / file).as_posix())) for file in sorted(set(weight_map.values())))
-    size = sum(info.end - info.begin for header in headers for info in header.values())
-    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-    writer.write_text((Path(folder) / INDEX_FILE).as_posix(), json.dumps(index, indent=1) + "\n")
 
 
 def _write_configs(writer: ArtifactWriter, model: QuantizedModel) -> None:
