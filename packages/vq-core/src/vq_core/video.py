@@ -82,3 +82,22 @@ def _ffmpeg(*arguments: str, stdin: memoryview | None = None) -> subprocess.Comp
 
     command = [get_ffmpeg_exe(), "-nostdin", "-loglevel", "error", "-y", *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, check=False)
+
+
+def frames_per_second(path: Path) -> float:
+    """At which speed the video at `path` is meant to be shown.
+
+    Raises:
+        VqError: there is no such file, or it is not a video.
+    """
+    from imageio_ffmpeg import read_frames
+
+    if not path.is_file():
+        raise VqError(f"The video {path} is missing: check the path.")
+    reader = read_frames(path)
+    try:
+        return float(next(reader)["fps"])
+    except OSError:
+        raise VqError(f"{path} is not a video that can be decoded: write it again.") from None
+    finally:
+        reader.close()
