@@ -1,0 +1,29 @@
+"""What the schemas of the reports have in common."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Branch = Literal["cond", "uncond"]
+"""A call of the transformer with the prompt, or with the negative prompt under classifier-free guidance."""
+
+
+class Record(BaseModel):
+    """Frozen, refuses unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ArtifactId(Record):
+    """An artifact that a report is about: its path as it was given, and the digest of its manifest."""
+
+    path: str
+    digest: str
+
+
+class SampledPrompt(Record):
+    """A prompt that was sampled, and the seed of its noise."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int
