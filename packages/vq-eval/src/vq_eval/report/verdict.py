@@ -1,10 +1,11 @@
 """The verdict on top of the report: which candidate to ship, why, and what is suspicious."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vq_eval.compare_report import CompareReport, Overall, Verdict
+from vq_eval.layers_report import LayersReport
 from vq_eval.report.standings import Gap, Standing, floor_of, gap, lead_metric, standings_of
 from vq_eval.report.words import Sentence, say
 
@@ -40,8 +41,8 @@ class ReportVerdict:
         return candidates[0] if candidates and self.outcome != "none" else None
 
 
-def judge(report: CompareReport) -> ReportVerdict:
-    """The verdict over a comparison."""
+def judge(report: CompareReport, layers: Mapping[str, LayersReport]) -> ReportVerdict:
+    """The verdict over a comparison; `layers`, by the name of the candidate, name suspects."""
     lead = lead_metric(report)
     if lead is None:
         return ReportVerdict("none", say("nothing_compares"), (), (), (), None)
@@ -52,7 +53,7 @@ def judge(report: CompareReport) -> ReportVerdict:
         return ReportVerdict(outcome, say("no_candidates"), (), (), tuple(standings), lead)
     best = candidates[0]
     headline = say(f"headline_{outcome}", name=best.row.name)
-    suspects = [*_damage(report), *_outliers(report, candidates, lead)]
+    suspects = [*_damage(report), *_broken(layers), *_outliers(report, candidates, lead)]
     return ReportVerdict(
         outcome, headline, tuple(_reasons(report, candidates, lead)), tuple(suspects), tuple(standings), lead
     )
@@ -122,6 +123,11 @@ def _damage(report: CompareReport) -> list[Sentence]:
         if row.role == "candidate" and row.identical_videos == len(row.videos):
             found.append(say("all_identical", name=row.name))
     return found
+
+
+def _broken(layers: Mapping[str, LayersReport]) -> list[Sentence]:
+    """The layers that are likely broken, of every candidate."""
+    return [say("broken", name=name, text=it.sentence) for name, found in layers.items() for it in found.suspects]
 
 
 def _outliers(report: CompareReport, candidates: Sequence[Standing], lead: str) -> list[Sentence]:

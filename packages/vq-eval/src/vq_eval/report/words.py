@@ -1,5 +1,6 @@
 """Sentences of the report in English and Chinese."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,6 +44,12 @@ def say(key: str, **values: "str | Sentence") -> Sentence:
 def in_all_languages(sentence: Sentence) -> Markup:
     """The sentence as HTML, in every language; the style sheet shows the one that was chosen."""
     spans = (
-        f'<span lang="{html_name}">{escape(sentence.text(language))}</span>' for language, html_name in LANGUAGES.items()
+        f'<span lang="{html_name}">{with_code(sentence.text(language))}</span>'
+        for language, html_name in LANGUAGES.items()
     )
     return Markup("".join(spans))
+
+
+def with_code(text: str) -> Markup:
+    """`text` as HTML, with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
