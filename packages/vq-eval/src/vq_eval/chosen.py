@@ -18,7 +18,7 @@ class Chosen:
 
 
 def choose(asked: str) -> Chosen:
-    """The metrics of `asked`: names with commas between them in the order of the columns, or `all`, sorted.
+    """The metrics of `asked`: names with commas between them, in that order, or `all`, in their own.
 
     Of `all` those are left out that cannot be measured on this machine. One that was named has to be there.
 
@@ -29,6 +29,8 @@ def choose(asked: str) -> Chosen:
     if len(set(names)) != len(names):
         raise VqError(f"`--metrics {asked}` names a metric twice: name each once.")
     metrics = {name: load_metric(name) for name in names}
+    if asked == ALL:
+        metrics = dict(sorted(metrics.items(), key=lambda item: (item[1].ORDER, item[0])))
     reasons = {name: metric.missing() for name, metric in metrics.items()}
     unavailable = {name: reason for name, reason in reasons.items() if reason is not None}
     if unavailable and asked != ALL:

@@ -127,7 +127,8 @@ def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
 def _cell(info: MetricInfo, overall: Overall | None) -> str:
     if overall is None:
         return ""
-    return f"{mean_text(info, overall)}\nworst {worst_text(info, overall)}"
+    mean, *interval = mean_text(info, overall).split(" ", 1)
+    return "\n".join([mean, *interval, f"worst {worst_text(info, overall)}"])
 
 
 def _altered(report: CompareReport) -> list[tuple[Row, tuple[str, ...]]]:

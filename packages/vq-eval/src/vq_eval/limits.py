@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -42,7 +42,7 @@ class _Entry(Section):
     mean: float | None = None
     worse_than_floor_by: float | None = Field(default=None, ge=0)
     worse_than_reference_by: float | None = Field(default=None, ge=0)
-    rows: tuple[str, ...] | None = None
+    rows: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _limits_something(self) -> "_Entry":
@@ -52,7 +52,7 @@ class _Entry(Section):
 
 
 class _Gate(Section):
-    gates: tuple[_Entry, ...] = Field(min_length=1)
+    gates: Annotated[tuple[_Entry, ...], Field(strict=False, min_length=1)]
 
 
 def option_limits(minima: Mapping[str, float | None]) -> tuple[Limit, ...]:

@@ -49,6 +49,9 @@ class Metric(Protocol):
     LABEL: str
     """Its name in tables."""
 
+    ORDER: int
+    """Its place in tables among `all`, the lowest first."""
+
     UNIT: str
     """Of its figures; empty where they have none."""
 
@@ -119,5 +122,5 @@ def frames_of(clip: Clip) -> "Iterator[Tensor]":
     """The frames, uint8 `[3, height, width]`, on the device."""
     import torch
 
-    for frame in clip.frames:  # copied, because torch holds no read-only memory
-        yield torch.from_numpy(frame.copy()).to(clip.device).permute(2, 0, 1)
+    for frame in clip.frames:  # copied, because torch takes no read-only memory
+        yield torch.from_numpy(frame.copy()).to(clip.device).permute(2, 0, 1).contiguous()

@@ -13,6 +13,7 @@ from torchmetrics.functional import mean_absolute_error
 from vq_eval.metrics import Clip, Per, frames_of, single_frame
 
 LABEL = "Flicker"
+ORDER = 70
 UNIT = "levels"
 DIGITS = 2
 HIGHER_IS_BETTER = False

@@ -17,6 +17,7 @@ from torchmetrics.functional import mean_squared_error
 from vq_eval.metrics import Clip, Per, frame_pairs, single_frame
 
 LABEL = "Frame difference"
+ORDER = 60
 UNIT = "levels"
 DIGITS = 2
 HIGHER_IS_BETTER = False

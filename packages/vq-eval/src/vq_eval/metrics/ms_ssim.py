@@ -16,6 +16,7 @@ from vq_eval.metrics import Clip, Per, frame_pairs, too_small
 MIN_SIDE = 11 * 2**4
 
 LABEL = "MS-SSIM"
+ORDER = 30
 UNIT = ""
 DIGITS = 4
 HIGHER_IS_BETTER = True

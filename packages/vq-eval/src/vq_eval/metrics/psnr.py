@@ -14,6 +14,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from vq_eval.metrics import Clip, Per, frame_pairs
 
 LABEL = "PSNR"
+ORDER = 10
 UNIT = "dB"
 DIGITS = 2
 HIGHER_IS_BETTER = True

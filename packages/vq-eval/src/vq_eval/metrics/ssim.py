@@ -15,6 +15,7 @@ from vq_eval.metrics import Clip, Per, frame_pairs, too_small
 WINDOW = 11
 
 LABEL = "SSIM"
+ORDER = 20
 UNIT = ""
 DIGITS = 4
 HIGHER_IS_BETTER = True

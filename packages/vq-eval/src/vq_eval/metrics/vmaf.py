@@ -17,6 +17,7 @@ from vq_eval.metrics import Clip, Per, too_small
 MIN_SIDE = 32
 
 LABEL = "VMAF"
+ORDER = 50
 UNIT = ""
 DIGITS = 1
 HIGHER_IS_BETTER = True
