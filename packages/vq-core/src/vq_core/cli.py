@@ -100,16 +100,24 @@ def required(value: T | None, option: str) -> T:
 
 
 def report(
-    title: str, rows: Mapping[str, object], *, result: Mapping[str, object], as_json: bool, next_steps: str = ""
+    title: str,
+    rows: Mapping[str, object],
+    *,
+    result: Mapping[str, object],
+    as_json: bool,
+    next_steps: str = "",
+    table: Table | None = None,
 ) -> None:
-    """Print what was done: `result` as JSON for machines, else `rows` as a table and what to run next."""
+    """Print what was done: `result` as JSON for machines, else `rows` and what to run next; above them a `table`."""
     if as_json:
         print(json.dumps(result, indent=2, default=str, ensure_ascii=False))
         return
     console = Console()
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    if table is not None:
+        console.print(table)
+    summary = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
     for name, value in rows.items():
-        table.add_row(name, Text(str(value)))  # as it is: brackets in a path are not markup
-    console.print(table)
+        summary.add_row(name, Text(str(value)))  # as it is: brackets in a path are not markup
+    console.print(summary)
     if next_steps:
         console.print(f"Next: {next_steps}", markup=False, highlight=False, soft_wrap=True)

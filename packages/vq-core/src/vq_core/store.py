@@ -4,7 +4,6 @@ An artifact is built in `NAME.partial` beside its final place, one finished file
 manifest is complete. After a crash the finished files are taken up again by `resume`.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -140,7 +139,7 @@ class ArtifactWriter:
 
     def _file_entry(self, file: str) -> FileEntry:
         path = self._folder / file
-        return FileEntry(size=path.stat().st_size, sha256=self._digests.get(file) or _sha256(path))
+        return FileEntry(size=path.stat().st_size, sha256=self._digests.get(file) or tensor_file.sha256_of(path))
 
     def _component(self, header: ComponentHeader, files: Iterable[str]) -> ComponentEntry:
         tensors = {}
@@ -201,11 +200,6 @@ def create_artifact(
     writer.commit(path)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class Artifact:
     """A complete artifact, opened by `open_artifact`. A file's digest is checked before its first tensor is read."""
 
@@ -249,7 +243,7 @@ class Artifact:
             if file in self._verified:
                 return
             path = self.path / file
-            if _sha256(path) != self.manifest.files[file].sha256:
+            if tensor_file.sha256_of(path) != self.manifest.files[file].sha256:
                 raise VqError(
                     f"{path} is not the file that was written (its SHA-256 differs): copy or make the artifact again."
                 )

@@ -152,6 +152,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of the file `path`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def header_of(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> tuple[bytes, dict[str, int]]:
     """What comes before the data of a file, and where in the file each tensor begins, in their order there."""
     header: dict[str, object] = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items()))}

@@ -62,8 +62,8 @@ def unheeded(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
                     yield f"{prefix}{name}", marker.reason
 
 
-def load_yaml(path: Path) -> dict[str, object]:
-    """The mapping in the YAML file `path`: anchors and aliases work, no tag can run code.
+def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
+    """The mapping in the YAML file `path`, a `what`: anchors and aliases work, no tag can run code.
 
     Raises:
         VqError: no such file, not UTF-8 text, a syntax error, a key given twice, or no mapping.
@@ -71,22 +71,22 @@ def load_yaml(path: Path) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        names = ", ".join(recipe_names())
-        raise VqError(f"There is no recipe {path}: give a YAML file, or one of the names {names}.") from None
+        names = f", or one of the names {', '.join(recipe_names())}" if what == "recipe" else ""
+        raise VqError(f"There is no {what} {path}: give a YAML file{names}.") from None
     except IsADirectoryError:
-        raise VqError(f"The recipe {path} is a folder: give the YAML file in it.") from None
+        raise VqError(f"The {what} {path} is a folder: give the YAML file in it.") from None
     except UnicodeDecodeError as error:
-        raise VqError(f"The recipe {path} is not UTF-8 text ({error}): give a YAML file.") from error
+        raise VqError(f"The {what} {path} is not UTF-8 text ({error}): give a YAML file.") from error
     try:
         _refuse_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader), path, set())
         document = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise VqError(f"The recipe {path} is not valid YAML{line} ({error.problem}): mend it there.") from error
+        raise VqError(f"The {what} {path} is not valid YAML{line} ({error.problem}): mend it there.") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise VqError(f"The recipe {path} is not valid YAML ({' '.join(str(error).split())}): mend it.") from error
+        raise VqError(f"The {what} {path} is not valid YAML ({' '.join(str(error).split())}): mend it.") from error
     if not isinstance(document, dict):
-        raise VqError(f"The recipe {path} holds no settings: write `key: value` lines.")
+        raise VqError(f"The {what} {path} holds no settings: write `key: value` lines.")
     return document
 
 

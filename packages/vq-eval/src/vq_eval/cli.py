@@ -7,6 +7,7 @@ import typer
 from vq_core.cli import new_app, report, required, run, set_up_logging
 from vq_core.location import Location
 from vq_core.options import (
+    PATH,
     AsJson,
     Device,
     Fps,
@@ -32,14 +33,34 @@ from vq_core.options import (
 app = new_app("Simulate quantization in the full pipeline, and compare videos.")
 
 Reference = Annotated[Location | None, path_option("--reference", help="Folder of videos to compare against.")]
-Candidate = Annotated[Location | None, path_option("--candidate", help="Folder of videos with the same names.")]
+CandidateFolders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate",
+        metavar=f"[NAME=]{PATH}",
+        help="Folder of videos with the same names, and its name in tables; repeatable.",
+        show_default=False,
+    ),
+]
+Floor = Annotated[
+    Location | None,
+    path_option("--floor", help="Full precision once more, by another kernel or attention, from the same seeds."),
+]
+Metrics = Annotated[
+    str, typer.Option("--metrics", help="Names with commas between them, or all: those that can be measured here.")
+]
+Gate = Annotated[Location | None, path_option("--gate", help="YAML or JSON file of limits that have to be kept.")]
+PromptsOfVideos = Annotated[
+    Location | None,
+    path_option("--prompts", help="What the videos were made from, for metrics that need first frames or captions."),
+]
 MinPsnr = Annotated[
     float | None,
-    typer.Option("--min-psnr", help="Fail where a video's PSNR is lower, in dB.", show_default=False),
+    typer.Option("--min-psnr", help="Fail where a candidate's video has less PSNR, in dB.", show_default=False),
 ]
 MinSsim = Annotated[
     float | None,
-    typer.Option("--min-ssim", help="Fail where a video's SSIM is lower, 1 at best.", show_default=False),
+    typer.Option("--min-ssim", help="Fail where a candidate's video has less SSIM, 1 at best.", show_default=False),
 ]
 Variants = Annotated[
     str | None,
@@ -132,44 +153,50 @@ def fake_quant_command(
 @app.command("compare")
 def compare_command(
     reference: Reference = None,
-    candidate: Candidate = None,
+    candidate: CandidateFolders = None,
+    floor: Floor = None,
     output: Output = None,
+    metrics: Metrics = "all",
+    prompts: PromptsOfVideos = None,
+    gate: Gate = None,
     min_psnr: MinPsnr = None,
     min_ssim: MinSsim = None,
+    device: Device = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Measure PSNR and SSIM of two folders of videos with the same names.
+    """Compare folders of videos with a reference, which holds videos of the same names.
 
     Videos are `.mp4` or `.mkv`; where a name has both, the lossless `.mkv` is compared.
-    Writes `compare.json` (per frame, per video, overall) and `compare.md` into a new folder.
-    Exits with 1 where a video is below `--min-psnr` or `--min-ssim`.
+    Writes `compare.json` (per frame, per video, overall with 95 % intervals) and `compare.md` into a new folder.
+    Exits with 1 where a row breaks a limit of `--gate`, `--min-psnr` or `--min-ssim`.
 
     For example:
 
         vq-eval compare --reference bf16 --candidate int8 -o report
         vq-eval compare --reference bf16 --candidate int8 -o report --min-psnr 30
+        vq-eval compare --reference bf16 --floor sdpa --candidate RTN=rtn --candidate int8 --gate gate.yaml -o report
     """
     from vq_core.meter import Meter
     from vq_eval.compare import compare
-    from vq_eval.compare_report import MARKDOWN_NAME, summary_rows
+    from vq_eval.compare_report import MARKDOWN_NAME
+    from vq_eval.compare_table import console_table, summary_rows
     from vq_eval.gate import enforce
+    from vq_eval.limits import option_limits, read_gate
+    from vq_eval.rows import entries_of
 
     set_up_logging(verbose)
     meter = Meter()
     folder: Location = required(output, "--output")
-    minima = {"psnr": min_psnr, "ssim": min_ssim}
-    result = compare(
-        required(reference, "--reference"),
-        required(candidate, "--candidate"),
-        folder,
-        {metric: minimum for metric, minimum in minima.items() if minimum is not None},
-    )
+    entries = entries_of(required(reference, "--reference"), candidate or (), floor)
+    limits = option_limits({"psnr": min_psnr, "ssim": min_ssim}) + (read_gate(gate) if gate else ())
+    result = compare(entries, folder, limits, metrics=metrics, prompts=prompts, device=device)
     report(
-        f"{candidate} against {reference}",
+        "Comparison",
         summary_rows(result) | {"report": str(folder / MARKDOWN_NAME)} | meter.usage().rows(),
-        result={**result.without_frames(), "output": str(folder)},
+        result={**result.without_frames(), "output": str(folder), "usage": vars(meter.usage())},
         as_json=as_json,
+        table=console_table(result),
     )
     enforce(result)
 

@@ -1,138 +1,150 @@
-"""Compare two folders of videos, frame by frame, with every metric in `vq_eval.metrics`."""
+"""Compare folders of videos with a reference, frame by frame, with every metric that is there."""
 
 import logging
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from vq_core.discover import plugin_names
+from vq_core.device import resolve_device
 from vq_core.errors import VqError
 from vq_core.location import Location
 from vq_core.progress import progress
-from vq_core.remote import local_copy, local_output, refuse_existing
-from vq_core.video import read_video
-from vq_eval import metrics
-from vq_eval.compare_report import JSON_NAME, CompareReport, Figure, VideoComparison, write_report
-from vq_eval.gate import check_minima
-from vq_eval.metrics import Metric, load_metric
+from vq_core.remote import local_output, refuse_existing
+from vq_eval.chosen import ALL, Chosen, choose
+from vq_eval.compare_report import (
+    JSON_NAME,
+    CompareReport,
+    MeasuredVideo,
+    MetricInfo,
+    Overall,
+    Row,
+    VideoInfo,
+    write_report,
+)
+from vq_eval.compare_table import to_markdown
+from vq_eval.gate import check_limits, hold, verdict_of
+from vq_eval.intervals import mean_interval
+from vq_eval.limits import Limit
+from vq_eval.measure import open_reference
+from vq_eval.provenance import AskedVideos, Origin, asked_videos, origin_of
+from vq_eval.rows import Entry, Folder, open_folders
 
 log = logging.getLogger(__name__)
 
-LOSSLESS = ".mkv"
-SUFFIXES = (".mp4", LOSSLESS)  # where a folder holds both under one name, the later one is compared
 
-
-@dataclass(frozen=True)
-class Pair:
-    """A video of the reference folder and the one of the candidate folder with the same stem."""
-
-    name: str
-    reference: Path
-    candidate: Path
-
-
-def compare(reference: Location, candidate: Location, output: Location, minima: Mapping[str, float]) -> CompareReport:
-    """Compare every video of `candidate` with its namesake in `reference` and write the report to `output`.
+def compare(
+    entries: Sequence[Entry],
+    output: Location,
+    limits: Sequence[Limit] = (),
+    *,
+    metrics: str = ALL,
+    prompts: Location | None = None,
+    device: str | None = None,
+) -> CompareReport:
+    """Compare the videos of all folders with their namesakes in the first, and write the report to `output`.
 
     Args:
-        reference: folder of .mp4 or .mkv videos.
-        candidate: folder of as many videos with the same stems, frame counts and sizes.
+        entries: the reference, then the rows; their .mp4 or .mkv videos have the same stems, frame counts and sizes.
         output: folder to make.
-        minima: least acceptable figure of every video, by metric; recorded here, enforced by `gate.enforce`.
+        limits: held against the rows and recorded in the report; `gate.enforce` raises.
+        metrics: names with commas between them, or `all`; see `chosen.choose`.
+        prompts: what the videos 000, 001 … were made from, for metrics that need the captions or first frames.
+        device: where to compute.
 
     Raises:
-        VqError: a folder is missing or holds no videos, the names differ, two videos differ in shape or are too small,
-            a file is no video, a minimum is not finite, or `output` exists.
+        VqError: a folder is missing or holds no videos, names or shapes differ, a file is no video, a metric is unknown
+            or suits no video, prompts are others than the reference's, a limit cannot be held, or `output` exists.
     """
     refuse_existing(output)
-    check_minima(minima)
-    pairs = match_videos(local_copy(reference), local_copy(candidate))
-    used = {name: load_metric(name) for name in plugin_names(metrics.__name__)}
-    videos = []
-    with progress("compare", len(pairs), "video") as advance:
-        for pair in pairs:
-            videos.append(_compare_pair(pair, used))
-            advance()
-    report = CompareReport.of_videos(reference, candidate, minima, tuple(videos))
+    chosen = choose(metrics)
+    check_limits(limits, chosen, entries)
+    device = resolve_device(device)
+    folders = open_folders(entries)
+    origins = [origin_of(folder) for folder in folders]
+    asked = asked_videos(origins[0].provenance if origins[0] else None, prompts)
+    videos, measured = _measure_all(folders, chosen, asked, device)
+    report = _report(folders, origins, chosen, videos, measured, limits)
     with local_output(output, last=JSON_NAME) as folder:
-        write_report(report, folder)
+        write_report(report, to_markdown(report), folder)
     return report
 
 
-def match_videos(reference: Path, candidate: Path) -> list[Pair]:
-    """Pairs of videos of two folders with the same stem, sorted by it.
-
-    Raises:
-        VqError: a folder is missing or holds no videos, or a stem stands on one side only.
-    """
-    references, candidates = _videos_in(reference), _videos_in(candidate)
-    if references.keys() != candidates.keys():
-        sides = ((reference, references.keys() - candidates.keys()), (candidate, candidates.keys() - references.keys()))
-        lonely = " and ".join(f"{', '.join(sorted(names))} only in {folder}" for folder, names in sides if names)
-        raise VqError(f"The folders hold different videos, {lonely}: give two folders with the same names.")
-    return [Pair(name, references[name], candidates[name]) for name in sorted(references)]
-
-
-def _videos_in(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise VqError(f"{folder} is not a folder: give one with .mp4 or .mkv videos.")
-    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    videos = {path.stem: path for suffix in SUFFIXES for path in visible if path.suffix.lower() == suffix}
-    if not videos:
-        raise VqError(f"{folder} holds no .mp4 or .mkv video: give a folder that does.")
-    return videos
+def _measure_all(
+    folders: Sequence[Folder], chosen: Chosen, asked: AskedVideos, device: str
+) -> tuple[list[VideoInfo], list[list[MeasuredVideo]]]:
+    """Video by video, so that one of the reference is decoded once; the measured videos by folder."""
+    videos: list[VideoInfo] = []
+    measured: list[list[MeasuredVideo]] = [[] for _ in folders]
+    with progress("compare", len(folders[0].videos) * (len(folders) - 1), "video") as advance:
+        for name, path in folders[0].videos.items():
+            reference = open_reference(name, path, asked.of(name), chosen.metrics, device)
+            videos.append(reference.info)
+            measured[0].append(reference.measure_itself())
+            for folder, of_row in zip(folders[1:], measured[1:], strict=True):
+                log.debug("%s against %s", folder.videos[name], path)
+                of_row.append(reference.measure(folder.videos[name]))
+                advance()
+    return videos, measured
 
 
-def _compare_pair(pair: Pair, used: Mapping[str, Metric]) -> VideoComparison:
-    log.debug("%s against %s", pair.candidate, pair.reference)
-    reference, candidate = read_video(pair.reference), read_video(pair.candidate)
-    if reference.shape != candidate.shape:
-        raise VqError(
-            f"`{pair.name}` has {_shape_text(reference)} in {pair.reference} and {_shape_text(candidate)} in "
-            f"{pair.candidate}: compare videos made with the same number of frames, height and width."
-        )
-    frames, height, width, _ = reference.shape
-    for name, metric in used.items():
-        if min(height, width) < metric.MIN_SIDE:
-            raise VqError(
-                f"`{pair.name}` in {pair.reference} is {height}x{width} and {name.upper()} needs at least "
-                f"{metric.MIN_SIDE}x{metric.MIN_SIDE} pixels: compare larger videos."
-            )
-    return VideoComparison(
-        name=pair.name,
-        reference=pair.reference.name,
-        candidate=pair.candidate.name,
-        lossless=pair.reference.suffix.lower() == pair.candidate.suffix.lower() == LOSSLESS,
-        identical=np.array_equal(reference, candidate),
-        frames=frames,
-        height=height,
-        width=width,
-        figures={name: _figure(metric, reference, candidate) for name, metric in used.items()},
+def _report(
+    folders: Sequence[Folder],
+    origins: Sequence[Origin | None],
+    chosen: Chosen,
+    videos: Sequence[VideoInfo],
+    measured: Sequence[Sequence[MeasuredVideo]],
+    limits: Sequence[Limit],
+) -> CompareReport:
+    suited = {name for name in chosen.metrics if any(name not in video.unavailable for video in videos)}
+    if not suited:
+        raise VqError(f"No metric suits these videos; of `{videos[0].name}`: {_reasons(videos[0])}.")
+    infos = {name: MetricInfo.of(metric) for name, metric in chosen.metrics.items() if name in suited}
+    unsuited = {name: videos[0].unavailable[name] for name in chosen.metrics if name not in suited}
+    rows = [_row(*part, infos) for part in zip(folders, origins, measured, strict=True)]
+    gates = hold(limits, infos, rows, videos)
+    return CompareReport(
+        verdict=verdict_of(gates),
+        metrics=infos,
+        unavailable=dict(chosen.unavailable) | unsuited,
+        reference=rows[0],
+        rows=tuple(rows[1:]),
+        videos=tuple(videos),
+        gates=gates,
     )
 
 
-def _figure(metric: Metric, reference: NDArray[np.uint8], candidate: NDArray[np.uint8]) -> Figure:
-    """One frame at a time: the metrics' fp32 intermediates are many times larger than the uint8 video."""
-    per_frame = [
-        metric.of_frame(_channels_first(frame), _channels_first(candidate_frame))
-        for frame, candidate_frame in zip(reference, candidate, strict=True)
-    ]
-    return Figure(video=_or_none(metric.over_video(per_frame)), per_frame=tuple(map(_or_none, per_frame)))
+def _row(
+    folder: Folder, origin: Origin | None, videos: Sequence[MeasuredVideo], infos: Mapping[str, MetricInfo]
+) -> Row:
+    entry = folder.entry
+    return Row(
+        name=entry.name,
+        role=entry.role,
+        folder=str(entry.location),
+        identical_videos=sum(video.identical for video in videos),
+        seconds_per_video=origin.seconds_per_video if origin else None,
+        provenance=origin.provenance if origin else None,
+        overall={
+            name: overall_of(name, info, videos)
+            for name, info in infos.items()
+            if any(name in video.figures for video in videos)
+        },
+        videos=tuple(videos),
+    )
 
 
-def _channels_first(frame: NDArray[np.uint8]) -> torch.Tensor:
-    return torch.from_numpy(frame.copy()).permute(2, 0, 1)  # a copy, because torch holds no read-only memory
+def overall_of(metric: str, info: MetricInfo, videos: Sequence[MeasuredVideo]) -> Overall:
+    """`metric` over those of `videos` that have it, at least one."""
+    figures = {video.name: video.figures[metric].video for video in videos if metric in video.figures}
+    finite = {name: figure for name, figure in figures.items() if figure is not None}
+    worst_of = min if info.higher_is_better else max
+    worst_video = worst_of(finite, key=finite.__getitem__) if finite else next(iter(figures))
+    return Overall(
+        mean=fmean(finite.values()) if finite else None,
+        interval=mean_interval(list(finite.values())),
+        worst=figures[worst_video],
+        worst_video=worst_video,
+    )
 
 
-def _or_none(figure: float) -> float | None:
-    return None if figure == math.inf else figure
-
-
-def _shape_text(video: NDArray[np.uint8]) -> str:
-    frames, height, width, _ = video.shape
-    return f"{frames} frames of {height}x{width}"
+def _reasons(video: VideoInfo) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in video.unavailable.items())

@@ -7,18 +7,18 @@ Figures are numbers or null; null stands for an infinite figure (PSNR of equal p
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from vq_core.remote import refuse_existing
 from vq_core.tensor_file import publish, write_bytes
+from vq_eval.metrics import Metric, Per
 
 JSON_NAME = "compare.json"
 MARKDOWN_NAME = "compare.md"
 
 Role = Literal["reference", "floor", "candidate"]
-Per = Literal["frame", "step", "video"]
 Statistic = Literal["mean", "worst"]
 Verdict = Literal["passed", "failed", "no gate"]
 
@@ -47,6 +47,29 @@ class MetricInfo(_Record):
     compares: bool
     per: Per
     meaning: str
+
+    @classmethod
+    def of(cls, metric: Metric) -> Self:
+        """What `metric` says of itself."""
+        return cls(
+            label=metric.LABEL,
+            unit=metric.UNIT,
+            digits=metric.DIGITS,
+            higher_is_better=metric.HIGHER_IS_BETTER,
+            compares=metric.COMPARES,
+            per=metric.PER,
+            meaning=metric.MEANING,
+        )
+
+    def text(self, figure: float | None, *, with_unit: bool = True) -> str:
+        """A figure for people, such as `31.20 dB`; None, which is infinite, reads "identical"."""
+        if figure is None:
+            return "identical"
+        return f"{figure:.{self.digits}f}{f' {self.unit}' if self.unit and with_unit else ''}"
+
+    def worse_by(self, figure: float, limit: float) -> float:
+        """By how much `figure` is worse than `limit`; negative where it is better."""
+        return limit - figure if self.higher_is_better else figure - limit
 
 
 class Figure(_Record):
@@ -168,7 +191,8 @@ class GateResult(_Record):
     Attributes:
         row, metric: what was held.
         statistic: `worst` holds every video, `mean` their mean.
-        limit: the least figure, or the greatest where lower is better.
+        limit: the least figure, or the greatest where lower is better; None is infinite, as a floor without any
+            difference is.
         rule: the limit as it was asked for, such as `--min-psnr 30` or `at most 0.5 dB below the floor`.
         figure: what was measured; None is infinite.
         video: the worst one; None for a mean.
@@ -179,7 +203,7 @@ class GateResult(_Record):
     row: str
     metric: str
     statistic: Statistic
-    limit: float
+    limit: float | None
     rule: str
     figure: float | None
     video: str | None

@@ -10,10 +10,32 @@ from statistics import fmean
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from vq_eval.metrics import Clip, Per, frame_pairs, too_small
+
 WINDOW = 11
 
-FORMAT = "{:.4f}"
-MIN_SIDE = WINDOW
+LABEL = "SSIM"
+ORDER = 20
+UNIT = ""
+DIGITS = 4
+HIGHER_IS_BETTER = True
+COMPARES = True
+PER: Per = "frame"
+MEANING = "structural similarity in Gaussian windows of 11x11 pixels, mean over frames; 1 for equal videos"
+
+
+def missing() -> None:
+    """Never: torchmetrics is always there."""
+
+
+def unsuited(clip: Clip) -> str | None:
+    """Where the window is larger than the frame."""
+    return too_small(clip, WINDOW)
+
+
+def measure(reference: Clip, candidate: Clip) -> list[float]:
+    """SSIM of each frame."""
+    return [of_frame(*pair) for pair in frame_pairs(reference, candidate)]
 
 
 def of_frame(reference: Tensor, candidate: Tensor) -> float:
@@ -25,6 +47,6 @@ def of_frame(reference: Tensor, candidate: Tensor) -> float:
     return ssim_map[..., edge:-edge, edge:-edge].double().mean().item()
 
 
-def over_video(per_frame: Sequence[float]) -> float:
+def over_video(figures: Sequence[float]) -> float:
     """Mean over the frames."""
-    return fmean(per_frame)
+    return fmean(figures)

@@ -1,0 +1,39 @@
+"""Which metrics are measured: those that were asked for, less what this machine or these videos do not allow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vq_core.errors import VqError
+from vq_eval.metrics import Metric, load_metric, metric_names
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The metrics to measure by name, and the others with the reason why not."""
+
+    metrics: Mapping[str, Metric]
+    unavailable: Mapping[str, str]
+
+
+def choose(asked: str) -> Chosen:
+    """The metrics of `asked`: names with commas between them, in that order, or `all`, in their own.
+
+    Of `all` those are left out that cannot be measured on this machine. One that was named has to be there.
+
+    Raises:
+        VqError: an unknown metric, none or the same one twice, or a named one that cannot be measured here.
+    """
+    names = metric_names() if asked == ALL else [name.strip() for name in asked.split(",")]
+    if len(set(names)) != len(names):
+        raise VqError(f"`--metrics {asked}` names a metric twice: name each once.")
+    metrics = {name: load_metric(name) for name in names}
+    if asked == ALL:
+        metrics = dict(sorted(metrics.items(), key=lambda item: (item[1].ORDER, item[0])))
+    reasons = {name: metric.missing() for name, metric in metrics.items()}
+    unavailable = {name: reason for name, reason in reasons.items() if reason is not None}
+    if unavailable and asked != ALL:
+        name, reason = next(iter(unavailable.items()))
+        raise VqError(f"`{name}` cannot be measured here: {reason}, or leave it out of --metrics.")
+    return Chosen({name: metric for name, metric in metrics.items() if name not in unavailable}, unavailable)

@@ -1,0 +1,42 @@
+"""Flicker of one video: the mean absolute difference of successive frames, in 8-bit levels.
+
+VBench's temporal flickering (Huang et al., CVPR 2024, section 3.1.1) is 1 - flicker / 255. Motion counts like flicker:
+hold the figure against the reference's, which moves as much. More is flicker or noise, much less is lost motion.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import fmean
+
+from torchmetrics.functional import mean_absolute_error
+
+from vq_eval.metrics import Clip, Per, frames_of, single_frame
+
+LABEL = "Flicker"
+ORDER = 70
+UNIT = "levels"
+DIGITS = 2
+HIGHER_IS_BETTER = False
+COMPARES = False
+PER: Per = "step"
+MEANING = "mean absolute difference of successive frames in levels of 255, motion included: see the reference's"
+
+
+def missing() -> None:
+    """Never: torchmetrics is always there."""
+
+
+def unsuited(clip: Clip) -> str | None:
+    """Where there is no second frame."""
+    return single_frame(clip)
+
+
+def measure(reference: Clip, candidate: Clip) -> list[float]:  # the reference is of no account
+    """The mean absolute difference of each step of the candidate, `frames - 1` figures."""
+    steps = pairwise(frames_of(candidate))
+    return [mean_absolute_error(after.double(), before.double()).item() for before, after in steps]
+
+
+def over_video(figures: Sequence[float]) -> float:
+    """Mean over the steps."""
+    return fmean(figures)

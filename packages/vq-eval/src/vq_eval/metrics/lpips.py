@@ -1,0 +1,60 @@
+"""Learned perceptual image patch similarity (Zhang et al., CVPR 2018), 0 for equal frames; version 0.1 on AlexNet.
+
+The linear heads come with torchmetrics. The backbone is torchvision's AlexNet, whose weights have to lie on this
+machine already: nothing is downloaded. torchvision unpickles them, so no file is taken but the one that it names.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
+
+from vq_core.tensor_file import sha256_of
+from vq_eval.metrics import Clip, Per, frame_pairs, too_small
+
+BACKBONE = "alexnet-owt-7be5be79.pth"
+DIGEST = "7be5be79"
+"""How the SHA-256 of the backbone begins."""
+
+MIN_SIDE = 32
+
+LABEL = "LPIPS"
+ORDER = 40
+UNIT = ""
+DIGITS = 4
+HIGHER_IS_BETTER = False
+COMPARES = True
+PER: Per = "frame"
+MEANING = "learned perceptual distance on AlexNet's features, mean over frames; 0 for equal videos"
+
+
+def missing() -> str | None:
+    """Where torchvision or AlexNet's weights are not there, or the weights are others."""
+    if find_spec("torchvision") is None:
+        return "torchvision is not installed: `pip install vq-eval[lpips]`"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
+    if not path.is_file():
+        return f"AlexNet's weights are not here: put torchvision's {BACKBONE} at {path}"
+    if not sha256_of(path).startswith(DIGEST):
+        return f"{path} is not torchvision's {BACKBONE}: its SHA-256 should begin with {DIGEST}"
+    return None
+
+
+def unsuited(clip: Clip) -> str | None:
+    """Where AlexNet's last features would be empty."""
+    return too_small(clip, MIN_SIDE)
+
+
+def measure(reference: Clip, candidate: Clip) -> list[float]:
+    """LPIPS of each frame."""
+    metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(candidate.device)
+    pairs = ((a[None].float() / 255, b[None].float() / 255) for a, b in frame_pairs(reference, candidate))
+    return [metric(*pair).item() for pair in pairs]
+
+
+def over_video(figures: Sequence[float]) -> float:
+    """Mean over the frames."""
+    return fmean(figures)
