@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from vq_calib.calib_prompts import CalibPrompt
-from vq_calib.calls import Call, bucket_of
 from vq_calib.hooks import Observer
 from vq_calib.plan import Script, plan_tokens, script_of
 from vq_calib.reduction import eager_reduction
+from vq_core.calls import Call, bucket_of
 from vq_core.errors import VqError
 from vq_core.topology import Group
 

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from vq_calib.calib_prompts import CalibPrompt, split_of
-from vq_calib.calls import Call
 from vq_calib.hashing import HOLD_OUT, SAMPLE, token_hash
 from vq_calib.plan import budget_of, in_split, place_of, plan_tokens, rows_per_stratum, script_of, strata_of
 from vq_calib.token_table import column, smallest
 from vq_core.artifacts.stats import SPLITS
+from vq_core.calls import Call
 
 CALLS = [Call(step, branch, 1000 - 130 * step, 7 - step // 2) for step in range(5) for branch in range(2)]
 

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from vq_calib.calib_prompts import CalibPrompt, SplitRule
-from vq_calib.calls import Call
 from vq_calib.plan import Script, ScriptedCall, in_split
 from vq_calib.reservoir import Reservoir
+from vq_core.calls import Call
 from vq_core.topology import Group
 
 VIDEO = Group("g", ("a",), None, 3)

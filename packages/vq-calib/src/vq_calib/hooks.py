@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vq_calib.accumulator import Accumulator
-from vq_calib.calls import TRAIN_TIMESTEPS
 from vq_calib.hashing import BREAK_TIES, token_hash
 from vq_calib.plan import Script, ScriptedCall, place_of
 from vq_calib.reduction import Reduction
 from vq_calib.reservoir import Reservoir
+from vq_core.calls import TRAIN_TIMESTEPS
 from vq_core.errors import VqError
 from vq_core.topology import Group
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from vq_calib.calib_prompts import CalibPrompt
-from vq_calib.calls import Call
 from vq_calib.hashing import HOLD_OUT, SAMPLE, token_hash, upper_bits
 from vq_calib.token_table import KEY_BITS, column, smallest, table_of
 from vq_core.artifacts.stats import SPLITS, Split
+from vq_core.calls import Call
 
 HELD_OUT_SHARE = 4  # fit tokens to one that is held out
 BY_TOKEN_SHARE = 5  # of a single prompt's tokens, one in so many is held out

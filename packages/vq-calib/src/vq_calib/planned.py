@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vq_calib.calib_prompts import CalibPrompt, Part, calib_prompts, indices_of
-from vq_calib.calls import Call, calls_of
 from vq_calib.plan import Tables, plan_tokens
+from vq_core.calls import Call, calls_of
 from vq_core.location import Location
 from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import VideoPipeline

@@ -8,11 +8,11 @@ from itertools import pairwise
 from statistics import median
 
 from vq_calib.calib_prompts import CalibPrompt
-from vq_calib.calls import Call
 from vq_calib.hooks import Observer
 from vq_calib.plan import Tables, script_of
 from vq_calib.reduction import Reduction
 from vq_calib.totals import Totals
+from vq_core.calls import Call
 from vq_core.pipeline import Conditions, VideoPipeline
 from vq_core.progress import Advance, progress
 from vq_core.prompts import Sample

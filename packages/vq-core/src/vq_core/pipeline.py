@@ -167,23 +167,34 @@ class VideoPipeline:
         ]
 
     def sample(
-        self, conditions: Conditions, sampling: Sampling, seed: int, on_step: Callable[[], None] | None = None
+        self,
+        conditions: Conditions,
+        sampling: Sampling,
+        seed: int,
+        on_step: Callable[[], None] | None = None,
+        on_scheduler: Callable[[Any], None] | None = None,
     ) -> NDArray[np.uint8]:
         """Sample one video, uint8 RGB [frames, height, width, 3]; `on_step` is called after every denoising step.
 
-        The noise is drawn on the host, so that every device starts from the same.
+        The noise is drawn on the host, so that every device starts from the same. `on_scheduler` is given this run's
+        scheduler, diffusers' own, before the first step.
 
         Raises:
             VqError: the settings do not fit the model.
         """
-        video = self._run(conditions, sampling, seed, on_step, "np")
+        video = self._run(conditions, sampling, seed, on_step, on_scheduler, "np")
         return np.rint(video * 255).astype(np.uint8)
 
     def denoise(
-        self, conditions: Conditions, sampling: Sampling, seed: int, on_step: Callable[[], None] | None = None
+        self,
+        conditions: Conditions,
+        sampling: Sampling,
+        seed: int,
+        on_step: Callable[[], None] | None = None,
+        on_scheduler: Callable[[Any], None] | None = None,
     ) -> None:
         """Run the transformers as `sample` does, for those who watch them; the result is not decoded to a video."""
-        self._run(conditions, sampling, seed, on_step, "latent")
+        self._run(conditions, sampling, seed, on_step, on_scheduler, "latent")
 
     def _run(
         self,
@@ -191,6 +202,7 @@ class VideoPipeline:
         sampling: Sampling,
         seed: int,
         on_step: Callable[[], None] | None,
+        on_scheduler: Callable[[Any], None] | None,
         output_type: str,
     ) -> Any:
         self.check(sampling)
@@ -224,6 +236,8 @@ class VideoPipeline:
                 "reference_images": list(frames.reference_images) or None,
             }
         pipeline = self._assembled(from_image=frames.image is not None)
+        if on_scheduler is not None:
+            on_scheduler(pipeline.scheduler)
         if self._layout.has_image_encoder:
             # The call takes images or their embedding but works on both, and the encoder is gone: answer for it.
             embeds = self._placed(conditions.image_embeds)

@@ -54,7 +54,7 @@ class Place(Record):
             its input. None for the output.
         in_place: its error inside the quantized transformer, which began its call from full precision's latent: own and
             inherited. Of a block it is held against the block's whole output.
-        rounding: the honest baseline of a linear: its `own`, had the model's weight been rounded to nearest, unsmoothed.
+        rounding: the baseline of a linear: its `own`, had the model's weight been rounded to nearest, unsmoothed.
         share: of the `own.noise_to_signal` of all places of its kind; None for the output.
         cells: the same by bucket and branch, those that the sampler reached.
     """
@@ -81,7 +81,7 @@ class BucketCost(Record):
 
 
 class Ranking(Record):
-    """Names of places, the most expensive first: linears and blocks by `own`, as `component.name`; buckets by output."""
+    """The most expensive first: linears and blocks by `own`, as `component.name`; buckets by error of the output."""
 
     linears: tuple[str, ...]
     blocks: tuple[str, ...]
@@ -164,3 +164,7 @@ class LayersReport(Record):
     ranking: Ranking
     suspects: tuple[Suspect, ...]
     sensitivity: Sensitivity | None
+
+    def without_cells(self) -> dict[str, object]:
+        """The report for machines that want no figures by bucket."""
+        return self.model_dump(mode="json", exclude={"places": {"__all__": {"cells"}}})

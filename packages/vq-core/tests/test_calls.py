@@ -1,6 +1,6 @@
 import pytest
 
-from vq_calib.calls import Call, bucket_of, calls_of
+from vq_core.calls import Call, bucket_of, calls_of
 from vq_core.errors import VqError
 from vq_core.pipeline import ScheduledStep
 

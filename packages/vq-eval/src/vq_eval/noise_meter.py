@@ -1,0 +1,241 @@
+"""Noise of every linear, every block and the output of one transformer, added up while it runs beside its twin."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vq_core.artifacts.stats import BRANCHES
+from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.calls import Call
+from vq_core.errors import VqError
+from vq_core.numerics.linear import w8a8_linear
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.scheme import QuantScheme
+from vq_core.topology import LinearSink, ModulationSink
+from vq_eval.fake_quant_linear import w8a8_linear_of_codes
+from vq_eval.layers_report import Kind
+from vq_eval.lockstep import WHOLE, ModuleCall
+from vq_eval.record import Record
+
+TOKENS_AT_ONCE = 4096
+"""Rows whose outputs are computed and compared together: a 14B model's feed-forward takes 0.2 GB of them in fp32."""
+
+
+class SumRow(Record):
+    """Powers of one place in one bucket and branch; what it has no figure for is 0.
+
+    Attributes:
+        signal: Σ of full precision's output squared.
+        own_signal: what `own` is held against: of a block, its output less its input; else the output.
+        own, in_place, rounding: Σ of the squared error of the output, see `vq_eval.layers_report.Place`.
+    """
+
+    component: str
+    kind: Kind
+    name: str
+    bucket: int
+    branch: str
+    signal: float
+    own_signal: float
+    own: float
+    in_place: float
+    rounding: float
+
+
+class SumRows(Record):
+    """What one prompt added up to."""
+
+    rows: tuple[SumRow, ...]
+
+
+class _Factors(NamedTuple):
+    """What smoothing multiplies: a linear's input before it reads it, and its output; None for ones."""
+
+    input: Tensor | None
+    output: Tensor | None
+
+
+class NoiseMeter:
+    """Compares the calls of one component's transformer with its quantized twin's, through one prompt."""
+
+    def __init__(
+        self,
+        component: str,
+        calls: Sequence[Call],
+        full: nn.Module,
+        twin: nn.Module,
+        weights: SmoothedComponent,
+        scheme: QuantScheme,
+        device: str,
+    ) -> None:
+        """Measure `twin`, made from `weights`, over `calls` of one prompt."""
+        self._component = component
+        self._coming = iter(calls)
+        self._call = next(self._coming, None)
+        self._full, self._twin = full, twin
+        self._topology = weights.topology
+        self._scheme = scheme
+        self._gain = cache(lambda group: _unless_ones(weights.gain(group, device)))
+        self._factors = {linear.name: self._factors_of(linear.name) for linear in self._topology.linears}
+        self._sums: dict[tuple[Kind, str, int, str], Tensor] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modules to compare: linears and blocks."""
+        return (*self._factors, *blocks_of(self._factors))
+
+    def compare(self, exact: ModuleCall, ours: ModuleCall) -> None:
+        """Add up one module's call; that of the transformer itself ends a call of the sampler."""
+        if exact.name in self._factors:
+            self._add("linear", exact.name, self._linear(exact, ours))
+        elif exact.name != WHOLE:
+            self._add("block", exact.name, self._block(exact, ours))
+        else:
+            output, twin_output = exact.output[0], ours.output[0]
+            signal = _power(output.float())
+            zero = torch.zeros_like(signal)
+            noise = _power(twin_output.float() - output.float())
+            self._add("output", WHOLE, torch.stack([signal, signal, zero, noise, zero]))
+            self._end_call(float(exact.kwargs["timestep"].max()))
+
+    def finish(self) -> list[SumRow]:
+        """What was added up.
+
+        Raises:
+            VqError: something holds NaN or infinity.
+        """
+        if self._call is not None:
+            raise RuntimeError(f"{self._component} was called less often than the sampler's schedule says")
+        values = torch.stack(list(self._sums.values())).tolist()
+        rows = []
+        for (kind, name, bucket, branch), sums in zip(self._sums, values, strict=True):
+            if not all(map(math.isfinite, sums)):
+                raise VqError(
+                    f"{name or 'The output'} of {self._component} gives NaN or Inf in bucket {bucket} ({branch}): "
+                    "its codes or scales are damaged, so check the artifact with vq-export verify."
+                )
+            signal, own_signal, own, in_place, rounding = sums
+            rows.append(
+                SumRow(
+                    component=self._component,
+                    kind=kind,
+                    name=name,
+                    bucket=bucket,
+                    branch=branch,
+                    signal=signal,
+                    own_signal=own_signal,
+                    own=own,
+                    in_place=in_place,
+                    rounding=rounding,
+                )
+            )
+        return rows
+
+    def _end_call(self, timestep: float) -> None:
+        call = self._call
+        # TI2V-5B has a timestep per token, 0 for those of the given image: the largest is the sampler's.
+        if call is None or abs(timestep - call.timestep) > 0.5:
+            raise RuntimeError(f"{self._component} was called at timestep {timestep:g}, which was not planned")
+        self._call = next(self._coming, None)
+
+    def _add(self, kind: Kind, name: str, sums: Tensor) -> None:
+        if self._call is None:
+            raise RuntimeError(f"{self._component} was called more often than the sampler's schedule says")
+        key = (kind, name, self._call.bucket, BRANCHES[self._call.branch])
+        before = self._sums.get(key)
+        self._sums[key] = sums if before is None else before + sums
+
+    def _linear(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
+        full, twin = (side.get_submodule(exact.name) for side in (self._full, self._twin))
+        factors = self._factors[exact.name]
+        rounded = self._rounded(full)
+        inputs, outputs, twins = (_rows(tensor) for tensor in (exact.args[0], exact.output, ours.output))
+        total = torch.zeros(5, dtype=torch.float64, device=outputs.device)
+        for begin in range(0, len(inputs), TOKENS_AT_ONCE):
+            rows = slice(begin, begin + TOKENS_AT_ONCE)
+            x, y = inputs[rows].float(), outputs[rows].float()
+            # `forward`, because a call would be met by the lockstep again.
+            own = _over(twin.forward(_times(x, factors.input)), factors.output)
+            in_place = _over(twins[rows].float(), factors.output)
+            signal = _power(y)
+            noises = [_power(approximation - y) for approximation in (own, in_place, rounded(x))]
+            total += torch.stack([signal, signal, *noises])
+        return total
+
+    def _rounded(self, full: nn.Module) -> Callable[[Tensor], Tensor]:
+        """The model's own linear, rounded to nearest."""
+        weight = quantize_weight(full.get_parameter("weight"), self._scheme.weight)
+        bias, activation = full.get_parameter("bias").float(), self._scheme.activation
+        compute = w8a8_linear_of_codes if weight.codes.is_cuda else w8a8_linear
+        return lambda x: compute(x, weight, bias, activation)
+
+    def _block(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
+        block = self._twin.get_submodule(exact.name)
+        arguments, twin_arguments = _arguments(block, exact), _arguments(block, ours)
+        # What smoothing has folded into the embedded text is not an error: the twin reads its own.
+        conditions = {"encoder_hidden_states": twin_arguments["encoder_hidden_states"]}
+        alone = block.forward(**(arguments | conditions))
+        before, after = _stream(arguments).float(), _last(exact.output).float()
+        own, in_place = (_power(_last(output).float() - after) for output in (alone, ours.output))
+        return torch.stack([_power(after), _power(after - before), own, in_place, torch.zeros_like(own)])
+
+    def _factors_of(self, linear: str) -> _Factors:
+        group = self._topology.group_of(linear)
+        # A modulated norm's gain is applied by the twin's linear itself.
+        read = None if isinstance(group.sink, ModulationSink) else self._gain(group)
+        written = next(
+            (
+                self._gain(other)
+                for other in self._topology.groups
+                for sink in (other.sink, other.gelu_sink)
+                if isinstance(sink, LinearSink) and linear in sink.linears
+            ),
+            None,
+        )
+        return _Factors(read, written)
+
+
+def blocks_of(linears: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the blocks that hold `linears`, such as `blocks.3`, in their order."""
+    return tuple(dict.fromkeys(".".join(linear.split(".")[:2]) for linear in linears))
+
+
+def _arguments(block: nn.Module, call: ModuleCall) -> dict[str, Any]:
+    return inspect.signature(block.forward).bind(*call.args, **call.kwargs).arguments
+
+
+def _stream(arguments: Mapping[str, Any]) -> Tensor:
+    """What a block adds to: the video's tokens, or in VACE's second stack the control's."""
+    stream: Tensor = arguments.get("control_hidden_states", arguments["hidden_states"])
+    return stream
+
+
+def _last(output: Any) -> Tensor:
+    """The stream that a block gives; VACE's second stack gives a hint before it."""
+    stream: Tensor = output[-1] if isinstance(output, tuple) else output
+    return stream
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor.flatten(0, -2)
+
+
+def _power(x: Tensor) -> Tensor:
+    return x.square().sum(dtype=torch.float64)
+
+
+def _times(x: Tensor, factor: Tensor | None) -> Tensor:
+    return x if factor is None else x * factor
+
+
+def _over(x: Tensor, factor: Tensor | None) -> Tensor:
+    return x if factor is None else x / factor
+
+
+def _unless_ones(gain: Tensor) -> Tensor | None:
+    return None if torch.all(gain == 1) else gain

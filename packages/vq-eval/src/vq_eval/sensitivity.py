@@ -1,0 +1,179 @@
+"""End to end: what leaving the worst linears or blocks in full precision gains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.errors import VqError
+from vq_core.pipeline import Conditions, VideoPipeline
+from vq_core.progress import Advance
+from vq_core.sampling import Sampling
+from vq_core.tensor_file import load_tensors
+from vq_core.topology import Topology
+from vq_eval.fake_quant_linear import FakeQuantLinear, GainLinear
+from vq_eval.latent_error import LatentError, latent_error
+from vq_eval.layers_report import Gain, Ranking, Unit
+from vq_eval.record import Record
+from vq_eval.watched_run import SeenStep, WatchedRun
+
+UNITS: dict[str, Unit] = {"linears": "linears", "blocks": "blocks"}
+
+
+@dataclass(frozen=True)
+class SensitivityRequest:
+    """How many of the worst `unit` to leave out, each in turn; ascending, from 1."""
+
+    unit: Unit
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One stage of a sensitivity run: the stage before it leaves out all but `units`, whose linears are `linears`.
+
+    Attributes:
+        count: how many units are left out in all.
+        units: as `component.name`.
+        linears: by component.
+    """
+
+    count: int
+    units: tuple[str, ...]
+    linears: Mapping[str, tuple[str, ...]]
+
+
+class Outcome(Record):
+    """One prompt at one stage."""
+
+    latent_error: float
+    latent_cosine: float
+    psnr_db: float | None
+
+
+def parse_counts(text: str) -> tuple[int, ...]:
+    """The counts that `K` (each from 1 to K) or a list such as `1,2,4,8` spells.
+
+    Raises:
+        VqError: it is neither.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise VqError(f"`--sensitivity {text}` is neither a number nor a list: write 8 or 1,2,4,8.")
+    counts = sorted({int(part) for part in parts})
+    return tuple(range(1, counts[0] + 1)) if len(parts) == 1 else tuple(counts)
+
+
+def parse_request(counts: str | None, unit: str) -> SensitivityRequest | None:
+    """What `--sensitivity` and `--sensitivity-of` ask for; None without the former.
+
+    Raises:
+        VqError: one of them says something else.
+    """
+    if unit not in UNITS:
+        raise VqError(f"`--sensitivity-of {unit}` is not known: choose from {', '.join(UNITS)}.")
+    return None if counts is None else SensitivityRequest(UNITS[unit], parse_counts(counts))
+
+
+def stages_of(request: SensitivityRequest, ranking: Ranking, topologies: Mapping[str, Topology]) -> list[LeftOut]:
+    """Stages in order, the first leaving out nothing; the worst by `ranking` come first.
+
+    Raises:
+        VqError: there are fewer units than are to be left out.
+    """
+    order = ranking.linears if request.unit == "linears" else ranking.blocks
+    if request.counts[-1] > len(order):
+        raise VqError(
+            f"`--sensitivity` is to leave out {request.counts[-1]} {request.unit}, and the model has {len(order)}: "
+            "ask for fewer."
+        )
+    stages = []
+    before = 0
+    for count in (0, *request.counts):
+        units = order[before:count]
+        linears = {
+            component: tuple(
+                linear.name
+                for linear in topology.linears
+                if any(f"{component}.{linear.name}" == unit or _inside(component, linear.name, unit) for unit in units)
+            )
+            for component, topology in topologies.items()
+        }
+        stages.append(LeftOut(count, units, linears))
+        before = count
+    return stages
+
+
+def _inside(component: str, linear: str, unit: str) -> bool:
+    return f"{component}.{linear}".startswith(f"{unit}.")
+
+
+@torch.no_grad()
+def restore(transformer: nn.Module, weights: SmoothedComponent, linears: Sequence[str], device: str) -> None:
+    """Put full precision, smoothed like its neighbours, in the place of each of the fake-quantized `linears`."""
+    for name in linears:
+        simulated = transformer.get_submodule(name)
+        if not isinstance(simulated, FakeQuantLinear):
+            raise TypeError(f"{name} is not quantized")
+        weight, bias = weights.load([f"{name}.weight", f"{name}.bias"], device).values()
+        linear = nn.Linear(weight.shape[1], weight.shape[0], device=device, dtype=_dtype_of(transformer))
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+        linear.requires_grad_(requires_grad=False)
+        gain = simulated.gain
+        transformer.set_submodule(name, linear if gain is None else GainLinear(linear, gain))
+
+
+def _dtype_of(transformer: nn.Module) -> torch.dtype:
+    """That of the linears outside the blocks, which are never quantized."""
+    return transformer.get_parameter("proj_out.weight").dtype
+
+
+def sample_exact(
+    pipeline: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int, advance: Advance
+) -> dict[str, Tensor]:
+    """The last `latent` of one prompt and its `frames`, uint8, on the host."""
+    latents: list[Tensor] = []
+
+    def keep(step: int, seen: SeenStep) -> None:
+        latents[:] = [seen.latent]
+
+    frames = pipeline.sample(conditions, sampling, seed, advance, WatchedRun(keep).watch)
+    return {"latent": latents[0].cpu(), "frames": torch.from_numpy(frames)}
+
+
+def outcome_of(
+    pipeline: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int, exact: Path, advance: Advance
+) -> Outcome:
+    """Sample one prompt and compare it with what `sample_exact` gave of it, in the file `exact`.
+
+    Raises:
+        VqError: the latent holds NaN or infinity.
+    """
+    ours = sample_exact(pipeline, conditions, sampling, seed, advance)
+    twin = load_tensors(exact, ours)
+    error: LatentError = latent_error(ours["latent"], twin["latent"])
+    if error.relative_error != error.relative_error:
+        raise VqError("The last latent holds NaN or Inf: check the artifact with vq-export verify.")
+    identical = torch.equal(ours["frames"], twin["frames"])
+    psnr = peak_signal_noise_ratio(ours["frames"].double(), twin["frames"].double(), data_range=255.0)
+    return Outcome(
+        latent_error=error.relative_error, latent_cosine=error.cosine, psnr_db=None if identical else psnr.item()
+    )
+
+
+def gain_of(stage: LeftOut, outcomes: Sequence[Outcome]) -> Gain:
+    """Means over prompts; videos that are identical have no PSNR and are left out of its mean."""
+    finite = [outcome.psnr_db for outcome in outcomes if outcome.psnr_db is not None]
+    return Gain(
+        left_out=stage.count,
+        added=stage.units,
+        latent_error=fmean(outcome.latent_error for outcome in outcomes),
+        latent_cosine=fmean(outcome.latent_cosine for outcome in outcomes),
+        psnr_db=fmean(finite) if finite else None,
+    )
