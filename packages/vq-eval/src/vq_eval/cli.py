@@ -1,5 +1,6 @@
 """`vq-eval`: simulate quantization in the full pipeline, and compare videos."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,7 +46,7 @@ Variants = Annotated[
     str | None,
     typer.Option(
         "--variants",
-        help="Of full,smoothed,fake-quant.  [default: full, and the last that --weights and --qparams allow]",
+        help="Of full,floor,smoothed,fake-quant.  [default: full, and the last that --weights and --qparams allow]",
         show_default=False,
     ),
 ]
@@ -59,6 +60,12 @@ Ignore = Annotated[
         show_default=False,
     ),
 ]
+
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder that keeps videos of the model itself.  [default: in the user's cache]"),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Make videos of the model itself anew, and keep none.")]
 
 
 @app.command("fake-quant")
@@ -82,6 +89,8 @@ def fake_quant_command(
     device: Device = None,
     recipe: Recipe = None,
     resume: Resume = False,
+    cache: Cache = None,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -90,19 +99,26 @@ def fake_quant_command(
     Prompt i has seed + i in every variant.
     Each video is written as `.mp4`, to look at, and as lossless `.mkv`, to measure.
 
+    The variant `floor` is full precision with another attention kernel: what differs between it and `full` is rounding
+    alone. Videos of both are kept for the next candidate of the same model, see `--cache`.
+
+    With torchrun, processes share the prompts out: `torchrun --nproc-per-node 8 -m vq_eval fake-quant …`
+
     For example:
 
         vq-eval fake-quant --model MODEL --weights smoothed --qparams qparams --prompts prompts -o videos
-        vq-eval fake-quant --model MODEL --prompts prompts -o reference
+        vq-eval fake-quant --model MODEL --prompts builtin:evaluation -o reference --variants full,floor
         vq-eval fake-quant --recipe recipe.yaml -o mixed --ignore 0,38-39 --ignore ffn.net.2
         vq-eval fake-quant --recipe recipe.yaml --steps 20
     """
+    from vq_core.distributed import rank_of
     from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
     from vq_core.model_defaults import defaults_of
     from vq_core.recipe import ignored_of, loras_of, read_recipe
     from vq_core.sampling import SamplingOptions, resolve_sampling
     from vq_eval.fake_quant import make_videos, open_candidates
+    from vq_eval.reference_cache import open_cache
 
     set_up_logging(verbose)
     meter = Meter()
@@ -119,7 +135,20 @@ def fake_quant_command(
     asked = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, fps, seed)
     sampling = resolve_sampling(asked, said.eval, defaults_of(name), fps=said.eval.fps, seed=said.seed)
     loras = loras_of(lora, said)
-    made = make_videos(name, candidates, samples, sampling, videos, loras=loras, device=device, resume=resume)
+    made = make_videos(
+        name,
+        candidates,
+        samples,
+        sampling,
+        videos,
+        loras=loras,
+        device=device,
+        resume=resume,
+        cache=open_cache(cache, no_cache=no_cache),
+        rank=rank_of(),
+    )
+    if made is None:  # another process reports
+        return
     report(
         "Videos of each variant",
         {**made.rows(), **meter.usage().rows()},
