@@ -13,8 +13,9 @@ import torch
 import vq_calib.distributed
 from vq_calib.calib_prompts import Part
 from vq_calib.collect import collect
-from vq_calib.distributed import Rank, collect_here, collect_together, part_path, rank_of
+from vq_calib.distributed import collect_here, collect_together, part_path
 from vq_calib.planned import Request
+from vq_core.distributed import Rank
 from vq_core.errors import VqError
 from vq_core.sampling import Sampling
 from vq_core.tiny import Variant, write_samples
@@ -129,14 +130,8 @@ def _alone_as(patched: pytest.MonkeyPatch) -> None:
     def joined() -> Iterator[None]:
         yield
 
-    patched.setattr(vq_calib.distributed, "_joined", joined)
-    patched.setattr(vq_calib.distributed, "_wait_for_all", lambda: None)
-
-
-def test_the_rank_comes_from_torchrun_s_environment() -> None:
-    assert rank_of({}) is None
-    assert rank_of({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}) is None
-    assert rank_of({"WORLD_SIZE": "8", "RANK": "5", "LOCAL_RANK": "1"}) == Rank(5, 8, 1)
+    patched.setattr(vq_calib.distributed, "joined", joined)
+    patched.setattr(vq_calib.distributed, "wait_for_all", lambda: None)
 
 
 def test_every_process_has_its_own_gpu_and_part(

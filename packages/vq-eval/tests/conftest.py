@@ -26,6 +26,7 @@ from vq_core.tiny import Variant, build_tiny, write_samples
 from vq_core.topology import shard_of
 from vq_core.video import write_video
 from vq_eval.fake_quant import Made, make_videos, open_candidates
+from vq_eval.reference_cache import ReferenceCache
 
 MakeFolder = Callable[..., Path]
 TinyModel = Callable[[Variant], Path]
@@ -195,10 +196,11 @@ class Job:
         self.device = "cpu"
         self.ignored: tuple[IgnoreRule, ...] = ()
         self.loras: tuple[LoraRequest, ...] = ()
+        self.cache: ReferenceCache | None = None
 
     def run(self, output: Path | None = None, *, resume: bool = False) -> Made:
         candidates = open_candidates(self.asked, self.weights, self.qparams, self.ignored)
-        return make_videos(
+        made = make_videos(
             str(self.model),
             candidates,
             self.prompts,
@@ -207,7 +209,10 @@ class Job:
             loras=self.loras,
             device=self.device,
             resume=resume,
+            cache=self.cache,
         )
+        assert made is not None
+        return made
 
     def refused(self, sentence: str, *, resume: bool = False) -> None:
         """Refused with `sentence`, and no new folder is left."""

@@ -10,6 +10,7 @@ import pytest
 
 from vq_core.ignored import IgnoreRule
 from vq_core.lora_request import LoraRequest
+from vq_core.mirror import user_cache
 from vq_core.sampling import Sampling
 from vq_core.tiny import Variant
 from vq_eval import fake_quant
@@ -117,7 +118,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     def make(model: str, candidates: object, prompts: Path, sampling: Sampling, output: Path, **more: object) -> Made:
         seen.update(model=model, prompts=prompts, sampling=sampling, output=output, **more)
-        return Made({"full": output / "full"}, 1, 0)
+        return Made({"full": output / "full"}, 1, 0, {})
 
     def open_nothing(
         variants: list[str] | None, weights: Path | None, qparams: Path | None, ignored: tuple[IgnoreRule, ...]
@@ -148,6 +149,8 @@ def test_fake_quant_makes_videos_and_prints_only_json(
     result = json.loads(printed.out)
     assert result["folders"] == {"fake-quant": str(tmp_path / "videos" / "fake-quant")}
     assert result["prompts"] == 2
+    assert result["summaries"]["fake-quant"]["seconds"] > 0
+    assert result["summaries"]["fake-quant"]["attention"] == ["flash"]
     assert result["usage"]["seconds"] > 0
     assert (tmp_path / "videos" / "fake-quant" / "001.mkv").is_file()
     assert printed.err.splitlines()[-1].startswith("sample: 2/2 steps")
@@ -161,6 +164,16 @@ def test_fake_quant_defaults(asked: dict[str, Any], tmp_path: Path, monkeypatch:
     )
     assert (asked["variants"], asked["weights"], asked["qparams"], asked["resume"]) == (None, None, None, False)
     assert (asked["ignored"], asked["loras"]) == ((), ())
+    assert asked["cache"].folder == user_cache() / "references"
+    assert asked["rank"] is None
+
+
+def test_where_references_are_kept(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("fake-quant", "--model", "m", "--prompts", "p", "-o", str(tmp_path / "videos"))
+    assert _exit_code(monkeypatch, *arguments, "--cache", str(tmp_path / "kept")) == 0
+    assert asked["cache"].folder == tmp_path / "kept"
+    assert _exit_code(monkeypatch, *arguments, "--no-cache") == 0
+    assert asked["cache"] is None
 
 
 def test_ignored_linears_and_loras_come_from_options_before_the_recipe(
@@ -282,4 +295,6 @@ def test_a_mistake_in_fake_quant_exits_with_two_and_one_sentence(
 ) -> None:
     arguments = ("--model", "m", "--prompts", "p", "-o", "v", "--variants", "full,int4")
     assert _exit_code(monkeypatch, "fake-quant", *arguments) == 2
-    assert capsys.readouterr().err.splitlines() == ["`int4` is not a variant: choose from full, smoothed, fake-quant."]
+    assert capsys.readouterr().err.splitlines() == [
+        "`int4` is not a variant: choose from full, floor, smoothed, fake-quant."
+    ]

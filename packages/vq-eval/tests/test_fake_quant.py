@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.ignored import IgnoreRule
 from vq_core.lora_request import LoraRequest
 from vq_core.pipeline import VideoPipeline
@@ -23,7 +24,7 @@ from vq_core.source import open_source
 from vq_core.store import open_artifact
 from vq_core.tiny import FFN_DIM, INNER_DIM, Variant
 from vq_core.video import read_video
-from vq_eval.fake_quant import FORMAT, KIND, Made, open_candidates
+from vq_eval.fake_quant import Made, open_candidates
 from vq_eval.fake_quant_linear import FakeQuantLinear
 
 ALL: tuple[Candidate, ...] = ("full", "smoothed", "fake-quant")
@@ -44,7 +45,7 @@ def test_the_three_variants_of_one_video(job: MakeJob, one_prompt: Path, variant
     made = work.run()
     assert made.folders == {name: work.output / name for name in ALL}
     assert (made.prompts, made.resumed_videos) == (1, 0)
-    files = {work.output / name / f"000.{suffix}" for name in ALL for suffix in ("mp4", "mkv")}
+    files = {work.output / name / f"000.{suffix}" for name in ALL for suffix in ("mp4", "mkv", "json")}
     assert {path for path in work.output.rglob("*") if path.is_file()} == files | {work.output / "manifest.json"}
     full, smoothed, simulated = (work.output / name / "000.mkv" for name in ALL)
     assert read_video(full).shape == (5, 64, 64, 3)
@@ -136,9 +137,9 @@ def test_variants_are_made_in_one_order_and_once(artifacts: Artifacts) -> None:
 
 def test_the_next_step_compares_the_last_variant_with_the_first() -> None:
     folders: dict[Candidate, Path] = {"full": Path("v/full"), "fake-quant": Path("v/fake-quant")}
-    step = Made(folders, 1, 0).next_steps
+    step = Made(folders, 1, 0, {}).next_steps
     assert step == "vq-eval compare --reference v/full --candidate v/fake-quant -o report"
-    assert Made({"full": Path("v/full")}, 1, 0).next_steps == ""
+    assert Made({"full": Path("v/full")}, 1, 0, {}).next_steps == ""
 
 
 def test_ignored_linears_change_the_video_and_are_in_the_manifest(job: MakeJob, whole: Path) -> None:

@@ -20,7 +20,7 @@ TinyModel = Callable[[Variant], Path]
 def test_an_unknown_variant_is_refused(job: MakeJob) -> None:
     work = job("t2v")
     work.asked = ["full", "fake_quant"]
-    work.refused("`fake_quant` is not a variant: choose from full, smoothed, fake-quant.")
+    work.refused("`fake_quant` is not a variant: choose from full, floor, smoothed, fake-quant.")
 
 
 @pytest.mark.parametrize("variant", ["smoothed", "fake-quant"])

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vq_core.artifacts import videos as videos_artifact
+from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.partial import partial_folder
 from vq_core.pipeline import VideoPipeline
 from vq_core.recipe import Variant as Candidate
+from vq_core.store import open_artifact
 from vq_core.tiny import Variant
-from vq_eval import fake_quant
 from vq_eval.fake_quant import Candidates
 
 ALL: tuple[Candidate, ...] = ("full", "smoothed", "fake-quant")
@@ -26,13 +28,16 @@ ALL: tuple[Candidate, ...] = ("full", "smoothed", "fake-quant")
 MakeJob = Callable[[Variant], Any]
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`."""
-    return {
+def contents(folder: Path) -> dict[str, object]:
+    """SHA-256 of every video below `folder`, and the manifest without what differs from run to run: the times."""
+    videos = {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.suffix != ".json"
     }
+    manifest = open_artifact(folder, KIND, FORMAT).manifest.model_dump(exclude={"measured"})
+    files = {name: entry for name, entry in manifest.pop("files").items() if not name.endswith(".json")}
+    return {**videos, "manifest": manifest, "files": files}
 
 
 class Crash(RuntimeError):
@@ -41,7 +46,7 @@ class Crash(RuntimeError):
 
 def interrupt(work: Any, videos: int) -> None:
     """Let a run crash when `videos` lossless videos are written."""
-    write = fake_quant.write_video
+    write = videos_artifact.write_video
     written: list[Path] = []
 
     def write_some(path: Path, frames: np.ndarray, fps: int) -> None:
@@ -52,7 +57,7 @@ def interrupt(work: Any, videos: int) -> None:
             written.append(path)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(fake_quant, "write_video", write_some)
+        patch.setattr(videos_artifact, "write_video", write_some)
         work.run()
 
 
@@ -143,7 +148,7 @@ def options(work: Any) -> list[str]:
         "--variants": ",".join(work.asked),
         "--device": "cpu",
     }
-    return ["fake-quant", *(str(part) for option in given.items() for part in option)]
+    return ["fake-quant", "--no-cache", *(str(part) for option in given.items() for part in option)]
 
 
 def test_killed_while_a_video_is_written(job: MakeJob, whole: Path) -> None:

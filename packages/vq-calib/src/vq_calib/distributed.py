@@ -1,41 +1,15 @@
 """Collecting with several processes, as torchrun starts them: each samples a part, and the first one merges."""
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
-
-import torch
-from torch import distributed
+from dataclasses import replace
 
 from vq_calib.calib_prompts import Part
 from vq_calib.collect import Collected, collect, describe, finished_before
 from vq_calib.merge import merge
 from vq_calib.planned import Request
+from vq_core.distributed import Rank, joined, rank_of, wait_for_all
 from vq_core.errors import VqError
 from vq_core.location import Location
 from vq_core.remote import refuse_existing, remove
-
-TIME_TO_JOIN = timedelta(minutes=10)
-TIME_TO_COLLECT = timedelta(days=30)  # a rank with longer videos may take hours more than the others
-
-
-@dataclass(frozen=True)
-class Rank:
-    """This process among `of` that run together; `local` counts those on this machine."""
-
-    number: int
-    of: int
-    local: int
-
-
-def rank_of(environment: Mapping[str, str] = os.environ) -> Rank | None:
-    """The rank that torchrun gave this process; None where it runs alone."""
-    world = int(environment.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return None
-    return Rank(int(environment["RANK"]), world, int(environment["LOCAL_RANK"]))
 
 
 def collect_here(request: Request, output: Location, *, resume: bool = False) -> Collected | None:
@@ -62,12 +36,11 @@ def collect_together(request: Request, output: Location, rank: Rank, *, resume: 
         raise VqError("`--part` and torchrun both divide the prompts: use one of them.")
     refuse_existing(output)
     part = Part(rank.number + 1, rank.of)
-    device = f"cuda:{rank.local}" if request.device is None and torch.cuda.is_available() else request.device
-    mine, path = replace(request, part=part, device=device), part_path(output, part)
-    with _joined():
+    mine, path = replace(request, part=part, device=rank.device(request.device)), part_path(output, part)
+    with joined():
         collected = finished_before(mine, path) if resume else None
         collected = collected or collect(mine, path, resume=resume)
-        _wait_for_all()
+        wait_for_all()
     if rank.number:
         return None
     paths = [part_path(output, Part(number, rank.of)) for number in range(1, rank.of + 1)]
@@ -80,22 +53,3 @@ def collect_together(request: Request, output: Location, rank: Rank, *, resume: 
 def part_path(output: Location, part: Part) -> Location:
     """Where the statistics of `part` lie until they are merged."""
     return output.with_name(f"{output.name}.part-{part.number}-of-{part.of}")
-
-
-@contextmanager
-def _joined() -> Iterator[None]:
-    distributed.init_process_group("gloo", timeout=TIME_TO_JOIN)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
-
-
-def _wait_for_all() -> None:
-    try:
-        distributed.monitored_barrier(timeout=TIME_TO_COLLECT)
-    except RuntimeError as error:
-        raise VqError(
-            f"Another process ended before its part was done ({str(error).splitlines()[0]}): "
-            "mend what it reports and run the same command again with --resume."
-        ) from None

@@ -7,3 +7,7 @@ class VqError(Exception):
 
 class GateFailed(VqError):
     """Everything ran, and the result is not good enough (a failed `verify` or a missed threshold)."""
+
+
+class Unfinished(VqError):
+    """Work was stopped by something outside this process. What is finished stays, for `--resume`."""

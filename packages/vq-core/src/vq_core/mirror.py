@@ -23,10 +23,15 @@ class RemoteFile:
     version: str | None
 
 
-def cache_folder() -> Path:
-    """Where copies and unfinished uploads lie: `$VQ_CACHE`, else the user's cache folder."""
+def user_cache() -> Path:
+    """Where everything lies that may be removed at any time: `$VQ_CACHE`, else the user's cache folder."""
     said = os.environ.get(CACHE_VARIABLE)
-    return (Path(said) if said else user_cache_path("vq", appauthor=False)) / "remote"
+    return Path(said) if said else user_cache_path("vq", appauthor=False)
+
+
+def cache_folder() -> Path:
+    """Where copies and unfinished uploads lie."""
+    return user_cache() / "remote"
 
 
 class Mirror:

@@ -26,7 +26,7 @@ SchemeName = Literal["int8", "fp8"]
 Groups = Literal["llmc", "folded", "all"]
 FoldedDtype = Literal["fp32", "bf16"]
 AwqVersion = Literal["v1", "v2"]
-Variant = Literal["full", "smoothed", "fake-quant"]
+Variant = Literal["full", "floor", "smoothed", "fake-quant"]
 
 Value = TypeVar("Value")
 

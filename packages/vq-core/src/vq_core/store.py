@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core import tensor_file
-from vq_core.errors import GateFailed, VqError
+from vq_core.errors import GateFailed, Unfinished, VqError
 from vq_core.location import Location, Uri
 from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, LoraEntry, Manifest, TensorEntry, read_manifest
 from vq_core.partial import (
@@ -164,8 +164,8 @@ def create_artifact(
 
     Before it gets its name, `check` is called with the folder in which it was built, complete.
 
-    An error in the input (VqError) removes what a fresh run has written. Anything else, a kill included, leaves the
-    partial folder for `resume`.
+    An error in the input (VqError) removes what a fresh run has written. Anything else, a kill and `Unfinished`
+    included, leaves the partial folder for `resume`.
 
     Raises:
         VqError: `path` exists; a partial folder exists and `resume` is off; it was made with other settings; or what
@@ -193,6 +193,8 @@ def create_artifact(
     writer = ArtifactWriter(partial, header, check)
     try:
         yield writer
+    except Unfinished:
+        raise
     except VqError:
         if not resumed:
             shutil.rmtree(partial)

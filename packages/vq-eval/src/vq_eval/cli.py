@@ -1,13 +1,8 @@
 """`vq-eval`: simulate quantization in the full pipeline, and compare videos."""
 
-from typing import Annotated
-
-import typer
-
 from vq_core.cli import new_app, report, required, run, set_up_logging
 from vq_core.location import Location
 from vq_core.options import (
-    PATH,
     AsJson,
     Device,
     Fps,
@@ -27,88 +22,33 @@ from vq_core.options import (
     Verbose,
     Weights,
     Width,
-    path_option,
+)
+from vq_eval.options import (
+    Artifacts,
+    Cache,
+    CandidateFolders,
+    Comparison,
+    FloorVideos,
+    Gate,
+    Ignore,
+    LayersOfCandidates,
+    LosslessFrames,
+    MeasureFloor,
+    Metrics,
+    MinPsnr,
+    MinSsim,
+    NamedQParams,
+    NoCache,
+    PromptsOfVideos,
+    Reference,
+    SensitivityOption,
+    SensitivityUnit,
+    Trajectory,
+    Variants,
+    WeightsOfAll,
 )
 
 app = new_app("Simulate quantization in the full pipeline, and compare videos.")
-
-Reference = Annotated[Location | None, path_option("--reference", help="Folder of videos to compare against.")]
-CandidateFolders = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--candidate",
-        metavar=f"[NAME=]{PATH}",
-        help="Folder of videos with the same names, and its name in tables; repeatable.",
-        show_default=False,
-    ),
-]
-Floor = Annotated[
-    Location | None,
-    path_option("--floor", help="Full precision once more, by another kernel or attention, from the same seeds."),
-]
-Metrics = Annotated[
-    str, typer.Option("--metrics", help="Names with commas between them, or all: those that can be measured here.")
-]
-Gate = Annotated[Location | None, path_option("--gate", help="YAML or JSON file of limits that have to be kept.")]
-PromptsOfVideos = Annotated[
-    Location | None,
-    path_option("--prompts", help="What the videos were made from, for metrics that need first frames or captions."),
-]
-MinPsnr = Annotated[
-    float | None,
-    typer.Option("--min-psnr", help="Fail where a candidate's video has less PSNR, in dB.", show_default=False),
-]
-MinSsim = Annotated[
-    float | None,
-    typer.Option("--min-ssim", help="Fail where a candidate's video has less SSIM, 1 at best.", show_default=False),
-]
-Variants = Annotated[
-    str | None,
-    typer.Option(
-        "--variants",
-        help="Of full,smoothed,fake-quant.  [default: full, and the last that --weights and --qparams allow]",
-        show_default=False,
-    ),
-]
-
-Ignore = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--ignore",
-        metavar="BLOCKS:LINEARS",
-        help="Leave linears in full precision: 0,38-39 or ffn.net.2 or 0,38-39:ffn.net.2; repeatable.",
-        show_default=False,
-    ),
-]
-
-WeightsOfAll = Annotated[
-    list[Location] | None,
-    path_option("--weights", help="Smoothed weights that the candidates were made from; repeatable."),
-]
-NamedQParams = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--qparams",
-        metavar="[NAME=]PATH|URI",
-        help="A candidate: quant params from `vq-algos quantize`; repeatable.",
-        show_default=False,
-    ),
-]
-Floor = Annotated[
-    bool, typer.Option("--floor/--no-floor", help="Measure full precision with another attention kernel, too.")
-]
-SensitivityOption = Annotated[
-    str | None,
-    typer.Option(
-        "--sensitivity",
-        metavar="K|K,K,…",
-        help="Sample again with the worst 1 to K in full precision, or those of a list.",
-        show_default=False,
-    ),
-]
-SensitivityUnit = Annotated[
-    str, typer.Option("--sensitivity-of", metavar="linears|blocks", help="What --sensitivity leaves out.")
-]
 
 
 @app.command("fake-quant")
@@ -132,6 +72,8 @@ def fake_quant_command(
     device: Device = None,
     recipe: Recipe = None,
     resume: Resume = False,
+    cache: Cache = None,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -140,19 +82,26 @@ def fake_quant_command(
     Prompt i has seed + i in every variant.
     Each video is written as `.mp4`, to look at, and as lossless `.mkv`, to measure.
 
+    The variant `floor` is full precision with another attention kernel: what differs between it and `full` is rounding
+    alone. Videos of both are kept for the next candidate of the same model, see `--cache`.
+
+    With torchrun, processes share the prompts out: `torchrun --nproc-per-node 8 -m vq_eval fake-quant …`
+
     For example:
 
         vq-eval fake-quant --model MODEL --weights smoothed --qparams qparams --prompts prompts -o videos
-        vq-eval fake-quant --model MODEL --prompts prompts -o reference
+        vq-eval fake-quant --model MODEL --prompts builtin:evaluation -o reference --variants full,floor
         vq-eval fake-quant --recipe recipe.yaml -o mixed --ignore 0,38-39 --ignore ffn.net.2
         vq-eval fake-quant --recipe recipe.yaml --steps 20
     """
+    from vq_core.distributed import rank_of
     from vq_core.embedded import model_or_default
     from vq_core.meter import Meter
     from vq_core.model_defaults import defaults_of
     from vq_core.recipe import ignored_of, loras_of, read_recipe
     from vq_core.sampling import SamplingOptions, resolve_sampling
     from vq_eval.fake_quant import make_videos, open_candidates
+    from vq_eval.reference_cache import open_cache
 
     set_up_logging(verbose)
     meter = Meter()
@@ -169,7 +118,20 @@ def fake_quant_command(
     asked = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, fps, seed)
     sampling = resolve_sampling(asked, said.eval, defaults_of(name), fps=said.eval.fps, seed=said.seed)
     loras = loras_of(lora, said)
-    made = make_videos(name, candidates, samples, sampling, videos, loras=loras, device=device, resume=resume)
+    made = make_videos(
+        name,
+        candidates,
+        samples,
+        sampling,
+        videos,
+        loras=loras,
+        device=device,
+        resume=resume,
+        cache=open_cache(cache, no_cache=no_cache),
+        rank=rank_of(),
+    )
+    if made is None:  # another process reports
+        return
     report(
         "Videos of each variant",
         {**made.rows(), **meter.usage().rows()},
@@ -183,7 +145,7 @@ def fake_quant_command(
 def compare_command(
     reference: Reference = None,
     candidate: CandidateFolders = None,
-    floor: Floor = None,
+    floor: FloorVideos = None,
     output: Output = None,
     metrics: Metrics = "all",
     prompts: PromptsOfVideos = None,
@@ -238,7 +200,7 @@ def trajectory_command(
     qparams: NamedQParams = None,
     prompts: Prompts = None,
     output: Output = None,
-    floor: Floor = True,
+    floor: MeasureFloor = True,
     steps: Steps = None,
     height: Height = None,
     width: Width = None,
@@ -378,6 +340,43 @@ def layers_command(
         result={**measured.without_cells(), "output": str(folder), "usage": vars(meter.usage())},
         as_json=as_json,
     )
+
+
+@app.command("report")
+def report_command(
+    comparison: Comparison = None,
+    trajectory: Trajectory = None,
+    layers: LayersOfCandidates = None,
+    artifacts: Artifacts = None,
+    output: Output = None,
+    lossless_frames: LosslessFrames = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make one folder that shows everything: the verdict, the videos side by side, plots, tables, and provenance.
+
+    Open its `index.html`; it needs no network, and the folder can be sent as it is.
+    The videos must still be where `compare` found them.
+
+    For example:
+
+        vq-eval report --comparison comparison -o report
+        vq-eval report --comparison comparison --trajectory drift --layers layers-int8 --layers layers-fp8 -o report
+    """
+    from vq_core.meter import Meter
+    from vq_eval.report.build import make_report
+
+    set_up_logging(verbose)
+    meter = Meter()
+    made = make_report(
+        required(comparison, "--comparison"),
+        required(output, "--output"),
+        trajectory=trajectory,
+        layers=layers or (),
+        artifacts=artifacts or (),
+        lossless_frames=lossless_frames,
+    )
+    report("Report", made.rows() | meter.usage().rows(), result=made.to_json(), as_json=as_json)
 
 
 def main() -> None:

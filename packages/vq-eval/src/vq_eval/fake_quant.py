@@ -3,30 +3,29 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
-import torch
 from torch import nn
 
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.qparams import QuantParams, open_qparams
+from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, settings_of
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
+from vq_core.attention import Kernel, other_kernels
+from vq_core.distributed import Rank
 from vq_core.errors import VqError
 from vq_core.ignored import IgnoreRule, ignored_linears
 from vq_core.location import Location
 from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.progress import Advance, progress
+from vq_core.pipeline import VideoPipeline
+from vq_core.progress import progress
 from vq_core.prompts import Sample, read_samples
 from vq_core.recipe import Variant
 from vq_core.sampling import Sampling
 from vq_core.source import Source, open_source
-from vq_core.store import ArtifactWriter, Header, create_artifact, require_parent, require_same_model
-from vq_core.video import write_video
+from vq_core.store import Header, require_parent, require_same_model
+from vq_eval.reference_cache import ReferenceCache
+from vq_eval.run import Run
 from vq_eval.variants import VARIANTS, apply_fake_quant, apply_smoothed
-
-KIND = "videos"
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Candidates:
     ignored: tuple[IgnoreRule, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.weights is None and set(self.variants) - {"full"}:
+        if self.weights is None and set(self.variants) & {"smoothed", "fake-quant"}:
             raise VqError(
                 "`--weights` is missing: smoothed and fake-quant videos are made from vq-algos smooth's output."
             )
@@ -71,11 +70,13 @@ class Made:
         folders: where the videos of each variant are, by variant.
         prompts: how many videos each has.
         resumed_videos: how many of all an earlier, interrupted run had finished.
+        summaries: time and attention kernels of each variant.
     """
 
     folders: dict[Variant, Location]
     prompts: int
     resumed_videos: int
+    summaries: dict[str, Summary]
 
     @property
     def next_steps(self) -> str:
@@ -88,11 +89,16 @@ class Made:
     def rows(self) -> dict[str, str]:
         """The lines of the summary."""
         resumed = f" ({self.resumed_videos} of all before)" if self.resumed_videos else ""
-        return {"videos of each": f"{self.prompts}{resumed}"} | {name: str(path) for name, path in self.folders.items()}
+        times = {f"{name} videos": summary.text() for name, summary in self.summaries.items()}
+        folders = {name: str(path) for name, path in self.folders.items()}
+        return {"videos of each": f"{self.prompts}{resumed}"} | times | folders
 
     def to_json(self) -> dict[str, object]:
         """The same for machines."""
-        return vars(self) | {"folders": {name: str(path) for name, path in self.folders.items()}}
+        return vars(self) | {
+            "folders": {name: str(path) for name, path in self.folders.items()},
+            "summaries": {name: summary.to_json() for name, summary in self.summaries.items()},
+        }
 
 
 def open_candidates(
@@ -112,7 +118,7 @@ def open_candidates(
             raise VqError(f"`{variant}` is not a variant: choose from {', '.join(VARIANTS)}.")
     return Candidates(
         tuple(variant for variant in VARIANTS if variant in chosen),
-        open_weights(weights) if weights and set(chosen) != {"full"} else None,
+        open_weights(weights) if weights and {"smoothed", "fake-quant"} & set(chosen) else None,
         open_qparams(qparams) if qparams and "fake-quant" in chosen else None,
         ignored,
     )
@@ -128,68 +134,52 @@ def make_videos(
     loras: Sequence[LoraRequest] = (),
     device: str | None = None,
     resume: bool = False,
-) -> Made:
+    cache: ReferenceCache | None = None,
+    rank: Rank | None = None,
+) -> Made | None:
     """Write `output/VARIANT/000.mp4` …, to look at, and `.mkv`, lossless, to measure.
 
-    Prompt i has seed `sampling.seed` + i. With `resume`, videos that are there already are kept.
+    Prompt i has seed `sampling.seed` + i. With `resume`, videos that are there already are kept. Those of the model
+    itself are taken from `cache`, and kept there. With a `rank`, the processes share the prompts out.
+
+    Returns:
+        What was made; None in every process but the first.
 
     Raises:
         VqError: the artifacts are of another model, the prompts cannot be read, the settings or the device do not fit,
-            `output` exists, or the model has no linear that is to be ignored.
+            `output` exists, the model has no linear that is to be ignored, no second kernel runs here for the variant
+            `floor`, or another process has failed.
     """
     source = open_source(model, loras)
     if candidates.weights is not None:
         require_same_model(candidates.weights.artifact, source.fingerprints, model)
-    pipeline = VideoPipeline(model, device, source=source)
+    pipeline = VideoPipeline(model, device if rank is None else rank.device(device), source=source)
     pipeline.check(sampling)
     samples = read_samples(prompts, pipeline.inputs)
-    with create_artifact(output, _header(source, candidates, samples, sampling, pipeline), resume=resume) as writer:
-        pending = {
-            variant: [index for index in range(len(samples)) if not writer.has(_lossless(variant, index))]
-            for variant in candidates.variants
-        }
-        left = sum(map(len, pending.values()))
+    floor = _floor_kernels(source, pipeline) if "floor" in candidates.variants else ()
+    header = _header(source, candidates, samples, sampling, pipeline, floor)
+    with create_videos(output, header, candidates.variants, len(samples), rank=rank, resume=resume) as videos:
+        run = Run(pipeline, candidates.variants, candidates.apply, samples, sampling, videos, floor)
+        if cache is not None:
+            run.share(cache, source)
+        left = run.left()
         if left:
-            run = _Run(pipeline, candidates, samples, sampling, writer)
             with progress("sample", left * sampling.steps, "step") as advance:
-                run.make(pending, advance)
+                run.make(advance)
+    if rank is not None and rank.number:
+        return None
     return Made(
         {variant: output / variant for variant in candidates.variants},
         prompts=len(samples),
-        resumed_videos=len(candidates.variants) * len(samples) - left,
+        resumed_videos=videos.resumed,
+        summaries=videos.noted,
     )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What the videos of one `make_videos` have in common."""
-
-    pipeline: VideoPipeline
-    candidates: Candidates
-    samples: Sequence[Sample]
-    sampling: Sampling
-    writer: ArtifactWriter
-
-    def make(self, pending: Mapping[Variant, Sequence[int]], advance: Advance) -> None:
-        """Make the videos of the prompts that are `pending`, by variant, in the order of `VARIANTS`."""
-        prompts = sorted({index for indices in pending.values() for index in indices})
-        encoded = self.pipeline.encode([self.samples[index] for index in prompts], self.sampling)
-        conditions = dict(zip(prompts, encoded, strict=True))
-        for variant, indices in pending.items():
-            if indices:
-                self.candidates.apply(variant, self.pipeline.transformers, self.pipeline.device)
-            for index in indices:
-                self._make_one(variant, index, conditions[index], advance)
-
-    def _make_one(self, variant: Variant, index: int, conditions: Conditions, advance: Advance) -> None:
-        frames = self.pipeline.sample(conditions, self.sampling, self.sampling.seed + index, advance)
-        lossless = self.writer.path(_lossless(variant, index))
-        write_video(lossless.with_suffix(".mp4"), frames, self.sampling.fps)
-        write_video(lossless, frames, self.sampling.fps)  # last: where it is, both are
-
-
-def _lossless(variant: Variant, index: int) -> str:
-    return f"{variant}/{index:03d}.mkv"
+def _floor_kernels(source: Source, pipeline: VideoPipeline) -> tuple[Kernel, ...]:
+    """The attention kernels of the variant `floor`."""
+    config = next(iter(source.components.values())).config
+    return other_kernels(pipeline.device, pipeline.dtype, int(str(config["attention_head_dim"])))
 
 
 def _header(
@@ -198,6 +188,7 @@ def _header(
     samples: Sequence[Sample],
     sampling: Sampling,
     pipeline: VideoPipeline,
+    floor: tuple[Kernel, ...],
 ) -> Header:
     artifacts = [part.artifact for part in (candidates.weights, candidates.qparams) if part is not None]
     return Header(
@@ -208,28 +199,13 @@ def _header(
         model=source.name,
         components=component_headers(source),
         settings={
-            **vars(sampling),
+            **settings_of(samples, sampling, pipeline),
             "variants": list(candidates.variants),
             "ignored": {
                 name: list(ignored_linears(candidates.ignored, component.topology))
                 for name, component in source.components.items()
             },
-            "prompts": [
-                {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, **_digests(sample)}
-                for sample in samples
-            ],
-            "dtype": str(pipeline.dtype).removeprefix("torch."),
-            "device": torch.device(pipeline.device).type,
-            "torch": torch.__version__,
-            "diffusers": version("diffusers"),
+            "floor_attention": list(floor),
         },
         parents={artifact.manifest.kind: artifact.digest for artifact in artifacts},
     )
-
-
-def _digests(sample: Sample) -> dict[str, Any]:
-    """SHA-256 of the files by key, a list for the reference images; the first frame's null where there is none."""
-    single: dict[str, Any] = {"image": None}
-    for key, digests in sample.digests().items():
-        single[key] = list(digests) if key == "reference_images" else digests[0]
-    return single

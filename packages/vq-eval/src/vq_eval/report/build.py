@@ -12,7 +12,7 @@ from vq_core.progress import progress
 from vq_core.remote import local_copy, local_output, refuse_existing
 from vq_core.tensor_file import publish, write_bytes
 from vq_eval.compare_report import CompareReport, Row
-from vq_eval.report.inputs import ReportInputs, folder_of, read_inputs
+from vq_eval.report.inputs import folder_of, read_inputs
 from vq_eval.report.media import LOSSLESS_PIXELS, write_clip
 from vq_eval.report.page import COLOURS, Page, Shown
 from vq_eval.report.provenance import chains_of
@@ -31,6 +31,29 @@ class Report:
     page: Location
     verdict: ReportVerdict
     bytes: int
+
+    def rows(self) -> dict[str, str]:
+        """The lines of the summary."""
+        verdict = self.verdict
+        reasons = [sentence.text("en") for sentence in (*verdict.reasons, *verdict.suspects)]
+        return {
+            "verdict": verdict.headline.text("en"),
+            **{f"{number}": reason for number, reason in enumerate(reasons, 1)},
+            "page": f"{self.page} ({self.bytes / 1e6:.1f} MB)",
+        }
+
+    def to_json(self) -> dict[str, object]:
+        """The same for machines."""
+        verdict = self.verdict
+        return {
+            "page": str(self.page),
+            "bytes": self.bytes,
+            "outcome": verdict.outcome,
+            "best": verdict.best,
+            "headline": verdict.headline.text("en"),
+            "reasons": [sentence.text("en") for sentence in verdict.reasons],
+            "suspects": [sentence.text("en") for sentence in verdict.suspects],
+        }
 
 
 def make_report(

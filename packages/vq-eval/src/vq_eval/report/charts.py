@@ -43,9 +43,7 @@ def interval_chart(report: CompareReport, lead: str, standings: Sequence[Standin
         base.mark_rule(strokeWidth=3, strokeCap="round", opacity=0.45).encode(
             x=alt.X("low:Q", title=title, scale=alt.Scale(zero=False, padding=12)), x2="high:Q"
         ),
-        base.mark_point(filled=True, size=90, opacity=1).encode(
-            x="mean:Q", tooltip=[alt.Tooltip("row:N"), *tooltip]
-        ),
+        base.mark_point(filled=True, size=90, opacity=1).encode(x="mean:Q", tooltip=[alt.Tooltip("row:N"), *tooltip]),
     ]
     if limits:
         layers.insert(0, alt.Chart(alt.Data(values=limits)).mark_rule(strokeDash=[4, 4]).encode(x="limit:Q"))
@@ -63,9 +61,9 @@ def frames_chart(report: CompareReport, names: Sequence[str]) -> Spec:
     layers = (
         alt.Chart(playhead).mark_rule(strokeWidth=2, opacity=0.5).encode(x="frame:Q"),
         base.mark_line(strokeWidth=2),
-        base.mark_point(filled=True, size=50).encode(
-            opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=tooltip
-        ).add_params(hover),
+        base.mark_point(filled=True, size=50)
+        .encode(opacity=alt.condition(hover, alt.value(1), alt.value(0)), tooltip=tooltip)
+        .add_params(hover),
     )
     return _finished(alt.layer(*layers), height=240)
 
@@ -139,7 +137,9 @@ def heat_map(layers: LayersReport, component: str) -> Spec:
 
 def sensitivity_chart(sensitivity: Sensitivity) -> Spec:
     """PSNR of the videos against how many of the worst places stay in full precision."""
-    values = [{"left out": row.left_out, "psnr": row.psnr_db, "added": ", ".join(row.added)} for row in sensitivity.rows]
+    values = [
+        {"left out": row.left_out, "psnr": row.psnr_db, "added": ", ".join(row.added)} for row in sensitivity.rows
+    ]
     chart = (
         alt.Chart(alt.Data(values=[value for value in values if value["psnr"] is not None]))
         .mark_line(point=True)

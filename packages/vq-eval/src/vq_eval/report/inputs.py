@@ -70,11 +70,15 @@ def folder_of(row: Row) -> Path:
     """
     location = parse_location(row.folder)
     if not exists(location):
-        raise VqError(f"The videos of `{row.name}` are no longer at {location}: run this where compare ran, or compare again.")
+        raise VqError(
+            f"The videos of `{row.name}` are no longer at {location}: run this where compare ran, or compare again."
+        )
     if row.provenance is not None:
         artifact = parse_location(row.provenance.path)
         if digest_of(local_copy(artifact, only=[FILE_NAME])) != row.provenance.digest:
-            raise VqError(f"The videos of `{row.name}` at {artifact} are not those that were compared: compare them again.")
+            raise VqError(
+                f"The videos of `{row.name}` at {artifact} are not those that were compared: compare them again."
+            )
     return local_copy(location)
 
 

@@ -168,4 +168,3 @@ def _figures_of_frames(report: CompareReport) -> dict[str, Any]:
         }
         figures[metric] = rows
     return figures
-

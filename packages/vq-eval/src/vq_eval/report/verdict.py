@@ -81,7 +81,9 @@ def _outcome(verdict: Verdict, candidates: Sequence[Standing]) -> Outcome:
 def _reasons(report: CompareReport, candidates: Sequence[Standing], lead: str) -> list[Sentence]:
     best, *others = candidates
     label = report.metrics[lead].label
-    reasons = [say("figure", label=label, figure=overall_text(report, lead, best.overall), count=str(len(report.videos)))]
+    reasons = [
+        say("figure", label=label, figure=overall_text(report, lead, best.overall), count=str(len(report.videos)))
+    ]
     floor = floor_of(report)
     if best.to_floor is not None and floor is not None:
         key = "above_floor" if best.to_floor.mean >= 0 else "below_floor"

@@ -1,0 +1,5 @@
+"""`python -m vq_eval`, which torchrun starts."""
+
+from vq_eval.cli import main
+
+main()
