@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.errors import VqError
 from vq_core.images import open_image
 from vq_core.location import Location
@@ -17,7 +18,6 @@ from vq_core.prompts import Inputs, Sample, read_samples
 from vq_core.remote import exists, local_copy
 from vq_core.tensor_file import sha256_of
 from vq_eval.compare_report import PromptInfo, Provenance
-from vq_eval.fake_quant import FORMAT, KIND
 from vq_eval.rows import Folder
 
 FIRST_FRAME_IF_ANY = Inputs(optional=("image",))

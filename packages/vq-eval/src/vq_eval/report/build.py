@@ -137,4 +137,4 @@ def _write_assets(draft: Path) -> None:
     for name in ASSETS:
         write_bytes(draft / name, files("vq_eval.report").joinpath("assets", name).read_bytes())
     # In a function, because its many names of one letter would be global.
-    write_bytes(draft / PLOTTING, f"{LICENCE}\n(() => {{{javascript_bundle()}}})();\n".encode())
+    write_bytes(draft / PLOTTING, f"{LICENCE}\n(() => {{{javascript_bundle(None)}}})();\n".encode())

@@ -1,6 +1,7 @@
 """Plots of the report as Vega-Lite specifications, which the page draws in its own colours and language.
 
-A text that begins with `@` is a key of `words.yaml`, without its `plot_`. Colours of rows are filled in by the page, which knows them by name.
+A text that begins with `@` is a key of `words.yaml`, without its `plot_`. Colours of rows are filled in by the page,
+which knows them by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ def interval_chart(report: CompareReport, lead: str, standings: Sequence[Standin
         if it.overall.mean is not None
     ]
     title = _with_unit(info.label, info.unit)
-    names = [row["row"] for row in rows]
+    names = [it.row.name for it in standings if it.overall.mean is not None]
     y = alt.Y("row:N", sort=names, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=140))
     tooltip = [alt.Tooltip(f"{key}:Q", format=f".{info.digits}f") for key in ("mean", "low", "high", "worst")]
     base = alt.Chart(alt.Data(values=rows)).encode(y=y, color=_row_colour(names))
@@ -51,7 +52,10 @@ def interval_chart(report: CompareReport, lead: str, standings: Sequence[Standin
 
 
 def frames_chart(report: CompareReport, names: Sequence[str]) -> Spec:
-    """A figure of every frame of one video. The page fills in `figures` (`row`, `frame`, `figure`) and moves `playhead`."""
+    """A figure of every frame of one video.
+
+    The page fills in `figures` (`row`, `frame`, `figure`) and moves `playhead` (`frame`).
+    """
     figures, playhead = alt.NamedData("figures"), alt.NamedData("playhead")
     hover = alt.selection_point(name="hover", fields=["frame"], nearest=True, on="pointermove", empty=False)
     x = alt.X("frame:Q", title="@frame", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, grid=False))
@@ -138,10 +142,12 @@ def heat_map(layers: LayersReport, component: str) -> Spec:
 def sensitivity_chart(sensitivity: Sensitivity) -> Spec:
     """PSNR of the videos against how many of the worst places stay in full precision."""
     values = [
-        {"left out": row.left_out, "psnr": row.psnr_db, "added": ", ".join(row.added)} for row in sensitivity.rows
+        {"left out": row.left_out, "psnr": row.psnr_db, "added": ", ".join(row.added)}
+        for row in sensitivity.rows
+        if row.psnr_db is not None
     ]
     chart = (
-        alt.Chart(alt.Data(values=[value for value in values if value["psnr"] is not None]))
+        alt.Chart(alt.Data(values=values))
         .mark_line(point=True)
         .encode(
             x=alt.X("left out:Q", title=f"@left_out_{sensitivity.unit}", axis=alt.Axis(tickMinStep=1, grid=False)),

@@ -40,8 +40,8 @@ def read_inputs(comparison: Location, trajectory: Location | None, layers: Seque
     """Read what the three commands have written.
 
     Raises:
-        VqError: a folder lacks its JSON, is of another format, or is damaged; the trajectory is of other candidates than
-            the comparison; or two of `layers` are about one candidate.
+        VqError: a folder lacks its JSON, is of another format, or is damaged; the trajectory is of other candidates
+            than the comparison; or two of `layers` are about one candidate.
     """
     compared = _parse(
         CompareReport, local_copy(comparison, only=[compare_report.JSON_NAME]) / compare_report.JSON_NAME, "compare"

@@ -1,4 +1,4 @@
-"""Videos and pictures of the report: what a browser plays, strips of frames, and lossless frames to subtract exactly."""
+"""Videos and pictures of the report: what a browser plays, strips of frames, and lossless frames to subtract."""
 
 import math
 import shutil

@@ -36,7 +36,8 @@ class Link:
 def chains_of(rows: Iterable[Row], artifacts: Iterable[Path]) -> dict[str, tuple[Link, ...]]:
     """The chain of every row that has a manifest, from its videos to the model.
 
-    Parents are looked for beside the videos and in `artifacts`, by digest; of one that is not there, the digest is known.
+    Parents are looked for beside the videos and in `artifacts`, by digest; of one that is not there, only
+    the digest is known.
     """
     provenances = {row.name: row.provenance for row in rows if row.provenance is not None}
     beside = [Path(it.path).resolve().parent for it in provenances.values() if "://" not in it.path]
