@@ -11,13 +11,21 @@ TOOL := PYTHONPATH=tools $(RUN) python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-export grade table proof variants catalogue wheels test-isolated test-qtorch clean
+.PHONY: help demo report browser test check format bench-export grade table proof variants catalogue wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(UV) ## Quantize wan-tiny-hard end to end, make videos with it and measure them
 	$(TOOL) tools/demo/demo.py
+
+# `make report PICTURES=docs/images` also takes the README's pictures of it, with Chromium.
+report: $(UV) ## Compare wan-tiny-hard's quantizations with full precision: build/report/page
+	$(TOOL) tools/report/make.py $(if $(PICTURES),--pictures $(PICTURES))
+
+browser: ## Install Chromium, in which the report is tested, where there is none (needs apt-get and root)
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-wqy-microhei)
 
 # One thread a worker: two workers that each take every core are slower than either alone.
 test: $(UV) ## Run every test

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vq_core import video as video_module
 from vq_core.errors import VqError
-from vq_core.video import read_video, write_video
+from vq_core.video import frames_per_second, read_video, write_video
 
 
 def noise(frames: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -122,6 +122,20 @@ def test_refuses_what_is_not_a_video(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "drift.mp4").write_bytes(content)
     with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
         read_video(tmp_path / "drift.mp4")
+
+
+@pytest.mark.parametrize("name", ["drift.mp4", "drift.mkv"])
+def test_knows_at_which_speed_a_video_is_shown(tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / name, drift(3, 16, 16), fps=12)
+    assert frames_per_second(tmp_path / name) == 12
+
+
+def test_refuses_the_speed_of_what_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match=r"drift\.mp4 is missing"):
+        frames_per_second(tmp_path / "drift.mp4")
+    (tmp_path / "drift.mp4").write_bytes(b"not a video")
+    with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
+        frames_per_second(tmp_path / "drift.mp4")
 
 
 # Kills itself at the file-system call or process start of the given number; a higher number lets it finish.

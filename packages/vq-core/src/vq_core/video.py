@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -90,14 +91,13 @@ def frames_per_second(path: Path) -> float:
     Raises:
         VqError: there is no such file, or it is not a video.
     """
-    from imageio_ffmpeg import read_frames
-
     if not path.is_file():
         raise VqError(f"The video {path} is missing: check the path.")
-    reader = read_frames(path)
-    try:
-        return float(next(reader)["fps"])
-    except OSError:
-        raise VqError(f"{path} is not a video that can be decoded: write it again.") from None
-    finally:
-        reader.close()
+    # The header of this format says the rate as a fraction.
+    ffmpeg = _ffmpeg(
+        "-i", str(path), "-frames:v", "1", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "pipe:1"
+    )  # fmt: skip
+    rate = re.search(rb"^YUV4MPEG2 [^\n]*\bF(\d+):(\d+)", ffmpeg.stdout)
+    if rate is None:
+        raise VqError(f"{path} is not a video that can be decoded: write it again.")
+    return int(rate[1]) / int(rate[2])

@@ -1,4 +1,4 @@
-"""A comparison with everything around it, made up: three videos of four rows, their artifacts, a trajectory and layers.
+"""A comparison with everything around it, made up: two videos of four rows, their artifacts, a trajectory and layers.
 
 `int8 rtn` is noisy and fails its gate, `int8 auto` passes, and the floor is nearly full precision.
 """
@@ -41,7 +41,7 @@ from vq_eval.trajectory_report import (
 )
 
 FRAMES, HEIGHT, WIDTH, FPS = 9, 32, 48, 8
-NAMES = ("000", "001", "002")
+NAMES = ("000", "001")
 NOISE = {"floor": 1, "int8 rtn": 60, "int8 auto": 3}
 LIMIT_DB = 30.0
 COMPONENTS = {"transformer": ComponentHeader("transformer", "f" * 64, {})}

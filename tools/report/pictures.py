@@ -1,0 +1,37 @@
+"""Pictures of the report's page, as Chromium shows it, small enough for a README."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from browser import open_browser
+
+WIDTH, HEIGHT, SCALE = 1240, 1000, 1.5
+COLOURS = 255
+SHOTS = {"report_light.png": ("light", "#verdict"), "report_dark.png": ("dark", "#watch")}
+"""File name: colour scheme and what stands at the top."""
+
+
+def take_pictures(page: Path, folder: Path) -> None:
+    """Write the pictures of the report at `page` into `folder`.
+
+    Raises:
+        VqError: no Chromium is installed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_browser() as browser:
+        for name, (scheme, top) in SHOTS.items():
+            context = browser.new_context(
+                viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, device_scale_factor=SCALE
+            )
+            shown = context.new_page()
+            shown.goto(page.resolve().as_uri())
+            shown.wait_for_selector("#chart-frames svg")
+            shown.locator("#frame").fill("8")
+            shown.locator(top).scroll_into_view_if_needed()
+            shown.evaluate("top => document.querySelector(top).scrollIntoView({behavior: 'instant'})", top)
+            shown.wait_for_timeout(1000)  # videos seek, and plots are drawn
+            picture = Image.open(io.BytesIO(shown.screenshot()))
+            picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+            context.close()
