@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from vq_core.manifest import FILE_NAME, Manifest
 
 
@@ -29,7 +27,6 @@ def _folders_in(folder: Path) -> list[Path]:
 def _read(folder: Path) -> Manifest | None:
     try:
         content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        content.pop("digest", None)
-        return Manifest.model_validate(content)
-    except (OSError, ValueError, AttributeError, ValidationError):
+        return Manifest.model_validate({key: value for key, value in content.items() if key != "digest"})
+    except (OSError, ValueError, AttributeError):
         return None  # no artifact, or none that this version knows: then nothing is said of it
