@@ -146,7 +146,7 @@ def test_the_difference_is_that_of_the_lossless_frames(desktop: Opened, world: A
     # One pixel of the screen for one of the canvas, and nothing over it.
     desktop.page.add_style_tag(
         content=f".bare {{position: fixed !important; inset: 0 auto auto 0; width: {WIDTH}px !important; z-index: 99;"
-        "border-radius: 0}}"
+        "border-radius: 0}"
         ".bare p {visibility: hidden}"
     )
     desktop.page.evaluate("document.querySelector('#stage').classList.add('bare')")

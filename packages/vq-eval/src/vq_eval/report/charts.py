@@ -165,7 +165,9 @@ def _over_steps(values: Sequence[Mapping[str, object]], names: Sequence[str], da
         .mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18))
         .encode(
             x=alt.X("step:Q", title="@step", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, grid=False)),
-            y=alt.Y("error:Q", title="@relative_error", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g")),
+            y=alt.Y(
+                "error:Q", title="@relative_error", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g", tickCount=4)
+            ),
             color=_row_colour(names),
             strokeDash=dash,
             tooltip=[*tooltip, alt.Tooltip("error:Q", format=".3~g")],
@@ -184,7 +186,7 @@ def _row_colour(names: Sequence[str]) -> alt.Color:
 
 
 def _legend() -> alt.Legend:
-    return alt.Legend(orient="top", columns=0, symbolStrokeWidth=3, symbolType="stroke")
+    return alt.Legend(orient="top", columns=0, symbolStrokeWidth=3, symbolStrokeColor="#8b9098", symbolType="stroke")
 
 
 def _with_unit(label: str, unit: str) -> str:
