@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -9,8 +10,11 @@ from browser import open_browser
 
 WIDTH, HEIGHT, SCALE = 1240, 1000, 1.5
 COLOURS = 255
-SHOTS = {"report_light.png": ("light", "#verdict"), "report_dark.png": ("dark", "#watch")}
-"""File name: colour scheme and what stands at the top."""
+SHOTS: dict[str, tuple[Literal["light", "dark"], str, str]] = {
+    "report_light.png": ("light", "#verdict", "wipe"),
+    "report_dark.png": ("dark", "#watch", "all"),
+}
+"""File name: colour scheme, what stands at the top, and how videos are shown."""
 
 
 def take_pictures(page: Path, folder: Path) -> None:
@@ -21,15 +25,16 @@ def take_pictures(page: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open_browser() as browser:
-        for name, (scheme, top) in SHOTS.items():
+        for name, (scheme, top, mode) in SHOTS.items():
             context = browser.new_context(
                 viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, device_scale_factor=SCALE
             )
             shown = context.new_page()
             shown.goto(page.resolve().as_uri())
             shown.wait_for_selector("#chart-frames svg")
+            shown.check(f"[name=mode][value={mode}]", force=True)
             shown.locator("#frame").fill("8")
-            shown.locator(top).scroll_into_view_if_needed()
+            shown.evaluate("document.activeElement.blur()")
             shown.evaluate("top => document.querySelector(top).scrollIntoView({behavior: 'instant'})", top)
             shown.wait_for_timeout(1000)  # videos seek, and plots are drawn
             picture = Image.open(io.BytesIO(shown.screenshot()))

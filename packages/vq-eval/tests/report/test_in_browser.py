@@ -147,8 +147,9 @@ def test_the_difference_is_that_of_the_lossless_frames(desktop: Opened, world: A
     desktop.page.add_style_tag(
         content=f".bare {{position: fixed !important; inset: 0 auto auto 0; width: {WIDTH}px !important; z-index: 99;"
         "border-radius: 0}"
-        ".bare p {visibility: hidden}"
+        ".bare p, #vg-tooltip-element {visibility: hidden !important}"
     )
+    desktop.page.mouse.move(0, 800)
     desktop.page.evaluate("document.querySelector('#stage').classList.add('bare')")
     seen = desktop.screenshot("#difference").astype(int)
     desktop.page.evaluate("document.querySelector('#stage').classList.remove('bare')")
