@@ -30,10 +30,8 @@ def _literal(reference: np.ndarray, candidate: np.ndarray) -> float:
         coarsest = scale == len(EXPONENTS) - 1
         term = (contrast * luminance).mean() if coarsest else contrast[:, 5:-5, 5:-5].mean()
         result *= term**exponent
-        x, y = (
-            it.reshape(3, it.shape[1] // 2, 2, it.shape[2] // 2, 2).mean((2, 4)) if not coarsest else it
-            for it in (x, y)
-        )
+        if not coarsest:
+            x, y = (it.reshape(3, it.shape[1] // 2, 2, it.shape[2] // 2, 2).mean((2, 4)) for it in (x, y))
     return result
 
 

@@ -129,7 +129,7 @@ def frames_of(clip: Clip) -> "Iterator[Tensor]":
 def batch_of(frame: "Tensor") -> "Tensor":
     """`frame`, `[3, height, width]`, as fp32 `[1, 3, height, width]` for the convolutions of torchmetrics.
 
-    A frame from `frames_of` has its channels innermost in memory. Written this way, torch sees that in the batch too, and
-    on a CPU convolves more than twice as fast.
+    A frame from `frames_of` has its channels innermost in memory. Written this way, torch sees that in the batch too,
+    and on a CPU convolves more than twice as fast.
     """
     return frame.permute(1, 2, 0)[None].permute(0, 3, 1, 2).float()
