@@ -20,7 +20,7 @@ def test_two_runs_give_the_same_interval() -> None:
 
 def test_it_holds_the_true_mean_nearly_as_often_as_it_says() -> None:
     generator = np.random.default_rng(1)
-    samples = generator.normal(5.0, 2.0, (200, 32))
+    samples = generator.normal(5.0, 2.0, (100, 32))
     intervals = [mean_interval(list(sample)) or (np.nan, np.nan) for sample in samples]
     held = np.mean([low <= 5.0 <= high for low, high in intervals])
     assert LEVEL - 0.05 <= held <= LEVEL + 0.05
