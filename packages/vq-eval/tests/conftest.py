@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torchvision
 from torch import Tensor
 
 from vq_core.artifacts import qparams as qparams_artifact
@@ -83,7 +82,11 @@ def large() -> list[Clip]:
 
 @pytest.fixture
 def random_alexnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backbone for LPIPS without a file: AlexNet's features with random weights, the same every time."""
+    """A backbone for LPIPS without a file: AlexNet's features with random weights, the same every time.
+
+    torchvision is an extra: with it in the environment torchmetrics takes many seconds longer to import.
+    """
+    torchvision = pytest.importorskip("torchvision", reason="LPIPS needs vq-eval[lpips]: make test-lpips")
 
     def build(weights: object) -> SimpleNamespace:
         with torch.device("meta"):
