@@ -2,10 +2,10 @@
 
     uv run python tools/vbench/run.py videos/full videos/fake-quant -o vbench
 
-VBench pins old versions of torch, numpy and transformers, so it never shares an environment with this project: uv makes
-one, by itself, in its cache. VBench downloads the weights of its judges on first use, into ~/.cache/vbench or where
-VBENCH_CACHE_DIR points; fill that folder beforehand where there is no network. Dimensions are those that VBench can judge
-on videos that are not from its own prompts (its mode `custom_input`). A GPU is needed for all but temporal_flickering.
+VBench pins old versions of numpy and transformers, so it never shares an environment with this project: uv makes one, by
+itself, in its cache. VBench downloads the weights of its judges on first use, into ~/.cache/vbench or where
+VBENCH_CACHE_DIR points; fill that folder beforehand where there is no network. It wants a GPU. The dimensions are those
+that it can judge on videos that are not from its own prompts (its mode `custom_input`).
 
 Writes `DIR/FOLDER.json` for each folder, VBench's own results as they are.
 """
