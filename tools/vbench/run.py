@@ -2,8 +2,8 @@
 
     uv run python tools/vbench/run.py videos/full videos/fake-quant -o vbench
 
-VBench pins old versions of numpy and transformers, so it never shares an environment with this project: uv makes one, by
-itself, in its cache. VBench downloads the weights of its judges on first use, into ~/.cache/vbench or where
+VBench pins old versions of numpy and transformers, so it never shares an environment with this project: uv makes one,
+by itself, in its cache. VBench downloads the weights of its judges on first use, into ~/.cache/vbench or where
 VBENCH_CACHE_DIR points; fill that folder beforehand where there is no network. It wants a GPU. The dimensions are those
 that it can judge on videos that are not from its own prompts (its mode `custom_input`).
 
