@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from vq_core.tensor_file import sha256_of
 from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
@@ -50,6 +49,8 @@ def unsuited(clip: Clip) -> str | None:
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:
     """LPIPS of each frame."""
+    from torchmetrics.image import LearnedPerceptualImagePatchSimilarity  # it is there where torchvision is
+
     metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(candidate.device)
     pairs = (
         (batch_of(candidate_frame) / 255, batch_of(frame) / 255)
