@@ -11,7 +11,7 @@ TOOL := PYTHONPATH=tools $(RUN) python
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test check format bench-export grade table proof variants catalogue wheels test-isolated test-qtorch clean
+.PHONY: help demo report browser test check format bench-export grade table proof variants catalogue wheels test-isolated test-qtorch test-lpips clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ test-isolated: wheels ## Install each wheel alone and run its tests there
 test-qtorch: $(UV) ## Compare our rounding with QPyTorch itself (needs a C++ compiler, compiles for a minute)
 	$(RUN) --with qtorch==0.3.0 --with ninja==1.13.2 sh -c \
 		'python -c "import qtorch.quant" && pytest packages/vq-core/tests/numerics/test_rounding.py'
+
+test-lpips: $(UV) ## Measure LPIPS on AlexNet's features with random weights (needs torchvision)
+	$(RUN) --with torchvision==0.29.2 sh -c \
+		'python -c "import torchvision" && pytest packages/vq-eval/tests/metrics'
 
 clean: ## Remove everything that was built or installed here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

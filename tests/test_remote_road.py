@@ -86,7 +86,8 @@ def test_every_stage_on_a_machine_of_its_own(
         "vq-eval compare", "--reference", f"{bucket}/videos/full", "--candidate", f"{bucket}/videos/fake-quant",
         "-o", f"{bucket}/report",
     )  # fmt: skip
-    assert compared["reference"] == f"{bucket}/videos/full"
+    assert compared["reference"]["folder"] == f"{bucket}/videos/full"
+    assert compared["reference"]["provenance"]["path"] == f"{bucket}/videos"
     assert s3.size(f"{bucket}/boat.mkv") > 0
     assert sorted(Path(path).name for path in s3.ls(f"{bucket}/report")) == ["compare.json", "compare.md"]
     assert [path for path in tmp_path.iterdir() if local_files(path)] == []

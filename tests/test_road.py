@@ -48,9 +48,20 @@ def test_the_commands_of_the_design_run_in_order(run: Any, trained: Path, tmp_pa
     )  # fmt: skip
     compared = run(
         "vq-eval compare", "--reference", tmp_path / "videos" / "full",
-        "--candidate", tmp_path / "videos" / "fake-quant", "-o", tmp_path / "report",
+        "--candidate", f"INT8={tmp_path / 'videos' / 'fake-quant'}", "--prompts", prompts, "-o", tmp_path / "report",
     )  # fmt: skip
-    assert compared["overall"]["psnr"]["mean"] > 25
+    (row,) = compared["rows"]
+    assert row["overall"]["psnr"]["mean"] > 25
+    # The grade of the model's own world is a metric like any other.
+    for of_row in (compared["reference"], row):
+        graded = run("vq-wan-tiny grade", of_row["folder"], "--prompts", prompts)["videos"]
+        for video, grade in zip(of_row["videos"], graded, strict=True):
+            for what in ("direction", "speed"):
+                share = sum(shape[what] for shape in grade["shapes"]) / len(grade["shapes"])
+                assert video["figures"][f"wan_tiny_{what}"]["video"] == pytest.approx(share)
+            assert video["figures"]["wan_tiny_first_frame"]["video"] == pytest.approx(grade["first_frame_db"])
+    assert row["provenance"]["digest"] == compared["reference"]["provenance"]["digest"]
+    assert compared["videos"][0]["prompt"] == json.loads((prompts / "samples.json").read_text())[0]["prompt"]
 
     sample = json.loads((prompts / "samples.json").read_text())[0]
     run(

@@ -35,9 +35,9 @@ def row_text(name: str, psnr_db: float | None, graded: Mapping[str, Any]) -> str
     return f"{name}: {fidelity}, {graded['shapes_as_told']} of {len(graded['shapes'])} shapes as told"
 
 
-def psnr_of(compared: Mapping[str, Any], index: int) -> float:
-    """PSNR in dB of one video in the JSON that `vq-eval compare` gives; infinite where it is identical."""
-    figure = compared["videos"][index]["figures"]["psnr"]["video"]
+def psnr_of(row: Mapping[str, Any], index: int) -> float:
+    """PSNR in dB of one video of a row in the JSON that `vq-eval compare` gives; infinite where it is identical."""
+    figure = row["videos"][index]["figures"]["psnr"]["video"]
     return float("inf") if figure is None else float(figure)
 
 

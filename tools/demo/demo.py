@@ -29,7 +29,7 @@ console = Console()
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row: its videos, the JSON of `vq-eval compare` (None for the reference) and of `vq-wan-tiny grade`."""
+    """One row: its videos, its JSON from `vq-eval compare` (None for the reference) and that of `vq-wan-tiny grade`."""
 
     name: str
     videos: Path
@@ -58,15 +58,16 @@ class Demo:
         self._quantize("fp8")
         rounded = self.folder / "checkpoint-int8-rtn"
         self.road.run("vq-export lightx2v", "--model", self.model, "--scheme", "int8", "-o", rounded)
-        outcomes = [self._measure("full precision", simulated / "full", None)]
-        reference = outcomes[0].videos
-        for name, videos in (
-            ("INT8 rounded only", self._infer("int8-rtn")),
-            ("INT8 smoothed", self._infer("int8")),
-            ("INT8 smoothed, simulated", simulated / "fake-quant"),
-            ("FP8 smoothed", self._infer("fp8")),
-        ):
-            outcomes.append(self._measure(name, videos, reference))
+        candidates = {
+            "INT8 rounded only": self._infer("int8-rtn"),
+            "INT8 smoothed": self._infer("int8"),
+            "INT8 smoothed, simulated": simulated / "fake-quant",
+            "FP8 smoothed": self._infer("fp8"),
+        }
+        compared = self._compare(simulated / "full", candidates)
+        outcomes = [Outcome("full precision", simulated / "full", None, self._grade(simulated / "full"))]
+        for row, (name, videos) in zip(compared["rows"], candidates.items(), strict=True):
+            outcomes.append(Outcome(name, videos, row, self._grade(videos)))
         return outcomes
 
     def _calibrate(self) -> None:
@@ -108,13 +109,13 @@ class Demo:
             )  # fmt: skip
         return videos
 
-    def _measure(self, name: str, videos: Path, reference: Path | None) -> Outcome:
-        compared = None
-        if reference is not None:
-            report = self.folder / f"report-{name.lower().replace(', ', '-').replace(' ', '-')}"
-            pair = ("--reference", reference, "--candidate", videos)
-            compared = self.road.run("vq-eval compare", *pair, "-o", report)
-        return Outcome(name, videos, compared, self.road.run("vq-wan-tiny grade", videos, "--prompts", self.prompts))
+    def _compare(self, reference: Path, candidates: dict[str, Path]) -> dict[str, Any]:
+        rows = [argument for name, videos in candidates.items() for argument in ("--candidate", f"{name}={videos}")]
+        sides = ("--reference", reference, *rows, "--prompts", self.prompts)
+        return self.road.run("vq-eval compare", *sides, "-o", self.folder / "report")
+
+    def _grade(self, videos: Path) -> dict[str, Any]:
+        return self.road.run("vq-wan-tiny grade", videos, "--prompts", self.prompts)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -60,7 +60,8 @@ class Measured:
     """What came out, by candidate.
 
     Attributes:
-        compared, graded: JSON of `vq-eval compare` and of `vq-wan-tiny grade`.
+        compared: JSON of the rows of `vq-eval compare`; full precision, with which they are compared, has none.
+        graded: JSON of `vq-wan-tiny grade`.
         decided: JSON of `vq-algos show`, by component and linear.
         videos: folders.
     """
@@ -99,7 +100,7 @@ def _measure(task: Task) -> Measured:
     sample = ("vq-eval fake-quant", *model, "--prompts", task.prompts, *sampling)
     road.run(*sample, "--variants", "full", "-o", folder / "videos")
     smoothed: dict[tuple[str, ...], Path] = {}
-    videos, compared, decided = {FULL: folder / "videos" / "full"}, {}, {}
+    videos, decided = {FULL: folder / "videos" / "full"}, {}
     for candidate in task.candidates:
         if candidate.smooth not in smoothed:
             smoothed[candidate.smooth] = folder / f"smoothed-{len(smoothed)}"
@@ -112,8 +113,10 @@ def _measure(task: Task) -> Measured:
         decided[candidate.name] = road.run("vq-algos show", qparams)["decisions"]
         road.run(*sample, "--weights", weights, "--qparams", qparams, "--variants", "fake-quant", "-o", made)
         videos[candidate.name] = made / "fake-quant"
-        pair = ("--reference", videos[FULL], "--candidate", videos[candidate.name])
-        compared[candidate.name] = road.run("vq-eval compare", *pair, "-o", folder / f"report-{stem}")
+    rows = [part for it in task.candidates for part in ("--candidate", f"{it.name}={videos[it.name]}")]
+    sides = ("--reference", videos[FULL], *rows, "--prompts", task.prompts)
+    report = road.run("vq-eval compare", *sides, "-o", folder / "report")
+    compared = {row["name"]: row for row in report["rows"]}
     graded = {name: road.run("vq-wan-tiny grade", path, "--prompts", task.prompts) for name, path in videos.items()}
     return Measured(compared, graded, decided, videos)
 

@@ -6,27 +6,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vq_wan_tiny.grade import Share
 from vq_wan_tiny.grade_videos import share_text
 from wan_tiny.measuring import Measured
 
 NAME = "wan_tiny_table"
 STRIP = "images/wan_tiny_hard_strip.png"
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over videos with its 95 % confidence interval, bootstrapped over videos."""
+    """A mean over videos with its 95 % confidence interval, bootstrapped over videos; one video has none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def text(self, digits: int) -> str:
         """Such as `31.2 (29.8 to 32.5)`."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.{digits}f}"
         return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
@@ -56,22 +55,14 @@ class Run:
     shown_prompt: str
 
 
-def mean_of(values: Sequence[float]) -> Mean:
-    """Mean with its interval."""
-    array = np.array(values)
-    picks = np.random.default_rng(0).integers(len(array), size=(RESAMPLES, len(array)))
-    low, high = np.percentile(array[picks].mean(axis=1), (2.5, 97.5))
-    return Mean(float(array.mean()), float(low), float(high))
-
-
 def line_of(model: str, candidate: str, compared: Mapping[str, Any] | None, graded: Mapping[str, Any]) -> Line:
-    """One line, from the JSON of `vq-eval compare` (None for the reference) and of `vq-wan-tiny grade`."""
+    """One line, from a row's JSON of `vq-eval compare` (None for the reference) and that of `vq-wan-tiny grade`."""
     means: dict[str, Mean | None] = {"psnr": None, "ssim": None}
     if compared is not None:
         for metric in means:
-            figures = [video["figures"][metric]["video"] for video in compared["videos"]]
-            finite = [figure for figure in figures if figure is not None]
-            means[metric] = mean_of(finite) if finite else None
+            overall = compared["overall"][metric]
+            low, high = overall["interval"] or (None, None)
+            means[metric] = Mean(overall["mean"], low, high) if overall["mean"] is not None else None
     measured = {name: Share(**share) for name, share in graded["shares"].items()}
     return Line(model, candidate, means["psnr"], means["ssim"], measured)
 

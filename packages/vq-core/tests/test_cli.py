@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.table import Table
 
 from vq_core.cli import new_app, report, required, run
 from vq_core.errors import GateFailed, VqError
@@ -139,6 +140,16 @@ def test_the_table_shows_values_as_they_are(capsys: pytest.CaptureFixture[str]) 
     assert "/data/[red]/x" in out
     assert "Next: vq-export verify [x]" in out
     assert out.startswith("Done")
+
+
+def test_a_table_stands_above_the_summary_and_not_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("metric", "int8")
+    table.add_row("PSNR", "31.50")
+    report("Done", {"gate": "passed"}, result={}, as_json=False, table=table)
+    out = capsys.readouterr().out
+    assert out.index("31.50") < out.index("Done") < out.index("passed")
+    report("Done", {"gate": "passed"}, result={"verdict": "passed"}, as_json=True, table=table)
+    assert json.loads(capsys.readouterr().out) == {"verdict": "passed"}
 
 
 def test_the_log_goes_to_stderr_and_debug_only_when_verbose() -> None:

@@ -219,3 +219,8 @@ def test_metadata_are_written_in_one_order_and_change_no_tensor(tmp_path: Path) 
     assert read_metadata(files[0]) == {"format": "pt", **said}
     assert load_file(files[0])["x"].tolist() == tensors["x"].tolist()
     assert read_header(files[0]).keys() == tensors.keys()
+
+
+def test_the_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # the example of FIPS 180-2
+    assert tensor_file.sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

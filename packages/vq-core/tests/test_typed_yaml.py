@@ -36,6 +36,14 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_yaml(tmp_path / "absent.yaml")
 
 
+def test_what_a_file_is_for_is_named_in_its_sentences(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match=r"There is no gate .*absent\.yaml: give a YAML file\.$"):
+        load_yaml(tmp_path / "absent.yaml", what="gate")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(VqError, match=r"The gate .*list\.yaml holds no settings"):
+        load_yaml(tmp_path / "list.yaml", what="gate")
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VqError, match="is a folder"):
         load_yaml(tmp_path)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +27,13 @@ from vq_core.store import ComponentHeader, Header, create_artifact
 from vq_core.tiny import Variant, build_tiny, write_samples
 from vq_core.topology import shard_of
 from vq_core.video import write_video
+from vq_eval.compare import overall_of
+from vq_eval.compare_report import CompareReport, Figure, MeasuredVideo, MetricInfo, Role, Row, VideoInfo
 from vq_eval.fake_quant import Made, make_videos, open_candidates
 from vq_eval.reference_cache import ReferenceCache
+from vq_eval.gate import hold, verdict_of
+from vq_eval.limits import Limit
+from vq_eval.metrics import Clip, load_metric
 
 MakeFolder = Callable[..., Path]
 TinyModel = Callable[[Variant], Path]
@@ -61,6 +68,39 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def large() -> list[Clip]:
+    """The same 3 frames of 176x192, the least that every metric takes, with no noise and with more and more of it."""
+    frame, row, column = np.meshgrid(np.arange(3), np.arange(176), np.arange(192), indexing="ij")
+    channels = [64 + (8 * frame + scale * row + column) % 128 for scale in (1, 2, 3)]
+    clean = np.stack(channels, axis=-1)
+    generator = np.random.default_rng(0)
+    noise = [generator.integers(-amplitude, amplitude + 1, clean.shape) for amplitude in (4, 16, 60)]
+    return [Clip(Path("none.mkv"), (clean + it).astype(np.uint8)) for it in (np.zeros_like(clean), *noise)]
+
+
+@pytest.fixture
+def random_alexnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone for LPIPS without a file: AlexNet's features with random weights, the same every time.
+
+    torchvision is an extra: with it in the environment torchmetrics takes many seconds longer to import.
+    """
+    torchvision = pytest.importorskip("torchvision", reason="LPIPS needs vq-eval[lpips]: make test-lpips")
+
+    def build(weights: object) -> SimpleNamespace:
+        with torch.device("meta"):
+            features = torchvision.models.AlexNet().features
+        features = features.to_empty(device="cpu")
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in features.parameters():
+                fan_in = parameter[0].numel() if parameter.ndim > 1 else 10
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
+        return SimpleNamespace(features=features)
+
+    monkeypatch.setattr(torchvision.models, "alexnet", build)
 
 
 @pytest.fixture(scope="session")
@@ -235,3 +275,67 @@ def whole(tiny_model: TinyModel, artifacts: Artifacts, prompts: Path, tmp_path_f
     work.asked = ("full", "smoothed", "fake-quant")
     work.run()
     return work.output
+
+
+Figures = dict[str, dict[str, float | None]]
+"""By metric and video."""
+
+INFOS = {name: MetricInfo.of(load_metric(name)) for name in ("psnr", "ssim", "frame_difference", "flicker")}
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    """`make_row(name, {"psnr": {"cat": 30.0, "sea": None}})`: a row with these figures of its videos."""
+
+    def make(name: str, figures: Figures, role: Role = "candidate", **more: Any) -> Row:
+        names = sorted({video for by_video in figures.values() for video in by_video})
+        videos = tuple(
+            MeasuredVideo(
+                name=video,
+                file=f"{video}.mkv",
+                lossless=True,
+                identical=all(by_video.get(video) is None for by_video in figures.values()),
+                figures={
+                    metric: Figure(video=by_video[video], per_frame=(by_video[video], None))
+                    for metric, by_video in figures.items()
+                    if video in by_video
+                },
+            )
+            for video in names
+        )
+        return Row(
+            name=name,
+            role=role,
+            folder=f"videos/{name}",
+            identical_videos=sum(video.identical for video in videos),
+            seconds_per_video=None,
+            provenance=None,
+            overall={metric: overall_of(metric, INFOS[metric], videos) for metric in figures},
+            videos=videos,
+        ).model_copy(update=more)
+
+    return make
+
+
+@pytest.fixture
+def make_report() -> Callable[..., CompareReport]:
+    """`make_report(rows, limits)`: a report of them, the reference first."""
+
+    def make(rows: Sequence[Row], limits: Sequence[Limit] = ()) -> CompareReport:
+        names = [video.name for video in rows[0].videos]
+        blank = {"frames": 2, "height": 480, "width": 832, "prompt": None, "negative_prompt": None, "seed": None}
+        videos = tuple(VideoInfo(name=name, unavailable={}, **blank) for name in names)
+        measured = {name for row in rows for name in row.overall}
+        infos = {name: info for name, info in INFOS.items() if name in measured}
+        gates = hold(limits, infos, rows, videos)
+        return CompareReport(
+            verdict=verdict_of(gates),
+            metrics=infos,
+            unavailable={"lpips": "its weights are not here"},
+            reference=rows[0],
+            rows=tuple(rows[1:]),
+            videos=videos,
+            gates=gates,
+        )
+
+    return make

@@ -40,7 +40,16 @@ def test_compare_prints_a_table(
 ) -> None:
     assert _exit_code(monkeypatch, "compare", *folders, "-o", str(tmp_path / "report")) == 0
     printed = capsys.readouterr().out
-    for part in ("cat", "identical", "PSNR overall", "worst (sea)", "SSIM overall", "lossless .mkv", "compare.md"):
+    for part in (
+        "PSNR dB ↑",
+        "(sea)",
+        "SSIM ↑",
+        "Flicker levels ↓",
+        "1 of b",
+        "lossless .mkv",
+        "compare.md",
+        "no gate",
+    ):
         assert part in printed
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["compare.json", "compare.md"]
 
@@ -50,8 +59,9 @@ def test_compare_prints_json(
 ) -> None:
     assert _exit_code(monkeypatch, "compare", *folders, "-o", str(tmp_path / "report"), "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["overall"]["psnr"]["worst_video"] == "sea"
-    assert [video["identical"] for video in result["videos"]] == [True, False]
+    (row,) = result["rows"]
+    assert (row["name"], row["overall"]["psnr"]["worst_video"]) == ("b", "sea")
+    assert [video["identical"] for video in row["videos"]] == [True, False]
     assert result["output"] == str(tmp_path / "report")
 
 
@@ -61,8 +71,8 @@ def test_a_failed_gate_exits_with_one_and_still_writes_the_report(
     gates = ["--min-psnr", "90", "--min-ssim", "0.1"]
     assert _exit_code(monkeypatch, "compare", *folders, "-o", str(tmp_path / "report"), *gates) == 1
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1].startswith("PSNR of `sea` is ")
-    assert "below --min-psnr 90 (1 of 2 videos fail)" in captured.err
+    assert captured.err.splitlines()[-1].startswith("PSNR of `b`, video `sea`, is ")
+    assert "below what it should be: --min-psnr 90 (1 of 2 videos fail)" in captured.err
     assert "SSIM of" not in captured.err
     assert (tmp_path / "report" / "compare.json").is_file()
 
@@ -70,6 +80,20 @@ def test_a_failed_gate_exits_with_one_and_still_writes_the_report(
 def test_gates_that_are_met_exit_with_zero(folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gates = ["--min-psnr", "20", "--min-ssim", "0.1"]
     assert _exit_code(monkeypatch, "compare", *folders, "-o", str(tmp_path / "report"), *gates) == 0
+
+
+def test_rows_metrics_and_the_gate_of_a_file_are_taken(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gate.yaml").write_text("gates: [{metric: psnr, mean: 90, rows: [second]}]")
+    more = ["--floor", folders[1], "--candidate", f"second={folders[3]}", "--gate", str(tmp_path / "gate.yaml")]
+    arguments = [*folders, *more, "--metrics", "psnr,flicker", "--device", "cpu", "--json"]
+    assert _exit_code(monkeypatch, "compare", *arguments, "-o", str(tmp_path / "report")) == 1
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert [row["name"] for row in result["rows"]] == ["floor", "b", "second"]
+    assert list(result["metrics"]) == ["psnr", "flicker"]
+    assert captured.err.splitlines()[-1].startswith("Mean PSNR of `second` is ")
 
 
 @pytest.mark.parametrize("missing", ["--reference", "--candidate", "--output"])

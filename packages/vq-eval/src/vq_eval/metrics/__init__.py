@@ -123,4 +123,13 @@ def frames_of(clip: Clip) -> "Iterator[Tensor]":
     import torch
 
     for frame in clip.frames:  # copied, because torch takes no read-only memory
-        yield torch.from_numpy(frame.copy()).to(clip.device).permute(2, 0, 1).contiguous()
+        yield torch.from_numpy(frame.copy()).to(clip.device).permute(2, 0, 1)
+
+
+def batch_of(frame: "Tensor") -> "Tensor":
+    """`frame`, `[3, height, width]`, as fp32 `[1, 3, height, width]` for the convolutions of torchmetrics.
+
+    A frame from `frames_of` has its channels innermost in memory. Written this way, torch sees that in the batch too,
+    and on a CPU convolves more than twice as fast.
+    """
+    return frame.permute(1, 2, 0)[None].permute(0, 3, 1, 2).float()

@@ -33,8 +33,8 @@ def unsuited(clip: Clip) -> str | None:
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:  # the reference is of no account
     """The mean absolute difference of each step of the candidate, `frames - 1` figures."""
-    steps = pairwise(frames_of(candidate))
-    return [mean_absolute_error(after.double(), before.double()).item() for before, after in steps]
+    frames = (frame.double().contiguous() for frame in frames_of(candidate))  # what torchmetrics takes a view of
+    return [mean_absolute_error(after, before).item() for before, after in pairwise(frames)]
 
 
 def over_video(figures: Sequence[float]) -> float:

@@ -44,7 +44,8 @@ def of_step(reference: Tensor, candidate: Tensor, next_reference: Tensor, next_c
     """The error of one step, in levels; all are uint8 `[3, height, width]`."""
     change = next_candidate.double() - candidate.double()
     told = next_reference.double() - reference.double()
-    return mean_squared_error(change, told, squared=False).item()
+    # Contiguous, because torchmetrics takes a view.
+    return mean_squared_error(change.contiguous(), told.contiguous(), squared=False).item()
 
 
 def over_video(figures: Sequence[float]) -> float:

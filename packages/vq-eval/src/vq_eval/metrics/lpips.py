@@ -10,10 +10,9 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from torchmetrics.image import LearnedPerceptualImagePatchSimilarity
 
 from vq_core.tensor_file import sha256_of
-from vq_eval.metrics import Clip, Per, frame_pairs, too_small
+from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 DIGEST = "7be5be79"
@@ -50,8 +49,13 @@ def unsuited(clip: Clip) -> str | None:
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:
     """LPIPS of each frame."""
+    from torchmetrics.image import LearnedPerceptualImagePatchSimilarity  # it is there where torchvision is
+
     metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(candidate.device)
-    pairs = ((a[None].float() / 255, b[None].float() / 255) for a, b in frame_pairs(reference, candidate))
+    pairs = (
+        (batch_of(candidate_frame) / 255, batch_of(frame) / 255)
+        for frame, candidate_frame in frame_pairs(reference, candidate)
+    )
     return [metric(*pair).item() for pair in pairs]
 
 

@@ -2,7 +2,9 @@
 
 Five scales, each half of the one before it (means of 2x2 pixels), with the paper's exponents 0.0448, 0.2856, 0.3001,
 0.2363, 0.1333; the window and constants of `ssim`, in fp32. A negative mean of contrast and structure counts as 0.
-The smallest scale has to hold a window: a frame needs 16 times 11 pixels a side.
+Contrast and structure are averaged where the window lies wholly inside the frame, the full SSIM of the smallest scale,
+as torchmetrics has it, over all positions with the frame reflected at its edges. The smallest scale has to hold a
+window: a frame needs 16 times 11 pixels a side.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ from statistics import fmean
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from vq_eval.metrics import Clip, Per, frame_pairs, too_small
+from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
 
 MIN_SIDE = 11 * 2**4
 
@@ -42,7 +44,7 @@ def measure(reference: Clip, candidate: Clip) -> list[float]:
 def of_frame(reference: Tensor, candidate: Tensor) -> float:
     """MS-SSIM of one frame, over its channels; both are uint8 `[3, height, width]`."""
     return multiscale_structural_similarity_index_measure(
-        candidate[None].float(), reference[None].float(), sigma=1.5, data_range=255.0, normalize="relu"
+        batch_of(candidate), batch_of(reference), sigma=1.5, data_range=255.0, normalize="relu"
     ).item()
 
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from vq_eval.metrics import Clip, Per, frame_pairs, too_small
+from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
 
 WINDOW = 11
 
@@ -41,7 +41,7 @@ def measure(reference: Clip, candidate: Clip) -> list[float]:
 def of_frame(reference: Tensor, candidate: Tensor) -> float:
     """Mean SSIM over the pixels and channels of one frame; both are uint8 `[3, height, width]`."""
     _, ssim_map = structural_similarity_index_measure(
-        candidate[None].float(), reference[None].float(), sigma=1.5, data_range=255.0, return_full_image=True
+        batch_of(candidate), batch_of(reference), sigma=1.5, data_range=255.0, return_full_image=True
     )
     edge = WINDOW // 2
     return ssim_map[..., edge:-edge, edge:-edge].double().mean().item()

@@ -56,7 +56,8 @@ def measure(reference: Clip, candidate: Clip) -> list[float]:
         inputs = ("-i", str(candidate.path.resolve()), "-i", str(reference.path.resolve()))
         done = _ffmpeg("-nostdin", "-loglevel", "error", *inputs, "-lavfi", graph, "-f", "null", "-", folder=folder)
         if done.returncode:
-            raise VqError(f"VMAF of {candidate.path} failed ({done.stderr.strip()}): leave it out of --metrics.")
+            said = done.stderr.strip().rpartition("\n")[2]
+            raise VqError(f"VMAF of {candidate.path} failed ({said}): leave it out of --metrics.")
         frames = json.loads(log.read_text(encoding="utf-8"))["frames"]
     if len(frames) != len(candidate.frames):
         raise VqError(f"VMAF saw {len(frames)} of {len(candidate.frames)} frames of {candidate.path}: leave it out.")

@@ -32,9 +32,7 @@ def not_of_the_world(clip: Clip) -> str | None:
     """Why a clip cannot be graded; None where it can."""
     frames, height, width, _ = clip.frames.shape
     if (frames, height, width) != (FRAMES, SIDE, SIDE):
-        return (
-            f"it grades {FRAMES} frames of {SIDE}x{SIDE} from wan-tiny, and the video has {frames} of {height}x{width}"
-        )
+        return f"it grades wan-tiny's {FRAMES} frames of {SIDE}x{SIDE}, and the video has {frames} of {height}x{width}"
     if clip.prompt is None:
         return "its caption is not known: give the prompts with --prompts"
     try:

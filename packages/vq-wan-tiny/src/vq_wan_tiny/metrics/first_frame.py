@@ -30,9 +30,8 @@ def unsuited(clip: Clip) -> str | None:
     if clip.image is None:
         return "the image it was to start from is not known: give the prompts with --prompts"
     if clip.image.shape != clip.frames.shape[1:]:
-        return (
-            f"the image it was to start from has {'x'.join(map(str, clip.image.shape[:2]))} pixels, other than the clip"
-        )
+        height, width, _ = clip.image.shape
+        return f"the image it was to start from has {height}x{width} pixels, unlike the clip"
     return None
 
 
