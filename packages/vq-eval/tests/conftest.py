@@ -103,13 +103,14 @@ def write_weights() -> Callable[..., Path]:
 def _folded(component: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
     topology = component.topology
     original = component.load(topology.tensors)
-    tensors = original | {name: torch.ones(length) for name, length in topology.gains.items()}
+    tensors = original | {group.gain: torch.ones(group.in_features) for group in topology.groups}
     generator = torch.Generator().manual_seed(1)
     for group in topology.groups:
         if group.sink is not None:
             # Between 1/2 and 2: forgetting one is far outside the quantization error.
             gain = nearest_bf16(2 ** (2 * torch.rand(group.in_features, generator=generator) - 1))
             fold_group(tensors, group, gain)
+            tensors[group.gain] = gain
     for name, tensor in original.items():
         if tensors[name] is not tensor:
             tensors[name] = tensors[name].to(dtype)
@@ -230,3 +231,16 @@ def whole(tiny_model: TinyModel, artifacts: Artifacts, prompts: Path, tmp_path_f
     work.asked = ("full", "smoothed", "fake-quant")
     work.run()
     return work.output
+
+
+@pytest.fixture(scope="session")
+def other_artifacts(
+    tiny_model: TinyModel,
+    write_weights: Callable[..., Path],
+    write_qparams: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path]:
+    """The same smoothing of `t2v` in bfloat16, and FP8 quant params of it."""
+    folder = tmp_path_factory.mktemp("other")
+    weights = write_weights(tiny_model("t2v"), folder / "smoothed-bf16", torch.bfloat16)
+    return weights, write_qparams(weights, folder / "qparams-fp8", "fp8")
