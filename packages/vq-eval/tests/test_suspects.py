@@ -82,6 +82,15 @@ def test_all_readers_of_one_input_are_one_suspect(topology: Topology) -> None:
     assert [it.kind for it in two] == ["linear", "linear"]
 
 
+def test_a_norm_before_a_sound_linear_is_one_and_blocks_behind_it_are_not(topology: Topology) -> None:
+    inherited = {f"blocks.{block}.attn2.to_q": (35.0, 30.0, 8.0) for block in (1, 2)}
+    (found,) = suspects(topology, figures={"blocks.1.attn2.to_q": (35.0, 30.0, 5.0)})
+    assert (found.kind, found.name, found.linears) == ("group", "blocks.1.attn2.q", ("blocks.1.attn2.to_q",))
+    assert "the norm before it" in found.sentence
+    assert found.expected_db == pytest.approx(33)
+    assert [it.name for it in suspects(topology, figures=inherited)] == ["blocks.1.attn2.q"]
+
+
 def test_a_block_is_one_where_none_of_its_linears_is(topology: Topology) -> None:
     block = {"blocks.1": (20.0, 0.0, 20.0)}
     (found,) = suspects(topology, figures=block)

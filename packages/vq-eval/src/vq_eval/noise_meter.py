@@ -104,16 +104,18 @@ class NoiseMeter:
             self._end_call(float(exact.kwargs["timestep"].max()))
 
     def finish(self) -> list[SumRow]:
-        """What was added up.
+        """What was added up, in the order of the topology: linears, blocks, the output.
 
         Raises:
             VqError: something holds NaN or infinity.
         """
         if self._call is not None:
             raise RuntimeError(f"{self._component} was called less often than the sampler's schedule says")
-        values = torch.stack(list(self._sums.values())).tolist()
+        order = {name: position for position, name in enumerate((*self.names, WHOLE))}
+        keys = sorted(self._sums, key=lambda key: order[key[1]])
+        values = torch.stack([self._sums[key] for key in keys]).tolist()
         rows = []
-        for (kind, name, bucket, branch), sums in zip(self._sums, values, strict=True):
+        for (kind, name, bucket, branch), sums in zip(keys, values, strict=True):
             if not all(map(math.isfinite, sums)):
                 raise VqError(
                     f"{name or 'The output'} of {self._component} gives NaN or Inf in bucket {bucket} ({branch}): "
