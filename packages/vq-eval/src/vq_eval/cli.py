@@ -244,8 +244,8 @@ def trajectory_command(
     from vq_core.recipe import loras_of, read_recipe
     from vq_core.sampling import SamplingOptions, resolve_sampling
     from vq_eval.candidates import artifacts_of, open_named
-    from vq_eval.trajectory import measure_trajectories
-    from vq_eval.trajectory_table import print_trajectories, rows_of
+    from vq_eval.trajectories.measure import measure_trajectories
+    from vq_eval.trajectories.table import print_trajectories, rows_of
 
     set_up_logging(verbose)
     meter = Meter()
@@ -318,9 +318,9 @@ def layers_command(
     from vq_core.recipe import loras_of, read_recipe
     from vq_core.sampling import SamplingOptions, resolve_sampling
     from vq_eval.candidates import NamedPath, open_named
-    from vq_eval.layers import measure_layers
-    from vq_eval.layers_markdown import print_layers
-    from vq_eval.sensitivity import parse_request
+    from vq_eval.layers.markdown import print_layers
+    from vq_eval.layers.measure import measure_layers
+    from vq_eval.layers.sensitivity import parse_request
 
     set_up_logging(verbose)
     meter = Meter()

@@ -18,8 +18,8 @@ from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import QuantScheme
 from vq_core.topology import LinearSink, ModulationSink
 from vq_eval.fake_quant_linear import w8a8_linear_of_codes
+from vq_eval.layers.lockstep import WHOLE, ModuleCall
 from vq_eval.layers_report import Kind
-from vq_eval.lockstep import WHOLE, ModuleCall
 from vq_eval.record import Record
 
 TOKENS_AT_ONCE = 4096

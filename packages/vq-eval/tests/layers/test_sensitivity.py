@@ -17,8 +17,7 @@ from vq_core.source import open_source
 from vq_core.tensor_file import write_tensors
 from vq_core.tiny import Variant
 from vq_core.topology import Topology
-from vq_eval.layers_report import Ranking
-from vq_eval.sensitivity import (
+from vq_eval.layers.sensitivity import (
     LeftOut,
     Outcome,
     SensitivityRequest,
@@ -30,6 +29,7 @@ from vq_eval.sensitivity import (
     sample_exact,
     stages_of,
 )
+from vq_eval.layers_report import Ranking
 from vq_eval.variants import apply_fake_quant
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]

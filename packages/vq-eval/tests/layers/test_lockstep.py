@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vq_eval.lockstep import Lockstep, ModuleCall
+from vq_eval.layers.lockstep import Lockstep, ModuleCall
 
 
 class Block(nn.Module):

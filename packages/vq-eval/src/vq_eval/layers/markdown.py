@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vq_core.artifacts.stats import BUCKETS
-from vq_eval.layers_figures import full_name
+from vq_eval.layers.figures import full_name
 from vq_eval.layers_report import Gain, LayersReport, Noise, Place
 
 WORST = 20

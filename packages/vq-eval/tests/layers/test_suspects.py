@@ -6,9 +6,9 @@ import pytest
 from vq_core.source import open_source
 from vq_core.tiny import Variant
 from vq_core.topology import Topology
-from vq_eval.layers_figures import noise_of
+from vq_eval.layers.figures import noise_of
+from vq_eval.layers.suspects import find_suspects
 from vq_eval.layers_report import Place, Suspect
-from vq_eval.suspects import find_suspects
 
 TinyModel = Callable[[Variant], Path]
 Figures = dict[str, tuple[float, float, float]]

@@ -15,11 +15,11 @@ from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import Variant
 from vq_eval.candidates import NamedPath, open_named
-from vq_eval.layers import measure_layers
-from vq_eval.layers_figures import places_of, ranking_of
+from vq_eval.layers.figures import places_of, ranking_of
+from vq_eval.layers.measure import measure_layers
+from vq_eval.layers.suspects import find_suspects
 from vq_eval.layers_report import MARKDOWN_NAME, Place, Ranking, Suspect
-from vq_eval.suspects import find_suspects
-from vq_eval.trajectory import measure_trajectories
+from vq_eval.trajectories.measure import measure_trajectories
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]
@@ -27,6 +27,12 @@ Change = Callable[[dict[str, Tensor]], None]
 
 SAMPLING = Sampling(steps=1, height=32, width=32, num_frames=5)
 MARGIN_DB = 10.0
+
+
+class Layers(NamedTuple):
+    places: tuple[Place, ...]
+    ranking: Ranking
+    suspects: tuple[Suspect, ...]
 
 
 class Damage:
@@ -42,12 +48,6 @@ class Damage:
         twins.weights, twins.qparams = open_weights(self.weights).components["transformer"], open_qparams(self.qparams)
         places = places_of(twins.measured(twins.quantized()))
         return Layers(places, ranking_of(places), find_suspects(places, {"transformer": twins.weights.topology}))
-
-
-class Layers(NamedTuple):
-    places: tuple[Place, ...]
-    ranking: Ranking
-    suspects: tuple[Suspect, ...]
 
 
 @pytest.fixture

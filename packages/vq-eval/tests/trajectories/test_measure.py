@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -6,14 +7,14 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.prompts import read_samples
+from vq_core.prompts import SAMPLES_FILE
 from vq_core.sampling import Sampling
 from vq_core.store import open_artifact
 from vq_core.tiny import Variant
-from vq_eval import trajectory
 from vq_eval.candidates import NamedCandidate, NamedPath, open_named
-from vq_eval.drift import mean_drift
-from vq_eval.trajectory import measure_trajectories
+from vq_eval.trajectories import measure
+from vq_eval.trajectories.drift import mean_drift
+from vq_eval.trajectories.measure import measure_trajectories
 from vq_eval.trajectory_report import FORMAT, JSON_NAME, KIND, PICTURE_NAME, TrajectoryReport
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
@@ -49,7 +50,8 @@ def test_curves_follow_the_schedule_for_every_prompt(drifted: Path, prompts: Pat
     assert report.branches == ("cond", "uncond")
     assert [(step.component, step.bucket) for step in report.steps] == [("transformer", 7), ("transformer", 6)]
     assert [step.sigma * 1000 for step in report.steps] == pytest.approx([step.timestep for step in report.steps])
-    texts = [(it.prompt, 42 + index) for index, it in enumerate(read_samples(prompts))]
+    entries = json.loads((prompts / SAMPLES_FILE).read_text())
+    texts = [(it["prompt"], 42 + index) for index, it in enumerate(entries)]
     assert [(it.prompt, it.seed) for it in report.prompts] == texts
     for candidate in report.candidates:
         assert len(candidate.prompts) == 2
@@ -97,15 +99,15 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
             measured.append(arguments[3])
             return plain(*arguments)
 
-        monkeypatch.setattr(trajectory, "measure_drift", measure)
+        monkeypatch.setattr(measure, "measure_drift", measure)
         output = tmp_path / "drift"
         model = str(tiny_model("t2v"))
         measure_trajectories(model, candidates, prompts, SMALL, output, device="cpu", resume=resume)
 
-    plain = trajectory.measure_drift
+    plain = measure.measure_drift
     with pytest.raises(KeyboardInterrupt):
         run(3, resume=False)
-    monkeypatch.setattr(trajectory, "record_path", None)  # full precision is not sampled again
+    monkeypatch.setattr(measure, "record_path", None)  # full precision is not sampled again
     run(99, resume=True)
     assert measured == [42, 43] * 3
     for name in (JSON_NAME, PICTURE_NAME):

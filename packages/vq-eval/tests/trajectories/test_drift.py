@@ -15,7 +15,7 @@ from vq_core.prompts import read_samples
 from vq_core.sampling import Sampling
 from vq_core.tensor_file import write_tensors
 from vq_core.tiny import Variant
-from vq_eval.drift import mean_drift, measure_drift, record_path, summarize
+from vq_eval.trajectories.drift import mean_drift, measure_drift, record_path, summarize
 from vq_eval.trajectory_report import Curve, Drift, PromptDrift
 from vq_eval.variants import apply_fake_quant
 

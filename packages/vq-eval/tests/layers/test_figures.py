@@ -1,7 +1,7 @@
 import pytest
 
-from vq_eval.layers_figures import noise_of, places_of, ranking_of
-from vq_eval.noise_meter import SumRow
+from vq_eval.layers.figures import noise_of, places_of, ranking_of
+from vq_eval.layers.noise_meter import SumRow
 
 
 def row(name: str, kind: str = "linear", bucket: int = 7, branch: str = "cond", **powers: float) -> SumRow:

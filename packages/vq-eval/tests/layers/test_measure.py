@@ -9,11 +9,11 @@ from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.store import open_artifact
 from vq_core.tiny import Variant
-from vq_eval import layers
 from vq_eval.candidates import NamedCandidate, NamedPath, open_named
-from vq_eval.layers import measure_layers
+from vq_eval.layers import measure
+from vq_eval.layers.measure import measure_layers
+from vq_eval.layers.sensitivity import SensitivityRequest
 from vq_eval.layers_report import FORMAT, JSON_NAME, KIND, LayersReport
-from vq_eval.sensitivity import SensitivityRequest
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]
@@ -94,7 +94,7 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    outcome = layers.outcome_of
+    outcome = measure.outcome_of
     made: list[int] = []
 
     def stopping(*arguments: Any) -> Any:
@@ -115,11 +115,11 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
             resume=resume,
         )
 
-    monkeypatch.setattr(layers, "outcome_of", stopping)
+    monkeypatch.setattr(measure, "outcome_of", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(resume=False)
-    monkeypatch.setattr(layers, "outcome_of", outcome)
-    monkeypatch.setattr(layers, "Lockstep", None)  # nothing is added up again
+    monkeypatch.setattr(measure, "outcome_of", outcome)
+    monkeypatch.setattr(measure, "Lockstep", None)  # nothing is added up again
     run(resume=True)
     ours, theirs = report_in(tmp_path / "layers"), report_in(layered)
     assert ours == theirs

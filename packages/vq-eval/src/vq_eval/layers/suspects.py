@@ -27,7 +27,8 @@ def find_suspects(places: Sequence[Place], topologies: Mapping[str, Topology]) -
         blocks = [place for place in ours if place.kind == "block"]
         short = _linears_below(list(linears.values()))
         found += _linear_suspects(component, topology, linears, short)
-        found += _norm_suspects(component, topology, linears, short)
+        if not short:  # behind a broken linear everything is worse in place
+            found += _norm_suspects(component, topology, linears)
         found += _block_suspects(component, blocks, [*short, *(name for it in found for name in it.linears)])
         found += _condition_suspects(component, topology, linears)
     return tuple(sorted(found, key=_shortfall, reverse=True))
@@ -96,9 +97,7 @@ def _linear_suspects(
     return suspects
 
 
-def _norm_suspects(
-    component: str, topology: Topology, linears: Mapping[str, Place], below: Collection[str]
-) -> list[Suspect]:
+def _norm_suspects(component: str, topology: Topology, linears: Mapping[str, Place]) -> list[Suspect]:
     """The first block whose affine norm feeds a linear far worse than the linear itself is, against other blocks.
 
     Blocks behind it inherit the error, so they are not accused.
@@ -108,7 +107,7 @@ def _norm_suspects(
         for group in topology.groups
         if isinstance(group.sink, NormSink) and group.sequence == "video"
         for name in group.reads
-        if name in linears and name not in below
+        if name in linears
     ]
     lost = {it.name: _db(it.own) - _db(it.in_place) for it in readers if math.isfinite(_db(it.own))}
     for name, drop in lost.items():
@@ -125,7 +124,7 @@ def _norm_suspects(
                 snr_db=snr,
                 expected_db=expected,
                 sentence=f"The input of {name} in {component}: {snr:.1f} dB in place where {expected:.1f} dB are "
-                "expected, though the linear itself is sound; the norm before it, or what is folded into it, is damaged.",
+                "expected, though the linear itself is sound; the norm before it, or what is folded there, is damaged.",
             )
         ]
     return []
