@@ -58,6 +58,7 @@ def _exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def test_trajectory_takes_several_candidates(
     asked: dict[str, Any],
+    tiny_model: Callable[[Variant], Path],
     artifacts: Artifacts,
     other_artifacts: tuple[Path, Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -65,7 +66,8 @@ def test_trajectory_takes_several_candidates(
 ) -> None:
     (weights, qparams), (other_weights, other_qparams) = artifacts("t2v"), other_artifacts
     options = ["--weights", weights, "--weights", other_weights, "--qparams", f"int8={qparams}", "--no-floor"]
-    more = ["--qparams", other_qparams, "--model", "m", "--prompts", "p", "-o", "drift", "--steps", "7", "--json"]
+    model = tiny_model("t2v")
+    more = ["--qparams", other_qparams, "--model", model, "--prompts", "p", "-o", "drift", "--steps", "7", "--json"]
     assert _exit_code(monkeypatch, "trajectory", *options, *more) == 0
     assert asked["names"] == ["int8", "qparams-fp8"]
     assert (asked["sampling"].steps, asked["floor"], asked["prompts"]) == (7, False, Path("p"))
@@ -74,17 +76,21 @@ def test_trajectory_takes_several_candidates(
 
 def test_layers_takes_one_and_how_many_to_leave_out(
     asked: dict[str, Any],
+    tiny_model: Callable[[Variant], Path],
     artifacts: Artifacts,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights, qparams = artifacts("t2v")
+    model = tiny_model("t2v")
     options = ["--weights", weights, "--qparams", qparams, "--sensitivity", "1,4", "--sensitivity-of", "blocks"]
-    assert _exit_code(monkeypatch, "layers", *options, "--model", "m", "--prompts", "p", "-o", "out", "--seed", 5) == 0
+    assert (
+        _exit_code(monkeypatch, "layers", *options, "--model", model, "--prompts", "p", "-o", "out", "--seed", 5) == 0
+    )
     assert asked["sensitivity"] == SensitivityRequest("blocks", (1, 4))
     assert asked["sampling"].seed == 5
     assert "No suspects." in capsys.readouterr().out
-    assert _exit_code(monkeypatch, "layers", *options, "--prompts", "p", "-o", "out", "--json") == 0
+    assert _exit_code(monkeypatch, "layers", *options, "--model", model, "--prompts", "p", "-o", "out", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["suspects"], result["output"]) == ([], "out")
 

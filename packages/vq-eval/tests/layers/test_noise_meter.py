@@ -96,7 +96,7 @@ def test_one_slice_of_tokens_or_many_give_the_same(twins: MakeCase, monkeypatch:
     tiny = twins("t2v")
     twin = tiny.quantized()
     whole = tiny.measured(twin)
-    monkeypatch.setattr("vq_eval.noise_meter.TOKENS_AT_ONCE", 3)
+    monkeypatch.setattr("vq_eval.layers.noise_meter.TOKENS_AT_ONCE", 3)
     for ours, theirs in zip(tiny.measured(twin), whole, strict=True):
         assert (ours.own, ours.in_place, ours.rounding) == pytest.approx(
             (theirs.own, theirs.in_place, theirs.rounding), rel=1e-3

@@ -93,13 +93,13 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
     measured: list[int] = []
 
     def run(stop_after: int, *, resume: bool) -> None:
-        def measure(*arguments: Any) -> Any:
+        def stopping(*arguments: Any) -> Any:
             if len(measured) == stop_after:
                 raise KeyboardInterrupt
             measured.append(arguments[3])
             return plain(*arguments)
 
-        monkeypatch.setattr(measure, "measure_drift", measure)
+        monkeypatch.setattr(measure, "measure_drift", stopping)
         output = tmp_path / "drift"
         model = str(tiny_model("t2v"))
         measure_trajectories(model, candidates, prompts, SMALL, output, device="cpu", resume=resume)

@@ -14,4 +14,5 @@ def test_every_candidate_has_a_row(drifted: Path, capsys: pytest.CaptureFixture[
         (line,) = [line for line in printed.splitlines() if line.startswith(candidate.name)]
         assert f"{candidate.summary.final_error:.2e}" in line
         assert row["final_error"] == candidate.summary.final_error
-    assert "sigma 1.000, transformer" in printed or "sigma 0.8" in printed
+    worst = report.steps[report.candidates[1].summary.worst_step]
+    assert f"(sigma {worst.sigma:.3f}, transformer)" in printed
