@@ -90,7 +90,7 @@ def test_layers_takes_one_and_how_many_to_leave_out(
     assert asked["sensitivity"] == SensitivityRequest("blocks", (1, 4))
     assert asked["sampling"].seed == 5
     assert "No suspects." in capsys.readouterr().out
-    assert _exit_code(monkeypatch, "layers", *options, "--model", model, "--prompts", "p", "-o", "out", "--json") == 0
+    assert _exit_code(monkeypatch, "layers", *options, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["suspects"], result["output"]) == ([], "out")
 
