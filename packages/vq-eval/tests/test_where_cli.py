@@ -83,14 +83,14 @@ def test_layers_takes_one_and_how_many_to_leave_out(
 ) -> None:
     weights, qparams = artifacts("t2v")
     model = tiny_model("t2v")
-    options = ["--weights", weights, "--qparams", qparams, "--sensitivity", "1,4", "--sensitivity-of", "blocks"]
-    assert (
-        _exit_code(monkeypatch, "layers", *options, "--model", model, "--prompts", "p", "-o", "out", "--seed", 5) == 0
-    )
+    options = ["--weights", weights, "--qparams", qparams, "--model", model, "--prompts", "p", "-o", "out"]
+    more = ["--sensitivity", "1,4", "--sensitivity-of", "blocks", "--seed", 5]
+    assert _exit_code(monkeypatch, "layers", *options, *more) == 0
     assert asked["sensitivity"] == SensitivityRequest("blocks", (1, 4))
     assert asked["sampling"].seed == 5
     assert "No suspects." in capsys.readouterr().out
     assert _exit_code(monkeypatch, "layers", *options, "--json") == 0
+    assert asked["sensitivity"] is None
     result = json.loads(capsys.readouterr().out)
     assert (result["suspects"], result["output"]) == ([], "out")
 
