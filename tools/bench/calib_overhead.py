@@ -20,11 +20,11 @@ from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from vq_calib.calib_prompts import CalibPrompt
-from vq_calib.calls import Call, bucket_of
 from vq_calib.hooks import Observer
 from vq_calib.plan import Script, plan_tokens, script_of
 from vq_calib.reduction import Reduction, can_compile, compiled_reduction, eager_reduction
 from vq_core.artifacts.stats import OUTLIERS
+from vq_core.calls import Call, bucket_of
 from vq_core.families.wan import topology
 
 PATCH = (1, 2, 2)

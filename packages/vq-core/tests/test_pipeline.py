@@ -99,6 +99,16 @@ def count_calls(module: nn.Module) -> list[None]:
     return calls
 
 
+def test_the_run_s_scheduler_is_shown_before_the_first_step(tiny_model: TinyModel, samples: list[Sample]) -> None:
+    pipeline = VideoPipeline(str(tiny_model("t2v")), "cpu")
+    (conditions, *_) = pipeline.encode(samples, SAMPLING)
+    events: list[object] = []
+    pipeline.denoise(conditions, SAMPLING, 0, lambda: events.append("step"), events.append)
+    scheduler, *steps = events
+    assert type(scheduler).__name__ == "UniPCMultistepScheduler"
+    assert steps == ["step"] * SAMPLING.steps
+
+
 def test_without_guidance_the_negative_prompt_is_left_out(tiny_model: TinyModel, samples: list[Sample]) -> None:
     sampling = replace(SAMPLING, guidance_scale=1.0)
     pipeline = VideoPipeline(str(tiny_model("t2v")), "cpu")

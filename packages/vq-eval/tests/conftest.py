@@ -30,10 +30,10 @@ from vq_core.video import write_video
 from vq_eval.compare import overall_of
 from vq_eval.compare_report import CompareReport, Figure, MeasuredVideo, MetricInfo, Role, Row, VideoInfo
 from vq_eval.fake_quant import Made, make_videos, open_candidates
-from vq_eval.reference_cache import ReferenceCache
 from vq_eval.gate import hold, verdict_of
 from vq_eval.limits import Limit
 from vq_eval.metrics import Clip, load_metric
+from vq_eval.reference_cache import ReferenceCache
 
 MakeFolder = Callable[..., Path]
 TinyModel = Callable[[Variant], Path]
@@ -144,13 +144,14 @@ def write_weights() -> Callable[..., Path]:
 def _folded(component: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
     topology = component.topology
     original = component.load(topology.tensors)
-    tensors = original | {name: torch.ones(length) for name, length in topology.gains.items()}
+    tensors = original | {group.gain: torch.ones(group.in_features) for group in topology.groups}
     generator = torch.Generator().manual_seed(1)
     for group in topology.groups:
         if group.sink is not None:
             # Between 1/2 and 2: forgetting one is far outside the quantization error.
             gain = nearest_bf16(2 ** (2 * torch.rand(group.in_features, generator=generator) - 1))
             fold_group(tensors, group, gain)
+            tensors[group.gain] = gain
     for name, tensor in original.items():
         if tensors[name] is not tensor:
             tensors[name] = tensors[name].to(dtype)
@@ -339,3 +340,22 @@ def make_report() -> Callable[..., CompareReport]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def other_artifacts(
+    tiny_model: TinyModel,
+    write_weights: Callable[..., Path],
+    write_qparams: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path]:
+    """The same smoothing of `t2v` in bfloat16, and FP8 quant params of it."""
+    folder = tmp_path_factory.mktemp("other")
+    weights = write_weights(tiny_model("t2v"), folder / "smoothed-bf16", torch.bfloat16)
+    return weights, write_qparams(weights, folder / "qparams-fp8", "fp8")
+
+
+@pytest.fixture(scope="session")
+def first_prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One prompt, with its image."""
+    return write_samples(tmp_path_factory.mktemp("prompts") / "first", 1, with_images=True)

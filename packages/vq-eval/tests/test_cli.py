@@ -116,12 +116,13 @@ def test_a_users_mistake_exits_with_two_and_one_sentence(
     ]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"], ["fake-quant", "--help"]])
-def test_help_needs_no_torch(arguments: list[str]) -> None:
+@pytest.mark.parametrize("command", [(), ("compare",), ("fake-quant",), ("trajectory",), ("layers",)])
+def test_help_needs_no_torch(command: tuple[str, ...]) -> None:
     program = (
         "import sys; from vq_eval.cli import app; app(sys.argv[1:], standalone_mode=False); "
-        "sys.exit(len({'torch', 'numpy', 'diffusers'} & sys.modules.keys()))"
+        "sys.exit(len({'torch', 'numpy', 'diffusers', 'matplotlib'} & sys.modules.keys()))"
     )
+    arguments = [*command, "--help"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert arguments[0].strip("-") in done.stdout

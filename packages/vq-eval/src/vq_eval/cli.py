@@ -1,8 +1,14 @@
 """`vq-eval`: simulate quantization in the full pipeline, and compare videos."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from vq_core.cli import new_app, report, required, run, set_up_logging
 from vq_core.location import Location
 from vq_core.options import (
+    PATH,
     AsJson,
     Device,
     Fps,
@@ -22,33 +28,69 @@ from vq_core.options import (
     Verbose,
     Weights,
     Width,
+    path_option,
 )
-from vq_eval.options import (
-    Artifacts,
-    Cache,
-    CandidateFolders,
-    Comparison,
-    FloorVideos,
-    Gate,
-    Ignore,
-    LayersOfCandidates,
-    LosslessFrames,
-    MeasureFloor,
-    Metrics,
-    MinPsnr,
-    MinSsim,
-    NamedQParams,
-    NoCache,
-    PromptsOfVideos,
-    Reference,
-    SensitivityOption,
-    SensitivityUnit,
-    Trajectory,
-    Variants,
-    WeightsOfAll,
-)
+from vq_eval.report_cli import add_command
+from vq_eval.where_cli import add_commands
 
 app = new_app("Simulate quantization in the full pipeline, and compare videos.")
+add_commands(app)
+add_command(app)
+
+Reference = Annotated[Location | None, path_option("--reference", help="Folder of videos to compare against.")]
+CandidateFolders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate",
+        metavar=f"[NAME=]{PATH}",
+        help="Folder of videos with the same names, and its name in tables; repeatable.",
+        show_default=False,
+    ),
+]
+Floor = Annotated[
+    Location | None,
+    path_option("--floor", help="Full precision once more, by another kernel or attention, from the same seeds."),
+]
+Metrics = Annotated[
+    str, typer.Option("--metrics", help="Names with commas between them, or all: those that can be measured here.")
+]
+Gate = Annotated[Location | None, path_option("--gate", help="YAML or JSON file of limits that have to be kept.")]
+PromptsOfVideos = Annotated[
+    Location | None,
+    path_option("--prompts", help="What the videos were made from, for metrics that need first frames or captions."),
+]
+MinPsnr = Annotated[
+    float | None,
+    typer.Option("--min-psnr", help="Fail where a candidate's video has less PSNR, in dB.", show_default=False),
+]
+MinSsim = Annotated[
+    float | None,
+    typer.Option("--min-ssim", help="Fail where a candidate's video has less SSIM, 1 at best.", show_default=False),
+]
+Variants = Annotated[
+    str | None,
+    typer.Option(
+        "--variants",
+        help="Of full,floor,smoothed,fake-quant.  [default: full, and the last that --weights and --qparams allow]",
+        show_default=False,
+    ),
+]
+
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore",
+        metavar="BLOCKS:LINEARS",
+        help="Leave linears in full precision: 0,38-39 or ffn.net.2 or 0,38-39:ffn.net.2; repeatable.",
+        show_default=False,
+    ),
+]
+
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="Folder that keeps videos of the model itself.  [default: in the user's cache]"),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Make videos of the model itself anew, and keep none.")]
 
 
 @app.command("fake-quant")
@@ -145,7 +187,7 @@ def fake_quant_command(
 def compare_command(
     reference: Reference = None,
     candidate: CandidateFolders = None,
-    floor: FloorVideos = None,
+    floor: Floor = None,
     output: Output = None,
     metrics: Metrics = "all",
     prompts: PromptsOfVideos = None,
@@ -190,193 +232,6 @@ def compare_command(
         table=console_table(result),
     )
     enforce(result)
-
-
-@app.command("trajectory")
-def trajectory_command(
-    model: ModelOrDefault = None,
-    lora: Lora = None,
-    weights: WeightsOfAll = None,
-    qparams: NamedQParams = None,
-    prompts: Prompts = None,
-    output: Output = None,
-    floor: MeasureFloor = True,
-    steps: Steps = None,
-    height: Height = None,
-    width: Width = None,
-    num_frames: NumFrames = None,
-    guidance_scale: GuidanceScale = None,
-    guidance_scale_2: GuidanceScale2 = None,
-    seed: Seed = None,
-    device: Device = None,
-    recipe: Recipe = None,
-    resume: Resume = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Measure how the latents of candidates drift from full precision over the steps.
-
-    Teacher-forced, every step starts from full precision's latent: what it adds is that step's own error. Free-running,
-    the candidate samples alone: errors accumulate. One full-precision pass serves all candidates, and each finds
-    its weights among those given. Writes `trajectory.json` and `trajectory.png` into a new folder.
-
-    For example:
-
-        vq-eval trajectory --model MODEL --weights smoothed --qparams qparams --prompts prompts -o drift
-
-        vq-eval trajectory --weights plain --qparams rtn=q1 --weights smoothed --qparams int8=q2 --qparams fp8=q3
-        --prompts prompts -o drift
-    """
-    from vq_core.embedded import model_or_default
-    from vq_core.meter import Meter
-    from vq_core.model_defaults import defaults_of
-    from vq_core.recipe import loras_of, read_recipe
-    from vq_core.sampling import SamplingOptions, resolve_sampling
-    from vq_eval.candidates import artifacts_of, open_named
-    from vq_eval.trajectory import measure_trajectories
-    from vq_eval.trajectory_table import print_trajectories, rows_of
-
-    set_up_logging(verbose)
-    meter = Meter()
-    said = read_recipe(recipe)
-    name = model_or_default(model or said.model)
-    samples = required(prompts or said.eval.prompts, "--prompts")
-    folder: Location = required(output, "--output")
-    asked = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
-    measured = measure_trajectories(
-        name,
-        open_named(*artifacts_of(weights, qparams, said)),
-        samples,
-        resolve_sampling(asked, said.eval, defaults_of(name), seed=said.seed),
-        folder,
-        floor=floor,
-        loras=loras_of(lora, said),
-        device=device,
-        resume=resume,
-    )
-    if not as_json:
-        print_trajectories(measured)
-    report(
-        f"Drift from {name}",
-        {"report": str(folder), **meter.usage().rows()},
-        result={"candidates": rows_of(measured), "output": str(folder), "usage": vars(meter.usage())},
-        as_json=as_json,
-    )
-
-
-@app.command("layers")
-def layers_command(
-    model: ModelOrDefault = None,
-    lora: Lora = None,
-    weights: Weights = None,
-    qparams: QParams = None,
-    prompts: Prompts = None,
-    output: Output = None,
-    sensitivity: SensitivityOption = None,
-    sensitivity_of: SensitivityUnit = "linears",
-    steps: Steps = None,
-    height: Height = None,
-    width: Width = None,
-    num_frames: NumFrames = None,
-    guidance_scale: GuidanceScale = None,
-    guidance_scale_2: GuidanceScale2 = None,
-    seed: Seed = None,
-    device: Device = None,
-    recipe: Recipe = None,
-    resume: Resume = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Measure the output SNR of every linear and block in place, and name what costs most or is likely broken.
-
-    The model and its quantized twin run side by side on real activations. A linear's own error is that on full
-    precision's input; in place, it has what the places before it did, too. Writes `layers.json`, `layers.md` and a heat
-    map into a new folder.
-
-    For example:
-
-        vq-eval layers --model MODEL --weights smoothed --qparams qparams --prompts prompts -o layers
-
-        vq-eval layers --recipe recipe.yaml -o layers --sensitivity 1,2,4,8
-
-        vq-eval layers --recipe recipe.yaml -o layers --sensitivity 5 --sensitivity-of blocks
-    """
-    from vq_core.embedded import model_or_default
-    from vq_core.meter import Meter
-    from vq_core.model_defaults import defaults_of
-    from vq_core.recipe import loras_of, read_recipe
-    from vq_core.sampling import SamplingOptions, resolve_sampling
-    from vq_eval.candidates import NamedPath, open_named
-    from vq_eval.layers import measure_layers
-    from vq_eval.layers_markdown import print_layers
-    from vq_eval.sensitivity import parse_request
-
-    set_up_logging(verbose)
-    meter = Meter()
-    said = read_recipe(recipe)
-    name = model_or_default(model or said.model)
-    samples = required(prompts or said.eval.prompts, "--prompts")
-    folder: Location = required(output, "--output")
-    smoothed = required(weights or said.path_of("smoothed-weights"), "--weights")
-    quantized = required(qparams or said.path_of("quant-params"), "--qparams")
-    (candidate,) = open_named([smoothed], [NamedPath("candidate", quantized)])
-    asked = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
-    measured = measure_layers(
-        name,
-        candidate,
-        samples,
-        resolve_sampling(asked, said.eval, defaults_of(name), seed=said.seed),
-        folder,
-        sensitivity=parse_request(sensitivity, sensitivity_of),
-        loras=loras_of(lora, said),
-        device=device,
-        resume=resume,
-    )
-    if not as_json:
-        print_layers(measured)
-    report(
-        f"Layers of {quantized}",
-        {"report": str(folder), **meter.usage().rows()},
-        result={**measured.without_cells(), "output": str(folder), "usage": vars(meter.usage())},
-        as_json=as_json,
-    )
-
-
-@app.command("report")
-def report_command(
-    comparison: Comparison = None,
-    trajectory: Trajectory = None,
-    layers: LayersOfCandidates = None,
-    artifacts: Artifacts = None,
-    output: Output = None,
-    lossless_frames: LosslessFrames = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
-    """Make one folder that shows everything: the verdict, the videos side by side, plots, tables, and provenance.
-
-    Open its `index.html`; it needs no network, and the folder can be sent as it is.
-    The videos must still be where `compare` found them.
-
-    For example:
-
-        vq-eval report --comparison comparison -o report
-        vq-eval report --comparison comparison --trajectory drift --layers layers-int8 --layers layers-fp8 -o report
-    """
-    from vq_core.meter import Meter
-    from vq_eval.report.build import make_report
-
-    set_up_logging(verbose)
-    meter = Meter()
-    made = make_report(
-        required(comparison, "--comparison"),
-        required(output, "--output"),
-        trajectory=trajectory,
-        layers=layers or (),
-        artifacts=artifacts or (),
-        lossless_frames=lossless_frames,
-    )
-    report("Report", made.rows() | meter.usage().rows(), result=made.to_json(), as_json=as_json)
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import QuantScheme
 from vq_core.topology import LinearSink, ModulationSink
 from vq_eval.fake_quant_linear import w8a8_linear_of_codes
+from vq_eval.layers.lockstep import WHOLE, ModuleCall
 from vq_eval.layers_report import Kind
-from vq_eval.lockstep import WHOLE, ModuleCall
 from vq_eval.record import Record
 
 TOKENS_AT_ONCE = 4096
@@ -104,16 +104,18 @@ class NoiseMeter:
             self._end_call(float(exact.kwargs["timestep"].max()))
 
     def finish(self) -> list[SumRow]:
-        """What was added up.
+        """What was added up, in the order of the topology: linears, blocks, the output.
 
         Raises:
             VqError: something holds NaN or infinity.
         """
         if self._call is not None:
             raise RuntimeError(f"{self._component} was called less often than the sampler's schedule says")
-        values = torch.stack(list(self._sums.values())).tolist()
+        order = {name: position for position, name in enumerate((*self.names, WHOLE))}
+        keys = sorted(self._sums, key=lambda key: order[key[1]])
+        values = torch.stack([self._sums[key] for key in keys]).tolist()
         rows = []
-        for (kind, name, bucket, branch), sums in zip(self._sums, values, strict=True):
+        for (kind, name, bucket, branch), sums in zip(keys, values, strict=True):
             if not all(map(math.isfinite, sums)):
                 raise VqError(
                     f"{name or 'The output'} of {self._component} gives NaN or Inf in bucket {bucket} ({branch}): "

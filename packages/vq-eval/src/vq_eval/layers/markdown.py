@@ -6,19 +6,19 @@ from rich.console import Console
 from rich.table import Table
 
 from vq_core.artifacts.stats import BUCKETS
-from vq_eval.layers_figures import full_name
+from vq_eval.layers.figures import full_name
 from vq_eval.layers_report import Gain, LayersReport, Noise, Place
 
 WORST = 20
 MIN_WIDTH = 110
 
-LINEAR_HEAD = ("linear", "share", "own dB", "rounded to nearest dB", "in place dB", "worst bucket")
-BLOCK_HEAD = ("block", "share", "own dB", "in place dB", "worst bucket")
+LINEAR_HEAD = ("linear", "share", "own dB", "rounded dB", "in place dB", "worst sigma")
+BLOCK_HEAD = ("block", "share", "own dB", "in place dB", "worst sigma")
 BUCKET_HEAD = ("transformer", "sigma", "branch", "output dB")
 GAIN_HEAD = ("in full precision", "added", "latent error", "cosine", "PSNR dB")
 
 FOOTNOTE = (
-    "Own: with full precision's input; rounded to nearest: the model's own weight, unsmoothed, on the same input; in "
+    "Own: with full precision's input; rounded: the model's own weight, unsmoothed, to nearest, on the same input; in "
     "place: inside the quantized transformer, with what the places before it did. Share: of the own noise-to-signal "
     "ratios of all linears, or blocks. Output: error of the transformer's prediction from the exact latent."
 )
@@ -68,8 +68,8 @@ def print_layers(report: LayersReport) -> None:
     console.width = max(console.width, MIN_WIDTH)
     for title, head, rows in tables_of(report):
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for column in head:
-            table.add_column(column)
+        for number, column in enumerate(head):
+            table.add_column(column, no_wrap=number == 0)
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -105,7 +105,7 @@ def _gain_row(gain: Gain) -> tuple[str, ...]:
 def _worst(place: Place) -> str:
     """The bucket and branch where the place's own error weighs most."""
     cell = max(place.cells, key=lambda cell: cell.own.noise_to_signal if cell.own else 0.0)
-    return f"sigma {_sigma(cell.bucket)} {cell.branch}, {_db(cell.own)}"
+    return f"{_sigma(cell.bucket)} {cell.branch}: {_db(cell.own)}"
 
 
 def _sigma(bucket: int) -> str:

@@ -20,9 +20,21 @@ from vq_core.sampling import Sampling
 from vq_core.source import Source, open_source
 from vq_core.store import ArtifactWriter, Header, create_artifact, require_same_model
 from vq_eval.candidates import NamedCandidate
-from vq_eval.layers_figures import places_of, ranking_of
-from vq_eval.layers_markdown import to_markdown
-from vq_eval.layers_picture import draw_layers, draw_sensitivity
+from vq_eval.layers.figures import places_of, ranking_of
+from vq_eval.layers.lockstep import Lockstep
+from vq_eval.layers.markdown import to_markdown
+from vq_eval.layers.noise_meter import NoiseMeter, SumRow, SumRows
+from vq_eval.layers.picture import draw_layers, draw_sensitivity
+from vq_eval.layers.sensitivity import (
+    Outcome,
+    SensitivityRequest,
+    gain_of,
+    outcome_of,
+    restore,
+    sample_exact,
+    stages_of,
+)
+from vq_eval.layers.suspects import find_suspects
 from vq_eval.layers_report import (
     FORMAT,
     JSON_NAME,
@@ -34,11 +46,7 @@ from vq_eval.layers_report import (
     Ranking,
     Sensitivity,
 )
-from vq_eval.lockstep import Lockstep
-from vq_eval.noise_meter import NoiseMeter, SumRow, SumRows
 from vq_eval.record import SampledPrompt
-from vq_eval.sensitivity import Outcome, SensitivityRequest, gain_of, outcome_of, restore, sample_exact, stages_of
-from vq_eval.suspects import find_suspects
 
 # Working folders of the artifact while it is made: resumed from, and removed before it is finished.
 _SUMS, _EXACT, _OUTCOMES = "sums", "exact", "outcomes"

@@ -19,10 +19,10 @@ from vq_core.sampling import Sampling
 from vq_core.source import Source, open_source
 from vq_core.store import ArtifactWriter, Header, create_artifact, require_same_model
 from vq_eval.candidates import FLOOR, NamedCandidate
-from vq_eval.drift import mean_drift, measure_drift, record_path, summarize
 from vq_eval.floor import other_attention
 from vq_eval.record import Branch, SampledPrompt
-from vq_eval.trajectory_picture import draw_trajectories
+from vq_eval.trajectories.drift import mean_drift, measure_drift, record_path, summarize
+from vq_eval.trajectories.picture import draw_trajectories
 from vq_eval.trajectory_report import (
     FORMAT,
     JSON_NAME,

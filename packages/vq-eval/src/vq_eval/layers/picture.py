@@ -62,8 +62,9 @@ def draw_sensitivity(sensitivity: Sensitivity, picture: Path) -> None:
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
     counts = [row.left_out for row in sensitivity.rows]
-    axes.plot(counts, [row.latent_error for row in sensitivity.rows], "o-", color="C0")
-    axes.set_ylim(bottom=0)
+    errors = [row.latent_error for row in sensitivity.rows]
+    axes.plot(counts, errors, "o-", color="C0")
+    axes.set_ylim(0, 1.1 * max(errors) or 1)
     axes.set_xlabel(f"worst {sensitivity.unit} in full precision")
     axes.set_ylabel("relative error of the last latent", color="C0")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -7,13 +7,14 @@ both, since blocks differ. See docs/formats/layers.md.
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
-from vq_core.topology import Topology
+from vq_core.topology import NormSink, Topology
 from vq_eval.layers_report import Noise, Place, Suspect
 
 LINEAR_MARGIN_DB = 6.0
+IN_PLACE_MARGIN_DB = 10.0
 BLOCK_MARGIN_DB = 10.0
 
 
@@ -26,7 +27,9 @@ def find_suspects(places: Sequence[Place], topologies: Mapping[str, Topology]) -
         blocks = [place for place in ours if place.kind == "block"]
         short = _linears_below(list(linears.values()))
         found += _linear_suspects(component, topology, linears, short)
-        found += _block_suspects(component, blocks, short)
+        if not short:  # behind a broken linear everything is worse in place
+            found += _norm_suspects(component, topology, linears)
+        found += _block_suspects(component, blocks, [*short, *(name for it in found for name in it.linears)])
         found += _condition_suspects(component, topology, linears)
     return tuple(sorted(found, key=_shortfall, reverse=True))
 
@@ -94,11 +97,44 @@ def _linear_suspects(
     return suspects
 
 
-def _block_suspects(component: str, blocks: Sequence[Place], below: Mapping[str, float]) -> list[Suspect]:
+def _norm_suspects(component: str, topology: Topology, linears: Mapping[str, Place]) -> list[Suspect]:
+    """The first block whose affine norm feeds a linear far worse than the linear itself is, against other blocks.
+
+    Blocks behind it inherit the error, so they are not accused.
+    """
+    readers = [
+        linears[name]
+        for group in topology.groups
+        if isinstance(group.sink, NormSink) and group.sequence == "video"
+        for name in group.reads
+        if name in linears
+    ]
+    lost = {it.name: _db(it.own) - _db(it.in_place) for it in readers if math.isfinite(_db(it.own))}
+    for name, drop in lost.items():
+        others = [other for other_name, other in lost.items() if other_name != name]
+        if not others or drop < median(others) + IN_PLACE_MARGIN_DB:
+            continue
+        snr, expected = _db(linears[name].in_place), _db(linears[name].own) - median(others)
+        return [
+            Suspect(
+                component=component,
+                kind="group",
+                name=topology.group_of(name).name,
+                linears=(name,),
+                snr_db=snr,
+                expected_db=expected,
+                sentence=f"The input of {name} in {component}: {snr:.1f} dB in place where {expected:.1f} dB are "
+                "expected, though the linear itself is sound; the norm before it, or what is folded there, is damaged.",
+            )
+        ]
+    return []
+
+
+def _block_suspects(component: str, blocks: Sequence[Place], accused: Collection[str]) -> list[Suspect]:
     suspects = []
     for block in blocks:
         others = [_db(other.own) for other in blocks if other is not block and math.isfinite(_db(other.own))]
-        if not others or any(name.startswith(f"{block.name}.") for name in below):
+        if not others or any(name.startswith(f"{block.name}.") for name in accused):
             continue
         snr, expected = _db(block.own), median(others)
         if snr < expected - BLOCK_MARGIN_DB:

@@ -1,0 +1,1 @@
+"""How the latents of candidates drift from full precision over the steps."""

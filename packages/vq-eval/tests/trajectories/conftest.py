@@ -1,0 +1,32 @@
+"""Trajectories of a tiny model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vq_core.sampling import Sampling
+from vq_core.tiny import Variant
+from vq_eval.candidates import NamedPath, open_named
+from vq_eval.trajectories.measure import measure_trajectories
+
+Artifacts = Callable[[Variant], tuple[Path, Path]]
+TinyModel = Callable[[Variant], Path]
+
+SMALL = Sampling(steps=2, height=32, width=32, num_frames=5)
+
+
+@pytest.fixture(scope="session")
+def drifted(
+    tiny_model: TinyModel,
+    artifacts: Artifacts,
+    other_artifacts: tuple[Path, Path],
+    prompts: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Trajectories of `t2v` in INT8 and FP8, two prompts; not to be changed."""
+    (weights, qparams), (other_weights, other_qparams) = artifacts("t2v"), other_artifacts
+    output = tmp_path_factory.mktemp("drift") / "drift"
+    candidates = open_named([weights, other_weights], [NamedPath("int8", qparams), NamedPath("fp8", other_qparams)])
+    measure_trajectories(str(tiny_model("t2v")), candidates, prompts, SMALL, output, device="cpu")
+    return output
