@@ -13,13 +13,9 @@ ENTRIES: tuple[Entry, ...] = (
         "rocket", "rocket.jpg",
         "A rocket lifts off at dusk on a column of fire, smoke billowing around the pad. The camera follows it upward.",
     ),
-    Photo(
-        "clock", "clock_motion.png",
-        "Black and white: the second hand of a wall clock sweeps around the dial while the camera shakes slightly.",
-    ),
-    Photo(
-        "motorcycle", "motorcycle_left.png",
-        "The camera circles a motorcycle parked in a workshop; its headlight turns on and the engine begins to tremble.",
+    Drawn(
+        "taxi", SQUARE, lambda c: i.vehicle(c, ((25, 25, 55), (90, 60, 90)), (240, 190, 40)),
+        "A yellow taxi pulls up at night in the rain, its wipers beating, headlights glittering on the wet road.",
     ),
     Drawn(
         "glacier", WIDE, lambda c: o.mountains(c, ((70, 120, 190), (235, 240, 250)), (120, 135, 160)),
