@@ -15,7 +15,9 @@ def person(c: Canvas, x: float, foot: float, size: float, clothes: Color, swing:
     for side in (-1, 1):
         c.line([(x, hip), (x + side * swing * 0.22 * w, foot)], (45, 50, 75), 0.075 * size)
         c.line([(x, neck + 0.04 * size), (x - side * swing * 0.3 * w, neck + 0.3 * size)], clothes, 0.055 * size)
-    c.polygon([(x - 0.11 * w, neck), (x + 0.11 * w, neck), (x + 0.09 * w, hip), (x - 0.09 * w, hip)], clothes, shade=0.2)
+    c.polygon(
+        [(x - 0.11 * w, neck), (x + 0.11 * w, neck), (x + 0.09 * w, hip), (x - 0.09 * w, hip)], clothes, shade=0.2
+    )
     c.ellipse(x, neck - 0.08 * size, 0.065 * size, 0.085 * size, skin, shade=0.15)
     c.ellipse(x, neck - 0.13 * size, 0.067 * size, 0.05 * size, (50, 35, 28))
 
@@ -59,7 +61,9 @@ def portrait(c: Canvas, back: tuple[Color, ...], clothes: Color, hair: Color, sk
     c.texture(0.06)
 
 
-def four_legged(c: Canvas, back: tuple[Color, ...], ground: Color, coat: Color, *, tall: float = 1.0, mane: bool = False) -> None:
+def four_legged(
+    c: Canvas, back: tuple[Color, ...], ground: Color, coat: Color, *, tall: float = 1.0, mane: bool = False
+) -> None:
     """A dog, a horse, a fox: the longer its legs (`tall`), the more of a horse."""
     c.gradient(*back, bottom=0.65)
     c.clouds((245, 245, 245), 0.4, below=0.6)
@@ -72,7 +76,14 @@ def four_legged(c: Canvas, back: tuple[Color, ...], ground: Color, coat: Color, 
     c.line([(0.38, body - 0.03), (0.3, body - 0.1 - 0.1 * tall)], coat, 0.1)
     c.ellipse(0.27, body - 0.14 - 0.1 * tall, 0.1, 0.06, coat, shade=0.2)
     for x in (0.3, 0.33):
-        c.polygon([(x - 0.012, body - 0.17 - 0.1 * tall), (x, body - 0.27 - 0.1 * tall), (x + 0.014, body - 0.16 - 0.1 * tall)], dark)
+        c.polygon(
+            [
+                (x - 0.012, body - 0.17 - 0.1 * tall),
+                (x, body - 0.27 - 0.1 * tall),
+                (x + 0.014, body - 0.16 - 0.1 * tall),
+            ],
+            dark,
+        )
     c.ellipse(0.26, body - 0.155 - 0.1 * tall, 0.009, 0.009, Dark)
     c.line([(0.66, body - 0.03), (0.74, body - 0.02), (0.78, body + 0.14 * tall)], dark, 0.03, soft=0.004)
     if mane:
@@ -86,7 +97,17 @@ def birds(c: Canvas, sky: tuple[Color, ...], count: int, color: Color) -> None:
     for x, y, size in c.rng.random((count, 3)):
         s = 0.02 + 0.06 * float(size)
         px, py, lift = float(x), float(y) * 0.8 + 0.05, float(c.rng.uniform(-0.4, 0.8))
-        c.line([(px - s, py - lift * s), (px - s / 3, py - 0.2 * s), (px, py), (px + s / 3, py - 0.2 * s), (px + s, py - lift * s)], color, 0.012 * s / 0.05)
+        c.line(
+            [
+                (px - s, py - lift * s),
+                (px - s / 3, py - 0.2 * s),
+                (px, py),
+                (px + s / 3, py - 0.2 * s),
+                (px + s, py - lift * s),
+            ],
+            color,
+            0.012 * s / 0.05,
+        )
     c.texture(0.05)
 
 
@@ -100,7 +121,9 @@ def gears(c: Canvas, back: tuple[Color, ...], metals: tuple[Color, ...]) -> None
             ring.append((x + reach * np.cos(angle) * c.height / c.width, y + reach * np.sin(angle)))
         c.polygon([(px + 0.01, py + 0.02) for px, py in ring], (15, 15, 15), soft=0.012)
         c.polygon(ring, metal, shade=0.35)
-        c.ellipse(x, y, radius * 0.72, radius * 0.72, (metal[0] * 3 // 4, metal[1] * 3 // 4, metal[2] * 3 // 4), shade=0.3)
+        c.ellipse(
+            x, y, radius * 0.72, radius * 0.72, (metal[0] * 3 // 4, metal[1] * 3 // 4, metal[2] * 3 // 4), shade=0.3
+        )
         c.ellipse(x, y, radius * 0.18, radius * 0.18, Dark)
     c.texture(0.15, cells=120)
 
@@ -116,7 +139,12 @@ def vehicle(c: Canvas, sky: tuple[Color, ...], paint: Color, *, cars: int = 1, r
         left = 0.08 + index * width
         right = left + width * 0.94
         c.box(left, 0.5, right, 0.74, paint, shade=0.25)
-        roof = [(left + 0.12 * width, 0.5), (left + 0.25 * width, 0.38), (left + 0.75 * width, 0.38), (left + 0.88 * width, 0.5)]
+        roof = [
+            (left + 0.12 * width, 0.5),
+            (left + 0.25 * width, 0.38),
+            (left + 0.75 * width, 0.38),
+            (left + 0.88 * width, 0.5),
+        ]
         c.polygon([(left, 0.5), (left, 0.4), (right, 0.4), (right, 0.5)] if rails else roof, paint, shade=0.1)
         for x in np.linspace(left + 0.2 * width, left + 0.62 * width, 3):
             c.box(x, 0.41, x + 0.13 * width, 0.5, (165, 200, 215), shade=0.2)
@@ -137,7 +165,10 @@ def flower(c: Canvas, back: tuple[Color, ...], petals: Color, heart: Color, coun
             tip = (0.5 + reach * np.cos(angle) * ratio, 0.48 + reach * np.sin(angle))
             side = 0.09
             left = (0.5 + 0.6 * reach * np.cos(angle - side * 3) * ratio, 0.48 + 0.6 * reach * np.sin(angle - side * 3))
-            right = (0.5 + 0.6 * reach * np.cos(angle + side * 3) * ratio, 0.48 + 0.6 * reach * np.sin(angle + side * 3))
+            right = (
+                0.5 + 0.6 * reach * np.cos(angle + side * 3) * ratio,
+                0.48 + 0.6 * reach * np.sin(angle + side * 3),
+            )
             tone = 0.85 + 0.25 * ((index + layer) % 2)
             color = (round(petals[0] * tone), round(petals[1] * tone), round(petals[2] * tone))
             c.polygon([(0.5, 0.48), left, tip, right], color, soft=0.004, shade=0.08)
@@ -193,7 +224,13 @@ def sketch(c: Canvas, paper: Color, ink: Color, *, tower: bool = False) -> None:
     house = [(0.3, 0.8), (0.3, 0.45), (0.5, 0.25), (0.7, 0.45), (0.7, 0.8), (0.3, 0.8)]
     high = [(0.42, 0.85), (0.45, 0.25), (0.5, 0.1), (0.55, 0.25), (0.58, 0.85), (0.42, 0.85)]
     door, hills = [(0.46, 0.8), (0.46, 0.6), (0.54, 0.6), (0.54, 0.8)], [(0, 0.7), (0.15, 0.58), (0.3, 0.66)]
-    for stroke in (high if tower else house, door, hills, [(0.7, 0.66), (0.85, 0.55), (1, 0.64)], [(0.02, 0.85), (0.98, 0.85)]):
+    for stroke in (
+        high if tower else house,
+        door,
+        hills,
+        [(0.7, 0.66), (0.85, 0.55), (1, 0.64)],
+        [(0.02, 0.85), (0.98, 0.85)],
+    ):
         for _ in range(2):
             fine = np.concatenate([np.linspace(a, b, 8) for a, b in zip(stroke, stroke[1:], strict=False)])
             c.line([(float(x), float(y)) for x, y in fine + c.rng.normal(0, 0.0025, fine.shape)], ink, 0.005)

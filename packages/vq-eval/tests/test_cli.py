@@ -295,4 +295,6 @@ def test_a_mistake_in_fake_quant_exits_with_two_and_one_sentence(
 ) -> None:
     arguments = ("--model", "m", "--prompts", "p", "-o", "v", "--variants", "full,int4")
     assert _exit_code(monkeypatch, "fake-quant", *arguments) == 2
-    assert capsys.readouterr().err.splitlines() == ["`int4` is not a variant: choose from full, floor, smoothed, fake-quant."]
+    assert capsys.readouterr().err.splitlines() == [
+        "`int4` is not a variant: choose from full, floor, smoothed, fake-quant."
+    ]

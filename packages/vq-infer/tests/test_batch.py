@@ -56,7 +56,7 @@ def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: Batch
     assert manifest.parents == {"lightx2v-checkpoint": checkpoint.digest}
     ours, theirs = manifest.components["transformer"], checkpoint.manifest.components["transformer"]
     assert (ours.fingerprint, ours.config) == (theirs.fingerprint, theirs.config)
-    assert (manifest.settings["variants"], manifest.settings["kernel"]) == (["native"], "CPU")
+    assert (manifest.settings["variants"], manifest.settings["kernel"]) == (["native"], "fp32 product of codes (CPU)")
     assert manifest.measured["variants"]["native"]["cached"] == 0  # type: ignore[index, call-overload]
 
 

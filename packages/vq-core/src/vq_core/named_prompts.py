@@ -34,5 +34,7 @@ def resolve_prompts(location: Location) -> Location:
         return location
     name = text.removeprefix(PREFIX)
     if name not in prompt_set_names():
-        raise VqError(f"There is no prompt set {text}: choose from {', '.join(PREFIX + it for it in prompt_set_names())}.")
+        raise VqError(
+            f"There is no prompt set {text}: choose from {', '.join(PREFIX + it for it in prompt_set_names())}."
+        )
     return FOLDER / name
