@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from prompt_sets.draw import SETS, file_name, seed_of
 
+from prompt_sets.draw import SETS, file_name, seed_of
 from vq_core.named_prompts import FOLDER
 from vq_core.prompts import SAMPLES_FILE
 

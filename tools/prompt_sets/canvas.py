@@ -1,4 +1,4 @@
-"""A picture that is painted in floating point and read as 8-bit RGB: gradients, noise, shapes with soft edges, light."""
+"""A picture, painted in floating point and read as 8-bit RGB: gradients, noise, shapes with soft edges, light."""
 
 from collections.abc import Sequence
 
@@ -92,7 +92,7 @@ class Canvas:
         pen.polygon(self._scaled(points), fill=255)
         self._lay(mask, color, soft, shade)
 
-    def ellipse(  # noqa: PLR0917 a place, a size and a look
+    def ellipse(
         self, x: float, y: float, rx: float, ry: float, color: Color, soft: float = 0.0, shade: float = 0.0
     ) -> None:
         """Around (x, y); `rx` and `ry` are shares of the height, so that equal ones give a circle."""

@@ -1,5 +1,7 @@
 """Scenes with people, animals, machines, things close by, writing, and drawings."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from prompt_sets.canvas import Canvas, Color
@@ -232,7 +234,7 @@ def sketch(c: Canvas, paper: Color, ink: Color, *, tower: bool = False) -> None:
         [(0.02, 0.85), (0.98, 0.85)],
     ):
         for _ in range(2):
-            fine = np.concatenate([np.linspace(a, b, 8) for a, b in zip(stroke, stroke[1:], strict=False)])
+            fine = np.concatenate([np.linspace(a, b, 8) for a, b in pairwise(stroke)])
             c.line([(float(x), float(y)) for x, y in fine + c.rng.normal(0, 0.0025, fine.shape)], ink, 0.005)
     for x in np.linspace(0.32, 0.68, 24):
         c.line([(x, 0.8), (x + 0.02, 0.74)], ink, 0.002)

@@ -115,7 +115,8 @@ def read_samples(folder_or_json: Location, inputs: Inputs) -> list[Sample]:
     alone, so that one set of prompts serves several tasks.
 
     Raises:
-        VqError: there is no such built-in set; the file is missing, is not JSON or not a list of samples, or an image is missing or is not one.
+        VqError: there is no such built-in set, the file is missing, is not JSON or not a list of samples, or an image
+            is missing or is not one.
     """
     path = local_copy(resolve_prompts(folder_or_json))
     if path.is_dir():
