@@ -57,7 +57,7 @@ def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: Batch
     ours, theirs = manifest.components["transformer"], checkpoint.manifest.components["transformer"]
     assert (ours.fingerprint, ours.config) == (theirs.fingerprint, theirs.config)
     assert (manifest.settings["variants"], manifest.settings["kernel"]) == (["native"], "fp32 product of codes (CPU)")
-    assert manifest.measured["variants"]["native"]["cached"] == 0  # type: ignore[index, call-overload]
+    assert manifest.measured["attention"] == {"native": ["flash"]}
 
 
 def test_finished_videos_are_kept(request_: BatchRequest, monkeypatch: pytest.MonkeyPatch) -> None:

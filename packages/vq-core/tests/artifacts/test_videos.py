@@ -60,9 +60,10 @@ def test_the_manifest_says_how_long_a_video_takes_and_which_attention_ran(tmp_pa
         assert len(write_pending(videos)) == 6
     assert videos.noted["full"] == Summary(2.0, ("flash",), 0)
     measured = open_artifact(tmp_path / "videos", KIND, FORMAT).manifest.measured
-    assert measured["variants"] == {
-        "full": {"seconds": 2.0, "attention": ["flash"], "cached": 0},
-        "floor": {"seconds": 2.0, "attention": ["math"], "cached": 0},
+    assert measured == {
+        "seconds_per_video": {"full": 2.0, "floor": 2.0},
+        "attention": {"full": ["flash"], "floor": ["math"]},
+        "cached": {"full": 0, "floor": 0},
     }
     files = {path.name for path in (tmp_path / "videos" / "full").iterdir()}
     assert files == {f"00{index}.{suffix}" for index in range(3) for suffix in ("mkv", "mp4", "json")}
