@@ -38,9 +38,10 @@ def people(c: Canvas, ground: Color, back: tuple[Color, ...], clothes: tuple[Col
 def crowd(c: Canvas, back: tuple[Color, ...], count: int = 60) -> None:
     c.gradient(*back)
     for near in np.sort(c.rng.random(count)):
-        color = tuple(int(value) for value in c.rng.integers(60, 230, 3))
+        red, green, blue = map(int, c.rng.integers(60, 230, 3))
         skin = (int(c.rng.integers(110, 235)), int(c.rng.integers(90, 180)), int(c.rng.integers(70, 140)))
-        person(c, float(c.rng.random()), 0.6 + 0.45 * float(near), 0.18 + 0.25 * float(near), color, 0.6, skin)  # type: ignore[arg-type]
+        place, size = 0.6 + 0.45 * float(near), 0.18 + 0.25 * float(near)
+        person(c, float(c.rng.random()), place, size, (red, green, blue), 0.6, skin)
     c.texture(0.08)
 
 

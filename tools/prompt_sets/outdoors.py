@@ -13,8 +13,8 @@ def mountains(c: Canvas, sky: tuple[Color, ...], rock: Color, *, lake: bool = Fa
         c.glow(sun, 0.3, 0.35, (255, 190, 110), 0.8)
     c.clouds(White, 0.45, below=0.6)
     for depth, share in enumerate((0.35, 0.6, 0.85)):
-        color = tuple(round(s * (1 - share) + r * share) for s, r in zip(sky[-1], rock, strict=True))
-        c.ridge(0.55 + 0.09 * depth, 0.32 - 0.07 * depth, color, cells=3 + 2 * depth)
+        red, green, blue = (round(s * (1 - share) + r * share) for s, r in zip(sky[-1], rock, strict=True))
+        c.ridge(0.55 + 0.09 * depth, 0.32 - 0.07 * depth, (red, green, blue), cells=3 + 2 * depth)
     if lake:
         c.reflect(0.7, (40, 80, 110))
     c.texture(0.25)

@@ -115,7 +115,6 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
     pipeline = open_pipeline(request.model, checkpoint, device)
     pipeline.check(request.sampling)
     samples = read_samples(request.prompts, pipeline.inputs)
-    settings = {**settings_of(samples, request.sampling, pipeline), "variants": [VARIANT], "kernel": kernel}
     header = Header(
         kind=KIND,
         format=FORMAT,
@@ -123,7 +122,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
         family=checkpoint.family_name,
         model=checkpoint.artifact.manifest.model,
         components=_components(checkpoint),
-        settings=settings,
+        settings={**settings_of(samples, request.sampling, pipeline), "variants": [VARIANT], "kernel": kernel},
         parents={CHECKPOINT_KIND: checkpoint.artifact.digest},
     )
     with create_videos(request.output, header, [VARIANT], len(samples), rank=rank, resume=resume) as videos:
