@@ -66,7 +66,11 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done
 Weights = Annotated[Location | None, path_option("--weights", help="Smoothed weights from `vq-algos smooth`.")]
 QParams = Annotated[Location | None, path_option("--qparams", help="Quant params from `vq-algos quantize`.")]
 Prompts = Annotated[
-    Location | None, path_option("--prompts", help="Folder with samples.json and images, or the JSON file.")
+    Location | None,
+    path_option(
+        "--prompts",
+        help="Folder with samples.json and images, or the JSON file, or builtin:calibration, builtin:evaluation.",
+    ),
 ]
 Steps = Annotated[
     int | None, typer.Option("--steps", help="Denoising steps.  [default: the model's, else 40]", show_default=False)

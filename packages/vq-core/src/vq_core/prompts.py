@@ -15,6 +15,7 @@ from typing import Any
 from vq_core.errors import VqError
 from vq_core.images import open_image
 from vq_core.location import Location, Uri
+from vq_core.named_prompts import resolve_prompts
 from vq_core.remote import local_copy
 from vq_core.video import FORMATS, read_video
 
@@ -108,15 +109,16 @@ def is_video(path: Path) -> bool:
 
 
 def read_samples(folder_or_json: Location, inputs: Inputs) -> list[Sample]:
-    """Read a folder that holds `samples.json`, or the JSON file itself; paths in it are relative to it.
+    """Read a folder that holds `samples.json`, the JSON file itself, or `builtin:NAME`; paths in it are relative to it.
 
     Every file is decoded once here, before minutes are spent on the first prompts. What is not among `inputs` is left
     alone, so that one set of prompts serves several tasks.
 
     Raises:
-        VqError: the file is missing, is not JSON or not a list of samples, or an image is missing or is not one.
+        VqError: there is no such built-in set, the file is missing, is not JSON or not a list of samples, or an image
+            is missing or is not one.
     """
-    path = local_copy(folder_or_json)
+    path = local_copy(resolve_prompts(folder_or_json))
     if path.is_dir():
         path = path / SAMPLES_FILE
     elif isinstance(folder_or_json, Uri):  # only this file was copied, and those that it names lie beside it

@@ -16,6 +16,7 @@ from vq_core.ignored import IgnoreRule, parse_ignored
 from vq_core.llmc_recipe import from_llmc, is_llmc
 from vq_core.location import Location, Uri, join, parse_location
 from vq_core.lora_request import LoraRequest, parse_lora
+from vq_core.named_prompts import is_prompt_set
 from vq_core.named_recipes import named_recipe
 from vq_core.remote import local_copy
 from vq_core.scheme import Rounding
@@ -78,6 +79,10 @@ def _path_beside_recipe(said: object, info: ValidationInfo) -> Location:
     return parse_location(said) if folder is None else join(folder, said)
 
 
+def _prompts_beside_recipe(said: object, info: ValidationInfo) -> Location:
+    return Path(said) if isinstance(said, str) and is_prompt_set(said) else _path_beside_recipe(said, info)
+
+
 def _model_beside_recipe(model: str, info: ValidationInfo) -> str:
     # `Wan-AI/Wan2.1-…` may be a hub id, so only a leading dot says that it is a folder; an absolute path cannot be
     # taken for a hub id again.
@@ -88,6 +93,7 @@ def _model_beside_recipe(model: str, info: ValidationInfo) -> str:
 
 
 RecipePath = Annotated[Location, PlainValidator(_path_beside_recipe)]
+PromptsPath = Annotated[Location, PlainValidator(_prompts_beside_recipe)]
 Model = Annotated[str, AfterValidator(_model_beside_recipe)]
 # Strict pydantic takes neither a YAML string for an enum, nor a YAML list for a tuple: those fields are not strict.
 
@@ -103,7 +109,7 @@ class LoraSettings(Section):
 class SamplingSettings(Section):
     """How videos are sampled: `height` and `width` in pixels (the area, where an image gives the aspect)."""
 
-    prompts: RecipePath | None = None
+    prompts: PromptsPath | None = None
     steps: PositiveInt | None = None
     height: PositiveInt | None = None
     width: PositiveInt | None = None

@@ -96,7 +96,7 @@ def resolve_request(task: Task, options: Options) -> Request:
     )
     sample.require(TEXT_ONLY, "The command")
     output = required(options.output, "--output")
-    defaults = replace(defaults_of(model) if native else DEFAULTS, **_said_by_checkpoint(checkpoint))
+    defaults = replace(defaults_of(model) if native else DEFAULTS, **said_by_checkpoint(checkpoint))
     asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
     sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
     return Request(task, model, checkpoint, sample, output, sampling, options.device)
@@ -106,7 +106,7 @@ def _local(location: Location | None) -> Path | None:
     return None if location is None else local_copy(location)
 
 
-def _said_by_checkpoint(location: Location) -> dict[str, Any]:
+def said_by_checkpoint(location: Location) -> dict[str, Any]:
     """What the checkpoint at `location` says of how its model is sampled; engines refuse what is no checkpoint."""
     if not exists(location / FILE_NAME):
         return {}

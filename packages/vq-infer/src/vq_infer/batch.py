@@ -1,0 +1,160 @@
+"""Videos of all prompts of a set, as an artifact that `vq-eval compare` holds against the model's own."""
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import torch
+from torch import nn
+
+from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
+from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, film, settings_of
+from vq_core.cli import required
+from vq_core.device import resolve_device
+from vq_core.distributed import Rank
+from vq_core.embedded import model_or_default
+from vq_core.location import Location
+from vq_core.model_defaults import defaults_of
+from vq_core.pipeline import VideoPipeline
+from vq_core.pipeline_layout import read_layout
+from vq_core.progress import progress
+from vq_core.prompts import read_samples
+from vq_core.recipe import read_recipe
+from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
+from vq_core.store import ComponentHeader, Header
+from vq_infer.native import require_same_architecture
+from vq_infer.request import said_by_checkpoint
+from vq_infer.transformer import kernel_for, load_transformer
+
+VARIANT = "native"
+"""The folder of the videos: the engine that made them."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What was said on the command line, None where nothing was."""
+
+    model: str | None
+    checkpoint: Location | None
+    prompts: Location | None
+    output: Location | None
+    sampling: SamplingOptions
+    device: str | None
+    recipe: Location | None
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """The videos to make: `model` gives encoders and VAE, `checkpoint` the quantized transformers."""
+
+    model: str
+    checkpoint: Location
+    prompts: Location
+    output: Location
+    sampling: Sampling
+    device: str | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was made.
+
+    Attributes:
+        folder: where the videos are.
+        prompts: how many.
+        resumed_videos: how many of them an earlier, interrupted run had finished.
+        kernel: what multiplied the codes.
+        summary: seconds of a video, and attention kernels.
+    """
+
+    folder: Location
+    prompts: int
+    resumed_videos: int
+    kernel: str
+    summary: Summary
+
+    def rows(self) -> dict[str, str]:
+        """The lines of the summary."""
+        resumed = f" ({self.resumed_videos} of them before)" if self.resumed_videos else ""
+        made = {"videos": f"{self.prompts}{resumed}", "made in": self.summary.text(), "kernel": self.kernel}
+        return made | {"folder": str(self.folder)}
+
+    def to_json(self) -> dict[str, object]:
+        """The same for machines."""
+        return vars(self) | {"folder": str(self.folder), "summary": self.summary.to_json()}
+
+
+def resolve_batch(said: BatchOptions) -> BatchRequest:
+    """Options, else the recipe, else the checkpoint, else the model.
+
+    Raises:
+        VqError: the recipe cannot be read, or something that has no default is missing.
+    """
+    recipe = read_recipe(said.recipe)
+    model = model_or_default(said.model or recipe.model)
+    checkpoint = required(said.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
+    defaults = replace(defaults_of(model), **said_by_checkpoint(checkpoint))
+    sampling = resolve_sampling(said.sampling, recipe.eval, defaults, fps=recipe.eval.fps, seed=recipe.seed)
+    prompts = required(said.prompts or recipe.eval.prompts, "--prompts")
+    return BatchRequest(model, checkpoint, prompts, required(said.output, "--output"), sampling, said.device)
+
+
+def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None = None) -> Batch | None:
+    """Write `output/native/000.mkv` … with the native engine; prompt i has seed `sampling.seed` + i.
+
+    Returns:
+        What was made; None in every process but the first.
+
+    Raises:
+        VqError: the output exists, the checkpoint is damaged or of another model, the prompts cannot be read, the
+            settings or the device do not fit, or another process has failed.
+    """
+    checkpoint = open_checkpoint(request.checkpoint)
+    device = torch.device(resolve_device(request.device if rank is None else rank.device(request.device)))
+    kernel = kernel_for(device, checkpoint.scheme).NAME
+    pipeline = open_pipeline(request.model, checkpoint, device)
+    pipeline.check(request.sampling)
+    samples = read_samples(request.prompts, pipeline.inputs)
+    header = Header(
+        kind=KIND,
+        format=FORMAT,
+        tool=f"vq-infer {version('vq-infer')}",
+        family=checkpoint.family_name,
+        model=checkpoint.artifact.manifest.model,
+        components=_components(checkpoint),
+        settings={**settings_of(samples, request.sampling, pipeline), "variants": [VARIANT], "kernel": kernel},
+        parents={CHECKPOINT_KIND: checkpoint.artifact.digest},
+    )
+    with create_videos(request.output, header, [VARIANT], len(samples), rank=rank, resume=resume) as videos:
+        pending = videos.pending(VARIANT)
+        if pending:
+            encoded = pipeline.encode([samples[index] for index in pending], request.sampling)
+            with progress("sample", len(pending) * request.sampling.steps, "step") as advance:
+                for index, conditions in zip(pending, encoded, strict=True):
+                    frames, record = film(pipeline, conditions, request.sampling, index, advance)
+                    videos.files(VARIANT, index).write(frames, request.sampling.fps, record)
+    if rank is not None and rank.number:
+        return None
+    return Batch(request.output / VARIANT, len(samples), videos.resumed, kernel, videos.noted[VARIANT])
+
+
+def open_pipeline(model: str, checkpoint: Checkpoint, device: torch.device) -> VideoPipeline:
+    """The pipeline of `model` with the transformers of `checkpoint`, which are loaded when they are needed.
+
+    Raises:
+        VqError: the checkpoint is of another model, or `model` is not a whole pipeline.
+    """
+
+    def load_converted(name: str) -> nn.Module:
+        return load_transformer(checkpoint.components[name], checkpoint.scheme, device, name)
+
+    pipeline = VideoPipeline(model, str(device), load_converted)
+    require_same_architecture(checkpoint, read_layout(pipeline.path))
+    return pipeline
+
+
+def _components(checkpoint: Checkpoint) -> dict[str, ComponentHeader]:
+    return {
+        name: ComponentHeader(name, entry.fingerprint, entry.config, entry.merged)
+        for name, entry in checkpoint.artifact.manifest.components.items()
+    }
