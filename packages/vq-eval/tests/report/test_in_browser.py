@@ -59,7 +59,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def desktop(browser: Browser, folder: Path) -> Iterator[Opened]:
-    opened = Opened(browser.new_page(viewport=DESKTOP))
+    opened = Opened(browser.new_page(viewport=DESKTOP, reduced_motion="reduce"))
     yield open_report(opened, folder)
     opened.page.close()
 
@@ -146,7 +146,7 @@ def test_the_difference_is_that_of_the_lossless_frames(desktop: Opened, world: A
     # One pixel of the screen for one of the canvas, and nothing over it.
     desktop.page.add_style_tag(
         content=f".bare {{position: fixed !important; inset: 0 auto auto 0; width: {WIDTH}px !important; z-index: 99;"
-        "border-radius: 0}"
+        "border-radius: 0; margin: 0}"
         ".bare p, #vg-tooltip-element {visibility: hidden !important}"
     )
     desktop.page.mouse.move(0, 800)
