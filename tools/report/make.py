@@ -64,8 +64,8 @@ def measure(road: Road, folder: Path, candidates: list[Made], model: str, steps:
 def main(
     output: Annotated[Path, typer.Argument(help="Folder, made anew.")] = Path("build/report"),
     model: Annotated[str, typer.Option(help="Built-in model or pipeline folder.")] = "wan-tiny-hard",
-    count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 6,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 12,
+    count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 8,
     pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the page, by Chromium.")] = None,
 ) -> None:
     """Make the report in `output/page`."""
