@@ -9,10 +9,10 @@ from PIL import Image
 from browser import open_browser
 
 WIDTH, HEIGHT, SCALE = 1240, 1000, 1.5
-COLOURS = 255
+QUALITY = 88
 SHOTS: dict[str, tuple[Literal["light", "dark"], str, str]] = {
-    "report_light.png": ("light", "#verdict", "wipe"),
-    "report_dark.png": ("dark", "#watch", "all"),
+    "report_light.webp": ("light", "#verdict", "wipe"),
+    "report_dark.webp": ("dark", "#watch", "all"),
 }
 """File name: colour scheme, what stands at the top, and how videos are shown."""
 
@@ -38,5 +38,5 @@ def take_pictures(page: Path, folder: Path) -> None:
             shown.evaluate("top => document.querySelector(top).scrollIntoView({behavior: 'instant'})", top)
             shown.wait_for_timeout(1000)  # videos seek, and plots are drawn
             picture = Image.open(io.BytesIO(shown.screenshot()))
-            picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(folder / name, optimize=True)
+            picture.convert("RGB").save(folder / name, quality=QUALITY, method=6)
             context.close()

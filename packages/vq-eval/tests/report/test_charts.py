@@ -33,14 +33,14 @@ def test_intervals_are_those_of_the_comparison(world: Any) -> None:
 
 def test_drift_has_a_curve_for_each_run_of_each_candidate(trajectory: TrajectoryReport) -> None:
     values = charts.drift_chart(trajectory)["data"]["values"]
-    free = [it["error"] for it in values if (it["row"], it["run"]) == ("int8 auto", "@free_running")]
+    free = [it["error"] for it in values if (it["row"], it["run"]) == ("int8 auto", "free-running")]
     assert free == list(trajectory.candidates[2].free_running.latent.relative_error)
     assert len(values) == 3 * 2 * 4
 
 
 def test_predictions_have_a_curve_for_each_branch(trajectory: TrajectoryReport) -> None:
     values = charts.prediction_chart(trajectory)["data"]["values"]
-    assert {it["branch"] for it in values} == {"@cond", "@uncond"}
+    assert {it["branch"] for it in values} == {"cond", "uncond"}
     assert len(values) == 3 * 2 * 4
 
 
@@ -54,11 +54,14 @@ def test_an_error_of_nothing_has_no_place_on_a_logarithmic_axis(trajectory: Traj
 
 
 def test_a_heat_map_has_a_cell_for_each_linear(layers: LayersReport) -> None:
-    spec = charts.heat_map(layers, "transformer")
+    colours = charts.snr_range([layers])
+    assert colours == (pytest.approx(40 - 4 * 3 - 5), 40)
+    spec = charts.heat_map(layers, "transformer", colours)
+    assert spec["encoding"]["color"]["scale"]["domain"] == list(colours)
     cells = {(it["block"], it["linear"]): it["snr"] for it in spec["data"]["values"]}
     assert len(cells) == 6 * 4
     assert cells[3, "ffn.net.2"] == pytest.approx(40 - 4 * 3 - 3)
-    assert charts.heat_map(layers, "transformer_2")["data"]["values"] == []
+    assert charts.heat_map(layers, "transformer_2", colours)["data"]["values"] == []
 
 
 def test_sensitivity_says_what_was_left_out(layers: LayersReport) -> None:

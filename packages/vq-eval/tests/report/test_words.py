@@ -23,7 +23,6 @@ def test_every_sentence_is_said_somewhere_and_every_one_that_is_said_is_there() 
     said |= {f"plot_{word}" for word in said} | {f"plot_left_out_{unit}" for unit in ("linears", "blocks")}
     said |= {f"headline_{outcome}" for outcome in ("ship", "closest", "none")}
     said |= {f"mode_{mode}" for mode in ("wipe", "side", "difference", "all")}
-    said |= {f"plot_{branch}" for branch in ("cond", "uncond")}
     assert words().keys() - said == set()
     assert set(re.findall(r'say\("(\w+)"[,)]', text)) - words().keys() == set()
 

@@ -4,7 +4,7 @@ A text that begins with `@` is a key of `words.yaml`, without its `plot_`. Colou
 which knows them by name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -77,7 +77,7 @@ def drift_chart(trajectory: TrajectoryReport) -> Spec:
     values = [
         {"row": candidate.name, "step": step + 1, "run": run, "error": error, "sigma": trajectory.steps[step].sigma}
         for candidate in trajectory.candidates
-        for run, drift in (("@free_running", candidate.free_running), ("@teacher_forced", candidate.teacher_forced))
+        for run, drift in (("free-running", candidate.free_running), ("teacher-forced", candidate.teacher_forced))
         for step, error in enumerate(drift.latent.relative_error)
         if error > 0
     ]
@@ -93,20 +93,31 @@ def prediction_chart(trajectory: TrajectoryReport) -> Spec:
         for branch in trajectory.branches
     ]
     values = [
-        {"row": name, "branch": f"@{branch}", "step": step + 1, "error": error, "sigma": trajectory.steps[step].sigma}
+        {"row": name, "branch": branch, "step": step + 1, "error": error, "sigma": trajectory.steps[step].sigma}
         for name, branch, curve in curves
         for step, error in enumerate(curve.relative_error)
         if error > 0
     ]
     names = [candidate.name for candidate in trajectory.candidates]
     dash = alt.StrokeDash(
-        "branch:N", title=None, scale=alt.Scale(domain=["@cond", "@uncond"], range=[[1, 0], [5, 4]]), legend=_legend()
+        "branch:N", title=None, scale=alt.Scale(domain=["cond", "uncond"], range=[[1, 0], [5, 4]]), legend=None
     )
     return _finished(_over_steps(values, names, dash), height=260)
 
 
-def heat_map(layers: LayersReport, component: str) -> Spec:
-    """Own SNR of every linear, blocks from left to right."""
+def snr_range(layers: Iterable[LayersReport]) -> tuple[float, float]:
+    """The least and the greatest own SNR of any linear in dB, so that all heat maps have the same colours."""
+    found = [
+        place.own.snr_db
+        for it in layers
+        for place in it.places
+        if place.kind == "linear" and place.own is not None and place.own.snr_db is not None
+    ]
+    return min(found, default=0.0), max(found, default=1.0)
+
+
+def heat_map(layers: LayersReport, component: str, colours: tuple[float, float]) -> Spec:
+    """Own SNR of every linear, blocks from left to right; `colours` are the ends of the scale, in dB."""
     values = [
         {
             "block": place.block,
@@ -130,7 +141,7 @@ def heat_map(layers: LayersReport, component: str) -> Spec:
             color=alt.Color(
                 "snr:Q",
                 title="SNR dB",
-                scale=alt.Scale(scheme="viridis", zero=False),
+                scale=alt.Scale(scheme="viridis", domain=list(colours)),
                 legend=alt.Legend(orient="top", gradientLength=160, gradientThickness=10),
             ),
             tooltip=tooltip,
@@ -176,17 +187,13 @@ def _over_steps(values: Sequence[Mapping[str, object]], names: Sequence[str], da
 
 
 def _run_dash() -> alt.StrokeDash:
-    scale = alt.Scale(domain=["@free_running", "@teacher_forced"], range=[[1, 0], [5, 4]])
-    return alt.StrokeDash("run:N", title=None, scale=scale, legend=_legend())
+    scale = alt.Scale(domain=["free-running", "teacher-forced"], range=[[1, 0], [5, 4]])
+    return alt.StrokeDash("run:N", title=None, scale=scale, legend=None)
 
 
 def _row_colour(names: Sequence[str]) -> alt.Color:
     """Without a legend: the page has one for all plots."""
     return alt.Color("row:N", sort=list(names), scale=alt.Scale(domain=list(names)), legend=None)
-
-
-def _legend() -> alt.Legend:
-    return alt.Legend(orient="top", columns=0, symbolStrokeWidth=3, symbolStrokeColor="#8b9098", symbolType="stroke")
 
 
 def _with_unit(label: str, unit: str) -> str:

@@ -121,9 +121,10 @@ class Page:
         if self.inputs.trajectory is not None:
             specs["chart-drift"] = charts.drift_chart(self.inputs.trajectory)
             specs["chart-prediction"] = charts.prediction_chart(self.inputs.trajectory)
+        colours = charts.snr_range(self.inputs.layers.values())
         for number, layers in enumerate(self.inputs.layers.values()):
             for component in components_of(layers):
-                specs[f"chart-layers-{number}-{component}"] = charts.heat_map(layers, component)
+                specs[f"chart-layers-{number}-{component}"] = charts.heat_map(layers, component, colours)
             if layers.sensitivity is not None:
                 specs[f"chart-sensitivity-{number}"] = charts.sensitivity_chart(layers.sensitivity)
         return specs
