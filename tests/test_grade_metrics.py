@@ -26,8 +26,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_figures_are_those_of_the_grader(run: Any, world: Path, tmp_path: Path) -> None:
     compared = run(
-        "vq-eval compare", "--reference", world / "real", "--candidate", world / "still", "--prompts", world / "prompts",
-        "--metrics", "wan_tiny_direction,wan_tiny_speed,wan_tiny_first_frame", "-o", tmp_path / "report",
+        "vq-eval compare", "--reference", world / "real", "--candidate", world / "still",
+        "--prompts", world / "prompts", "--metrics", "wan_tiny_direction,wan_tiny_speed,wan_tiny_first_frame",
+        "-o", tmp_path / "report",
     )  # fmt: skip
     assert compared["unavailable"] == {}
     for row in (compared["reference"], *compared["rows"]):
