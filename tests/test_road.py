@@ -52,14 +52,7 @@ def test_the_commands_of_the_design_run_in_order(run: Any, trained: Path, tmp_pa
     )  # fmt: skip
     (row,) = compared["rows"]
     assert row["overall"]["psnr"]["mean"] > 25
-    # The grade of the model's own world is a metric like any other.
-    for of_row in (compared["reference"], row):
-        graded = run("vq-wan-tiny grade", of_row["folder"], "--prompts", prompts)["videos"]
-        for video, grade in zip(of_row["videos"], graded, strict=True):
-            for what in ("direction", "speed"):
-                share = sum(shape[what] for shape in grade["shapes"]) / len(grade["shapes"])
-                assert video["figures"][f"wan_tiny_{what}"]["video"] == pytest.approx(share)
-            assert video["figures"]["wan_tiny_first_frame"]["video"] == pytest.approx(grade["first_frame_db"])
+    assert "17 frames of 96x96, and the video has 9" in compared["unavailable"]["wan_tiny_direction"]
     assert row["provenance"]["digest"] == compared["reference"]["provenance"]["digest"]
     assert compared["videos"][0]["prompt"] == json.loads((prompts / "samples.json").read_text())[0]["prompt"]
 
