@@ -87,9 +87,11 @@ def _attend(
     gl.warp_specialize(
         [
             (_compute, (0, q, k, v, q_full, full, empty, turn, q_scale, k_scale, v_scale, v_mean, out, out_batch,
-                        out_token, out_head, head, heads, first, queries, padded_queries, missing, blocks, STAGES, DIM)),
+                        out_token, out_head, head, heads, first, queries, padded_queries, missing, blocks,
+                        STAGES, DIM)),
             (_compute, (1, q, k, v, q_full, full, empty, turn, q_scale, k_scale, v_scale, v_mean, out, out_batch,
-                        out_token, out_head, head, heads, first, queries, padded_queries, missing, blocks, STAGES, DIM)),
+                        out_token, out_head, head, heads, first, queries, padded_queries, missing, blocks,
+                        STAGES, DIM)),
             (_load, (q_tiles, k_tiles, v_tiles, q, k, v, q_full, full, empty, head * padded_queries + first,
                      head * padded_keys, head * DIM, blocks, STAGES, DIM)),
         ],
@@ -194,7 +196,7 @@ def _compute(
 
 @gluon.jit
 def _rescale(s, highest, q_scale, k_scale):
-    """Of one block: logits plus `MAGIC`, their scale, what makes them exponents of weights; maximum and its shrinkage."""
+    """Of one block: logits plus `MAGIC`, their scale and offset as exponents of weights; the maximum, the shrinkage."""
     x = (s + MAGIC_BITS).to(gl.float32, bitcast=True)
     scale = q_scale * k_scale
     most = gl.max(gl.max(x.reshape(ROWS, KEYS // 8, 8), 1), 1)

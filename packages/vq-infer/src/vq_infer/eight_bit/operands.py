@@ -78,7 +78,7 @@ def padded_head_dim(dim: int) -> int:
 
 
 def logit_factor(dim: int, rotated_dim: int) -> float:
-    """What a product of rotated rows is multiplied by: 1/√dim, 1/rotated_dim for the ±1 rotated with, 1/ln 2 for exp2."""
+    """What products of rotated rows are multiplied by: 1/√dim, 1/rotated_dim for rotating by ±1, 1/ln 2 for exp2."""
     return dim**-0.5 / rotated_dim * log2(e)
 
 

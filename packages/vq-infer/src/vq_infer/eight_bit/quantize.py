@@ -141,7 +141,7 @@ def _rotate(
     x, mean, codes, scales, x_batch, x_token, x_head, tokens, blocks, heads, factor,
     DIM: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    """INT8 codes of rotated rows, block by block: of q with a scale for each row, of k less its mean with one for all."""
+    """INT8 codes of rotated rows, block by block: of q with a scale for each row, of k less its mean with one."""
     head = tl.program_id(1)
     channel = tl.arange(0, DIM)
     first = tl.program_id(0) * GROUP
