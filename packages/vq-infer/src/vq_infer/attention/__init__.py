@@ -68,7 +68,7 @@ def select_attention(name: str, device: torch.device, tolerance: float = FULL_PR
     from vq_infer.attention_choice import Fastest
 
     usable = [load_attention(other) for other, why in availability(device).items() if why is None]
-    exact = tuple(attention for attention in usable if attention.ERROR <= tolerance)
+    exact = tuple(attention for attention in usable if tolerance >= attention.ERROR)
     if not exact:
         best = min(attention.ERROR for attention in usable)
         raise VqError(f"--attention auto: none here has an error of at most {tolerance:g}: allow {best:g} or more.")
