@@ -18,8 +18,9 @@ from vq_core.scheme import NumberFormat, Rounding
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 # The interpreter must be asked for before Triton is imported, and takes its time by the operation, so that its programs
-# are large; the last one is masked, and so are some of a block's columns. One column without compensation meets every rounding
-# case: each midpoint between neighbouring codes and both of its fp32 neighbours, of either sign, and what saturates.
+# are large; the last one is masked, and so are some of a block's columns. One column without compensation meets every
+# rounding case: each midpoint between neighbouring codes and both of its fp32 neighbours, of either sign, and what
+# saturates.
 INTERPRETED = """
 import torch
 from vq_algos import column_rounding_triton
@@ -68,7 +69,8 @@ def test_the_kernel_rounds_as_torch_does_in_tritons_interpreter() -> None:
 @needs_triton
 def test_the_kernel_compiles_for_a_gpu_that_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource, compile
+    from triton.compiler import ASTSource
+    from triton.compiler import compile as compile_kernel
 
     from vq_algos.column_rounding_triton import BLOCK, ROWS, _round_block_kernel
 
@@ -80,7 +82,8 @@ def test_the_kernel_compiles_for_a_gpu_that_is_not_here(tmp_path: Path, monkeypa
         kinds = ((pointers, "*fp32"), (numbers, "i32"), (constants, "constexpr"))
         signature = {name: of for names, of in kinds for name in names}
         source = ASTSource(_round_block_kernel, signature, constants)
-        kernel = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1, "enable_fp_fusion": False})
+        options = {"num_warps": 1, "enable_fp_fusion": False}
+        kernel = compile_kernel(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert "fma.rn" not in kernel.asm["ptx"]
 
 

@@ -1,5 +1,4 @@
 import errno
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -124,8 +123,8 @@ def test_refuses_what_is_not_a_video(tmp_path: Path, content: bytes) -> None:
         read_video(tmp_path / "drift.mp4")
 
 
-# Runs as its own process: forks writers, which kill themselves at the file-system call or process start of a number, and
-# prints how many were killed before a number was so high that the writer finished.
+# Runs as its own process: forks writers, which kill themselves at the file-system call or process start of a number,
+# and prints how many were killed before a number was so high that the writer finished.
 KILLER = """
 import itertools, os, signal, sys
 from pathlib import Path
