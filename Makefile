@@ -10,6 +10,9 @@ TOOL := PYTHONPATH=tools $(RUN) python
 # Only the Python that is here, never a downloaded one.
 export UV_PYTHON_DOWNLOADS := never
 
+# Where this is set, every process compiles every library again: the tests alone take minutes longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench-export grade table proof variants catalogue wheels test-isolated test-qtorch clean
 
@@ -19,9 +22,10 @@ help: ## Show this list
 demo: $(UV) ## Quantize wan-tiny-hard end to end, make videos with it and measure them
 	$(TOOL) tools/demo/demo.py
 
-# One thread a worker: two workers that each take every core are slower than either alone.
+# One thread a worker: two workers that each take every core are slower than either alone. Each gets half of the tests in
+# their order, so that what a package's tests share is made by one of them and not by both.
 test: $(UV) ## Run every test
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal
 
 check: $(UV) ## Check format, lint, types and import rules
 	$(RUN) ruff format --check .
