@@ -65,7 +65,7 @@ def test_makes_the_video_of_the_model(
     frames = read_video(request.output)
     assert frames.shape == (5, *size, 3)
     assert outcome.shape == (5, *size)
-    assert list(outcome.stages) == ["encode", "load", "sample", "write"]
+    assert list(outcome.stages) == ["encode", "load", "sample", "decode", "write"]
     assert outcome.step_seconds is not None
     pipeline = VideoPipeline(str(model), "cpu")
     full = pipeline.sample(pipeline.encode([request.sample], SAMPLING)[0], SAMPLING, SAMPLING.seed)

@@ -1,5 +1,6 @@
 """A diffusers transformer whose block linears run on the codes of a converted checkpoint."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -9,17 +10,28 @@ from vq_core.artifacts.checkpoint import CheckpointComponent
 from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
+from vq_core.topology import NON_BLOCK
 from vq_infer.kernels import Kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
 
 
+OnBlock = Callable[[str, nn.Module], None]
+"""Called with a block and the name of its shard as soon as the block is whole on the device."""
+
+
 def load_transformer(
-    component: CheckpointComponent, scheme: QuantScheme, device: torch.device, label: str
+    component: CheckpointComponent,
+    scheme: QuantScheme,
+    device: torch.device,
+    label: str,
+    *,
+    on_block: OnBlock | None = None,
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
     It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
-    CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
+    CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar. What `on_block` moves to
+    the host never stands on the device beside the rest.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -44,8 +56,15 @@ def load_transformer(
             }
             _place_linears(model, component, scheme, kernel, device, plain, names)
             model.load_state_dict(plain, strict=False, assign=True)
+            if on_block is not None and shard != NON_BLOCK:
+                on_block(shard, _block(model, shard))
             advance()
     return model.to(device).requires_grad_(False).eval()
+
+
+def _block(model: nn.Module, shard: str) -> nn.Module:
+    stack, _, number = shard.rpartition("_")
+    return model.get_submodule(f"{stack}s.{number}")
 
 
 def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
