@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from vq_core.artifacts.checkpoint import Checkpoint
+from vq_infer.attention import FULL_PRECISION, select_attention
 from vq_infer.caching import Passes, enable_cache, require_cacheable
 from vq_infer.memory import block_order
 from vq_infer.memory_plan import MemoryPlan
@@ -21,8 +22,10 @@ class Engine:
         """Settle what can be before anything is loaded.
 
         Raises:
-            VqError: the cache is not for this model.
+            VqError: the cache is not for this model, or the attention does not run here.
         """
+        tolerance = FULL_PRECISION if settings.attention_tolerance is None else settings.attention_tolerance
+        self._attention = select_attention(settings.attention, device, tolerance)
         if settings.cache is not None:
             require_cacheable(settings.cache, vace=vace)
         self._checkpoint = checkpoint
@@ -57,7 +60,7 @@ class Engine:
             if shard in chosen:
                 offload.take(block, chosen[shard])
 
-        model = load_transformer(component, self._checkpoint.scheme, self._device, name, on_block=take)
+        model = load_transformer(component, self._checkpoint.scheme, self._device, name, self._attention, on_block=take)
         offload.start()
         if self._cache is not None:
             enable_cache(model, self._cache, self._passes)

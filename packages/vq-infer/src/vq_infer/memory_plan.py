@@ -32,9 +32,10 @@ class MemoryPlan:
 
     def describe(self) -> str:
         """The plan in a line."""
-        parts = ["one transformer at a time" if self.in_turns else "everything stays on the device"]
-        if self.offloaded:
-            parts.append(f"{self.offloaded} blocks on the host ({_gib(self.host_bytes)})")
+        blocks = (
+            f"{self.offloaded} blocks on the host ({_gib(self.host_bytes)})" if self.offloaded else "every block stays"
+        )
+        parts = ["one transformer at a time", blocks] if self.in_turns else [blocks]
         if self.vae_tiling:
             parts.append("the VAE in tiles")
         return f"{', '.join(parts)}; about {_gib(self.peak_bytes)} at its peak"
@@ -66,8 +67,10 @@ def peak_bytes(needs: Needs, *, in_turns: bool, offloaded: int, vae_tiling: bool
     vae = needs.vae_tiled if vae_tiling else needs.vae
     resident = [_resident_bytes(transformer, offloaded) for transformer in needs.transformers.values()]
     weights = max(resident) if in_turns else sum(resident)
-    # The VAE encodes a first frame when the transformer is there already, and decodes when it may be gone.
-    computing = weights + needs.vae_weights + max(needs.activations, vae)
+    if in_turns:  # the VAE works before the first transformer is loaded and when the last one is gone
+        computing = needs.vae_weights + max(weights + needs.activations, vae)
+    else:
+        computing = needs.vae_weights + weights + max(needs.activations, vae)
     return max(needs.encoders, computing) + MARGIN
 
 

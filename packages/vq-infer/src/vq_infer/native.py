@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.device import resolve_device

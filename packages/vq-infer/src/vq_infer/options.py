@@ -26,6 +26,7 @@ from vq_core.options import (
 Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]
 AttentionName = Literal["auto", "sdpa", "cudnn", "flash3", "sage", "fp8"]
+"""`auto` and the files of `vq_infer/attention`; a test holds them together."""
 OffloadName = Literal["auto", "none", "block"]
 CacheName = Literal["first-block", "taylorseer"]
 CACHE_VALUES: dict[CacheName, float] = {"first-block": 0.08, "taylorseer": 3}
@@ -42,9 +43,7 @@ class Options:
         str | None,
         typer.Option("--model", help=f"{MODEL_HELP}  [default for i2v: wan-tiny, the built-in]", show_default=False),
     ] = None
-    checkpoint: Annotated[
-        Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")
-    ] = None
+    checkpoint: Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")] = None
     image: Annotated[Location | None, path_option("--image", help="The first frame.")] = None
     last_image: Annotated[
         Location | None, path_option("--last-image", help="The last frame, for models that end at one.")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vq_core.artifacts.checkpoint import CheckpointComponent
@@ -11,8 +12,16 @@ from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
 from vq_core.topology import NON_BLOCK
+from vq_infer.attention import Attention
+from vq_infer.fused.block import FusedBlock
+from vq_infer.fused.ops import select_ops
 from vq_infer.kernels import Kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
+
+
+def full_precision(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as torch chooses to compute it; see `Attend`."""
+    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
 
 
 OnBlock = Callable[[str, nn.Module], None]
@@ -24,14 +33,16 @@ def load_transformer(
     scheme: QuantScheme,
     device: torch.device,
     label: str,
+    attention: Attention,
     *,
     on_block: OnBlock | None = None,
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
     It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
-    CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar. What `on_block` moves to
-    the host never stands on the device beside the rest.
+    CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
+    `attention` computes self-attention; cross-attention is always in full precision. What `on_block` moves to the host
+    never stands on the device beside the rest.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -56,10 +67,27 @@ def load_transformer(
             }
             _place_linears(model, component, scheme, kernel, device, plain, names)
             model.load_state_dict(plain, strict=False, assign=True)
+            fuse_block(model, shard, device, attention)
             if on_block is not None and shard != NON_BLOCK:
                 on_block(shard, _block(model, shard))
             advance()
     return model.to(device).requires_grad_(False).eval()
+
+
+def fuse_block(model: nn.Module, shard: str, device: torch.device, attention: Attention) -> None:
+    """Put a `FusedBlock` in the place of the block that `shard` fills.
+
+    VACE's own blocks, which differ, and what is no block stay as they are, one `QuantLinear` after the other.
+    """
+    from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+
+    if not shard.startswith("block_"):
+        return
+    name = f"blocks.{shard.removeprefix('block_')}"
+    block = model.get_submodule(name)
+    if isinstance(block, WanTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
+        block.to(device)
+        model.set_submodule(name, FusedBlock(block, select_ops(device), attention.attend, full_precision))
 
 
 def _block(model: nn.Module, shard: str) -> nn.Module:

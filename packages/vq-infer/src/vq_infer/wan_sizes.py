@@ -41,7 +41,10 @@ def wan_sizes(itemsize: int) -> dict[str, tuple[ModelMemory, Sampling]]:
         "Wan2.1 14B": (image_to_video, standard),
         "Wan2.1 14B wide": (image_to_video, wide),
         "Wan2.2 A14B": (_model(SHAPES["14B"] | {"in_channels": 36, "out_channels": 16}, 2, itemsize), standard),
-        "Wan2.2 5B": (_model(SHAPES["5B"] | SMALL, 1, itemsize, small=True), Sampling(height=704, width=1280, num_frames=121)),
+        "Wan2.2 5B": (
+            _model(SHAPES["5B"] | SMALL, 1, itemsize, small=True),
+            Sampling(height=704, width=1280, num_frames=121),
+        ),
     }
 
 
