@@ -13,6 +13,7 @@ from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import QuantScheme, scheme_named
+from vq_infer.attention import load_attention
 from vq_infer.kernels import cpu
 from vq_infer.quant_linear import QuantLinear
 from vq_infer.transformer import kernel_names, load_transformer
@@ -87,7 +88,7 @@ def test_computes_the_reference(
 ) -> None:
     checkpoint = open_checkpoint(convert(tiny_model(variant), scheme_name, smooth=smooth))
     component = checkpoint.components["transformer"]
-    engine = load_transformer(component, checkpoint.scheme, CPU, "transformer")
+    engine = load_transformer(component, checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
     reference = reference_transformer(tiny_model(variant), component, checkpoint.scheme)
     calls: dict[str, tuple[Tensor, Tensor]] = {}
     for linear in component.topology.linears:
@@ -105,7 +106,7 @@ def test_computes_the_reference(
 def test_second_expert_is_another(tiny_model: TinyModel, convert: Convert) -> None:
     checkpoint = open_checkpoint(convert(tiny_model("i2v-2.2")))
     first, second = (
-        load_transformer(component, checkpoint.scheme, CPU, name) for name, component in checkpoint.components.items()
+        load_transformer(component, checkpoint.scheme, CPU, name, load_attention("sdpa")) for name, component in checkpoint.components.items()
     )
     assert relative(run(first), run(second)) > 0.1
 
@@ -115,9 +116,9 @@ def test_gains_undo_the_smoothing(tiny_model: TinyModel, convert: Convert) -> No
     full = run(diffusers_transformer(model))
     plain = open_checkpoint(convert(model, name="plain")).components["transformer"]
     smooth = open_checkpoint(convert(model, name="smooth", smooth=True)).components["transformer"]
-    engine = load_transformer(smooth, scheme, CPU, "transformer")
+    engine = load_transformer(smooth, scheme, CPU, "transformer", load_attention("sdpa"))
     error = relative(run(engine), full)
-    plain_error = relative(run(load_transformer(plain, scheme, CPU, "transformer")), full)
+    plain_error = relative(run(load_transformer(plain, scheme, CPU, "transformer", load_attention("sdpa"))), full)
     for module in engine.modules():
         if isinstance(module, QuantLinear):
             module.gain = None
@@ -130,7 +131,7 @@ def test_is_a_diffusers_model_ready_to_run(tiny_model: TinyModel, convert: Conve
     from diffusers import WanTransformer3DModel
 
     checkpoint = open_checkpoint(convert(tiny_model("i2v")))
-    engine = load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer")
+    engine = load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
     assert isinstance(engine, WanTransformer3DModel)
     assert not engine.training
     assert (engine.dtype, engine.device) == (torch.float32, CPU)
@@ -146,7 +147,7 @@ def test_is_a_diffusers_model_ready_to_run(tiny_model: TinyModel, convert: Conve
 def test_every_block_linear_runs_on_codes(tiny_model: TinyModel, convert: Convert) -> None:
     checkpoint = open_checkpoint(convert(tiny_model("i2v")))
     component = checkpoint.components["transformer"]
-    engine = load_transformer(component, checkpoint.scheme, CPU, "transformer")
+    engine = load_transformer(component, checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
     quantized = [name for name, module in engine.named_modules() if isinstance(module, QuantLinear)]
     assert sorted(quantized) == sorted(linear.name for linear in component.topology.linears)
     assert not [name for name, module in engine.blocks.named_modules() if isinstance(module, nn.Linear)]
@@ -159,7 +160,7 @@ def test_sizes_that_a_kernel_cannot_take(
     monkeypatch.setattr(cpu, "MULTIPLE", 128)
     checkpoint = open_checkpoint(convert(tiny_model("t2v")))
     with pytest.raises(VqError, match=r"`blocks\.0\.attn1\.to_q` is 64x64 .* needs multiples of 128"):
-        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer")
+        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
 
 
 def test_truncated_shard(tiny_model: TinyModel, convert: Convert) -> None:
@@ -170,7 +171,7 @@ def test_truncated_shard(tiny_model: TinyModel, convert: Convert) -> None:
     shard.write_bytes(content)
     checkpoint = open_checkpoint(folder)
     with pytest.raises(VqError, match=r"block_1\.safetensors is not the file that was written"):
-        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer")
+        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
 
 
 @pytest.mark.gpu
@@ -181,7 +182,7 @@ def test_on_cuda(tiny_model: TinyModel, convert: Convert, variant: str, scheme_n
 
     checkpoint = open_checkpoint(convert(tiny_model(variant), scheme_name, smooth=True))
     component = checkpoint.components["transformer"]
-    engine = load_transformer(component, checkpoint.scheme, torch.device("cuda"), "transformer")
+    engine = load_transformer(component, checkpoint.scheme, torch.device("cuda"), "transformer", load_attention("sdpa"))
     own = WanTransformer3DModel.from_pretrained(tiny_model(variant) / "transformer", torch_dtype=torch.bfloat16)
     expected = {name: parameter.dtype for name, parameter in own.named_parameters()}
     assert all(parameter.dtype == expected[name] for name, parameter in engine.named_parameters())
@@ -198,6 +199,6 @@ def test_on_cuda(tiny_model: TinyModel, convert: Convert, variant: str, scheme_n
     on_cuda = run(engine, "cuda", torch.bfloat16)
     assert len(errors) == len(component.topology.linears)
     assert max(errors.values()) < 3e-3
-    on_cpu = run(load_transformer(component, checkpoint.scheme, CPU, "transformer"))
+    on_cpu = run(load_transformer(component, checkpoint.scheme, CPU, "transformer", load_attention("sdpa")))
     # Between the linears one run is in bfloat16 and the other in fp32.
     assert relative(on_cuda, on_cpu) < 0.1

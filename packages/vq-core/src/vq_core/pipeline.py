@@ -290,7 +290,7 @@ class VideoPipeline:
             import diffusers
             from accelerate import init_empty_weights
 
-            standing = {}
+            standing: dict[str, nn.Module] = {}
             for name in self._layout.transformers:
                 config = read_json(self.path / name / "config.json")
                 with init_empty_weights():

@@ -1,8 +1,9 @@
-"""What this machine can run: each scheme, kernel and attention is tried or asked, and models are held against memory."""
+"""What this machine can run: schemes, kernels and attentions are asked or tried, models are held against memory."""
 
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -17,6 +18,7 @@ from vq_infer.device_memory import free_bytes, host_free_bytes
 from vq_infer.kernels import Kernel, cpu, cuda_fp8, cuda_int8, select_kernel
 from vq_infer.memory import GIB
 from vq_infer.memory_plan import plan_memory
+from vq_infer.options import OffloadName
 from vq_infer.transformer import runtime_dtype
 from vq_infer.wan_sizes import wan_sizes
 
@@ -86,7 +88,7 @@ def examine(device: str | None) -> Examination:
         capability=torch.cuda.get_device_capability(chosen) if gpu else None,
         versions=_versions(),
         memory=memory | {"host free": host_free_bytes()},
-        schemes={name: _reason(lambda fmt=fmt: _select(chosen, fmt)) for name, fmt in SCHEMES.items()},
+        schemes={name: _reason(partial(_select, chosen, fmt)) for name, fmt in SCHEMES.items()},
         kernels=_kernels(chosen),
         attentions=availability(chosen),
         models=_models(chosen),
@@ -120,7 +122,7 @@ def _kernels(device: torch.device) -> Reasons:
             reasons[kernel.NAME] = "there is no CUDA device"
         else:
             place = device if kind == "cuda" else torch.device("cpu")
-            reasons[kernel.NAME] = _reason(lambda kernel=kernel, place=place, fmt=fmt: try_kernel(kernel, place, fmt))
+            reasons[kernel.NAME] = _reason(partial(try_kernel, kernel, place, fmt))
     return reasons
 
 
@@ -153,7 +155,7 @@ def _reason(attempt: Callable[[], None]) -> str | None:
 def _models(device: torch.device) -> dict[str, str]:
     """How each Wan would fit into what is free, with 8-bit weights, at its usual size."""
     free = free_bytes(device)
-    offload = "auto" if device.type == "cuda" else "none"
+    offload: OffloadName = "auto" if device.type == "cuda" else "none"
     lines = {}
     for name, (memory, sampling) in wan_sizes(runtime_dtype(device).itemsize).items():
         plan = plan_memory(memory.needs(sampling), free, offload, None)

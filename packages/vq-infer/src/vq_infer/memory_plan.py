@@ -32,9 +32,8 @@ class MemoryPlan:
 
     def describe(self) -> str:
         """The plan in a line."""
-        blocks = (
-            f"{self.offloaded} blocks on the host ({_gib(self.host_bytes)})" if self.offloaded else "every block stays"
-        )
+        waiting = f"{self.offloaded} blocks on the host ({_gib(self.host_bytes)})"
+        blocks = waiting if self.offloaded else "every block on the device"
         parts = ["one transformer at a time", blocks] if self.in_turns else [blocks]
         if self.vae_tiling:
             parts.append("the VAE in tiles")

@@ -164,10 +164,10 @@ def parse_cache(text: str | None) -> CacheChoice | None:
     if name is None:
         raise VqError(f"--cache {text}: `{said}` is not a cache: choose none, {' or '.join(CACHE_VALUES)}.")
     try:
-        value = float(value_text) if value_text else CACHE_VALUES[name]
+        value = float(value_text or CACHE_VALUES[name])
     except ValueError:
         value = -1.0
-    if name == "taylorseer" and not (value >= 2 and value == int(value)):
+    if name == "taylorseer" and not (value >= 2 and value.is_integer()):
         raise VqError(f"--cache {text}: give the interval as a whole number of steps, 2 or more, like taylorseer:3.")
     if name == "first-block" and not 0 < value < 1:
         raise VqError(f"--cache {text}: give the threshold as a number between 0 and 1, like first-block:0.08.")

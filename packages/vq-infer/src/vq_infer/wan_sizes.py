@@ -35,16 +35,14 @@ SMALL_VAE = {"decoder_base_dim": 256, "is_residual": True, "patch_size": 2}
 def wan_sizes(itemsize: int) -> dict[str, tuple[ModelMemory, Sampling]]:
     """Each model with 8-bit weights and the size of its usual video; `itemsize` as in `ModelMemory`."""
     standard, wide = Sampling(), Sampling(height=720, width=1280)
+    long = Sampling(height=704, width=1280, num_frames=121)
     image_to_video = _model(SHAPES["14B"] | IMAGE, 1, itemsize)
     return {
         "Wan2.1 1.3B": (_model(SHAPES["1.3B"] | TEXT, 1, itemsize), standard),
         "Wan2.1 14B": (image_to_video, standard),
         "Wan2.1 14B wide": (image_to_video, wide),
         "Wan2.2 A14B": (_model(SHAPES["14B"] | {"in_channels": 36, "out_channels": 16}, 2, itemsize), standard),
-        "Wan2.2 5B": (
-            _model(SHAPES["5B"] | SMALL, 1, itemsize, small=True),
-            Sampling(height=704, width=1280, num_frames=121),
-        ),
+        "Wan2.2 5B": (_model(SHAPES["5B"] | SMALL, 1, itemsize, small=True), long),
     }
 
 

@@ -68,7 +68,7 @@ def select_attention(name: str, device: torch.device, tolerance: float = FULL_PR
     from vq_infer.attention_choice import Fastest
 
     able = [load_attention(other) for other, why in availability(device).items() if why is None]
-    exact = tuple(attention for attention in able if tolerance >= attention.ERROR)
+    exact = tuple(attention for attention in able if attention.ERROR <= tolerance)
     if not exact:
         best = min(attention.ERROR for attention in able)
         raise VqError(
