@@ -114,7 +114,9 @@ def test_14b_at_480p_fits_24_and_16_gb() -> None:
 
 
 def test_refused_without_offload_says_that_it_would_fit() -> None:
-    with pytest.raises(VqError, match=r"cuda has 20\.0 GiB free and this video needs about 2\d\.\d GiB .*--offload auto"):
+    with pytest.raises(
+        VqError, match=r"cuda has 20\.0 GiB free and this video needs about 2\d\.\d GiB .*--offload auto"
+    ):
         require(20, "none")
 
 
@@ -142,7 +144,9 @@ def test_refused_where_tiles_are_forbidden() -> None:
 
 
 def test_refused_where_the_host_cannot_hold_the_blocks() -> None:
-    with pytest.raises(VqError, match=r"blocks would wait on the host, which takes \d+\.\d GiB where 2\.0 GiB are free"):
+    with pytest.raises(
+        VqError, match=r"blocks would wait on the host, which takes \d+\.\d GiB where 2\.0 GiB are free"
+    ):
         require(15.5, host_free=2)
 
 

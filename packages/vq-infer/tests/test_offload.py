@@ -1,5 +1,6 @@
 """Blocks that wait on the host give the same bits as blocks that stay."""
 
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from vq_infer.offload import PLACES, BlockOffload, spread
 
 CPU = torch.device("cpu")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
-
 
 
 class Block(nn.Module):
@@ -114,6 +114,6 @@ def test_addresses_do_not_change_between_passes() -> None:
 def test_spread_is_even(count: int, total: int) -> None:
     positions = spread(count, total)
     assert len(set(positions)) == count
-    gaps = {after - before for before, after in zip(positions, positions[1:], strict=False)}
+    gaps = {after - before for before, after in pairwise(positions)}
     assert not gaps or max(gaps) - min(gaps) <= 1
     assert all(0 <= position < total for position in positions)

@@ -106,7 +106,8 @@ def test_computes_the_reference(
 def test_second_expert_is_another(tiny_model: TinyModel, convert: Convert) -> None:
     checkpoint = open_checkpoint(convert(tiny_model("i2v-2.2")))
     first, second = (
-        load_transformer(component, checkpoint.scheme, CPU, name, load_attention("sdpa")) for name, component in checkpoint.components.items()
+        load_transformer(component, checkpoint.scheme, CPU, name, load_attention("sdpa"))
+        for name, component in checkpoint.components.items()
     )
     assert relative(run(first), run(second)) > 0.1
 
@@ -131,7 +132,9 @@ def test_is_a_diffusers_model_ready_to_run(tiny_model: TinyModel, convert: Conve
     from diffusers import WanTransformer3DModel
 
     checkpoint = open_checkpoint(convert(tiny_model("i2v")))
-    engine = load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
+    engine = load_transformer(
+        checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa")
+    )
     assert isinstance(engine, WanTransformer3DModel)
     assert not engine.training
     assert (engine.dtype, engine.device) == (torch.float32, CPU)
@@ -160,7 +163,9 @@ def test_sizes_that_a_kernel_cannot_take(
     monkeypatch.setattr(cpu, "MULTIPLE", 128)
     checkpoint = open_checkpoint(convert(tiny_model("t2v")))
     with pytest.raises(VqError, match=r"`blocks\.0\.attn1\.to_q` is 64x64 .* needs multiples of 128"):
-        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
+        load_transformer(
+            checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa")
+        )
 
 
 def test_truncated_shard(tiny_model: TinyModel, convert: Convert) -> None:
@@ -171,7 +176,9 @@ def test_truncated_shard(tiny_model: TinyModel, convert: Convert) -> None:
     shard.write_bytes(content)
     checkpoint = open_checkpoint(folder)
     with pytest.raises(VqError, match=r"block_1\.safetensors is not the file that was written"):
-        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa"))
+        load_transformer(
+            checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", load_attention("sdpa")
+        )
 
 
 @pytest.mark.gpu

@@ -19,7 +19,7 @@ from vq_core.device import resolve_device
 from vq_core.encoders import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.errors import VqError
 from vq_core.frames import Frames, open_frames
-from vq_core.pipeline_layout import IMAGE_TO_VIDEO, VACE, read_layout
+from vq_core.pipeline_layout import IMAGE_TO_VIDEO, VACE, PipelineLayout, read_layout
 from vq_core.prompts import Inputs, Sample
 from vq_core.quiet import quiet_libraries
 from vq_core.sampling import Sampling
@@ -112,28 +112,8 @@ class VideoPipeline:
         return {name: self._load_transformer(name) for name in self._layout.transformers}
 
     def check(self, sampling: Sampling) -> None:
-        """Refuse settings that the model cannot run.
-
-        Raises:
-            VqError: height, width, frames, steps, fps or the second guidance scale do not fit.
-        """
-        layout = self._layout
-        for name, value, multiple in (
-            ("height", sampling.height, layout.height_multiple),
-            ("width", sampling.width, layout.width_multiple),
-        ):
-            if value < 1 or value % multiple:
-                raise VqError(f"{name} {value} is not a multiple of {multiple}: use {_around(value, multiple, 0)}.")
-        frames, multiple = sampling.num_frames, layout.frame_multiple
-        if frames < 1 or frames % multiple != 1:
-            raise VqError(f"num_frames {frames} is not {multiple}k + 1: use {_around(frames, multiple, 1)}.")
-        for name, value in (("steps", sampling.steps), ("fps", sampling.fps)):
-            if value < 1:
-                raise VqError(f"{name} {value} is less than 1: use 1 or more.")
-        if sampling.guidance_scale_2 is not None and layout.boundary_ratio is None:
-            raise VqError(
-                f"guidance_scale_2 is for models with two transformers and {self.path} has one: leave it out."
-            )
+        """Refuse settings that the model cannot run, see `check_sampling`."""
+        check_sampling(self._layout, sampling)
 
     def schedule(self, sampling: Sampling) -> list[ScheduledStep]:
         """Every step of a video in order; no weights are loaded."""
@@ -314,6 +294,28 @@ class VideoPipeline:
             import diffusers
 
             return getattr(diffusers, self._layout.scheduler_class).from_pretrained(self.path / "scheduler")
+
+
+def check_sampling(layout: PipelineLayout, sampling: Sampling) -> None:
+    """Refuse settings that the model of `layout` cannot run.
+
+    Raises:
+        VqError: height, width, frames, steps, fps or the second guidance scale do not fit.
+    """
+    for name, value, multiple in (
+        ("height", sampling.height, layout.height_multiple),
+        ("width", sampling.width, layout.width_multiple),
+    ):
+        if value < 1 or value % multiple:
+            raise VqError(f"{name} {value} is not a multiple of {multiple}: use {_around(value, multiple, 0)}.")
+    frames, multiple = sampling.num_frames, layout.frame_multiple
+    if frames < 1 or frames % multiple != 1:
+        raise VqError(f"num_frames {frames} is not {multiple}k + 1: use {_around(frames, multiple, 1)}.")
+    for name, value in (("steps", sampling.steps), ("fps", sampling.fps)):
+        if value < 1:
+            raise VqError(f"{name} {value} is less than 1: use 1 or more.")
+    if sampling.guidance_scale_2 is not None and layout.boundary_ratio is None:
+        raise VqError(f"guidance_scale_2 is for models with two transformers and {layout.path} has one: leave it out.")
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.device import resolve_device
 from vq_core.errors import VqError
 from vq_core.meter import StageMeter
-from vq_core.pipeline import VideoPipeline
+from vq_core.pipeline import VideoPipeline, check_sampling
 from vq_core.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.progress import progress
 from vq_core.prompts import Inputs
@@ -55,13 +55,13 @@ def generate(request: Request) -> Outcome:
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     _require_task(layout, request)
     require_same_architecture(checkpoint, layout)
+    check_sampling(layout, request.sampling)
     plan = plan_for(request, checkpoint, layout, device)
     engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
     pipeline = VideoPipeline(
         str(layout.path), str(device), engine.load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling
     )
     sampling = request.sampling
-    pipeline.check(sampling)
     print(f"memory: {plan.describe()}", file=sys.stderr, flush=True)
     meter.begin("encode")
     (conditions,) = pipeline.encode([request.sample], sampling)
