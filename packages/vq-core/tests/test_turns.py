@@ -39,7 +39,7 @@ def test_only_one_is_there() -> None:
     assert all(seen() is None for seen in alive.values())
 
 
-@pytest.mark.parametrize("variant", ["i2v", "i2v-2.2", "vace", "ti2v-5b"])
+@pytest.mark.parametrize("variant", ["i2v-2.2", "vace"])
 def test_the_video_is_the_same_and_each_is_loaded_once(
     tiny_model: TinyModel, samples: list[Sample], variant: Variant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from vq_infer.transformer import load_transformer
 
 TinyModel = Callable[[str], Path]
 Convert = Callable[..., Path]
-STEPS = 10
+STEPS = 8
 SAMPLING = Sampling(steps=STEPS, height=32, width=32, num_frames=5)
 
 
