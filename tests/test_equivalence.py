@@ -117,7 +117,8 @@ def test_engine_and_simulation_compute_the_same_function(
     checkpoints: dict[str, Checkpoint], original: nn.Module, smoothed: Path, inputs: Any
 ) -> None:
     checkpoint = checkpoints["smoothed"]
-    engine = load_transformer(checkpoint.components["transformer"], checkpoint.scheme, torch.device("cpu"), "tiny", load_attention("sdpa"))
+    component, attention = checkpoint.components["transformer"], load_attention("sdpa")
+    engine = load_transformer(component, checkpoint.scheme, torch.device("cpu"), "tiny", attention)
     weights = open_weights(smoothed).components["transformer"]
     qparams = open_qparams(checkpoint.artifact.path.parent / "qparams")
     before = output(original, inputs)
