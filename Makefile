@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-export grade table proof variants catalogue wheels test-isolated test-qtorch clean
+.PHONY: help demo test check format bench-export grade table caches proof variants catalogue wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ grade: $(UV) ## Accept wan-tiny or not: do 200 of its clips show what their capt
 
 table: $(UV) ## Measure what each quantization costs wan-tiny and its hard twin: docs/wan_tiny_table.md
 	$(TOOL) tools/wan_tiny/table.py
+
+caches: $(UV) ## Measure what each cache costs and saves: docs/caching_cost.md
+	$(TOOL) tools/wan_tiny/caches.py
 
 proof: $(UV) ## Hold the algorithms against what is asked of them: docs/algorithms.md
 	$(TOOL) tools/proof/prove.py

@@ -1,5 +1,6 @@
 """A diffusers transformer whose block linears run on the codes of a converted checkpoint."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -9,11 +10,16 @@ from vq_core.artifacts.checkpoint import CheckpointComponent
 from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
+from vq_core.topology import NON_BLOCK
 from vq_infer.attention import AUTO, Attention, select_attention
 from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.ops import select_ops
 from vq_infer.kernels import Kernel, checked_kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
+
+
+OnBlock = Callable[[str, nn.Module], None]
+"""Called with a block and the name of its shard as soon as the block is whole on the device."""
 
 
 def load_transformer(
@@ -22,12 +28,15 @@ def load_transformer(
     device: torch.device,
     label: str,
     attention: Attention,
+    *,
+    on_block: OnBlock | None = None,
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
     It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
     CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
-    `attention` computes self-attention; cross-attention is always in full precision.
+    `attention` computes self-attention; cross-attention is always in full precision. What `on_block` moves to the host
+    never stands on the device beside the rest.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -41,7 +50,7 @@ def load_transformer(
     # `init_empty_weights` leaves buffers real: those of the rotary embedding are computed, not stored.
     with init_empty_weights():
         model = cast(nn.Module, transformer_class.from_config(component.config))
-    dtype = runtime_dtype(device)
+    dtype, cross_attention = runtime_dtype(device), select_attention(AUTO, device)
     kept = frozenset(transformer_class._keep_in_fp32_modules)
     shards = component.topology.shards()
     with progress(f"loading {label}", len(shards), "shard") as advance:
@@ -52,12 +61,16 @@ def load_transformer(
             }
             _place_linears(model, component, scheme, kernel, device, plain, names)
             model.load_state_dict(plain, strict=False, assign=True)
-            fuse_block(model, shard, device, attention)
+            fuse_block(model, shard, device, attention, cross_attention)
+            if on_block is not None and shard != NON_BLOCK:
+                on_block(shard, _block(model, shard))
             advance()
     return model.to(device).requires_grad_(False).eval()
 
 
-def fuse_block(model: nn.Module, shard: str, device: torch.device, attention: Attention) -> None:
+def fuse_block(
+    model: nn.Module, shard: str, device: torch.device, attention: Attention, cross_attention: Attention
+) -> None:
     """Put a `FusedBlock` in the place of the block that `shard` fills.
 
     VACE's own blocks, which differ, and what is no block stay as they are, one `QuantLinear` after the other.
@@ -70,7 +83,12 @@ def fuse_block(model: nn.Module, shard: str, device: torch.device, attention: At
     block = model.get_submodule(name)
     if isinstance(block, WanTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
         block.to(device)
-        model.set_submodule(name, FusedBlock(block, select_ops(device), attention, select_attention(AUTO, device)))
+        model.set_submodule(name, FusedBlock(block, select_ops(device), attention, cross_attention))
+
+
+def _block(model: nn.Module, shard: str) -> nn.Module:
+    stack, _, number = shard.rpartition("_")
+    return model.get_submodule(f"{stack}s.{number}")
 
 
 def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
