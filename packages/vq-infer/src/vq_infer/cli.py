@@ -25,6 +25,7 @@ from vq_core.options import (
     Width,
     path_option,
 )
+from vq_infer.bench.cli import bench
 from vq_infer.options import EngineName, Options
 
 app = new_app("Make videos from a quantized checkpoint.")
@@ -249,6 +250,9 @@ def vace(
     )
     outcome = run("vace", options)
     report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=as_json)
+
+
+app.command("bench")(bench)
 
 
 def main() -> None:

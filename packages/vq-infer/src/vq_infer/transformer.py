@@ -5,16 +5,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts.checkpoint import CheckpointComponent
 from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
+from vq_infer.component import Component
 from vq_infer.kernels import Kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
 
 
 def load_transformer(
-    component: CheckpointComponent, scheme: QuantScheme, device: torch.device, label: str
+    component: Component, scheme: QuantScheme, device: torch.device, label: str
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
@@ -70,7 +70,7 @@ def runtime_dtype(device: torch.device) -> torch.dtype:
 
 def _place_linears(
     model: nn.Module,
-    component: CheckpointComponent,
+    component: Component,
     scheme: QuantScheme,
     kernel: Kernel,
     device: torch.device,
@@ -87,7 +87,7 @@ def _place_linears(
         model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
 
 
-def _require_sizes(component: CheckpointComponent, kernel: Kernel) -> None:
+def _require_sizes(component: Component, kernel: Kernel) -> None:
     for linear in component.topology.linears:
         if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
             raise VqError(

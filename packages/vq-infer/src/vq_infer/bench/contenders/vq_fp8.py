@@ -1,0 +1,29 @@
+"""Our FP8 engine with attention in full precision."""
+
+import torch
+from torch import nn
+
+from vq_infer.bench.engine import engine, engine_runs_with, why_not
+from vq_infer.bench.workload import Workload
+from vq_infer.component import Component
+
+TITLE = "vq-infer FP8"
+LINEARS = "fp8"
+ATTENTION = "plain"
+LOADED_BYTES = 1
+COMPILES = True
+
+
+def missing(device: torch.device) -> str | None:
+    """See `Contender.missing`."""
+    return why_not(device, LINEARS)
+
+
+def build(workload: Workload, device: torch.device, checkpoint: Component | None) -> nn.Module:
+    """See `Contender.build`."""
+    return engine(workload, device, LINEARS, checkpoint)
+
+
+def runs_with(model: nn.Module) -> tuple[str, ...]:
+    """See `Contender.runs_with`."""
+    return engine_runs_with(model)
