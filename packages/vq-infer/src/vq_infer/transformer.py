@@ -3,23 +3,36 @@
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
 from vq_infer.component import Component
+from vq_infer.fused.block import Attend, FusedBlock
+from vq_infer.fused.ops import select_ops
 from vq_infer.kernels import Kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
 
 
+def full_precision(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as torch chooses to compute it; see `Attend`."""
+    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
+
+
 def load_transformer(
-    component: Component, scheme: QuantScheme, device: torch.device, label: str
+    component: Component,
+    scheme: QuantScheme,
+    device: torch.device,
+    label: str,
+    attend: Attend = full_precision,
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
     It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
     CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
+    `attend` computes self-attention.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -44,8 +57,25 @@ def load_transformer(
             }
             _place_linears(model, component, scheme, kernel, device, plain, names)
             model.load_state_dict(plain, strict=False, assign=True)
+            fuse_block(model, shard, device, attend)
             advance()
     return model.to(device).requires_grad_(False).eval()
+
+
+def fuse_block(model: nn.Module, shard: str, device: torch.device, attend: Attend) -> None:
+    """Put a `FusedBlock` in the place of the block that `shard` fills.
+
+    VACE's own blocks, which differ, and what is no block stay as they are, one `QuantLinear` after the other.
+    """
+    from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+
+    if not shard.startswith("block_"):
+        return
+    name = f"blocks.{shard.removeprefix('block_')}"
+    block = model.get_submodule(name)
+    if isinstance(block, WanTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
+        block.to(device)
+        model.set_submodule(name, FusedBlock(block, select_ops(device), attend, full_precision))
 
 
 def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
