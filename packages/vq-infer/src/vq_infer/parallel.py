@@ -1,8 +1,8 @@
 """Several processes that make one video, under `torchrun`: tokens, heads and guidance shared among GPUs.
 
-Tokens are split and gathered where diffusers' own plan for its transformer says so; attention sees all of them, through
-Ulysses around any attention or through diffusers' ring. Every process has the whole transformer and ends a step with the
-same latent.
+Tokens are split and gathered where diffusers' own plan for its transformer says so; attention sees all of them,
+through Ulysses around any attention or through diffusers' ring. Every process has the whole transformer and ends a
+step with the same latent.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,8 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from vq_core.errors import VqError
+from vq_infer.fused.block import FusedBlock
+from vq_infer.parallel_attention import Ring, Ulysses
 from vq_infer.parallel_guidance import NAME, SplitGuidance
 from vq_infer.parallel_plan import Launch, ParallelPlan
 
@@ -37,7 +39,7 @@ def team(plan: ParallelPlan, launch: Launch, device: torch.device) -> Iterator[T
     """Join the other processes, each on its own GPU, or on the CPU.
 
     Raises:
-        VqError: `torchrun` started another number of processes than `plan` shares a video among, or there are fewer GPUs.
+        VqError: `torchrun` started another number of processes than `plan` has, or there are fewer GPUs.
     """
     plan.check_launch(launch)
     if plan.is_alone:
@@ -111,7 +113,11 @@ def _share_tokens(model: Any, team: Team, mesh: DeviceMesh, tokens: int) -> None
 
 
 def _share_attention(block: nn.Module, team: Team, mesh: DeviceMesh, tokens: int, config: Any) -> None:
-    """Self-attention of one block of diffusers' over shared tokens; cross-attention needs nothing."""
+    """Self-attention of one block over shared tokens; cross-attention needs nothing."""
+    if isinstance(block, FusedBlock):
+        attend = block.attend
+        block.attend = Ring(config) if team.plan.ring > 1 else Ulysses(attend, mesh.get_group("ulysses"), tokens)
+        return
     processor = cast(Any, block.get_submodule("attn1")).processor
     processor._parallel_config = config
     if team.device.type == "cuda":

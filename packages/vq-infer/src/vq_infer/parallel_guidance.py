@@ -11,20 +11,20 @@ COND, UNCOND = "cond", "uncond"
 NAME = "vq_split_guidance"
 
 
-class _Nothing(BaseState):
+class _Nothing(BaseState):  # type: ignore[misc]
     """There is no state but the pipeline's word which prediction it asks for."""
 
     def reset(self) -> None:
         """Nothing to forget."""
 
 
-class SplitGuidance(ModelHook):
+class SplitGuidance(ModelHook):  # type: ignore[misc]
     """Around a transformer's forward: predicts on one half only, and gives both halves both predictions.
 
     The pipeline asks for the prediction with the prompt and then for that without, and combines them. The first half
     computes the former when it is asked for it. The other gives out memory that is still empty, computes the latter at
-    once, and both exchange what they have before the second answer; so the pipeline combines the same two numbers by its
-    own formula, in every process.
+    once, and both exchange what they have before the second answer; so the pipeline combines the same two predictions
+    by its own formula, in every process.
     """
 
     _is_stateful = True

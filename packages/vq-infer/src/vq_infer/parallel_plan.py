@@ -72,10 +72,10 @@ class ParallelPlan:
                 f"torchrun started {launch.world} processes and each would make the whole video: "
                 f"say how they share it, with --ulysses {launch.world} for example."
             )
+        guidance = " and --cfg-parallel" if self.guidance else ""
         raise VqError(
-            f"--ulysses {self.ulysses}, --ring {self.ring}{' and --cfg-parallel' if self.guidance else ''} share a video "
-            f"among {self.world} processes and there are {launch.world}: "
-            f"start it as `torchrun --nproc-per-node {self.world} -m vq_infer …`."
+            f"--ulysses {self.ulysses}, --ring {self.ring}{guidance} share a video among {self.world} processes "
+            f"and there are {launch.world}: start `torchrun --nproc-per-node {self.world} --no-python vq-infer …`."
         )
 
     def check_video(self, *, heads: int, tokens: int, guided: bool) -> None:
@@ -100,4 +100,6 @@ class ParallelPlan:
         if tokens < self.shares:
             raise VqError(f"the video has {tokens} tokens for {self.shares} processes: use fewer.")
         if self.guidance and not guided:
-            raise VqError("--cfg-parallel needs guidance and it is off: leave it out, or give --guidance-scale above 1.")
+            raise VqError(
+                "--cfg-parallel needs guidance and it is off: leave it out, or give --guidance-scale above 1."
+            )

@@ -67,8 +67,9 @@ def shares(launches: Sequence[Launch], workload: Workload) -> dict[Kind, Share]:
         names = times.setdefault(kind, {})
         names[launch.name] = names.get(launch.name, 0.0) + launch.microseconds / 1000
         counts[kind] = counts.get(kind, 0) + 1
+    longest = {kind: sorted(names, key=names.__getitem__, reverse=True) for kind, names in times.items()}
     return {
-        kind: Share(sum(names.values()), tuple(sorted(names, key=lambda name: -names[name])[:NAMES_SHOWN]), counts[kind])
+        kind: Share(sum(names.values()), tuple(longest[kind][:NAMES_SHOWN]), counts[kind])
         for kind, names in times.items()
     }
 

@@ -58,10 +58,8 @@ def _steps(results: Results, rows: list[Row], axes: "Axes") -> None:
     axes.invert_yaxis()
     axes.margins(x=0.15)
     workload = results.workload
-    axes.set_title(
-        f"{workload.size}, {workload.width}x{workload.height}, {workload.num_frames} frames on {results.machine.device}",
-        fontsize=10,
-    )
+    size = f"{workload.width}x{workload.height}, {workload.num_frames} frames"
+    axes.set_title(f"{workload.size}, {size} on {results.machine.device}", fontsize=10)
     axes.set_xlabel("seconds a step, both passes (and times as fast as diffusers, eager)")
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.device import resolve_device
@@ -10,6 +11,7 @@ from vq_core.discover import load_plugin, plugin_names
 from vq_core.errors import VqError
 from vq_core.remote import local_copy, local_output, refuse_existing
 from vq_infer.bench.chart import draw, require_matplotlib
+from vq_infer.bench.contenders import REFERENCE
 from vq_infer.bench.options import BenchOptions
 from vq_infer.bench.report import page
 from vq_infer.bench.results import Results
@@ -56,7 +58,7 @@ def plan_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Plan:
         raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")
     if options.seconds <= 0 or options.start_limit <= 0:
         raise VqError("--seconds and --start-limit are times: give more than 0.")
-    contenders = options.contenders or tuple(plugin_names(CONTENDERS))
+    contenders = options.contenders or (REFERENCE, *(name for name in plugin_names(CONTENDERS) if name != REFERENCE))
     for name in contenders:
         load_plugin(CONTENDERS, name)
     location = None if options.checkpoint is None else local_copy(options.checkpoint)
@@ -75,6 +77,7 @@ def plan_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Plan:
 
 def workload_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Workload:
     """The model's shape and the video's size."""
+    config: dict[str, Any]
     if checkpoint is not None:
         if options.model_size is not None:
             raise VqError("--model-size is for random weights: leave it out, the checkpoint has a size.")
@@ -83,12 +86,12 @@ def workload_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Workloa
                 f"{options.checkpoint} has no {options.component} (it has {', '.join(checkpoint.components)}): "
                 "choose another --component."
             )
-        size, config = str(options.checkpoint), checkpoint.components[options.component].config
+        size, config = str(options.checkpoint), dict(checkpoint.components[options.component].config)
     else:
         size = options.model_size or DEFAULT_SIZE
         if size not in MODEL_SIZES:
             raise VqError(f"`{size}` is not a --model-size ({', '.join(MODEL_SIZES)}): choose one of those.")
-        config = MODEL_SIZES[size]
+        config = dict(MODEL_SIZES[size])
     whole = int(config["num_layers"])
     workload = Workload(size, config, whole, options.height, options.width, options.num_frames)
     workload.check()

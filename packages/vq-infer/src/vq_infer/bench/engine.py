@@ -5,10 +5,15 @@ from torch import nn
 
 from vq_core.errors import VqError
 from vq_core.scheme import SCHEMES
+from vq_infer.attention import AUTO, load_attention, select_attention
 from vq_infer.bench.random_weights import RandomWeights
 from vq_infer.bench.workload import Workload
 from vq_infer.component import Component
+from vq_infer.fused.block import FusedBlock
 from vq_infer.transformer import kernel_for, kernel_names, load_transformer
+
+EIGHT_BIT = "fp8"
+"""Our own attention in 8 bits, as `--attention` calls it."""
 
 
 def why_not(device: torch.device, scheme_name: str) -> str | None:
@@ -20,13 +25,24 @@ def why_not(device: torch.device, scheme_name: str) -> str | None:
     return None
 
 
-def engine(workload: Workload, device: torch.device, scheme_name: str, checkpoint: Component | None) -> nn.Module:
-    """The engine's transformer as `vq-infer i2v` loads it."""
+def why_not_eight_bit(device: torch.device) -> str | None:
+    """Why 8-bit attention is not measured on `device`."""
+    if device.type == "cpu":
+        return "on the CPU 8-bit attention is there to be compared with, not to be fast"
+    return load_attention(EIGHT_BIT).unavailable(device)
+
+
+def engine(
+    workload: Workload, device: torch.device, scheme_name: str, checkpoint: Component | None, attention: str = AUTO
+) -> nn.Module:
+    """The engine's transformer as `vq-infer i2v` loads it; `attention` is what `--attention` takes."""
     scheme = SCHEMES[scheme_name]
     component = checkpoint or RandomWeights(workload.config, scheme)
-    return load_transformer(component, scheme, device, f"{scheme_name} transformer")
+    attend = select_attention(attention, device).attend
+    return load_transformer(component, scheme, device, f"{scheme_name} transformer", attend)
 
 
-def engine_runs_with(model: nn.Module) -> tuple[str, ...]:
-    """Names of its kernels."""
-    return kernel_names(model)
+def engine_runs_with(model: nn.Module, device: torch.device, attention: str = AUTO) -> tuple[str, ...]:
+    """Names of what computes its linears, what is between them, and its attention."""
+    between = {module.ops.NAME for module in model.modules() if isinstance(module, FusedBlock)}
+    return (*kernel_names(model), *sorted(between), f"attention: {select_attention(attention, device).NAME}")

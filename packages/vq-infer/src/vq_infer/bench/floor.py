@@ -43,20 +43,14 @@ def block_costs(workload: Workload, linears: str, attention: str, value_bytes: i
     code = 1 if quantized else value_bytes  # of a linear's operands
     value, row = value_bytes, tokens * dim
     costs = {
-        Kind.LINEAR_ATTENTION: Cost(
-            12 * row * dim, 6 * dim * dim * code + row * (4 * code + 6 * value), linears
-        ),
-        Kind.LINEAR_FFN: Cost(
-            4 * row * ffn, 2 * dim * ffn * code + (row + tokens * ffn) * (code + value), linears
-        ),
+        Kind.LINEAR_ATTENTION: Cost(12 * row * dim, 6 * dim * dim * code + row * (4 * code + 6 * value), linears),
+        Kind.LINEAR_FFN: Cost(4 * row * ffn, 2 * dim * ffn * code + (row + tokens * ffn) * (code + value), linears),
         Kind.LINEAR_CONTEXT: Cost(
             4 * context * dim * dim,
             (4 if context > workload.context_tokens[0] else 2) * dim * dim * code + context * dim * (code + 2 * value),
             linears,
         ),
-        Kind.SELF_ATTENTION: Cost(
-            4 * tokens * row, 4 * row * value, "fp8" if attention == "8-bit" else "plain"
-        ),
+        Kind.SELF_ATTENTION: Cost(4 * tokens * row, 4 * row * value, "fp8" if attention == "8-bit" else "plain"),
         Kind.CROSS_ATTENTION: Cost(4 * context * row, 2 * (row + context * dim) * value),
         # Three norms, and before each a residual: two terms are read, the sum and the codes are written.
         Kind.NORM: Cost(0, 3 * row * (code + 3 * value)),

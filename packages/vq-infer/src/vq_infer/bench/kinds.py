@@ -94,11 +94,17 @@ def linear_range(tokens: int, in_features: int, out_features: int) -> str:
     return f"{PREFIX}linear {tokens} {in_features} {out_features}"
 
 
+def kind_range(kind: Kind) -> str:
+    """Name of the range of what is no linear."""
+    return f"{PREFIX}{kind.name}"
+
+
 def range_kind(name: str, shape: Shape) -> Kind:
     """Kind of the range called `name`: a linear with its sizes, else a kind's own name."""
     if not name.startswith("linear "):
         return Kind[name]
-    return _product_kind(*map(int, name.split()[1:]), shape)
+    rows, inner, columns = map(int, name.split()[1:])
+    return _product_kind(rows, inner, columns, shape)
 
 
 def _product_kind(rows: int, inner: int, columns: int, shape: Shape) -> Kind:

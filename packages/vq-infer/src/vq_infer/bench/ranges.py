@@ -8,13 +8,17 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from vq_core.numerics.quantize import Quantized
-from vq_infer.bench.kinds import linear_range
+from vq_core.scheme import NumberFormat
+from vq_infer.bench.kinds import Kind, kind_range, linear_range
+from vq_infer.fused.block import Attend, FusedBlock
+from vq_infer.fused.norm_rope import Rope
+from vq_infer.fused.ops import Ops
 from vq_infer.kernels import Kernel
 from vq_infer.quant_linear import QuantLinear
 
 
 class RangedKernel:
-    """A kernel that names its linear's range while it multiplies."""
+    """A kernel that multiplies within its linear's range."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -28,15 +32,76 @@ class RangedKernel:
             return self.kernel.multiply(x, weight, bias, dtype)
 
 
+class RangedOps:
+    """The fused operations, each within the range of its kind."""
+
+    def __init__(self, ops: Ops) -> None:
+        self.ops = ops
+        self.NAME = ops.NAME
+
+    def norm_quantize(
+        self,
+        x: Tensor,
+        multiplier: Tensor,
+        offset: Tensor,
+        eps: float,
+        fmt: NumberFormat,
+        gain: Tensor | None = None,
+        update: Tensor | None = None,
+        gate: Tensor | None = None,
+    ) -> tuple[Tensor, Quantized]:
+        """See `Ops`."""
+        with record_function(kind_range(Kind.NORM)):
+            return self.ops.norm_quantize(x, multiplier, offset, eps, fmt, gain, update, gate)
+
+    def sum_quantize(self, x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
+        """See `Ops`."""
+        with record_function(kind_range(Kind.QUANTIZE)):
+            return self.ops.sum_quantize(x, addend, fmt)
+
+    def gelu_quantize(self, x: Tensor, fmt: NumberFormat) -> Quantized:
+        """See `Ops`."""
+        with record_function(kind_range(Kind.GELU)):
+            return self.ops.gelu_quantize(x, fmt)
+
+    def norm_rope(self, x: Tensor, weights: Tensor, eps: float, rope: Rope | None, heads: int) -> tuple[Tensor, ...]:
+        """See `Ops`."""
+        with record_function(kind_range(Kind.ROPE)):
+            return self.ops.norm_rope(x, weights, eps, rope, heads)
+
+    def gated_sum(self, x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+        """See `Ops`."""
+        with record_function(kind_range(Kind.NORM)):
+            return self.ops.gated_sum(x, update, gate)
+
+
 @contextmanager
 def named_ranges(model: nn.Module) -> Iterator[None]:
     """While it lasts, what our modules in `model` launch lies in ranges; other models are left as they are."""
-    linears = [module for module in model.modules() if isinstance(module, QuantLinear)]
-    kernels = [linear.kernel for linear in linears]
-    for linear in linears:
-        linear.kernel = RangedKernel(linear.kernel)
+    linears = {module: module.kernel for module in model.modules() if isinstance(module, QuantLinear)}
+    blocks = {
+        module: (module.ops, module.attend, module.cross_attend)
+        for module in model.modules()
+        if isinstance(module, FusedBlock)
+    }
+    for linear, kernel in linears.items():
+        linear.kernel = RangedKernel(kernel)
+    for block, (ops, attend, cross_attend) in blocks.items():
+        block.ops = RangedOps(ops)
+        block.attend = _ranged(attend, Kind.SELF_ATTENTION)
+        block.cross_attend = _ranged(cross_attend, Kind.CROSS_ATTENTION)
     try:
         yield
     finally:
-        for linear, kernel in zip(linears, kernels, strict=True):
+        for linear, kernel in linears.items():
             linear.kernel = kernel
+        for block, parts in blocks.items():
+            block.ops, block.attend, block.cross_attend = parts
+
+
+def _ranged(attend: Attend, kind: Kind) -> Attend:
+    def within(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with record_function(kind_range(kind)):
+            return attend(q, k, v)
+
+    return within

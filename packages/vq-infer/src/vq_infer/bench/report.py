@@ -94,8 +94,8 @@ def _notes(results: Results) -> Iterable[str]:
     if steps:
         spread = max(row.steady.spread for row in results.rows if row.steady)
         yield (
-            f"Medians of {min(steps)} to {max(steps)} steps under steady load; the widest spread from the fastest step to "
-            f"the slowest is {spread:.1%}. The error is that of one prediction against diffusers, eager."
+            f"Medians of {min(steps)} to {max(steps)} steps under steady load; the widest spread from the fastest step "
+            f"to the slowest is {spread:.1%}. The error is that of one prediction against diffusers, eager."
         )
         yield ""
     for row in results.rows:

@@ -28,7 +28,7 @@ class _Span:
 
 
 def read_trace(path: Path) -> list[Launch]:
-    """The launches of an exported trace, in order of time; without kernels, the time that operations took themselves."""
+    """The launches of an exported trace, in order of time; without kernels, what operations took themselves."""
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     complete = [event for event in events if event.get("ph") == "X"]
     if any(event.get("cat") in ON_DEVICE for event in complete):
@@ -51,9 +51,7 @@ def _operations(events: Sequence[Mapping[str, Any]]) -> Iterator[Launch]:
         stack: list[tuple[_Span, list[float]]] = []
         finished: list[tuple[_Span, float, tuple[_Span, ...]]] = []
 
-        def close(
-            until: float, stack: list[tuple[_Span, list[float]]] = stack, finished: list[Any] = finished
-        ) -> None:
+        def close(until: float, stack: list[tuple[_Span, list[float]]] = stack, finished: list[Any] = finished) -> None:
             while stack and stack[-1][0].end <= until:
                 span, inner = stack.pop()
                 length = span.end - span.begin

@@ -116,7 +116,7 @@ class Worker:
             torch.cuda.reset_peak_memory_stats(self._device)
         seconds = timed(self._run, self._device)
         prediction = step.run(self._model, CHECKED_TIMESTEP).float().cpu().numpy()
-        return First(seconds, load_seconds, prediction, contender.runs_with(self._model))
+        return First(seconds, load_seconds, prediction, contender.runs_with(self._model, self._device))
 
     def steady(self, seconds: float) -> Steady:
         """Steps under steady load."""

@@ -105,7 +105,7 @@ class Workload:
 
 
 class Step:
-    """One denoising step as diffusers' pipeline takes it: a pass with the prompt, one without, and their combination."""
+    """One denoising step as diffusers' pipeline takes it: a pass with the prompt, one without, combined."""
 
     def __init__(self, workload: Workload, device: torch.device, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(SEED)

@@ -5,8 +5,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from vq_infer.component import Component
 from vq_infer.bench.workload import Workload
+from vq_infer.component import Component
 
 REFERENCE = "diffusers_eager"
 """The contender that all ratios and errors are to."""
@@ -36,5 +36,5 @@ class Contender(Protocol):
     def build(self, workload: Workload, device: torch.device, checkpoint: Component | None) -> nn.Module:
         """The transformer, ready to be called; its weights are random unless a checkpoint gives them."""
 
-    def runs_with(self, model: nn.Module) -> tuple[str, ...]:
+    def runs_with(self, model: nn.Module, device: torch.device) -> tuple[str, ...]:
         """What computes its linears and its attention."""

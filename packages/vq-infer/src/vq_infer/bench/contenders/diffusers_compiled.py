@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from vq_infer.component import Component
 from vq_infer.bench.baselines import CUDNN, compiled, diffusers_model, no_cuda
 from vq_infer.bench.workload import Workload
+from vq_infer.component import Component
 
 TITLE = "diffusers, compiled, cuDNN attention"
 LINEARS = ATTENTION = "plain"
@@ -23,6 +23,6 @@ def build(workload: Workload, device: torch.device, checkpoint: Component | None
     return compiled(diffusers_model(workload, device, CUDNN))
 
 
-def runs_with(model: nn.Module) -> tuple[str, ...]:
+def runs_with(model: nn.Module, device: torch.device) -> tuple[str, ...]:
     """See `Contender.runs_with`."""
     return ("torch.compile of every block", "cuDNN attention")

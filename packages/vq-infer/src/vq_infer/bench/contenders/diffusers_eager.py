@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from vq_infer.component import Component
 from vq_infer.bench.baselines import diffusers_model
 from vq_infer.bench.workload import Workload
+from vq_infer.component import Component
 
 TITLE = "diffusers, eager"
 LINEARS = ATTENTION = "plain"
@@ -23,6 +23,6 @@ def build(workload: Workload, device: torch.device, checkpoint: Component | None
     return diffusers_model(workload, device)
 
 
-def runs_with(model: nn.Module) -> tuple[str, ...]:
+def runs_with(model: nn.Module, device: torch.device) -> tuple[str, ...]:
     """See `Contender.runs_with`."""
     return ("torch.nn.functional.linear", "torch.nn.functional.scaled_dot_product_attention")

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from vq_infer.attention import AUTO
 from vq_infer.bench.engine import engine, engine_runs_with, why_not
 from vq_infer.bench.workload import Workload
 from vq_infer.component import Component
@@ -21,9 +22,9 @@ def missing(device: torch.device) -> str | None:
 
 def build(workload: Workload, device: torch.device, checkpoint: Component | None) -> nn.Module:
     """See `Contender.build`."""
-    return engine(workload, device, LINEARS, checkpoint)
+    return engine(workload, device, LINEARS, checkpoint, AUTO)
 
 
-def runs_with(model: nn.Module) -> tuple[str, ...]:
+def runs_with(model: nn.Module, device: torch.device) -> tuple[str, ...]:
     """See `Contender.runs_with`."""
-    return engine_runs_with(model)
+    return engine_runs_with(model, device, AUTO)
