@@ -8,7 +8,7 @@ from torch import Tensor
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.scheme import NumberFormat
-from vq_infer.fused.triton_rows import ROWS, load_row, row_options, store_codes, store_row, vector_strides
+from vq_infer.fused.triton_rows import load_row, row_options, store_codes, store_row, vector_strides
 
 
 def norm_quantize(
@@ -30,12 +30,11 @@ def norm_quantize(
     scale = torch.empty(batch, tokens, 1, dtype=torch.float32, device=x.device)
     vectors = [multiplier if vector is None else vector for vector in (multiplier, offset, gate)]
     strides = [stride for vector in vectors for stride in vector_strides(vector)]
-    rows = 1 if any(strides[1::2]) else ROWS
-    _kernel[(triton.cdiv(tokens, rows), batch)](
+    _kernel[(tokens, batch)](
         x, update, summed, codes, scale, *vectors, multiplier if gain is None else gain,
         tokens, dim, eps, fmt.qmax, *strides,
         HAS_UPDATE=update is not x, HAS_GATE=gate is not None, HAS_GAIN=gain is not None,
-        IS_INT8=fmt is NumberFormat.INT8, ROWS=rows, **row_options(dim),
+        IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
     )  # fmt: skip
     return summed, Quantized(codes, scale)
 
@@ -46,39 +45,37 @@ def _kernel(
     tokens, dim, eps, qmax,
     multiplier_batch, multiplier_token, offset_batch, offset_token, gate_batch, gate_token,
     HAS_UPDATE: tl.constexpr, HAS_GATE: tl.constexpr, HAS_GAIN: tl.constexpr, IS_INT8: tl.constexpr,
-    ROWS: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
+    CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    batch = tl.program_id(1)
-    first = tl.program_id(0) * ROWS
-    multiplier_ptr += batch * multiplier_batch + first.to(tl.int64) * multiplier_token
-    offset_ptr += batch * offset_batch + first.to(tl.int64) * offset_token
-    gate_ptr += batch * gate_batch + first.to(tl.int64) * gate_token
-    for token in range(first, tl.minimum(first + ROWS, tokens)):
-        row = (batch * tokens + token).to(tl.int64)
-        x = load_row(x_ptr + row * dim, dim, CHUNK, CHUNKS)
-        if HAS_UPDATE:
-            update = load_row(update_ptr + row * dim, dim, CHUNK, CHUNKS)
-            x = _added(x, update, gate_ptr, dim, summed_ptr.dtype.element_ty, HAS_GATE, CHUNK, CHUNKS)
-            store_row(summed_ptr + row * dim, x, dim, CHUNK, CHUNKS)
-        total = x[0]
-        for i in tl.static_range(1, CHUNKS):
-            total += x[i]
-        mean = tl.sum(total) / dim
-        squares = tl.zeros_like(x[0])
-        for i in tl.static_range(CHUNKS):
-            centred = tl.where(i * CHUNK + tl.arange(0, CHUNK) < dim, x[i] - mean, 0.0)
-            squares += centred * centred
-        inverse = tl.rsqrt(tl.sum(squares) / dim + eps)
-        y = ()
-        for i in tl.static_range(CHUNKS):
-            columns = i * CHUNK + tl.arange(0, CHUNK)
-            multiplier = tl.load(multiplier_ptr + columns, columns < dim, 0.0)
-            value = (x[i] - mean) * inverse * multiplier + tl.load(offset_ptr + columns, columns < dim, 0.0)
-            value = value.to(x_ptr.dtype.element_ty).to(tl.float32)
-            if HAS_GAIN:
-                value *= tl.load(gain_ptr + columns, columns < dim, 0.0)
-            y = y + (value,)
-        store_codes(codes_ptr + row * dim, scale_ptr + row, y, dim, qmax, IS_INT8, CHUNK, CHUNKS)
+    token, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    multiplier_ptr += batch * multiplier_batch + token * multiplier_token
+    offset_ptr += batch * offset_batch + token * offset_token
+    gate_ptr += batch * gate_batch + token * gate_token
+    row = batch * tokens + token
+    x = load_row(x_ptr + row * dim, dim, CHUNK, CHUNKS)
+    if HAS_UPDATE:
+        update = load_row(update_ptr + row * dim, dim, CHUNK, CHUNKS)
+        x = _added(x, update, gate_ptr, dim, summed_ptr.dtype.element_ty, HAS_GATE, CHUNK, CHUNKS)
+        store_row(summed_ptr + row * dim, x, dim, CHUNK, CHUNKS)
+    total = x[0]
+    for i in tl.static_range(1, CHUNKS):
+        total += x[i]
+    mean = tl.sum(total) / dim
+    squares = tl.zeros_like(x[0])
+    for i in tl.static_range(CHUNKS):
+        centred = tl.where(i * CHUNK + tl.arange(0, CHUNK) < dim, x[i] - mean, 0.0)
+        squares += centred * centred
+    inverse = tl.rsqrt(tl.sum(squares) / dim + eps)
+    y = ()
+    for i in tl.static_range(CHUNKS):
+        columns = i * CHUNK + tl.arange(0, CHUNK)
+        multiplier = tl.load(multiplier_ptr + columns, columns < dim, 0.0)
+        value = (x[i] - mean) * inverse * multiplier + tl.load(offset_ptr + columns, columns < dim, 0.0)
+        value = value.to(x_ptr.dtype.element_ty).to(tl.float32)
+        if HAS_GAIN:
+            value *= tl.load(gain_ptr + columns, columns < dim, 0.0)
+        y = y + (value,)
+    store_codes(codes_ptr + row * dim, scale_ptr + row, y, dim, qmax, IS_INT8, CHUNK, CHUNKS)
 
 
 @triton.jit

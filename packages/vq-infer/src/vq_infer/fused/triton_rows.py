@@ -14,7 +14,6 @@ from vq_core.numerics import quantize
 
 FLOOR = tl.constexpr(quantize.ABSMAX_FLOOR)
 HALF_EVEN = tl.constexpr(1.5 * 2.0**23)
-ROWS = 4  # that share a program, and with it the vectors of the modulation
 VALUES = 8  # of a chunk in one thread: 16 bytes of bfloat16
 
 
