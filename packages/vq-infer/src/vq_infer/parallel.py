@@ -5,6 +5,7 @@ through Ulysses around any attention or through diffusers' ring. Every process h
 step with the same latent.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,8 +58,11 @@ def team(plan: ParallelPlan, launch: Launch, device: torch.device) -> Iterator[T
         "nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None
     )
     try:
-        shape = (2 if plan.guidance else 1, plan.ring, plan.ulysses)
-        yield Team(plan, launch, device, init_device_mesh(device.type, shape, mesh_dim_names=DIMENSIONS))
+        with warnings.catch_warnings():
+            # Diffusers gathers by a function that newer versions of torch have under another name.
+            warnings.filterwarnings("ignore", ".*_functional_collectives.*deprecated", FutureWarning)
+            shape = (2 if plan.guidance else 1, plan.ring, plan.ulysses)
+            yield Team(plan, launch, device, init_device_mesh(device.type, shape, mesh_dim_names=DIMENSIONS))
     finally:
         dist.destroy_process_group()
 

@@ -19,7 +19,7 @@ def test_draws_a_png(results: Results, tmp_path: Path) -> None:
     draw(results, picture)
     with Image.open(picture) as image:
         assert min(image.size) > 100
-        assert len(set(image.convert("L").getdata())) > 5
+        assert len(image.convert("L").getcolors() or ()) > 5
     assert [path.name for path in picture.parent.iterdir()] == ["bench.png"]
 
 

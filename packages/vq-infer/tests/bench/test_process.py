@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from vq_infer.bench import process
 from vq_infer.bench.process import RemoteWorker
 from vq_infer.bench.worker import Failure, Job, Machine
 from vq_infer.bench.workload import Workload
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is imported here already."""
+    monkeypatch.setattr(process, "START_METHOD", "fork")
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

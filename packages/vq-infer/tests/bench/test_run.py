@@ -115,5 +115,5 @@ def test_groups_are_what_fits(plan: MakePlan) -> None:
     needs = [needed_bytes(plan("x").workload, size, torch.device("cpu")) for size in (2, 1, 1)]
     assert needs[0] > needs[1]
     assert groups(names, plan(*names), int(10 * sum(needs))) == [names]
-    assert groups(names, plan(*names), int((needs[1] + needs[2]) / 0.85)) == [names[:1], names[1:]]
+    assert groups(names, plan(*names), int((needs[0] + needs[1]) / 0.9) + 1) == [names[:2], names[2:]]
     assert groups(names, plan(*names), 1) == [[name] for name in names]

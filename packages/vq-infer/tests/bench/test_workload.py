@@ -12,8 +12,13 @@ from vq_infer.bench.workload import GUIDANCE_SCALE, MODEL_SIZES, Step, Workload,
 @pytest.mark.parametrize(
     ("size", "height", "width", "frames", "tokens"),
     # Published: 32,760 and 75,600 tokens at 480p and 720p; the 5B model halves both sides once more.
-    [("14b", 480, 832, 81, 32760), ("14b", 720, 1280, 81, 75600), ("1.3b", 480, 832, 81, 32760), ("5b", 704, 1280, 121, 27280)],
-)  # fmt: skip
+    [
+        ("14b", 480, 832, 81, 32760),
+        ("14b", 720, 1280, 81, 75600),
+        ("1.3b", 480, 832, 81, 32760),
+        ("5b", 704, 1280, 121, 27280),
+    ],
+)
 def test_tokens(size: str, height: int, width: int, frames: int, tokens: int) -> None:
     config = MODEL_SIZES[size]
     workload = Workload(size, config, int(config["num_layers"]), height, width, frames)
@@ -78,7 +83,9 @@ def test_timestep_of_every_token() -> None:
     seen: list[torch.Size] = []
 
     class Watcher(Recorder):
-        def forward(self, timestep: torch.Tensor, hidden_states: torch.Tensor, **_: object) -> tuple[torch.Tensor]:  # type: ignore[override]
+        def forward(  # type: ignore[override]
+            self, timestep: torch.Tensor, hidden_states: torch.Tensor, **_: object
+        ) -> tuple[torch.Tensor]:
             seen.append(timestep.shape)
             return (hidden_states,)
 

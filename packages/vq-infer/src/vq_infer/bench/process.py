@@ -12,14 +12,14 @@ from typing import Any, Self
 from vq_infer.bench.worker import Failure, Job, serve
 
 END_SECONDS = 10.0
+START_METHOD = "forkserver"  # what all of them import is imported once, and CUDA is first touched after the fork
 
 
 class RemoteWorker:
     """A `Worker` in another process."""
 
     def __init__(self, job: Job) -> None:
-        context = multiprocessing.get_context("forkserver")
-        # What all of them import is imported once, and CUDA is first touched after the fork.
+        context = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(["diffusers.models.transformers.transformer_wan", "vq_infer.bench.worker"])
         own, other = context.Pipe()
         self._connection: Connection = own
