@@ -26,10 +26,10 @@ INTRODUCTION = """\
 # Speed on a GPU
 
 Written by `make bench-gpu` from runs of `vq-infer bench`; figures in [gpu_bench.json](gpu_bench.json). A step is two
-passes through the whole transformer, with the prompt and without. Contenders of one table were measured in one run, each
-in a process of its own, those that fit into memory together in turns. The floor of a kind of work is what it must compute
-at the measured rate of matrix products, or what it must read and write once at the measured rate of copies, whichever
-takes longer.
+passes through the whole transformer, with the prompt and without. Contenders of one table were measured in one run,
+each in a process of its own, those that fit into memory together in turns. The floor of a kind of work is what it must
+compute at the measured rate of matrix products, or what it must read and write once at the measured rate of copies,
+whichever takes longer.
 """
 
 

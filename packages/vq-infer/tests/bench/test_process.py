@@ -1,5 +1,7 @@
 """One worker in a process of its own: what it answers, and how it ends."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,13 @@ def test_process_that_dies(workload: Workload, tmp_path: Path) -> None:
     with RemoteWorker(Job("diffusers_eager", workload, "cpu", tmp_path)) as worker:
         answer = worker.ask(120, "steady", 1.0)  # before there is a model: a mistake of ours, with its traceback
         assert answer == Failure("its process ended with exit code 1")
+
+
+def test_nothing_that_is_preloaded_asks_for_cuda() -> None:
+    program = (
+        "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]; "
+        "print(*(name for name in ('diffusers', 'transformers', 'accelerate') if name in sys.modules))"
+    )
+    command = [sys.executable, "-c", program, *process.PRELOADED]
+    found = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert found.stdout.strip() == ""

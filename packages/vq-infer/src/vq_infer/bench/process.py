@@ -12,7 +12,10 @@ from typing import Any, Self
 from vq_infer.bench.worker import Failure, Job, serve
 
 END_SECONDS = 10.0
-START_METHOD = "forkserver"  # what all of them import is imported once, and CUDA is first touched after the fork
+START_METHOD = "forkserver"
+PRELOADED = ("vq_infer.bench.worker",)
+"""Imported once for all workers. Diffusers is not: it asks for CUDA devices as it is imported, and a process that has
+asked cannot be forked."""
 
 
 class RemoteWorker:
@@ -20,7 +23,7 @@ class RemoteWorker:
 
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context(START_METHOD)
-        context.set_forkserver_preload(["diffusers.models.transformers.transformer_wan", "vq_infer.bench.worker"])
+        context.set_forkserver_preload(list(PRELOADED))
         own, other = context.Pipe()
         self._connection: Connection = own
         self._process = context.Process(target=serve, args=(other, job))
