@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ Shape = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 
 
 class Fastest:
-    """Of `candidates`, for every shape of inputs the fastest whose error on the first such inputs is within `tolerance`.
+    """Of `candidates`, for every shape of inputs the fastest whose error on the first of them is within `tolerance`.
 
     The candidates' own `ERROR`, measured on inputs that are harder than a model's, is expected to be within it already.
     """
@@ -59,7 +60,7 @@ class Fastest:
                 f"--attention auto: the smallest error on inputs of the model is {min(errors.values()):.2g} "
                 f"and {self.tolerance:g} is allowed: allow more, or choose an attention."
             )
-        seconds = {attention: _seconds(lambda: attention.attend(q, k, v), q.device) for attention in exact}
+        seconds = {attention: _seconds(partial(attention.attend, q, k, v), q.device) for attention in exact}
         best = min(exact, key=seconds.__getitem__)
         LOG.info(
             "attention over %d queries and %d keys: %s (%.2f ms, error %.2g)",

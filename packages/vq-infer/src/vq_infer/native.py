@@ -22,6 +22,7 @@ from vq_core.progress import progress
 from vq_core.prompts import Inputs
 from vq_core.remote import local_output
 from vq_core.video import FORMATS, write_video
+from vq_infer.attention import AUTO, select_attention
 from vq_infer.options import Task
 from vq_infer.request import Outcome, Request, check_output
 from vq_infer.transformer import kernel_for, kernel_names, load_transformer
@@ -50,7 +51,9 @@ def generate(request: Request) -> Outcome:
     kernel_for(device, checkpoint.scheme)
 
     def load_converted(name: str) -> nn.Module:
-        return load_transformer(checkpoint.components[name], checkpoint.scheme, device, name)
+        return load_transformer(
+            checkpoint.components[name], checkpoint.scheme, device, name, select_attention(AUTO, device)
+        )
 
     pipeline = VideoPipeline(request.model, str(device), load_converted)
     layout = read_layout(pipeline.path)

@@ -3,22 +3,17 @@
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
+from vq_infer.attention import AUTO, Attention, select_attention
 from vq_infer.component import Component
-from vq_infer.fused.block import Attend, FusedBlock
+from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.ops import select_ops
-from vq_infer.kernels import Kernel, select_kernel
+from vq_infer.kernels import Kernel, checked_kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
-
-
-def full_precision(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as torch chooses to compute it; see `Attend`."""
-    return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
 
 
 def load_transformer(
@@ -26,13 +21,13 @@ def load_transformer(
     scheme: QuantScheme,
     device: torch.device,
     label: str,
-    attend: Attend = full_precision,
+    attention: Attention,
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
     It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
     CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
-    `attend` computes self-attention.
+    `attention` computes self-attention; cross-attention is always in full precision.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -41,7 +36,7 @@ def load_transformer(
     from accelerate import init_empty_weights
 
     transformer_class = getattr(diffusers, str(component.config["_class_name"]))
-    kernel = kernel_for(device, scheme)
+    kernel = checked_kernel(kernel_for(device, scheme), device)
     _require_sizes(component, kernel)
     # `init_empty_weights` leaves buffers real: those of the rotary embedding are computed, not stored.
     with init_empty_weights():
@@ -57,12 +52,12 @@ def load_transformer(
             }
             _place_linears(model, component, scheme, kernel, device, plain, names)
             model.load_state_dict(plain, strict=False, assign=True)
-            fuse_block(model, shard, device, attend)
+            fuse_block(model, shard, device, attention)
             advance()
     return model.to(device).requires_grad_(False).eval()
 
 
-def fuse_block(model: nn.Module, shard: str, device: torch.device, attend: Attend) -> None:
+def fuse_block(model: nn.Module, shard: str, device: torch.device, attention: Attention) -> None:
     """Put a `FusedBlock` in the place of the block that `shard` fills.
 
     VACE's own blocks, which differ, and what is no block stay as they are, one `QuantLinear` after the other.
@@ -75,7 +70,7 @@ def fuse_block(model: nn.Module, shard: str, device: torch.device, attend: Atten
     block = model.get_submodule(name)
     if isinstance(block, WanTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
         block.to(device)
-        model.set_submodule(name, FusedBlock(block, select_ops(device), attend, full_precision))
+        model.set_submodule(name, FusedBlock(block, select_ops(device), attention, select_attention(AUTO, device)))
 
 
 def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
@@ -89,8 +84,12 @@ def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
 
 
 def kernel_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the kernels that the linears of `model` run with."""
-    return tuple(sorted({module.kernel.NAME for module in model.modules() if isinstance(module, QuantLinear)}))
+    """Names of what runs in `model`: the products of its linears, what is between them, and self-attention."""
+    names = {module.kernel.NAME for module in model.modules() if isinstance(module, QuantLinear)}
+    for module in model.modules():
+        if isinstance(module, FusedBlock):
+            names |= {module.ops.NAME, module.attention.NAME}
+    return tuple(sorted(names))
 
 
 def runtime_dtype(device: torch.device) -> torch.dtype:

@@ -20,7 +20,7 @@ class Attention(Protocol):
     """How summaries call it."""
 
     ERROR: float
-    """‖O − O₃₂‖ / ‖O₃₂‖ at most, against attention in fp32, on the inputs of `tools/bench/attention.py`, measured there."""
+    """‖O − O₃₂‖ / ‖O₃₂‖ at most, against attention in fp32, as measured on the inputs of `tools/bench/attention.py`."""
 
     def unavailable(self, device: torch.device) -> str | None:
         """Why it cannot run on `device`, one sentence without a full stop; None where it can."""
@@ -67,11 +67,9 @@ def select_attention(name: str, device: torch.device, tolerance: float = FULL_PR
         return attention
     from vq_infer.attention_choice import Fastest
 
-    able = [load_attention(other) for other, why in availability(device).items() if why is None]
-    exact = tuple(attention for attention in able if attention.ERROR <= tolerance)
+    usable = [load_attention(other) for other, why in availability(device).items() if why is None]
+    exact = tuple(attention for attention in usable if tolerance >= attention.ERROR)
     if not exact:
-        best = min(attention.ERROR for attention in able)
-        raise VqError(
-            f"--attention auto: no attention here has an error of at most {tolerance:g}: allow {best:g} or more."
-        )
+        best = min(attention.ERROR for attention in usable)
+        raise VqError(f"--attention auto: none here has an error of at most {tolerance:g}: allow {best:g} or more.")
     return Fastest(exact, tolerance)

@@ -1,4 +1,4 @@
-"""8-bit attention of our own: logits from INT8 codes of q and k, weights times v in FP8."""
+"""8-bit attention of our own: logits from INT8 codes of q and k, softmax weights times v in FP8."""
 
 from importlib.util import find_spec
 
@@ -30,12 +30,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Raises:
         VqError: heads have more than 128 channels.
     """
+    return _attend(q, k, v)
+
+
+# One operation to torch.compile, which cannot look into kernels written in Gluon.
+@torch.library.custom_op("vq_infer::attend_in_8_bits", mutates_args=())
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "cpu":
         return reference.attend(q, k, v)
     from vq_infer.eight_bit import hopper
     from vq_infer.eight_bit.quantize import quantize
 
     return hopper.weigh(quantize(q, k, v), k.shape[1], q)
+
+
+@_attend.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return q.new_empty(q.shape)
 
 
 def _has_gluon() -> bool:

@@ -11,6 +11,9 @@ from vq_core.errors import VqError
 BLOCK = 128
 """Queries and keys are padded with zeros to multiples of this; the rows of k share a scale by so many."""
 
+KEY_BLOCKS = 2
+"""Fewest blocks of keys."""
+
 HEAD_DIMS = (64, 128)
 """Smaller heads are padded with zeros to the next of these."""
 
@@ -35,14 +38,14 @@ class Operands:
     v_scale: Tensor
     """fp32 `[heads, head_dim]`."""
     v_mean: Tensor
-    """fp32 `[heads, head_dim]`, added to the output: the weights of every query sum to one."""
+    """fp32 `[heads, head_dim]`, added to the output: the mean of v and of what its codes lose. Weights sum to one."""
 
     @classmethod
     def empty(cls, q: Tensor, keys: int) -> "Operands":
         """Memory for the operands of q `[batch, queries, heads, head_dim]` and of k and v with `keys` tokens."""
         batch, queries, heads, dim = q.shape
         dim = padded_head_dim(dim)
-        rows, columns = padded(queries), padded(keys)
+        rows, columns = padded(queries), padded(keys, KEY_BLOCKS)
         count, device = batch * heads, q.device
         return cls(
             q=torch.empty(count, rows, dim, dtype=torch.int8, device=device),
@@ -55,9 +58,9 @@ class Operands:
         )
 
 
-def padded(tokens: int) -> int:
-    """`tokens` rounded up to a multiple of `BLOCK`."""
-    return -(-tokens // BLOCK) * BLOCK
+def padded(tokens: int, blocks: int = 1) -> int:
+    """`tokens` rounded up to a multiple of `BLOCK`, and to at least `blocks` of them."""
+    return max(-(-tokens // BLOCK), blocks) * BLOCK
 
 
 def padded_head_dim(dim: int) -> int:
@@ -75,7 +78,7 @@ def padded_head_dim(dim: int) -> int:
 
 
 def logit_factor(dim: int, rotated_dim: int) -> float:
-    """What a product of rotated rows is multiplied by: 1/√dim, 1/rotated_dim for the ±1 of the rotation, 1/ln 2 for exp2."""
+    """What products of rotated rows are multiplied by: 1/√dim, 1/rotated_dim for rotating by ±1, 1/ln 2 for exp2."""
     return dim**-0.5 / rotated_dim * log2(e)
 
 

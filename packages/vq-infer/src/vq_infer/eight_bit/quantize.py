@@ -4,6 +4,8 @@ K and V are read twice: once for what holds over all tokens (the mean of k; mean
 written as codes. Rows of q and k are rotated by a Hadamard matrix of ±1 in a matrix product, which is exact in 16 bits.
 """
 
+# mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
+
 import torch
 import torch.nn.functional as F
 import triton
@@ -12,8 +14,14 @@ from torch import Tensor
 
 from vq_infer.eight_bit.operands import BLOCK, Operands, logit_factor, padded_head_dim
 
-CHUNK = 1024
+CHUNK = 512
 """Tokens that one program of the first pass reads."""
+
+ROWS = 16
+"""Tokens that it reads at a time."""
+
+GROUP = 8
+"""Blocks that one program rotates: the matrix is made once for all of them."""
 
 
 def quantize(q: Tensor, k: Tensor, v: Tensor) -> Operands:
@@ -27,23 +35,26 @@ def quantize(q: Tensor, k: Tensor, v: Tensor) -> Operands:
     chunks = triton.cdiv(keys, CHUNK)
     partial = torch.empty(4, batch * heads, chunks, dim, device=q.device)
     k_mean = torch.empty(batch * heads, dim, device=q.device)
-    token_blocks = triton.cdiv(keys, BLOCK)
     _measure[(chunks, batch * heads)](
-        k, v, partial, *k.stride()[:3], *v.stride()[:3], keys, heads, chunks, DIM=dim, CHUNK=CHUNK, ROWS=64
+        k, v, partial, *k.stride()[:3], *v.stride()[:3], keys, heads, chunks, DIM=dim, CHUNK=CHUNK, ROWS=ROWS,
     )  # fmt: skip
     _combine[(batch * heads,)](
         partial, k_mean, operands.v_mean, operands.v_scale, keys, batch * heads * chunks * dim, chunks, DIM=dim
     )
-    _rotate[(triton.cdiv(queries, BLOCK), batch * heads)](
-        q, k_mean, operands.q, operands.q_scale, *q.stride()[:3], queries, heads, logit_factor(head_dim, dim), DIM=dim, BLOCK=BLOCK,
-        KEYS=False,
+    query_blocks, key_blocks = operands.q.shape[1] // BLOCK, operands.k.shape[1] // BLOCK
+    _rotate[(triton.cdiv(query_blocks, GROUP), batch * heads)](
+        q, k_mean, operands.q, operands.q_scale, *q.stride()[:3], queries, query_blocks, heads,
+        logit_factor(head_dim, dim), DIM=dim, BLOCK=BLOCK, GROUP=GROUP, KEYS=False, num_stages=2,
     )  # fmt: skip
-    _rotate[(token_blocks, batch * heads)](
-        k, k_mean, operands.k, operands.k_scale, *k.stride()[:3], keys, heads, 1.0, DIM=dim, BLOCK=BLOCK, KEYS=True
+    _rotate[(triton.cdiv(key_blocks, GROUP), batch * heads)](
+        k, k_mean, operands.k, operands.k_scale, *k.stride()[:3], keys, key_blocks, heads,
+        1.0, DIM=dim, BLOCK=BLOCK, GROUP=GROUP, KEYS=True, num_stages=2,
+    )  # fmt: skip
+    lost = torch.empty(batch * heads, key_blocks, dim, device=q.device)
+    _transpose[(key_blocks, batch * heads)](
+        v, operands.v_mean, operands.v_scale, operands.v, lost, *v.stride()[:3], keys, heads, DIM=dim, BLOCK=BLOCK
     )
-    _transpose[(token_blocks, batch * heads)](
-        v, operands.v_mean, operands.v_scale, operands.v, *v.stride()[:3], keys, heads, DIM=dim, BLOCK=BLOCK
-    )
+    operands.v_mean.add_(lost.sum(1) * operands.v_scale / keys)
     return operands
 
 
@@ -79,7 +90,7 @@ def _measure(
     v_sum = tl.zeros((ROWS, DIM), tl.float32)
     v_max = tl.full((ROWS, DIM), float("-inf"), tl.float32)
     v_min = tl.full((ROWS, DIM), float("inf"), tl.float32)
-    for start in range(0, CHUNK, ROWS):
+    for start in tl.range(0, CHUNK, ROWS, num_stages=4):
         token = chunk * CHUNK + start + tl.arange(0, ROWS)
         inside = token[:, None] < keys
         row = token.to(tl.int64)[:, None]
@@ -127,36 +138,40 @@ def _round(x):
 
 @triton.jit
 def _rotate(
-    x, mean, codes, scales, x_batch, x_token, x_head, tokens, heads, factor,
-    DIM: tl.constexpr, BLOCK: tl.constexpr, KEYS: tl.constexpr,
+    x, mean, codes, scales, x_batch, x_token, x_head, tokens, blocks, heads, factor,
+    DIM: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    """INT8 codes of one block of rotated rows: of q with a scale for each row, of k less its mean with one for all."""
-    block = tl.program_id(0)
+    """INT8 codes of rotated rows, block by block: of q with a scale for each row, of k less its mean with one."""
     head = tl.program_id(1)
     channel = tl.arange(0, DIM)
-    row = tl.arange(0, BLOCK)
-    token = block * BLOCK + row
-    inside = token[:, None] < tokens
-    at = _head(x, x_batch, x_head, heads) + token.to(tl.int64)[:, None] * x_token + channel
-    values = tl.load(at, inside, 0.0)
-    y = tl.dot(values, _hadamard(DIM, values.dtype))
-    padded = tl.num_programs(0) * BLOCK
-    if KEYS:
-        y = tl.where(inside, y - tl.load(mean + head * DIM + channel), 0.0)
-        bound = tl.maximum(tl.max(tl.abs(y)), 1e-20)
-        tl.store(scales + head * tl.num_programs(0) + block, bound / 127)
-        y = y * (127 / bound)
-    else:
-        bounds = tl.maximum(tl.max(tl.abs(y), 1), 1e-20)
-        tl.store(scales + head * padded + token, bounds / 127 * factor)
-        y = y * (127 / bounds)[:, None]
-    out = codes + (head.to(tl.int64) * padded + token)[:, None] * DIM + channel
-    tl.store(out, _round(y).to(tl.int8))
+    first = tl.program_id(0) * GROUP
+    x = _head(x, x_batch, x_head, heads)
+    rotation = _hadamard(DIM, x.dtype.element_ty)
+    for block in range(first, min(first + GROUP, blocks)):
+        token = block * BLOCK + tl.arange(0, BLOCK)
+        inside = token[:, None] < tokens
+        y = tl.dot(tl.load(x + token.to(tl.int64)[:, None] * x_token + channel, inside, 0.0), rotation)
+        if KEYS:
+            y = tl.where(inside, y - tl.load(mean + head * DIM + channel), 0.0)
+            bound = tl.maximum(tl.max(tl.abs(y)), 1e-20)
+            tl.store(scales + head * blocks + block, bound / 127)
+            y = y * (127 / bound)
+        else:
+            bounds = tl.maximum(tl.max(tl.abs(y), 1), 1e-20)
+            tl.store(scales + head * blocks * BLOCK + token, bounds / 127 * factor)
+            y = y * (127 / bounds)[:, None]
+        out = codes + (head.to(tl.int64) * blocks * BLOCK + token)[:, None] * DIM + channel
+        tl.store(out, _round(y).to(tl.int8))
 
 
 @triton.jit
-def _transpose(v, mean, scales, codes, v_batch, v_token, v_head, keys, heads, DIM: tl.constexpr, BLOCK: tl.constexpr):
-    """FP8 codes of one block of v less its mean, transposed, in the order of keys that `operands.key_order` says."""
+def _transpose(
+    v, mean, scales, codes, lost, v_batch, v_token, v_head, keys, heads, DIM: tl.constexpr, BLOCK: tl.constexpr
+):
+    """FP8 codes of one block of v less its mean, transposed, in the order of keys that `operands.key_order` says.
+
+    What the codes of each channel lose, summed, goes to `lost`.
+    """
     block = tl.program_id(0)
     head = tl.program_id(1)
     channel = tl.arange(0, DIM)
@@ -168,5 +183,7 @@ def _transpose(v, mean, scales, codes, v_batch, v_token, v_head, keys, heads, DI
     centre = tl.load(mean + head * DIM + channel)
     scale = tl.load(scales + head * DIM + channel)
     values = tl.where(inside, (tl.load(at, inside, 0.0).to(tl.float32) - centre) / scale, 0.0)
+    rounded = tl.clamp(values, -448.0, 448.0).to(codes.dtype.element_ty)
+    tl.store(lost + (head * tl.num_programs(0) + block) * DIM + channel, tl.sum(values - rounded.to(tl.float32), 0))
     out = codes + (head.to(tl.int64) * DIM + channel)[:, None] * (tl.num_programs(0) * BLOCK) + block * BLOCK + place
-    tl.store(out, tl.trans(tl.clamp(values, -448.0, 448.0).to(codes.dtype.element_ty)))
+    tl.store(out, tl.trans(rounded))

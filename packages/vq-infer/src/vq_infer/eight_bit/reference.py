@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vq_infer.eight_bit.operands import BLOCK, Operands, key_order, logit_factor, padded, padded_head_dim
+from vq_infer.eight_bit.operands import BLOCK, KEY_BLOCKS, Operands, key_order, logit_factor, padded, padded_head_dim
 
 WEIGHT_EXPONENT = 8
 """Softmax weights are stored times 2⁸: FP8 E4M3 reaches 448, and its smallest normal number is then 2⁻¹⁴."""
@@ -21,22 +21,25 @@ def quantize(q: Tensor, k: Tensor, v: Tensor) -> Operands:
     * k less its mean over tokens: softmax does not see a constant of all keys (SageAttention, arXiv 2410.02367, eq. 5).
     * q and k rotated by a Hadamard matrix: q·k stays, outlying channels spread over all (QuaRot, arXiv 2404.00456).
     * INT8, half to even, with one scale for every row of q and every `BLOCK` rows of k.
-    * v less its mean over tokens, in FP8 E4M3 with one scale for every channel (SageAttention2, arXiv 2411.10958).
+    * v less its mean over tokens, in FP8 E4M3 with one scale for every channel (SageAttention2, arXiv 2411.10958). The
+      mean, and the mean of what rounding loses, are added to the output, so that flat attention averages no error.
     """
     dim, keys = q.shape[-1], k.shape[1]
     wide = padded_head_dim(dim)
     q, k, v = (F.pad(x.float(), (0, wide - dim)).transpose(1, 2).flatten(0, 1) for x in (q, k, v))
     rotation = hadamard(wide, q.device)
     q = _pad(q @ rotation, padded(q.shape[1]))
-    k = _pad((k - k.mean(1, keepdim=True)) @ rotation, padded(keys))
+    k = _pad((k - k.mean(1, keepdim=True)) @ rotation, padded(keys, KEY_BLOCKS))
     v_mean = v.mean(1, keepdim=True)
     v = v - v_mean
     q_bound = q.abs().amax(2, keepdim=True).clamp(min=1e-20)
     blocks = k.unflatten(1, (-1, BLOCK))
     k_bound = blocks.abs().amax((2, 3), keepdim=True).clamp(min=1e-20)
     v_bound = v.abs().amax(1, keepdim=True).clamp(min=1e-20)
-    v_codes = _pad((v / (v_bound / 448)).clamp(-448, 448), padded(keys)).transpose(1, 2)
-    ordered = v_codes.unflatten(2, (-1, 16))[..., key_order(q.device)].flatten(2)
+    v_codes = (v / (v_bound / 448)).clamp(-448, 448).to(torch.float8_e4m3fn)
+    v_mean = v_mean + (v - v_codes.float() * (v_bound / 448)).mean(1, keepdim=True)
+    by_channel = _pad(v_codes.float(), padded(keys, KEY_BLOCKS)).transpose(1, 2)
+    ordered = by_channel.unflatten(2, (-1, 16))[..., key_order(q.device)].flatten(2)
     return Operands(
         q=(q * (127 / q_bound)).round().to(torch.int8),
         q_scale=q_bound[..., 0] / 127 * logit_factor(dim, wide),

@@ -23,7 +23,7 @@ def norm_quantize(
 
     Args:
         x: hidden states `[batch, tokens, dim]`.
-        multiplier: fp32, `[batch or 1, tokens or 1, dim]`: 1 + scale of a modulated norm, or the weight of an affine one.
+        multiplier: fp32 `[batch or 1, tokens or 1, dim]`: 1 + scale of a modulated norm, or an affine one's weight.
         offset: fp32, the same shape: the shift, or the bias.
         eps: of the LayerNorm.
         fmt: of the codes.

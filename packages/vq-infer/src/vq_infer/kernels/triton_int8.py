@@ -3,6 +3,8 @@
 The tiles are tried out per shape when it is first seen, and Triton keeps what it found on disk.
 """
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -15,13 +17,14 @@ MULTIPLE = 16  # bytes, of every row of a tile that the copy engine moves
 
 TILES = (
     (128, 256, 128, 3, 8),
-    (128, 256, 128, 4, 8),
     (256, 128, 128, 3, 8),
-    (256, 128, 128, 4, 8),
-    (128, 128, 128, 4, 8),
     (128, 128, 128, 4, 4),
     (64, 128, 128, 4, 4),
+    (128, 128, 64, 3, 4),
 )
+"""Rows, columns and depth of a tile, tiles in flight, warps: the first two are Hopper's, the last fits older GPUs."""
+
+CHECK_SIZE = 256
 
 
 def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -36,6 +39,22 @@ def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.
         m, n, k, HAS_BIAS=bias is not None,
     )  # fmt: skip
     return y
+
+
+@cache
+def disagreement(device: torch.device) -> str | None:
+    """Why this kernel is not to be used on `device`: it does not run there, or not as torch's; None where it agrees."""
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = (
+        torch.randint(-127, 128, (CHECK_SIZE, CHECK_SIZE), generator=generator, device=device, dtype=torch.int8)
+        for _ in range(2)
+    )
+    ones = torch.ones(CHECK_SIZE, 1, device=device)
+    try:
+        product = multiply(Quantized(a, ones), Quantized(b, ones), None, torch.float32)
+    except Exception as error:  # noqa: BLE001 - whatever Triton's compiler or the driver say, the other kernel still runs
+        return f"{type(error).__name__}: {error}"
+    return None if torch.equal(product, torch._int_mm(a, b.t()).float()) else "its products are wrong"
 
 
 def _scratch(size: int, alignment: int, stream: int | None) -> Tensor:
