@@ -17,6 +17,7 @@ from vq_core.errors import VqError
 from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
 from vq_core.sampling import Sampling
+from vq_infer.attention import AUTO, select_attention
 from vq_infer.parallel import Team, parallelize, team
 from vq_infer.parallel_plan import Launch, ParallelPlan, launch_of
 from vq_infer.transformer import load_transformer
@@ -34,7 +35,9 @@ def video(model: Path, checkpoint: Path, plan: ParallelPlan, device: str = "cpu"
     with team(plan, launch_of(os.environ), torch.device(device)) as here:
 
         def load(name: str) -> nn.Module:
-            return load_transformer(converted.components[name], converted.scheme, here.device, name)
+            return load_transformer(
+                converted.components[name], converted.scheme, here.device, name, select_attention(AUTO, here.device)
+            )
 
         pipeline = VideoPipeline(str(model), str(here.device), load)
         (conditions,) = pipeline.encode([SAMPLE], SAMPLING)

@@ -119,8 +119,10 @@ def _share_tokens(model: Any, team: Team, mesh: DeviceMesh, tokens: int) -> None
 def _share_attention(block: nn.Module, team: Team, mesh: DeviceMesh, tokens: int, config: Any) -> None:
     """Self-attention of one block over shared tokens; cross-attention needs nothing."""
     if isinstance(block, FusedBlock):
-        attend = block.attend
-        block.attend = Ring(config) if team.plan.ring > 1 else Ulysses(attend, mesh.get_group("ulysses"), tokens)
+        if team.plan.ring > 1:
+            block.attention = Ring(block.attention, config)
+        else:
+            block.attention = Ulysses(block.attention, mesh.get_group("ulysses"), tokens)
         return
     processor = cast(Any, block.get_submodule("attn1")).processor
     processor._parallel_config = config

@@ -1,33 +1,39 @@
 """Self-attention over tokens that several processes share."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+from vq_core.errors import VqError
+from vq_infer.attention import FULL_PRECISION, Attention
 
 
 class Ulysses:
     """Any attention, over a share of the heads and all tokens (DeepSpeed-Ulysses, arXiv 2309.14509).
 
-    Every process holds all heads of its tokens. They are exchanged for some heads of all tokens, `attend` runs on
+    Every process holds all heads of its tokens. They are exchanged for some heads of all tokens, `attention` runs on
     those as it would on one device, and its output goes the way back: two exchanges, whatever attention it is.
     """
 
-    def __init__(self, attend: Attend, group: dist.ProcessGroup, tokens: int) -> None:
+    def __init__(self, attention: Attention, group: dist.ProcessGroup, tokens: int) -> None:
         """Share `tokens` tokens among the processes of `group` as `torch.tensor_split` does."""
-        self._attend = attend
+        self.NAME = f"{attention.NAME}, Ulysses"
+        self.ERROR = attention.ERROR
+        self._attention = attention
         self._group = group
         world = dist.get_world_size(group)
         self._sizes = [tokens // world + (rank < tokens % world) for rank in range(world)]
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def unavailable(self, device: torch.device) -> str | None:
+        """See `Attention.unavailable`."""
+        return self._attention.unavailable(device)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k and v: `[batch, own tokens, heads, head_dim]` → the same shape as q."""
         q, k, v = self._all_tokens(torch.stack((q, k, v), dim=2)).unbind(2)
-        return self._own_tokens(self._attend(q, k, v))
+        return self._own_tokens(self._attention.attend(q, k, v))
 
     def _all_tokens(self, x: Tensor) -> Tensor:
         """`[batch, own tokens, 3, heads, head_dim]` → `[batch, tokens, 3, own heads, head_dim]`."""
@@ -49,11 +55,24 @@ class Ulysses:
 class Ring:
     """Diffusers' attention with keys and values passed around (arXiv 2310.01889), also within Ulysses."""
 
-    def __init__(self, parallel_config: Any) -> None:
-        """`parallel_config` is diffusers' `ParallelConfig`, set up."""
+    NAME = "diffusers' ring attention"
+
+    def __init__(self, attention: Attention, parallel_config: Any) -> None:
+        """`parallel_config` is diffusers' `ParallelConfig`, set up; the ring takes the place of `attention`.
+
+        Raises:
+            VqError: `attention` is in 8 bits, and gives no sums that the parts of a ring could be joined by.
+        """
+        if attention.ERROR > FULL_PRECISION:
+            raise VqError(f"--ring is for full-precision attention and not for {attention.NAME}: use --ulysses.")
+        self.ERROR = attention.ERROR
         self._config = parallel_config
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def unavailable(self, device: torch.device) -> str | None:
+        """See `Attention.unavailable`."""
+        return None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k and v: `[batch, own tokens, heads, head_dim]` → the same shape as q."""
         from diffusers.models import attention_dispatch
 

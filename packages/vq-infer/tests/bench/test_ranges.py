@@ -24,7 +24,7 @@ def test_numbers_are_the_same(built: Callable[[str], nn.Module], step: Step) -> 
 def test_gone_afterwards(built: Callable[[str], nn.Module]) -> None:
     model = built("vq_int8")
     (block,) = (module for module in model.modules() if isinstance(module, FusedBlock))
-    parts = (block.ops, block.attend, block.cross_attend, block.qkv.kernel)
+    parts = (block.ops, block.attention, block.cross_attention, block.qkv.kernel)
     with pytest.raises(KeyError), named_ranges(model):
         raise KeyError
-    assert (block.ops, block.attend, block.cross_attend, block.qkv.kernel) == parts
+    assert (block.ops, block.attention, block.cross_attention, block.qkv.kernel) == parts

@@ -9,8 +9,7 @@ from vq_infer.attention import AUTO, load_attention, select_attention
 from vq_infer.bench.random_weights import RandomWeights
 from vq_infer.bench.workload import Workload
 from vq_infer.component import Component
-from vq_infer.fused.block import FusedBlock
-from vq_infer.transformer import kernel_for, kernel_names, load_transformer
+from vq_infer.transformer import kernel_for, load_transformer
 
 EIGHT_BIT = "fp8"
 """Our own attention in 8 bits, as `--attention` calls it."""
@@ -38,11 +37,6 @@ def engine(
     """The engine's transformer as `vq-infer i2v` loads it; `attention` is what `--attention` takes."""
     scheme = SCHEMES[scheme_name]
     component = checkpoint or RandomWeights(workload.config, scheme)
-    attend = select_attention(attention, device).attend
-    return load_transformer(component, scheme, device, f"{scheme_name} transformer", attend)
-
-
-def engine_runs_with(model: nn.Module, device: torch.device, attention: str = AUTO) -> tuple[str, ...]:
-    """Names of what computes its linears, what is between them, and its attention."""
-    between = {module.ops.NAME for module in model.modules() if isinstance(module, FusedBlock)}
-    return (*kernel_names(model), *sorted(between), f"attention: {select_attention(attention, device).NAME}")
+    return load_transformer(
+        component, scheme, device, f"{scheme_name} transformer", select_attention(attention, device)
+    )

@@ -22,7 +22,7 @@ class RemoteWorker:
     """A `Worker` in another process."""
 
     def __init__(self, job: Job) -> None:
-        context = multiprocessing.get_context(START_METHOD)
+        context: Any = multiprocessing.get_context(START_METHOD)
         context.set_forkserver_preload(list(PRELOADED))
         own, other = context.Pipe()
         self._connection: Connection = own

@@ -9,8 +9,9 @@ from torch.profiler import record_function
 
 from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import NumberFormat
+from vq_infer.attention import Attention
 from vq_infer.bench.kinds import Kind, kind_range, linear_range
-from vq_infer.fused.block import Attend, FusedBlock
+from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.norm_rope import Rope
 from vq_infer.fused.ops import Ops
 from vq_infer.kernels import Kernel
@@ -75,33 +76,44 @@ class RangedOps:
             return self.ops.gated_sum(x, update, gate)
 
 
+class RangedAttention:
+    """An attention within the range of its kind."""
+
+    def __init__(self, attention: Attention, kind: Kind) -> None:
+        self.attention = attention
+        self.NAME = attention.NAME
+        self.ERROR = attention.ERROR
+        self._range = kind_range(kind)
+
+    def unavailable(self, device: torch.device) -> str | None:
+        """See `Attention`."""
+        return self.attention.unavailable(device)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See `Attention`."""
+        with record_function(self._range):
+            return self.attention.attend(q, k, v)
+
+
 @contextmanager
 def named_ranges(model: nn.Module) -> Iterator[None]:
     """While it lasts, what our modules in `model` launch lies in ranges; other models are left as they are."""
     linears = {module: module.kernel for module in model.modules() if isinstance(module, QuantLinear)}
     blocks = {
-        module: (module.ops, module.attend, module.cross_attend)
+        module: (module.ops, module.attention, module.cross_attention)
         for module in model.modules()
         if isinstance(module, FusedBlock)
     }
     for linear, kernel in linears.items():
         linear.kernel = RangedKernel(kernel)
-    for block, (ops, attend, cross_attend) in blocks.items():
+    for block, (ops, attention, cross_attention) in blocks.items():
         block.ops = RangedOps(ops)
-        block.attend = _ranged(attend, Kind.SELF_ATTENTION)
-        block.cross_attend = _ranged(cross_attend, Kind.CROSS_ATTENTION)
+        block.attention = RangedAttention(attention, Kind.SELF_ATTENTION)
+        block.cross_attention = RangedAttention(cross_attention, Kind.CROSS_ATTENTION)
     try:
         yield
     finally:
         for linear, kernel in linears.items():
             linear.kernel = kernel
         for block, parts in blocks.items():
-            block.ops, block.attend, block.cross_attend = parts
-
-
-def _ranged(attend: Attend, kind: Kind) -> Attend:
-    def within(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        with record_function(kind_range(kind)):
-            return attend(q, k, v)
-
-    return within
+            block.ops, block.attention, block.cross_attention = parts

@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
-from vq_infer.bench.engine import EIGHT_BIT, engine, engine_runs_with, why_not, why_not_eight_bit
+from vq_infer.bench.engine import EIGHT_BIT, engine, why_not, why_not_eight_bit
 from vq_infer.bench.workload import Workload
 from vq_infer.component import Component
+from vq_infer.transformer import kernel_names
 
 TITLE = "vq-infer FP8, 8-bit attention"
 LINEARS = "fp8"
@@ -26,4 +27,4 @@ def build(workload: Workload, device: torch.device, checkpoint: Component | None
 
 def runs_with(model: nn.Module, device: torch.device) -> tuple[str, ...]:
     """See `Contender.runs_with`."""
-    return engine_runs_with(model, device, EIGHT_BIT)
+    return kernel_names(model)
