@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench-export grade table caches proof variants catalogue wheels test-isolated test-qtorch clean
+.PHONY: help demo test check format bench-export bench-gpu grade table caches proof variants catalogue wheels test-isolated test-qtorch clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: $(UV) ## Format the code and mend what the linter can
 
 bench-export: $(UV) ## Measure conversion beside cp and the plain way: docs/export_bench.md
 	$(TOOL) tools/bench/export.py
+
+bench-gpu: $(UV) ## Measure every way to run Wan2.1-14B on this machine's GPU: docs/gpu_bench.md
+	$(TOOL) tools/bench/gpu.py
 
 grade: $(UV) ## Accept wan-tiny or not: do 200 of its clips show what their captions say?
 	$(TOOL) tools/wan_tiny/grade.py

@@ -3,6 +3,7 @@
 from vq_core.cli import new_app, report, set_up_logging
 from vq_core.cli import run as run_app
 from vq_core.options import AsJson, Device
+from vq_infer.bench.cli import bench
 from vq_infer.command import takes_options
 from vq_infer.options import FILES, Options, Task
 
@@ -86,6 +87,9 @@ def _make(task: Task, options: Options, as_json: bool, verbose: bool) -> None:
     set_up_logging(verbose)
     outcome = run(task, options)
     report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=as_json)
+
+
+app.command("bench")(bench)
 
 
 def main() -> None:

@@ -6,24 +6,23 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts.checkpoint import CheckpointComponent
 from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
 from vq_core.topology import NON_BLOCK
 from vq_infer.attention import AUTO, Attention, select_attention
+from vq_infer.component import Component
 from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.ops import select_ops
 from vq_infer.kernels import Kernel, checked_kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
-
 
 OnBlock = Callable[[str, nn.Module], None]
 """Called with a block and the name of its shard as soon as the block is whole on the device."""
 
 
 def load_transformer(
-    component: CheckpointComponent,
+    component: Component,
     scheme: QuantScheme,
     device: torch.device,
     label: str,
@@ -117,7 +116,7 @@ def runtime_dtype(device: torch.device) -> torch.dtype:
 
 def _place_linears(
     model: nn.Module,
-    component: CheckpointComponent,
+    component: Component,
     scheme: QuantScheme,
     kernel: Kernel,
     device: torch.device,
@@ -134,7 +133,7 @@ def _place_linears(
         model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
 
 
-def _require_sizes(component: CheckpointComponent, kernel: Kernel) -> None:
+def _require_sizes(component: Component, kernel: Kernel) -> None:
     for linear in component.topology.linears:
         if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
             raise VqError(
