@@ -20,9 +20,10 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 INTERPRETED = """
 from dataclasses import fields
 import torch
+from vq_infer.eight_bit import quantize as kernels
 from vq_infer.eight_bit import reference
-from vq_infer.eight_bit.quantize import quantize
 
+kernels.CHUNK = 64  # so that there are several
 generator = torch.Generator().manual_seed(0)
 q, k = (torch.randn(1, tokens, 2, 40, generator=generator) for tokens in (130, 150))
 k[..., 3] = 4 * k[..., 3] + 5
@@ -30,7 +31,7 @@ half = torch.randn(1, 75, 3, 2, 40, generator=generator) * 100
 half[:, 0] = 448
 fused = torch.cat([half, -half], 1).to(torch.float8_e4m3fn).float()
 inputs = q, k, fused[:, :, 2]
-ours, theirs = quantize(*inputs), reference.quantize(*inputs)
+ours, theirs = kernels.quantize(*inputs), reference.quantize(*inputs)
 for field in fields(ours):
     a, b = (getattr(operands, field.name).float() for operands in (ours, theirs))
     # Sums are taken in another order: what stands between two codes may go to either.

@@ -10,7 +10,7 @@ from vq_core.errors import VqError
 
 AUTO = "auto"
 FULL_PRECISION = 0.004
-"""Relative error up to which attention counts as that of 16-bit numbers; theirs is 0.002."""
+"""Relative error up to which attention counts as that of 16-bit numbers; theirs is 0.0025 at most."""
 
 
 class Attention(Protocol):

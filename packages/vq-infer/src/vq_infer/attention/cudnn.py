@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 NAME = "cuDNN attention"
-ERROR = 0.002
+ERROR = 0.0025
 CAPABILITY = (8, 0)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 NAME = "FlashAttention-3"
-ERROR = 0.002
+ERROR = 0.0025
 CAPABILITY = (9, 0)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 NAME = "PyTorch scaled_dot_product_attention"
-ERROR = 0.002
+ERROR = 0.0025
 
 
 def unavailable(device: torch.device) -> str | None:
