@@ -10,8 +10,11 @@ TOOL := PYTHONPATH=tools $(RUN) python
 # Only the Python that is here, never a downloaded one.
 export UV_PYTHON_DOWNLOADS := never
 
+# Where this is set, every process compiles every library again: the tests alone take minutes longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test check format bench-export grade table proof variants catalogue prompt-sets wheels test-isolated test-qtorch test-lpips clean
+.PHONY: help demo report browser test check format bench-export bench-gpu grade table caches proof variants catalogue prompt-sets wheels test-isolated test-qtorch test-lpips clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,9 +30,10 @@ browser: ## Install Chromium, in which the report is tested, where there is none
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-wqy-microhei)
 
-# One thread a worker: two workers that each take every core are slower than either alone.
+# One thread a worker: two workers that each take every core are slower than either alone. Each gets half of the tests in
+# their order, so that what a package's tests share is made by one of them and not by both.
 test: $(UV) ## Run every test
-	OMP_NUM_THREADS=1 $(RUN) pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal
 
 check: $(UV) ## Check format, lint, types and import rules
 	$(RUN) ruff format --check .
@@ -44,11 +48,17 @@ format: $(UV) ## Format the code and mend what the linter can
 bench-export: $(UV) ## Measure conversion beside cp and the plain way: docs/export_bench.md
 	$(TOOL) tools/bench/export.py
 
+bench-gpu: $(UV) ## Measure every way to run Wan2.1-14B on this machine's GPU: docs/gpu_bench.md
+	$(TOOL) tools/bench/gpu.py
+
 grade: $(UV) ## Accept wan-tiny or not: do 200 of its clips show what their captions say?
 	$(TOOL) tools/wan_tiny/grade.py
 
 table: $(UV) ## Measure what each quantization costs wan-tiny and its hard twin: docs/wan_tiny_table.md
 	$(TOOL) tools/wan_tiny/table.py
+
+caches: $(UV) ## Measure what each cache costs and saves: docs/caching_cost.md
+	$(TOOL) tools/wan_tiny/caches.py
 
 proof: $(UV) ## Hold the algorithms against what is asked of them: docs/algorithms.md
 	$(TOOL) tools/proof/prove.py

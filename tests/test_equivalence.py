@@ -20,6 +20,7 @@ from vq_core.source import open_source
 from vq_eval.variants import apply_fake_quant, apply_smoothed
 from vq_export.fidelity import compare
 from vq_export.reference import model_reference
+from vq_infer.attention import sdpa
 from vq_infer.transformer import load_transformer
 
 FP32_ROUNDING = 2e-5
@@ -116,7 +117,9 @@ def test_engine_and_simulation_compute_the_same_function(
     checkpoints: dict[str, Checkpoint], original: nn.Module, smoothed: Path, inputs: Any
 ) -> None:
     checkpoint = checkpoints["smoothed"]
-    engine = load_transformer(checkpoint.components["transformer"], checkpoint.scheme, torch.device("cpu"), "tiny")
+    engine = load_transformer(
+        checkpoint.components["transformer"], checkpoint.scheme, torch.device("cpu"), "tiny", sdpa
+    )
     weights = open_weights(smoothed).components["transformer"]
     qparams = open_qparams(checkpoint.artifact.path.parent / "qparams")
     before = output(original, inputs)

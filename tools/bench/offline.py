@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,15 +115,21 @@ def run(*arguments: object) -> dict[str, Any]:
     return result
 
 
-def measured(folder: Path, config: dict[str, Any], counts: tuple[int, int], how: dict[str, str]) -> dict[str, Any]:
-    """The usage of every command on a model of `config` in the new `folder`, which is removed again."""
+def measured(
+    folder: Path,
+    config: dict[str, Any],
+    counts: tuple[int, int],
+    how: dict[str, str],
+    commands: Mapping[str, tuple[str, ...]],
+) -> dict[str, Any]:
+    """The usage of every one of `commands` on a model of `config` in the new `folder`, which is removed again."""
     folder.mkdir()
     model, stats, weights = (folder / name for name in ("model", "stats", "weights"))
     write_model(model, config)
     write_stats(stats, open_source(str(model)), counts)
     options = [f"--{name}={value}" for name, value in how.items()]
     usage: dict[str, Any] = {}
-    for index, (name, (command, *method)) in enumerate(COMMANDS.items()):
+    for index, (name, (command, *method)) in enumerate(commands.items()):
         output = folder / f"output-{index}"
         inputs = ["--model", model] if command == "smooth" else ["--weights", weights]
         if command == "smooth" or "auto" in method:
@@ -139,9 +146,11 @@ def main(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     scheme: Annotated[str, typer.Option(help="int8 or fp8.")] = "int8",
     scale: Annotated[int, typer.Option(help="Divide every size by this.")] = 1,
+    method: Annotated[list[str] | None, typer.Option(help="smoothquant or auto; repeatable.  [default: both]")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to write; needs about 5 GB a block.")] = None,
 ) -> None:
     """Measure and print one table."""
+    commands = {name: command for name, command in COMMANDS.items() if name.split(",")[0] in (method or COMMANDS)}
     table = Table(title=f"Blocks of width {HEAD_DIM * max(1, HEADS // scale)}, {scheme}, on {device}")
     columns = (f"{few} blocks, s", f"{more} blocks, s", "a further one, s", f"{BLOCKS} blocks, min")
     for column in ("command", *columns, "host, GiB", "device, GiB"):
@@ -149,8 +158,9 @@ def main(
     counts = (FIT // scale, HELD_OUT // scale)
     how = {"scheme": scheme, "device": device}
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        by_size = [measured(Path(temporary) / "run", scaled_config(size, scale), counts, how) for size in (few, more)]
-    for name in COMMANDS:
+        run_folder = Path(temporary) / "run"
+        by_size = [measured(run_folder, scaled_config(size, scale), counts, how, commands) for size in (few, more)]
+    for name in commands:
         of_few, of_more = (usage[name] for usage in by_size)
         further = (of_more["seconds"] - of_few["seconds"]) / (more - few)
         minutes = (of_more["seconds"] + (BLOCKS - more) * further) / 60

@@ -185,7 +185,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], 
     return build
 
 
+@pytest.fixture(scope="session")
+def two_samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
+    """See `samples`."""
+    folder = write_samples(tmp_path_factory.mktemp("samples") / "samples", 2, with_images=True)
+    return tuple(read_samples(folder, Inputs(optional=FILES)))
+
+
 @pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
-    """Two prompts, with a square and with a flat image, and every other file that a model may start from."""
-    return read_samples(write_samples(tmp_path / "samples", 2, with_images=True), Inputs(optional=FILES))
+def samples(two_samples: tuple[Sample, ...]) -> list[Sample]:
+    """Two prompts, with a square and with a flat image, and every other file that a model may start from.
+
+    The list is the test's own; its files are not to be changed.
+    """
+    return list(two_samples)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vq_core import meter
-from vq_core.meter import Meter, Usage
+from vq_core.meter import Meter, StageMeter, Usage
 
 
 def test_seconds_since_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +52,27 @@ def test_device_memory_is_cudas_peak(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows() -> None:
     assert Usage(2.04, 3 << 29, 0).rows() == {"time": "2.0 s", "peak host memory": "1.50 GiB"}
     assert Usage(2.04, 3 << 29, 1 << 30).rows()["peak device memory"] == "1.00 GiB"
+
+
+def test_stages_follow_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, peak = [0.0], [0]
+
+    def reset() -> None:
+        peak[0] = 0
+
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", reset)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak[0])
+    stages = StageMeter()
+    now[0] = 1.0
+    stages.begin("load")
+    now[0], peak[0] = 3.0, 7
+    stages.begin("sample")
+    now[0], peak[0] = 10.0, 5
+    done, whole = stages.finish()
+    assert {name: (usage.seconds, usage.device_peak_bytes) for name, usage in done.items()} == {
+        "load": (2.0, 7),
+        "sample": (7.0, 5),
+    }
+    assert (whole.seconds, whole.device_peak_bytes) == (10.0, 7)

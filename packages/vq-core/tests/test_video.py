@@ -1,5 +1,4 @@
 import errno
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -138,38 +137,45 @@ def test_refuses_the_speed_of_what_is_no_video(tmp_path: Path) -> None:
         frames_per_second(tmp_path / "drift.mp4")
 
 
-# Kills itself at the file-system call or process start of the given number; a higher number lets it finish.
-KILLED = """
+# Runs as its own process: forks writers, which kill themselves at the file-system call or process start of a number,
+# and prints how many were killed before a number was so high that the writer finished.
+KILLER = """
 import itertools, os, signal, sys
 from pathlib import Path
 import numpy as np
 from vq_core.video import write_video
 
 frames = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), dtype=np.uint8)
-calls = itertools.count()
+path, whole = map(Path, sys.argv[1:])
 
-def hook(event, args):
-    if event in ("os.mkdir", "subprocess.Popen", "os.rename", "os.rmdir") and next(calls) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
+def killed(call):
+    child = os.fork()
+    if child == 0:
+        calls = itertools.count()
+        def hook(event, args):
+            if event in ("os.mkdir", "subprocess.Popen", "os.rename", "os.rmdir") and next(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        write_video(path, frames, 8)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    return code != 0
 
-sys.addaudithook(hook)
-write_video(Path(sys.argv[1]), frames, 8)
+write_video(whole, frames, 8)
+kills = 0
+while killed(kills):
+    assert not path.exists() or path.read_bytes() == whole.read_bytes()
+    path.unlink(missing_ok=True)
+    kills += 1
+assert path.read_bytes() == whole.read_bytes()
+print(kills)
 """
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_kill_leaves_no_video_or_a_whole_one(tmp_path: Path, suffix: str) -> None:
-    def write(path: Path, call: int) -> bool:
-        done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(call)], check=False, timeout=60)
-        return done.returncode == -signal.SIGKILL
-
-    assert not write(tmp_path / f"whole{suffix}", 10_000)
-    whole = (tmp_path / f"whole{suffix}").read_bytes()
-    path = tmp_path / f"x{suffix}"
-    kills = 0
-    while write(path, kills):
-        assert not path.exists() or path.read_bytes() == whole
-        path.unlink(missing_ok=True)
-        kills += 1
-    assert kills >= 3
-    assert path.read_bytes() == whole
+    command = [sys.executable, "-c", KILLER, str(tmp_path / f"x{suffix}"), str(tmp_path / f"whole{suffix}")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 3

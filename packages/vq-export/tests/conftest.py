@@ -92,6 +92,19 @@ def models(make_model: Callable[..., Path]) -> dict[str, Path]:
     return {kind: make_model(kind) for kind in CONFIGS}
 
 
+@pytest.fixture(scope="session")
+def big_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-video transformer of twelve blocks and 150 MB, for measurements of memory; not to be changed."""
+    folder = tmp_path_factory.mktemp("big")
+    config = CONFIGS["t2v"] | {"num_attention_heads": 32, "ffn_dim": 4096, "num_layers": 12}
+    (folder / "config.json").write_text(json.dumps(config))
+    pool = torch.randn(512 * 4096, generator=torch.Generator().manual_seed(0)).bfloat16()
+    shapes = {name: torch.Size(shape) for name, shape in topology(config).tensors.items()}
+    tensors = {name: pool[: shape.numel()].reshape(shape).clone() for name, shape in shapes.items()}
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
 @dataclass(frozen=True)
 class Artifacts:
     """Smoothed weights and quant params of a model, and the gains of its groups by component."""

@@ -1,6 +1,9 @@
 """Tiny models and the checkpoints that a conversion of them gives, written with vq_core alone."""
 
 import json
+import multiprocessing
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +154,36 @@ def vq_infer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         return int(stop.value.code or 0)
 
     return run
+
+
+@pytest.fixture
+def together() -> Callable[..., list[Any]]:
+    """Run a function in so many processes, as `torchrun` would; gives what each returned."""
+
+    def run(world: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
+        context = multiprocessing.get_context("fork")  # everything is imported here already
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ends = []
+        for rank in range(world):
+            own, other = context.Pipe(duplex=False)
+            process = context.Process(target=_one_of, args=(rank, world, port, other, work, arguments))
+            process.start()
+            ends.append((process, own))
+        answers = [own.recv() if own.poll(120) else None for _, own in ends]
+        for process, _ in ends:
+            process.join(10)
+            process.kill()
+        assert all(answer is not None for answer in answers), "a process did not answer"
+        return answers
+
+    return run
+
+
+def _one_of(
+    rank: int, world: int, port: int, answer: Any, work: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ.update(address | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)})
+    answer.send(work(*arguments))

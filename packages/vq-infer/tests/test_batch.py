@@ -17,7 +17,9 @@ from vq_core.sampling import Sampling, SamplingOptions
 from vq_core.store import open_artifact
 from vq_core.tiny import Variant, write_samples
 from vq_core.video import read_video
+from vq_infer.attention import sdpa
 from vq_infer.batch import BatchOptions, BatchRequest, make_batch, resolve_batch
+from vq_infer.options import EngineSettings
 
 TinyModel = Callable[[Variant], Path]
 Convert = Callable[..., Path]
@@ -29,7 +31,7 @@ SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 def request_(tiny_model: TinyModel, convert: Convert, tmp_path: Path) -> BatchRequest:
     model = tiny_model("t2v")
     prompts = write_samples(tmp_path / "prompts", 2, with_images=False)
-    return BatchRequest(str(model), convert(model), prompts, tmp_path / "videos", SAMPLING, "cpu")
+    return BatchRequest(str(model), convert(model), prompts, tmp_path / "videos", SAMPLING, "cpu", EngineSettings())
 
 
 def test_every_video_is_that_of_the_single_command(
@@ -56,7 +58,7 @@ def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: Batch
     assert manifest.parents == {"lightx2v-checkpoint": checkpoint.digest}
     ours, theirs = manifest.components["transformer"], checkpoint.manifest.components["transformer"]
     assert (ours.fingerprint, ours.config) == (theirs.fingerprint, theirs.config)
-    assert (manifest.settings["variants"], manifest.settings["kernel"]) == (["native"], "fp32 product of codes (CPU)")
+    assert (manifest.settings["variants"], manifest.settings["attention"]) == (["native"], sdpa.NAME)
     assert manifest.measured["attention"] == {"native": ["flash"]}
 
 

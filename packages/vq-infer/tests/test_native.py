@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from vq_core.prompts import FILES, Inputs, Sample, read_samples
 from vq_core.sampling import Sampling
 from vq_core.tiny import write_samples
 from vq_core.video import read_video
+from vq_infer.memory_plan import MemoryPlan
 from vq_infer.native import StepClock, generate
-from vq_infer.options import Task
+from vq_infer.options import CacheChoice, EngineSettings, Task
 from vq_infer.request import Request
 
 TinyModel = Callable[[str], Path]
@@ -65,7 +67,7 @@ def test_makes_the_video_of_the_model(
     frames = read_video(request.output)
     assert frames.shape == (5, *size, 3)
     assert outcome.shape == (5, *size)
-    assert list(outcome.stages) == ["encode", "load", "sample", "write"]
+    assert list(outcome.stages) == ["encode", "load", "sample", "decode", "write"]
     assert outcome.step_seconds is not None
     pipeline = VideoPipeline(str(model), "cpu")
     full = pipeline.sample(pipeline.encode([request.sample], SAMPLING)[0], SAMPLING, SAMPLING.seed)
@@ -228,6 +230,77 @@ def test_height_100(tiny_model: TinyModel, convert: Convert, make_request: MakeR
     sampling = Sampling(steps=2, height=100, width=64, num_frames=5)
     with pytest.raises(VqError, match="height 100 is not a multiple of 16: use 96 or 112"):
         generate(make_request(tiny_model(variant), convert(tiny_model(variant)), variant, sampling=sampling))
+
+
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails where anything is encoded or loaded."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr(VideoPipeline, "encode", fail)
+    monkeypatch.setattr("vq_infer.engine.load_transformer", fail)
+
+
+@pytest.mark.usefixtures("unread")
+def test_what_can_be_refused_is_before_a_weight_is_read(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("t2v")
+    request = make_request(model, convert(model))
+    with pytest.raises(VqError, match="`cuda:99` is not in this machine"):
+        generate(replace(request, device="cuda:99"))
+    with pytest.raises(VqError, match="--attention sage: SageAttention needs a GPU"):
+        generate(replace(request, settings=EngineSettings(attention="sage")))
+    with pytest.raises(VqError, match="leave it out with --device cpu"):
+        generate(replace(request, settings=EngineSettings(offload="block")))
+    with pytest.raises(VqError, match="num_frames 6 is not 4k"):
+        generate(replace(request, sampling=replace(SAMPLING, num_frames=6)))
+    with pytest.raises(VqError, match="made from another model"):
+        generate(make_request(tiny_model("ti2v-5b"), request.checkpoint))
+    monkeypatch.setattr("vq_infer.native.free_bytes", lambda _: 2**20)
+    with pytest.raises(VqError, match=r"cpu has 0\.0 GiB free and this video needs about 0\.\d GiB"):
+        generate(request)
+
+
+def test_old_gpus(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("t2v")
+    request = make_request(model, convert(model, "fp8"), device="cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    with pytest.raises(VqError, match=r"capability 8\.6 and FP8 needs 8\.9: convert the model with --scheme int8"):
+        generate(request)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(VqError, match=r"capability 7\.5 and 8\.0 is needed: use --device cpu"):
+        generate(request)
+
+
+def test_little_memory_makes_the_same_video_with_one_expert_at_a_time(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("t2v-2.2")
+    sampling = replace(SAMPLING, steps=4)
+    request = make_request(model, convert(model), sampling=sampling)
+    plain = generate(request)
+    in_turns = MemoryPlan(in_turns=True)
+    monkeypatch.setattr("vq_infer.native.require_plan", lambda *_, **__: in_turns)
+    tight = generate(replace(request, output=request.output.with_name("tight.mkv")))
+    assert tight.memory is not None
+    assert tight.memory.startswith("one transformer at a time")
+    assert np.array_equal(read_video(tight.output), read_video(plain.output))
+
+
+def test_a_cached_run_says_what_it_saved(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
+    model = tiny_model("t2v-distilled")
+    sampling = replace(SAMPLING, steps=5, guidance_scale=1.0)
+    settings = EngineSettings(cache=CacheChoice("taylorseer", 2))
+    outcome = generate(replace(make_request(model, convert(model), sampling=sampling), settings=settings))
+    # Without guidance there is one pass a step; three warm up, then every second is computed.
+    assert outcome.passes == (5, 4)
+    assert outcome.rows()["cache"] == "4 of 5 passes computed"
 
 
 def test_failure_leaves_no_video(

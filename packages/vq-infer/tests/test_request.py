@@ -151,16 +151,20 @@ def test_output_must_have_a_format(tmp_path: Path) -> None:
 
 
 def test_outcome_for_people_and_machines() -> None:
-    outcome = Outcome(Path("o.mp4"), ("k",), {"encode": 1.0, "load": 2.0}, Usage(3.0, 2**30, 0), (5, 48, 64), 0.25)
+    stages = {"encode": Usage(1.0, 2**29, 0), "load": Usage(2.0, 2**30, 3 * 2**30)}
+    outcome = Outcome(Path("o.mp4"), ("k",), stages, Usage(3.0, 2**30, 0), (5, 48, 64), 0.25, "all stays", (8, 3))
     assert outcome.rows() == {
         "video": "5 frames of 64x48",
         "kernels": "k",
         "per step": "0.25 s",
-        "stages": "encode 1.0 s, load 2.0 s",
+        "cache": "3 of 8 passes computed",
+        "stages": "encode 1.0 s, load 2.0 s (3.0 GiB)",
+        "memory plan": "all stays",
         "time": "3.0 s",
         "peak host memory": "1.00 GiB",
     }
     content = json.loads(json.dumps(outcome.to_json()))
     assert content["output"] == "o.mp4"
     assert content["usage"]["host_peak_bytes"] == 2**30
+    assert content["stages"]["load"]["device_peak_bytes"] == 3 * 2**30
     assert content["shape"] == [5, 48, 64]

@@ -36,6 +36,36 @@ class Meter:
         return Usage(time.monotonic() - self._start, host_peak_bytes(), _device_peak_bytes())
 
 
+class StageMeter:
+    """Meters the stages of one run, which follow on each other."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._done: dict[str, Usage] = {}
+        self._stage: str | None = None
+        self._meter = Meter()
+
+    def begin(self, stage: str) -> None:
+        """End the stage before, if there is one, and begin `stage`."""
+        self._end()
+        _reset_device_peak()
+        self._stage, self._meter = stage, Meter()
+
+    def finish(self) -> tuple[dict[str, Usage], Usage]:
+        """End the last stage; each stage's cost in order, and that of all from when the meter was made.
+
+        The host's peak of a stage is that of the process up to its end.
+        """
+        self._end()
+        device_peak = max((usage.device_peak_bytes for usage in self._done.values()), default=0)
+        return self._done, Usage(time.monotonic() - self._start, host_peak_bytes(), device_peak)
+
+    def _end(self) -> None:
+        if self._stage is not None:
+            self._done[self._stage] = self._meter.usage()
+        self._stage = None
+
+
 def host_peak_bytes() -> int:
     """Peak resident memory of this process.
 
@@ -53,3 +83,9 @@ def _device_peak_bytes() -> int:
     if torch is None or not torch.cuda.is_available():
         return 0
     return int(torch.cuda.max_memory_allocated())
+
+
+def _reset_device_peak() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()

@@ -19,12 +19,13 @@ from vq_core.device import resolve_device
 from vq_core.encoders import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.errors import VqError
 from vq_core.frames import Frames, open_frames
-from vq_core.pipeline_layout import IMAGE_TO_VIDEO, VACE, read_layout
+from vq_core.pipeline_layout import IMAGE_TO_VIDEO, VACE, PipelineLayout, read_layout
 from vq_core.prompts import Inputs, Sample
 from vq_core.quiet import quiet_libraries
 from vq_core.sampling import Sampling
 from vq_core.source import TRANSFORMER_WEIGHTS, Checkpoint, Source, resolve_model
 from vq_core.tensor_folder import read_json
+from vq_core.turns import InTurn, Turns
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +66,9 @@ class VideoPipeline:
         load_transformer: Callable[[str], nn.Module] | None = None,
         dtype: torch.dtype | None = None,
         source: Source | None = None,
+        *,
+        in_turns: bool = False,
+        vae_tiling: bool = False,
     ) -> None:
         """Open `model`; nothing is loaded yet.
 
@@ -76,6 +80,9 @@ class VideoPipeline:
             dtype: of transformers and text encoder; bfloat16 on CUDA and float32 on the CPU unless given. The image
                 encoder and the VAE are always float32, as in Wan's reference.
             source: `model` opened with LoRAs; its merged weights go into the model's own transformers.
+            in_turns: keep one transformer on the device at a time, loaded when its first step comes, and none while
+                the video is decoded. The transformers then cannot be had from `transformers`.
+            vae_tiling: decode the video in tiles of 256 x 256 pixels that overlap: less memory, and other last bits.
 
         Raises:
             VqError: `model` is not a whole Wan pipeline, or the device is not there.
@@ -91,6 +98,8 @@ class VideoPipeline:
         self._layout = read_layout(self.path)
         self._load_transformer = load_transformer or self._load_own_transformer
         self._source = source
+        self._turns = Turns(self._load_transformer) if in_turns else None
+        self._vae_tiling = vae_tiling
 
     @property
     def inputs(self) -> Inputs:
@@ -103,28 +112,8 @@ class VideoPipeline:
         return {name: self._load_transformer(name) for name in self._layout.transformers}
 
     def check(self, sampling: Sampling) -> None:
-        """Refuse settings that the model cannot run.
-
-        Raises:
-            VqError: height, width, frames, steps, fps or the second guidance scale do not fit.
-        """
-        layout = self._layout
-        for name, value, multiple in (
-            ("height", sampling.height, layout.height_multiple),
-            ("width", sampling.width, layout.width_multiple),
-        ):
-            if value < 1 or value % multiple:
-                raise VqError(f"{name} {value} is not a multiple of {multiple}: use {_around(value, multiple, 0)}.")
-        frames, multiple = sampling.num_frames, layout.frame_multiple
-        if frames < 1 or frames % multiple != 1:
-            raise VqError(f"num_frames {frames} is not {multiple}k + 1: use {_around(frames, multiple, 1)}.")
-        for name, value in (("steps", sampling.steps), ("fps", sampling.fps)):
-            if value < 1:
-                raise VqError(f"{name} {value} is less than 1: use 1 or more.")
-        if sampling.guidance_scale_2 is not None and layout.boundary_ratio is None:
-            raise VqError(
-                f"guidance_scale_2 is for models with two transformers and {self.path} has one: leave it out."
-            )
+        """Refuse settings that the model cannot run, see `check_sampling`."""
+        check_sampling(self._layout, sampling)
 
     def schedule(self, sampling: Sampling) -> list[ScheduledStep]:
         """Every step of a video in order; no weights are loaded."""
@@ -210,6 +199,8 @@ class VideoPipeline:
         def end_of_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if on_step is not None:
                 on_step()
+            if self._turns is not None and step == pipeline.num_timesteps - 1:
+                self._turns.release()  # the VAE needs the room
             return {}
 
         frames = self._frames(conditions.sample, sampling)
@@ -270,7 +261,8 @@ class VideoPipeline:
         """The diffusers pipeline without its encoders; Wan2.2's small model has one class more for images."""
         layout = self._layout
         pipeline_class = IMAGE_TO_VIDEO if from_image else layout.pipeline_class
-        parts = {"transformer_2": self.transformers.get("transformer_2"), "boundary_ratio": layout.boundary_ratio}
+        transformers = self.transformers if self._turns is None else self._in_turn(self._turns)
+        parts = {"transformer_2": transformers.get("transformer_2"), "boundary_ratio": layout.boundary_ratio}
         if pipeline_class != VACE:
             parts["expand_timesteps"] = layout.expand_timesteps
         with quiet_libraries():
@@ -281,25 +273,63 @@ class VideoPipeline:
                 text_encoder=None,
                 vae=self._vae,
                 scheduler=self._scheduler(),
-                transformer=self.transformers["transformer"],
+                transformer=transformers["transformer"],
                 **parts,
             )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def _in_turn(self, turns: Turns) -> dict[str, nn.Module]:
+        with quiet_libraries():
+            import diffusers
+            from accelerate import init_empty_weights
+
+            standing: dict[str, nn.Module] = {}
+            for name in self._layout.transformers:
+                config = read_json(self.path / name / "config.json")
+                with init_empty_weights():
+                    model = getattr(diffusers, config["_class_name"]).from_config(config)
+                standing[name] = InTurn(turns, name, model.config, self.dtype, torch.device(self.device))
+        return standing
 
     @cached_property
     def _vae(self) -> nn.Module:
         with quiet_libraries():
             from diffusers import AutoencoderKLWan
 
-            vae: nn.Module = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
-        return vae.to(self.device).eval()
+            vae: Any = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
+        if self._vae_tiling:
+            vae.enable_tiling()
+        placed: nn.Module = vae.to(self.device).eval()
+        return placed
 
     def _scheduler(self) -> Any:
         with quiet_libraries():
             import diffusers
 
             return getattr(diffusers, self._layout.scheduler_class).from_pretrained(self.path / "scheduler")
+
+
+def check_sampling(layout: PipelineLayout, sampling: Sampling) -> None:
+    """Refuse settings that the model of `layout` cannot run.
+
+    Raises:
+        VqError: height, width, frames, steps, fps or the second guidance scale do not fit.
+    """
+    for name, value, multiple in (
+        ("height", sampling.height, layout.height_multiple),
+        ("width", sampling.width, layout.width_multiple),
+    ):
+        if value < 1 or value % multiple:
+            raise VqError(f"{name} {value} is not a multiple of {multiple}: use {_around(value, multiple, 0)}.")
+    frames, multiple = sampling.num_frames, layout.frame_multiple
+    if frames < 1 or frames % multiple != 1:
+        raise VqError(f"num_frames {frames} is not {multiple}k + 1: use {_around(frames, multiple, 1)}.")
+    for name, value in (("steps", sampling.steps), ("fps", sampling.fps)):
+        if value < 1:
+            raise VqError(f"{name} {value} is less than 1: use 1 or more.")
+    if sampling.guidance_scale_2 is not None and layout.boundary_ratio is None:
+        raise VqError(f"guidance_scale_2 is for models with two transformers and {layout.path} has one: leave it out.")
 
 
 @torch.no_grad()

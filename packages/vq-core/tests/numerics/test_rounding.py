@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vq_core.numerics import rounding
-from vq_core.numerics.rounding import CODE_DTYPE, emulate_qtorch_e4m3, round_into, round_to_codes
+from vq_core.numerics.rounding import CODE_DTYPE, emulate_qtorch_e4m3, round_quotient_into, round_to_codes
 from vq_core.scheme import NumberFormat, Rounding
 
 numbers = st.floats(width=32, allow_nan=False)
@@ -67,10 +67,15 @@ def test_fp8_is_the_nearest_code(values: list[float]) -> None:
 def test_rounding_into_rows_of_a_tensor_gives_the_same_codes_and_touches_no_others(
     fmt: NumberFormat, how: Rounding
 ) -> None:
-    x = torch.linspace(-500, 500, 4 * 1001).reshape(4, 1001)
-    codes_of_five = torch.ones(5, 1001).to(CODE_DTYPE[fmt])
-    round_into(codes_of_five[:4], x.clone(), fmt, how)
-    assert torch.equal(codes_of_five[:4].view(torch.uint8), round_to_codes(x, fmt, how).view(torch.uint8))
+    # Every tie and the fp32 values on either side of it, of either sign, and the one that is past the last code.
+    last = torch.nextafter(torch.tensor(fmt.qmax), torch.tensor(torch.inf)).item()
+    ties = torch.arange(254 if fmt is NumberFormat.INT8 else 4 * 448 * 32) / (2 if fmt is NumberFormat.INT8 else 128)
+    x = torch.cat([ties, *(ties.nextafter(torch.tensor(side)) for side in (-1e9, 1e9)), torch.tensor([2.0**-10, last])])
+    scale = torch.tensor([1.0, 2.0**-7, 3.0, 1e-5]).unsqueeze(1)
+    rows = torch.cat([x, -x]) * scale
+    codes_of_five = torch.ones(5, rows.shape[1]).to(CODE_DTYPE[fmt])
+    round_quotient_into(codes_of_five[:4], rows.clone(), scale, fmt, how)
+    assert torch.equal(codes_of_five[:4].view(torch.uint8), round_to_codes(rows / scale, fmt, how).view(torch.uint8))
     assert torch.all(codes_of_five[4].float() == 1)
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import torch
-from torch import nn
 
 from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
@@ -16,15 +15,19 @@ from vq_core.embedded import model_or_default
 from vq_core.location import Location
 from vq_core.model_defaults import defaults_of
 from vq_core.pipeline import VideoPipeline
-from vq_core.pipeline_layout import read_layout
+from vq_core.pipeline_layout import VACE, read_layout
 from vq_core.progress import progress
 from vq_core.prompts import read_samples
 from vq_core.recipe import read_recipe
 from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
+from vq_core.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.store import ComponentHeader, Header
+from vq_infer.engine import Engine
+from vq_infer.memory_plan import MemoryPlan
 from vq_infer.native import require_same_architecture
+from vq_infer.options import EngineSettings
 from vq_infer.request import said_by_checkpoint
-from vq_infer.transformer import kernel_for, load_transformer
+from vq_infer.transformer import kernel_for
 
 VARIANT = "native"
 """The folder of the videos: the engine that made them."""
@@ -41,6 +44,7 @@ class BatchOptions:
     sampling: SamplingOptions
     device: str | None
     recipe: Location | None
+    settings: EngineSettings
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class BatchRequest:
     output: Location
     sampling: Sampling
     device: str | None
+    settings: EngineSettings
 
 
 @dataclass(frozen=True)
@@ -63,20 +68,20 @@ class Batch:
         folder: where the videos are.
         prompts: how many.
         resumed_videos: how many of them an earlier, interrupted run had finished.
-        kernel: what multiplied the codes.
+        kernels: what the transformers ran with; nothing where none was loaded.
         summary: seconds of a video, and attention kernels.
     """
 
     folder: Location
     prompts: int
     resumed_videos: int
-    kernel: str
+    kernels: tuple[str, ...]
     summary: Summary
 
     def rows(self) -> dict[str, str]:
         """The lines of the summary."""
         resumed = f" ({self.resumed_videos} of them before)" if self.resumed_videos else ""
-        made = {"videos": f"{self.prompts}{resumed}", "made in": self.summary.text(), "kernel": self.kernel}
+        made = {"videos": f"{self.prompts}{resumed}", "made in": self.summary.text(), "kernels": ", ".join(self.kernels)}
         return made | {"folder": str(self.folder)}
 
     def to_json(self) -> dict[str, object]:
@@ -96,7 +101,7 @@ def resolve_batch(said: BatchOptions) -> BatchRequest:
     defaults = replace(defaults_of(model), **said_by_checkpoint(checkpoint))
     sampling = resolve_sampling(said.sampling, recipe.eval, defaults, fps=recipe.eval.fps, seed=recipe.seed)
     prompts = required(said.prompts or recipe.eval.prompts, "--prompts")
-    return BatchRequest(model, checkpoint, prompts, required(said.output, "--output"), sampling, said.device)
+    return BatchRequest(model, checkpoint, prompts, required(said.output, "--output"), sampling, said.device, said.settings)
 
 
 def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None = None) -> Batch | None:
@@ -111,8 +116,8 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
     """
     checkpoint = open_checkpoint(request.checkpoint)
     device = torch.device(resolve_device(request.device if rank is None else rank.device(request.device)))
-    kernel = kernel_for(device, checkpoint.scheme).NAME
-    pipeline = open_pipeline(request.model, checkpoint, device)
+    kernel_for(device, checkpoint.scheme)
+    engine, pipeline = open_engine(request, checkpoint, device)
     pipeline.check(request.sampling)
     samples = read_samples(request.prompts, pipeline.inputs)
     header = Header(
@@ -122,7 +127,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
         family=checkpoint.family_name,
         model=checkpoint.artifact.manifest.model,
         components=_components(checkpoint),
-        settings={**settings_of(samples, request.sampling, pipeline), "variants": [VARIANT], "kernel": kernel},
+        settings={**settings_of(samples, request.sampling, pipeline), "variants": [VARIANT], "attention": engine.attention},
         parents={CHECKPOINT_KIND: checkpoint.artifact.digest},
     )
     with create_videos(request.output, header, [VARIANT], len(samples), rank=rank, resume=resume) as videos:
@@ -135,22 +140,19 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
                     videos.files(VARIANT, index).write(frames, request.sampling.fps, record)
     if rank is not None and rank.number:
         return None
-    return Batch(request.output / VARIANT, len(samples), videos.resumed, kernel, videos.noted[VARIANT])
+    return Batch(request.output / VARIANT, len(samples), videos.resumed, engine.kernels, videos.noted[VARIANT])
 
 
-def open_pipeline(model: str, checkpoint: Checkpoint, device: torch.device) -> VideoPipeline:
-    """The pipeline of `model` with the transformers of `checkpoint`, which are loaded when they are needed.
+def open_engine(request: BatchRequest, checkpoint: Checkpoint, device: torch.device) -> tuple[Engine, VideoPipeline]:
+    """The engine, whose transformers stay on the device, and the pipeline that it serves; nothing is loaded yet.
 
     Raises:
-        VqError: the checkpoint is of another model, or `model` is not a whole pipeline.
+        VqError: the checkpoint is of another model, the model is not a whole pipeline, or the attention is not here.
     """
-
-    def load_converted(name: str) -> nn.Module:
-        return load_transformer(checkpoint.components[name], checkpoint.scheme, device, name)
-
-    pipeline = VideoPipeline(model, str(device), load_converted)
-    require_same_architecture(checkpoint, read_layout(pipeline.path))
-    return pipeline
+    layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
+    require_same_architecture(checkpoint, layout)
+    engine = Engine(checkpoint, device, MemoryPlan(), request.settings, vace=layout.pipeline_class == VACE)
+    return engine, VideoPipeline(str(layout.path), str(device), engine.load)
 
 
 def _components(checkpoint: Checkpoint) -> dict[str, ComponentHeader]:

@@ -23,6 +23,7 @@ from vq_core.options import (
     Width,
     path_option,
 )
+from vq_infer.options import Attention, AttentionTolerance, EngineSettings
 
 Checkpoint = Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")]
 
@@ -41,6 +42,8 @@ def batch(
     fps: Fps = None,
     seed: Seed = None,
     device: Device = None,
+    attention: Attention = "sdpa",
+    attention_tolerance: AttentionTolerance = None,
     recipe: Recipe = None,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -67,7 +70,8 @@ def batch(
     set_up_logging(verbose)
     meter = Meter()
     sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, fps, seed)
-    said = BatchOptions(model, checkpoint, prompts, output, sampling, device, recipe)
+    settings = EngineSettings(attention=attention, attention_tolerance=attention_tolerance)
+    said = BatchOptions(model, checkpoint, prompts, output, sampling, device, recipe, settings)
     made = make_batch(resolve_batch(said), resume=resume, rank=rank_of())
     if made is None:  # another process reports
         return

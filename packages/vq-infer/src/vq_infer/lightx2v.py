@@ -71,7 +71,7 @@ def generate(request: Request, python: str | None, backend: str | None) -> Outco
     with local_output(request.output) as output:
         _start(interpreter, config, request, model, output)
     usage = meter.usage()
-    return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage.seconds}, usage)
+    return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage}, usage)
 
 
 def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, dict[str, Any]]:

@@ -2,29 +2,32 @@
 
 import json
 import statistics
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.device import resolve_device
 from vq_core.errors import VqError
-from vq_core.meter import Meter
-from vq_core.pipeline import VideoPipeline
+from vq_core.meter import StageMeter
+from vq_core.pipeline import VideoPipeline, check_sampling
 from vq_core.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.progress import progress
 from vq_core.prompts import Inputs
 from vq_core.remote import local_output
+from vq_core.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.video import FORMATS, write_video
+from vq_infer.device_memory import free_bytes, host_free_bytes
+from vq_infer.engine import Engine
+from vq_infer.memory import read_memory
+from vq_infer.memory_plan import MemoryPlan, require_plan
 from vq_infer.options import Task
 from vq_infer.request import Outcome, Request, check_output
-from vq_infer.transformer import kernel_for, kernel_names, load_transformer
+from vq_infer.transformer import kernel_for, runtime_dtype
 
 # What a transformer must share with the model whose encoders and VAE surround it.
 ARCHITECTURE = (
@@ -34,51 +37,80 @@ ARCHITECTURE = (
 
 
 def generate(request: Request) -> Outcome:
-    """Make the video of `request`: encode, load the transformers, sample, write.
+    """Make the video of `request`: encode, load the transformers, sample, decode, write.
 
-    The encoders are gone before the first transformer is loaded, so the peak is the larger of the two.
+    Whatever can be refused is refused before the first weight is read.
 
     Raises:
         VqError: the output exists, the checkpoint is damaged or of another model than `--model`, the device is
-            not there or cannot run the scheme, the size does not fit, or the image is not one.
+            not there or cannot run the scheme or the attention, memory does not suffice, the size does not fit, or
+            the image is not one.
     """
-    meter = Meter()
+    meter = StageMeter()
     check_output(request.output, FORMATS)
     request.sample.check_files()
     device = torch.device(resolve_device(request.device))
     checkpoint = open_checkpoint(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
-
-    def load_converted(name: str) -> nn.Module:
-        return load_transformer(checkpoint.components[name], checkpoint.scheme, device, name)
-
-    pipeline = VideoPipeline(request.model, str(device), load_converted)
-    layout = read_layout(pipeline.path)
+    layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     _require_task(layout, request)
     require_same_architecture(checkpoint, layout)
-    stages: dict[str, float] = {}
-    with _timed(stages, "encode"):
-        (conditions,) = pipeline.encode([request.sample], request.sampling)
-    with _timed(stages, "load"):
-        transformers = pipeline.transformers
+    check_sampling(layout, request.sampling)
+    plan = plan_for(request, checkpoint, layout, device)
+    engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
+    pipeline = VideoPipeline(
+        str(layout.path), str(device), engine.load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling
+    )
+    sampling = request.sampling
+    print(f"memory: {plan.describe()}", file=sys.stderr, flush=True)
+    meter.begin("encode")
+    (conditions,) = pipeline.encode([request.sample], sampling)
+    meter.begin("load")
+    if not plan.in_turns:  # else the first step loads it, when the VAE has encoded the image
+        _ = pipeline.transformers
+    meter.begin("sample")
     steps = StepClock(device)
-    with _timed(stages, "sample"), progress("sampling", request.sampling.steps, "step") as advance:
+    with progress("sampling", sampling.steps, "step") as advance:
 
         def on_step() -> None:
             steps.tick()
             advance()
+            if steps.count == sampling.steps:
+                meter.begin("decode")
 
-        frames = pipeline.sample(conditions, request.sampling, request.sampling.seed, on_step)
-    with _timed(stages, "write"), local_output(request.output) as path:
-        write_video(path, frames, request.sampling.fps)
-    kernels = {name for transformer in transformers.values() for name in kernel_names(transformer)}
+        frames = pipeline.sample(conditions, sampling, sampling.seed, on_step)
+    meter.begin("write")
+    with local_output(request.output) as path:
+        write_video(path, frames, sampling.fps)
+    stages, usage = meter.finish()
     return Outcome(
         output=request.output,
-        kernels=tuple(sorted(kernels)),
+        kernels=engine.kernels,
         stages=stages,
-        usage=meter.usage(),
+        usage=usage,
         shape=(frames.shape[0], frames.shape[1], frames.shape[2]),
         step_seconds=steps.median(),
+        memory=plan.describe(),
+        passes=engine.passes,
+    )
+
+
+def plan_for(request: Request, checkpoint: Checkpoint, layout: PipelineLayout, device: torch.device) -> MemoryPlan:
+    """How the run uses memory, from headers and from what is free now.
+
+    Raises:
+        VqError: it does not suffice; says what would fit.
+    """
+    memory = read_memory(checkpoint, layout, itemsize=runtime_dtype(device).itemsize)
+    references = len(request.sample.reference_images)
+    return require_plan(
+        lambda sampling: memory.needs(sampling, references=references),
+        request.sampling,
+        request.settings.offload,
+        request.settings.vae_tiling,
+        device=str(device),
+        free=free_bytes(device),
+        host_free=host_free_bytes(),
     )
 
 
@@ -119,17 +151,15 @@ class StepClock:
             torch.cuda.synchronize(self._device)
         self._times.append(time.monotonic())
 
+    @property
+    def count(self) -> int:
+        """Steps that have ended."""
+        return len(self._times) - 1
+
     def median(self) -> float | None:
         """Median seconds of a step; the first, which also encodes the image, counts only where it is alone."""
         durations = [after - before for before, after in pairwise(self._times)]
         return statistics.median(durations[1:] or durations) if durations else None
-
-
-@contextmanager
-def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.monotonic()
-    yield
-    stages[stage] = time.monotonic() - start
 
 
 def _require_task(layout: PipelineLayout, request: Request) -> None:

@@ -1,5 +1,8 @@
 """The linear that runs on codes."""
 
+from typing import Self
+
+import torch
 from torch import Tensor, nn
 
 from vq_core.numerics.quantize import Quantized, quantize_tokens
@@ -33,12 +36,33 @@ class QuantLinear(nn.Module):
         self.activation = activation
         self.kernel = kernel
 
+    @classmethod
+    def stacked(cls, *linears: Self) -> Self:
+        """One linear that gives the outputs of `linears`, which read one input, side by side.
+
+        Raises:
+            ValueError: only some have a bias.
+        """
+        first = linears[0]
+        biases = [linear.bias for linear in linears if linear.bias is not None]
+        if len(biases) not in (0, len(linears)):
+            raise ValueError("linears with and without a bias cannot be one")
+        weight = Quantized(
+            torch.cat([linear.codes.view(torch.int8) for linear in linears]).view(first.codes.dtype),
+            torch.cat([linear.scale for linear in linears]),
+        )
+        return cls(weight, torch.cat(biases) if biases else None, first.gain, first.activation, first.kernel)
+
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` → `[..., out]` in the dtype of `x`."""
+        return self.of_tokens(quantize_tokens(x, self.activation, self.gain), x.dtype)
+
+    def of_tokens(self, tokens: Quantized, dtype: torch.dtype) -> Tensor:
+        """Codes `[..., in]`, already multiplied by the gain, → `[..., out]` in `dtype`."""
         out_features, in_features = self.codes.shape
-        tokens = quantize_tokens(x.reshape(-1, in_features), self.activation, self.gain)
-        y = self.kernel.multiply(tokens, Quantized(self.codes, self.scale), self.bias, x.dtype)
-        return y.reshape(*x.shape[:-1], out_features)
+        flat = Quantized(tokens.codes.reshape(-1, in_features), tokens.scale.reshape(-1, 1))
+        y = self.kernel.multiply(flat, Quantized(self.codes, self.scale), self.bias, dtype)
+        return y.reshape(*tokens.codes.shape[:-1], out_features)
 
     def extra_repr(self) -> str:
         """Sizes, format and kernel, for `print(model)`."""

@@ -1,6 +1,6 @@
 """One video to make, and what came of it: the same for every engine."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from vq_core.prompts import TEXT_ONLY, Sample
 from vq_core.recipe import DEFAULTS, Defaults, read_recipe
 from vq_core.remote import exists, local_copy, refuse_existing
 from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
-from vq_infer.options import Options, Task
+from vq_infer.options import EngineSettings, Options, Task, engine_settings
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Request:
     output: Location
     sampling: Sampling
     device: str | None
+    settings: EngineSettings = field(default_factory=EngineSettings)
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,22 @@ class Outcome:
     Attributes:
         output: the video's file.
         kernels: what multiplied the codes.
-        stages: seconds by stage, in order.
-        usage: time and peak memory of the whole run.
+        stages: time and peak memory by stage, in order.
+        usage: the same of the whole run.
         shape: frames, height and width, where the engine gives the frames away.
         step_seconds: median time of a sampling step after the first, where the engine tells.
+        memory: how memory was used, in a line, where the engine plans it.
+        passes: through transformers, asked and computed, where a cache was used.
     """
 
     output: Location
     kernels: tuple[str, ...]
-    stages: dict[str, float]
+    stages: dict[str, Usage]
     usage: Usage
     shape: tuple[int, int, int] | None = None
     step_seconds: float | None = None
+    memory: str | None = None
+    passes: tuple[int, int] | None = None
 
     def rows(self) -> dict[str, str]:
         """The lines of the summary."""
@@ -61,13 +66,22 @@ class Outcome:
         rows["kernels"] = ", ".join(self.kernels)
         if self.step_seconds is not None:
             rows["per step"] = f"{self.step_seconds:.2f} s"
-        rows["stages"] = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.stages.items())
+        if self.passes is not None:
+            asked, computed = self.passes
+            rows["cache"] = f"{computed} of {asked} passes computed"
+        rows["stages"] = ", ".join(_stage(name, usage) for name, usage in self.stages.items())
+        if self.memory is not None:
+            rows["memory plan"] = self.memory
         return rows | self.usage.rows()
 
     def to_json(self) -> dict[str, object]:
         """The same for machines: seconds and bytes."""
-        content: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return content | {"output": str(self.output), "usage": vars(self.usage)}
+        return asdict(self) | {"output": str(self.output)}
+
+
+def _stage(name: str, usage: Usage) -> str:
+    device = f" ({usage.device_peak_bytes / 2**30:.1f} GiB)" if usage.device_peak_bytes else ""
+    return f"{name} {usage.seconds:.1f} s{device}"
 
 
 def resolve_request(task: Task, options: Options) -> Request:
@@ -77,8 +91,9 @@ def resolve_request(task: Task, options: Options) -> Request:
     LightX2V's native folders have no sampling settings of their own.
 
     Raises:
-        VqError: the recipe cannot be read, or something that has no default is missing.
+        VqError: the recipe cannot be read, something that has no default is missing, or see `engine_settings`.
     """
+    settings = engine_settings(options)
     recipe = read_recipe(options.recipe)
     said = recipe.eval
     model, native = options.model or recipe.model, options.engine == "native"
@@ -90,7 +105,7 @@ def resolve_request(task: Task, options: Options) -> Request:
         options.negative_prompt,
         _local(image),
         _local(options.last_image),
-        tuple(local_copy(reference) for reference in options.reference_images),
+        tuple(local_copy(reference) for reference in options.reference_images or ()),
         _local(options.video),
         _local(options.mask),
     )
@@ -99,7 +114,7 @@ def resolve_request(task: Task, options: Options) -> Request:
     defaults = replace(defaults_of(model) if native else DEFAULTS, **said_by_checkpoint(checkpoint))
     asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
     sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
-    return Request(task, model, checkpoint, sample, output, sampling, options.device)
+    return Request(task, model, checkpoint, sample, output, sampling, options.device, settings)
 
 
 def _local(location: Location | None) -> Path | None:

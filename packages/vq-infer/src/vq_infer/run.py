@@ -13,6 +13,14 @@ def run(task: Task, options: Options) -> Outcome:
         VqError: an option is missing, or belongs to another engine; else see the engine's `generate`.
     """
     if options.engine == "lightx2v":
+        for name, value, default in (
+            ("--attention", options.attention, "sdpa"),
+            ("--cache", options.cache, None),
+            ("--offload", options.offload, "auto"),
+            ("--vae-tiling", options.vae_tiling, None),
+        ):
+            if value != default:
+                raise VqError(f"{name} is for the native engine: LightX2V has its own settings; leave it out.")
         return lightx2v.generate(resolve_request(task, options), options.lightx2v_python, options.backend)
     for name, value in (("--lightx2v-python", options.lightx2v_python), ("--backend", options.backend)):
         if value is not None:

@@ -1,25 +1,41 @@
 """A diffusers transformer whose block linears run on the codes of a converted checkpoint."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts.checkpoint import CheckpointComponent
 from vq_core.errors import VqError
 from vq_core.progress import progress
 from vq_core.scheme import QuantScheme
-from vq_infer.kernels import Kernel, select_kernel
+from vq_core.topology import NON_BLOCK
+from vq_infer.attention import AUTO, Attention, select_attention
+from vq_infer.component import Component
+from vq_infer.fused.block import FusedBlock
+from vq_infer.fused.ops import select_ops
+from vq_infer.kernels import Kernel, checked_kernel, select_kernel
 from vq_infer.quant_linear import QuantLinear
+
+OnBlock = Callable[[str, nn.Module], None]
+"""Called with a block and the name of its shard as soon as the block is whole on the device."""
 
 
 def load_transformer(
-    component: CheckpointComponent, scheme: QuantScheme, device: torch.device, label: str
+    component: Component,
+    scheme: QuantScheme,
+    device: torch.device,
+    label: str,
+    attention: Attention,
+    *,
+    on_block: OnBlock | None = None,
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
     It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
     CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
+    `attention` computes self-attention; cross-attention is always in full precision. What `on_block` moves to the host
+    never stands on the device beside the rest.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -28,12 +44,12 @@ def load_transformer(
     from accelerate import init_empty_weights
 
     transformer_class = getattr(diffusers, str(component.config["_class_name"]))
-    kernel = kernel_for(device, scheme)
+    kernel = checked_kernel(kernel_for(device, scheme), device)
     _require_sizes(component, kernel)
     # `init_empty_weights` leaves buffers real: those of the rotary embedding are computed, not stored.
     with init_empty_weights():
         model = cast(nn.Module, transformer_class.from_config(component.config))
-    dtype = runtime_dtype(device)
+    dtype, cross_attention = runtime_dtype(device), select_attention(AUTO, device)
     kept = frozenset(transformer_class._keep_in_fp32_modules)
     shards = component.topology.shards()
     with progress(f"loading {label}", len(shards), "shard") as advance:
@@ -44,8 +60,34 @@ def load_transformer(
             }
             _place_linears(model, component, scheme, kernel, device, plain, names)
             model.load_state_dict(plain, strict=False, assign=True)
+            fuse_block(model, shard, device, attention, cross_attention)
+            if on_block is not None and shard != NON_BLOCK:
+                on_block(shard, _block(model, shard))
             advance()
     return model.to(device).requires_grad_(False).eval()
+
+
+def fuse_block(
+    model: nn.Module, shard: str, device: torch.device, attention: Attention, cross_attention: Attention
+) -> None:
+    """Put a `FusedBlock` in the place of the block that `shard` fills.
+
+    VACE's own blocks, which differ, and what is no block stay as they are, one `QuantLinear` after the other.
+    """
+    from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+
+    if not shard.startswith("block_"):
+        return
+    name = f"blocks.{shard.removeprefix('block_')}"
+    block = model.get_submodule(name)
+    if isinstance(block, WanTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
+        block.to(device)
+        model.set_submodule(name, FusedBlock(block, select_ops(device), attention, cross_attention))
+
+
+def _block(model: nn.Module, shard: str) -> nn.Module:
+    stack, _, number = shard.rpartition("_")
+    return model.get_submodule(f"{stack}s.{number}")
 
 
 def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
@@ -59,8 +101,12 @@ def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
 
 
 def kernel_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the kernels that the linears of `model` run with."""
-    return tuple(sorted({module.kernel.NAME for module in model.modules() if isinstance(module, QuantLinear)}))
+    """Names of what runs in `model`: the products of its linears, what is between them, and self-attention."""
+    names = {module.kernel.NAME for module in model.modules() if isinstance(module, QuantLinear)}
+    for module in model.modules():
+        if isinstance(module, FusedBlock):
+            names |= {module.ops.NAME, module.attention.NAME}
+    return tuple(sorted(names))
 
 
 def runtime_dtype(device: torch.device) -> torch.dtype:
@@ -70,7 +116,7 @@ def runtime_dtype(device: torch.device) -> torch.dtype:
 
 def _place_linears(
     model: nn.Module,
-    component: CheckpointComponent,
+    component: Component,
     scheme: QuantScheme,
     kernel: Kernel,
     device: torch.device,
@@ -87,7 +133,7 @@ def _place_linears(
         model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
 
 
-def _require_sizes(component: CheckpointComponent, kernel: Kernel) -> None:
+def _require_sizes(component: Component, kernel: Kernel) -> None:
     for linear in component.topology.linears:
         if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
             raise VqError(

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from vq_core.numerics.bfloat16 import bf16_ceil
-from vq_core.numerics.rounding import CODE_DTYPE, round_into, round_to_codes
+from vq_core.numerics.rounding import CODE_DTYPE, round_quotient_into, round_to_codes
 from vq_core.scheme import NumberFormat, Rounding
 
 ABSMAX_FLOOR = 1e-5
 SNR_ROWS = 256
-TILE_ELEMENTS = 1 << 19
-"""Elements of a weight that go through all of its arithmetic together on the CPU: 2 MiB in fp32 stay in the cache."""
+TILE_ELEMENTS = 1 << 18
+"""Elements of a weight that go through all of its arithmetic together on the CPU: 1 MiB in fp32 stays in a core's own
+cache."""
 SLICE_ROWS = 64
 
 
@@ -51,7 +52,7 @@ def quantize_weight(weight: Tensor, fmt: NumberFormat, rounding: Rounding = Roun
     scale = torch.empty(len(weight), 1, device=weight.device)
     for rows, x in _fp32_tiles(weight):
         scale[rows] = _row_scale(x, fmt)
-        round_into(codes[rows], x.div_(scale[rows]), fmt, rounding)
+        round_quotient_into(codes[rows], x, scale[rows], fmt, rounding)
     return Quantized(codes, scale)
 
 

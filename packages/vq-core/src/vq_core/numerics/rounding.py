@@ -8,6 +8,8 @@ from torch import Tensor
 from vq_core.scheme import NumberFormat, Rounding
 
 CODE_DTYPE = {NumberFormat.INT8: torch.int8, NumberFormat.FP8_E4M3: torch.float8_e4m3fn}
+ROUND_OFF = 1.5 * 2**23
+"""Between 2²³ and 2²⁴ fp32 holds whole numbers only, so adding this rounds what is small, half to even."""
 
 
 def round_to_codes(x: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.NEAREST_EVEN) -> Tensor:
@@ -19,9 +21,20 @@ def round_to_codes(x: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.N
     return _rounded(x.clamp(-fmt.qmax, fmt.qmax), fmt, rounding).to(CODE_DTYPE[fmt])
 
 
-def round_into(codes: Tensor, x: Tensor, fmt: NumberFormat, rounding: Rounding) -> None:
-    """Write `round_to_codes` of `x` to `codes`; `x` is used up, so that no memory is needed."""
-    codes.copy_(_rounded(x.clamp_(-fmt.qmax, fmt.qmax), fmt, rounding))
+def round_quotient_into(codes: Tensor, x: Tensor, scale: Tensor, fmt: NumberFormat, rounding: Rounding) -> None:
+    """Write `round_to_codes` of `x` / `scale` to `codes`; `x` `[rows, columns]` is used up, so no memory is needed.
+
+    `scale` `[rows, 1]` is at least |x| / qmax, correctly rounded to fp32. So |x| / scale is at most qmax / (1 − 2⁻²⁴),
+    and its fp32 value at most the one after qmax: that rounds to qmax in either format, and nothing has to be clamped.
+    What a scale of NaN gives means nothing.
+
+    Division and rounding to an integer are one pass: (1.5·2²³ + x / scale) has the integer in its lowest bits.
+    """
+    if fmt is NumberFormat.INT8:
+        row = torch.full(x.shape[1:], ROUND_OFF, device=x.device)
+        codes.copy_(torch.addcdiv(row, x, scale, out=x).view(torch.int32))  # to int8, which keeps the lowest byte
+    else:
+        codes.copy_(_rounded(x.div_(scale), fmt, rounding))
 
 
 def _rounded(x: Tensor, fmt: NumberFormat, rounding: Rounding) -> Tensor:

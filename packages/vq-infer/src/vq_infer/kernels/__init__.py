@@ -3,6 +3,8 @@
 After the quantization of the tokens all of them compute `vq_core.numerics.linear.w8a8_linear`.
 """
 
+import importlib.util
+import logging
 from typing import Protocol
 
 import torch
@@ -12,6 +14,8 @@ from vq_core.errors import VqError
 from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import NumberFormat
 from vq_infer.kernels import cpu, cuda_fp8, cuda_int8
+
+log = logging.getLogger(__name__)
 
 FP8_CAPABILITY = (8, 9)  # Ada and Hopper brought FP8 tensor cores
 BF16_CAPABILITY = (8, 0)  # the models run in bfloat16
@@ -53,6 +57,19 @@ def select_kernel(device_type: str, capability: tuple[int, int] | None, fmt: Num
             "convert the model with --scheme int8, which runs here."
         )
     return cuda_fp8
+
+
+def checked_kernel(kernel: Kernel, device: torch.device) -> Kernel:
+    """`kernel`, or for INT8 on a GPU our faster one, where Triton is installed and its products there are right."""
+    if kernel is not cuda_int8 or importlib.util.find_spec("triton") is None:
+        return kernel
+    from vq_infer.kernels import triton_int8
+
+    reason = triton_int8.disagreement(device)
+    if reason is None:
+        return triton_int8
+    log.warning("%s is not used, %s is slower: %s", triton_int8.NAME, kernel.NAME, reason)
+    return kernel
 
 
 def _dotted(capability: tuple[int, int]) -> str:

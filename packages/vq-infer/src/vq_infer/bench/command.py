@@ -1,0 +1,111 @@
+"""From what was said on the command line to a run, and to its files."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.device import resolve_device
+from vq_core.discover import load_plugin, plugin_names
+from vq_core.errors import VqError
+from vq_core.remote import local_copy, local_output, refuse_existing
+from vq_infer.bench.chart import draw, require_matplotlib
+from vq_infer.bench.contenders import REFERENCE
+from vq_infer.bench.options import BenchOptions
+from vq_infer.bench.report import page
+from vq_infer.bench.results import Results
+from vq_infer.bench.run import Plan, run
+from vq_infer.bench.worker import CONTENDERS, cut
+from vq_infer.bench.workload import MODEL_SIZES, Workload
+
+DEFAULT_SIZE = "14b"
+JSON, PAGE, CHART, UNFINISHED = "bench.json", "bench.md", "bench.png", "unfinished.json"
+
+
+def bench(options: BenchOptions) -> Results:
+    """Measure what `options` ask for, and write it down where they say.
+
+    Raises:
+        VqError: something is not known, not there or does not fit, or nothing can run.
+    """
+    checkpoint = None if options.checkpoint is None else open_checkpoint(local_copy(options.checkpoint))
+    plan = plan_of(options, checkpoint)
+    if options.output is None:
+        return run(plan, _tell, lambda results: None)
+    refuse_existing(options.output)
+    if options.chart:
+        require_matplotlib()
+    with local_output(options.output, last=JSON) as folder:
+        folder.mkdir(parents=True)
+        results = run(plan, _tell, lambda results: write_json(results, folder / UNFINISHED))
+        if options.chart:
+            draw(results, folder / CHART)
+        (folder / PAGE).write_text(page(results, CHART if options.chart else None), encoding="utf-8")
+        write_json(results, folder / UNFINISHED)
+        (folder / UNFINISHED).rename(folder / JSON)
+    return results
+
+
+def plan_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Plan:
+    """What to run.
+
+    Raises:
+        VqError: an option names nothing that there is, or options contradict each other.
+    """
+    workload = workload_of(options, checkpoint)
+    if options.extrapolate and workload.blocks in (1, workload.whole):
+        raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")
+    if options.seconds <= 0 or options.start_limit <= 0:
+        raise VqError("--seconds and --start-limit are times: give more than 0.")
+    contenders = options.contenders or (REFERENCE, *(name for name in plugin_names(CONTENDERS) if name != REFERENCE))
+    for name in contenders:
+        load_plugin(CONTENDERS, name)
+    location = None if options.checkpoint is None else local_copy(options.checkpoint)
+    return Plan(
+        contenders=contenders,
+        workload=workload,
+        device=resolve_device(options.device),
+        checkpoint=None if location is None else (location, options.component),
+        scheme=None if checkpoint is None else checkpoint.scheme.name,
+        seconds=options.seconds,
+        start_limit=options.start_limit,
+        extrapolate=options.extrapolate,
+        details=options.details,
+    )
+
+
+def workload_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Workload:
+    """The model's shape and the video's size."""
+    config: dict[str, Any]
+    if checkpoint is not None:
+        if options.model_size is not None:
+            raise VqError("--model-size is for random weights: leave it out, the checkpoint has a size.")
+        if options.component not in checkpoint.components:
+            raise VqError(
+                f"{options.checkpoint} has no {options.component} (it has {', '.join(checkpoint.components)}): "
+                "choose another --component."
+            )
+        size, config = str(options.checkpoint), dict(checkpoint.components[options.component].config)
+    else:
+        size = options.model_size or DEFAULT_SIZE
+        if size not in MODEL_SIZES:
+            raise VqError(f"`{size}` is not a --model-size ({', '.join(MODEL_SIZES)}): choose one of those.")
+        config = dict(MODEL_SIZES[size])
+    whole = int(config["num_layers"])
+    workload = Workload(size, config, whole, options.height, options.width, options.num_frames)
+    workload.check()
+    if options.blocks is None:
+        return workload
+    if not 1 <= options.blocks <= whole:
+        raise VqError(f"--blocks {options.blocks} cannot be: the model has {whole}.")
+    return cut(workload, options.blocks)
+
+
+def write_json(results: Results, path: Path) -> None:
+    """Everything, for machines."""
+    path.write_text(json.dumps(results.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

@@ -1,0 +1,222 @@
+"""A whole run: every contender made, warmed and measured, those that fit into memory together in turns."""
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import reduce
+from math import prod
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from vq_core.discover import load_plugin
+from vq_core.errors import VqError
+from vq_core.families import wan
+from vq_core.location import Location
+from vq_infer.bench.breakdown import breakdown
+from vq_infer.bench.ceilings import SECONDS, Ceilings
+from vq_infer.bench.contenders import REFERENCE, Contender
+from vq_infer.bench.measure import Steady
+from vq_infer.bench.process import RemoteWorker
+from vq_infer.bench.results import Results, Row, extrapolate, relative_error
+from vq_infer.bench.worker import CONTENDERS, Failure, First, Job, Machine
+from vq_infer.bench.workload import Workload
+from vq_infer.transformer import runtime_dtype
+
+ROUNDS = 3
+MEMORY_USED = 0.9  # of the device's, by contenders that are measured in turns
+CONTEXT_BYTES = 1 << 30  # a process's own on the device
+LIMIT_FACTOR = 20  # no measurement takes so many times what it should
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        contenders: names, in the order of the table.
+        workload: cut to the blocks that are measured.
+        device: `cuda`, `cuda:1`, `cpu` …
+        checkpoint: a converted checkpoint and one of its components, for our contenders of its scheme.
+        scheme: of that checkpoint.
+        seconds: of steady load for each contender.
+        start_limit: seconds that a first step may take, compilation included.
+        extrapolate: from the measured blocks to the whole model.
+        details: break the time of a pass down by kinds of work.
+    """
+
+    contenders: tuple[str, ...]
+    workload: Workload
+    device: str
+    checkpoint: tuple[Location, str] | None
+    scheme: str | None
+    seconds: float
+    start_limit: float
+    extrapolate: bool
+    details: bool
+
+    def job(self, contender: str, cache: Path) -> Job:
+        """For a worker."""
+        return Job(contender, self.workload, self.device, cache, self.checkpoint)
+
+
+def run(plan: Plan, tell: Callable[[str], None], keep: Callable[[Results], None]) -> Results:
+    """Measure; `tell` hears what is going on, and `keep` gets what there is after every group of contenders.
+
+    Raises:
+        VqError: the machine's ceilings could not be measured, or no contender can run.
+    """
+    rows = {name: _row(plan, name) for name in plan.contenders}
+    able = [name for name, row in rows.items() if row.why_not is None]
+    if not able:
+        raise VqError(f"no contender can run here: {'; '.join(f'{n}: {row.why_not}' for n, row in rows.items())}.")
+    predictions: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        tell("measuring what the machine can do at best")
+        machine, ceilings = _machine(plan, Path(folder))
+        results = Results(
+            date=datetime.now(UTC).strftime("%Y-%m-%d"),
+            command=shlex.join(["vq-infer", *sys.argv[1:]]),
+            machine=machine,
+            workload=plan.workload,
+            checkpoint=str(plan.checkpoint[0]) if plan.checkpoint else None,
+            extrapolated=plan.extrapolate,
+            ceilings=ceilings,
+        )
+        for group in groups(able, plan, machine.memory):
+            for row in _measure_group([rows[name] for name in group], plan, ceilings, Path(folder), tell):
+                if row.first is not None:
+                    predictions[row.name] = row.first.prediction
+                rows[row.name] = row
+            rows = {name: _compared(row, predictions, plan) for name, row in rows.items()}
+            results = replace(results, rows=tuple(rows.values()))
+            keep(results)
+    return results
+
+
+def groups(names: Sequence[str], plan: Plan, memory: int) -> list[list[str]]:
+    """Contenders that fit into `memory` bytes together, in their order."""
+    gathered: list[list[str]] = []
+    used = 0.0
+    for name in names:
+        need = needed_bytes(plan.workload, _contender(name).LOADED_BYTES, torch.device(plan.device))
+        if not gathered or used + need > MEMORY_USED * memory:
+            gathered.append([])
+            used = 0.0
+        gathered[-1].append(name)
+        used += need
+    return gathered
+
+
+def needed_bytes(workload: Workload, weight_bytes: int, device: torch.device) -> float:
+    """About what a contender takes: its weights while it is made, and the widest of what lives in a block."""
+    value = runtime_dtype(device).itemsize
+    weights = sum(prod(shape) for shape in wan.topology(workload.config).tensors.values())
+    widest = workload.tokens * (3 * int(workload.config["ffn_dim"]) + 16 * workload.dim) * value
+    scale = value / 2  # `LOADED_BYTES` is of bfloat16
+    return weights * weight_bytes * scale + widest + CONTEXT_BYTES
+
+
+def _contender(name: str) -> Contender:
+    return cast(Contender, load_plugin(CONTENDERS, name))
+
+
+def _row(plan: Plan, name: str) -> Row:
+    contender = _contender(name)
+    row = Row(name, contender.TITLE, contender.LINEARS, contender.ATTENTION)
+    reason = contender.missing(torch.device(plan.device))
+    if reason is None and plan.scheme not in (None, contender.LINEARS) and name.startswith("vq_"):
+        reason = f"the checkpoint is {plan.scheme}"
+    return replace(row, why_not=reason)
+
+
+def _machine(plan: Plan, folder: Path) -> tuple[Machine, Ceilings]:
+    with RemoteWorker(plan.job(REFERENCE, folder)) as worker:
+        answers = [worker.ask(plan.start_limit, "machine"), worker.ask(plan.start_limit, "ceilings", SECONDS)]
+    for answer in answers:
+        if isinstance(answer, Failure):
+            raise VqError(f"the machine could not be measured: {answer.reason}.")
+    return answers[0], answers[1]
+
+
+def _measure_group(
+    rows: Sequence[Row], plan: Plan, ceilings: Ceilings, folder: Path, tell: Callable[[str], None]
+) -> Iterator[Row]:
+    with ExitStack() as stack:
+        workers: dict[str, RemoteWorker] = {}
+        found: dict[str, Row] = {}
+        for row in rows:
+            tell(f"{row.title}: first step")
+            worker = stack.enter_context(RemoteWorker(plan.job(row.name, folder / row.name)))
+            found[row.name] = _with_first(row, worker.ask(plan.start_limit, "first"))
+            if found[row.name].first is not None:
+                workers[row.name] = worker
+        rounds: dict[str, list[Steady]] = {name: [] for name in workers}
+        for index in range(ROUNDS):
+            for name, worker in list(workers.items()):
+                tell(f"{found[name].title}: round {index + 1} of {ROUNDS}")
+                answer = worker.ask(_limit(plan, found[name]), "steady", plan.seconds / ROUNDS)
+                if isinstance(answer, Failure):
+                    found[name] = replace(found[name], why_not=answer.reason)
+                    del workers[name]
+                else:
+                    rounds[name].append(answer)
+        for name, worker in workers.items():
+            found[name] = replace(found[name], steady=reduce(Steady.then, rounds[name]))
+            found[name] = _looked_into(found[name], worker, plan, ceilings, tell)
+    for name, row in found.items():
+        restarts = row.steady is not None and _contender(name).COMPILES
+        yield _restarted(row, plan, folder, tell) if restarts else row
+
+
+def _with_first(row: Row, answer: First | Failure) -> Row:
+    if isinstance(answer, Failure):
+        return replace(row, why_not=answer.reason)
+    return replace(row, first=answer)
+
+
+def _looked_into(row: Row, worker: RemoteWorker, plan: Plan, ceilings: Ceilings, tell: Callable[[str], None]) -> Row:
+    """Memory, the breakdown, and the step of the whole model."""
+    limit = _limit(plan, row)
+    row = replace(row, memory=worker.ask(limit, "memory"), step_seconds=row.steady.median if row.steady else None)
+    if plan.details:
+        tell(f"{row.title}: where the time goes")
+        answer = worker.ask(limit, "shares")
+        if isinstance(answer, Failure):
+            return replace(row, why_not=f"no breakdown: {answer.reason}")
+        value_bytes = runtime_dtype(torch.device(plan.device)).itemsize
+        lines = breakdown(answer, plan.workload, ceilings, row.linears, row.attention, value_bytes)
+        row = replace(row, lines=tuple(lines))
+    if plan.extrapolate and row.step_seconds is not None:
+        tell(f"{row.title}: one block")
+        answer = worker.ask(limit, "one_block", plan.seconds)
+        if isinstance(answer, Failure):
+            return replace(row, step_seconds=None, why_not=f"no extrapolation: {answer.reason}")
+        workload = plan.workload
+        seconds = extrapolate(answer.median, row.step_seconds, workload.blocks, workload.whole)
+        row = replace(row, one_block=answer, step_seconds=seconds)
+    return row
+
+
+def _restarted(row: Row, plan: Plan, folder: Path, tell: Callable[[str], None]) -> Row:
+    tell(f"{row.title}: first step again, in a new process with the caches of the last")
+    with RemoteWorker(plan.job(row.name, folder / row.name)) as worker:
+        answer = worker.ask(plan.start_limit, "first")
+    return row if isinstance(answer, Failure) else replace(row, restart_seconds=answer.seconds)
+
+
+def _limit(plan: Plan, row: Row) -> float:
+    """Seconds after which a measurement is given up: only something that hangs takes so long."""
+    return plan.start_limit + LIMIT_FACTOR * (plan.seconds + (row.first.seconds if row.first else 0.0))
+
+
+def _compared(row: Row, predictions: dict[str, Any], plan: Plan) -> Row:
+    """With the error against the reference, where both have the same weights."""
+    if row.first is None or REFERENCE not in predictions or plan.checkpoint is not None:
+        return row
+    return replace(row, error=relative_error(row.first.prediction, predictions[REFERENCE]))

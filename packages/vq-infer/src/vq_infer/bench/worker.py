@@ -1,0 +1,199 @@
+"""One contender in a process of its own: its memory is its own, and it can be ended when it takes too long."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.discover import load_plugin
+from vq_core.errors import VqError
+from vq_core.location import Location
+from vq_infer.bench.breakdown import Share, profile_pass, shares
+from vq_infer.bench.ceilings import Ceilings, measure_ceilings
+from vq_infer.bench.contenders import Contender
+from vq_infer.bench.kinds import Kind
+from vq_infer.bench.measure import Steady, steady, timed
+from vq_infer.bench.ranges import named_ranges
+from vq_infer.bench.workload import Step, Workload, timesteps
+from vq_infer.component import Component
+from vq_infer.transformer import runtime_dtype
+
+CONTENDERS = "vq_infer.bench.contenders"
+CHECKED_TIMESTEP = 500.0
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VQ_CACHE")
+"""Where compilers and autotuners keep what they made; a worker starts with the folders that it is given."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker measures; `checkpoint` is None for random weights."""
+
+    contender: str
+    workload: Workload
+    device: str
+    cache: Path
+    checkpoint: tuple[Location, str] | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a command failed with."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class First:
+    """The first step.
+
+    Attributes:
+        seconds: of the step, with all that is compiled and tuned in it.
+        load_seconds: of making the model before.
+        prediction: of one further step, fp32, to be compared with that of others.
+        runs_with: what computes linears and attention.
+    """
+
+    seconds: float
+    load_seconds: float
+    prediction: NDArray[np.float32]
+    runs_with: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak bytes on the device while steps were run: of tensors, and with what torch keeps for later."""
+
+    allocated: int
+    reserved: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was measured on.
+
+    Attributes:
+        device: name of the GPU or the processor.
+        memory: bytes that it has; on the CPU those of the host.
+        versions: of what runs on it.
+    """
+
+    device: str
+    memory: int
+    versions: dict[str, str]
+
+
+class Worker:
+    """Does what it is asked for; every method is a command."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._device = torch.device(job.device)
+        self._timesteps = timesteps()
+
+    def first(self) -> First:
+        """Make the model and run its first step."""
+        contender = cast(Contender, load_plugin(CONTENDERS, self._job.contender))
+        workload = self._job.workload
+        step = Step(workload, self._device, runtime_dtype(self._device))
+        made: list[nn.Module] = []
+        load_seconds = timed(
+            lambda: made.append(contender.build(workload, self._device, self._component())), self._device
+        )
+        (self._model,) = made
+        del cast(Any, self._model).blocks[workload.blocks :]  # a checkpoint may have more than are measured
+        self._step = step
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self._device)
+        seconds = timed(self._run, self._device)
+        prediction = step.run(self._model, CHECKED_TIMESTEP).float().cpu().numpy()
+        return First(seconds, load_seconds, prediction, contender.runs_with(self._model, self._device))
+
+    def steady(self, seconds: float) -> Steady:
+        """Steps under steady load."""
+        return steady(self._run, self._device, seconds)
+
+    def one_block(self, seconds: float) -> Steady:
+        """The same with the first block alone, for good: from here on the model has one."""
+        del cast(Any, self._model).blocks[1:]
+        return self.steady(seconds)
+
+    def memory(self) -> Memory:
+        """Peak since the model was made."""
+        if self._device.type != "cuda":
+            return Memory(0, 0)
+        return Memory(torch.cuda.max_memory_allocated(self._device), torch.cuda.max_memory_reserved(self._device))
+
+    def shares(self) -> dict[Kind, Share]:
+        """Where the time of one pass goes."""
+        with named_ranges(self._model):
+            self._pass()  # compiled code may have to be made anew for the ranges
+            return shares(profile_pass(self._pass, self._device), self._job.workload)
+
+    def ceilings(self, seconds: float) -> Ceilings:
+        """What the machine can do at best."""
+        return measure_ceilings(self._job.workload, self._device, seconds)
+
+    def machine(self) -> Machine:
+        """Device and versions."""
+        return machine(self._device)
+
+    def _run(self) -> object:
+        return self._step.run(self._model, next(self._timesteps))
+
+    def _pass(self) -> object:
+        return self._step.forward(self._model, "cond", CHECKED_TIMESTEP)
+
+    def _component(self) -> Component | None:
+        if self._job.checkpoint is None:
+            return None
+        location, name = self._job.checkpoint
+        return open_checkpoint(location).components[name]
+
+
+def serve(connection: Connection, job: Job) -> None:
+    """Answer commands, `(method, arguments)`, until None comes; runs as a process."""
+    os.setsid()  # a compiler's own processes end with this one
+    for variable in CACHES:
+        os.environ[variable] = str(job.cache / variable.lower())
+    worker = Worker(job)
+    while (command := connection.recv()) is not None:
+        name, arguments = command
+        method: Callable[..., object] = getattr(worker, name)
+        try:
+            connection.send(method(*arguments))
+        except (VqError, RuntimeError, NotImplementedError, ImportError) as error:
+            lines = str(error).strip().splitlines() or [""]
+            connection.send(Failure(f"{type(error).__name__}: {lines[0]}"))
+
+
+def machine(device: torch.device) -> Machine:
+    """What `device` is, and the versions of what runs on it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("triton", "diffusers", "transformers", "torchao", "sageattention", "vq-infer"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if device.type != "cuda":
+        host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return Machine(platform.processor() or platform.machine(), host_bytes, versions)
+    versions |= {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
+    properties = torch.cuda.get_device_properties(device)
+    return Machine(properties.name, properties.total_memory, versions)
+
+
+def cut(workload: Workload, blocks: int) -> Workload:
+    """The same with the first `blocks` blocks."""
+    return replace(workload, config={**workload.config, "num_layers": blocks})

@@ -1,0 +1,21 @@
+"""Per-token quantization of what a linear reads, with what comes right before it, in plain torch."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from vq_core.numerics.quantize import Quantized, quantize_tokens
+from vq_core.scheme import NumberFormat
+
+
+def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
+    """Q(x + addend): of attention's output, or of the sum of a text's and an image's.
+
+    `x` and `addend` are `[batch, tokens, dim]`; codes have their shape and scales a last dimension of 1. The sum is
+    rounded to the dtype of `x` first.
+    """
+    return quantize_tokens(x if addend is None else x + addend, fmt)
+
+
+def gelu_quantize(x: Tensor, fmt: NumberFormat) -> Quantized:
+    """Q(GELU(x)), tanh approximation, `[batch, tokens, dim]`; GELU's value is rounded to the dtype of `x` first."""
+    return quantize_tokens(F.gelu(x, approximate="tanh"), fmt)

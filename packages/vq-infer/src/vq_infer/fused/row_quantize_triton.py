@@ -1,0 +1,58 @@
+"""`sum_quantize` and `gelu_quantize` as one kernel: every row is read once and its codes are written once."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.rounding import CODE_DTYPE
+from vq_core.scheme import NumberFormat
+from vq_infer.fused.triton_rows import load_row, row_options, store_codes
+
+SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
+
+
+def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
+    """See `vq_infer.fused.row_quantize.sum_quantize`."""
+    return _quantize(x, addend, fmt, gelu=False)
+
+
+def gelu_quantize(x: Tensor, fmt: NumberFormat) -> Quantized:
+    """See `vq_infer.fused.row_quantize.gelu_quantize`."""
+    return _quantize(x, None, fmt, gelu=True)
+
+
+def _quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, *, gelu: bool) -> Quantized:
+    batch, tokens, dim = x.shape
+    x = x.contiguous()
+    addend = x if addend is None else addend.contiguous()
+    codes = torch.empty(x.shape, dtype=CODE_DTYPE[fmt], device=x.device)
+    scale = torch.empty(batch, tokens, 1, dtype=torch.float32, device=x.device)
+    _kernel[(batch * tokens,)](
+        x, addend, codes, scale, dim, fmt.qmax,
+        HAS_ADDEND=addend is not x, GELU=gelu, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
+    )  # fmt: skip
+    return Quantized(codes, scale)
+
+
+@triton.jit
+def _kernel(
+    x_ptr, addend_ptr, codes_ptr, scale_ptr, dim, qmax,
+    HAS_ADDEND: tl.constexpr, GELU: tl.constexpr, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    x = load_row(x_ptr + row * dim, dim, CHUNK, CHUNKS)
+    if HAS_ADDEND:
+        addend = load_row(addend_ptr + row * dim, dim, CHUNK, CHUNKS)
+    y = ()
+    for i in tl.static_range(CHUNKS):
+        value = x[i]
+        if HAS_ADDEND:
+            value += addend[i]
+        if GELU:
+            # x·(1 + tanh(u))/2 is x·sigmoid(2u).
+            u = SQRT_2_OVER_PI * (value + 0.044715 * value * value * value)
+            value = value / (1.0 + tl.exp(-2.0 * u))
+        y = y + (value.to(x_ptr.dtype.element_ty).to(tl.float32),)
+    store_codes(codes_ptr + row * dim, scale_ptr + row, y, dim, qmax, IS_INT8, CHUNK, CHUNKS)

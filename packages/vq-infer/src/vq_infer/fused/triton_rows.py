@@ -1,0 +1,74 @@
+"""What the kernels that work row by row have in common.
+
+A row is held in registers as a tuple of chunks, because Triton's blocks are powers of two and rows are not: 5120 values
+as one block would be 8192, and such kernels are bound by their arithmetic as much as by memory.
+"""
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vq_core.numerics import quantize
+
+FLOOR = tl.constexpr(quantize.ABSMAX_FLOOR)
+HALF_EVEN = tl.constexpr(1.5 * 2.0**23)
+VALUES = 8  # of a chunk in one thread: 16 bytes of bfloat16
+
+
+def row_options(dim: int) -> dict[str, Any]:
+    """Size and number of chunks for rows of `dim` values, and the warps of a program."""
+    warps = 4 if dim <= 8192 else 8
+    sizes = (VALUES * 32 * warps, VALUES * 16 * warps)
+    chunk = min(*sizes, key=lambda size: triton.cdiv(dim, size) * size)
+    chunk = min(chunk, triton.next_power_of_2(dim))
+    return {"CHUNK": chunk, "CHUNKS": triton.cdiv(dim, chunk), "num_warps": warps}
+
+
+def vector_strides(vector: Tensor) -> tuple[int, int]:
+    """Strides over batch and tokens of a `[batch or 1, tokens or 1, dim]`; 0 where one is for all."""
+    batch, token = (
+        0 if size == 1 else stride for size, stride in zip(vector.shape[:2], vector.stride()[:2], strict=True)
+    )
+    return batch, token
+
+
+@triton.jit
+def load_row(pointer, dim, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
+    """The row of `dim` values at `pointer` in fp32: chunks, with zeros beyond its end."""
+    row = ()
+    for i in tl.static_range(CHUNKS):
+        columns = i * CHUNK + tl.arange(0, CHUNK)
+        row = row + (tl.load(pointer + columns, columns < dim, 0.0).to(tl.float32),)
+    return row
+
+
+@triton.jit
+def store_row(pointer, row, dim, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
+    """Store the chunks of a row, rounded to what `pointer` points to."""
+    for i in tl.static_range(CHUNKS):
+        columns = i * CHUNK + tl.arange(0, CHUNK)
+        tl.store(pointer + columns, row[i].to(pointer.dtype.element_ty), columns < dim)
+
+
+@triton.jit
+def store_codes(codes, scale, row, dim, qmax, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
+    """Quantize a row in fp32 as `quantize_tokens` does, and store its codes at `codes` and its scale at `scale`.
+
+    Values are multiplied by 1/scale, because a division takes longer than everything else in such a kernel: of the
+    codes, one in 100 000 is its neighbour instead. None exceeds qmax by more than rounding, so none needs a clamp.
+    """
+    absmax = tl.abs(row[0])
+    for i in tl.static_range(1, CHUNKS):
+        absmax = tl.maximum(absmax, tl.abs(row[i]))
+    one = tl.div_rn(tl.maximum(tl.max(absmax), FLOOR), qmax)
+    tl.store(scale, one)
+    inverse = tl.div_rn(1.0, one)
+    for i in tl.static_range(CHUNKS):
+        columns = i * CHUNK + tl.arange(0, CHUNK)
+        x = row[i] * inverse
+        if IS_INT8:
+            # Adding 1.5·2²³ leaves no bits for fractions: the sum is rounded half to even.
+            x = (x + HALF_EVEN) - HALF_EVEN
+        tl.store(codes + columns, x.to(codes.dtype.element_ty), columns < dim)

@@ -1,0 +1,87 @@
+"""The attention kernel against the same in torch and against fp64 on a Hopper GPU; elsewhere it is compiled for one."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_infer.eight_bit import reference
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+BF16_OUTPUT = 2.5e-3  # rounding to it gives 1.7e-3
+
+# The compiler needs no GPU.
+COMPILED = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import compile
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon._runtime import GluonASTSource
+from vq_infer.eight_bit.hopper import _attend
+
+layout = gl.NVMMASharedLayout(swizzle_byte_width=64, element_bitwidth=8, rank=2)
+wide = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=8, rank=2)
+signature = dict.fromkeys(_attend.arg_names, "i32")
+signature |= dict.fromkeys(("q_scale", "k_scale", "v_scale", "v_mean"), "*fp32") | {"out": "*bf16"}
+signature |= dict.fromkeys(("STAGES", "DIM"), "constexpr") | {
+    "q_tiles": f"tensordesc<i8[64, 64],{layout!r}>",
+    "k_tiles": f"tensordesc<i8[128, 64],{layout!r}>",
+    "v_tiles": f"tensordesc<fp8e4nv[64, 128],{wide!r}>",
+}
+constants = {(_attend.arg_names.index(name),): value for name, value in {"STAGES": 2, "DIM": 64}.items()}
+source = GluonASTSource(_attend, signature, constants)
+ptx = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4}).asm["ptx"]
+# Every product of 8-bit codes is an instruction for whole warpgroups, and none in FP8 adds to an earlier one's block.
+assert "m64n128k32.s32.s8.s8" in ptx and "m64n64k32.f32.e4m3.e4m3" in ptx
+print("compiled")
+"""
+
+
+@needs_triton
+def test_the_kernel_compiles_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
+    environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.strip() == "compiled", result.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("spread", [0.5, 5.0], ids=["flat", "peaked"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize(("queries", "keys", "dim"), [(1, 1, 64), (130, 700, 64), (1500, 1000, 128), (50, 100, 24)])
+def test_weights_and_sums_on_cuda_are_those_of_torch(
+    queries: int,
+    keys: int,
+    dim: int,
+    dtype: torch.dtype,
+    spread: float,
+    make_inputs: Callable[..., tuple[Tensor, Tensor, Tensor]],
+    exact_attention: Callable[[Tensor, Tensor, Tensor], Tensor],
+    relative_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    from vq_infer.eight_bit.hopper import weigh
+
+    q, k, v = (x.cuda() for x in make_inputs(queries, keys, dim, spread=spread, dtype=dtype))
+    operands = reference.quantize(q, k, v)
+    out = weigh(operands, keys, q)
+    assert out.shape == q.shape
+    assert out.dtype == dtype
+    assert relative_error(out, reference.unpack(reference.weigh(operands, keys), q)) < BF16_OUTPUT
+    assert relative_error(out, exact_attention(q, k, v)) < 0.04
+
+
+@pytest.mark.gpu
+def test_runs_are_the_same(make_inputs: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
+    """The warpgroups are ordered by barriers alone: what hung on their speed would differ."""
+    from vq_infer.eight_bit.hopper import weigh
+
+    q, k, v = (x.cuda() for x in make_inputs(3000, 3000, 128, heads=8, dtype=torch.bfloat16))
+    operands = reference.quantize(q, k, v)
+    first = weigh(operands, 3000, q)
+    assert all(torch.equal(first, weigh(operands, 3000, q)) for _ in range(20))

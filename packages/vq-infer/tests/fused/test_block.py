@@ -1,0 +1,61 @@
+"""A block by itself; `test_transformer.py` holds whole models against diffusers'."""
+
+import pytest
+import torch
+from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, WanTransformerBlock
+from torch import Tensor, nn
+
+from vq_core.numerics.quantize import quantize_weight
+from vq_core.scheme import NumberFormat
+from vq_infer.attention import sdpa
+from vq_infer.fused.block import FusedBlock
+from vq_infer.fused.norm_rope import Rope
+from vq_infer.fused.ops import TorchOps
+from vq_infer.kernels import cpu
+from vq_infer.quant_linear import QuantLinear
+
+DIM, HEADS, TOKENS = 48, 4, 24
+
+
+def quantized_block(*, image: bool) -> WanTransformerBlock:
+    torch.manual_seed(0)
+    added = DIM if image else None
+    block = WanTransformerBlock(DIM, 64, HEADS, "rms_norm_across_heads", True, 1e-6, added_kv_proj_dim=added).eval()
+    for name, module in list(block.named_modules()):
+        if isinstance(module, nn.Linear):
+            codes = quantize_weight(module.weight.detach(), NumberFormat.INT8)
+            block.set_submodule(name, QuantLinear(codes, module.bias.detach(), None, NumberFormat.INT8, cpu))
+    return block.requires_grad_(False)
+
+
+def inputs(*, image: bool, per_token: bool) -> tuple[Tensor, Tensor, Tensor, Rope]:
+    rope = WanRotaryPosEmbed(DIM // HEADS, (1, 2, 2), 32)(torch.zeros(1, 4, 2, 6, 8))
+    temb = torch.randn(2, TOKENS, 6, DIM) if per_token else torch.randn(2, 6, DIM)
+    return torch.randn(2, TOKENS, DIM), torch.randn(2, 512 + 5 * image, DIM), temb, Rope(*rope)
+
+
+@pytest.mark.parametrize("image", [False, True])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_computes_what_the_block_computes(image: bool, per_token: bool) -> None:
+    block = quantized_block(image=image)
+    given = inputs(image=image, per_token=per_token)
+    expected = block(*given)
+    actual = FusedBlock(block, TorchOps(), sdpa, sdpa)(*given)
+    assert float((actual - expected).norm() / (expected - given[0]).norm()) < 1e-3
+
+
+def test_an_attention_of_ones_own_is_used_for_the_video_alone() -> None:
+    class Counting:
+        NAME, ERROR, calls = "counting", 0.0, 0
+
+        def unavailable(self, device: torch.device) -> str | None:
+            return None
+
+        def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self.calls += 1
+            assert q.shape[1] == k.shape[1] == TOKENS
+            return sdpa.attend(q, k, v)
+
+    attention = Counting()
+    FusedBlock(quantized_block(image=True), TorchOps(), attention, sdpa)(*inputs(image=True, per_token=False))
+    assert attention.calls == 1

@@ -1,0 +1,51 @@
+"""Against the literal formula in fp64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_core.numerics.quantize import dequantize
+from vq_core.scheme import NumberFormat
+from vq_infer.fused.norm_quantize import norm_quantize
+
+EPS = 1e-6
+STEP = {NumberFormat.INT8: 0.5 / 127, NumberFormat.FP8_E4M3: 2**-4}
+"""The largest error of a code: of the row's absmax in INT8, of its own value in FP8."""
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape)
+
+
+def normed(x: Tensor, multiplier: Tensor, offset: Tensor) -> Tensor:
+    x, multiplier, offset = x.double(), multiplier.double(), offset.double()
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True) + EPS).sqrt() * multiplier + offset
+
+
+@pytest.mark.parametrize("fmt", NumberFormat)
+@pytest.mark.parametrize("tokens_of_vectors", [1, 7])
+def test_residual_norm_modulation_gain_and_codes(fmt: NumberFormat, tokens_of_vectors: int) -> None:
+    x, update = random(2, 7, 96), random(2, 7, 96)
+    multiplier, offset, gate = (random(2, tokens_of_vectors, 96) for _ in range(3))
+    gain = torch.rand(96) + 0.5
+    summed, tokens = norm_quantize(x, multiplier, offset, EPS, fmt, gain, update, gate)
+    expected = x.double() + update.double() * gate.double()
+    torch.testing.assert_close(summed.double(), expected, rtol=1e-6, atol=1e-6)
+    y = normed(expected, multiplier, offset) * gain.double()
+    step = STEP[fmt] * (y.abs().amax(-1, keepdim=True) if fmt is NumberFormat.INT8 else y.abs())
+    assert ((dequantize(tokens).double() - y).abs() <= step * 1.01 + 1e-3 * y.abs().amax()).all()
+    assert (tokens.codes.shape, tokens.scale.shape) == ((2, 7, 96), (2, 7, 1))
+
+
+def test_without_an_update_the_hidden_states_stay() -> None:
+    x = random(1, 3, 32)
+    summed, _ = norm_quantize(x, torch.ones(1, 1, 32), torch.zeros(1, 1, 32), EPS, NumberFormat.INT8)
+    assert summed is x
+
+
+def test_an_update_without_a_gate_is_added() -> None:
+    x, update = random(1, 3, 32).bfloat16(), random(1, 3, 32).bfloat16()
+    ones, zeros = torch.ones(1, 1, 32), torch.zeros(1, 1, 32)
+    summed, _ = norm_quantize(x, ones, zeros, EPS, NumberFormat.INT8, update=update)
+    assert torch.equal(summed, x + update)

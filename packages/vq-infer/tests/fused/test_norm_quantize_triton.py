@@ -1,0 +1,34 @@
+"""The kernel against plain torch."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from vq_core.scheme import NumberFormat
+from vq_infer.fused import norm_quantize as torch_form
+
+triton_form = pytest.importorskip("vq_infer.fused.norm_quantize_triton", reason="Triton is not installed")
+FORMATS = [NumberFormat.INT8, pytest.param(NumberFormat.FP8_E4M3, marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("dim", [96, 640])  # one chunk with a rest, and several
+@pytest.mark.parametrize("case", ["plain", "gain", "update", "gate", "per token"])
+def test_computes_the_same(
+    fmt: NumberFormat, dim: int, case: str, dtype: torch.dtype, random: Any, same_codes: Any
+) -> None:
+    x, update = random(2, 5, dim, dtype=dtype), random(2, 5, dim, dtype=dtype)
+    gate = random(2, 5 if case == "per token" else 1, dim)
+    arguments: dict[str, Any] = {
+        "plain": {},
+        "gain": {"gain": random(dim).abs() + 0.5},
+        "update": {"update": update},
+        "gate": {"update": update, "gate": gate},
+        "per token": {"update": update, "gate": gate},
+    }[case]
+    vectors = (random(2, 5 if case == "per token" else 1, dim), random(1, 1, dim))
+    summed, tokens = triton_form.norm_quantize(x, *vectors, 1e-6, fmt, **arguments)
+    expected_sum, expected = torch_form.norm_quantize(x, *vectors, 1e-6, fmt, **arguments)
+    torch.testing.assert_close(summed, expected_sum, rtol=2**-7 if dtype is torch.bfloat16 else 1e-6, atol=1e-6)
+    same_codes(tokens, expected, fmt)

@@ -1,0 +1,28 @@
+"""Against the literal formulas."""
+
+import math
+
+import pytest
+import torch
+
+from vq_core.numerics.quantize import dequantize
+from vq_core.scheme import NumberFormat
+from vq_infer.fused.row_quantize import gelu_quantize, sum_quantize
+
+
+@pytest.mark.parametrize("fmt", NumberFormat)
+def test_gelu(fmt: NumberFormat) -> None:
+    x = torch.linspace(-6, 6, 512).view(1, 4, 128)
+    expected = 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    error = (dequantize(gelu_quantize(x, fmt)) - expected).abs()
+    scale = expected.abs().amax(-1, keepdim=True) / fmt.qmax
+    assert (error <= torch.maximum(scale, 2**-4 * expected.abs() * (fmt is NumberFormat.FP8_E4M3))).all()
+
+
+@pytest.mark.parametrize("fmt", NumberFormat)
+def test_sum_is_rounded_to_the_dtype_first(fmt: NumberFormat) -> None:
+    x, addend = torch.randn(1, 5, 64).bfloat16(), torch.randn(1, 5, 64).bfloat16()
+    both, one = sum_quantize(x, addend, fmt), sum_quantize(x + addend, None, fmt)
+    assert torch.equal(both.codes.float(), one.codes.float())
+    assert torch.equal(both.scale, one.scale)
+    assert ((dequantize(one) - (x + addend).float()).abs() <= 0.07 * (x + addend).float().abs() + one.scale).all()

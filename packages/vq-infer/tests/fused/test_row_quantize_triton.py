@@ -1,0 +1,32 @@
+"""The kernel against plain torch."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from vq_core.scheme import NumberFormat
+from vq_infer.fused import row_quantize as torch_form
+
+triton_form = pytest.importorskip("vq_infer.fused.row_quantize_triton", reason="Triton is not installed")
+FORMATS = [NumberFormat.INT8, pytest.param(NumberFormat.FP8_E4M3, marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("dim", [96, 640])
+def test_gelu(fmt: NumberFormat, dim: int, dtype: torch.dtype, random: Any, same_codes: Any) -> None:
+    x = 2 * random(2, 5, dim, dtype=dtype)
+    same_codes(triton_form.gelu_quantize(x, fmt), torch_form.gelu_quantize(x, fmt), fmt)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_sum(fmt: NumberFormat, dtype: torch.dtype, random: Any, same_codes: Any) -> None:
+    x, addend = random(2, 5, 640, dtype=dtype), random(2, 5, 640, dtype=dtype)
+    for other in (addend, None):
+        same_codes(triton_form.sum_quantize(x, other, fmt), torch_form.sum_quantize(x, other, fmt), fmt)
+
+
+def test_rows_of_zeros_have_codes_of_zero(dtype: torch.dtype, random: Any) -> None:
+    tokens = triton_form.sum_quantize(0 * random(1, 2, 96, dtype=dtype), None, NumberFormat.INT8)
+    assert not tokens.codes.any()
+    assert (tokens.scale > 0).all()

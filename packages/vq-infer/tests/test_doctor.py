@@ -1,0 +1,59 @@
+"""What is found on this machine, and how a kernel that is wrong is told."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_core.numerics.quantize import Quantized
+from vq_core.scheme import NumberFormat
+from vq_infer import doctor
+from vq_infer.doctor import examine, try_kernel
+from vq_infer.kernels import cpu
+
+CPU = torch.device("cpu")
+
+
+def test_the_cpu_runs_both_schemes() -> None:
+    found = examine("cpu")
+    assert found.schemes == {"int8": None, "fp8": None}
+    assert found.kernels[cpu.NAME] is None
+    assert [why for name, why in found.kernels.items() if name != cpu.NAME] == ["there is no CUDA device"] * 2
+    assert found.attentions["sdpa"] is None
+    assert "needs a CUDA device" in str(found.attentions["cudnn"])
+    assert found.versions["torch"] == torch.__version__.split("+")[0]
+    rows = found.rows()
+    assert rows["attention sdpa"] == "runs"
+    assert rows["attention cudnn"].startswith("no: ")
+    assert any(name.startswith("Wan2.1 14B") for name in rows)
+    assert json.loads(json.dumps(found.to_json()))["schemes"] == {"int8": None, "fp8": None}
+
+
+def test_what_fits_follows_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "free_bytes", lambda _: 12 * 2**30)
+    models = {name.split(",")[0]: line for name, line in doctor._models(torch.device("cuda", 0)).items()}
+    assert models["Wan2.1 1.3B"].startswith("every block on the device")
+    assert "blocks on the host" in models["Wan2.1 14B"]
+    assert models["Wan2.1 14B wide"] == "does not fit"
+
+
+@pytest.mark.parametrize("fmt", list(NumberFormat))
+def test_a_right_kernel_passes_and_a_wrong_one_does_not(fmt: NumberFormat) -> None:
+    try_kernel(cpu, CPU, fmt)
+
+    def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        return cpu.multiply(x, weight, bias, dtype) * 1.02
+
+    wrong = SimpleNamespace(NAME="wrong", MULTIPLE=1, multiply=multiply)
+    with pytest.raises(VqError, match=r"its product is off by 2\.0%"):
+        try_kernel(wrong, CPU, fmt)
+
+
+@pytest.mark.gpu
+def test_the_gpu_runs_int8() -> None:
+    found = examine("cuda")
+    assert found.schemes["int8"] is None
+    assert found.memory["device free"] <= found.memory["device"]
