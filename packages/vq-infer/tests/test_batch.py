@@ -93,7 +93,7 @@ def test_options_come_before_the_recipe_and_that_before_the_model(tiny_model: Ti
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"model: {model}\noutput: out\neval: {{prompts: builtin:evaluation, height: 96}}\n")
     asked = SamplingOptions(steps=3)
-    said = BatchOptions(None, None, None, tmp_path / "videos", asked, None, recipe)
+    said = BatchOptions(None, None, None, tmp_path / "videos", asked, None, recipe, EngineSettings())
     request = resolve_batch(said)
     assert request.checkpoint == tmp_path / "out" / "lightx2v"
     assert str(request.prompts) == "builtin:evaluation"

@@ -81,7 +81,11 @@ class Batch:
     def rows(self) -> dict[str, str]:
         """The lines of the summary."""
         resumed = f" ({self.resumed_videos} of them before)" if self.resumed_videos else ""
-        made = {"videos": f"{self.prompts}{resumed}", "made in": self.summary.text(), "kernels": ", ".join(self.kernels)}
+        made = {
+            "videos": f"{self.prompts}{resumed}",
+            "made in": self.summary.text(),
+            "kernels": ", ".join(self.kernels),
+        }
         return made | {"folder": str(self.folder)}
 
     def to_json(self) -> dict[str, object]:
@@ -101,7 +105,9 @@ def resolve_batch(said: BatchOptions) -> BatchRequest:
     defaults = replace(defaults_of(model), **said_by_checkpoint(checkpoint))
     sampling = resolve_sampling(said.sampling, recipe.eval, defaults, fps=recipe.eval.fps, seed=recipe.seed)
     prompts = required(said.prompts or recipe.eval.prompts, "--prompts")
-    return BatchRequest(model, checkpoint, prompts, required(said.output, "--output"), sampling, said.device, said.settings)
+    return BatchRequest(
+        model, checkpoint, prompts, required(said.output, "--output"), sampling, said.device, said.settings
+    )
 
 
 def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None = None) -> Batch | None:
@@ -127,7 +133,11 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
         family=checkpoint.family_name,
         model=checkpoint.artifact.manifest.model,
         components=_components(checkpoint),
-        settings={**settings_of(samples, request.sampling, pipeline), "variants": [VARIANT], "attention": engine.attention},
+        settings={
+            **settings_of(samples, request.sampling, pipeline),
+            "variants": [VARIANT],
+            "attention": engine.attention,
+        },
         parents={CHECKPOINT_KIND: checkpoint.artifact.digest},
     )
     with create_videos(request.output, header, [VARIANT], len(samples), rank=rank, resume=resume) as videos:
