@@ -19,6 +19,7 @@ from vq_core.video import read_video
 from vq_infer.memory_plan import MemoryPlan
 from vq_infer.native import StepClock, generate
 from vq_infer.options import CacheChoice, EngineSettings, Task
+from vq_infer.parallel_plan import ParallelPlan
 from vq_infer.request import Request
 
 TinyModel = Callable[[str], Path]
@@ -327,3 +328,19 @@ def test_step_clock_leaves_out_the_first_step(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(3):
         clock.tick()
     assert clock.median() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        (ParallelPlan(ulysses=2), r"--ulysses 2, --ring 1 share a video among 2 processes and there are 1"),
+        (ParallelPlan(guidance=True), r"and --cfg-parallel share a video among 2 processes and there are 1"),
+    ],
+)
+def test_processes_that_are_not_there(
+    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, plan: ParallelPlan, sentence: str
+) -> None:
+    model = tiny_model("t2v")
+    request = replace(make_request(model, convert(model)), settings=EngineSettings(parallel=plan))
+    with pytest.raises(VqError, match=sentence):
+        generate(request)

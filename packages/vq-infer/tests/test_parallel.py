@@ -17,9 +17,13 @@ from vq_core.errors import VqError
 from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
 from vq_core.sampling import Sampling
+from vq_core.video import read_video
 from vq_infer.attention import AUTO, select_attention
+from vq_infer.native import generate
+from vq_infer.options import EngineSettings
 from vq_infer.parallel import Team, parallelize, team
 from vq_infer.parallel_plan import Launch, ParallelPlan, launch_of
+from vq_infer.request import Request
 from vq_infer.transformer import load_transformer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -52,9 +56,25 @@ def psnr(a: Any, b: Any) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-@pytest.mark.parametrize(
-    "plan", [ParallelPlan(ulysses=2), ParallelPlan(ring=2), ParallelPlan(guidance=True)], ids=["ulysses", "ring", "cfg"]
-)
+def made_by_the_engine(model: Path, checkpoint: Path, plan: ParallelPlan, output: Path) -> bool:
+    """Did this process write the video?"""
+    torch.set_num_threads(1)
+    settings = EngineSettings(parallel=plan)
+    return generate(Request("t2v", str(model), checkpoint, SAMPLE, output, SAMPLING, "cpu", settings)) is not None
+
+
+def test_the_engine_writes_one_video_in_the_first_process(
+    together: Callable[..., list[Any]], tiny_model: Callable[[str], Path], convert: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = tiny_model("t2v")
+    checkpoint = convert(model, "int8", smooth=True)
+    shared, alone = tmp_path / "shared.mkv", tmp_path / "alone.mkv"
+    assert together(2, made_by_the_engine, model, checkpoint, ParallelPlan(ulysses=2), shared) == [True, False]
+    assert made_by_the_engine(model, checkpoint, ParallelPlan(), alone)
+    assert psnr(read_video(shared), read_video(alone)) > 40
+
+
+@pytest.mark.parametrize("plan", [ParallelPlan(ring=2), ParallelPlan(guidance=True)], ids=["ring", "cfg"])
 def test_video_is_that_of_one_process(
     together: Callable[..., list[Any]],
     tiny_model: Callable[[str], Path],

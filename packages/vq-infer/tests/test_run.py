@@ -23,6 +23,9 @@ def test_native_refuses_options_of_lightx2v(name: str, option: str) -> None:
         ({"cache": "taylorseer"}, "--cache"),
         ({"offload": "none"}, "--offload"),
         ({"vae_tiling": False}, "--vae-tiling"),
+        ({"ulysses": 2}, "--ulysses"),
+        ({"ring": 2}, "--ring"),
+        ({"cfg_parallel": True}, "--cfg-parallel"),
     ],
 )
 def test_lightx2v_refuses_options_of_the_native_engine(said: dict[str, object], option: str) -> None:

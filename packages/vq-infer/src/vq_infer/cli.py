@@ -87,6 +87,8 @@ def _make(task: Task, options: Options, as_json: bool, verbose: bool) -> None:
 
     set_up_logging(verbose)
     outcome = run(task, options)
+    if outcome is None:  # the first of several processes reports
+        return
     report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=as_json)
 
 

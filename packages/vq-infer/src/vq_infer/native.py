@@ -1,6 +1,7 @@
 """The native engine: the model's own pipeline with its transformers on codes."""
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.device import resolve_device
@@ -26,6 +28,8 @@ from vq_infer.engine import Engine
 from vq_infer.memory import read_memory
 from vq_infer.memory_plan import MemoryPlan, require_plan
 from vq_infer.options import Task
+from vq_infer.parallel import Team, parallelize, team
+from vq_infer.parallel_plan import launch_of
 from vq_infer.request import Outcome, Request, check_output
 from vq_infer.transformer import kernel_for, runtime_dtype
 
@@ -36,39 +40,59 @@ ARCHITECTURE = (
 )  # fmt: skip
 
 
-def generate(request: Request) -> Outcome:
+def generate(request: Request) -> Outcome | None:
     """Make the video of `request`: encode, load the transformers, sample, decode, write.
 
     Whatever can be refused is refused before the first weight is read.
 
+    Returns:
+        What was made; None in every process but the first of those that `torchrun` started for one video.
+
     Raises:
         VqError: the output exists, the checkpoint is damaged or of another model than `--model`, the device is
-            not there or cannot run the scheme or the attention, memory does not suffice, the size does not fit, or
-            the image is not one.
+            not there or cannot run the scheme or the attention, memory does not suffice, the size does not fit, the
+            processes are not those of `request.settings.parallel`, or the image is not one.
     """
-    meter = StageMeter()
     check_output(request.output, FORMATS)
     request.sample.check_files()
     device = torch.device(resolve_device(request.device))
+    with team(request.settings.parallel, launch_of(os.environ), device) as here:
+        return _generate(request, here)
+
+
+def _generate(request: Request, here: Team) -> Outcome | None:
+    meter = StageMeter()
+    device, sampling, first = here.device, request.sampling, here.launch.is_first
     checkpoint = open_checkpoint(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     _require_task(layout, request)
     require_same_architecture(checkpoint, layout)
-    check_sampling(layout, request.sampling)
+    check_sampling(layout, sampling)
     plan = plan_for(request, checkpoint, layout, device)
     engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
-    pipeline = VideoPipeline(
-        str(layout.path), str(device), engine.load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling
-    )
-    sampling = request.sampling
-    print(f"memory: {plan.describe()}", file=sys.stderr, flush=True)
+
+    def load(name: str) -> nn.Module:
+        transformer = engine.load(name)
+        parallelize(transformer, here, tokens=tokens, guided=guided)
+        return transformer
+
+    pipeline = VideoPipeline(str(layout.path), str(device), load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling)
+    tokens, guided = pipeline.video_tokens(request.sample, sampling), sampling.guidance_scale > 1
+    for component in checkpoint.components.values():
+        heads = int(str(component.config["num_attention_heads"]))
+        here.plan.check_video(heads=heads, tokens=tokens, guided=guided)
+    if first:
+        print(f"memory: {plan.describe()}", file=sys.stderr, flush=True)
     meter.begin("encode")
     (conditions,) = pipeline.encode([request.sample], sampling)
     meter.begin("load")
     if not plan.in_turns:  # else the first step loads it, when the VAE has encoded the image
         _ = pipeline.transformers
     meter.begin("sample")
+    if not first:
+        pipeline.denoise(conditions, sampling, sampling.seed)
+        return None
     steps = StepClock(device)
     with progress("sampling", sampling.steps, "step") as advance:
 

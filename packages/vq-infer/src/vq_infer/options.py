@@ -1,6 +1,6 @@
 """What can be said on the command line, one option a field; free of heavy imports."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import typer
@@ -22,6 +22,7 @@ from vq_core.options import (
     Width,
     path_option,
 )
+from vq_infer.parallel_plan import ParallelPlan
 
 Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]
@@ -108,6 +109,15 @@ class Options:
             show_default=False,
         ),
     ] = None
+    ulysses: Annotated[
+        int, typer.Option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
+    ] = 1
+    ring: Annotated[
+        int, typer.Option("--ring", help="Processes that share its tokens and pass keys and values around.")
+    ] = 1
+    cfg_parallel: Annotated[
+        bool, typer.Option("--cfg-parallel", help="One half of the processes predicts with the prompt, one without.")
+    ] = False
     recipe: Recipe = None
     lightx2v_python: Annotated[
         str | None,
@@ -138,6 +148,7 @@ class EngineSettings:
     cache: CacheChoice | None = None
     offload: OffloadName = "auto"
     vae_tiling: bool | None = None
+    parallel: ParallelPlan = field(default_factory=ParallelPlan)
 
 
 def engine_settings(options: Options) -> EngineSettings:
@@ -149,7 +160,12 @@ def engine_settings(options: Options) -> EngineSettings:
     if options.attention_tolerance is not None and options.attention != "auto":
         raise VqError("--attention-tolerance is what --attention auto chooses by: add it, or leave the tolerance out.")
     return EngineSettings(
-        options.attention, options.attention_tolerance, parse_cache(options.cache), options.offload, options.vae_tiling
+        options.attention,
+        options.attention_tolerance,
+        parse_cache(options.cache),
+        options.offload,
+        options.vae_tiling,
+        ParallelPlan(options.ulysses, options.ring, options.cfg_parallel),
     )
 
 

@@ -75,7 +75,7 @@ class ParallelPlan:
         guidance = " and --cfg-parallel" if self.guidance else ""
         raise VqError(
             f"--ulysses {self.ulysses}, --ring {self.ring}{guidance} share a video among {self.world} processes "
-            f"and there are {launch.world}: start `torchrun --nproc-per-node {self.world} --no-python vq-infer …`."
+            f"and there are {launch.world}: start `torchrun --nproc-per-node {self.world} -m vq_infer …`."
         )
 
     def check_video(self, *, heads: int, tokens: int, guided: bool) -> None:

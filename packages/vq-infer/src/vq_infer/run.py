@@ -6,8 +6,8 @@ from vq_infer.options import Options, Task
 from vq_infer.request import Outcome, resolve_request
 
 
-def run(task: Task, options: Options) -> Outcome:
-    """Make the video that `options` describe.
+def run(task: Task, options: Options) -> Outcome | None:
+    """Make the video that `options` describe; None in every process but the first of those that make one together.
 
     Raises:
         VqError: an option is missing, or belongs to another engine; else see the engine's `generate`.
@@ -18,6 +18,9 @@ def run(task: Task, options: Options) -> Outcome:
             ("--cache", options.cache, None),
             ("--offload", options.offload, "auto"),
             ("--vae-tiling", options.vae_tiling, None),
+            ("--ulysses", options.ulysses, 1),
+            ("--ring", options.ring, 1),
+            ("--cfg-parallel", options.cfg_parallel, False),
         ):
             if value != default:
                 raise VqError(f"{name} is for the native engine: LightX2V has its own settings; leave it out.")

@@ -56,7 +56,7 @@ def _steps(results: Results, rows: list[Row], axes: "Axes") -> None:
         labels.append(f" {row.step_seconds:.3g} s" + (f"  {ratio:.2f}x" if ratio else ""))
     axes.bar_label(bars, labels)
     axes.invert_yaxis()
-    axes.margins(x=0.15)
+    axes.margins(x=0.22)
     workload = results.workload
     size = f"{workload.width}x{workload.height}, {workload.num_frames} frames"
     axes.set_title(f"{workload.size}, {size} on {results.machine.device}", fontsize=10)
