@@ -4,11 +4,14 @@ import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
 from vq_core.artifacts.components import component_headers
+from vq_core.attention import Kernel, attention_of, other_kernels
 from vq_core.calls import TRAIN_TIMESTEPS, bucket_of
 from vq_core.location import Location
 from vq_core.lora_request import LoraRequest
@@ -19,7 +22,6 @@ from vq_core.sampling import Sampling
 from vq_core.source import Source, open_source
 from vq_core.store import ArtifactWriter, Header, create_artifact, require_same_model
 from vq_eval.candidates import FLOOR, NamedCandidate
-from vq_eval.floor import other_attention
 from vq_eval.record import Branch, SampledPrompt
 from vq_eval.trajectories.drift import mean_drift, measure_drift, record_path, summarize
 from vq_eval.trajectories.picture import draw_trajectories
@@ -129,9 +131,15 @@ class _Run:
         self, candidate: NamedCandidate | None, index: int, conditions: Conditions, advance: Advance
     ) -> None:
         exact = self.writer.path(_path_file(index))
-        with other_attention(self.pipeline.device) if candidate is None else nullcontext():
+        with nullcontext() if candidate else attention_of(self.pipeline.transformers.values(), self._floor_kernels):
             drift = measure_drift(self.pipeline, conditions, self.sampling, self.sampling.seed + index, exact, advance)
         self.writer.write_text(_drift_file(candidate, index), drift.model_dump_json() + "\n")
+
+    @cached_property
+    def _floor_kernels(self) -> tuple[Kernel, ...]:
+        """The attention kernels of the floor."""
+        config: Any = next(iter(self.pipeline.transformers.values())).config
+        return other_kernels(self.pipeline.device, self.pipeline.dtype, int(config.attention_head_dim))
 
     def drift_of(self, candidate: NamedCandidate | None) -> CandidateDrift:
         """What was measured of a candidate."""
