@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vq_core import store
+from vq_core import tensor_file
 from vq_core.errors import VqError
 from vq_core.manifest import FILE_NAME
 from vq_core.store import (
@@ -155,7 +155,7 @@ def test_only_what_an_earlier_run_wrote_is_read_again_for_its_digest(
         writer.write_tensors("transformer/block_0.safetensors", {"a": torch.ones(3)})
         raise Crash
     read: list[str] = []
-    monkeypatch.setattr(store, "_sha256", lambda file: read.append(file.name) or sha256(file))
+    monkeypatch.setattr(tensor_file, "sha256_of", lambda file: read.append(file.name) or sha256(file))
     with create_artifact(path, header, resume=True) as writer:
         writer.write_tensors("transformer/block_1.safetensors", {"b": torch.ones(4)})
     assert read == ["block_0.safetensors"]
