@@ -25,7 +25,8 @@ def test_the_command_prints_json(
 
 
 def test_what_is_missing_is_named(
-    vq_infer: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_model: Callable[[str], Path], vq_infer: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert vq_infer("batch", "--checkpoint", tmp_path, "--model", "wan-tiny", "-o", tmp_path / "videos") == 2
+    model = tiny_model("t2v")
+    assert vq_infer("batch", "--checkpoint", tmp_path, "--model", model, "-o", tmp_path / "videos") == 2
     assert capsys.readouterr().err.startswith("`--prompts` is missing")

@@ -4,20 +4,23 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, ViewportSize
 
 from vq_eval.report.build import make_report
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 browser_tool = pytest.importorskip("browser", reason="the driver of the browser is in tools/, outside the package")
 
 FRAMES, HEIGHT, WIDTH, FPS = 9, 32, 48, 8  # of the videos of `world`
-DESKTOP, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+DESKTOP: "ViewportSize" = {"width": 1280, "height": 900}
+PHONE: "ViewportSize" = {"width": 390, "height": 844}
 
 pytestmark = pytest.mark.skipif(
     browser_tool.find_chromium() is None and "VQ_BROWSER_REQUIRED" not in os.environ,
@@ -28,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 class Opened:
     """A page, and everything that it complained about or asked the network for."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: "Page") -> None:
         self.page = page
         self.complaints: list[str] = []
         self.schemes: set[str] = set()
@@ -52,13 +55,13 @@ def folder(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator["Browser"]:
     with browser_tool.open_browser() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def desktop(browser: Browser, folder: Path) -> Iterator[Opened]:
+def desktop(browser: "Browser", folder: Path) -> Iterator[Opened]:
     opened = Opened(browser.new_page(viewport=DESKTOP, reduced_motion="reduce"))
     yield open_report(opened, folder)
     opened.page.close()
@@ -203,7 +206,7 @@ def test_theme_and_language_are_switched(desktop: Opened) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_fits_a_phone(browser: Browser, folder: Path, scheme: Any) -> None:
+def test_fits_a_phone(browser: "Browser", folder: Path, scheme: Any) -> None:
     context = browser.new_context(viewport=PHONE, color_scheme=scheme, has_touch=True, is_mobile=True)
     opened = open_report(Opened(context.new_page()), folder)
     for mode in ("wipe", "side", "all", "difference"):
