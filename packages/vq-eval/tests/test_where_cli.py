@@ -100,8 +100,8 @@ def test_what_is_missing_is_named(
     command: str, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights, _ = artifacts("t2v")
-    given = [command, "--prompts", "p", "-o", "out", "--weights", weights]
+    given = [command, "--model", "m", "--prompts", "p", "-o", "out", "--weights", weights]
     assert _exit_code(monkeypatch, *given) == 2
     assert "`--qparams` is missing" in capsys.readouterr().err
-    assert _exit_code(monkeypatch, command, "--prompts", "p") == 2
+    assert _exit_code(monkeypatch, command, "--model", "m", "--prompts", "p") == 2
     assert "`--output` is missing" in capsys.readouterr().err
