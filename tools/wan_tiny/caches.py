@@ -23,7 +23,8 @@ PAGE = """# What caches cost and save
 {date}, `{command}`: INT8 (rounded to nearest), {prompts} held-out prompts, {steps} steps with CFG. PSNR and SSIM
 are against the same checkpoint without a cache, means over videos as `vq-eval compare` takes them. The models are
 tiny, with few steps: large ones under 40 to 50 steps change less from step to step, so take these figures for the
-order of caches, not for theirs. wan-tiny-hard rounded to nearest is a broken model: its steps change too much to skip any.
+order of caches, not for theirs. wan-tiny-hard rounded to nearest is a broken model, whose steps change too much to
+skip any.
 
 {tables}
 """
