@@ -148,7 +148,8 @@ def _reason(attempt: Callable[[], None]) -> str | None:
     try:
         attempt()
     except (VqError, RuntimeError, NotImplementedError) as error:
-        return str(error).strip().splitlines()[0].rstrip(".")
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return lines[0].rstrip(".")
     return None
 
 

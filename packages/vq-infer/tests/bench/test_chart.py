@@ -1,6 +1,5 @@
 """The picture."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from vq_infer.bench.chart import draw, require_matplotlib
 from vq_infer.bench.results import Results
 
 
-@pytest.mark.skipif(find_spec("matplotlib") is None, reason="needs matplotlib")
 def test_draws_a_png(results: Results, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import torch
 from torch import nn
 
 from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.videos import settings_of
 from vq_core.calls import Call, calls_of
 from vq_core.location import Location
 from vq_core.lora_request import LoraRequest
@@ -253,20 +253,8 @@ def _header(
         model=source.name,
         components=component_headers(source),
         settings={
-            **vars(sampling),
+            **settings_of(samples, sampling, pipeline),
             "scheme": candidate.qparams.scheme.name,
-            "prompts": [
-                {
-                    "prompt": it.prompt,
-                    "negative_prompt": it.negative_prompt,
-                    "files": {key: list(digests) for key, digests in it.digests().items()},
-                }
-                for it in samples
-            ],
-            "dtype": str(pipeline.dtype).removeprefix("torch."),
-            "device": torch.device(pipeline.device).type,
-            "torch": torch.__version__,
-            "diffusers": version("diffusers"),
         },
         parents={"smoothed-weights": candidate.weights_id.digest, "quant-params": candidate.qparams_id.digest},
     )

@@ -8,9 +8,8 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-import torch
-
 from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.videos import settings_of
 from vq_core.attention import Kernel, attention_of, other_kernels
 from vq_core.calls import TRAIN_TIMESTEPS, bucket_of
 from vq_core.location import Location
@@ -194,24 +193,12 @@ def _header(
         model=source.name,
         components=component_headers(source),
         settings={
-            **vars(sampling),
+            **settings_of(samples, sampling, pipeline),
             "floor": floor,
             "candidates": {
                 it.name: {"smoothed-weights": it.weights_id.digest, "quant-params": it.qparams_id.digest}
                 for it in candidates
             },
-            "prompts": [
-                {
-                    "prompt": it.prompt,
-                    "negative_prompt": it.negative_prompt,
-                    "files": {key: list(digests) for key, digests in it.digests().items()},
-                }
-                for it in samples
-            ],
-            "dtype": str(pipeline.dtype).removeprefix("torch."),
-            "device": torch.device(pipeline.device).type,
-            "torch": torch.__version__,
-            "diffusers": version("diffusers"),
         },
         parents={f"quant-params {it.name}": it.qparams_id.digest for it in candidates},
     )

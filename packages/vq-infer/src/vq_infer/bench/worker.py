@@ -2,6 +2,7 @@
 
 import os
 import platform
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -172,6 +173,8 @@ def serve(connection: Connection, job: Job) -> None:
         try:
             connection.send(method(*arguments))
         except (VqError, RuntimeError, NotImplementedError, ImportError) as error:
+            if not isinstance(error, VqError):  # the table has one line of it; what it was stands in the log
+                traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
             connection.send(Failure(f"{type(error).__name__}: {lines[0]}"))
 

@@ -1,25 +1,18 @@
 """The contender `vq_int8_attention8`, by the contract of all."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from vq_infer.bench.contenders import Contender
 from vq_infer.bench.contenders import vq_int8_attention8 as contender
-from vq_infer.bench.workload import Step, Workload
-
-CPU = torch.device("cpu")
 
 
 def test_is_not_for_the_cpu() -> None:
-    assert contender.missing(CPU)
+    assert contender.missing(torch.device("cpu"))
 
 
 @pytest.mark.gpu
-def test_runs_a_step(workload: Workload) -> None:
-    device = torch.device("cuda")
-    if reason := contender.missing(device):
-        pytest.skip(reason)
-    model = contender.build(workload, device, None)
-    prediction = Step(workload, device, torch.bfloat16).run(model, 500.0)
-    assert prediction.shape == (1, 16, *workload.latent_shape)
-    assert prediction.isfinite().all()
-    assert all(contender.runs_with(model, device))
+def test_runs_a_step(runs_a_step_on_a_gpu: Callable[[Contender], None]) -> None:
+    runs_a_step_on_a_gpu(contender)
