@@ -78,7 +78,7 @@ def test_plan_in_a_line() -> None:
     assert MemoryPlan(peak_bytes=3 * GIB).describe() == "every block on the device; about 3.0 GiB at its peak"
     plan = MemoryPlan(True, 6, True, 12 * GIB, 6 * GIB)
     assert plan.describe() == (
-        "one transformer at a time, 6 blocks on the host (6.0 GiB), the VAE in tiles; about 12.0 GiB at its peak"
+        "transformers and VAE in turns, 6 blocks on the host (6.0 GiB), the VAE in tiles; about 12.0 GiB at its peak"
     )
 
 
