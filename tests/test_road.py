@@ -16,19 +16,19 @@ from vq_core.errors import VqError
 from vq_core.tiny import FFN_DIM, INNER_DIM, Variant
 from vq_core.video import read_video
 
-SAMPLING = ["--steps", "3", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
+SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 TRAINED_SAMPLING = ["--steps", "4", "--num-frames", "9", "--device", "cpu"]
 LLMC_RECIPES = Path(__file__).parents[1] / "recipes" / "llmc"
 
 
 @pytest.fixture(scope="module")
 def trained(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two prompts for the built-in model, and its smoothed weights, in `FOLDER/prompts` and `FOLDER/smoothed`.
+    """A prompt for the built-in model, and its smoothed weights, in `FOLDER/prompts` and `FOLDER/smoothed`.
 
     A trained model: what a random one makes of one code that differs is as large as what quantization does to it.
     """
     folder = tmp_path_factory.mktemp("trained")
-    run("vq-wan-tiny prompts", "--count", 2, "-o", folder / "prompts")
+    run("vq-wan-tiny prompts", "--count", 1, "-o", folder / "prompts")
     run("vq-calib collect", "--prompts", folder / "prompts", "-o", folder / "stats", *TRAINED_SAMPLING)
     run("vq-algos smooth", "--stats", folder / "stats", "-o", folder / "smoothed")
     return folder
@@ -133,7 +133,7 @@ def test_llmc_recipes_drive_every_stage(
 
     smooths = document["quant"]["video_gen"]["method"] != "RTN"
     # LLMC never says how many steps a video has; fifty, its implied number, would take minutes here.
-    steps = ["--steps", "3", "--device", "cpu"]
+    steps = ["--steps", "2", "--device", "cpu"]
     if smooths:
         run("vq-calib collect", "--recipe", edited, *steps)
     run("vq-algos smooth", "--recipe", edited)
