@@ -52,7 +52,7 @@ def arithmetic(model: Path, output: Path, scheme: str) -> Timed:
     weights = [tensor.clone() for tensor in source.load(names).values()]  # a clone is in memory, not mapped
 
     def timed() -> None:
-        overlap(lambda weight: quantize_weight(weight, fmt), weights, lambda: None)
+        overlap(lambda weight: quantize_weight(weight, fmt), weights, lambda _: None)
 
     return timed
 
@@ -79,7 +79,7 @@ def convert_plainly(model: Path, output: Path, scheme: str) -> Timed:
         def quantize(name: str) -> None:
             tensors[name], tensors[f"{name}_scale"] = quantize_weight(tensors[name], fmt)
 
-        overlap(quantize, [f"{linear.name}.weight" for linear in source.topology.linears], lambda: None)
+        overlap(quantize, [f"{linear.name}.weight" for linear in source.topology.linears], lambda _: None)
         output.mkdir()
         save_file({wan.to_native(name): tensor for name, tensor in tensors.items()}, output / "model.safetensors")
 
