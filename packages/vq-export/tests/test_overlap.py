@@ -10,6 +10,32 @@ from vq_core.errors import VqError
 from vq_export.overlap import WORKERS, overlap
 
 
+def test_what_work_gives_is_done_with_in_order_and_in_the_calling_thread() -> None:
+    given: list[tuple[int, threading.Thread]] = []
+
+    def work(item: int) -> int:
+        time.sleep(0.002 * (item % 2 == 0))
+        return item * item
+
+    overlap(work, range(10), lambda result: given.append((result, threading.current_thread())))
+    assert given == [(item * item, threading.current_thread()) for item in range(10)]
+
+
+def test_an_error_of_what_is_done_ends_the_work() -> None:
+    begun: list[int] = []
+
+    def done(result: None) -> None:
+        raise OSError(28, "No space left on device")
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.001)
+
+    with pytest.raises(OSError, match="No space left"):
+        overlap(work, range(1000), done)
+    assert len(begun) < 1000
+
+
 def test_every_item_is_worked_on_and_reported_in_order() -> None:
     worked: list[int] = []
     reported: list[int] = []
