@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
@@ -18,7 +20,7 @@ from vq_core.pipeline import VideoPipeline
 from vq_core.prompts import Sample
 from vq_core.sampling import Sampling
 from vq_core.video import read_video
-from vq_infer.attention import AUTO, select_attention
+from vq_infer.attention import AUTO, cudnn, sdpa, select_attention
 from vq_infer.native import generate
 from vq_infer.options import EngineSettings
 from vq_infer.parallel import Team, parallelize, team
@@ -99,11 +101,28 @@ def test_on_two_gpus(
     model = tiny_model("t2v")
     checkpoint = convert(model, "int8", smooth=True)
     alone = video(model, checkpoint, ParallelPlan(), "cuda")
+    floor = psnr(with_another_attention_kernel(model, checkpoint), alone)
+    print(f"two kernels of attention: {floor:.1f} dB")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*launcher, __file__, str(model), str(checkpoint), degree, str(tmp_path)], check=True)
     first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
     assert np.array_equal(first, second)
-    assert psnr(first, alone) > 35  # between the linears values are in bfloat16
+    assert psnr(first, alone) == float("inf") if degree == "guidance" else psnr(first, alone) > floor - 3
+
+
+def with_another_attention_kernel(model: Path, checkpoint: Path) -> Any:
+    """The frames that FlashAttention makes where cuDNN runs otherwise: what another order of sums is to this model."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(
+                1, 2
+            )
+
+    with pytest.MonkeyPatch.context() as patch:
+        for attention in (sdpa, cudnn):
+            patch.setattr(attention, "attend", attend)
+        return video(model, checkpoint, ParallelPlan(), "cuda")
 
 
 def test_alone_nothing_changes() -> None:

@@ -33,14 +33,6 @@ def test_int8_products_are_exact_at_the_largest_codes(in_features: int, instruct
     torch.testing.assert_close(y.double(), exact.double(), rtol=2**-23, atol=0)
 
 
-def test_a_code_is_widened_as_torch_does() -> None:
-    codes = torch.arange(256, dtype=torch.uint8)
-    e4m3 = codes.view(torch.float8_e4m3fn)[codes & 0x7F != 0x7F]  # all but the two that are NaN
-    assert torch.equal(cpu.widened(e4m3).view(torch.int32), e4m3.float().view(torch.int32))
-    assert torch.equal(cpu.widened(e4m3.reshape(2, 127)[:, 3:9]), e4m3.reshape(2, 127)[:, 3:9].float())
-    assert torch.equal(cpu.widened(codes.view(torch.int8)), codes.view(torch.int8).float())
-
-
 @pytest.mark.parametrize(
     ("capabilities", "found"),
     [

@@ -26,21 +26,34 @@ def write_decided(
     writer: ArtifactWriter, file: str, tensors: Mapping[str, Tensor], decisions: Mapping[str, Any]
 ) -> None:
     """Write `tensors` to `file` and `decisions` beside them; where the tensors are, their decisions are too."""
+    writer.draft_tensors(file, tensors)
+    _publish(writer, file, decisions)
+
+
+def _publish(writer: ArtifactWriter, file: str, decisions: Mapping[str, Any]) -> None:
     writer.write_text(_beside(file), json.dumps(decisions, indent=1) + "\n")
-    writer.write_tensors(file, tensors)
+    writer.publish(file)
 
 
 @contextmanager
 def written_behind(device: str) -> Iterator[WriteDecided]:
-    """`write_decided` in a thread behind where `device` is a GPU: one block is written while it computes the next.
+    """`write_decided` in threads behind where `device` is a GPU.
 
-    On the CPU it writes at once: the next block would be computed in the same memory and on the same cores.
+    While that computes a block, the one before is written and the one before that reaches the disk. On the CPU it
+    writes at once: the next block would be computed in the same memory and on the same cores.
     """
     if torch.device(device).type == "cpu":
         yield write_decided
         return
-    with write_behind() as behind:
-        yield lambda writer, file, tensors, decisions: behind(write_decided, writer, file, tensors, decisions)
+    with write_behind() as publish, write_behind() as draft:
+
+        def drafted(
+            writer: ArtifactWriter, file: str, tensors: Mapping[str, Tensor], decisions: Mapping[str, Any]
+        ) -> None:
+            writer.draft_tensors(file, tensors)
+            publish(_publish, writer, file, decisions)
+
+        yield lambda writer, file, tensors, decisions: draft(drafted, writer, file, tensors, decisions)
 
 
 def read_decisions(artifact: Artifact, component: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vq_core.numerics.bfloat16 import bf16_ceil
+from vq_core.numerics.codes import codes_as_fp32
 from vq_core.numerics.rounding import CODE_DTYPE, round_quotient_into, round_to_codes
 from vq_core.scheme import NumberFormat, Rounding
 
@@ -104,7 +105,7 @@ def _over_qmax(absmax: Tensor, fmt: NumberFormat) -> Tensor:
 
 def dequantize(quantized: Quantized) -> Tensor:
     """codes · scale in fp32."""
-    return quantized.codes.float() * quantized.scale
+    return codes_as_fp32(quantized.codes) * quantized.scale
 
 
 def quantized_snr_db(weight: Tensor, quantized: Quantized) -> float:
@@ -117,7 +118,7 @@ def quantized_snr_db(weight: Tensor, quantized: Quantized) -> float:
     for rows, codes, scale in zip(*(part.split(step) for part in (weight, *quantized)), strict=True):
         exact = rows.float()
         signal += _energy(exact)
-        noise += _energy(exact - codes.float() * scale)
+        noise += _energy(exact - codes_as_fp32(codes) * scale)
     return _ratio_db(signal, noise)
 
 
