@@ -1,6 +1,7 @@
 """What is found on this machine, and how a kernel that is wrong is told."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from vq_core.errors import VqError
 from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import NumberFormat
 from vq_infer import doctor
-from vq_infer.doctor import examine, try_kernel
+from vq_infer.doctor import driver_version, examine, try_kernel
 from vq_infer.kernels import cpu
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ def test_the_cpu_runs_both_schemes() -> None:
     found = examine("cpu")
     assert found.schemes == {"int8": None, "fp8": None}
     assert found.kernels[cpu.NAME] is None
-    assert [why for name, why in found.kernels.items() if name != cpu.NAME] == ["there is no CUDA device"] * 2
+    assert [why for name, why in found.kernels.items() if name != cpu.NAME] == ["there is no CUDA device"] * 3
     assert found.attentions["sdpa"] is None
     assert "needs a CUDA device" in str(found.attentions["cudnn"])
     assert found.versions["torch"] == torch.__version__.split("+")[0]
@@ -50,6 +51,34 @@ def test_a_right_kernel_passes_and_a_wrong_one_does_not(fmt: NumberFormat) -> No
     wrong = SimpleNamespace(NAME="wrong", MULTIPLE=1, multiply=multiply)
     with pytest.raises(VqError, match=r"its product is off by 2\.0%"):
         try_kernel(wrong, CPU, fmt)
+
+
+def test_the_int8_kernel_of_triton_is_named_with_what_runs_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton_int8 = pytest.importorskip("vq_infer.kernels.triton_int8")
+    assert triton_int8.NAME == doctor.TRITON_INT8
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(triton_int8, "disagreement", lambda device: None)
+    assert doctor._triton_int8(cuda) is None
+    monkeypatch.setattr(triton_int8, "disagreement", lambda device: "PTXASError: too old.\nand more")
+    assert doctor._triton_int8(cuda) == "PTXASError: too old, torch._int_mm INT8 (CUDA) is used"
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert doctor._triton_int8(cuda) == "Triton is not installed, torch._int_mm INT8 (CUDA) is used"
+
+
+@pytest.mark.parametrize(
+    ("text", "driver"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n", "550.54.15"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build\n", "580.82.07"),
+        ("something else\n", None),
+        (None, None),
+    ],
+)
+def test_the_driver_is_what_the_kernel_module_says(text: str | None, driver: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "version"
+    if text is not None:
+        file.write_text(text)
+    assert driver_version(file) == driver
 
 
 @pytest.mark.gpu

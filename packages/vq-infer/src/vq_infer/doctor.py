@@ -1,10 +1,13 @@
 """What this machine can run: schemes, kernels and attentions are asked or tried, models are held against memory."""
 
+import importlib.util
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 
@@ -15,6 +18,7 @@ from vq_core.numerics.quantize import quantize_tokens, quantize_weight
 from vq_core.scheme import NumberFormat
 from vq_infer.attention import availability
 from vq_infer.device_memory import free_bytes, host_free_bytes
+from vq_infer.fused.ops import has_kernels
 from vq_infer.kernels import Kernel, cpu, cuda_fp8, cuda_int8, select_kernel
 from vq_infer.memory import GIB
 from vq_infer.memory_plan import plan_memory
@@ -24,6 +28,9 @@ from vq_infer.wan_sizes import wan_sizes
 
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "vq-infer")
 SCHEMES = {"int8": NumberFormat.INT8, "fp8": NumberFormat.FP8_E4M3}
+TRITON_INT8 = "Triton INT8 product (CUDA)"
+"""Its module's name of it, which cannot be imported where Triton is not installed; a test holds them together."""
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
 TOLERANCE = 0.01  # of a kernel's product against the reference; it is stored in bfloat16
 
 Reasons = dict[str, str | None]
@@ -38,7 +45,7 @@ class Examination:
         device: as torch calls it.
         name: of the GPU, or of the processor.
         capability: the GPU's CUDA compute capability.
-        versions: of packages, CUDA and Python; None for what is not installed.
+        versions: of packages, CUDA, the GPU's driver and Python; None for what is not installed.
         memory: bytes on the device, of the host, and free of both.
         schemes: by name.
         kernels: by name; each has multiplied a small matrix, and the product was right.
@@ -97,6 +104,7 @@ def examine(device: str | None) -> Examination:
 
 def _versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {"python": platform.python_version(), "CUDA": torch.version.cuda}
+    found["driver"] = driver_version()
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -123,7 +131,29 @@ def _kernels(device: torch.device) -> Reasons:
         else:
             place = device if kind == "cuda" else torch.device("cpu")
             reasons[kernel.NAME] = _reason(partial(try_kernel, kernel, place, fmt))
+    reasons[TRITON_INT8] = _triton_int8(device)
     return reasons
+
+
+def _triton_int8(device: torch.device) -> str | None:
+    """Why INT8 on `device` is multiplied by the slower kernel."""
+    if device.type != "cuda":
+        return "there is no CUDA device"
+    if importlib.util.find_spec("triton") is None:
+        return f"Triton is not installed, {cuda_int8.NAME} is used"
+    from vq_infer.kernels import triton_int8
+
+    reason = triton_int8.disagreement(device)
+    return None if reason is None else f"{reason.splitlines()[0].rstrip('.')}, {cuda_int8.NAME} is used"
+
+
+def driver_version(file: Path = DRIVER_FILE) -> str | None:
+    """Version of the NVIDIA driver, which the kernel module states on Linux; None where there is none."""
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)\s", file.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
 
 
 def try_kernel(kernel: Kernel, device: torch.device, fmt: NumberFormat) -> None:
@@ -158,7 +188,8 @@ def _models(device: torch.device) -> dict[str, str]:
     free = free_bytes(device)
     offload: OffloadName = "auto" if device.type == "cuda" else "none"
     lines = {}
-    for name, (memory, sampling) in wan_sizes(runtime_dtype(device).itemsize).items():
+    sizes = wan_sizes(runtime_dtype(device).itemsize, fused=has_kernels(device))
+    for name, (memory, sampling) in sizes.items():
         plan = plan_memory(memory.needs(sampling), free, offload, None)
         size = f"{sampling.width}x{sampling.height}, {sampling.num_frames} frames"
         lines[f"{name}, {size}"] = "does not fit" if plan is None else plan.describe()

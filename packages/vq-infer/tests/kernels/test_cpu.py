@@ -57,6 +57,34 @@ def test_8_bit_instructions_are_those_that_torch_uses(
     assert cpu.multiplies_int8.__wrapped__() is found
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_bfloat16_instructions_are_asked_for(found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": found})
+    assert cpu.multiplies_bfloat16.__wrapped__() is found
+
+
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_long_fp8_sums_are_those_of_fp32(bfloat16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "multiplies_bfloat16", lambda: bfloat16)
+    torch.manual_seed(0)
+    x, weight = (quantize_tokens(torch.randn(rows, 5120), NumberFormat.FP8_E4M3) for rows in (64, 48))
+    y = cpu.multiply(x, weight, None, torch.float32).double()
+    exact = (x.codes.double() * x.scale.double()) @ (weight.codes.double() * weight.scale.double()).t()
+    assert float((y - exact).norm() / exact.norm()) < 1e-6  # a product rounded to bfloat16 has 1e-3
+
+
+def test_other_products_stay_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "multiplies_bfloat16", lambda: True)
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    codes = quantize_tokens(torch.randn(4, 8), NumberFormat.FP8_E4M3)
+    cpu.multiply(codes, codes, None, torch.float32)
+    assert matmul.fp32_precision == before
+    with pytest.raises(RuntimeError):
+        cpu.multiply(codes, Quantized(codes.codes[:, :5], codes.scale), None, torch.float32)
+    assert matmul.fp32_precision == before
+
+
 def test_exact_k_is_the_longest() -> None:
     assert cpu.EXACT_K * 127 * 128 <= 2**24 < (cpu.EXACT_K + 1) * 127 * 128
 
