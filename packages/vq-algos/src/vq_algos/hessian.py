@@ -70,9 +70,9 @@ class Hessian:
 
     def _upper(self, dtype: torch.dtype) -> Tensor:
         """H as one matrix `[in, in]`, of which only what is not below the diagonal means anything."""
-        channels = len(self._ascending)
+        channels, triangle = len(self._ascending), self._triangle  # summed before there is a second matrix
         matrix = torch.zeros(channels, channels, dtype=dtype, device=self._ascending.device)
-        for part in self._triangle:
+        for part in triangle:
             begin = channels - part.shape[1]
             matrix[begin : begin + len(part), begin:] = part
         return matrix

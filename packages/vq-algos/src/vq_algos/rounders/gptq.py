@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vq_algos.column_rounding import round_columns
+from vq_algos.hessian import Factor
 from vq_algos.inputs import Inputs
 from vq_algos.judge import Judge
 from vq_algos.rounders import Rounded
@@ -45,9 +46,16 @@ def damped_versions(
     scale = weight_scale(rows, fmt)
     sizes = [len(weight) for weight in weights]
     for damp in DAMPS:
-        factor = inputs.hessian.factor(damp)
-        codes, _ = round_columns(rows, scale, factor, fmt, rounding)
+        # Bound to no name here, or one damping's factor would live on while the next is computed.
+        codes, damp_taken = _rounded(rows, scale, inputs.hessian.factor(damp), fmt, rounding)
         yield [
-            Rounded(Quantized(part, part_scale), {"method": "gptq", "damp": factor.damp})
+            Rounded(Quantized(part, part_scale), {"method": "gptq", "damp": damp_taken})
             for part, part_scale in zip(codes.split(sizes), scale.split(sizes), strict=True)
         ]
+
+
+def _rounded(
+    rows: Tensor, scale: Tensor, factor: Factor, fmt: NumberFormat, rounding: Rounding
+) -> tuple[Tensor, float]:
+    """The codes of `rows` `[out, in]`, and the damping of `factor`."""
+    return round_columns(rows, scale, factor, fmt, rounding).codes, factor.damp
