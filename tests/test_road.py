@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from vq_core.artifacts.checkpoint import open_checkpoint
