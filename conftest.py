@@ -1,12 +1,17 @@
 """What holds for every test: no network, no surprise deadlines, and CUDA tests only where there is CUDA."""
 
 import gc
+import multiprocessing
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,6 +53,97 @@ def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("VQ_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+STAGES = [
+    "vq_algos.smooth",
+    "vq_algos.quantize",
+    "vq_algos.show",
+    "vq_calib.distributed",
+    "vq_core.recipe",
+    "vq_eval.run",
+]
+PIPELINE = ["diffusers.pipelines.wan.pipeline_wan", "transformers.models.umt5.modeling_umt5"]
+"""Diffusers asks for CUDA devices as it is imported, and a process that has asked cannot be forked to use them."""
+
+# Run in front of the code, with `environment`, `threads` and `output`.
+AS_A_COMMAND = """
+import os, sys
+os.environ.clear()
+os.environ.update(environment)
+if "torch" in sys.modules:
+    sys.modules["torch"].set_num_threads(threads)
+for stream in (1, 2):
+    os.dup2(os.open(f"{output}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+"""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process that was started, and what it has written."""
+
+    process: BaseProcess
+    output: str
+
+    def ended(self, timeout_s: float) -> int:
+        """Its exit code, minus the signal that killed it, when it has ended."""
+        self.process.join(timeout_s)
+        code = self.process.exitcode
+        if code is None:
+            self.process.kill()
+        assert code is not None, f"not ended after {timeout_s} s: {self.stderr}"
+        return code
+
+    @property
+    def stdout(self) -> str:
+        """What it has printed."""
+        return Path(f"{self.output}.1").read_text()
+
+    @property
+    def stderr(self) -> str:
+        """What it has said beside that."""
+        return Path(f"{self.output}.2").read_text()
+
+
+@pytest.fixture(scope="session")
+def start_code(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Started]:
+    """`start_code(code, NAME="value")` runs Python code in a process of its own with these more in its environment.
+
+    It is forked from one that has imported the stages and done nothing else: importing takes each its own 7 s of a
+    core. Its stages see the environment, but libraries that read it when they are imported do not.
+    """
+    import torch
+
+    folder = tmp_path_factory.mktemp("started")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(STAGES if torch.cuda.is_available() else STAGES + PIPELINE)
+    numbers = count()
+
+    def start(code: str, **variables: str) -> Started:
+        output = str(folder / str(next(numbers)))
+        given = {"environment": os.environ | variables, "threads": torch.get_num_threads(), "output": output}
+        prelude = "".join(f"{name} = {value!r}\n" for name, value in given.items())
+        process = context.Process(target=exec, args=(prelude + AS_A_COMMAND + code, {"__name__": "__main__"}))
+        process.start()
+        return Started(process, output)
+
+    return start
+
+
+@pytest.fixture
+def start_ranks(start_code: Callable[..., Started]) -> Callable[..., list[Started]]:
+    """`start_ranks(code, …)` starts one process for each code, ranks as torchrun would start them, with no launcher."""
+
+    def start(*codes: str) -> list[Started]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        ranks = [
+            {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(len(codes))} for rank in range(len(codes))
+        ]
+        return [start_code(code, **address, **rank) for code, rank in zip(codes, ranks, strict=True)]
+
+    return start
 
 
 @pytest.fixture(scope="session")

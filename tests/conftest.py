@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vq_core.tiny import Variant, build_tiny, write_samples
 
-SAMPLING = ["--steps", "3", "--height", "64", "--width", "64", "--num-frames", "5"]
+SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5"]
 
 Run = Callable[..., dict[str, Any]]
 

@@ -1,9 +1,6 @@
 """The whole road through a bucket: every stage on a machine of its own, and nothing between them but URIs."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,15 +132,12 @@ def test_parts_of_a_run_meet_in_the_bucket(
 
 
 def test_processes_that_run_together_need_no_shared_disk(
-    run: Any, tiny_model: Any, prompts: Path, bucket: str, tmp_path: Path
+    tiny_model: Any, prompts: Path, bucket: str, start_ranks: Any
 ) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0, "-o", f"{bucket}/stats"]
-    command = [*launcher, "-m", "vq_calib", "collect", *map(str, asked)]
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    code = f"import sys\nfrom vq_calib.cli import main\nsys.argv = {['vq-calib', 'collect', *map(str, asked)]}\nmain()"
+    for rank in start_ranks(code, code):
+        assert rank.ended(240) == 0, rank.stderr
     assert S3FileSystem().ls(bucket) == [f"{bucket}/stats".removeprefix("s3://")]
     prompts_seen = open_stats(parse_location(f"{bucket}/stats")).artifact.manifest.settings["prompts"]
     assert isinstance(prompts_seen, list)

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from vq_core.artifacts.checkpoint import open_checkpoint
@@ -14,19 +16,19 @@ from vq_core.errors import VqError
 from vq_core.tiny import FFN_DIM, INNER_DIM, Variant
 from vq_core.video import read_video
 
-SAMPLING = ["--steps", "3", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
+SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 TRAINED_SAMPLING = ["--steps", "4", "--num-frames", "9", "--device", "cpu"]
 LLMC_RECIPES = Path(__file__).parents[1] / "recipes" / "llmc"
 
 
 @pytest.fixture(scope="module")
 def trained(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two prompts for the built-in model, and its smoothed weights, in `FOLDER/prompts` and `FOLDER/smoothed`.
+    """A prompt for the built-in model, and its smoothed weights, in `FOLDER/prompts` and `FOLDER/smoothed`.
 
     A trained model: what a random one makes of one code that differs is as large as what quantization does to it.
     """
     folder = tmp_path_factory.mktemp("trained")
-    run("vq-wan-tiny prompts", "--count", 2, "-o", folder / "prompts")
+    run("vq-wan-tiny prompts", "--count", 1, "-o", folder / "prompts")
     run("vq-calib collect", "--prompts", folder / "prompts", "-o", folder / "stats", *TRAINED_SAMPLING)
     run("vq-algos smooth", "--stats", folder / "stats", "-o", folder / "smoothed")
     return folder
@@ -68,8 +70,41 @@ def test_the_commands_of_the_design_run_in_order(run: Any, trained: Path, tmp_pa
     print(f"{scheme}: the engine's squared error is {ratio:.2f} times the simulation's")
     # Errors as large as each other, but not the same ones: what fp32 rounding moves across the border between two codes
     # is one step away, which moves others, and after a few blocks the noise of both is independent. That both are one
-    # function is tested without that, on one forward, in test_equivalence.py.
+    # function is tested without that, on one forward, in test_equivalence.py. How alike the videos are follows from their
+    # errors.
     assert 0.5 < ratio < 2
+    assert psnr_db(engine, simulated) > {"int8": 40, "fp8": 35}[scheme]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+def test_engine_and_simulation_make_the_same_videos_on_cuda(run: Any, tmp_path: Path, scheme: str) -> None:
+    """The trained model, quantized as the recipe of that name says, at its own size and steps; both in bfloat16."""
+    recipe, cuda = ["--recipe", scheme], ["--device", "cuda"]
+    run("vq-wan-tiny prompts", "--count", 4, "--trained", "-o", tmp_path / "calibration")
+    run("vq-wan-tiny prompts", "--count", 3, "-o", tmp_path / "prompts")
+    run("vq-calib collect", *recipe, "--prompts", tmp_path / "calibration", "-o", tmp_path / "stats", *cuda)
+    run("vq-algos smooth", *recipe, "--stats", tmp_path / "stats", "-o", tmp_path / "smoothed", *cuda)
+    run(
+        "vq-algos quantize", *recipe, "--weights", tmp_path / "smoothed", "--stats", tmp_path / "stats",
+        "-o", tmp_path / "qparams", *cuda,
+    )  # fmt: skip
+    made_from = ["--weights", tmp_path / "smoothed", "--qparams", tmp_path / "qparams"]
+    run("vq-export lightx2v", *made_from, "-o", tmp_path / "ckpt")
+    of = ["--prompts", tmp_path / "prompts", *cuda]
+    run("vq-eval fake-quant", *made_from, *of, "--variants", "fake-quant", "-o", tmp_path / "simulated")
+    run("vq-infer batch", "--checkpoint", tmp_path / "ckpt", *of, "-o", tmp_path / "engine")
+    for name in ("000.mkv", "001.mkv", "002.mkv"):
+        simulated = read_video(tmp_path / "simulated" / "fake-quant" / name)
+        engine = read_video(tmp_path / "engine" / "native" / name)
+        alike = psnr_db(engine.astype(int), simulated.astype(int))
+        print(f"{scheme} {name}: {alike:.1f} dB")
+        assert alike >= 40
+
+
+def psnr_db(video: NDArray[Any], reference: NDArray[Any]) -> float:
+    """PSNR of all frames together, of pixels from 0 to 255."""
+    return float(10 * np.log10(255**2 / np.square(video - reference).mean()))
 
 
 def test_conversion_alone_and_inference(run: Any, tiny_model: Any, tmp_path: Path) -> None:
@@ -131,7 +166,7 @@ def test_llmc_recipes_drive_every_stage(
 
     smooths = document["quant"]["video_gen"]["method"] != "RTN"
     # LLMC never says how many steps a video has; fifty, its implied number, would take minutes here.
-    steps = ["--steps", "3", "--device", "cpu"]
+    steps = ["--steps", "2", "--device", "cpu"]
     if smooths:
         run("vq-calib collect", "--recipe", edited, *steps)
     run("vq-algos smooth", "--recipe", edited)

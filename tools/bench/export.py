@@ -21,7 +21,18 @@ import torch
 import typer
 
 from bench.export_report import Line, Run, demands, write
-from bench.export_work import Work, arithmetic, convert, convert_plainly, copy, copy_to_disk, nothing
+from bench.export_work import (
+    Work,
+    arithmetic,
+    convert,
+    convert_plainly,
+    copy,
+    copy_to_disk,
+    digest,
+    nothing,
+    read,
+    write_and_flush,
+)
 from bench.random_model import write_model
 from vq_core.meter import host_peak_bytes
 from vq_core.scheme import SCHEMES
@@ -46,12 +57,15 @@ CONFIG = {
 CASES: tuple[tuple[Work, str], ...] = (
     (copy, ""),
     (copy_to_disk, ""),
+    (read, ""),
+    (digest, ""),
+    (write_and_flush, ""),
     *((work, scheme) for scheme in SCHEMES for work in (arithmetic, convert, convert_plainly)),
 )
 
 
-def measure(work: Work, model: Path, output: Path, scheme: str) -> tuple[float, int]:
-    """Seconds and peak resident bytes of `work` in a fresh process, begun with nothing left to write back."""
+def measure(work: Work, model: Path, output: Path, scheme: str) -> tuple[float, float, int]:
+    """Seconds, CPU seconds and peak bytes of `work` in a fresh process, begun with nothing left to write back."""
     os.sync()
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(target=_measured, args=(work, model, output, scheme, sender))
@@ -60,16 +74,16 @@ def measure(work: Work, model: Path, output: Path, scheme: str) -> tuple[float, 
     if process.exitcode:
         sys.exit(f"{work.__name__} failed")
     shutil.rmtree(output, ignore_errors=True)
-    result: tuple[float, int] = receiver.recv()
+    result: tuple[float, float, int] = receiver.recv()
     return result
 
 
 def _measured(work: Work, model: Path, output: Path, scheme: str, pipe: Any) -> None:
     timed = work(model, output, scheme)
-    start = time.monotonic()
+    start, used_before = time.monotonic(), sum(os.times()[:4])
     timed()
-    seconds = time.monotonic() - start
-    pipe.send((seconds, host_peak_bytes()))
+    seconds, used = time.monotonic() - start, sum(os.times()[:4]) - used_before
+    pipe.send((seconds, used, host_peak_bytes()))
 
 
 def main(
@@ -84,15 +98,16 @@ def main(
         model, copied = Path(temporary) / "model", Path(temporary) / "output"
         write_model(model, CONFIG | {"num_layers": layers})
         size = sum(path.stat().st_size for path in model.iterdir())
-        _, imports = measure(nothing, model, copied, "")
+        _, _, imports = measure(nothing, model, copied, "")
         rounds = [[measure(work, model, copied, scheme) for work, scheme in CASES] for _ in range(repeats)]
     lines = [
         Line(
             work.__name__,
             scheme,
-            statistics.median(seconds for seconds, _ in runs),
-            [round(seconds, 2) for seconds, _ in runs],
-            max(0, max(peak for _, peak in runs) - imports),
+            statistics.median(seconds for seconds, _, _ in runs),
+            [round(seconds, 2) for seconds, _, _ in runs],
+            min(used for _, used, _ in runs),
+            max(0, max(peak for _, _, peak in runs) - imports),
         )
         for (work, scheme), runs in zip(CASES, zip(*rounds, strict=True), strict=True)
     ]
@@ -101,7 +116,7 @@ def main(
         date=datetime.now(UTC).date().isoformat(),
         torch=torch.__version__,
         safetensors=safetensors.__version__,
-        device=f"{os.cpu_count()} CPU cores",
+        cores=os.cpu_count() or 1,
         load=round(load, 1),
         bytes=size,
         blocks=layers,

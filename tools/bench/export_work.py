@@ -1,5 +1,6 @@
 """What `make bench-export` measures: each of these prepares, untimed, and returns what is timed."""
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -45,6 +46,47 @@ def copy_to_disk(model: Path, output: Path, scheme: str) -> Timed:
     return timed
 
 
+def read(model: Path, output: Path, scheme: str) -> Timed:
+    """Every tensor read into memory by as many workers, and thrown away."""
+    source = open_source(str(model)).components["transformer"]
+
+    def load(name: str) -> None:
+        source.load([name])
+
+    return lambda: overlap(load, source.topology.tensors, lambda _: None)
+
+
+def digest(model: Path, output: Path, scheme: str) -> Timed:
+    """SHA-256 of as many bytes as codes are written, by as many workers."""
+    contents = _contents(model)
+    return lambda: overlap(lambda content: hashlib.sha256(content).digest(), contents, lambda _: None)
+
+
+def write_and_flush(model: Path, output: Path, scheme: str) -> Timed:
+    """As many bytes as codes are written, a file for each linear, by as many workers; flushed beside them."""
+    contents = _contents(model)
+    output.mkdir()
+
+    def write(index: int) -> int:
+        descriptor = os.open(output / str(index), os.O_CREAT | os.O_WRONLY)
+        os.write(descriptor, contents[index])
+        return descriptor
+
+    def flush(descriptor: int) -> None:
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    return lambda: overlap(write, range(len(contents)), flush)
+
+
+def _contents(model: Path) -> list[bytes]:
+    """Bytes of the size of each linear's codes; linears of one size share them."""
+    linears = open_source(str(model)).components["transformer"].topology.linears
+    sizes = [linear.out_features * linear.in_features for linear in linears]
+    content = {size: os.urandom(size) for size in set(sizes)}
+    return [content[size] for size in sizes]
+
+
 def arithmetic(model: Path, output: Path, scheme: str) -> Timed:
     """Every weight quantized in memory, by as many workers; nothing is read or written, the codes are thrown away."""
     source, fmt = open_source(str(model)).components["transformer"], scheme_named(scheme).weight
@@ -52,7 +94,7 @@ def arithmetic(model: Path, output: Path, scheme: str) -> Timed:
     weights = [tensor.clone() for tensor in source.load(names).values()]  # a clone is in memory, not mapped
 
     def timed() -> None:
-        overlap(lambda weight: quantize_weight(weight, fmt), weights, lambda: None)
+        overlap(lambda weight: quantize_weight(weight, fmt), weights, lambda _: None)
 
     return timed
 
@@ -79,7 +121,7 @@ def convert_plainly(model: Path, output: Path, scheme: str) -> Timed:
         def quantize(name: str) -> None:
             tensors[name], tensors[f"{name}_scale"] = quantize_weight(tensors[name], fmt)
 
-        overlap(quantize, [f"{linear.name}.weight" for linear in source.topology.linears], lambda: None)
+        overlap(quantize, [f"{linear.name}.weight" for linear in source.topology.linears], lambda _: None)
         output.mkdir()
         save_file({wan.to_native(name): tensor for name, tensor in tensors.items()}, output / "model.safetensors")
 

@@ -26,19 +26,14 @@ from rich.table import Table
 from torch import Tensor
 
 from bench.random_model import write_model
+from bench.random_pipeline import BLOCKS, HEAD_DIM, HEADS, transformer_config
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import BRANCHES, BUCKETS, TABLE_COLUMNS, stats_header
 from vq_core.source import Source, open_source
 from vq_core.store import create_artifact
 from vq_core.topology import Group, shard_of
 
-HEADS, HEAD_DIM, FFN = 40, 128, 13824
-FIT, HELD_OUT, BLOCKS = 4096, 1024, 40
-CONFIG = {
-    "_class_name": "WanTransformer3DModel", "patch_size": [1, 2, 2], "attention_head_dim": HEAD_DIM, "in_channels": 36,
-    "out_channels": 16, "text_dim": 4096, "freq_dim": 256, "cross_attn_norm": True,
-    "qk_norm": "rms_norm_across_heads", "eps": 1e-6, "image_dim": 1280,
-}  # fmt: skip
+FIT, HELD_OUT = 4096, 1024
 COMMANDS = {
     "smoothquant": ("smooth", "--method", "smoothquant"),
     "smoothquant, then rtn": ("quantize", "--method", "rtn"),
@@ -46,13 +41,6 @@ COMMANDS = {
     "auto, then auto with GPTQ": ("quantize", "--method", "auto"),
 }
 """`smooth` reads the model and the statistics, `quantize` what the `smooth` before it wrote."""
-
-
-def scaled_config(blocks: int, scale: int) -> dict[str, Any]:
-    """Wan2.1-14B image-to-video with this many blocks, every size divided by `scale`."""
-    heads = max(1, HEADS // scale)
-    sizes = {"num_layers": blocks, "num_attention_heads": heads, "ffn_dim": FFN // scale}
-    return CONFIG | sizes | {"added_kv_proj_dim": heads * HEAD_DIM}
 
 
 def write_stats(folder: Path, source: Source, counts: tuple[int, int]) -> None:
@@ -159,7 +147,7 @@ def main(
     how = {"scheme": scheme, "device": device}
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         run_folder = Path(temporary) / "run"
-        by_size = [measured(run_folder, scaled_config(size, scale), counts, how, commands) for size in (few, more)]
+        by_size = [measured(run_folder, transformer_config(size, scale), counts, how, commands) for size in (few, more)]
     for name in commands:
         of_few, of_more = (usage[name] for usage in by_size)
         further = (of_more["seconds"] - of_few["seconds"]) / (more - few)

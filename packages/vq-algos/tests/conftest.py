@@ -1,9 +1,7 @@
 """Tiny Wan models of random weights on disk, and statistics of random activations with outlier channels."""
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +50,6 @@ T2V: Config = {
 }
 I2V: Config = T2V | {"in_channels": 36, "image_dim": 48, "added_kv_proj_dim": 32}
 TOKENS = 24
-STAGES = ["vq_algos.smooth", "vq_algos.quantize", "vq_algos.show", "vq_core.recipe"]
 
 
 @pytest.fixture
@@ -178,20 +175,6 @@ def make_smoothed(tmp_path: Path, make_stats: MakeStats) -> MakeSmoothed:
 def smoothed(make_smoothed: MakeSmoothed, i2v_model: Path) -> Path:
     """Smoothed weights of the image-to-video model."""
     return make_smoothed(i2v_model)
-
-
-@pytest.fixture
-def start_code() -> Callable[[str], BaseProcess]:
-    """Run Python code in a process of its own, forked from one that has imported the stages and done nothing else."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(STAGES)
-
-    def start(code: str) -> BaseProcess:
-        process = context.Process(target=exec, args=(code, {}))
-        process.start()
-        return process
-
-    return start
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ MakeModel = Callable[..., Path]
 MakeStats = Callable[..., Path]
 MakeSmoothed = Callable[..., Path]
 Run = Callable[..., int]
-StartCode = Callable[[str], BaseProcess]
+StartCode = Callable[[str], Any]
 
 
 @pytest.fixture
@@ -276,7 +275,7 @@ class Stage:
     def kill_after(self, files: int, *more: str) -> None:
         """Start the command and kill it as soon as `files` files of blocks are finished."""
         argv = ["vq-algos", *self._arguments, *more]
-        process = self._start_code(f"import sys; sys.argv = {argv}; from vq_algos.cli import main; main()")
+        process = self._start_code(f"import sys; sys.argv = {argv}; from vq_algos.cli import main; main()").process
         while process.is_alive() and len(list(self._partial.glob("*/block_*"))) < files:
             time.sleep(0.001)
         process.kill()

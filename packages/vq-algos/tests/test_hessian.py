@@ -59,8 +59,17 @@ def test_the_factor_does_not_depend_on_how_it_is_cut(
     whole = Hessian(fit.x_hat, fit.weight).factor(0.1)
     monkeypatch.setattr(hessian_module, "COLUMNS_AT_ONCE", size)
     monkeypatch.setattr(hessian_module, "TOKENS_AT_ONCE", 10 * size)
+    monkeypatch.setattr(hessian_module, "ROWS_AT_ONCE", size)
     cut = Hessian(fit.x_hat, fit.weight).factor(0.1)
     torch.testing.assert_close(cut.couplings, whole.couplings, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 16])
+def test_errors_by_h_do_not_depend_on_how_it_is_cut(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x_hat, weight, difference = torch.randn(64, 16), torch.rand(64) + 0.1, torch.randn(5, 16)
+    whole = Hessian(x_hat, weight).errors(difference)
+    monkeypatch.setattr(hessian_module, "ROWS_AT_ONCE", size)
+    assert torch.equal(Hessian(x_hat, weight).errors(difference), whole)
 
 
 @pytest.mark.parametrize("tokens", [8, 64])
@@ -92,11 +101,3 @@ def test_a_singular_hessian_raises_the_damping_until_it_is_positive_definite() -
     factor = Hessian(x_hat, torch.ones(3)).factor(1e-18)
     assert 1e-18 < factor.damp < 1e-4
     assert torch.isfinite(factor.couplings).all()
-
-
-def test_a_factor_is_kept_only_where_it_is_asked_to_be(make_inputs: MakeInputs) -> None:
-    fit = make_inputs(8).fit
-    kept, dropped = (Hessian(fit.x_hat, fit.weight, keep=keep) for keep in (True, False))
-    assert kept.factor(0.1) is kept.factor(0.1)
-    assert dropped.factor(0.1) is not dropped.factor(0.1)
-    assert torch.equal(kept.factor(0.3).couplings, dropped.factor(0.3).couplings)

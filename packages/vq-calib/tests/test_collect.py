@@ -1,9 +1,6 @@
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +25,7 @@ from vq_core.source import open_source
 from vq_core.tiny import VARIANTS, Variant
 
 TinyModel = Callable[[Variant], Path]
+StartCode = Callable[[str], Any]
 Record = Callable[..., dict[tuple[str, str], list[Any]]]
 
 
@@ -131,19 +129,17 @@ def test_the_manifest_says_what_was_run(whole: Path, sampling: Sampling) -> None
 
 
 def test_killed_and_resumed_gives_the_same_bits(
-    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path, start_code: StartCode
 ) -> None:
     model, output = tiny_model("t2v"), tmp_path / "stats"
-    command = [sys.executable, "-c", "from vq_calib.cli import main; main()", "collect", "--device", "cpu"]
+    command = ["vq-calib", "collect", "--device", "cpu"]
     command += ["--model", str(model), "--prompts", str(prompts), "-o", str(output), "--steps", str(sampling.steps)]
     command += ["--height", "64", "--width", "64", "--num-frames", "5"]
-    # The result may depend on the number of threads, which a resumed run shares with the killed one.
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        while child.poll() is None and not (partial_folder(output) / "totals-1").exists():
-            time.sleep(0.002)
-        child.send_signal(signal.SIGKILL)
-    assert child.returncode == -signal.SIGKILL
+    child = start_code(f"import sys\nfrom vq_calib.cli import main\nsys.argv = {command}\nmain()")
+    while child.process.is_alive() and not (partial_folder(output) / "totals-1").exists():
+        time.sleep(0.002)
+    child.process.kill()
+    assert child.ended(60) == -signal.SIGKILL
     assert not output.exists()
     with pytest.raises(VqError, match="--resume"):
         collect(str(model), prompts, output, sampling, device="cpu")

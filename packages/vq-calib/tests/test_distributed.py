@@ -1,11 +1,11 @@
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from vq_core.sampling import Sampling
 from vq_core.tiny import Variant, write_samples
 
 TinyModel = Callable[[Variant], Path]
+StartRanks = Callable[..., list[Any]]
 TIMEOUT_S = 240
 
 
@@ -35,15 +36,9 @@ def _arguments(request: Request, output: Path, *more: str) -> list[str]:
     return ["collect", *model, *prompts, *sizes, "--device", "cpu", "-o", str(output), *more]
 
 
-def _environment(**variables: str) -> dict[str, str]:
-    # A result may depend on the number of threads, so it is that of the run in this process.
-    return os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())} | variables
-
-
-def _torchrun(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "vq_calib", *arguments]
-    return subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+def _code(arguments: list[str]) -> str:
+    """A rank's command."""
+    return f"import sys\nfrom vq_calib.cli import main\nsys.argv = {['vq-calib', *arguments]}\nmain()"
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -53,31 +48,15 @@ def _files(folder: Path) -> dict[str, bytes]:
 def test_two_processes_give_the_bytes_of_one(request_: Request, tmp_path: Path) -> None:
     collect(request_, tmp_path / "alone")
     (tmp_path / "together").mkdir()
-    done = _torchrun(_arguments(request_, tmp_path / "together" / "stats"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "vq_calib", *_arguments(request_, tmp_path / "together" / "stats")]
+    # A result may depend on the number of threads, so it is that of the run in this process.
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Statistics of") == 1
     assert _files(tmp_path / "together" / "stats") == _files(tmp_path / "alone")
     assert [path.name for path in (tmp_path / "together").iterdir()] == ["stats"]
-
-
-def _start_rank(number: int, port: int, arguments: list[str], prelude: str = "") -> subprocess.Popen[str]:
-    """A rank that no launcher watches."""
-    program = f"import sys\n{prelude}\nfrom vq_calib.cli import main\nsys.argv = ['vq-calib', *sys.argv[1:]]\nmain()"
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    environment = _environment(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE="2", **address)
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 FAILS = """
@@ -90,14 +69,13 @@ VideoPipeline.denoise = fail
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
-    failing: int, request_: Request, tmp_path: Path
+    failing: int, request_: Request, tmp_path: Path, start_ranks: StartRanks
 ) -> None:
     output = tmp_path / "stats"
-    port = _free_port()
-    arguments = _arguments(request_, output)
-    ranks = [_start_rank(number, port, arguments, FAILS if number == failing else "") for number in range(2)]
-    errors = [rank.communicate(timeout=TIMEOUT_S)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [2, 2]
+    code = _code(_arguments(request_, output))
+    ranks = start_ranks(*(FAILS + code if number == failing else code for number in range(2)))
+    assert [rank.ended(TIMEOUT_S) for rank in ranks] == [2, 2]
+    errors = [rank.stderr for rank in ranks]
     assert "this rank fails" in errors[failing]
     assert "Another process ended before its part was done" in errors[1 - failing]
     kept = part_path(output, Part(2 - failing, 2))
@@ -115,11 +93,12 @@ def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
     assert _files(output) == _files(tmp_path / "alone")
 
 
-def test_fewer_prompts_than_processes_are_refused(request_: Request, tmp_path: Path) -> None:
+def test_fewer_prompts_than_processes_are_refused(request_: Request, tmp_path: Path, start_ranks: StartRanks) -> None:
     one = write_samples(tmp_path / "one", 1, with_images=False)
-    done = _torchrun(_arguments(replace(request_, prompts=one), tmp_path / "stats"))
-    assert done.returncode != 0
-    assert "1 prompts do not fill 2 parts: divide the run into at most 1" in done.stderr
+    code = _code(_arguments(replace(request_, prompts=one), tmp_path / "stats"))
+    for rank in start_ranks(code, code):
+        assert rank.ended(TIMEOUT_S) == 2
+        assert "1 prompts do not fill 2 parts: divide the run into at most 1" in rank.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 

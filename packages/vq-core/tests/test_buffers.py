@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 
 from vq_core.buffers import KEPT, SMALLEST, Buffers
@@ -27,11 +28,11 @@ def test_the_smallest_that_fits_is_taken() -> None:
     assert (buffers.take(SMALLEST).data_ptr(), buffers.take(3 * SMALLEST).data_ptr()) == places
 
 
-def test_only_the_largest_are_kept() -> None:
-    buffers = Buffers()
-    tensors = [buffers.take((1 + index) * SMALLEST) for index in range(KEPT + 3)]
+@pytest.mark.parametrize(("buffers", "kept"), [(Buffers(), KEPT), (Buffers(kept=3), 3)])
+def test_only_the_largest_are_kept(buffers: Buffers, kept: int) -> None:
+    tensors = [buffers.take((1 + index) * SMALLEST) for index in range(5)]
     del tensors
-    assert sorted(memory.size // SMALLEST for memory in buffers._free) == [4, 5]
+    assert sorted(memory.size // SMALLEST for memory in buffers._free) == [1, 2, 3, 4, 5][-kept:]
 
 
 def test_small_ones_are_not_kept() -> None:

@@ -68,6 +68,11 @@ LONG = f"the tensor `blocks.0.[x]` in {'/folder' * 30} is [red] and wrong: get i
         (OSError(errno.EROFS, "read-only", "/cd/x"), 2, "/cd/x may not be written or read"),
         (NotADirectoryError(errno.ENOTDIR, "not a folder", "/a.mp4/x"), 2, "/a.mp4/x runs into a file"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, "The device ran out of memory (CUDA out of memory)"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a capacity. Try this."),
+            2,
+            "The device ran out of memory (CUDA out of memory. Tried to allocate 2.50 GiB): use a smaller size",
+        ),
         (KeyboardInterrupt(), 130, "Interrupted; what is unfinished can be continued with --resume."),
     ],
 )

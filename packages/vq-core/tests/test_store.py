@@ -163,6 +163,17 @@ def test_only_what_an_earlier_run_wrote_is_read_again_for_its_digest(
         assert entry.sha256 == sha256(path / file)
 
 
+def test_a_draft_is_no_file_of_the_artifact_until_it_is_published(tmp_path: Path, header: Header) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.draft_tensors("x.safetensors", {"a": torch.ones(3)})
+        assert not writer.has("x.safetensors")
+        writer.publish("x.safetensors")
+        assert writer.has("x.safetensors")
+    with create_artifact(tmp_path / "b", header) as writer:
+        writer.write_tensors("x.safetensors", {"a": torch.ones(3)})
+    assert (tmp_path / "a" / FILE_NAME).read_bytes() == (tmp_path / "b" / FILE_NAME).read_bytes()
+
+
 def test_metadata_are_in_the_file(tmp_path: Path, header: Header) -> None:
     with create_artifact(tmp_path / "a", header) as writer:
         writer.write_tensors("x.safetensors", {"a": torch.ones(3)}, {"recipe": "none"})

@@ -15,9 +15,12 @@ from vq_core import tensor_file
 from vq_core.errors import VqError
 from vq_core.tensor_file import (
     DTYPE_NAMES,
+    draft_tensors,
     load_tensors,
+    publish_draft,
     read_header,
     read_metadata,
+    sha256_of,
     write_bytes,
     write_tensors,
 )
@@ -145,6 +148,15 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypat
     monkeypatch.setattr(tensor_file, "sync", lambda target: synced.append((target.name, path.exists())))
     write_bytes(path, b"content")
     assert synced == [(".x.tmp", False), (tmp_path.name, True)]
+
+
+def test_a_draft_has_its_name_only_when_it_is_published(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    digest = draft_tensors(path, {"x": torch.ones(3)}, {"said": "so"})
+    assert not path.exists()
+    publish_draft(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert digest == sha256_of(path) == write_tensors(tmp_path / "y", {"x": torch.ones(3)}, {"said": "so"})
 
 
 # --- What a reader refuses ----------------------------------------------------------------------

@@ -1,10 +1,7 @@
 """Runs that crash or are killed, and what resuming them makes."""
 
 import hashlib
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +23,7 @@ from vq_eval.fake_quant import Candidates
 ALL: tuple[Candidate, ...] = ("full", "smoothed", "fake-quant")
 
 MakeJob = Callable[[Variant], Any]
+StartCode = Callable[[str], Any]
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -151,27 +149,30 @@ def options(work: Any) -> list[str]:
     return ["fake-quant", "--no-cache", *(str(part) for option in given.items() for part in option)]
 
 
-def test_killed_while_a_video_is_written(job: MakeJob, whole: Path) -> None:
+def command(work: Any) -> str:
+    """Code that sets the arguments of a command."""
+    return f"import sys\nsys.argv = {['vq-eval', *options(work)]}\n"
+
+
+def test_killed_while_a_video_is_written(job: MakeJob, whole: Path, start_code: StartCode) -> None:
     work = job("t2v")
     work.asked = ALL
-    command = [sys.executable, "-c", KILLED_WHILE_WRITING, *options(work)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert start_code(command(work) + KILLED_WHILE_WRITING).ended(240) == -signal.SIGKILL
     assert not work.output.exists()
     assert work.run(resume=True).resumed_videos == 1
     assert contents(work.output) == contents(whole)
 
 
-def test_killed_after_the_first_video(job: MakeJob, whole: Path) -> None:
+def test_killed_after_the_first_video(job: MakeJob, whole: Path, start_code: StartCode) -> None:
     work = job("t2v")
     work.asked = ALL
-    command = [sys.executable, "-c", "from vq_eval.cli import main; main()", *options(work)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = start_code(command(work) + "from vq_eval.cli import main; main()")
     first = partial_folder(work.output) / "full" / "000.mkv"
     while not first.exists():
-        assert process.poll() is None, "ended before its first video"
+        assert started.process.is_alive(), "ended before its first video"
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    started.process.kill()
+    assert started.ended(60) == -signal.SIGKILL
     assert not work.output.exists()
     assert 1 <= work.run(resume=True).resumed_videos < 6
     assert contents(work.output) == contents(whole)

@@ -10,6 +10,32 @@ from vq_core.errors import VqError
 from vq_export.overlap import WORKERS, overlap
 
 
+def test_what_work_gives_is_done_with_in_order_and_in_the_calling_thread() -> None:
+    given: list[tuple[int, threading.Thread]] = []
+
+    def work(item: int) -> int:
+        time.sleep(0.002 * (item % 2 == 0))
+        return item * item
+
+    overlap(work, range(10), lambda result: given.append((result, threading.current_thread())))
+    assert given == [(item * item, threading.current_thread()) for item in range(10)]
+
+
+def test_an_error_of_what_is_done_ends_the_work() -> None:
+    begun: list[int] = []
+
+    def done(result: None) -> None:
+        raise OSError(28, "No space left on device")
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.001)
+
+    with pytest.raises(OSError, match="No space left"):
+        overlap(work, range(1000), done)
+    assert len(begun) < 1000
+
+
 def test_every_item_is_worked_on_and_reported_in_order() -> None:
     worked: list[int] = []
     reported: list[int] = []
@@ -18,7 +44,7 @@ def test_every_item_is_worked_on_and_reported_in_order() -> None:
         time.sleep(0.001 * (item % 3))
         worked.append(item)
 
-    overlap(work, range(20), lambda: reported.append(len(worked)))
+    overlap(work, range(20), lambda _: reported.append(len(worked)))
     assert sorted(worked) == list(range(20))
     assert len(reported) == 20
     assert all(at_least <= done for at_least, done in enumerate(reported, start=1))
@@ -36,7 +62,7 @@ def test_as_many_as_there_are_workers_run_at_once_and_never_more() -> None:
         together.wait()
         running.remove(item)
 
-    overlap(work, range(4 * WORKERS), lambda: None)
+    overlap(work, range(4 * WORKERS), lambda _: None)
     assert max(most) == WORKERS == 2
 
 
@@ -54,7 +80,7 @@ def test_the_error_is_that_of_the_first_item_that_failed_and_no_work_outlives_it
 
     reported: list[None] = []
     with pytest.raises(VqError, match="item 2"):
-        overlap(work, range(1000), lambda: reported.append(None))
+        overlap(work, range(1000), lambda _: reported.append(None))
     assert running == set()
     assert len(reported) == 2
     assert len(begun) < 1000
@@ -69,7 +95,7 @@ def test_an_error_of_the_disk_is_the_same_object() -> None:
         raise error
 
     with pytest.raises(OSError, match="No space left") as caught:
-        overlap(work, [0], lambda: None)
+        overlap(work, [0], lambda _: None)
     assert caught.value is error
 
 
@@ -87,9 +113,9 @@ def test_workers_share_torchs_threads_and_give_them_back(fails: bool) -> None:
     try:
         if fails:
             with pytest.raises(VqError):
-                overlap(work, range(4), lambda: None)
+                overlap(work, range(4), lambda _: None)
         else:
-            overlap(work, range(4), lambda: None)
+            overlap(work, range(4), lambda _: None)
         assert set(seen) == {3}
         assert torch.get_num_threads() == 6
         later: list[int] = []

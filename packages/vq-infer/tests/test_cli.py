@@ -1,6 +1,7 @@
 """The command: help, exit codes, and what it prints."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vq_core.video import read_video
+from vq_infer import cli
 
 VqInfer = Callable[..., int]
 TinyModel = Callable[[str], Path]
@@ -26,6 +28,27 @@ def test_help_needs_no_torch(command: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not command or "For example" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ({"PYTORCH_ALLOC_CONF": "a:1"}, {"PYTORCH_ALLOC_CONF": "a:1"}),
+        ({"PYTORCH_CUDA_ALLOC_CONF": "b:2"}, {"PYTORCH_CUDA_ALLOC_CONF": "b:2"}),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can segments grow")
+def test_segments_of_device_memory_grow_unless_the_user_says_otherwise(
+    said: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cli, "run_app", lambda app: None)
+    cli.main()
+    assert {name: value for name, value in os.environ.items() if name.endswith("ALLOC_CONF")} == expected
 
 
 def test_t2v(

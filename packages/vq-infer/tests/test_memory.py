@@ -1,7 +1,8 @@
 """Estimates against the live tensors of the real modules, and bytes against the checkpoint's files."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from vq_core.pipeline_layout import read_layout
 from vq_core.sampling import Sampling
 from vq_core.scheme import NumberFormat
 from vq_core.tensor_file import read_header
+from vq_infer.eight_bit.operands import Operands
+from vq_infer.fused.block import FusedBlock
 from vq_infer.kernels import cpu
 from vq_infer.memory import ModelMemory, TransformerBytes, block_order, read_memory
 from vq_infer.quant_linear import QuantLinear
@@ -35,6 +38,7 @@ class Peak(TorchDispatchMode):
         self._seen: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._seen.update(leaf.untyped_storage()._cdata for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
         output = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor):
@@ -51,7 +55,7 @@ class Peak(TorchDispatchMode):
         self.live -= nbytes
 
 
-def memory(itemsize: int = 4, *, expand_timesteps: bool = False, **config: Any) -> ModelMemory:
+def memory(itemsize: int = 4, *, expand_timesteps: bool = False, fused: bool = False, **config: Any) -> ModelMemory:
     shape = {"num_attention_heads": 2, "attention_head_dim": 64, "ffn_dim": 345} | config
     return ModelMemory(
         config=shape,
@@ -62,6 +66,7 @@ def memory(itemsize: int = 4, *, expand_timesteps: bool = False, **config: Any) 
         grid=(4, 16, 16),
         expand_timesteps=expand_timesteps,
         itemsize=itemsize,
+        fused=fused,
     )
 
 
@@ -90,6 +95,83 @@ def test_activations_cover_what_a_transformer_holds(expand_timesteps: bool) -> N
     assert 0.85 * seen.peak < estimate < 2 * seen.peak
 
 
+class ResultsAlone:
+    """Kernels, products and 8-bit attention as far as memory is concerned: each allocates its result and no more."""
+
+    NAME, MULTIPLE, ERROR = "results alone", 1, 0.0
+
+    def norm_quantize(self, x: Tensor, *others: Any) -> tuple[Tensor, Quantized]:
+        *_, update, _gate = (*others, None, None, None)[:7]
+        return (x if update is None else torch.empty_like(x)), self.codes(x)
+
+    def sum_quantize(self, x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
+        return self.codes(x)
+
+    def gelu_quantize(self, x: Tensor, fmt: NumberFormat) -> Quantized:
+        return self.codes(x)
+
+    def norm_rope(self, x: Tensor, weights: Tensor, eps: float, rope: Any, heads: int) -> tuple[Tensor, ...]:
+        parts, dim = weights.shape
+        return tuple(x.new_empty(parts, *x.shape[:2], heads, dim // heads))
+
+    def gated_sum(self, x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+        return torch.empty_like(x)
+
+    def multiply(self, tokens: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        return torch.empty(len(tokens.codes), len(weight.codes), dtype=dtype)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        operands = Operands.empty(q, k.shape[1])
+        return torch.empty_like(q) if operands.q.shape else q
+
+    def unavailable(self, device: torch.device) -> str | None:
+        return None
+
+    @staticmethod
+    def codes(x: Tensor) -> Quantized:
+        return Quantized(torch.empty_like(x, dtype=torch.int8), torch.empty(*x.shape[:2], 1))
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("expand_timesteps", [False, True])
+@pytest.mark.parametrize("ffn_dim", [2760, 11040])
+def test_activations_of_fused_blocks_cover_what_they_hold(expand_timesteps: bool, ffn_dim: int) -> None:
+    from diffusers import WanTransformer3DModel
+
+    sampling = Sampling(height=512, width=512, num_frames=1)
+    tokens = 32 * 32
+    with FakeTensorMode(), default_dtype(torch.bfloat16):
+        model: Any = WanTransformer3DModel(
+            num_attention_heads=16, attention_head_dim=64, ffn_dim=ffn_dim, num_layers=2, text_dim=16, freq_dim=32
+        ).eval()  # fmt: skip
+        for index, block in enumerate(model.blocks):
+            for name, layer in list(block.named_modules()):
+                if isinstance(layer, nn.Linear):
+                    codes = Quantized(
+                        torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1)
+                    )
+                    quantized = QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, ResultsAlone())
+                    block.set_submodule(name, quantized)
+            model.blocks[index] = FusedBlock(block, ResultsAlone(), ResultsAlone(), ResultsAlone())
+        with torch.no_grad(), Peak() as seen:
+            model(
+                hidden_states=torch.randn(1, 16, 1, 64, 64),
+                timestep=torch.zeros((1, tokens) if expand_timesteps else (1,)),
+                encoder_hidden_states=torch.randn(1, 8, 16),
+                return_dict=False,
+            )
+    shape = memory(2, expand_timesteps=expand_timesteps, fused=True, num_attention_heads=16, ffn_dim=ffn_dim)
+    estimate = shape.needs(sampling).activations
+    assert 0.9 * seen.peak < estimate < 1.4 * seen.peak
+
+
 @pytest.mark.parametrize("tiled", [False, True])
 def test_the_vae_s_estimate_covers_what_it_holds(tiled: bool) -> None:
     from diffusers import AutoencoderKLWan
@@ -109,7 +191,7 @@ def test_the_vae_s_estimate_covers_what_it_holds(tiled: bool) -> None:
 def test_weights_are_those_of_the_files(tiny_model: TinyModel, convert: Convert) -> None:
     model = tiny_model("i2v-2.2")
     checkpoint = open_checkpoint(convert(model, smooth=True))
-    found = read_memory(checkpoint, read_layout(model), itemsize=2)
+    found = read_memory(checkpoint, read_layout(model), itemsize=2, fused=True)
     assert list(found.transformers) == ["transformer", "transformer_2"]
     for name, component in checkpoint.components.items():
         folder = checkpoint.artifact.manifest.components[name].folder

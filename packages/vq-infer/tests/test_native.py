@@ -290,7 +290,7 @@ def test_little_memory_makes_the_same_video_with_one_expert_at_a_time(
     monkeypatch.setattr("vq_infer.native.require_plan", lambda *_, **__: in_turns)
     tight = generate(replace(request, output=request.output.with_name("tight.mkv")))
     assert tight.memory is not None
-    assert tight.memory.startswith("one transformer at a time")
+    assert tight.memory.startswith("transformers and VAE in turns")
     assert np.array_equal(read_video(tight.output), read_video(plain.output))
 
 

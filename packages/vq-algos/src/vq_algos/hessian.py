@@ -14,6 +14,8 @@ TOKENS_AT_ONCE = 1024
 """Rows of x̂ that are held in fp64 while H is summed."""
 COLUMNS_AT_ONCE = 512
 """Columns of the factor that are held in fp64 a second time while it is turned into fp32."""
+ROWS_AT_ONCE = 1024
+"""Rows of H in one piece of its triangle."""
 RAISE = 10.0
 """What a damping is multiplied by when the damped H is not positive definite."""
 
@@ -34,16 +36,11 @@ class Factor:
 
 
 class Hessian:
-    """H of the inputs `x_hat` fp32 `[tokens, in]` with the token weights `weight` `[tokens]`; computed when asked for.
+    """H of the inputs `x_hat` fp32 `[tokens, in]` with token weights `weight` `[tokens]`; computed when asked for."""
 
-    `keep` holds on to every factor that was computed: for inputs that the linears of many blocks read.
-    """
-
-    def __init__(self, x_hat: Tensor, weight: Tensor, *, keep: bool = False) -> None:
+    def __init__(self, x_hat: Tensor, weight: Tensor) -> None:
         self._x_hat = x_hat
         self._weight = weight
-        self._keep = keep
-        self._factors: dict[float, Factor] = {}
 
     @cached_property
     def _diagonal(self) -> Tensor:
@@ -57,18 +54,28 @@ class Hessian:
         return torch.argsort(self._diagonal, stable=True)
 
     @cached_property
-    def _matrix(self) -> Tensor:
-        """H, rows and columns by ascending diagonal: summed in fp64, kept in fp32 `[in, in]`.
+    def _triangle(self) -> list[Tensor]:
+        """H from its diagonal on, rows and columns by ascending diagonal: summed in fp64, kept in fp32.
 
-        The rounding moves no eigenvalue by more than 6e-8 of the trace, which for 13824 channels is a twelfth of the
-        smallest damping.
+        A few rows each, from the column of the first of them. The rounding moves no eigenvalue by more than 6e-8 of the
+        trace, which for 13824 channels is a twelfth of the smallest damping.
         """
         channels = self._ascending
         matrix = torch.zeros(len(channels), len(channels), dtype=torch.float64, device=channels.device)
         for rows, weight in zip(self._x_hat.split(TOKENS_AT_ONCE), self._weight.split(TOKENS_AT_ONCE), strict=True):
             weighted = rows[:, channels].double() * weight.double().sqrt().unsqueeze(1)
             matrix.addmm_(weighted.T, weighted)
-        return matrix.float()
+        begins = range(0, len(channels), ROWS_AT_ONCE)
+        return [matrix[begin : begin + ROWS_AT_ONCE, begin:].float() for begin in begins]
+
+    def _upper(self, dtype: torch.dtype) -> Tensor:
+        """H as one matrix `[in, in]`, of which only what is not below the diagonal means anything."""
+        channels = len(self._ascending)
+        matrix = torch.zeros(channels, channels, dtype=dtype, device=self._ascending.device)
+        for part in self._triangle:
+            begin = channels - part.shape[1]
+            matrix[begin : begin + len(part), begin:] = part
+        return matrix
 
     @cached_property
     def _mean_diagonal(self) -> float:
@@ -83,38 +90,29 @@ class Hessian:
         """
         tokens, channels = self._x_hat.shape
         if tokens <= channels:
-            return (self._weighted_inputs @ difference.T).square().sum(dim=0)
-        ordered = difference[:, self._ascending]
-        return ((ordered @ self._matrix) * ordered).sum(dim=1)
-
-    @cached_property
-    def _weighted_inputs(self) -> Tensor:
-        """√w_t·x̂_t, fp32."""
-        return self._x_hat * self._weight.sqrt().unsqueeze(1)
+            # Weighted anew each time: kept, it would take as much memory as x̂ beside the factor's.
+            return ((self._x_hat * self._weight.sqrt().unsqueeze(1)) @ difference.T).square().sum(dim=0)
+        ordered, upper = difference[:, self._ascending], self._upper(torch.float32).triu()
+        return ((ordered @ (upper + upper.triu(1).T)) * ordered).sum(dim=1)
 
     def factor(self, damp: float) -> Factor:
         """The factor of H + λ·mean(diag H)·1 with λ = `damp`, or ten, a hundred, … times that where it takes more.
 
         The Cholesky decomposition L·Lᵀ of H in ascending order is U·Uᵀ in the order of rounding: U is L with rows and
-        columns reversed, and no inverse is computed. It reads the lower triangle alone, which is what makes H
-        symmetric. Memory beside H: one fp64 matrix, which L takes, and the couplings in fp32.
+        columns reversed, and no inverse is computed. Memory beside H, of which one triangle is kept: one fp64 matrix,
+        which L takes, and the couplings in fp32.
         """
-        if damp in self._factors:
-            return self._factors[damp]
         raised = damp
         lower = self._lower(raised)
         while lower is None:
             raised *= RAISE
             lower = self._lower(raised)
-        factor = Factor(self._ascending.flip(0), _couplings(lower), raised)
-        if self._keep:
-            self._factors[damp] = factor
-        return factor
+        return Factor(self._ascending.flip(0), _couplings(lower), raised)
 
     def _lower(self, damp: float) -> Tensor | None:
         """L of the damped H, fp64, or None where that is not positive definite; 1 for a channel never seen."""
         # As a transposed view, which is the same symmetric matrix: LAPACK then decomposes it in place, without a copy.
-        damped = self._matrix.double().T
+        damped = self._upper(torch.float64).T
         diagonal = damped.diagonal()
         diagonal.masked_fill_(diagonal == 0, 1.0)
         diagonal += damp * self._mean_diagonal

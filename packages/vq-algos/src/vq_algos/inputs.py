@@ -30,20 +30,15 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tokens to solve on, and tokens of other prompts to judge by.
-
-    Attributes:
-        shared: the linears of every block read them, so what is derived from them is worth its memory.
-    """
+    """Tokens to solve on, and tokens of other prompts to judge by."""
 
     fit: Sampled
     held_out: Sampled
-    shared: bool = False
 
     @cached_property
     def hessian(self) -> Hessian:
         """H of the tokens to solve on."""
-        return Hessian(self.fit.x_hat, self.fit.weight, keep=self.shared)
+        return Hessian(self.fit.x_hat, self.fit.weight)
 
 
 def sampled(tokens: Tokens, gain: Tensor, activation: NumberFormat) -> Sampled:

@@ -41,9 +41,8 @@ class SampledInputs:
         """
         if group.name in self._shared:
             return self._shared[group.name]
-        shared = block_of(group.name) is None
-        inputs = Inputs(self._sampled(group, "fit"), self._sampled(group, "held-out"), shared)
-        if shared:
+        inputs = Inputs(self._sampled(group, "fit"), self._sampled(group, "held-out"))
+        if block_of(group.name) is None:
             self._shared[group.name] = inputs
         return inputs
 

@@ -1,4 +1,4 @@
-"""Memory that tensors are read into, used again once nothing refers to them.
+"""Memory that tensors are read or written into, used again once nothing refers to them.
 
 The system clears every page that it hands out, and for large tensors that takes several times as long as reading them
 from its cache does.
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 KEPT = 2
-"""How many buffers that are not in use are kept; the largest ones."""
+"""How many buffers that are not in use are kept unless more are asked for."""
 SMALLEST = 1 << 20
 """Bytes from which on a buffer is worth keeping; smaller ones the C library keeps itself."""
 
 
 class Buffers:
-    """Buffers of one reader, for any number of threads."""
+    """Buffers for one use, by any number of threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT) -> None:
+        """Of the buffers that are not in use, `kept` are kept: the largest ones."""
+        self._kept = kept
         self._free: list[NDArray[np.uint8]] = []
         self._lock = threading.Lock()
 
@@ -40,4 +42,4 @@ class Buffers:
     def _give_back(self, memory: NDArray[np.uint8]) -> None:
         with self._lock:
             kept = sorted([*self._free, memory], key=lambda free: free.size)
-            self._free = kept[-KEPT:]  # by size, so that the smallest that fits is found first
+            self._free = kept[-self._kept :]  # by size, so that the smallest that fits is found first

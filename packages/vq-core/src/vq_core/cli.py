@@ -51,7 +51,8 @@ def run(app: typer.Typer) -> None:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
-        _fail(f"The device ran out of memory ({error}): use a smaller size or a device with more memory.", 2)
+        said = ". ".join(str(error).split(". ")[:2])  # how much was asked for; the rest is about torch's allocator
+        _fail(f"The device ran out of memory ({said}): use a smaller size or a device with more memory.", 2)
     except SystemExit as stop:
         if stop.code != INTERRUPTED:
             raise

@@ -92,7 +92,18 @@ class ArtifactWriter:
 
         `metadata` goes into its header.
         """
-        self._digests[file] = tensor_file.write_tensors(self._folder / file, tensors, metadata)
+        self.draft_tensors(file, tensors, metadata)
+        self.publish(file)
+
+    def draft_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write what `write_tensors` does, which is a file of the artifact only when it is published."""
+        self._digests[file] = tensor_file.draft_tensors(self._folder / file, tensors, metadata)
+
+    def publish(self, file: str) -> None:
+        """Flush `file`, which was drafted, to the disk, and make it one of the artifact's."""
+        tensor_file.publish_draft(self._folder / file)
 
     def write_text(self, file: str, text: str) -> None:
         """Write one text file of the artifact."""

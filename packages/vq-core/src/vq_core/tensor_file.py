@@ -129,6 +129,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     which it leaves to chance.
 
     Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        OSError: the disk is full, or `path` may not be written.
+    """
+    digest = draft_tensors(path, tensors, metadata)
+    publish_draft(path)
+    return digest
+
+
+def draft_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
+    """Write what `write_tensors` does, but leave it to `publish_draft` to flush it and to call it `path`.
+
+    Returns:
         The SHA-256 of the file, computed as it is written.
 
     Raises:
@@ -138,7 +152,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     header, begins = header_of(specs, metadata or {})
     contents: Iterable[bytes | memoryview] = chain([header], (bytes_of(tensors[name]) for name in begins))
     digest = hashlib.sha256()
-    with new_file(path) as file, ThreadPoolExecutor(1) as beside:
+    with _draft(path) as file, ThreadPoolExecutor(1) as beside:
         for content in contents:
             hashed = beside.submit(digest.update, content)
             file.write(content)
@@ -185,15 +199,29 @@ def bytes_of(tensor: Tensor) -> memoryview:
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which becomes `path` when the block ends without an error."""
+    with _draft(path) as file:
+        yield file
+    publish_draft(path)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with _draft_of(path).open("wb") as file:
             yield file
     except OSError as error:
         # A write that fails does not say where.
         raise OSError(error.errno, error.strerror, error.filename or str(path)) from error
-    publish(temporary, path)
+
+
+def publish_draft(path: Path) -> None:
+    """Flush to the disk what was drafted of `path`, and give it that name."""
+    publish(_draft_of(path), path)
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def publish(temporary: Path, path: Path) -> None:

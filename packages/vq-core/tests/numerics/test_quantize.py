@@ -113,9 +113,10 @@ def test_weights_of_any_shape(shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_row_that_is_not_finite_has_no_scale(fmt: NumberFormat, value: float) -> None:
-    weight = torch.ones(3, 4)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [math.nan, -math.nan, math.inf, -math.inf])
+def test_a_row_that_is_not_finite_has_no_scale(fmt: NumberFormat, dtype: torch.dtype, value: float) -> None:
+    weight = torch.ones(3, 4, dtype=dtype)
     weight[1, 2] = value
     for scale in (weight_scale(weight, fmt), quantize_weight(weight, fmt).scale):
         assert scale.isnan().flatten().tolist() == [False, True, False]

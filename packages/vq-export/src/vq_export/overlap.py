@@ -7,27 +7,29 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 WORKERS = 2
 """Each holds one shard, so this is also how many blocks are in memory."""
 
 
-def overlap(work: Callable[[T], object], items: Iterable[T], done: Callable[[], object]) -> None:
-    """Call `work` with every item, each in the next thread that is free, and `done` after each, in order.
+def overlap(work: Callable[[T], R], items: Iterable[T], done: Callable[[R], object]) -> None:
+    """Call `work` with every item, each in the next thread that is free, and `done` with what it gave, in order.
 
+    `done` is called in this thread, which has nothing else to do: it is the place to wait for the disk.
     Torch lets the other thread run while it computes, as do reading, hashing and writing. Its own threads are divided
     among the workers, because more threads than cores wait for each other.
 
     Raises:
-        Exception: what `work` raised for the first of the items that it failed with. Items that are not begun by then
-            are left, and none is being worked on any more.
+        Exception: what `done` raised, or `work` for the first of the items that it failed with. Items that are not
+            begun by then are left, and none is being worked on any more.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // WORKERS))  # new threads start with it
     executor = ThreadPoolExecutor(WORKERS)
     try:
-        for _ in executor.map(work, items):
-            done()
+        for result in executor.map(work, items):
+            done(result)
     finally:
         executor.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

@@ -8,6 +8,7 @@ was taken out of its folder still says what it is.
 import json
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def provenance_settings(model: QuantizedModel) -> dict[str, JsonValue]:
     }
 
 
+@cache
 def versions() -> dict[str, JsonValue]:
     """Versions of what computes."""
     return {

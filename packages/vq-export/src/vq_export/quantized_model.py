@@ -1,6 +1,7 @@
 """What a target writes: a quantized model, read block by block, whether from artifacts or straight from a model."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,13 +13,16 @@ from torch import Tensor
 
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
+from vq_core.buffers import Buffers
 from vq_core.families import Family
 from vq_core.numerics.finite import require_finite
-from vq_core.numerics.quantize import Quantized, quantize_weight, quantized_snr_db
+from vq_core.numerics.quantize import Quantized, quantize_weight_into, quantized_snr_db
+from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.scheme import QuantScheme, Rounding
 from vq_core.source import Checkpoint, Source
 from vq_core.store import require_parent
-from vq_core.topology import Topology
+from vq_core.topology import Topology, shard_of
+from vq_export.overlap import WORKERS
 
 METHOD = "rtn"
 """How a model is rounded that is converted as it is."""
@@ -134,6 +138,8 @@ class _FromCheckpoint:
         self.fingerprint = checkpoint.fingerprint
         self.lora = checkpoint.lora
         self._decided: dict[str, dict[str, JsonValue]] = {}
+        in_a_shard = Counter(shard_of(linear.name) for linear in self.topology.linears)
+        self._memory = Buffers(kept=WORKERS * max(in_a_shard.values()))
 
     @cached_property
     def has_gains(self) -> bool:
@@ -147,13 +153,15 @@ class _FromCheckpoint:
 
     def linear(self, name: str) -> Quantized:
         weight = self._checkpoint.load([f"{name}.weight"], self._device)[f"{name}.weight"]
-        quantized = quantize_weight(weight, self._scheme.weight, self._rounding)
-        if not torch.isfinite(quantized.scale).all():
+        written = self._memory.take(weight.numel()).view(CODE_DTYPE[self._scheme.weight]).reshape(weight.shape)
+        codes = written if weight.device == written.device else torch.empty_like(written, device=weight.device)
+        scale = quantize_weight_into(codes, weight, self._scheme.weight, self._rounding)
+        if not torch.isfinite(scale).all():
             require_finite(weight.float(), f"{name}.weight", self._checkpoint.folder)
-        snr = quantized_snr_db(weight[::SNR_EVERY], Quantized(*(part[::SNR_EVERY] for part in quantized)))
+        snr = quantized_snr_db(weight[::SNR_EVERY], Quantized(codes[::SNR_EVERY], scale[::SNR_EVERY]))
         # JSON has no infinity: null says that the codes hold the weight exactly.
         self._decided[name] = {"method": METHOD, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
-        return Quantized(quantized.codes.cpu(), quantized.scale.cpu())
+        return Quantized(written.copy_(codes), scale.cpu())
 
     def gain(self, name: str) -> Tensor:
         if not self._checkpoint.has_gains:

@@ -1,5 +1,8 @@
 """`vq-infer`: make videos from a quantized checkpoint."""
 
+import os
+import sys
+
 from vq_core.cli import new_app, report, set_up_logging
 from vq_core.cli import run as run_app
 from vq_core.options import AsJson, Device
@@ -98,4 +101,14 @@ app.command("bench")(bench)
 
 def main() -> None:
     """Entry point of the `vq-infer` command."""
+    _let_memory_grow()
     run_app(app)
+
+
+def _let_memory_grow() -> None:
+    """Have torch, before it is imported, serve a stage from what the last one left, whatever pieces that came in.
+
+    Otherwise gigabytes can lie between tensors where the VAE needs them whole. What the user has set is kept.
+    """
+    if sys.platform == "linux" and not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"

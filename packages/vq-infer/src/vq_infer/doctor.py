@@ -18,6 +18,7 @@ from vq_core.numerics.quantize import quantize_tokens, quantize_weight
 from vq_core.scheme import NumberFormat
 from vq_infer.attention import availability
 from vq_infer.device_memory import free_bytes, host_free_bytes
+from vq_infer.fused.ops import has_kernels
 from vq_infer.kernels import Kernel, cpu, cuda_fp8, cuda_int8, select_kernel
 from vq_infer.memory import GIB
 from vq_infer.memory_plan import plan_memory
@@ -187,7 +188,8 @@ def _models(device: torch.device) -> dict[str, str]:
     free = free_bytes(device)
     offload: OffloadName = "auto" if device.type == "cuda" else "none"
     lines = {}
-    for name, (memory, sampling) in wan_sizes(runtime_dtype(device).itemsize).items():
+    sizes = wan_sizes(runtime_dtype(device).itemsize, fused=has_kernels(device))
+    for name, (memory, sampling) in sizes.items():
         plan = plan_memory(memory.needs(sampling), free, offload, None)
         size = f"{sampling.width}x{sampling.height}, {sampling.num_frames} frames"
         lines[f"{name}, {size}"] = "does not fit" if plan is None else plan.describe()

@@ -18,14 +18,20 @@ from vq_core.tensor_folder import read_json
 from vq_core.topology import NON_BLOCK, Topology
 
 GIB = 2**30
-# Alive at the worst moment of a block, in bytes per token: FFN's second linear quantizes its input, which is there in
-# the model's dtype, in fp32, scaled, rounded and as codes; beside it the stream and its norm.
+# Alive at the worst moment of a block with one kernel between two products, in bytes per token. In self-attention: the
+# stream, its codes, q, k and v as their product left them, q and k rotated, codes of all three, and what comes out. In
+# the feed-forward: what came in, the stream, its codes; the product, and its codes.
+ATTENTION_BYTES_PER_DIM = 18
+FUSED_BYTES_PER_DIM, FUSED_BYTES_PER_FFN_DIM = 5, 3
+# The same in plain torch: FFN's second linear quantizes its input, which is there in the model's dtype, in fp32,
+# scaled, rounded and as codes; beside it the stream and its norm.
 BYTES_PER_FFN_DIM = 17
 ELEMENTS_PER_DIM = 5
-MODULATION_PER_DIM = 40  # where every token has its own timestep, its six modulations in fp32, and their sum
+# Where every token has its own timestep: its six modulations in the model's dtype, and in fp32 as a block adds to them.
+MODULATIONS = 6
 # Alive in the VAE's widest layers, in bytes per pixel of them and channel of its base: features of four frames and the
 # two that every causal convolution keeps. Blocks with shortcuts hold more.
-VAE_BYTES_PER_CHANNEL = 205
+VAE_BYTES_PER_CHANNEL = 240
 RESIDUAL_VAE_BYTES_PER_CHANNEL = 340
 VAE_BYTES_PER_VALUE = 13  # of the finished frames, which are joined one after another
 TILED_BYTES_PER_VALUE = 24
@@ -81,6 +87,7 @@ class ModelMemory:
         grid: frames (k in k·n + 1), height and width, in pixels, of one token.
         expand_timesteps: every token has a timestep of its own.
         itemsize: of the runtime dtype: 2 on CUDA, 4 on the CPU.
+        fused: there is one kernel between two products of a block, not plain torch.
     """
 
     config: Mapping[str, Any]
@@ -91,6 +98,7 @@ class ModelMemory:
     grid: tuple[int, int, int]
     expand_timesteps: bool
     itemsize: int
+    fused: bool
 
     def needs(self, sampling: Sampling, *, references: int = 0) -> Needs:
         """For a video of the size of `sampling`; each of `references` images is one latent frame more."""
@@ -110,13 +118,17 @@ class ModelMemory:
 
     def _bytes_per_token(self) -> int:
         config = self.config
-        dim = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
-        per_dim = ELEMENTS_PER_DIM * self.itemsize
-        if self.expand_timesteps:
-            per_dim += MODULATION_PER_DIM
-        if config.get("vace_layers"):  # a hint for each of its layers, and the stream that makes them
-            per_dim += self.itemsize * (len(config["vace_layers"]) + 3)
-        return dim * per_dim + BYTES_PER_FFN_DIM * int(config["ffn_dim"])
+        dim, ffn_dim = int(config["num_attention_heads"]) * int(config["attention_head_dim"]), int(config["ffn_dim"])
+        vace_layers = config.get("vace_layers")
+        if self.fused and not vace_layers:
+            feed_forward = FUSED_BYTES_PER_DIM * dim + FUSED_BYTES_PER_FFN_DIM * ffn_dim
+            in_block = max(ATTENTION_BYTES_PER_DIM * dim, feed_forward)
+        else:
+            in_block = ELEMENTS_PER_DIM * self.itemsize * dim + BYTES_PER_FFN_DIM * ffn_dim
+        modulation = MODULATIONS * (self.itemsize + 4) * dim if self.expand_timesteps else 0
+        # For VACE a hint for each of its layers, and the stream that makes them.
+        hints = self.itemsize * (len(vace_layers) + 3) * dim if vace_layers else 0
+        return in_block + modulation + hints
 
     def _vae_bytes(self, pixels: int) -> int:
         config = self.vae_config
@@ -125,7 +137,7 @@ class ModelMemory:
         return pixels // int(config.get("patch_size") or 1) ** 2 * channels * per_channel
 
 
-def read_memory(checkpoint: Checkpoint, layout: PipelineLayout, *, itemsize: int) -> ModelMemory:
+def read_memory(checkpoint: Checkpoint, layout: PipelineLayout, *, itemsize: int, fused: bool) -> ModelMemory:
     """Of the transformers in `checkpoint` and of what surrounds them, from headers and configurations."""
     encoders = [itemsize * _elements(layout.path / "text_encoder")]
     if layout.has_image_encoder:
@@ -142,6 +154,7 @@ def read_memory(checkpoint: Checkpoint, layout: PipelineLayout, *, itemsize: int
         grid=(layout.frame_multiple, layout.height_multiple, layout.width_multiple),
         expand_timesteps=layout.expand_timesteps,
         itemsize=itemsize,
+        fused=fused,
     )
 
 

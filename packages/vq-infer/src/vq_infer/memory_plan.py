@@ -34,7 +34,7 @@ class MemoryPlan:
         """The plan in a line."""
         waiting = f"{self.offloaded} blocks on the host ({_gib(self.host_bytes)})"
         blocks = waiting if self.offloaded else "every block on the device"
-        parts = ["one transformer at a time", blocks] if self.in_turns else [blocks]
+        parts = ["transformers and VAE in turns", blocks] if self.in_turns else [blocks]
         if self.vae_tiling:
             parts.append("the VAE in tiles")
         return f"{', '.join(parts)}; about {_gib(self.peak_bytes)} at its peak"

@@ -26,6 +26,7 @@ from vq_core.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.video import FORMATS, write_video
 from vq_infer.device_memory import free_bytes, host_free_bytes
 from vq_infer.engine import Engine
+from vq_infer.fused.ops import has_kernels
 from vq_infer.memory import read_memory
 from vq_infer.memory_plan import MemoryPlan, require_plan
 from vq_infer.options import EngineSettings, Task
@@ -135,7 +136,7 @@ def plan_for(
     Raises:
         VqError: it does not suffice; says what would fit.
     """
-    memory = read_memory(checkpoint, layout, itemsize=runtime_dtype(device).itemsize)
+    memory = read_memory(checkpoint, layout, itemsize=runtime_dtype(device).itemsize, fused=has_kernels(device))
     return require_plan(
         lambda sampling: memory.needs(sampling, references=references),
         sampling,

@@ -32,21 +32,21 @@ SMALL = {"in_channels": 48, "out_channels": 48}
 SMALL_VAE = {"decoder_base_dim": 256, "is_residual": True, "patch_size": 2}
 
 
-def wan_sizes(itemsize: int) -> dict[str, tuple[ModelMemory, Sampling]]:
-    """Each model with 8-bit weights and the size of its usual video; `itemsize` as in `ModelMemory`."""
+def wan_sizes(itemsize: int, *, fused: bool) -> dict[str, tuple[ModelMemory, Sampling]]:
+    """Each model with 8-bit weights and the size of its usual video; `itemsize` and `fused` as in `ModelMemory`."""
     standard, wide = Sampling(), Sampling(height=720, width=1280)
     long = Sampling(height=704, width=1280, num_frames=121)
-    image_to_video = _model(SHAPES["14B"] | IMAGE, 1, itemsize)
+    image_to_video = _model(SHAPES["14B"] | IMAGE, 1, itemsize, fused)
     return {
-        "Wan2.1 1.3B": (_model(SHAPES["1.3B"] | TEXT, 1, itemsize), standard),
+        "Wan2.1 1.3B": (_model(SHAPES["1.3B"] | TEXT, 1, itemsize, fused), standard),
         "Wan2.1 14B": (image_to_video, standard),
         "Wan2.1 14B wide": (image_to_video, wide),
-        "Wan2.2 A14B": (_model(SHAPES["14B"] | {"in_channels": 36, "out_channels": 16}, 2, itemsize), standard),
-        "Wan2.2 5B": (_model(SHAPES["5B"] | SMALL, 1, itemsize, small=True), long),
+        "Wan2.2 A14B": (_model(SHAPES["14B"] | {"in_channels": 36, "out_channels": 16}, 2, itemsize, fused), standard),
+        "Wan2.2 5B": (_model(SHAPES["5B"] | SMALL, 1, itemsize, fused, small=True), long),
     }
 
 
-def _model(shape: dict[str, Any], experts: int, itemsize: int, *, small: bool = False) -> ModelMemory:
+def _model(shape: dict[str, Any], experts: int, itemsize: int, fused: bool, *, small: bool = False) -> ModelMemory:
     family = family_named("wan")
     config = COMMON | shape
     topology = family.topology(config)
@@ -60,4 +60,5 @@ def _model(shape: dict[str, Any], experts: int, itemsize: int, *, small: bool = 
         grid=(4, 32, 32) if small else (4, 16, 16),
         expand_timesteps=small,
         itemsize=itemsize,
+        fused=fused,
     )

@@ -29,7 +29,7 @@ def test_cpu_multiplies_codes_as_fp32() -> None:
 
 
 @pytest.mark.gpu
-def test_on_cuda(workload: Workload) -> None:
-    found = measure_ceilings(workload, torch.device("cuda"), 0.05)
+def test_on_cuda(gpu_workload: Workload) -> None:
+    found = measure_ceilings(gpu_workload, torch.device("cuda"), 0.05)
     assert found.copy > 1e11
     assert {"plain", "int8"} <= found.matmul.keys()

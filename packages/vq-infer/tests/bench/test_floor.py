@@ -47,3 +47,14 @@ def test_longer_of_computing_and_moving() -> None:
     ceilings = Ceilings({"plain": 100.0, "fp8": 200.0}, copy=10.0)
     costs = {Kind.LINEAR_FFN: Cost(1000, 1, "fp8"), Kind.NORM: Cost(0, 50)}
     assert floor_seconds(costs, ceilings) == {Kind.LINEAR_FFN: 5.0, Kind.NORM: 5.0}
+
+
+def test_what_lies_between_products_is_read_and_written_once() -> None:
+    """By hand, in bytes per value of the stream: of 14B image-to-video in 8 bits."""
+    workload = Workload("14b", MODEL_SIZES["14b"], 40, 480, 832, 81)
+    costs = block_costs(workload, "fp8", "plain", 2)
+    stream = workload.tokens * workload.dim
+    assert costs[Kind.ROPE].bytes == (2 + 2) * 3 * stream  # q and k of the video, q of cross-attention
+    assert costs[Kind.QUANTIZE].bytes == (2 + 1) * stream + (2 + 2 + 1) * stream  # of the video; of text and image
+    of_text = Workload("14b-t2v", MODEL_SIZES["14b-t2v"], 40, 480, 832, 81)
+    assert block_costs(of_text, "fp8", "plain", 2)[Kind.QUANTIZE].bytes == 2 * (2 + 1) * stream

@@ -41,7 +41,7 @@ def damped_versions(
 
     The rows of all linears go through the columns together, so that every column is visited once.
     """
-    rows = torch.cat([*weights])
+    rows = torch.cat([*weights]) if len(weights) > 1 else weights[0]  # torch copies even one
     scale = weight_scale(rows, fmt)
     sizes = [len(weight) for weight in weights]
     for damp in DAMPS:

@@ -16,7 +16,8 @@ SNR_ROWS = 256
 TILE_ELEMENTS = 1 << 18
 """Elements of a weight that go through all of its arithmetic together on the CPU: 1 MiB in fp32 stays in a core's own
 cache."""
-SLICE_ROWS = 64
+SNR_TILE_ELEMENTS = 1 << 16
+INTEGER_OF_BYTES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Quantized(NamedTuple):
@@ -37,10 +38,9 @@ def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:
     Runtimes cast scales to bfloat16 when they load; a scale that is a bfloat16 value already means the same to all of
     them, and rounding up keeps |w| / scale ≤ qmax. Rows of zeros get scale 1, rows with a NaN or infinity get NaN.
     """
-    scale = torch.empty(len(weight), 1, device=weight.device)
-    for rows, x in _fp32_tiles(weight):
-        scale[rows] = _row_scale(x, fmt)
-    return scale
+    absmax = _row_absmax(weight)
+    scale = bf16_ceil(_over_qmax(absmax, fmt)).masked_fill(absmax == 0, 1.0)
+    return scale.masked_fill_(~absmax.isfinite(), math.nan)
 
 
 def quantize_weight(weight: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.NEAREST_EVEN) -> Quantized:
@@ -49,30 +49,42 @@ def quantize_weight(weight: Tensor, fmt: NumberFormat, rounding: Rounding = Roun
     Scales are those of `weight_scale`: where one is NaN, the codes of its row mean nothing.
     """
     codes = torch.empty(weight.shape, dtype=CODE_DTYPE[fmt], device=weight.device)
-    scale = torch.empty(len(weight), 1, device=weight.device)
-    for rows, x in _fp32_tiles(weight):
-        scale[rows] = _row_scale(x, fmt)
-        round_quotient_into(codes[rows], x, scale[rows], fmt, rounding)
-    return Quantized(codes, scale)
+    return Quantized(codes, quantize_weight_into(codes, weight, fmt, rounding))
 
 
-def _fp32_tiles(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows of `weight` after the other, in fp32 and to be used up: all share the memory of the first.
+def quantize_weight_into(codes: Tensor, weight: Tensor, fmt: NumberFormat, rounding: Rounding) -> Tensor:
+    """Write the codes of `quantize_weight` to `codes`, of its shape, dtype and device, and return the scale."""
+    scale = weight_scale(weight, fmt)
+    for rows, x in _tiles(weight, torch.float32):
+        round_quotient_into(codes[rows], x.copy_(weight[rows]), scale[rows], fmt, rounding)
+    return scale
 
-    So the weight passes through the memory once, whatever is done with it. A GPU takes it whole.
+
+def _tiles(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows of `weight` after the other, each with room for them in `dtype`, which all share.
+
+    So what is done to a tile finds it in the cache. A GPU takes the weight whole.
     """
     rows, columns = weight.shape
     step = rows if weight.device.type != "cpu" else max(1, TILE_ELEMENTS // max(1, columns))
-    tile = torch.empty(min(step, rows), columns, device=weight.device)
+    tile = torch.empty(min(step, rows), columns, dtype=dtype, device=weight.device)
     for begin in range(0, rows, max(1, step)):
-        part = weight[begin : begin + step]
-        yield slice(begin, begin + step), tile[: len(part)].copy_(part)
+        yield slice(begin, begin + step), tile[: rows - begin]
 
 
-def _row_scale(x: Tensor, fmt: NumberFormat) -> Tensor:
-    absmax = torch.maximum(x.amax(dim=-1, keepdim=True), -x.amin(dim=-1, keepdim=True))
-    scale = bf16_ceil(_over_qmax(absmax, fmt)).masked_fill(absmax == 0, 1.0)
-    return scale.masked_fill_(~absmax.isfinite(), math.nan)
+def _row_absmax(weight: Tensor) -> Tensor:
+    """Largest |w| of every row of `[out, in]` as fp32 `[out, 1]`; NaN where there is one.
+
+    Without their sign, the bits of floats are in the order of what they stand for, with infinity and then NaN at the
+    end. So they are compared as integers, which needs no conversion to fp32.
+    """
+    integer = INTEGER_OF_BYTES[weight.dtype.itemsize]
+    bits, magnitude = weight.view(integer), torch.iinfo(integer).max
+    absmax = torch.empty(len(weight), 1, dtype=integer, device=weight.device)
+    for rows, tile in _tiles(weight, integer):
+        torch.bitwise_and(bits[rows], magnitude, out=tile)
+        torch.amax(tile, dim=-1, keepdim=True, out=absmax[rows])
+    return absmax.view(weight.dtype).float()
 
 
 def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None) -> Quantized:
@@ -98,15 +110,20 @@ def dequantize(quantized: Quantized) -> Tensor:
 def quantized_snr_db(weight: Tensor, quantized: Quantized) -> float:
     """SNR in dB of `quantized` against `weight` `[out, in]`; inf where it is exact.
 
-    A slice of rows at a time, so that it stays in the cache: a small part of the time that quantizing takes.
+    A tile at a time, so that it stays in the cache: a small part of the time that quantizing takes.
     """
     signal = noise = 0.0
-    slices = (weight.split(SLICE_ROWS), quantized.codes.split(SLICE_ROWS), quantized.scale.split(SLICE_ROWS))
-    for rows, codes, scale in zip(*slices, strict=True):
+    step = max(1, SNR_TILE_ELEMENTS // max(1, weight.shape[1]))
+    for rows, codes, scale in zip(*(part.split(step) for part in (weight, *quantized)), strict=True):
         exact = rows.float()
-        signal += float(exact.double().square().sum())
-        noise += float((exact - codes.float() * scale).double().square().sum())
+        signal += _energy(exact)
+        noise += _energy(exact - codes.float() * scale)
     return _ratio_db(signal, noise)
+
+
+def _energy(x: Tensor) -> float:
+    flat = x.double().flatten()
+    return float(flat.dot(flat))
 
 
 def snr_db(reference: Tensor, approximation: Tensor) -> float:

@@ -144,7 +144,7 @@ def _write(
     advance: Advance,
 ) -> None:
     with stream_tensors(path, _specs(source, scheme), metadata) as stream:
-        overlap(partial(_write_tensor, stream, source, scheme, device), source.shapes, advance)
+        overlap(partial(_write_tensor, stream, source, scheme, device), source.shapes, lambda _: advance())
 
 
 def _write_tensor(stream: TensorStream, source: EncoderSource, scheme: QuantScheme, device: str, name: str) -> None:

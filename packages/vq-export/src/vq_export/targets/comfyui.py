@@ -119,7 +119,7 @@ def _write(path: Path, model: QuantizedModel, component: QuantizedComponent, adv
                 if native in linears:
                     _append_linear(stream, native, _quantized(model, component, linears[native]), marker)
 
-        overlap(write_shard, component.topology.shards().values(), advance)
+        overlap(write_shard, component.topology.shards().values(), lambda _: advance())
 
 
 def _append_linear(stream: TensorStream, native: str, quantized: Quantized, marker: Tensor) -> None:

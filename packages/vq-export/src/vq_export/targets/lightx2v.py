@@ -16,7 +16,7 @@ from torch import Tensor
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
 from vq_core.artifacts.components import headers_in
 from vq_core.location import Location
-from vq_core.progress import progress
+from vq_core.progress import Advance, progress
 from vq_core.store import ArtifactWriter, Check, Header, create_artifact
 from vq_export.overlap import overlap
 from vq_export.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
@@ -51,7 +51,8 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
     ):
         for name, component in model.components.items():
             entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
-            overlap(partial(_write_shard, writer, model, name, entries), component.topology.shards(), advance)
+            draft, publish = partial(_draft_shard, writer, model, name, entries), partial(_publish, writer, advance)
+            overlap(draft, component.topology.shards(), publish)
             writer.note_measured({name: _measured(writer, component, folders[name])})
             write_index(writer, folders[name], {tensor: f"{it.shard}.safetensors" for tensor, it in entries.items()})
         _write_configs(writer, model)
@@ -76,14 +77,22 @@ def next_steps(model: QuantizedModel, output: Location) -> str:
     return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"
 
 
-def _write_shard(
+def _draft_shard(
     writer: ArtifactWriter, model: QuantizedModel, name: str, entries: dict[str, Entry], shard: str
-) -> None:
+) -> str:
+    """Write the file of `shard` where it is not finished yet, and say which that is."""
     folder = model.family.expert_folders(tuple(model.components))[name]
     file = (Path(folder) / f"{shard}.safetensors").as_posix()
     if not writer.has(file):
         tensors = shard_tensors(model.components[name], entries, shard)
-        writer.write_tensors(file, tensors, shard_metadata(model, KIND, name, shard))
+        writer.draft_tensors(file, tensors, shard_metadata(model, KIND, name, shard))
+    return file
+
+
+def _publish(writer: ArtifactWriter, advance: Advance, file: str) -> None:
+    if not writer.has(file):
+        writer.publish(file)
+    advance()
 
 
 def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shard: str) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ def block_costs(workload: Workload, linears: str, attention: str, value_bytes: i
     """
     tokens, dim, ffn = workload.tokens, workload.dim, int(workload.config["ffn_dim"])
     context = sum(workload.context_tokens)
+    sources = sum(count > 0 for count in workload.context_tokens)
     quantized = linears != "plain"
     code = 1 if quantized else value_bytes  # of a linear's operands
     value, row = value_bytes, tokens * dim
@@ -54,11 +55,12 @@ def block_costs(workload: Workload, linears: str, attention: str, value_bytes: i
         Kind.CROSS_ATTENTION: Cost(4 * context * row, 2 * (row + context * dim) * value),
         # Three norms, and before each a residual: two terms are read, the sum and the codes are written.
         Kind.NORM: Cost(0, 3 * row * (code + 3 * value)),
-        Kind.ROPE: Cost(0, 2 * row * 2 * value),
+        # Queries and keys of self-attention, queries of cross-attention.
+        Kind.ROPE: Cost(0, 3 * row * 2 * value),
         Kind.GELU: Cost(0, tokens * ffn * (code + value)),
     }
-    if quantized:
-        costs[Kind.QUANTIZE] = Cost(0, 2 * row * (code + value))
+    if quantized:  # what self-attention gives, and the sum of what text and image do
+        costs[Kind.QUANTIZE] = Cost(0, row * (2 * code + (1 + sources) * value))
     return costs
 
 

@@ -74,7 +74,8 @@ class FusedBlock(nn.Module):
         """Shift, scale and gate of self-attention and of the feed-forward, fp32 `[batch, tokens or 1, dim]`."""
         if temb.ndim == 3:
             temb = temb.unsqueeze(1)
-        return (self.scale_shift_table.unsqueeze(0).float() + temb.float()).unbind(2)
+        # Where every token has its own, a copy of `temb` in fp32 would be the most memory that the block takes.
+        return (self.scale_shift_table.unsqueeze(0).float() + temb).unbind(2)
 
     def _self_attention(self, tokens: Quantized, rope: Rope, dtype: torch.dtype) -> Tensor:
         qkv = self.qkv.of_tokens(tokens, dtype)

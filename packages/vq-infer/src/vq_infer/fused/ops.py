@@ -57,9 +57,14 @@ class TorchOps:
     gated_sum = staticmethod(gated_sum)
 
 
+def has_kernels(device: torch.device) -> bool:
+    """Whether `device` runs the operations as one kernel each: CUDA where Triton is installed."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
 def select_ops(device: torch.device) -> Ops:
-    """Triton's kernels on CUDA where Triton is installed, else plain torch."""
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    """Triton's kernels where they run, else plain torch."""
+    if not has_kernels(device):
         return TorchOps()
     from vq_infer.fused.triton_ops import TritonOps
 

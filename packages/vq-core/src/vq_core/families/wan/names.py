@@ -52,19 +52,18 @@ _BLOCK_WHOLE = {"scale_shift_table": "modulation"}
 _VACE_BLOCK_PREFIXES = {"proj_in.": "before_proj.", "proj_out.": "after_proj."}
 
 
+_TO_NATIVE = (_PREFIXES, _WHOLE, _BLOCK_PREFIXES, _BLOCK_WHOLE, _VACE_BLOCK_PREFIXES)
+_TO_DIFFUSERS = tuple({after: before for before, after in table.items()} for table in _TO_NATIVE)
+
+
 def to_native(name: str) -> str:
     """The native spelling of the diffusers tensor `name`."""
-    return _translate(name, _PREFIXES, _WHOLE, _BLOCK_PREFIXES, _BLOCK_WHOLE, _VACE_BLOCK_PREFIXES)
+    return _translate(name, *_TO_NATIVE)
 
 
 def to_diffusers(name: str) -> str:
     """The diffusers spelling of the native tensor `name`."""
-    tables = (_PREFIXES, _WHOLE, _BLOCK_PREFIXES, _BLOCK_WHOLE, _VACE_BLOCK_PREFIXES)
-    return _translate(name, *map(_inverse, tables))
-
-
-def _inverse(table: dict[str, str]) -> dict[str, str]:
-    return {after: before for before, after in table.items()}
+    return _translate(name, *_TO_DIFFUSERS)
 
 
 def _translate(
