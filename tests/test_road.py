@@ -70,8 +70,7 @@ def test_the_commands_of_the_design_run_in_order(run: Any, trained: Path, tmp_pa
     print(f"{scheme}: the engine's squared error is {ratio:.2f} times the simulation's")
     # Errors as large as each other, but not the same ones: what fp32 rounding moves across the border between two codes
     # is one step away, which moves others, and after a few blocks the noise of both is independent. That both are one
-    # function is tested without that, on one forward, in test_equivalence.py. How alike the videos are follows from their
-    # errors.
+    # function is tested without that, on one forward, in test_equivalence.py. How alike the videos are follows.
     assert 0.5 < ratio < 2
     assert psnr_db(engine, simulated) > {"int8": 40, "fp8": 35}[scheme]
 
