@@ -9,7 +9,7 @@ from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import Quantized, quantize_weight, snr_db
 from vq_core.scheme import NumberFormat
-from vq_eval.fake_quant_linear import FakeQuantLinear, GainLinear, w8a8_linear_of_codes
+from vq_eval.fake_quant_linear import FakeQuantLinear, GainLinear
 
 FORMATS = st.sampled_from(list(NumberFormat))
 SHAPES = st.lists(st.integers(0, 3), min_size=1, max_size=3)
@@ -87,27 +87,6 @@ def test_tensors_move_with_the_module_and_nothing_is_trained() -> None:
     assert not list(module.parameters())
 
 
-def test_every_code_is_a_bfloat16_value() -> None:
-    int8 = torch.arange(-127, 128).to(torch.int8)
-    e4m3 = torch.arange(256).to(torch.uint8).view(torch.float8_e4m3fn)
-    for codes in (int8, e4m3[torch.isfinite(e4m3.float())]):
-        assert torch.equal(codes.bfloat16().double(), codes.double())
-
-
-@given(FORMATS, SHAPES, st.integers(0, 1000), st.booleans())
-def test_the_product_of_codes_is_the_formula(fmt: NumberFormat, batch: list[int], seed: int, with_gain: bool) -> None:
-    """With a stand-in for the one operation that CPUs lack: bfloat16 operands, fp32 sums."""
-
-    def mm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype) -> Tensor:
-        assert (a.dtype, b.dtype, out_dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
-        return a.to(out_dtype) @ b.to(out_dtype)
-
-    case = Case(fmt, batch, seed, with_gain=with_gain)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "mm", mm)
-        case.assert_close(w8a8_linear_of_codes(case.x, case.weight, case.bias, fmt, case.gain))
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("with_gain", [False, True])
 @pytest.mark.parametrize("fmt", NumberFormat)
@@ -124,7 +103,7 @@ def test_cuda_computes_the_formula_too(fmt: NumberFormat, with_gain: bool) -> No
 def test_cuda_without_bias(fmt: NumberFormat) -> None:
     case = Case(fmt, [5], 0, with_gain=False)
     weight = Quantized(case.weight.codes.cuda(), case.weight.scale.cuda())
-    y = w8a8_linear_of_codes(case.x.cuda(), weight, None, fmt)
+    y = w8a8_linear(case.x.cuda(), weight, None, fmt)
     case.assert_close(y + case.bias.cuda())
 
 

@@ -17,8 +17,10 @@ from vq_core.sampling import Sampling, SamplingOptions
 from vq_core.store import open_artifact
 from vq_core.tiny import Variant, write_samples
 from vq_core.video import read_video
+from vq_infer import batch
 from vq_infer.attention import sdpa
 from vq_infer.batch import BatchOptions, BatchRequest, make_batch, resolve_batch
+from vq_infer.memory_plan import MemoryPlan
 from vq_infer.options import EngineSettings
 
 TinyModel = Callable[[Variant], Path]
@@ -49,6 +51,25 @@ def test_every_video_is_that_of_the_single_command(
     single, ours = read_video(tmp_path / "single.mkv"), read_video(tmp_path / "videos" / "native" / "001.mkv")
     assert np.array_equal(single, ours)
     assert (tmp_path / "videos" / "native" / "001.mp4").is_file()
+
+
+def test_little_memory_makes_the_same_videos(request_: BatchRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_batch(request_) is not None
+    monkeypatch.setattr(batch, "plan_for", lambda *_, references: MemoryPlan(in_turns=True, vae_tiling=True))
+    little = replace(request_, output=request_.output.with_name("little"))
+    made = make_batch(little)
+    assert made is not None
+    assert made.kernels
+    assert made.summary.attention == ("flash",)
+    for name in ("000.mkv", "001.mkv"):
+        ours, theirs = (read_video(request.output / "native" / name) for request in (little, request_))
+        assert np.array_equal(ours, theirs)
+
+
+def test_offloading_is_refused_where_there_is_nothing_to_spare(request_: BatchRequest) -> None:
+    with pytest.raises(VqError, match="--offload block moves blocks between host and GPU"):
+        make_batch(replace(request_, settings=EngineSettings(offload="block")))
+    assert not request_.output.exists()
 
 
 def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: BatchRequest) -> None:

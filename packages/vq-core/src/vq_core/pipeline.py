@@ -81,7 +81,7 @@ class VideoPipeline:
                 encoder and the VAE are always float32, as in Wan's reference.
             source: `model` opened with LoRAs; its merged weights go into the model's own transformers.
             in_turns: keep one transformer on the device at a time, loaded when its first step comes, and none while
-                the video is decoded. The transformers then cannot be had from `transformers`.
+                the video is decoded. What `transformers` gives then only stands for them.
             vae_tiling: decode the video in tiles of 256 x 256 pixels that overlap: less memory, and other last bits.
 
         Raises:
@@ -109,6 +109,8 @@ class VideoPipeline:
     @cached_property
     def transformers(self) -> dict[str, nn.Module]:
         """`transformer` and, for Wan2.2, `transformer_2` (the low-noise expert), on the device; loaded on first use."""
+        if self._turns is not None:
+            return self._in_turn(self._turns)
         return {name: self._load_transformer(name) for name in self._layout.transformers}
 
     def check(self, sampling: Sampling) -> None:
@@ -261,7 +263,7 @@ class VideoPipeline:
         """The diffusers pipeline without its encoders; Wan2.2's small model has one class more for images."""
         layout = self._layout
         pipeline_class = IMAGE_TO_VIDEO if from_image else layout.pipeline_class
-        transformers = self.transformers if self._turns is None else self._in_turn(self._turns)
+        transformers = self.transformers
         parts = {"transformer_2": transformers.get("transformer_2"), "boundary_ratio": layout.boundary_ratio}
         if pipeline_class != VACE:
             parts["expand_timesteps"] = layout.expand_timesteps

@@ -1,10 +1,9 @@
 """Modules that take the place of a block's linears: smoothed in full precision, and with simulated quantization."""
 
-import torch
 from torch import Tensor, nn
 
 from vq_core.numerics.linear import w8a8_linear
-from vq_core.numerics.quantize import Quantized, quantize_tokens
+from vq_core.numerics.quantize import Quantized
 from vq_core.scheme import NumberFormat
 
 
@@ -55,21 +54,4 @@ class FakeQuantLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` → `[..., out]` in the dtype of `x`."""
         weight = Quantized(self.codes, self.scale)
-        compute = w8a8_linear_of_codes if x.is_cuda else w8a8_linear
-        return compute(x, weight, self.bias, self.activation, self.gain).to(x.dtype)
-
-
-def w8a8_linear_of_codes(
-    x: Tensor, weight: Quantized, bias: Tensor | None, activation: NumberFormat, gain: Tensor | None = None
-) -> Tensor:
-    """`vq_core.numerics.linear.w8a8_linear` on CUDA tensors, at the speed of bfloat16 tensor cores.
-
-    Every code of both formats is a bfloat16 value, and a product of two has at most 16 significant bits, so only the
-    fp32 sums are rounded. The scales come after the sum, as in the 8-bit kernels.
-    """
-    tokens = quantize_tokens(x.flatten(0, -2), activation, gain)
-    y = torch.mm(tokens.codes.bfloat16(), weight.codes.bfloat16().t(), out_dtype=torch.float32)
-    y.mul_(tokens.scale).mul_(weight.scale.t())  # in place: fp32 [tokens, out] is gigabytes in a 14B model
-    if bias is not None:
-        y.add_(bias)
-    return y.unflatten(0, x.shape[:-1])
+        return w8a8_linear(x, weight, self.bias, self.activation, self.gain).to(x.dtype)

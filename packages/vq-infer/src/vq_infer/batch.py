@@ -1,5 +1,6 @@
 """Videos of all prompts of a set, as an artifact that `vq-eval compare` holds against the model's own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -14,17 +15,16 @@ from vq_core.distributed import Rank
 from vq_core.embedded import model_or_default
 from vq_core.location import Location
 from vq_core.model_defaults import defaults_of
-from vq_core.pipeline import VideoPipeline
-from vq_core.pipeline_layout import VACE, read_layout
+from vq_core.pipeline import VideoPipeline, check_sampling
+from vq_core.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.progress import progress
-from vq_core.prompts import read_samples
+from vq_core.prompts import Sample, read_samples
 from vq_core.recipe import read_recipe
 from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
 from vq_core.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.store import ComponentHeader, Header
 from vq_infer.engine import Engine
-from vq_infer.memory_plan import MemoryPlan
-from vq_infer.native import require_same_architecture
+from vq_infer.native import plan_for, require_same_architecture
 from vq_infer.options import EngineSettings
 from vq_infer.request import said_by_checkpoint
 from vq_infer.transformer import kernel_for
@@ -123,9 +123,11 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
     checkpoint = open_checkpoint(request.checkpoint)
     device = torch.device(resolve_device(request.device if rank is None else rank.device(request.device)))
     kernel_for(device, checkpoint.scheme)
-    engine, pipeline = open_engine(request, checkpoint, device)
-    pipeline.check(request.sampling)
-    samples = read_samples(request.prompts, pipeline.inputs)
+    layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
+    require_same_architecture(checkpoint, layout)
+    check_sampling(layout, request.sampling)
+    samples = read_samples(request.prompts, layout.inputs)
+    engine, pipeline = open_engine(request, checkpoint, layout, samples, device)
     header = Header(
         kind=KIND,
         format=FORMAT,
@@ -153,16 +155,25 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
     return Batch(request.output / VARIANT, len(samples), videos.resumed, engine.kernels, videos.noted[VARIANT])
 
 
-def open_engine(request: BatchRequest, checkpoint: Checkpoint, device: torch.device) -> tuple[Engine, VideoPipeline]:
-    """The engine, whose transformers stay on the device, and the pipeline that it serves; nothing is loaded yet.
+def open_engine(
+    request: BatchRequest,
+    checkpoint: Checkpoint,
+    layout: PipelineLayout,
+    samples: Sequence[Sample],
+    device: torch.device,
+) -> tuple[Engine, VideoPipeline]:
+    """The engine and the pipeline that it serves, in the memory that the largest video needs; nothing is loaded yet.
 
     Raises:
-        VqError: the checkpoint is of another model, the model is not a whole pipeline, or the attention is not here.
+        VqError: memory does not suffice, or the attention is not here.
     """
-    layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
-    require_same_architecture(checkpoint, layout)
-    engine = Engine(checkpoint, device, MemoryPlan(), request.settings, vace=layout.pipeline_class == VACE)
-    return engine, VideoPipeline(str(layout.path), str(device), engine.load)
+    references = max(len(sample.reference_images) for sample in samples)
+    plan = plan_for(request.settings, request.sampling, checkpoint, layout, device, references=references)
+    engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
+    pipeline = VideoPipeline(
+        str(layout.path), str(device), engine.load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling
+    )
+    return engine, pipeline
 
 
 def _components(checkpoint: Checkpoint) -> dict[str, ComponentHeader]:

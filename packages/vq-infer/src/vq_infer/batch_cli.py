@@ -23,7 +23,7 @@ from vq_core.options import (
     Width,
     path_option,
 )
-from vq_infer.options import Attention, AttentionTolerance, EngineSettings
+from vq_infer.options import Attention, AttentionTolerance, EngineSettings, Offload, VaeTiling
 
 Checkpoint = Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")]
 
@@ -44,6 +44,8 @@ def batch(
     device: Device = None,
     attention: Attention = "sdpa",
     attention_tolerance: AttentionTolerance = None,
+    offload: Offload = "auto",
+    vae_tiling: VaeTiling = None,
     recipe: Recipe = None,
     resume: Resume = False,
     as_json: AsJson = False,
@@ -70,7 +72,7 @@ def batch(
     set_up_logging(verbose)
     meter = Meter()
     sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, fps, seed)
-    settings = EngineSettings(attention=attention, attention_tolerance=attention_tolerance)
+    settings = EngineSettings(attention, attention_tolerance, offload=offload, vae_tiling=vae_tiling)
     said = BatchOptions(model, checkpoint, prompts, output, sampling, device, recipe, settings)
     made = make_batch(resolve_batch(said), resume=resume, rank=rank_of())
     if made is None:  # another process reports

@@ -21,6 +21,7 @@ from vq_core.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.progress import progress
 from vq_core.prompts import Inputs
 from vq_core.remote import local_output
+from vq_core.sampling import Sampling
 from vq_core.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.video import FORMATS, write_video
 from vq_infer.device_memory import free_bytes, host_free_bytes
@@ -28,7 +29,7 @@ from vq_infer.engine import Engine
 from vq_infer.fused.ops import has_kernels
 from vq_infer.memory import read_memory
 from vq_infer.memory_plan import MemoryPlan, require_plan
-from vq_infer.options import Task
+from vq_infer.options import EngineSettings, Task
 from vq_infer.parallel import Team, parallelize, team
 from vq_infer.parallel_plan import launch_of
 from vq_infer.request import Outcome, Request, check_output
@@ -70,7 +71,8 @@ def _generate(request: Request, here: Team) -> Outcome | None:
     _require_task(layout, request)
     require_same_architecture(checkpoint, layout)
     check_sampling(layout, sampling)
-    plan = plan_for(request, checkpoint, layout, device)
+    references = len(request.sample.reference_images)
+    plan = plan_for(request.settings, sampling, checkpoint, layout, device, references=references)
     engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
 
     def load(name: str) -> nn.Module:
@@ -120,19 +122,26 @@ def _generate(request: Request, here: Team) -> Outcome | None:
     )
 
 
-def plan_for(request: Request, checkpoint: Checkpoint, layout: PipelineLayout, device: torch.device) -> MemoryPlan:
-    """How the run uses memory, from headers and from what is free now.
+def plan_for(
+    settings: EngineSettings,
+    sampling: Sampling,
+    checkpoint: Checkpoint,
+    layout: PipelineLayout,
+    device: torch.device,
+    *,
+    references: int,
+) -> MemoryPlan:
+    """How a video with that many reference images uses memory, from headers and from what is free now.
 
     Raises:
         VqError: it does not suffice; says what would fit.
     """
     memory = read_memory(checkpoint, layout, itemsize=runtime_dtype(device).itemsize, fused=has_kernels(device))
-    references = len(request.sample.reference_images)
     return require_plan(
         lambda sampling: memory.needs(sampling, references=references),
-        request.sampling,
-        request.settings.offload,
-        request.settings.vae_tiling,
+        sampling,
+        settings.offload,
+        settings.vae_tiling,
         device=str(device),
         free=free_bytes(device),
         host_free=host_free_bytes(),

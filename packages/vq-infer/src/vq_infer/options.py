@@ -41,7 +41,29 @@ AttentionTolerance = Annotated[
     ),
 ]
 OffloadName = Literal["auto", "none", "block"]
+Offload = Annotated[
+    OffloadName,
+    typer.Option("--offload", help="Blocks that wait on the host: as many as must, none, or all."),
+]
+VaeTiling = Annotated[
+    bool | None,
+    typer.Option(
+        "--vae-tiling/--no-vae-tiling",
+        help="Decode in tiles.  [default: where nothing else makes it fit]",
+        show_default=False,
+    ),
+]
 CacheName = Literal["first-block", "taylorseer"]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        metavar="NAME[:VALUE]",
+        help="Skip steps that change little: first-block (threshold 0.08) or taylorseer (every 3rd step is "
+        "computed).  [default: none]",
+        show_default=False,
+    ),
+]
 CACHE_VALUES: dict[CacheName, float] = {"first-block": 0.08, "taylorseer": 3}
 """The caches, and the value of each where none is given: FirstBlock's threshold, TaylorSeer's interval in steps."""
 
@@ -87,28 +109,9 @@ class Options:
     device: Device = None
     attention: Attention = "sdpa"
     attention_tolerance: AttentionTolerance = None
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            "--cache",
-            metavar="NAME[:VALUE]",
-            help="Skip steps that change little: first-block (threshold 0.08) or taylorseer (every 3rd step is "
-            "computed).  [default: none]",
-            show_default=False,
-        ),
-    ] = None
-    offload: Annotated[
-        OffloadName,
-        typer.Option("--offload", help="Blocks that wait on the host: as many as must, none, or all."),
-    ] = "auto"
-    vae_tiling: Annotated[
-        bool | None,
-        typer.Option(
-            "--vae-tiling/--no-vae-tiling",
-            help="Decode in tiles.  [default: where nothing else makes it fit]",
-            show_default=False,
-        ),
-    ] = None
+    cache: Cache = None
+    offload: Offload = "auto"
+    vae_tiling: VaeTiling = None
     ulysses: Annotated[
         int, typer.Option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
     ] = 1

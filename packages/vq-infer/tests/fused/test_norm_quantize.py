@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_core.numerics.quantize import dequantize
+from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.scheme import NumberFormat
 from vq_infer.fused.norm_quantize import norm_quantize
 
@@ -24,10 +24,10 @@ def normed(x: Tensor, multiplier: Tensor, offset: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("fmt", NumberFormat)
-@pytest.mark.parametrize("tokens_of_vectors", [1, 7])
-def test_residual_norm_modulation_gain_and_codes(fmt: NumberFormat, tokens_of_vectors: int) -> None:
-    x, update = random(2, 7, 96), random(2, 7, 96)
-    multiplier, offset, gate = (random(2, tokens_of_vectors, 96) for _ in range(3))
+@pytest.mark.parametrize("vectors", [(2, 1, 96), (2, 7, 96), (96,)], ids=str)
+def test_residual_norm_modulation_gain_and_codes(fmt: NumberFormat, vectors: tuple[int, ...]) -> None:
+    x, update, gate = random(2, 7, 96), random(2, 7, 96), random(2, 1, 96)
+    multiplier, offset = random(*vectors), random(*vectors)
     gain = torch.rand(96) + 0.5
     summed, tokens = norm_quantize(x, multiplier, offset, EPS, fmt, gain, update, gate)
     expected = x.double() + update.double() * gate.double()
@@ -49,3 +49,11 @@ def test_an_update_without_a_gate_is_added() -> None:
     ones, zeros = torch.ones(1, 1, 32), torch.zeros(1, 1, 32)
     summed, _ = norm_quantize(x, ones, zeros, EPS, NumberFormat.INT8, update=update)
     assert torch.equal(summed, x + update)
+
+
+def test_an_affine_norm_is_torch_s_bit_for_bit() -> None:
+    x, weight, bias = random(2, 7, 96), random(96), random(96)
+    _, tokens = norm_quantize(x, weight, bias, EPS, NumberFormat.INT8)
+    expected = quantize_tokens(torch.nn.functional.layer_norm(x, (96,), weight, bias, EPS), NumberFormat.INT8)
+    assert torch.equal(tokens.codes, expected.codes)
+    assert torch.equal(tokens.scale, expected.scale)

@@ -14,7 +14,7 @@ FORMATS = [NumberFormat.INT8, pytest.param(NumberFormat.FP8_E4M3, marks=pytest.m
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("dim", [96, 640])  # one chunk with a rest, and several
-@pytest.mark.parametrize("case", ["plain", "gain", "update", "gate", "per token"])
+@pytest.mark.parametrize("case", ["plain", "affine", "gain", "update", "gate", "per token"])
 def test_computes_the_same(
     fmt: NumberFormat, dim: int, case: str, dtype: torch.dtype, random: Any, same_codes: Any
 ) -> None:
@@ -22,12 +22,14 @@ def test_computes_the_same(
     gate = random(2, 5 if case == "per token" else 1, dim)
     arguments: dict[str, Any] = {
         "plain": {},
+        "affine": {},
         "gain": {"gain": random(dim).abs() + 0.5},
         "update": {"update": update},
         "gate": {"update": update, "gate": gate},
         "per token": {"update": update, "gate": gate},
     }[case]
-    vectors = (random(2, 5 if case == "per token" else 1, dim), random(1, 1, dim))
+    shapes = ((dim,), (dim,)) if case == "affine" else ((2, 5 if case == "per token" else 1, dim), (1, 1, dim))
+    vectors = [random(*shape) for shape in shapes]
     summed, tokens = triton_form.norm_quantize(x, *vectors, 1e-6, fmt, **arguments)
     expected_sum, expected = torch_form.norm_quantize(x, *vectors, 1e-6, fmt, **arguments)
     torch.testing.assert_close(summed, expected_sum, rtol=2**-7 if dtype is torch.bfloat16 else 1e-6, atol=1e-6)

@@ -14,6 +14,7 @@ def test_chunks_cover_the_row_with_little_waste(dim: int) -> None:
 
 
 def test_vectors_that_all_share_have_no_stride() -> None:
+    assert triton_rows.vector_strides(torch.zeros(8)) == (0, 0)
     assert triton_rows.vector_strides(torch.zeros(1, 1, 8)) == (0, 0)
     assert triton_rows.vector_strides(torch.zeros(2, 1, 8)) == (8, 0)
     assert triton_rows.vector_strides(torch.zeros(2, 3, 8)) == (24, 8)

@@ -1,9 +1,8 @@
 """The function that every W8A8 linear computes, whoever computes it."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from vq_core.numerics.codes import codes_as_fp32
+from vq_core.numerics.products import product_of_codes
 from vq_core.numerics.quantize import Quantized, quantize_tokens
 from vq_core.scheme import NumberFormat
 
@@ -25,7 +24,9 @@ def w8a8_linear(
     Returns:
         `[..., out]` in fp32. The reference for simulation and for every kernel.
     """
-    tokens = quantize_tokens(x, activation, gain)
-    y = F.linear(codes_as_fp32(tokens.codes), codes_as_fp32(weight.codes))
-    y = y.mul_(tokens.scale).mul_(weight.scale.t())
-    return y if bias is None else y.add_(bias)
+    tokens = quantize_tokens(x.reshape(-1, x.shape[-1]), activation, gain)
+    y = product_of_codes(tokens.codes, weight.codes)
+    y.mul_(tokens.scale).mul_(weight.scale.t())  # in place: fp32 [tokens, out] is gigabytes in a 14B model
+    if bias is not None:
+        y.add_(bias)
+    return y.reshape(*x.shape[:-1], len(weight.codes))

@@ -17,7 +17,6 @@ from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.scheme import QuantScheme
 from vq_core.topology import LinearSink, ModulationSink
-from vq_eval.fake_quant_linear import w8a8_linear_of_codes
 from vq_eval.layers.lockstep import WHOLE, ModuleCall
 from vq_eval.layers_report import Kind
 from vq_eval.record import Record
@@ -173,8 +172,7 @@ class NoiseMeter:
         """The model's own linear, rounded to nearest."""
         weight = quantize_weight(full.get_parameter("weight"), self._scheme.weight)
         bias, activation = full.get_parameter("bias").float(), self._scheme.activation
-        compute = w8a8_linear_of_codes if weight.codes.is_cuda else w8a8_linear
-        return lambda x: compute(x, weight, bias, activation)
+        return lambda x: w8a8_linear(x, weight, bias, activation)
 
     def _block(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
         block = self._twin.get_submodule(exact.name)

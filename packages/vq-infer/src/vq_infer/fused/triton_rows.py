@@ -27,7 +27,9 @@ def row_options(dim: int) -> dict[str, Any]:
 
 
 def vector_strides(vector: Tensor) -> tuple[int, int]:
-    """Strides over batch and tokens of a `[batch or 1, tokens or 1, dim]`; 0 where one is for all."""
+    """Strides over batch and tokens of a `[batch or 1, tokens or 1, dim]`, or of a `[dim]`; 0 where one is for all."""
+    if vector.ndim == 1:
+        return 0, 0
     batch, token = (
         0 if size == 1 else stride for size, stride in zip(vector.shape[:2], vector.stride()[:2], strict=True)
     )

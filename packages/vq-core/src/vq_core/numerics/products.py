@@ -1,0 +1,72 @@
+"""Products of codes, summed in fp32 or exactly: in 8-bit or bfloat16 instructions where there are some.
+
+Every code of both formats is a bfloat16 value, and a product of two has at most 16 significant bits: only sums are
+rounded. Processors without such instructions multiply fp32 many times faster than int8.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from vq_core.numerics.codes import codes_as_fp32
+
+# The longest K for which every partial sum of products of INT8 codes is an integer that fp32 holds exactly. Tokens stay
+# within ±127; weights that LLMC has rounded may hold −128.
+EXACT_K = 2**24 // (127 * 128)
+
+
+def product_of_codes(x: Tensor, weight: Tensor) -> Tensor:
+    """x·weightᵀ of codes `[tokens, in]` and `[out, in]` of one format → fp32 `[tokens, out]`.
+
+    On the CPU INT8's is exact: in int32, or in fp32 over each `EXACT_K` in features.
+    """
+    if x.is_cuda:
+        return product_on_tensor_cores(x, weight)
+    if weight.dtype == torch.int8:
+        return torch._int_mm(x, weight.t()).float() if multiplies_int8() else _exact_parts(x, weight)
+    with _codes_as_bfloat16():
+        return codes_as_fp32(x) @ codes_as_fp32(weight).t()
+
+
+def product_on_tensor_cores(x: Tensor, weight: Tensor) -> Tensor:
+    """`product_of_codes` of CUDA tensors: bfloat16 factors, fp32 sums."""
+    return torch.mm(x.bfloat16(), weight.bfloat16().t(), out_dtype=torch.float32)
+
+
+def _exact_parts(x: Tensor, weight: Tensor) -> Tensor:
+    y = torch.zeros(x.shape[0], weight.shape[0])
+    for x_part, weight_part in zip(x.split(EXACT_K, dim=1), weight.split(EXACT_K, dim=1), strict=True):
+        y += x_part.float() @ weight_part.float().t()
+    return y
+
+
+@contextmanager
+def _codes_as_bfloat16() -> Iterator[None]:
+    """Let fp32 products take their factors as bfloat16, which is what codes are: only the order of the sums changes.
+
+    oneDNN then uses the matrix instructions for bfloat16, several times as fast, and still sums and stores in fp32;
+    torch's own product of bfloat16 tensors would round its result. Elsewhere oneDNN multiplies as before.
+    """
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch makes it as it is imported
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16" if multiplies_bfloat16() else before
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
+
+
+@cache
+def multiplies_int8() -> bool:
+    """Has this processor what torch multiplies int8 with? Without that it takes many times as long as fp32."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_vnni") or has.get("amx_int8"))
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Has this processor matrix instructions for bfloat16?"""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
