@@ -129,7 +129,7 @@ def test_the_artifact_says_what_it_was_made_from(smoothed: Path, stats: Any, tmp
     assert manifest.settings["bias_correction"] is True
 
 
-def test_what_all_blocks_read_is_factored_once(
+def test_every_input_of_a_block_is_factored_once_a_damping(
     smoothed: Path, stats: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
@@ -138,8 +138,8 @@ def test_what_all_blocks_read_is_factored_once(
         hessian.torch.linalg, "cholesky_ex", lambda h, out: (sizes.append(len(h)), cholesky(h, out=out))[1]
     )
     _quantize(smoothed, tmp_path / "qparams", stats, method="gptq")
-    # Four dampings of five groups of 32 channels and one of 80 in each of two blocks, and of text and image once.
-    assert sorted(sizes) == [32] * 4 * (2 * 5 + 2) + [80] * 4 * 2
+    # Four dampings of seven groups of 32 channels and one of 80 in each of two blocks.
+    assert sorted(sizes) == [32] * 4 * 2 * 7 + [80] * 4 * 2
 
 
 def test_both_experts_are_solved_on_their_own_tokens(

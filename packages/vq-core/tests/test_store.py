@@ -292,6 +292,21 @@ def test_refuses_another_dtype_or_shape(artifact: Path, tensors: dict[str, torch
         reopen(artifact)
 
 
+def test_for_another_device_tensors_are_read_once_the_file_is_verified(artifact: Path) -> None:
+    loaded = reopen(artifact).tensors("transformer", ["c", "a", "b"], "meta")
+    assert {name: (x.device.type, x.dtype, tuple(x.shape)) for name, x in loaded.items()} == {
+        "c": ("meta", torch.int8, (1,)),
+        "a": ("meta", torch.bfloat16, (4,)),
+        "b": ("meta", torch.float32, (2, 3)),
+    }
+    path = artifact / "transformer" / "block_0.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(VqError, match="is not the file that was written"):
+        reopen(artifact).tensors("transformer", ["a"], "meta")
+
+
 def test_refuses_a_tensor_that_is_not_there(artifact: Path) -> None:
     with pytest.raises(VqError, match="has no tensor `d` for transformer"):
         reopen(artifact).tensors("transformer", ["a", "d"])

@@ -115,7 +115,7 @@ def test_14b_at_480p_fits_24_and_16_gb() -> None:
 
 def test_refused_without_offload_says_that_it_would_fit() -> None:
     with pytest.raises(
-        VqError, match=r"cuda has 16\.0 GiB free and this video needs about 19\.\d GiB .*--offload auto"
+        VqError, match=r"cuda has 16\.0 GiB free and this video needs about 20\.\d GiB .*--offload auto"
     ):
         require(16, "none")
 

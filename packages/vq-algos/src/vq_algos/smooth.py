@@ -20,6 +20,7 @@ from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
+from vq_core.buffers import Buffers
 from vq_core.errors import VqError
 from vq_core.families import Family
 from vq_core.location import Location
@@ -27,6 +28,7 @@ from vq_core.model_defaults import said_by
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
 from vq_core.progress import progress
+from vq_core.read_ahead import read_ahead
 from vq_core.scheme import NumberFormat, QuantScheme, scheme_named
 from vq_core.source import Checkpoint, Source
 from vq_core.store import Header, create_artifact, require_same_model
@@ -123,7 +125,7 @@ def smooth(
             topology = checkpoint.topology
             groups = _groups(settings.groups, topology, source.family)
             component = _Component(name, checkpoint, groups, stats, settings, device)
-            for shard in topology.shards():
+            for shard in read_ahead(topology.shards(), component.verify):
                 file = f"{name}/{shard}.safetensors"
                 if not writer.has(file):
                     # Bound to no name here, or one block would live on while the next is folded.
@@ -199,7 +201,23 @@ class _Component:
                 require_finite(tensors[name], name, "the folded weights")
                 tensors[name] = tensors[name].to(DTYPES[self.settings.dtype])
         decisions = {group.name: smoothed[group][1] for group in smoothed if shard_of(group.name) == shard}
-        return {name: tensor.cpu() for name, tensor in tensors.items()}, decisions
+        return {name: self._on_host(tensor) for name, tensor in tensors.items()}, decisions
+
+    def verify(self, shard: str) -> None:
+        """Compare the digest of the statistics of `shard` before they are read, which may happen in another thread."""
+        if self.stats is not None:
+            self.stats.verify(self.name, shard)
+
+    def _on_host(self, tensor: Tensor) -> Tensor:
+        """`tensor`, which from a GPU is copied into memory that was used for a block before."""
+        if tensor.device.type == "cpu":
+            return tensor
+        return self._memory.take(tensor.nbytes).view(tensor.dtype).reshape(tensor.shape).copy_(tensor)
+
+    @cached_property
+    def _memory(self) -> Buffers:
+        """Of two blocks: one is written while the next is copied."""
+        return Buffers(kept=2 * max(len(names) for names in self.checkpoint.topology.shards().values()))
 
     @property
     def _smoothable(self) -> Iterable[Group]:

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core import tensor_file
+from vq_core.buffers import Buffers
 from vq_core.errors import GateFailed, Unfinished, VqError
 from vq_core.location import Location, Uri
 from vq_core.manifest import FILE_NAME, ComponentEntry, FileEntry, LoraEntry, Manifest, TensorEntry, read_manifest
@@ -29,6 +30,7 @@ from vq_core.partial import (
     unverified_folder,
 )
 from vq_core.remote import deliver, local_copy, refuse_existing, staging_path
+from vq_core.weights_file import SafetensorsFile
 
 Check = Callable[[Path], None]
 """Looks at a complete artifact before it gets its name, and raises GateFailed where it must not."""
@@ -221,6 +223,8 @@ class Artifact:
         self.manifest = manifest
         self._verified: set[str] = set()
         self._verifying: dict[str, Lock] = {}
+        self._files: dict[str, SafetensorsFile] = {}
+        self._buffers = Buffers()
 
     @cached_property
     def digest(self) -> str:
@@ -243,8 +247,16 @@ class Artifact:
         loaded: dict[str, Tensor] = {}
         for file, wanted in by_file.items():
             self.verify_file(file)
-            loaded |= tensor_file.load_tensors(self.path / file, wanted, device)
+            if device == "cpu":
+                loaded |= tensor_file.load_tensors(self.path / file, wanted)
+            else:  # a mapped file would be copied page by page, each a fault
+                loaded |= self._opened(file).load(wanted, device)
         return {name: loaded[name] for name in names}
+
+    def _opened(self, file: str) -> SafetensorsFile:
+        if file not in self._files:
+            self._files[file] = SafetensorsFile(self.path / file, self._buffers)
+        return self._files[file]
 
     def verify_file(self, file: str) -> None:
         """Compare the digest of `file` with the manifest, once, whichever threads ask for it.

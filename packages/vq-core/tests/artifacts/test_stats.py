@@ -143,6 +143,15 @@ def test_a_damaged_file_is_refused(written: Path) -> None:
         open_stats(written).group("transformer", "blocks.1.ffn.down")
 
 
+def test_one_shard_can_be_verified_before_it_is_read(written: Path) -> None:
+    file = written / "transformer" / "block_1.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    stats = open_stats(written)
+    stats.verify("transformer", "block_0")
+    with pytest.raises(VqError, match="is not the file that was written"):
+        stats.verify("transformer", "block_1")
+
+
 def test_another_artifact_is_refused(written: Path) -> None:
     with pytest.raises(VqError, match="holds activation-stats, and quant-params is needed"):
         open_qparams(written)

@@ -19,9 +19,10 @@ from vq_core.topology import NON_BLOCK, Topology
 
 GIB = 2**30
 # Alive at the worst moment of a block with one kernel between two products, in bytes per token. In self-attention: the
-# stream, its codes, q, k and v as their product left them, q and k rotated, codes of all three, and what comes out. In
-# the feed-forward: what came in, the stream, its codes; the product, and its codes.
-ATTENTION_BYTES_PER_DIM = 18
+# stream, its codes, q, k and v as their product left them, q and k rotated, what comes out, and what attention itself
+# takes: codes of all three in 8 bits, and more in cuDNN, for which the factor was measured. In the feed-forward: what
+# came in, the stream, its codes; the product, and its codes.
+ATTENTION_BYTES_PER_DIM = 22
 FUSED_BYTES_PER_DIM, FUSED_BYTES_PER_FFN_DIM = 5, 3
 # The same in plain torch: FFN's second linear quantizes its input, which is there in the model's dtype, in fp32,
 # scaled, rounded and as codes; beside it the stream and its norm.
@@ -36,8 +37,9 @@ RESIDUAL_VAE_BYTES_PER_CHANNEL = 340
 VAE_BYTES_PER_VALUE = 13  # of the finished frames, which are joined one after another
 TILED_BYTES_PER_VALUE = 24
 TILE_PIXELS = 256 * 256
-# cuBLAS' and cuDNN's workspaces, and what the allocator cannot use.
-MARGIN = 3 * GIB // 4
+# What libraries take for themselves when they are first used (cuBLAS, cuDNN, cuSOLVER in the scheduler, compiled
+# kernels), and what the allocator cannot use.
+MARGIN = GIB
 
 
 @dataclass(frozen=True)

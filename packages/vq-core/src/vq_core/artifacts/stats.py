@@ -30,7 +30,7 @@ from vq_core.families import family_named
 from vq_core.location import Location
 from vq_core.source import Source
 from vq_core.store import Artifact, Header, open_artifact
-from vq_core.topology import Group
+from vq_core.topology import Group, shard_of
 
 KIND = "activation-stats"
 FORMAT = 1
@@ -123,6 +123,15 @@ class ActivationStats:
     def groups(self, component: str) -> tuple[str, ...]:
         """Names of the groups of a component, in the model's order."""
         return tuple(self._groups[component])
+
+    def verify(self, component: str, shard: str) -> None:
+        """Compare the digest of the file of `shard` before it is read, which may happen in another thread.
+
+        Raises:
+            VqError: it is not the file that was written.
+        """
+        groups = [group for group in self.groups(component) if shard_of(group) == shard]
+        self.artifact.verify(component, [f"{group}.absmax" for group in groups])
 
     def group(self, component: str, group: str) -> GroupStats:
         """The statistics of one group of one component."""
