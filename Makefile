@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test check format bench-export bench-gpu grade table caches proof variants catalogue prompt-sets wheels test-isolated test-qtorch test-lpips clean
+.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue prompt-sets wheels test-isolated test-qtorch test-lpips clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ browser: ## Install Chromium, in which the report is tested, where there is none
 # their order, so that what a package's tests share is made by one of them and not by both.
 test: $(UV) ## Run every test
 	OMP_NUM_THREADS=1 $(RUN) pytest -n 2 --dist worksteal
+
+test-gpu: $(UV) ## Run the tests that need a GPU
+	$(RUN) pytest -m gpu
 
 check: $(UV) ## Check format, lint, types and import rules
 	$(RUN) ruff format --check .

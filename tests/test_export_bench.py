@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.export_report import PARTS, Line, Run, demands, floor, write
+from bench.export_report import PARTS, Line, Run, beside_a_copy_on_the_disk, demands, floor, write
 
 RUN = Run("make bench-export", "2026-01-01", "2.15.0", "0.8.0", 2, 0.0, 2_840_000_000, 30, 30, 3)
 
@@ -14,6 +14,7 @@ def lines(convert_s: float, *, peak_bytes: int = 1 << 28, copy_s: float = 2.0, a
     seconds = {"arithmetic": arithmetic_s, "convert": convert_s, "convert_plainly": 20.0}
     return [
         Line("copy", "", copy_s, [copy_s], copy_s, 0),
+        Line("copy_to_disk", "", 2 * copy_s, [2 * copy_s], copy_s, 0),
         *(Line(part, "", 0.5, [0.5], 0.75, 0) for part in PARTS[:-1]),
         *(
             Line(work, scheme, median, [median], 2 * median, peak_bytes)
@@ -52,3 +53,8 @@ def test_parts_are_added_up_and_shared_among_the_cores() -> None:
     first = floor(RUN, lines(3.0, arithmetic_s=2.5)).splitlines()[2]
     # 3 · 0.75 and 5 CPU seconds; on two cores half of them; 1.5 times the 2.5 s that the arithmetic takes.
     assert first == "| INT8 | 0.75 | 0.75 | 0.75 | 5.00 | 7.25 | 6.00 | 3.62 | 3.75 |"
+
+
+def test_a_copy_that_is_flushed_too_is_what_flushing_is_held_against() -> None:
+    assert beside_a_copy_on_the_disk(lines(3.0)) == "0.75 (INT8) and 0.75 (FP8)"
+    assert beside_a_copy_on_the_disk(lines(3.0, arithmetic_s=5.0)) == "0.60 (INT8) and 0.60 (FP8)"
