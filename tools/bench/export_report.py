@@ -142,9 +142,10 @@ under "on all cores"; where that is more than is asked, it is out of reach on th
 
 `cp` leaves what it wrote to be flushed later and reads nothing but the page cache; our conversion flushes every file
 and computes its SHA-256. The plain way does neither. Of the longer of the arithmetic and a copy that is on the disk too
-(`cp -r` and `sync`) ours takes {beside_a_copy_on_the_disk(lines)} times. What LightX2V's own converter takes was measured once on 2 CPU
-cores ({LIGHTX2V_S["int8"]:.0f} s INT8, {LIGHTX2V_S["fp8"]:.0f} s FP8, 5.0 GB resident) and means nothing on another
-machine.
+(`cp -r` and `sync`) ours takes {beside_a_copy_on_the_disk(lines)} times.
+
+What LightX2V's own converter takes was measured once on 2 CPU cores ({LIGHTX2V_S["int8"]:.0f} s INT8,
+{LIGHTX2V_S["fp8"]:.0f} s FP8, 5.0 GB resident) and means nothing on another machine.
 """
 
 
