@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
-from vq_core.tiny import FFN_DIM, INNER_DIM, Variant
+from vq_core.tiny import FFN_DIM, INNER_DIM, Variant, write_samples
 from vq_core.video import read_video
 
 SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
-TRAINED_SAMPLING = ["--steps", "4", "--num-frames", "9", "--device", "cpu"]
+TRAINED_SAMPLING = ["--steps", "3", "--num-frames", "5", "--device", "cpu"]
 LLMC_RECIPES = Path(__file__).parents[1] / "recipes" / "llmc"
 
 
@@ -54,7 +54,7 @@ def test_the_commands_of_the_design_run_in_order(run: Any, trained: Path, tmp_pa
     )  # fmt: skip
     (row,) = compared["rows"]
     assert row["overall"]["psnr"]["mean"] > 25
-    assert "17 frames of 96x96, and the video has 9" in compared["unavailable"]["wan_tiny_direction"]
+    assert "17 frames of 96x96, and the video has 5" in compared["unavailable"]["wan_tiny_direction"]
     assert row["provenance"]["digest"] == compared["reference"]["provenance"]["digest"]
     assert compared["videos"][0]["prompt"] == json.loads((prompts / "samples.json").read_text())[0]["prompt"]
 
@@ -144,6 +144,12 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One prompt with an image."""
+    return write_samples(tmp_path_factory.mktemp("prompt"), 1, with_images=True)
+
+
 def tiny_variant(llmc_recipe: Path) -> Variant:
     """The tiny model that is laid out as the recipe's; the one with two experts starts from an image."""
     return "i2v-2.2" if "wan2_2" in llmc_recipe.stem else "t2v" if "t2v" in llmc_recipe.stem else "i2v"
@@ -151,14 +157,14 @@ def tiny_variant(llmc_recipe: Path) -> Variant:
 
 @pytest.mark.parametrize("recipe", sorted(LLMC_RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_llmc_recipes_drive_every_stage(
-    run: Any, tiny_model: Any, lora: Path, prompts: Path, tmp_path: Path, recipe: Path
+    run: Any, tiny_model: Any, lora: Path, prompt: Path, tmp_path: Path, recipe: Path
 ) -> None:
     document = yaml.safe_load(recipe.read_text())
     document["model"]["path"] = str(tiny_model(tiny_variant(recipe)))
     if "lora_path" in document["model"]:
         document["model"]["lora_path"] = str(lora)
     document["save"]["save_path"] = str(tmp_path / "out")
-    sizes = {"path": str(prompts), "target_height": 64, "target_width": 64, "num_frames": 5}
+    sizes = {"path": str(prompt), "target_height": 64, "target_width": 64, "num_frames": 5}
     for section in ("calib", "eval"):
         if section in document:
             document[section] |= sizes
@@ -176,8 +182,8 @@ def test_llmc_recipes_drive_every_stage(
     run("vq-algos quantize", "--recipe", edited)
     run("vq-export lightx2v", "--recipe", edited)
     run("vq-eval fake-quant", "--recipe", edited, *steps)
-    sample = json.loads((prompts / "samples.json").read_text())[0]
-    task, image = ("t2v", []) if tiny_variant(recipe) == "t2v" else ("i2v", ["--image", prompts / sample["image"]])
+    sample = json.loads((prompt / "samples.json").read_text())[0]
+    task, image = ("t2v", []) if tiny_variant(recipe) == "t2v" else ("i2v", ["--image", prompt / sample["image"]])
     run(
         f"vq-infer {task}", "--recipe", edited, *image, "--prompt", sample["prompt"],
         "-o", tmp_path / "video.mp4", *steps,
@@ -188,7 +194,7 @@ def test_llmc_recipes_drive_every_stage(
     assert checkpoint.has_gains == smooths
     for component in checkpoint.artifact.manifest.components.values():
         assert [entry.file for entry in component.lora] == ([lora.name] if "lora" in recipe.stem else [])
-    assert (tmp_path / "out" / "videos" / "fake-quant" / "001.mp4").exists()
+    assert (tmp_path / "out" / "videos" / "fake-quant" / "000.mp4").exists()
     assert len(read_video(tmp_path / "video.mp4")) == 5
 
 

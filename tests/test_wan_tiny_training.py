@@ -1,6 +1,7 @@
 """wan-tiny's training against what it stands in for: diffusers' own VAE, attention and pipeline."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, vae: Any, denoiser: Denoise
 
 
 def random_frames(count: int) -> Tensor:
-    return torch.rand(2, 3, count, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    return torch.rand(2, 3, count, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
 @pytest.mark.parametrize("frames", [1, 5, 17])
@@ -131,9 +132,10 @@ def test_condition_is_what_the_pipeline_prepares(vae: Any, prepared: Any, data: 
     from diffusers import WanImageToVideoPipeline
 
     pipeline: Any = WanImageToVideoPipeline(None, None, vae, parts.build_scheduler())
-    ours = condition(prepared, data.images, 17, "cpu")
+    images = data.images[:2]
+    ours = condition(prepared, images, 17, "cpu")
     draw = torch.Generator().manual_seed(0)
-    for clip, image in enumerate(data.images.permute(0, 2, 3, 1).numpy()):
+    for clip, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
         first = pipeline.video_processor.preprocess(Image.fromarray(image), height=96, width=96)
         _, theirs = pipeline.prepare_latents(first, 1, 16, 96, 96, 17, torch.float32, torch.device("cpu"), draw)
         for prepared_here in (ours, data.conditions):
@@ -178,8 +180,9 @@ def test_training_lowers_the_loss(data: Dataset, monkeypatch: pytest.MonkeyPatch
         return loss
 
     monkeypatch.setattr(train_transformer, "_loss", watched)
+    corner = replace(data, latents=data.latents[..., :6, :6], conditions=data.conditions[..., :6, :6])
     average = train_transformer.train_transformer(
-        data, parts.build_tokenizer(), 0, "cpu", lambda *_: None, Schedule(steps=15, batch=4), compiled=False
+        corner, parts.build_tokenizer(), 0, "cpu", lambda *_: None, Schedule(steps=15, batch=4), compiled=False
     )
     first, last = (sum(part) / 4 for part in (losses[:4], losses[-4:]))
     assert len(losses) == 15

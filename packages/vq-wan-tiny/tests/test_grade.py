@@ -16,7 +16,7 @@ from vq_wan_tiny.grade import FIRST_FRAME_DB, Grade, ShapeGrade, grade, shares
 from vq_wan_tiny.render import render
 from vq_wan_tiny.world import FRAMES, PANS, SIDE, Scenes, draw_scenes
 
-CLIPS = 60
+CLIPS = 30
 SceneOf = Callable[..., Scenes]
 Frames = NDArray[np.uint8]
 
