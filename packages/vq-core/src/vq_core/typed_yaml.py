@@ -78,8 +78,10 @@ def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise VqError(f"The {what} {path} is not UTF-8 text ({error}): give a YAML file.") from error
     try:
-        _refuse_duplicate_keys(yaml.compose(text, Loader=yaml.SafeLoader), path, set())
-        document = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        _refuse_duplicate_keys(node, path, set())
+        document = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise VqError(f"The {what} {path} is not valid YAML{line} ({error.problem}): mend it there.") from error
