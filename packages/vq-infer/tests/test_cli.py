@@ -43,7 +43,8 @@ def test_segments_of_device_memory_grow_unless_the_user_says_otherwise(
     said: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "so that it is restored")
+        monkeypatch.delenv(name)
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(cli, "run_app", lambda app: None)

@@ -122,6 +122,16 @@ def test_experts_lie_in_their_own_folders(tmp_path: Path, t2v_config: dict[str, 
     assert low == high + 1
 
 
+def test_one_shard_can_be_verified_before_it_is_read(tmp_path: Path, t2v_config: dict[str, Any]) -> None:
+    path = write(tmp_path / "checkpoint", t2v_config, gains=False)
+    file = path / "block_1.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    component = open_checkpoint(path).components["transformer"]
+    component.verify("block_0")
+    with pytest.raises(VqError, match=r"block_1\.safetensors is not the file that was written"):
+        component.verify("block_1")
+
+
 def test_refuses_another_kind(tmp_path: Path) -> None:
     with create_artifact(tmp_path / "a", Header("smoothed-weights", 1, "t", "wan", "m", {})):
         pass

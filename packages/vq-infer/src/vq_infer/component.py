@@ -20,6 +20,9 @@ class Component(Protocol):
     def topology(self) -> Topology:
         """Its tensors, linears and groups."""
 
+    def verify(self, shard: str) -> None:
+        """Refuse damaged files of `shard` before it is read; may be called in another thread."""
+
     def plain(self, device: str = "cpu", shard: str | None = None) -> dict[str, Tensor]:
         """The tensors that are not quantized, of one shard or all, by diffusers' names."""
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.progress import progress
+from vq_core.read_ahead import read_ahead
 from vq_core.scheme import QuantScheme
 from vq_core.topology import NON_BLOCK
 from vq_infer.attention import AUTO, Attention, select_attention
@@ -32,10 +33,10 @@ def load_transformer(
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
-    It is made without memory and filled shard by shard, straight onto the device. What is not quantized is bfloat16 on
-    CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label` names the transformer in the progress bar.
-    `attention` computes self-attention; cross-attention is always in full precision. What `on_block` moves to the host
-    never stands on the device beside the rest.
+    It is made without memory and filled shard by shard, straight onto the device, while the digest of the next is
+    checked. What is not quantized is bfloat16 on CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label`
+    names the transformer in the progress bar. `attention` computes self-attention; cross-attention is always in full
+    precision. What `on_block` moves to the host never stands on the device beside the rest.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -53,12 +54,12 @@ def load_transformer(
     kept = frozenset(transformer_class._keep_in_fp32_modules)
     shards = component.topology.shards()
     with progress(f"loading {label}", len(shards), "shard") as advance:
-        for shard, names in shards.items():
+        for shard in read_ahead(shards, component.verify):
             plain = {
                 name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
                 for name, tensor in component.plain(str(device), shard).items()
             }
-            _place_linears(model, component, scheme, kernel, device, plain, names)
+            _place_linears(model, component, scheme, kernel, device, plain, shards[shard])
             model.load_state_dict(plain, strict=False, assign=True)
             fuse_block(model, shard, device, attention, cross_attention)
             if on_block is not None and shard != NON_BLOCK:

@@ -84,6 +84,14 @@ class CheckpointComponent:
         for native, item in self.entries.items():
             self._native[item.role][item.origin] = native
 
+    def verify(self, shard: str) -> None:
+        """Compare the digest of the file of `shard` before it is read, which may happen in another thread.
+
+        Raises:
+            VqError: it is not the file that was written.
+        """
+        self._artifact.verify(self._name, [native for native, entry in self.entries.items() if entry.shard == shard])
+
     def plain(self, device: str = "cpu", shard: str | None = None) -> dict[str, Tensor]:
         """The tensors that are not quantized, of one shard or all, by diffusers' names."""
         wanted = {

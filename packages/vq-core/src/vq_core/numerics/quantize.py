@@ -9,14 +9,13 @@ from torch import Tensor
 
 from vq_core.numerics.bfloat16 import bf16_ceil
 from vq_core.numerics.codes import codes_as_fp32
-from vq_core.numerics.rounding import CODE_DTYPE, round_quotient_into, round_to_codes
+from vq_core.numerics.rounding import CODE_DTYPE, round_quotient_into
 from vq_core.scheme import NumberFormat, Rounding
 
 ABSMAX_FLOOR = 1e-5
 SNR_ROWS = 256
 TILE_ELEMENTS = 1 << 18
-"""Elements of a weight that go through all of its arithmetic together on the CPU: 1 MiB in fp32 stays in a core's own
-cache."""
+"""Elements that go through all of their arithmetic together on the CPU: 1 MiB in fp32 stays in a core's own cache."""
 SNR_TILE_ELEMENTS = 1 << 16
 INTEGER_OF_BYTES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -61,14 +60,14 @@ def quantize_weight_into(codes: Tensor, weight: Tensor, fmt: NumberFormat, round
     return scale
 
 
-def _tiles(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows of `weight` after the other, each with room for them in `dtype`, which all share.
+def _tiles(x: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """Some rows of `x` after the other, each with room for them in `dtype`, which all share.
 
-    So what is done to a tile finds it in the cache. A GPU takes the weight whole.
+    So what is done to a tile finds it in the cache. A GPU takes `x` whole.
     """
-    rows, columns = weight.shape
-    step = rows if weight.device.type != "cpu" else max(1, TILE_ELEMENTS // max(1, columns))
-    tile = torch.empty(min(step, rows), columns, dtype=dtype, device=weight.device)
+    rows, columns = x.shape
+    step = rows if x.device.type != "cpu" else max(1, TILE_ELEMENTS // max(1, columns))
+    tile = torch.empty(min(step, rows), columns, dtype=dtype, device=x.device)
     for begin in range(0, rows, max(1, step)):
         yield slice(begin, begin + step), tile[: rows - begin]
 
@@ -93,9 +92,16 @@ def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None) ->
 
     `gain` `[in]` multiplies x first: the smoothing of an input whose norm cannot absorb it.
     """
-    x = x.float() if gain is None else x.float() * gain
-    scale = _over_qmax(x.abs().amax(dim=-1, keepdim=True), fmt)
-    return Quantized(round_to_codes(x / scale, fmt), scale)
+    tokens = x.reshape(-1, x.shape[-1])
+    codes = torch.empty(tokens.shape, dtype=CODE_DTYPE[fmt], device=x.device)
+    scale = torch.empty(len(tokens), 1, device=x.device)
+    for rows, tile in _tiles(tokens, torch.float32):
+        tile.copy_(tokens[rows])
+        if gain is not None:
+            tile.mul_(gain)
+        scale[rows] = _over_qmax(tile.abs().amax(dim=-1, keepdim=True), fmt)
+        round_quotient_into(codes[rows], tile, scale[rows], fmt, Rounding.NEAREST_EVEN)
+    return Quantized(codes.reshape(x.shape), scale.reshape(*x.shape[:-1], 1))
 
 
 def _over_qmax(absmax: Tensor, fmt: NumberFormat) -> Tensor:

@@ -32,6 +32,9 @@ class RandomWeights:
         self._scheme = scheme
         self._quantized = {f"{linear.name}.weight" for linear in self.topology.linears}
 
+    def verify(self, shard: str) -> None:
+        """Nothing to verify."""
+
     def plain(self, device: str = "cpu", shard: str | None = None) -> dict[str, Tensor]:
         """The tensors that are not quantized, of one shard or all."""
         return {name: tensor for name, tensor in self.tensors(device, shard).items() if name not in self._quantized}

@@ -6,7 +6,7 @@ from torch import Tensor
 from vq_core.numerics.products import product_of_codes
 from vq_core.numerics.quantize import Quantized
 
-NAME = "int32 or fp32 product of codes (CPU)"
+NAME = "int32 or fp32 sums of codes (CPU)"
 MULTIPLE = 1
 
 
