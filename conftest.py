@@ -70,6 +70,14 @@ def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """Nothing that tests write has to outlive a power cut; processes of their own, which are killed, flush as ever."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 STAGES = [
     "vq_algos.smooth",
     "vq_algos.quantize",
