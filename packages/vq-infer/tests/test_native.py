@@ -261,7 +261,7 @@ def test_what_can_be_refused_is_before_a_weight_is_read(
     with pytest.raises(VqError, match="made from another model"):
         generate(make_request(tiny_model("ti2v-5b"), request.checkpoint))
     monkeypatch.setattr("vq_infer.native.free_bytes", lambda _: 2**20)
-    with pytest.raises(VqError, match=r"cpu has 0\.0 GiB free and this video needs about 0\.\d GiB"):
+    with pytest.raises(VqError, match=r"cpu has 0\.0 GiB free and this video needs about 1\.\d GiB"):
         generate(request)
 
 
