@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,20 @@ from torch import nn
 from bench.random_model import write_model
 from vq_core.quiet import quiet_libraries
 from vq_core.tiny import build_tiny
+from vq_infer.bench.workload import MODEL_SIZES
 
-HEADS, HEAD_DIM, FFN, BLOCKS = 40, 128, 13824, 40
-TEXT_DIM, TEXT_FFN, TEXT_HEADS, TEXT_VOCABULARY = 4096, 10240, 64, 256384
-IMAGE_DIM, IMAGE_FFN, IMAGE_HEADS = 1280, 5120, 16
-CONFIG = {
-    "_class_name": "WanTransformer3DModel", "patch_size": [1, 2, 2], "attention_head_dim": HEAD_DIM, "in_channels": 36,
-    "out_channels": 16, "freq_dim": 256, "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads", "eps": 1e-6,
-    "rope_max_seq_len": 1024,
-}  # fmt: skip
+WAN: Mapping[str, Any] = MODEL_SIZES["14b"]
+HEADS, HEAD_DIM, BLOCKS = WAN["num_attention_heads"], WAN["attention_head_dim"], WAN["num_layers"]
+TEXT_FFN, TEXT_HEADS, TEXT_VOCABULARY = 10240, 64, 256384
+IMAGE_FFN, IMAGE_HEADS = 5120, 16
 
 
 def transformer_config(blocks: int = BLOCKS, scale: int = 1) -> dict[str, Any]:
     """Of the transformer, every width divided by `scale`."""
     heads = max(1, HEADS // scale)
-    sizes = {"num_layers": blocks, "num_attention_heads": heads, "ffn_dim": FFN // scale}
-    context = {"text_dim": TEXT_DIM // scale, "image_dim": IMAGE_DIM // scale, "added_kv_proj_dim": heads * HEAD_DIM}
-    return CONFIG | sizes | context
+    widths = {name: WAN[name] // scale for name in ("ffn_dim", "text_dim", "image_dim")}
+    counts = {"num_layers": blocks, "num_attention_heads": heads, "added_kv_proj_dim": heads * HEAD_DIM}
+    return {**WAN, **widths, **counts}
 
 
 def write_pipeline(folder: Path, device: str, *, blocks: int = BLOCKS, scale: int = 1) -> None:
@@ -57,7 +55,7 @@ def _text_encoder(scale: int) -> nn.Module:
 
     config = UMT5Config(
         vocab_size=TEXT_VOCABULARY // scale,
-        d_model=TEXT_DIM // scale,
+        d_model=WAN["text_dim"] // scale,
         d_ff=TEXT_FFN // scale,
         num_heads=TEXT_HEADS // scale,
         num_layers=24 // scale,
@@ -69,7 +67,7 @@ def _image_encoder(scale: int) -> nn.Module:
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     config = CLIPVisionConfig(
-        hidden_size=IMAGE_DIM // scale,
+        hidden_size=WAN["image_dim"] // scale,
         intermediate_size=IMAGE_FFN // scale,
         num_attention_heads=IMAGE_HEADS // scale,
         num_hidden_layers=32 // scale,

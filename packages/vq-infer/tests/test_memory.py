@@ -70,12 +70,25 @@ def memory(itemsize: int = 4, *, expand_timesteps: bool = False, fused: bool = F
     )
 
 
+PICTURE, TOKENS = Sampling(height=512, width=512, num_frames=1), 32 * 32
+
+
+def peak_of_a_pass(model: Any, expand_timesteps: bool) -> int:
+    """The most bytes that a pass for `PICTURE` holds, in torch's default dtype."""
+    with torch.no_grad(), Peak() as seen:
+        model(
+            hidden_states=torch.randn(1, 16, 1, 64, 64),
+            timestep=torch.zeros((1, TOKENS) if expand_timesteps else (1,)),
+            encoder_hidden_states=torch.randn(1, 8, 16),
+            return_dict=False,
+        )
+    return seen.peak
+
+
 @pytest.mark.parametrize("expand_timesteps", [False, True])
 def test_activations_cover_what_a_transformer_holds(expand_timesteps: bool) -> None:
     from diffusers import WanTransformer3DModel
 
-    sampling = Sampling(height=512, width=512, num_frames=1)
-    tokens = 32 * 32
     with FakeTensorMode():
         model: Any = WanTransformer3DModel(
             num_attention_heads=2, attention_head_dim=64, ffn_dim=345, num_layers=1, text_dim=16, freq_dim=32
@@ -84,15 +97,9 @@ def test_activations_cover_what_a_transformer_holds(expand_timesteps: bool) -> N
         for name, layer in linears.items():
             codes = Quantized(torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1))
             model.blocks.set_submodule(name, QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, cpu))
-        with torch.no_grad(), Peak() as seen:
-            model(
-                hidden_states=torch.randn(1, 16, 1, 64, 64),
-                timestep=torch.zeros((1, tokens) if expand_timesteps else (1,)),
-                encoder_hidden_states=torch.randn(1, 8, 16),
-                return_dict=False,
-            )
-    estimate = memory(expand_timesteps=expand_timesteps).needs(sampling).activations
-    assert 0.85 * seen.peak < estimate < 2 * seen.peak
+        peak = peak_of_a_pass(model, expand_timesteps)
+    estimate = memory(expand_timesteps=expand_timesteps).needs(PICTURE).activations
+    assert 0.85 * peak < estimate < 2 * peak
 
 
 class ResultsAlone:
@@ -100,8 +107,17 @@ class ResultsAlone:
 
     NAME, MULTIPLE, ERROR = "results alone", 1, 0.0
 
-    def norm_quantize(self, x: Tensor, *others: Any) -> tuple[Tensor, Quantized]:
-        *_, update, _gate = (*others, None, None, None)[:7]
+    def norm_quantize(
+        self,
+        x: Tensor,
+        multiplier: Tensor,
+        offset: Tensor,
+        eps: float,
+        fmt: NumberFormat,
+        gain: Tensor | None = None,
+        update: Tensor | None = None,
+        gate: Tensor | None = None,
+    ) -> tuple[Tensor, Quantized]:
         return (x if update is None else torch.empty_like(x)), self.codes(x)
 
     def sum_quantize(self, x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
@@ -122,7 +138,9 @@ class ResultsAlone:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         operands = Operands.empty(q, k.shape[1])
-        return torch.empty_like(q) if operands.q.shape else q
+        out = torch.empty_like(q)
+        del operands  # alive until the output is
+        return out
 
     def unavailable(self, device: torch.device) -> str | None:
         return None
@@ -136,8 +154,10 @@ class ResultsAlone:
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    yield
-    torch.set_default_dtype(before)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @pytest.mark.parametrize("expand_timesteps", [False, True])
@@ -145,8 +165,6 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 def test_activations_of_fused_blocks_cover_what_they_hold(expand_timesteps: bool, ffn_dim: int) -> None:
     from diffusers import WanTransformer3DModel
 
-    sampling = Sampling(height=512, width=512, num_frames=1)
-    tokens = 32 * 32
     with FakeTensorMode(), default_dtype(torch.bfloat16):
         model: Any = WanTransformer3DModel(
             num_attention_heads=16, attention_head_dim=64, ffn_dim=ffn_dim, num_layers=2, text_dim=16, freq_dim=32
@@ -160,16 +178,10 @@ def test_activations_of_fused_blocks_cover_what_they_hold(expand_timesteps: bool
                     quantized = QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, ResultsAlone())
                     block.set_submodule(name, quantized)
             model.blocks[index] = FusedBlock(block, ResultsAlone(), ResultsAlone(), ResultsAlone())
-        with torch.no_grad(), Peak() as seen:
-            model(
-                hidden_states=torch.randn(1, 16, 1, 64, 64),
-                timestep=torch.zeros((1, tokens) if expand_timesteps else (1,)),
-                encoder_hidden_states=torch.randn(1, 8, 16),
-                return_dict=False,
-            )
+        peak = peak_of_a_pass(model, expand_timesteps)
     shape = memory(2, expand_timesteps=expand_timesteps, fused=True, num_attention_heads=16, ffn_dim=ffn_dim)
-    estimate = shape.needs(sampling).activations
-    assert 0.9 * seen.peak < estimate < 1.4 * seen.peak
+    estimate = shape.needs(PICTURE).activations
+    assert 0.9 * peak < estimate < 1.4 * peak
 
 
 @pytest.mark.parametrize("tiled", [False, True])
