@@ -101,13 +101,16 @@ def test_on_two_gpus(
     model = tiny_model("t2v")
     checkpoint = convert(model, "int8", smooth=True)
     alone = video(model, checkpoint, ParallelPlan(), "cuda")
-    floor = psnr(with_another_attention_kernel(model, checkpoint), alone)
-    print(f"two kernels of attention: {floor:.1f} dB")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*launcher, __file__, str(model), str(checkpoint), degree, str(tmp_path)], check=True)
     first, second = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
     assert np.array_equal(first, second)
-    assert psnr(first, alone) == float("inf") if degree == "guidance" else psnr(first, alone) > floor - 3
+    # Predictions are exchanged as they are; between the linears values are in bfloat16; and the ring sums attention in
+    # another order, as another kernel does.
+    least = {"guidance": float("inf"), "ulysses": 35.0}.get(degree)
+    if least is None:
+        least = psnr(with_another_attention_kernel(model, checkpoint), alone) - 3
+    assert psnr(first, alone) >= least
 
 
 def with_another_attention_kernel(model: Path, checkpoint: Path) -> Any:
