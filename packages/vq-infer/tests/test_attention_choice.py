@@ -41,6 +41,7 @@ def test_the_fastest_of_the_exact_is_chosen(inputs: tuple[Tensor, Tensor, Tensor
     auto = Fastest((slow, fast, wrong), tolerance=0.05)
     auto.attend(*inputs)
     assert list(auto.chosen.values()) == [fast]
+    assert auto.NAME == "the fastest exact enough: fast"
 
 
 def test_it_measures_once_for_every_shape(inputs: tuple[Tensor, Tensor, Tensor]) -> None:

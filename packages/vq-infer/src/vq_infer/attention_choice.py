@@ -25,11 +25,13 @@ class Fastest:
     """Of `candidates`, for every shape of inputs the fastest whose error on the first of them is within `tolerance`.
 
     The candidates' own `ERROR`, measured on inputs that are harder than a model's, is expected to be within it already.
+
+    Attributes:
+        NAME: once it has chosen, what.
     """
 
-    NAME = "the fastest exact enough"
-
     def __init__(self, candidates: tuple[Attention, ...], tolerance: float) -> None:
+        self.NAME = "the fastest exact enough"
         self.candidates = candidates
         self.tolerance = tolerance
         self.ERROR = tolerance
@@ -48,6 +50,8 @@ class Fastest:
         shape = (tuple(q.shape), tuple(k.shape), q.dtype)
         if shape not in self.chosen:
             self.chosen[shape] = self._choose(q, k, v)
+            chosen = sorted({attention.NAME for attention in self.chosen.values()})
+            self.NAME = f"the fastest exact enough: {', '.join(chosen)}"
         return self.chosen[shape].attend(q, k, v)
 
     def _choose(self, q: Tensor, k: Tensor, v: Tensor) -> Attention:

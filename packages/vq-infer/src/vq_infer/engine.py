@@ -42,8 +42,8 @@ class Engine:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Names of the kernels that the transformers loaded so far run with."""
-        return tuple(sorted(self._kernels))
+        """Names of the kernels that the transformers loaded so far run with, and of self-attention's as of now."""
+        return tuple(sorted(self._kernels | {self.attention})) if self._kernels else ()
 
     @property
     def passes(self) -> tuple[int, int] | None:
@@ -69,5 +69,5 @@ class Engine:
         offload.start()
         if self._cache is not None:
             enable_cache(model, self._cache, self._passes)
-        self._kernels.update(kernel_names(model))
+        self._kernels |= set(kernel_names(model)) - {self.attention}
         return model

@@ -26,7 +26,7 @@ from vq_infer.parallel_plan import ParallelPlan
 
 Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]
-AttentionName = Literal["auto", "sdpa", "cudnn", "flash3", "sage", "fp8"]
+AttentionName = Literal["auto", "sdpa", "cudnn", "flash3", "flash4", "sage", "fp8"]
 """`auto` and the files of `vq_infer/attention`; a test holds them together."""
 Attention = Annotated[
     AttentionName,

@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 
 def test_names_are_those_of_the_files_and_auto() -> None:
-    assert attention_names() == ["auto", "cudnn", "flash3", "fp8", "sage", "sdpa"]
+    assert attention_names() == ["auto", "cudnn", "flash3", "flash4", "fp8", "sage", "sdpa"]
 
 
 @pytest.mark.parametrize("name", attention_names()[1:])
@@ -39,7 +39,9 @@ def test_what_cannot_run_is_refused_with_what_can() -> None:
 
 
 def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(VqError, match=r"`flash9` is not one of the attention \(cudnn, flash3, fp8, sage, sdpa\)"):
+    with pytest.raises(
+        VqError, match=r"`flash9` is not one of the attention \(cudnn, flash3, flash4, fp8, sage, sdpa\)"
+    ):
         select_attention("flash9", CPU)
 
 

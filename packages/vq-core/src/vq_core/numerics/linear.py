@@ -1,5 +1,6 @@
 """The function that every W8A8 linear computes, whoever computes it."""
 
+import torch
 from torch import Tensor
 
 from vq_core.numerics.products import product_of_codes
@@ -25,8 +26,12 @@ def w8a8_linear(
         `[..., out]` in fp32. The reference for simulation and for every kernel.
     """
     tokens = quantize_tokens(x.reshape(-1, x.shape[-1]), activation, gain)
-    y = product_of_codes(tokens.codes, weight.codes)
-    y.mul_(tokens.scale).mul_(weight.scale.t())  # in place: fp32 [tokens, out] is gigabytes in a 14B model
-    if bias is not None:
-        y.add_(bias)
-    return y.reshape(*x.shape[:-1], len(weight.codes))
+    return linear_of_codes(tokens, weight, bias).reshape(*x.shape[:-1], len(weight.codes))
+
+
+def linear_of_codes(tokens: Quantized, weight: Quantized, bias: Tensor | None) -> Tensor:
+    """`w8a8_linear` of quantized tokens, codes `[tokens, in]` and scale `[tokens, 1]` → fp32 `[tokens, out]`."""
+    y = product_of_codes(tokens.codes, weight.codes).mul_(tokens.scale)  # in place: y is gigabytes in a 14B model
+    if bias is None:
+        return y.mul_(weight.scale.t())
+    return torch.addcmul(bias.float(), y, weight.scale.t(), out=y)

@@ -17,6 +17,9 @@ from vq_core.numerics.codes import codes_as_fp32
 # within ±127; weights that LLMC has rounded may hold −128.
 EXACT_K = 2**24 // (127 * 128)
 
+WIDENED_K = 1536
+"""In features that are widened together: memory that the next ones find in use and in the cache."""
+
 
 def product_of_codes(x: Tensor, weight: Tensor) -> Tensor:
     """x·weightᵀ of codes `[tokens, in]` and `[out, in]` of one format → fp32 `[tokens, out]`.
@@ -26,9 +29,9 @@ def product_of_codes(x: Tensor, weight: Tensor) -> Tensor:
     if x.is_cuda:
         return product_on_tensor_cores(x, weight)
     if weight.dtype == torch.int8:
-        return torch._int_mm(x, weight.t()).float() if multiplies_int8() else _exact_parts(x, weight)
+        return _int32_sums(x, weight) if multiplies_int8() else _exact_parts(x, weight)
     with _codes_as_bfloat16():
-        return codes_as_fp32(x) @ codes_as_fp32(weight).t()
+        return _fp32_sums(x, weight)
 
 
 def product_on_tensor_cores(x: Tensor, weight: Tensor) -> Tensor:
@@ -36,10 +39,23 @@ def product_on_tensor_cores(x: Tensor, weight: Tensor) -> Tensor:
     return torch.mm(x.bfloat16(), weight.bfloat16().t(), out_dtype=torch.float32)
 
 
+def _int32_sums(x: Tensor, weight: Tensor) -> Tensor:
+    y = torch._int_mm(x, weight.t())
+    return y.view(torch.float32).copy_(y)  # where they lie: fresh memory takes as long as half of the product
+
+
 def _exact_parts(x: Tensor, weight: Tensor) -> Tensor:
     y = torch.zeros(x.shape[0], weight.shape[0])
     for x_part, weight_part in zip(x.split(EXACT_K, dim=1), weight.split(EXACT_K, dim=1), strict=True):
         y += x_part.float() @ weight_part.float().t()
+    return y
+
+
+def _fp32_sums(x: Tensor, weight: Tensor) -> Tensor:
+    y = torch.empty(x.shape[0], weight.shape[0])
+    parts = zip(x.split(WIDENED_K, dim=1), weight.split(WIDENED_K, dim=1), strict=True)
+    for number, (x_part, weight_part) in enumerate(parts):
+        y.addmm_(codes_as_fp32(x_part), codes_as_fp32(weight_part).t(), beta=min(number, 1))
     return y
 
 

@@ -1,9 +1,9 @@
-"""INT8 and FP8 on the CPU: the product of codes that simulation has too."""
+"""INT8 and FP8 on the CPU: what simulation computes."""
 
 import torch
 from torch import Tensor
 
-from vq_core.numerics.products import product_of_codes
+from vq_core.numerics.linear import linear_of_codes
 from vq_core.numerics.quantize import Quantized
 
 NAME = "int32 or fp32 sums of codes (CPU)"
@@ -12,7 +12,4 @@ MULTIPLE = 1
 
 def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """See `Kernel.multiply`."""
-    y = product_of_codes(x.codes, weight.codes).mul_(x.scale).mul_(weight.scale.t())
-    if bias is not None:
-        y.add_(bias)
-    return y.to(dtype)
+    return linear_of_codes(x, weight, bias).to(dtype)

@@ -1,0 +1,48 @@
+"""FlashAttention-4 in 16 bits, where it is installed: kernels that it compiles at their first use, also for Hopper."""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
+
+from vq_core.mirror import user_cache
+
+NAME = "FlashAttention-4"
+ERROR = 0.0025
+CAPABILITY = (8, 0)
+PACKAGE = "flash-attn-4"
+
+
+def unavailable(device: torch.device) -> str | None:
+    """See `Attention.unavailable`."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
+        return "FlashAttention-4 needs a GPU of compute capability 8.0"
+    try:
+        version(PACKAGE)
+    except PackageNotFoundError:
+        return (
+            f"FlashAttention-4 is not installed (`pip install --pre '{PACKAGE}[cu13]'`; for CUDA 12 without `[cu13]`)"
+        )
+    try:
+        _keep_compiled()
+        import flash_attn.cute  # noqa: F401  # half of it is other packages, which may be missing or too old
+    except ImportError as problem:
+        return f"FlashAttention-4 is installed and does not start ({problem})"
+    return None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """See `Attention.attend`; q, k and v in 16 bits."""
+    _keep_compiled()
+    # Diffusers knows it as a download from a hub alone.
+    from flash_attn.cute import flash_attn_func
+
+    out: Tensor | tuple[Tensor, Tensor | None] = flash_attn_func(q, k, v)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _keep_compiled() -> None:
+    """Let it keep what it compiles; it asks when it is imported. What the user has set is kept."""
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(user_cache() / "flash-attention-4"))
