@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -45,16 +42,13 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_two_processes_give_the_bytes_of_one(request_: Request, tmp_path: Path) -> None:
+def test_two_processes_give_the_bytes_of_one(request_: Request, tmp_path: Path, start_ranks: StartRanks) -> None:
     collect(request_, tmp_path / "alone")
     (tmp_path / "together").mkdir()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "vq_calib", *_arguments(request_, tmp_path / "together" / "stats")]
-    # A result may depend on the number of threads, so it is that of the run in this process.
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Statistics of") == 1
+    code = _code(_arguments(request_, tmp_path / "together" / "stats"))
+    ranks = start_ranks(code, code)
+    assert [rank.ended(TIMEOUT_S) for rank in ranks] == [0, 0], [rank.stderr for rank in ranks]
+    assert "".join(rank.stdout for rank in ranks).count("Statistics of") == 1
     assert _files(tmp_path / "together" / "stats") == _files(tmp_path / "alone")
     assert [path.name for path in (tmp_path / "together").iterdir()] == ["stats"]
 

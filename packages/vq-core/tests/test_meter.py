@@ -70,9 +70,14 @@ def test_stages_follow_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     now[0], peak[0] = 3.0, 7
     stages.begin("sample")
     now[0], peak[0] = 10.0, 5
+    stages.begin("load")
+    now[0], peak[0] = 11.0, 6
+    stages.begin("sample")
+    now[0], peak[0] = 14.0, 8
     done, whole = stages.finish()
     assert {name: (usage.seconds, usage.device_peak_bytes) for name, usage in done.items()} == {
-        "load": (2.0, 7),
-        "sample": (7.0, 5),
+        "load": (3.0, 7),
+        "sample": (10.0, 8),
     }
-    assert (whole.seconds, whole.device_peak_bytes) == (10.0, 7)
+    assert list(done) == ["load", "sample"]
+    assert (whole.seconds, whole.device_peak_bytes) == (14.0, 8)

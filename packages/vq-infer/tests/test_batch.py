@@ -55,7 +55,7 @@ def test_every_video_is_that_of_the_single_command(
 
 def test_little_memory_makes_the_same_videos(request_: BatchRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_batch(request_) is not None
-    monkeypatch.setattr(batch, "plan_for", lambda *_, references: MemoryPlan(in_turns=True, vae_tiling=True))
+    monkeypatch.setattr(batch, "plan_for", lambda *_, references, alone: MemoryPlan(in_turns=True, vae_tiling=True))
     little = replace(request_, output=request_.output.with_name("little"))
     made = make_batch(little)
     assert made is not None

@@ -36,7 +36,7 @@ def test_the_cpu_runs_both_schemes() -> None:
 def test_what_fits_follows_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "free_bytes", lambda _: 12 * 2**30)
     models = {name.split(",")[0]: line for name, line in doctor._models(torch.device("cuda", 0)).items()}
-    assert models["Wan2.1 1.3B"].startswith("every block on the device")
+    assert models["Wan2.1 1.3B"].startswith("transformers and VAE in turns, every block on the device")
     assert "blocks on the host" in models["Wan2.1 14B"]
     assert "the VAE in tiles" in models["Wan2.1 14B wide"]
     monkeypatch.setattr(doctor, "free_bytes", lambda _: 8 * 2**30)  # less than the text encoder takes

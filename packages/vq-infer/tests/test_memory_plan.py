@@ -41,37 +41,46 @@ def needs(experts: int = 2, *, activations: int = 3, vae: int = 6, vae_tiled: in
     ],
 )
 def test_the_least_costly_that_fits(free: int, expected: tuple[bool, int, bool] | None) -> None:
-    plan = plan_memory(needs(), free * GIB + MARGIN, "auto", None)
+    plan = plan_memory(needs(), free * GIB + MARGIN, "auto", None, alone=False)
     found = None if plan is None else (plan.in_turns, plan.offloaded, plan.vae_tiling)
     assert found == expected
     if plan is not None:
         assert plan.peak_bytes <= free * GIB + MARGIN
 
 
+def test_a_video_alone_always_takes_turns() -> None:
+    plan = plan_memory(needs(), 100 * GIB, "auto", None, alone=True)
+    assert plan is not None
+    assert (plan.in_turns, plan.offloaded, plan.peak_bytes) == (True, 0, 15 * GIB + MARGIN)  # 11, 1 and 3
+    assert plan_memory(needs(), 14 * GIB, "auto", None, alone=True) == plan_memory(
+        needs(), 14 * GIB, "auto", None, alone=False
+    )
+
+
 def test_tiles_come_last_because_they_change_the_video() -> None:
     wide = needs(experts=1, vae=12)
-    plan = plan_memory(wide, 12 * GIB + MARGIN, "auto", None)
+    plan = plan_memory(wide, 12 * GIB + MARGIN, "auto", None, alone=False)
     assert plan is not None
     assert (plan.vae_tiling, plan.offloaded) == (True, 6)
-    assert plan_memory(wide, 12 * GIB + MARGIN, "auto", False) is None
-    plan = plan_memory(wide, 100 * GIB, "auto", True)
+    assert plan_memory(wide, 12 * GIB + MARGIN, "auto", False, alone=False) is None
+    plan = plan_memory(wide, 100 * GIB, "auto", True, alone=False)
     assert plan is not None
     assert plan.vae_tiling
 
 
 def test_offload_as_asked() -> None:
-    all_blocks = plan_memory(needs(), 100 * GIB, "block", None)
+    all_blocks = plan_memory(needs(), 100 * GIB, "block", None, alone=False)
     assert all_blocks is not None
     assert (all_blocks.offloaded, all_blocks.host_bytes) == (BLOCKS, 2 * BLOCKS * GIB)
-    in_turns = plan_memory(needs(), 8 * GIB, "block", None)
+    in_turns = plan_memory(needs(), 8 * GIB, "block", None, alone=False)
     assert in_turns is not None
     assert (in_turns.in_turns, in_turns.host_bytes) == (True, BLOCKS * GIB)
-    assert plan_memory(needs(), 14 * GIB + MARGIN, "none", None) is None
+    assert plan_memory(needs(), 14 * GIB + MARGIN, "none", None, alone=False) is None
 
 
 def test_encoders_are_part_of_the_peak() -> None:
     assert peak_bytes(needs(encoders=60), in_turns=True, offloaded=10, vae_tiling=True) == 60 * GIB + MARGIN
-    assert plan_memory(needs(encoders=60), 50 * GIB, "auto", None) is None
+    assert plan_memory(needs(encoders=60), 50 * GIB, "auto", None, alone=False) is None
 
 
 def test_plan_in_a_line() -> None:
@@ -102,6 +111,7 @@ def require(free: float, offload: OffloadName = "auto", device: str = "cuda", ho
         device=device,
         free=int(free * GIB),
         host_free=int(host_free * GIB),
+        alone=False,
     )
 
 
@@ -123,13 +133,15 @@ def test_refused_without_offload_says_that_it_would_fit() -> None:
 def test_refused_says_how_many_frames_fit() -> None:
     large = Sampling(height=1440, width=2560)
     with pytest.raises(VqError, match=r"use --num-frames (\d+) or less, which fits") as refusal:
-        require_plan(model_memory().needs, large, "auto", None, device="cuda", free=20 * GIB, host_free=64 * GIB)
+        require_plan(
+            model_memory().needs, large, "auto", None, device="cuda", free=20 * GIB, host_free=64 * GIB, alone=False
+        )
     frames = int(str(refusal.value).split("--num-frames ")[1].split()[0])
     assert frames % 4 == 1
     smaller = Sampling(height=1440, width=2560, num_frames=frames)
-    assert plan_memory(model_memory().needs(smaller), 20 * GIB, "auto", None) is not None
+    assert plan_memory(model_memory().needs(smaller), 20 * GIB, "auto", None, alone=False) is not None
     more = Sampling(height=1440, width=2560, num_frames=frames + 4)
-    assert plan_memory(model_memory().needs(more), 20 * GIB, "auto", None) is None
+    assert plan_memory(model_memory().needs(more), 20 * GIB, "auto", None, alone=False) is None
 
 
 def test_refused_where_nothing_fits() -> None:
@@ -140,7 +152,9 @@ def test_refused_where_nothing_fits() -> None:
 def test_refused_where_tiles_are_forbidden() -> None:
     memory, sampling = sizes()["Wan2.2 5B"]
     with pytest.raises(VqError, match="leave --no-vae-tiling out, which fits"):
-        require_plan(memory.needs, sampling, "auto", False, device="cuda", free=16 * GIB, host_free=64 * GIB)
+        require_plan(
+            memory.needs, sampling, "auto", False, device="cuda", free=16 * GIB, host_free=64 * GIB, alone=False
+        )
 
 
 def test_refused_where_the_host_cannot_hold_the_blocks() -> None:

@@ -17,6 +17,14 @@ class Usage:
     host_peak_bytes: int
     device_peak_bytes: int
 
+    def then(self, other: "Usage") -> "Usage":
+        """What both cost, one after the other."""
+        return Usage(
+            self.seconds + other.seconds,
+            max(self.host_peak_bytes, other.host_peak_bytes),
+            max(self.device_peak_bytes, other.device_peak_bytes),
+        )
+
     def rows(self) -> dict[str, str]:
         """The lines of a stage's summary."""
         rows = {"time": f"{self.seconds:.1f} s", "peak host memory": f"{self.host_peak_bytes / 2**30:.2f} GiB"}
@@ -37,7 +45,7 @@ class Meter:
 
 
 class StageMeter:
-    """Meters the stages of one run, which follow on each other."""
+    """Meters the stages of one run, which follow on each other and may come again."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -62,7 +70,8 @@ class StageMeter:
 
     def _end(self) -> None:
         if self._stage is not None:
-            self._done[self._stage] = self._meter.usage()
+            usage, before = self._meter.usage(), self._done.get(self._stage)
+            self._done[self._stage] = usage if before is None else before.then(usage)
         self._stage = None
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from vq_core.errors import VqError
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+HASHED_BESIDE = 1 << 20  # bytes from which hashing takes longer than handing it to a thread
 DTYPE_NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -154,9 +155,13 @@ def draft_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     digest = hashlib.sha256()
     with _draft(path) as file, ThreadPoolExecutor(1) as beside:
         for content in contents:
-            hashed = beside.submit(digest.update, content)
-            file.write(content)
-            hashed.result()
+            if len(content) < HASHED_BESIDE:
+                digest.update(content)
+                file.write(content)
+            else:
+                hashed = beside.submit(digest.update, content)
+                file.write(content)
+                hashed.result()
     return digest.hexdigest()
 
 

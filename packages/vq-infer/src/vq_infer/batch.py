@@ -168,7 +168,9 @@ def open_engine(
         VqError: memory does not suffice, or the attention is not here.
     """
     references = max(len(sample.reference_images) for sample in samples)
-    plan = plan_for(request.settings, request.sampling, checkpoint, layout, device, references=references)
+    plan = plan_for(
+        request.settings, request.sampling, checkpoint, layout, device, references=references, alone=len(samples) == 1
+    )
     engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
     pipeline = VideoPipeline(
         str(layout.path), str(device), engine.load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling

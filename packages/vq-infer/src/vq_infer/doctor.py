@@ -190,7 +190,7 @@ def _models(device: torch.device) -> dict[str, str]:
     lines = {}
     sizes = wan_sizes(runtime_dtype(device).itemsize, fused=has_kernels(device))
     for name, (memory, sampling) in sizes.items():
-        plan = plan_memory(memory.needs(sampling), free, offload, None)
+        plan = plan_memory(memory.needs(sampling), free, offload, None, alone=True)
         size = f"{sampling.width}x{sampling.height}, {sampling.num_frames} frames"
         lines[f"{name}, {size}"] = "does not fit" if plan is None else plan.describe()
     return lines

@@ -40,11 +40,14 @@ class MemoryPlan:
         return f"{', '.join(parts)}; about {_gib(self.peak_bytes)} at its peak"
 
 
-def plan_memory(needs: Needs, free: int, offload: OffloadName, vae_tiling: bool | None) -> MemoryPlan | None:
+def plan_memory(
+    needs: Needs, free: int, offload: OffloadName, vae_tiling: bool | None, *, alone: bool
+) -> MemoryPlan | None:
     """The plan that fits into `free` bytes at the least cost, or None if there is none.
 
     First what changes no bit of the video: transformers in turns, then as many blocks on the host as needed. Then the
-    VAE in tiles, unless `vae_tiling` settles that.
+    VAE in tiles, unless `vae_tiling` settles that. A video that is made `alone` needs nothing again that has had its
+    turn: turns cost it nothing, and it always takes them.
     """
     longest = max(len(transformer.blocks) for transformer in needs.transformers.values())
     tilings = (False, True) if vae_tiling is None else (vae_tiling,)
@@ -52,7 +55,7 @@ def plan_memory(needs: Needs, free: int, offload: OffloadName, vae_tiling: bool 
     counts = {"none": [0], "auto": [0, *range(PLACES * 2, longest, 2), longest], "block": [longest]}[offload]
     for tiling in tilings:
         for count in counts:
-            for in_turns in (False, True):
+            for in_turns in (True,) if alone else (False, True):
                 peak = peak_bytes(needs, in_turns=in_turns, offloaded=count, vae_tiling=tiling)
                 if peak <= free:
                     # Experts on the host take turns there too: the device's other one is read again from disk.
@@ -82,8 +85,9 @@ def require_plan(
     device: str,
     free: int,
     host_free: int,
+    alone: bool,
 ) -> MemoryPlan:
-    """The plan for a video of `sampling` on `device`.
+    """The plan for a video of `sampling` on `device`, made `alone` or with others after it.
 
     Raises:
         VqError: it does not fit; says what would.
@@ -91,7 +95,7 @@ def require_plan(
     if device == "cpu" and offload == "block":
         raise VqError("--offload block moves blocks between host and GPU: leave it out with --device cpu.")
     asked: OffloadName = "none" if device == "cpu" else offload
-    plan = plan_memory(needs_of(sampling), free, asked, vae_tiling)
+    plan = plan_memory(needs_of(sampling), free, asked, vae_tiling, alone=alone)
     if plan is None:
         raise VqError(_refusal(needs_of, sampling, asked, vae_tiling, device, free))
     if plan.offloaded and plan.host_bytes > host_free:
@@ -113,12 +117,12 @@ def _refusal(
         vae_tiling=vae_tiling is not False,
     )
     said = f"{device} has {_gib(free)} free and this video needs about {_gib(least)}"
-    if offload == "none" and device != "cpu" and plan_memory(needs_of(sampling), free, "auto", vae_tiling):
+    if offload == "none" and device != "cpu" and plan_memory(needs_of(sampling), free, "auto", vae_tiling, alone=True):
         return f"{said} where every block stays on the device: use --offload auto, which fits."
-    if vae_tiling is False and plan_memory(needs_of(sampling), free, offload, None):
+    if vae_tiling is False and plan_memory(needs_of(sampling), free, offload, None, alone=True):
         return f"{said} where the VAE does not work in tiles: leave --no-vae-tiling out, which fits."
     for frames in range(sampling.num_frames - 4, 0, -4):
-        if plan_memory(needs_of(replace(sampling, num_frames=frames)), free, offload, vae_tiling):
+        if plan_memory(needs_of(replace(sampling, num_frames=frames)), free, offload, vae_tiling, alone=True):
             return f"{said}: use --num-frames {frames} or less, which fits, or a smaller --height and --width."
     return f"{said}, and no number of frames fits: use a smaller --height and --width, or a device with more memory."
 

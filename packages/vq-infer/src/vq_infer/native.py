@@ -72,12 +72,14 @@ def _generate(request: Request, here: Team) -> Outcome | None:
     require_same_architecture(checkpoint, layout)
     check_sampling(layout, sampling)
     references = len(request.sample.reference_images)
-    plan = plan_for(request.settings, sampling, checkpoint, layout, device, references=references)
+    plan = plan_for(request.settings, sampling, checkpoint, layout, device, references=references, alone=True)
     engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
 
     def load(name: str) -> nn.Module:
+        meter.begin("load")
         transformer = engine.load(name)
         parallelize(transformer, here, tokens=tokens, guided=guided)
+        meter.begin("sample")
         return transformer
 
     pipeline = VideoPipeline(str(layout.path), str(device), load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling)
@@ -88,11 +90,7 @@ def _generate(request: Request, here: Team) -> Outcome | None:
     if first:
         print(f"memory: {plan.describe()}", file=sys.stderr, flush=True)
     meter.begin("encode")
-    (conditions,) = pipeline.encode([request.sample], sampling)
-    meter.begin("load")
-    if not plan.in_turns:  # else the first step loads it, when the VAE has encoded the image
-        _ = pipeline.transformers
-    meter.begin("sample")
+    (conditions,) = pipeline.encode([request.sample], sampling)  # images for the VAE follow before the first step
     if not first:
         pipeline.denoise(conditions, sampling, sampling.seed)
         return None
@@ -130,8 +128,11 @@ def plan_for(
     device: torch.device,
     *,
     references: int,
+    alone: bool,
 ) -> MemoryPlan:
     """How a video with that many reference images uses memory, from headers and from what is free now.
+
+    It is made `alone`, or others of its size come after it.
 
     Raises:
         VqError: it does not suffice; says what would fit.
@@ -145,6 +146,7 @@ def plan_for(
         device=str(device),
         free=free_bytes(device),
         host_free=host_free_bytes(),
+        alone=alone,
     )
 
 

@@ -1,7 +1,7 @@
-"""The rows that a run keeps, against the inputs of all linears as they were."""
+"""What a run writes, against the inputs of all linears as they were, and against what was estimated of it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vq_calib.collect import collect
-from vq_calib.planned import Request
+from vq_calib.estimate import estimate
+from vq_calib.planned import Request, plan_run
 from vq_core.artifacts.stats import SPLITS, TABLE_COLUMNS, ActivationStats, open_stats
 from vq_core.sampling import Sampling
 from vq_core.source import open_source
 from vq_core.tiny import VARIANTS, Variant, write_samples
-from vq_core.topology import Group
+from vq_core.topology import Group, Topology
 
 TinyModel = Callable[[Variant], Path]
 Record = Callable[..., dict[tuple[str, str], list[Any]]]
@@ -27,34 +29,101 @@ def _bf16(x: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(x).bfloat16()
 
 
-@pytest.fixture(params=VARIANTS)
+@dataclass(frozen=True)
+class Run:
+    """A run, what it wrote, and everything that its linears read."""
+
+    request: Request
+    output: Path
+    stats: ActivationStats
+    recorded: dict[tuple[str, str], list[Any]]
+    topologies: dict[str, Topology]
+
+
+@pytest.fixture(params=VARIANTS, scope="module")
 def run(
     request: pytest.FixtureRequest,
     tiny_model: TinyModel,
     prompts: Path,
     sampling: Sampling,
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     record: Record,
-) -> tuple[ActivationStats, dict[tuple[str, str], list[Any]], list[tuple[str, Group]]]:
-    """A run's statistics, everything its linears read, and its groups by component."""
+) -> Run:
     model = tiny_model(request.param)
     sampling = replace(sampling, guidance_scale=3.0)
-    collect(Request(str(model), prompts, sampling, tokens=40, device="cpu"), tmp_path / "stats")
-    groups = [(name, group) for name, it in open_source(str(model)).components.items() for group in it.topology.groups]
-    return open_stats(tmp_path / "stats"), record(model, prompts, sampling), groups
+    asked = Request(str(model), prompts, sampling, tokens=40, device="cpu")
+    output = tmp_path_factory.mktemp("run") / "stats"
+    collect(asked, output)
+    topologies = {name: checkpoint.topology for name, checkpoint in open_source(str(model)).components.items()}
+    return Run(asked, output, open_stats(output), record(model, prompts, sampling), topologies)
 
 
-def test_what_a_run_keeps_is_what_its_linears_read(run: Any) -> None:
-    stats, recorded, groups = run
-    for component, group in groups:
-        seen = recorded[component, group.reads[0]]
-        for quantity in ("absmax", "crest"):
-            _check_histogram(stats.histogram(component, group.name, quantity), quantity, seen)
-        if group.sequence == "video":
-            _check_sampled(stats, component, group, seen)
-            _check_outliers(stats.outliers(component, group.name), seen)
-        else:
-            _check_conditions(stats, component, group, seen)
+def test_statistics_are_those_of_every_input(run: Run) -> None:
+    for component, topology in run.topologies.items():
+        for group in topology.groups:
+            ours = run.stats.group(component, group.name)
+            for linear in group.reads:
+                _compare(ours, run.recorded[component, linear])
+            assert ours.tokens == sum(len(seen.x) for seen in run.recorded[component, group.reads[0]]) > 0
+            assert (ours.count.sum(dim=0) > 0).all()
+        assert (ours.count.sum(dim=1) > 0).sum() >= (1 if len(run.topologies) == 2 else 3)
+
+
+def test_rows_are_those_that_linears_read(run: Run) -> None:
+    for component, topology in run.topologies.items():
+        for group in topology.groups:
+            seen = run.recorded[component, group.reads[0]]
+            for quantity in ("absmax", "crest"):
+                _check_histogram(run.stats.histogram(component, group.name, quantity), quantity, seen)
+            if group.sequence == "video":
+                _check_sampled(run.stats, component, group, seen)
+                _check_outliers(run.stats.outliers(component, group.name), seen)
+            else:
+                _check_conditions(run.stats, component, group, seen)
+
+
+def test_the_estimate_says_what_is_then_written(run: Run) -> None:
+    expected = estimate(plan_run(run.request), None)
+    for name, component in expected.components.items():
+        sizes = {"sums": 0, "rows": 0, "outliers": 0, "conditions": 0}
+        for path in (run.output / name).iterdir():
+            for tensor_name, tensor in load_file(path).items():
+                part = tensor_name.rpartition(".")[2]
+                kind = {"fit": "rows", "held_out": "rows", "outliers": "outliers", "outlier_keys": "outliers"}
+                condition = "conditions" if part in ("rows", "row_counts") else "sums"
+                sizes[kind.get(part, condition)] += tensor.numel() * tensor.element_size()
+        assert sizes["sums"] == component.sums_bytes
+        assert sizes["rows"] == component.rows_bytes
+        assert sizes["outliers"] == component.outliers_bytes
+        assert 0 < sizes["conditions"] <= component.conditions_bytes
+        count = run.stats.group(name, run.stats.groups(name)[0]).count
+        assert {(stratum.bucket, stratum.branch) for stratum in component.strata} == {
+            (bucket, ("cond", "uncond")[branch]) for bucket, branch in (count > 0).nonzero().tolist()
+        }
+        for split in ("fit", "held-out"):
+            rows = sum(stratum.rows for stratum in component.strata if stratum.split == split)
+            assert rows == run.stats.sampled(name, split)
+    assert sum(component.calls for component in expected.components.values()) == 3 * 4 * 2
+    assert (expected.steps, expected.prompts, expected.seconds) == (12, 3, None)
+
+
+def _compare(ours: Any, recorded: list[Any]) -> None:
+    for bucket in range(8):
+        for branch in range(2):
+            inputs = [seen.x.astype(float) for seen in recorded if (seen.bucket, seen.branch) == (bucket, branch)]
+            assert ours.count[bucket, branch] == sum(len(x) for x in inputs)
+            if not inputs:
+                assert not ours.absmax[bucket, branch].any()
+                continue
+            x = np.concatenate(inputs)
+            mean_abs, second_moment = np.abs(x).mean(0), (x**2).mean(0)
+            # The sum of each call moves by half a grid at most.
+            of_sum, of_squares = (0.5 * grid * len(inputs) / len(x) for grid in (2**-16, 2**-12))
+            np.testing.assert_array_equal(ours.absmax[bucket, branch], np.abs(x).max(0))
+            np.testing.assert_allclose(ours.mean_abs[bucket, branch], mean_abs, rtol=1e-6, atol=of_sum)
+            np.testing.assert_allclose(ours.second_moment[bucket, branch], second_moment, rtol=1e-6, atol=of_squares)
+            # A mean may cancel to nothing: its error is relative to the magnitudes that were added.
+            assert np.all(np.abs(ours.mean[bucket, branch].numpy() - x.mean(0)) <= 1e-6 * mean_abs + of_sum)
 
 
 def _check_sampled(stats: ActivationStats, component: str, group: Group, seen: list[Any]) -> None:
