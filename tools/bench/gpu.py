@@ -29,7 +29,8 @@ Written by `make bench-gpu` from runs of `vq-infer bench`; figures in [gpu_bench
 passes through the whole transformer, with the prompt and without. Contenders of one table were measured in one run,
 each in a process of its own, those that fit into memory together in turns. The floor of a kind of work is what it must
 compute at the measured rate of matrix products, or what it must read and write once at the measured rate of copies,
-whichever takes longer.
+whichever takes longer. A heading begins with the run's folder; where that ends in `flash4`, FlashAttention-4 was
+installed.
 """
 
 
@@ -47,7 +48,7 @@ def write_page(runs: list[Path], docs: Path) -> None:
     parts, figures = [INTRODUCTION], {}
     for folder in runs:
         picture = f"{IMAGES}/gpu_bench_{folder.name}.png"
-        text = (folder / "bench.md").read_text(encoding="utf-8")
+        text = (folder / "bench.md").read_text(encoding="utf-8").replace("## ", f"## {folder.name}: ", 1)
         if (folder / "bench.png").exists():
             shutil.copyfile(folder / "bench.png", docs / picture)
             text = text.replace("(bench.png)", f"({picture})")
