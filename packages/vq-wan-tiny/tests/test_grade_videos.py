@@ -1,6 +1,7 @@
 """Folders of videos against folders of prompts: paired by name, graded, and refused where they do not fit."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,18 +17,24 @@ from vq_wan_tiny.prompts import draw_clips, write_prompts
 COUNT = 3
 
 
-@pytest.fixture
-def prompts(tmp_path: Path) -> Path:
-    write_prompts(tmp_path / "prompts", COUNT, 0, held_out=True)
-    return tmp_path / "prompts"
-
-
-@pytest.fixture
-def videos(tmp_path: Path) -> Path:
-    """The clips as they should be."""
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts, and the clips as they should be."""
+    folder = tmp_path_factory.mktemp("drawn")
+    write_prompts(folder / "prompts", COUNT, 0, held_out=True)
     for index, (_, frames) in enumerate(draw_clips(COUNT, 0, held_out=True)):
-        write_video(tmp_path / "videos" / f"{index:03d}.mkv", frames, 8)
-    return tmp_path / "videos"
+        write_video(folder / "videos" / f"{index:03d}.mkv", frames, 8)
+    return folder
+
+
+@pytest.fixture
+def prompts(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn / "prompts", tmp_path / "prompts"))
+
+
+@pytest.fixture
+def videos(drawn: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(drawn / "videos", tmp_path / "videos"))
 
 
 @pytest.fixture
