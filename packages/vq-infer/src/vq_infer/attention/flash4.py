@@ -9,7 +9,7 @@ from torch import Tensor
 from vq_core.mirror import user_cache
 
 NAME = "FlashAttention-4"
-ERROR = 0.0025
+ERROR = 0.0025  # what cuDNN's is allowed: on random q, k and v both had 0.0023
 CAPABILITY = (8, 0)
 PACKAGE = "flash-attn-4"
 
