@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_infer.attention import flash4
-from vq_infer.attention_choice import relative_error
+from vq_core.errors import VqError
+from vq_infer.attention import FULL_PRECISION, flash4, load_attention
+from vq_infer.attention_choice import Fastest, relative_error
 
 CUDA = torch.device("cuda")
 
@@ -29,10 +30,10 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_it_needs_an_ampere_gpu(pretend_gpu: Callable[[int, int], torch.device], installed: ModuleType) -> None:
-    reason = "FlashAttention-4 needs a GPU of compute capability 8.0"
+def test_it_needs_a_hopper_gpu(pretend_gpu: Callable[[int, int], torch.device], installed: ModuleType) -> None:
+    reason = "FlashAttention-4 needs a Hopper GPU or a newer one"
     assert flash4.unavailable(torch.device("cpu")) == reason
-    assert flash4.unavailable(pretend_gpu(7, 5)) == reason
+    assert flash4.unavailable(pretend_gpu(8, 9)) == reason
     assert flash4.unavailable(pretend_gpu(9, 0)) is None
 
 
@@ -72,6 +73,18 @@ def test_tokens_come_before_heads(installed: ModuleType, with_sums: bool, monkey
     monkeypatch.setattr(installed, "flash_attn_func", flash_attn_func, raising=False)
     q, k = torch.randn(1, 5, 2, 8), torch.randn(1, 3, 2, 8)
     assert torch.equal(flash4.attend(q, k, k), q * 2)
+
+
+def test_auto_leaves_it_out_where_it_has_no_kernel(installed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flash_attn_func(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        raise AssertionError("head_dim 160")
+
+    monkeypatch.setattr(installed, "flash_attn_func", flash_attn_func, raising=False)
+    q = torch.randn(1, 5, 2, 160)
+    with pytest.raises(VqError, match="does not take heads of 160 channels in torch.float32: head_dim 160"):
+        flash4.attend(q, q, q)
+    auto = Fastest((load_attention("flash4"), load_attention("sdpa")), FULL_PRECISION)
+    assert torch.equal(auto.attend(q, q, q), load_attention("sdpa").attend(q, q, q))
 
 
 @pytest.mark.gpu

@@ -6,18 +6,19 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from torch import Tensor
 
+from vq_core.errors import VqError
 from vq_core.mirror import user_cache
 
 NAME = "FlashAttention-4"
 ERROR = 0.0025  # what cuDNN's is allowed: on random q, k and v both had 0.0023
-CAPABILITY = (8, 0)
+CAPABILITY = (9, 0)  # older GPUs have kernels of it too, which nobody has measured here
 PACKAGE = "flash-attn-4"
 
 
 def unavailable(device: torch.device) -> str | None:
     """See `Attention.unavailable`."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
-        return "FlashAttention-4 needs a GPU of compute capability 8.0"
+        return "FlashAttention-4 needs a Hopper GPU or a newer one"
     try:
         version(PACKAGE)
     except PackageNotFoundError:
@@ -27,18 +28,27 @@ def unavailable(device: torch.device) -> str | None:
     try:
         _keep_compiled()
         import flash_attn.cute  # noqa: F401  # half of it is other packages, which may be missing or too old
-    except ImportError as problem:
+    except (ImportError, OSError, AttributeError) as problem:
         return f"FlashAttention-4 is installed and does not start ({problem})"
     return None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """See `Attention.attend`; q, k and v in 16 bits."""
+    """See `Attention.attend`; q, k and v in 16 bits.
+
+    Raises:
+        VqError: it has no kernel for these inputs.
+    """
     _keep_compiled()
     # Diffusers knows it as a download from a hub alone.
     from flash_attn.cute import flash_attn_func
 
-    out: Tensor | tuple[Tensor, Tensor | None] = flash_attn_func(q, k, v)
+    try:
+        out: Tensor | tuple[Tensor, Tensor | None] = flash_attn_func(q, k, v)
+    except AssertionError as refusal:  # its way to refuse sizes and dtypes
+        raise VqError(
+            f"FlashAttention-4 does not take heads of {q.shape[-1]} channels in {q.dtype}: {refusal}"
+        ) from None
     return out[0] if isinstance(out, tuple) else out
 
 
