@@ -25,7 +25,8 @@ import vq_wan_tiny
 from vq_core.model_defaults import defaults_of
 from vq_infer.bench.baselines import diffusers_model
 from vq_infer.bench.engine import engine
-from vq_infer.bench.workload import MODEL_SIZES, Step, Workload
+from vq_infer.bench.workload import Step, Workload
+from vq_infer.model_sizes import MODEL_SIZES
 from vq_infer.transformer import kernel_names
 
 CPU = torch.device("cpu")

@@ -22,7 +22,8 @@ from vq_infer.bench.engine import engine
 from vq_infer.bench.measure import steady, timed
 from vq_infer.bench.results import relative_error
 from vq_infer.bench.worker import CHECKED_TIMESTEP, cut
-from vq_infer.bench.workload import MODEL_SIZES, Step, Workload, timesteps
+from vq_infer.bench.workload import Step, Workload, timesteps
+from vq_infer.model_sizes import MODEL_SIZES
 from vq_infer.parallel import parallelize, team
 from vq_infer.parallel_plan import ParallelPlan, launch_of
 from vq_infer.transformer import runtime_dtype

@@ -12,7 +12,7 @@ from torch import nn
 from bench.random_model import write_model
 from vq_core.quiet import quiet_libraries
 from vq_core.tiny import build_tiny
-from vq_infer.bench.workload import MODEL_SIZES
+from vq_infer.model_sizes import MODEL_SIZES
 
 WAN: Mapping[str, Any] = MODEL_SIZES["14b"]
 HEADS, HEAD_DIM, BLOCKS = WAN["num_attention_heads"], WAN["attention_head_dim"], WAN["num_layers"]

@@ -6,8 +6,8 @@ from typing import Any
 from vq_core.artifacts.checkpoint import checkpoint_entries
 from vq_core.families import family_named
 from vq_core.sampling import Sampling
-from vq_infer.bench.workload import MODEL_SIZES
 from vq_infer.memory import ModelMemory, transformer_bytes
+from vq_infer.model_sizes import MODEL_SIZES
 
 # Weights, counted in modules of the published shapes.
 UMT5_WEIGHTS = 5_680_910_336

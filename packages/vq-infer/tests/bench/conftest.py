@@ -18,7 +18,8 @@ from vq_infer.bench.measure import Steady
 from vq_infer.bench.results import Results, Row
 from vq_infer.bench.run import Plan
 from vq_infer.bench.worker import CONTENDERS, First, Machine, Memory, cut
-from vq_infer.bench.workload import MODEL_SIZES, Step, Workload
+from vq_infer.bench.workload import Step, Workload
+from vq_infer.model_sizes import MODEL_SIZES
 
 CPU = torch.device("cpu")
 

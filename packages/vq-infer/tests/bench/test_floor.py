@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from vq_infer.bench.ceilings import Ceilings
 from vq_infer.bench.floor import Cost, block_costs, floor_seconds
 from vq_infer.bench.kinds import Kind
-from vq_infer.bench.workload import MODEL_SIZES, Step, Workload
+from vq_infer.bench.workload import Step, Workload
+from vq_infer.model_sizes import MODEL_SIZES
 
 
 def test_operations_are_those_that_torch_counts(workload: Workload, built: object) -> None:

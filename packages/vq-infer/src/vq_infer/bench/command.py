@@ -17,7 +17,8 @@ from vq_infer.bench.report import page
 from vq_infer.bench.results import Results
 from vq_infer.bench.run import Plan, run
 from vq_infer.bench.worker import CONTENDERS, cut
-from vq_infer.bench.workload import MODEL_SIZES, Workload
+from vq_infer.bench.workload import Workload
+from vq_infer.model_sizes import MODEL_SIZES
 
 DEFAULT_SIZE = "14b"
 JSON, PAGE, CHART, UNFINISHED = "bench.json", "bench.md", "bench.png", "unfinished.json"
