@@ -79,12 +79,12 @@ def no_wait_for_the_disk() -> Iterator[None]:
 
 
 STAGES = [
-    "vq_algos.smooth",
-    "vq_algos.quantize",
+    "vq_algos.smoothing.smooth",
+    "vq_algos.rounding.quantize",
     "vq_algos.show",
-    "vq_calib.distributed",
-    "vq_core.recipe",
-    "vq_eval.run",
+    "vq_calib.collection.distributed",
+    "vq_core.recipes.recipe",
+    "vq_eval.videos.run",
 ]
 PIPELINE = ["diffusers.pipelines.wan.pipeline_wan", "transformers.models.umt5.modeling_umt5"]
 """Diffusers asks for CUDA devices as it is imported, and a process that has asked cannot be forked to use them."""

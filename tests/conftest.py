@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_core.tiny import Variant, build_tiny, write_samples
+from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
 
 SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from vq_core.cli import run as run_app
-from vq_core.manifest import FILE_NAME
+from vq_core.cli.app import run as run_app
+from vq_core.store.manifest import FILE_NAME
 
 SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
+from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize
-from vq_core.source import open_source
-from vq_eval.fake_quant_linear import FakeQuantLinear
-from vq_eval.variants import apply_fake_quant, apply_smoothed
-from vq_export.fidelity import compare
-from vq_export.reference import model_reference
+from vq_eval.videos.fake_quant_linear import FakeQuantLinear
+from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
+from vq_export.verify.checks.fidelity import compare
+from vq_export.verify.reference import model_reference
 from vq_infer.attention import sdpa
-from vq_infer.transformer import load_transformer, runtime_dtype
+from vq_infer.engine.transformer import load_transformer, runtime_dtype
 
 FP32_ROUNDING = 2e-5
 

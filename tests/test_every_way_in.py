@@ -17,9 +17,9 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
 from vq_core.families.wan import diffusers_config, expert_folders, native_config, to_native
-from vq_core.source import open_source
-from vq_core.tiny import VARIANTS, Variant
-from vq_eval.variants import apply_smoothed
+from vq_core.model.source import open_source
+from vq_core.testing.tiny_models import VARIANTS, Variant
+from vq_eval.videos.variants import apply_smoothed
 
 FP32_ROUNDING = 2e-5
 """‖Δ‖ / ‖reference‖ of two ways to compute one function in fp32, as in test_equivalence.py."""
@@ -277,7 +277,7 @@ def test_a_pipeline_with_llmcs_gains_is_refused_where_it_would_run(
 def test_a_shard_that_changes_during_export_leaves_nothing(
     run: Any, both: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    from vq_core.weights_file import SafetensorsFile
+    from vq_core.files.weights_file import SafetensorsFile
 
     _, native = both("t2v")
     load, calls = SafetensorsFile.load, []

@@ -12,7 +12,7 @@ from torch import Tensor
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import open_weights
-from vq_core.tiny import FFN_DIM, INNER_DIM
+from vq_core.testing.tiny_models import FFN_DIM, INNER_DIM
 
 SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 RANK, ALPHA = 4, 2.0

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from prompt_sets.draw import SETS, file_name, seed_of
-from vq_core.named_prompts import FOLDER
-from vq_core.prompts import SAMPLES_FILE
+from vq_core.recipes.named_prompts import FOLDER
+from vq_core.sampling.prompts import SAMPLES_FILE
 
 REDRAWN = {"calibration": ("snow_house", "brass_gears"), "evaluation": ("watercolor_valley", "cat")}
 

@@ -14,9 +14,10 @@ from proof.real import HARD, real_verdicts
 from proof.suite import Figure, measure_seed
 from proof.synthetic import Layer, Sizes, feed_forward, layers
 from proof.verdicts import Verdict, verdicts
-from vq_core.artifacts.stats import BUCKETS, Tokens
+from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.quantize import dequantize, quantize_weight
-from vq_core.scheme import FP8, INT8, NumberFormat
+from vq_core.numerics.scheme import FP8, INT8, NumberFormat
+from vq_core.sampling.schedule import BUCKETS
 from vq_wan_tiny.grade import Share
 from wan_tiny.measuring import FULL
 from wan_tiny.table_report import Line, Mean

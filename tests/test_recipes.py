@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from vq_algos.rounders import rounder_named
-from vq_algos.smoothers import smoother_named
+from vq_algos.rounding.rounders import rounder_named
+from vq_algos.smoothing.smoothers import smoother_named
 from vq_core.errors import VqError
-from vq_core.named_recipes import named_recipe, recipe_names
-from vq_core.recipe import read_recipe
+from vq_core.recipes.named_recipes import named_recipe, recipe_names
+from vq_core.recipes.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 OURS = sorted(RECIPES.glob("*.yaml"))

@@ -12,8 +12,8 @@ from s3fs import S3FileSystem
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
-from vq_core.location import parse_location
-from vq_core.tensor_file import bytes_of
+from vq_core.files.tensor_file import bytes_of
+from vq_core.remote.location import parse_location
 
 SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 

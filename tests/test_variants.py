@@ -10,11 +10,11 @@ import pytest
 from variants.travel import command_of
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, open_checkpoint
 from vq_core.artifacts.stats import BRANCHES, open_stats
-from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import read_samples
-from vq_core.sampling import Sampling
-from vq_core.tiny import VARIANTS, Variant, write_samples
-from vq_core.video import read_video
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.prompts import read_samples
+from vq_core.sampling.settings import Sampling
+from vq_core.sampling.video import read_video
+from vq_core.testing.tiny_models import VARIANTS, Variant, write_samples
 
 SIZE = {"height": 64, "width": 64, "num_frames": 5}
 STEPS = {"t2v-distilled": 4}  # its own

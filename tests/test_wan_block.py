@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vq_core.families import wan
 from vq_core.numerics.folding import fold_group
-from vq_export.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, lightx2v_block
+from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, lightx2v_block
 
 HEADS, HEAD_DIM, FFN = 3, 8, 40
 DIM = HEADS * HEAD_DIM

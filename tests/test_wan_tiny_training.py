@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import Sample
-from vq_core.sampling import Sampling
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.prompts import Sample
+from vq_core.sampling.settings import Sampling
 from wan_tiny import parts, train_transformer, whole_clip
 from wan_tiny.assemble import assemble
 from wan_tiny.curve import draw_curves, read_curves

@@ -76,10 +76,10 @@ def _recorded(inputs: list[Inputs]) -> Iterator[None]:
 
 def tiny_models() -> list[Inputs]:
     """q, k and v of every self-attention of wan-tiny in two steps of one video, on the CPU."""
-    from vq_core.model_defaults import defaults_of
-    from vq_core.pipeline import VideoPipeline
-    from vq_core.prompts import read_samples
-    from vq_core.sampling import Sampling
+    from vq_core.sampling.model_defaults import defaults_of
+    from vq_core.sampling.pipeline import VideoPipeline
+    from vq_core.sampling.prompts import read_samples
+    from vq_core.sampling.settings import Sampling
     from vq_wan_tiny.prompts import write_prompts
 
     said = defaults_of("wan-tiny")

@@ -19,13 +19,13 @@ import typer
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from vq_calib.calib_prompts import CalibPrompt
-from vq_calib.hooks import Observer
-from vq_calib.plan import Script, plan_tokens, script_of
-from vq_calib.reduction import Reduction, can_compile, compiled_reduction, eager_reduction
+from vq_calib.observing.hooks import Observer
+from vq_calib.observing.reduction import Reduction, can_compile, compiled_reduction, eager_reduction
+from vq_calib.planning.calib_prompts import CalibPrompt
+from vq_calib.planning.token_plan import Script, plan_tokens, script_of
 from vq_core.artifacts.stats import OUTLIERS
-from vq_core.calls import Call, bucket_of
 from vq_core.families.wan import topology
+from vq_core.sampling.schedule import Call, bucket_of
 
 PATCH = (1, 2, 2)
 CHANNELS, TEXT_DIM, IMAGE_DIM = 36, 4096, 1280

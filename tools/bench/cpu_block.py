@@ -22,12 +22,12 @@ import typer
 from torch import nn
 
 import vq_wan_tiny
-from vq_core.model_defaults import defaults_of
-from vq_infer.bench.baselines import diffusers_model
-from vq_infer.bench.engine import engine
-from vq_infer.bench.workload import Step, Workload
-from vq_infer.model_sizes import MODEL_SIZES
-from vq_infer.transformer import kernel_names
+from vq_core.sampling.model_defaults import defaults_of
+from vq_infer.bench.models.baselines import diffusers_model
+from vq_infer.bench.models.engine import engine
+from vq_infer.bench.models.workload import Step, Workload
+from vq_infer.engine.transformer import kernel_names
+from vq_infer.memory.model_sizes import MODEL_SIZES
 
 CPU = torch.device("cpu")
 FP32 = "diffusers fp32"

@@ -34,8 +34,8 @@ from bench.export_work import (
     write_and_flush,
 )
 from bench.random_model import write_model
-from vq_core.meter import host_peak_bytes
-from vq_core.scheme import SCHEMES
+from vq_core.numerics.scheme import SCHEMES
+from vq_core.runtime.meter import host_peak_bytes
 
 BLOCKS = 30
 CONFIG = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vq_core.scheme import SCHEMES
+from vq_core.numerics.scheme import SCHEMES
 
 NAME = "export_bench"
 MEANING = {

@@ -10,12 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vq_core.families import wan
+from vq_core.model.source import open_source
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.scheme import Rounding, scheme_named
-from vq_core.source import open_source
-from vq_export.overlap import overlap
-from vq_export.quantized_model import from_source
+from vq_core.numerics.scheme import Rounding, scheme_named
+from vq_export.model.quantized_model import from_source
 from vq_export.targets import lightx2v
+from vq_export.writing.overlap import overlap
 
 Timed = Callable[[], None]
 Work = Callable[[Path, Path, str], Timed]

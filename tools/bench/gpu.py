@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from vq_core.tensor_file import publish
+from vq_core.files.tensor_file import publish
 
 SIZES = {"480p": (480, 832), "720p": (720, 1280)}
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,9 +15,9 @@ import typer
 from torch import Tensor
 
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.scheme import FP8, INT8
+from vq_core.numerics.scheme import FP8, INT8
 from vq_infer.kernels import select_kernel
-from vq_infer.quant_linear import QuantLinear
+from vq_infer.kernels.quant_linear import QuantLinear
 
 SHAPES = ((5120, 5120), (5120, 13824), (13824, 5120))
 ERROR_TOKENS = 512

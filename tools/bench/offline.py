@@ -28,9 +28,10 @@ from torch import Tensor
 from bench.random_model import write_model
 from bench.random_pipeline import BLOCKS, HEAD_DIM, HEADS, transformer_config
 from vq_core.artifacts.histograms import HISTOGRAMS
-from vq_core.artifacts.stats import BRANCHES, BUCKETS, TABLE_COLUMNS, stats_header
-from vq_core.source import Source, open_source
-from vq_core.store import create_artifact
+from vq_core.artifacts.stats import BRANCHES, TABLE_COLUMNS, stats_header
+from vq_core.model.source import Source, open_source
+from vq_core.sampling.schedule import BUCKETS
+from vq_core.store.writer import create_artifact
 from vq_core.topology import Group, shard_of
 
 FIT, HELD_OUT = 4096, 1024

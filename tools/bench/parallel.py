@@ -17,16 +17,16 @@ import torch
 import torch.distributed as dist
 import typer
 
-from vq_core.device import resolve_device
-from vq_infer.bench.engine import engine
-from vq_infer.bench.measure import steady, timed
-from vq_infer.bench.results import relative_error
+from vq_core.runtime.device import resolve_device
+from vq_infer.bench.measuring.measure import steady, timed
+from vq_infer.bench.models.engine import engine
+from vq_infer.bench.models.workload import Step, Workload, timesteps
+from vq_infer.bench.report.results import relative_error
 from vq_infer.bench.worker import CHECKED_TIMESTEP, cut
-from vq_infer.bench.workload import Step, Workload, timesteps
-from vq_infer.model_sizes import MODEL_SIZES
-from vq_infer.parallel import parallelize, team
-from vq_infer.parallel_plan import ParallelPlan, launch_of
-from vq_infer.transformer import runtime_dtype
+from vq_infer.engine.transformer import runtime_dtype
+from vq_infer.memory.model_sizes import MODEL_SIZES
+from vq_infer.parallel.plan import ParallelPlan, launch_of
+from vq_infer.parallel.team import parallelize, team
 
 
 def main(

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.families import wan
-from vq_core.tensor_folder import INDEX_FILE
+from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.topology import block_of
 
 

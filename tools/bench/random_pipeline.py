@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from bench.random_model import write_model
-from vq_core.quiet import quiet_libraries
-from vq_core.tiny import build_tiny
-from vq_infer.model_sizes import MODEL_SIZES
+from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.testing.tiny_models import build_tiny
+from vq_infer.memory.model_sizes import MODEL_SIZES
 
 WAN: Mapping[str, Any] = MODEL_SIZES["14b"]
 HEADS, HEAD_DIM, BLOCKS = WAN["num_attention_heads"], WAN["attention_head_dim"], WAN["num_layers"]

@@ -16,15 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vq_algos.column_rounding import round_columns
-from vq_algos.inputs import Inputs, sampled
-from vq_algos.rounders import rounder_named
-from vq_algos.settling import settle
-from vq_core.artifacts.stats import BUCKETS, Tokens
-from vq_core.meter import host_peak_bytes
+from vq_algos.layer.inputs import Inputs, sampled
+from vq_algos.rounding.bias_and_score import settle
+from vq_algos.rounding.column_rounding import round_columns
+from vq_algos.rounding.rounders import rounder_named
+from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import dequantize, weight_scale
-from vq_core.scheme import QuantScheme, Rounding, scheme_named
+from vq_core.numerics.scheme import QuantScheme, Rounding, scheme_named
+from vq_core.runtime.meter import host_peak_bytes
+from vq_core.sampling.schedule import BUCKETS
 
 DIM, FFN, FIT, HELD_OUT, BLOCKS = 5120, 13824, 4096, 1024, 40
 GROUPS = {

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vq_core.sampling import Sampling
-from vq_infer.memory import GIB
-from vq_infer.wan_sizes import wan_sizes
+from vq_core.sampling.settings import Sampling
+from vq_infer.memory.needs import GIB
+from vq_infer.memory.wan_sizes import wan_sizes
 
 MODELS = ("Wan2.1 14B", "Wan2.1 14B wide", "Wan2.2 5B")
 SMALL_VAE = {

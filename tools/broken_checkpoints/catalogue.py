@@ -12,9 +12,9 @@ from broken_checkpoints.functions import FUNCTIONS
 from broken_checkpoints.tensors import TENSORS
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
-from vq_core.source import open_source
-from vq_export.reference import model_reference
-from vq_export.verify import verify
+from vq_core.model.source import open_source
+from vq_export.verify.reference import model_reference
+from vq_export.verify.verify import verify
 
 CATALOGUE: dict[str, tuple[Broken, ...]] = {
     "Files": FILES,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.manifest import FILE_NAME, FileEntry, Manifest, TensorEntry
-from vq_core.tensor_file import load_tensors, read_header, read_metadata, write_tensors
-from vq_core.tensor_folder import INDEX_FILE
+from vq_core.files.tensor_file import load_tensors, read_header, read_metadata, write_tensors
+from vq_core.files.tensor_folder import INDEX_FILE
+from vq_core.store.manifest import FILE_NAME, FileEntry, Manifest, TensorEntry
 
 
 class Content:

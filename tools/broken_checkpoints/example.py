@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.families import wan
+from vq_core.model.source import Checkpoint, open_source
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import Quantized, quantize_weight
-from vq_core.scheme import scheme_named
-from vq_core.source import Checkpoint, open_source
-from vq_export.quantized_model import QuantizedModel
+from vq_core.numerics.scheme import scheme_named
+from vq_export.model.quantized_model import QuantizedModel
 from vq_export.targets import lightx2v
 
 CONFIG: dict[str, Any] = {

@@ -4,7 +4,7 @@ import shutil
 
 from broken_checkpoints.content import Content
 from broken_checkpoints.entry import Broken
-from vq_core.tensor_folder import INDEX_FILE
+from vq_core.files.tensor_folder import INDEX_FILE
 
 SHARD = "block_1.safetensors"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from broken_checkpoints.catalogue import CATALOGUE, Verdict, break_example, judge
 from broken_checkpoints.entry import Broken
 from broken_checkpoints.example import Example, build_examples
-from vq_core.progress import progress
+from vq_core.runtime.progress import progress
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "broken_checkpoints.md"
 HEAD = """# Broken checkpoints

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from prompt_sets import calibration, evaluation
 from prompt_sets.entry import Drawn, Entry
-from vq_core.named_prompts import FOLDER
-from vq_core.prompts import SAMPLES_FILE
+from vq_core.recipes.named_prompts import FOLDER
+from vq_core.sampling.prompts import SAMPLES_FILE
 
 QUALITY = 85
 SETS: dict[str, tuple[Entry, ...]] = {"calibration": calibration.ENTRIES, "evaluation": evaluation.ENTRIES}

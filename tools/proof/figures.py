@@ -8,9 +8,10 @@ from torch import Tensor
 
 from proof.methods import Solved
 from proof.synthetic import Layer
-from vq_core.artifacts.stats import BUCKETS, Tokens
+from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.quantize import dequantize, quantize_tokens
-from vq_core.scheme import QuantScheme
+from vq_core.numerics.scheme import QuantScheme
+from vq_core.sampling.schedule import BUCKETS
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.rounding import round_to_codes
-from vq_core.scheme import NumberFormat, QuantScheme, Rounding
+from vq_core.numerics.scheme import NumberFormat, QuantScheme, Rounding
 
 FLOOR = 1e-5
 AWQ_FLOOR = 1e-4

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from proof import llmc
 from proof.synthetic import Layer
-from vq_algos.inputs import Inputs, sampled
-from vq_algos.problem import SmootherOptions, SmoothingProblem
-from vq_algos.rounders import rounder_named
-from vq_algos.settling import settle
-from vq_algos.smoothers import smoother_named
-from vq_algos.smoothing_error import gain_of
+from vq_algos.layer.inputs import Inputs, sampled
+from vq_algos.rounding.bias_and_score import settle
+from vq_algos.rounding.rounders import rounder_named
+from vq_algos.smoothing.smoothers import smoother_named
+from vq_algos.smoothing.smoothing_error import gain_of
+from vq_algos.smoothing.smoothing_problem import SmootherOptions, SmoothingProblem
 from vq_core.numerics.quantize import dequantize
-from vq_core.scheme import QuantScheme, Rounding
+from vq_core.numerics.scheme import QuantScheme, Rounding
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from torch import Tensor
 from proof.figures import ratios
 from proof.methods import AUTO, METHODS, RTN, Method, Solved, problem_of, rounded
 from proof.synthetic import FeedForwardPair, Layer
-from vq_algos.gelu_rescale import FeedForward, rescaling
-from vq_algos.problem import SmootherOptions
-from vq_algos.smoothers import smoother_named
-from vq_algos.smoothing_error import gain_of
+from vq_algos.smoothing.gelu_rescale import FeedForward, rescaling
+from vq_algos.smoothing.smoothers import smoother_named
+from vq_algos.smoothing.smoothing_error import gain_of
+from vq_algos.smoothing.smoothing_problem import SmootherOptions
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.quantize import dequantize, quantize_tokens
-from vq_core.scheme import NumberFormat, QuantScheme
+from vq_core.numerics.scheme import NumberFormat, QuantScheme
 
 
 @dataclass(frozen=True)

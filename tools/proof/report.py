@@ -11,7 +11,7 @@ from proof.real import Place, Real
 from proof.suite import PAIR, Figure
 from proof.synthetic import Sizes
 from proof.verdicts import Verdict
-from vq_core.scheme import SCHEMES
+from vq_core.numerics.scheme import SCHEMES
 from vq_wan_tiny.grade_videos import share_text
 from wan_tiny.table_report import Line
 

@@ -12,7 +12,7 @@ from proof.figures import relative_error
 from proof.methods import METHODS, Method
 from proof.pair import PAIR_METHODS, PairMethod, pair_error
 from proof.synthetic import FeedForwardPair, Layer, Sizes, feed_forward, layers
-from vq_core.scheme import SCHEMES, QuantScheme
+from vq_core.numerics.scheme import SCHEMES, QuantScheme
 
 PAIR = "feed-forward"
 

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vq_core.artifacts.stats import BUCKETS, Tokens
+from vq_core.artifacts.stats import Tokens
+from vq_core.sampling.schedule import BUCKETS
 
 LATENT_SHARE = 4  # channels per hidden cause
 COMMON = 0.75  # of a channel's variance, from causes that it shares with others

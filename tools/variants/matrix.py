@@ -13,7 +13,7 @@ from rich.console import Console
 
 from road import Road
 from variants.travel import STAGES, Journey, travel
-from vq_core.tiny import VARIANTS, Variant, build_tiny, write_samples
+from vq_core.testing.tiny_models import VARIANTS, Variant, build_tiny, write_samples
 
 MODELS: dict[Variant, str] = {
     "t2v": "Wan2.1 T2V 1.3B, 14B",
@@ -33,8 +33,8 @@ INTRODUCTION = """\
 
 Written by `make variants` on {date}: torch {torch}, diffusers {diffusers}, {cores} CPU cores, {seconds} s in all.
 Every cell was run, on a random model of a few megabytes that is laid out as the models in the first column are
-(`vq_core.tiny`): two steps (the distilled model's own four), 64x64 pixels, five frames, SmoothQuant, rounding to
-nearest. Where INT8 and FP8 differ a cell has both.
+(`vq_core.testing.tiny_models`): two steps (the distilled model's own four), 64x64 pixels, five frames, SmoothQuant,
+rounding to nearest. Where INT8 and FP8 differ a cell has both.
 
 | column | what it says |
 | --- | --- |

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vq_core.quiet import quiet_libraries
+from vq_core.runtime.silence_libraries import quiet_libraries
 from vq_wan_tiny.world import FRAMES, SIDE
 from wan_tiny import parts
 from wan_tiny.denoiser import Denoiser

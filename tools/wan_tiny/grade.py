@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vq_core.model_defaults import defaults_of
-from vq_core.pipeline import VideoPipeline
-from vq_core.progress import progress
-from vq_core.prompts import read_samples
-from vq_core.sampling import Sampling
+from vq_core.runtime.progress import progress
+from vq_core.sampling.model_defaults import defaults_of
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.prompts import read_samples
+from vq_core.sampling.settings import Sampling
 from vq_wan_tiny.grade import Grade, Share, grade, shares
 from vq_wan_tiny.grade_videos import share_text
 from vq_wan_tiny.prompts import draw_clips, write_prompts

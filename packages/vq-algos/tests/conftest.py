@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vq_algos.inputs import Inputs, sampled
-from vq_algos.problem import SmoothingProblem
-from vq_algos.smooth import SmoothSettings, smooth
-from vq_core.artifacts.stats import BRANCHES, BUCKETS, ActivationStats, Split, Tokens, open_stats, stats_header
+from vq_algos.layer.inputs import Inputs, sampled
+from vq_algos.smoothing.smooth import SmoothSettings, smooth
+from vq_algos.smoothing.smoothing_problem import SmoothingProblem
+from vq_core.artifacts.stats import BRANCHES, ActivationStats, Split, Tokens, open_stats, stats_header
 from vq_core.families.wan import topology
-from vq_core.scheme import INT8, NumberFormat, QuantScheme
-from vq_core.source import Source, open_source
-from vq_core.store import create_artifact
+from vq_core.model.source import Source, open_source
+from vq_core.numerics.scheme import INT8, NumberFormat, QuantScheme
+from vq_core.sampling.schedule import BUCKETS
+from vq_core.store.writer import create_artifact
 from vq_core.topology import shard_of
 
 Config = dict[str, Any]

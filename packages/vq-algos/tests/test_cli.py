@@ -114,7 +114,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("vq_core.embedded.embedded_names", list)
+    monkeypatch.setattr("vq_core.model.embedded.embedded_names", list)
     monkeypatch.chdir(tmp_path)
     assert run(*(str(i2v_model) if argument == "MODEL" else argument for argument in arguments)) == 2
     captured = capsys.readouterr()
@@ -127,8 +127,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_two(
 def test_without_a_model_the_built_in_one_is_smoothed(
     run: Run, i2v_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vq_core.embedded.embedded_names", lambda: ["wan-tiny"])
-    monkeypatch.setattr("vq_core.source.embedded_model", {"wan-tiny": i2v_model}.get)
+    monkeypatch.setattr("vq_core.model.embedded.embedded_names", lambda: ["wan-tiny"])
+    monkeypatch.setattr("vq_core.model.source.embedded_model", {"wan-tiny": i2v_model}.get)
     assert run("smooth", "-o", tmp_path / "smoothed", "--method", "none") == 0
     assert open_weights(tmp_path / "smoothed").artifact.manifest.model == "wan-tiny"
 

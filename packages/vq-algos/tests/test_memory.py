@@ -17,11 +17,11 @@ StartCode = Callable[[str], Any]
 PEAK_GROWTH = """
 import ctypes, resource
 from pathlib import Path
-from vq_algos.quantize import QuantizeSettings, quantize
-from vq_algos.smooth import SmoothSettings, smooth
+from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import open_weights
-from vq_core.source import open_source
+from vq_core.model.source import open_source
 
 def run(folder):
     if stage == "smooth":

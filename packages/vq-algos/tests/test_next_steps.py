@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from vq_algos.next_steps import after_smoothing
-from vq_algos.smooth import SmoothSettings
-from vq_core.recipe import QuantizeSettings, Recipe
+from vq_algos.smoothing.smooth import SmoothSettings
+from vq_core.recipes.recipe import QuantizeSettings, Recipe
 
 WEIGHTS, STATS = Path("smoothed"), Path("stats")
 

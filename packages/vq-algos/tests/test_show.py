@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from vq_algos.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import QuantizeSettings, quantize
 from vq_algos.show import _together, rounding_rows, show, smoothing_rows
-from vq_algos.smooth import SmoothSettings, smooth
+from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
-from vq_core.source import open_source
+from vq_core.model.source import open_source
 
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]

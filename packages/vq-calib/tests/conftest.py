@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vq_calib.collect import collect
-from vq_calib.planned import Request
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.prompts import read_samples
-from vq_core.sampling import Sampling
-from vq_core.source import open_source
-from vq_core.tiny import Variant, build_tiny, write_samples
+from vq_calib.collection.collect import collect
+from vq_calib.planning.run_plan import Request
+from vq_core.model.source import open_source
+from vq_core.sampling.pipeline import Conditions, VideoPipeline
+from vq_core.sampling.prompts import read_samples
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
 
 TinyModel = Callable[[Variant], Path]
 Record = Callable[[Path, Path, Sampling], dict[tuple[str, str], list["Seen"]]]

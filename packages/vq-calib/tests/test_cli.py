@@ -10,7 +10,7 @@ import pytest
 
 from vq_calib.cli import main
 from vq_core.artifacts.stats import open_stats
-from vq_core.tiny import Variant
+from vq_core.testing.tiny_models import Variant
 
 TinyModel = Callable[[Variant], Path]
 SMALL = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
@@ -77,8 +77,8 @@ def test_the_built_in_model_is_the_default_and_says_how_it_is_sampled(
 ) -> None:
     model = shutil.copytree(tiny_model("i2v"), tmp_path / "model")
     (model / "sampling.json").write_text('{"steps": 3, "height": 64, "width": 64, "num_frames": 5}')
-    monkeypatch.setattr("vq_core.embedded.embedded_names", lambda: ["wan-tiny"])
-    monkeypatch.setattr("vq_core.source.embedded_model", {"wan-tiny": model}.get)
+    monkeypatch.setattr("vq_core.model.embedded.embedded_names", lambda: ["wan-tiny"])
+    monkeypatch.setattr("vq_core.model.source.embedded_model", {"wan-tiny": model}.get)
     arguments = ["--prompts", str(prompts), "-o", str(tmp_path / "stats"), "--steps", "1", "--device", "cpu"]
     assert _exit_code(monkeypatch, "collect", *arguments) == 0
     manifest = open_stats(tmp_path / "stats").artifact.manifest
@@ -90,7 +90,7 @@ def test_the_built_in_model_is_the_default_and_says_how_it_is_sampled(
 def test_a_missing_option_is_named(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vq_core.embedded.embedded_names", list)
+    monkeypatch.setattr("vq_core.model.embedded.embedded_names", list)
     given = {"--model": "m", "--prompts": str(tmp_path), "--output": str(tmp_path / "stats")}
     del given[missing]
     assert _exit_code(monkeypatch, "collect", *(part for option in given.items() for part in option)) == 2

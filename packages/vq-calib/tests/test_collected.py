@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vq_calib.collect import collect
+from vq_calib.collection.collect import collect
 from vq_calib.estimate import estimate
-from vq_calib.planned import Request, plan_run
+from vq_calib.planning.run_plan import Request, plan_run
 from vq_core.artifacts.stats import SPLITS, TABLE_COLUMNS, ActivationStats, open_stats
-from vq_core.sampling import Sampling
-from vq_core.source import open_source
-from vq_core.tiny import VARIANTS, Variant, write_samples
+from vq_core.model.source import open_source
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import VARIANTS, Variant, write_samples
 from vq_core.topology import Group, Topology
 
 TinyModel = Callable[[Variant], Path]

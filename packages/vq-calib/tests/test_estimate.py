@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from vq_calib.estimate import estimate
-from vq_calib.planned import Request, plan_run
-from vq_core.sampling import Sampling
-from vq_core.tiny import Variant
+from vq_calib.planning.run_plan import Request, plan_run
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import Variant
 
 TinyModel = Callable[[Variant], Path]
 

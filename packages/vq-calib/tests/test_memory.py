@@ -13,14 +13,14 @@ PEAK_GROWTH = """
 import ctypes, shutil
 from pathlib import Path
 import torch
-from vq_calib.merge import merge
-from vq_calib.settings import PromptEntry, RunSettings
-from vq_calib.sums import zero_sums
-from vq_calib.token_table import table_of
-from vq_calib.totals import Totals
+from vq_calib.collection.merge import merge
+from vq_calib.planning.settings import PromptEntry, RunSettings
+from vq_core.artifacts.sums import zero_sums
+from vq_calib.planning.token_table import table_of
+from vq_calib.collection.totals import Totals
 from vq_core.families.wan import topology
-from vq_core.meter import host_peak_bytes
-from vq_core.store import ComponentHeader, Header, create_artifact
+from vq_core.runtime.meter import host_peak_bytes
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
 
 PROMPTS, ROWS = 8, 300
 CONFIG = {

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_calib.calib_prompts import Part
-from vq_calib.collect import collect
-from vq_calib.planned import Request
+from vq_calib.collection.collect import collect
+from vq_calib.planning.calib_prompts import Part
+from vq_calib.planning.run_plan import Request
 from vq_calib.show import Row, by_place, describe, show, worst
 from vq_core.artifacts.stats import GroupStats
 from vq_core.errors import VqError
-from vq_core.sampling import Sampling
-from vq_core.tiny import Variant
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import Variant
 
 
 def _stats(absmax: Tensor, count: Tensor) -> GroupStats:

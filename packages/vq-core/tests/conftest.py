@@ -15,10 +15,10 @@ from torch import Tensor
 
 from vq_core.families.wan import native_config, to_native
 from vq_core.families.wan import topology as wan_topology
-from vq_core.prompts import FILES, Inputs, Sample, read_samples
-from vq_core.recipe import Recipe, read_recipe
-from vq_core.tensor_folder import INDEX_FILE
-from vq_core.tiny import Variant, build_tiny, write_samples
+from vq_core.files.tensor_folder import INDEX_FILE
+from vq_core.recipes.recipe import Recipe, read_recipe
+from vq_core.sampling.prompts import FILES, Inputs, Sample, read_samples
+from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
 
 Config = dict[str, Any]
 RandomTensors = Callable[..., dict[str, Tensor]]
@@ -159,7 +159,7 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def nothing_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No package brings a model, not even ours."""
-    monkeypatch.setattr("vq_core.embedded.entry_points", lambda **_: EntryPoints(()))
+    monkeypatch.setattr("vq_core.model.embedded.entry_points", lambda **_: EntryPoints(()))
 
 
 @pytest.fixture

@@ -14,25 +14,25 @@ from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
-from vq_core.ignored import IgnoreRule
-from vq_core.lora_request import LoraRequest
+from vq_core.model.lora_request import LoraRequest
+from vq_core.model.source import Checkpoint, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.sampling import Sampling
-from vq_core.scheme import scheme_named
-from vq_core.source import Checkpoint, open_source
-from vq_core.store import ComponentHeader, Header, create_artifact
-from vq_core.tiny import Variant, build_tiny, write_samples
+from vq_core.numerics.scheme import scheme_named
+from vq_core.recipes.ignored import IgnoreRule
+from vq_core.sampling.settings import Sampling
+from vq_core.sampling.video import write_video
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
+from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
 from vq_core.topology import shard_of
-from vq_core.video import write_video
-from vq_eval.compare import overall_of
-from vq_eval.compare_report import CompareReport, Figure, MeasuredVideo, MetricInfo, Role, Row, VideoInfo
-from vq_eval.fake_quant import Made, make_videos, open_candidates
-from vq_eval.gate import hold, verdict_of
-from vq_eval.limits import Limit
+from vq_eval.compare.compare import overall_of
+from vq_eval.compare.gate import hold, verdict_of
+from vq_eval.compare.limits import Limit
+from vq_eval.compare.schema import CompareReport, Figure, MeasuredVideo, MetricInfo, Role, Row, VideoInfo
 from vq_eval.metrics import load_metric
-from vq_eval.reference_cache import ReferenceCache
+from vq_eval.videos.fake_quant import Made, make_videos, open_candidates
+from vq_eval.videos.reference_cache import ReferenceCache
 
 MakeFolder = Callable[..., Path]
 TinyModel = Callable[[Variant], Path]

@@ -15,13 +15,14 @@ from vq_core.artifacts import qparams, weights
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.decisions import write_decided
 from vq_core.families.wan import to_native, topology
+from vq_core.files.tensor_file import read_metadata
+from vq_core.model.source import Checkpoint, open_source
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import snr_db, weight_scale
 from vq_core.numerics.rounding import emulate_qtorch_e4m3, round_to_codes
-from vq_core.scheme import scheme_named
-from vq_core.source import Checkpoint, open_source
-from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
-from vq_core.tensor_file import read_metadata
+from vq_core.numerics.scheme import scheme_named
+from vq_core.store.reader import open_artifact
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
 from vq_core.topology import shard_of
 
 T2V: dict[str, Any] = {
@@ -210,7 +211,7 @@ def checkpoints(
     tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path], smoothed_i2v: dict[str, Artifacts]
 ) -> dict[str, Path]:
     """Checkpoints, not to be changed: image-to-video smoothed, every kind of model converted, in both schemes."""
-    from vq_core.recipe import Recipe
+    from vq_core.recipes.recipe import Recipe
     from vq_export.export import Inputs, open_model
     from vq_export.targets.lightx2v import export
 

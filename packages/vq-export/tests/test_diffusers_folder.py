@@ -9,11 +9,12 @@ import pytest
 from safetensors import safe_open
 
 from vq_core.errors import VqError
-from vq_core.source import open_source
-from vq_core.store import open_artifact, partial_folder
-from vq_core.tensor_folder import INDEX_FILE
+from vq_core.files.tensor_folder import INDEX_FILE
+from vq_core.model.source import open_source
+from vq_core.store.reader import open_artifact
+from vq_core.store.resumable_folder import partial_folder
 from vq_export.diffusers_folder import FORMAT, KIND, export_diffusers, written
-from vq_export.full_precision import FullPrecisionComponent, FullPrecisionModel, Inputs, open_full_precision
+from vq_export.model.full_precision import FullPrecisionComponent, FullPrecisionModel, Inputs, open_full_precision
 
 
 @pytest.fixture

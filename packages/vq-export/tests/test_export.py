@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import save_file
 
 from vq_core.errors import VqError
-from vq_core.ignored import IgnoreRule
-from vq_core.lora_request import LoraRequest
+from vq_core.model.lora_request import LoraRequest
+from vq_core.model.source import open_source
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
-from vq_core.source import open_source
+from vq_core.recipes.ignored import IgnoreRule
+from vq_core.recipes.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
 from vq_export.export import Inputs, open_model, verified_row, written
 from vq_export.targets.lightx2v import next_steps
-from vq_export.verification import Verification
+from vq_export.verify.verification import Verification
 
 
 @pytest.fixture

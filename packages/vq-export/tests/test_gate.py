@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from vq_core.errors import GateFailed, VqError
-from vq_core.recipe import Recipe
+from vq_core.recipes.recipe import Recipe
 from vq_export import gate
 from vq_export.export import Inputs, open_model
 from vq_export.gate import export
-from vq_export.quantized_model import QuantizedModel
+from vq_export.model.quantized_model import QuantizedModel
 from vq_export.targets import lightx2v
-from vq_export.verification import Verification
+from vq_export.verify.verification import Verification
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER
-from vq_core.scheme import FP8, INT8, QuantScheme
-from vq_export.run_configs import (
+from vq_core.numerics.scheme import FP8, INT8, QuantScheme
+from vq_export.lightx2v.run_configs import (
     DEFAULT_SETTINGS,
     RUN_SCRIPT,
     Task,

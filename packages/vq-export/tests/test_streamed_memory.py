@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from vq_core.tensor_file import TensorSpec
-from vq_core.tensor_stream import stream_tensors
+from vq_core.files.tensor_file import TensorSpec
 from vq_export.encoders import t5
+from vq_export.writing.tensor_stream import stream_tensors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -42,7 +42,7 @@ ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
 warm, big, output = sys.argv[1:]
 """
 COMFYUI = """
-from vq_core.recipe import Recipe
+from vq_core.recipes.recipe import Recipe
 from vq_export.export import Inputs, open_model
 from vq_export.targets.comfyui import export
 
@@ -53,7 +53,7 @@ convert(warm, output + "-warm")
 print(peak_of(lambda: convert(big, output)))
 """
 ENCODERS = """
-from vq_core.scheme import scheme_named
+from vq_core.numerics.scheme import scheme_named
 from vq_export.encoders import readers
 from vq_export.encoders.export import export_encoders
 from vq_export.encoders.source import open_encoders

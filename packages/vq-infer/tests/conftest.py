@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND, Role, checkpoint_entries
+from vq_core.model.source import Checkpoint, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.scheme import QuantScheme, scheme_named
-from vq_core.source import Checkpoint, open_source
-from vq_core.store import ArtifactWriter, ComponentHeader, Header, create_artifact
-from vq_core.tiny import Variant, build_tiny
+from vq_core.numerics.scheme import QuantScheme, scheme_named
+from vq_core.store.writer import ArtifactWriter, ComponentHeader, Header, create_artifact
+from vq_core.testing.tiny_models import Variant, build_tiny
 
 SIZE = ("--height", "64", "--width", "64", "--num-frames", "5", "--steps", "2")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.numerics.quantize import Quantized
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer import doctor
 from vq_infer.doctor import driver_version, examine, try_kernel
 from vq_infer.kernels import cpu

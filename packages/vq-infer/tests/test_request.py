@@ -8,9 +8,9 @@ import pytest
 
 from vq_core.artifacts.checkpoint import FORMAT
 from vq_core.errors import VqError
-from vq_core.meter import Usage
-from vq_core.sampling import Sampling
-from vq_core.store import Header, create_artifact
+from vq_core.runtime.meter import Usage
+from vq_core.sampling.settings import Sampling
+from vq_core.store.writer import Header, create_artifact
 from vq_infer.options import Options, Task
 from vq_infer.request import Outcome, check_output, resolve_request
 
@@ -34,8 +34,8 @@ def options(**said: object) -> Options:
 @pytest.fixture(autouse=True)
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where models lie by name; the built-in one is installed."""
-    monkeypatch.setattr("vq_core.model_defaults.resolve_model", lambda model, **_: tmp_path / model)
-    monkeypatch.setattr("vq_core.embedded.embedded_names", lambda: ["wan-tiny"])
+    monkeypatch.setattr("vq_core.sampling.model_defaults.resolve_model", lambda model, **_: tmp_path / model)
+    monkeypatch.setattr("vq_core.model.embedded.embedded_names", lambda: ["wan-tiny"])
     return tmp_path
 
 
@@ -113,7 +113,7 @@ def test_lightx2v_s_models_have_no_settings_of_their_own(models: Path) -> None:
 
 def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_request("i2v", options(model=None)).model == "wan-tiny"
-    monkeypatch.setattr("vq_core.embedded.embedded_names", list)
+    monkeypatch.setattr("vq_core.model.embedded.embedded_names", list)
     with pytest.raises(VqError, match=r"`--model` is missing: .*`pip install vq-wan-tiny`"):
         resolve_request("i2v", options(model=None))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from vq_core.tiny import build_tiny
+from vq_core.testing.tiny_models import build_tiny
 from vq_wan_tiny.world import SAME_SIZE, SIDE, STILL, Scenes, draw_scenes
 
 PLAIN = {"direction": STILL, "quick": False, "turning": False, "sizing": SAME_SIZE, "radius": 12.0, "angle": 0.3}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vq_core.video import write_video
+from vq_core.sampling.video import write_video
 from vq_wan_tiny.cli import main
 from vq_wan_tiny.prompts import draw_clips
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.families.wan import llmc_groups
+from vq_core.model.source import Checkpoint, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_weight, snr_db
-from vq_core.scheme import NumberFormat
-from vq_core.source import Checkpoint, open_source
+from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group, LinearSink, Topology
 from vq_wan_tiny.hard import build_hard, harden, outlier_factors
 

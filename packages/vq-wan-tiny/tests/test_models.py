@@ -10,11 +10,11 @@ import pytest
 
 import vq_wan_tiny
 from vq_core.errors import VqError
-from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import FIRST_FRAME, read_samples
-from vq_core.sampling import Sampling
-from vq_core.source import resolve_model
-from vq_core.tiny import write_samples
+from vq_core.model.source import resolve_model
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.prompts import FIRST_FRAME, read_samples
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import write_samples
 from vq_wan_tiny import hard, models
 from vq_wan_tiny.models import hard_twin, wan_tiny, wan_tiny_hard
 
@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_renamed_is_said(
     def refuse(temporary: Path, path: Path) -> None:
         raise PermissionError(13, "denied", str(path))
 
-    monkeypatch.setattr("vq_core.tensor_file.publish", refuse)
+    monkeypatch.setattr("vq_core.files.tensor_file.publish", refuse)
     with pytest.raises(PermissionError):
         hard_twin(random_model, cache)
     assert names(cache) == []

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
-from vq_core.images import open_image
-from vq_core.prompts import FIRST_FRAME, read_samples
+from vq_core.sampling.images import open_image
+from vq_core.sampling.prompts import FIRST_FRAME, read_samples
 from vq_wan_tiny.captions import parse_caption
 from vq_wan_tiny.prompts import draw_clips, write_prompts
 from vq_wan_tiny.world import draw_scenes

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.location import Location
-from vq_core.options import (
+from vq_core.cli.app import new_app, report, required, run, set_up_logging
+from vq_core.cli.options import (
     AllowPth,
     AsJson,
     Device,
@@ -20,6 +19,7 @@ from vq_core.options import (
     path_argument,
     path_option,
 )
+from vq_core.remote.location import Location
 
 app = new_app("Smooth and quantize a video diffusion transformer offline, one block at a time.")
 
@@ -117,15 +117,15 @@ def smooth_command(
     """
     from vq_algos.next_steps import after_smoothing
     from vq_algos.show import smoothing_rows
-    from vq_algos.smooth import SmoothSettings, smooth
-    from vq_algos.smoothers import smoother_named
+    from vq_algos.smoothing.smooth import SmoothSettings, smooth
+    from vq_algos.smoothing.smoothers import smoother_named
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
-    from vq_core.device import resolve_device
-    from vq_core.embedded import model_or_default
-    from vq_core.meter import Meter
-    from vq_core.recipe import DEFAULTS, loras_of, read_recipe, resolve
-    from vq_core.source import open_source
+    from vq_core.model.embedded import model_or_default
+    from vq_core.model.source import open_source
+    from vq_core.recipes.recipe import DEFAULTS, loras_of, read_recipe, resolve
+    from vq_core.runtime.device import resolve_device
+    from vq_core.runtime.meter import Meter
 
     set_up_logging(verbose)
     meter = Meter()
@@ -189,15 +189,15 @@ def quantize_command(
 
         vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
     """
-    from vq_algos.quantize import QuantizeSettings, quantize
-    from vq_algos.rounders import rounder_named
+    from vq_algos.rounding.quantize import QuantizeSettings, quantize
+    from vq_algos.rounding.rounders import rounder_named
     from vq_algos.show import rounding_rows
     from vq_core.artifacts.qparams import open_qparams
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
-    from vq_core.device import resolve_device
-    from vq_core.meter import Meter
-    from vq_core.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.recipes.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.runtime.device import resolve_device
+    from vq_core.runtime.meter import Meter
 
     set_up_logging(verbose)
     meter = Meter()
@@ -244,7 +244,7 @@ def show_command(
 
         vq-algos show qparams --heat-map qparams.png
     """
-    from vq_algos.heat_map import draw_heat_map
+    from vq_algos.sensitivity.heat_map import draw_heat_map
     from vq_algos.show import show
 
     if heat_map is not None:
@@ -269,12 +269,12 @@ def sensitivity_command(
 
         vq-algos sensitivity --weights smoothed --stats stats --top 100 --json
     """
-    from vq_algos.sensitivity import costs
-    from vq_algos.sensitivity_report import report_costs
+    from vq_algos.sensitivity.measure import costs
+    from vq_algos.sensitivity.report import report_costs
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
-    from vq_core.device import resolve_device
-    from vq_core.recipe import read_recipe
+    from vq_core.recipes.recipe import read_recipe
+    from vq_core.runtime.device import resolve_device
 
     said = read_recipe(recipe)
     smoothed = open_weights(required(weights or said.path_of("smoothed-weights"), "--weights"))

@@ -2,10 +2,10 @@
 
 import shlex
 
-from vq_algos.rounders import rounder_named
-from vq_algos.smooth import SmoothSettings
-from vq_core.location import Location
-from vq_core.recipe import DEFAULTS, Recipe
+from vq_algos.rounding.rounders import rounder_named
+from vq_algos.smoothing.smooth import SmoothSettings
+from vq_core.recipes.recipe import DEFAULTS, Recipe
+from vq_core.remote.location import Location
 
 AUTO = "auto"
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from vq_core.artifacts import qparams
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
-from vq_core.location import Location
-from vq_core.manifest import FILE_NAME, kind_of
-from vq_core.remote import local_copy
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy
+from vq_core.store.manifest import FILE_NAME, kind_of
 from vq_core.topology import place_of
 
 MIN_WIDTH = 150  # columns of the terminal

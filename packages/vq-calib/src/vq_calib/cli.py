@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.location import Location
-from vq_core.options import (
+from vq_core.cli.app import new_app, report, required, run, set_up_logging
+from vq_core.cli.options import (
     AsJson,
     Device,
     GuidanceScale,
@@ -25,6 +24,7 @@ from vq_core.options import (
     Width,
     path_argument,
 )
+from vq_core.remote.location import Location
 
 app = new_app("Run a video diffusion model over prompts and gather what its linears read.")
 
@@ -96,11 +96,11 @@ def collect_command(
 
         torchrun --nproc-per-node 8 -m vq_calib collect --model MODEL --prompts prompts -o stats
     """
-    from vq_calib.distributed import collect_here
-    from vq_calib.request import Options, request_of
-    from vq_core.meter import Meter
-    from vq_core.recipe import read_recipe
-    from vq_core.sampling import SamplingOptions
+    from vq_calib.collection.distributed import collect_here
+    from vq_calib.planning.request import Options, request_of
+    from vq_core.recipes.recipe import read_recipe
+    from vq_core.runtime.meter import Meter
+    from vq_core.sampling.settings import SamplingOptions
 
     set_up_logging(verbose)
     meter = Meter()
@@ -152,10 +152,10 @@ def plan_command(
         vq-calib plan --model MODEL --prompts prompts --tokens 2048 --part 1/8 --seconds-per-step 9.5
     """
     from vq_calib.estimate import estimate
-    from vq_calib.planned import plan_run
-    from vq_calib.request import Options, request_of
-    from vq_core.recipe import read_recipe
-    from vq_core.sampling import SamplingOptions
+    from vq_calib.planning.request import Options, request_of
+    from vq_calib.planning.run_plan import plan_run
+    from vq_core.recipes.recipe import read_recipe
+    from vq_core.sampling.settings import SamplingOptions
 
     sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
     asked = Options(model, prompts, sampling, tokens, part, device, lora)
@@ -172,9 +172,9 @@ def merge_command(parts: Parts, output: Output = None, resume: Resume = False, a
 
         vq-calib merge part-1 part-2 part-3 part-4 -o stats
     """
-    from vq_calib.collect import describe
-    from vq_calib.merge import merge
-    from vq_core.meter import Meter
+    from vq_calib.collection.collect import describe
+    from vq_calib.collection.merge import merge
+    from vq_core.runtime.meter import Meter
 
     meter = Meter()
     stats = required(output, "--output")

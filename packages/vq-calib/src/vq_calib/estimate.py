@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from vq_calib.plan import Tables
-from vq_calib.planned import Planned
-from vq_calib.sums import zero_sums
-from vq_calib.token_table import column
-from vq_core.artifacts.stats import BRANCHES, BUCKETS, OUTLIERS, SPLITS, TABLE_COLUMNS
-from vq_core.encoders import TEXT_TOKENS
+from vq_calib.planning.run_plan import Planned
+from vq_calib.planning.token_plan import Tables
+from vq_calib.planning.token_table import column
+from vq_core.artifacts.stats import BRANCHES, OUTLIERS, SPLITS, TABLE_COLUMNS
+from vq_core.artifacts.sums import zero_sums
+from vq_core.sampling.condition_encoding import TEXT_TOKENS
+from vq_core.sampling.schedule import BUCKETS
 from vq_core.topology import Group, Topology
 
 BF16, INT64 = 2, 8

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vq_calib.settings import settings_of
+from vq_calib.planning.settings import settings_of
 from vq_core.artifacts.histograms import HISTOGRAMS
-from vq_core.artifacts.stats import BUCKETS, SPLITS, ActivationStats, GroupStats, open_stats
-from vq_core.location import Location
+from vq_core.artifacts.stats import SPLITS, ActivationStats, GroupStats, open_stats
+from vq_core.remote.location import Location
+from vq_core.sampling.schedule import BUCKETS
 from vq_core.topology import place_of
 
 OUTLIER_RATIO = 10.0

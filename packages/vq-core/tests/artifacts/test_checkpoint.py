@@ -12,7 +12,7 @@ from vq_core.artifacts.checkpoint import Checkpoint, Role, checkpoint_entries, o
 from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.families.wan import topology
-from vq_core.store import ComponentHeader, Header, create_artifact
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
 
 WAN = family_named("wan")
 

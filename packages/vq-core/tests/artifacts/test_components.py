@@ -7,9 +7,10 @@ import pytest
 from torch import Tensor
 
 from vq_core.artifacts.components import component_headers, headers_in
-from vq_core.manifest import FILE_NAME
-from vq_core.source import open_source
-from vq_core.store import ComponentHeader, Header, create_artifact, open_artifact
+from vq_core.model.source import open_source
+from vq_core.store.manifest import FILE_NAME
+from vq_core.store.reader import open_artifact
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
 
 RandomTensors = Callable[..., dict[str, Tensor]]
 

@@ -7,7 +7,8 @@ import torch
 
 from vq_core.artifacts.decisions import read_decisions, write_decided, written_behind
 from vq_core.errors import VqError
-from vq_core.store import Artifact, ComponentHeader, Header, create_artifact, open_artifact
+from vq_core.store.reader import Artifact, open_artifact
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
 
 
 @pytest.fixture

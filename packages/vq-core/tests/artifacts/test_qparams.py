@@ -9,8 +9,8 @@ from vq_core.artifacts.decisions import write_decided
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.errors import VqError
 from vq_core.numerics.quantize import Quantized, quantize_weight
-from vq_core.scheme import QuantScheme, scheme_named
-from vq_core.store import ComponentHeader, Header, create_artifact
+from vq_core.numerics.scheme import QuantScheme, scheme_named
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
 
 LINEAR = "blocks.0.attn1.to_q"
 

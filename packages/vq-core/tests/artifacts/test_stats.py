@@ -10,7 +10,6 @@ from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.stats import (
     BRANCHES,
-    BUCKETS,
     FORMAT,
     KIND,
     TABLE_COLUMNS,
@@ -20,9 +19,10 @@ from vq_core.artifacts.stats import (
     stats_header,
 )
 from vq_core.errors import VqError
-from vq_core.source import Source, open_source
+from vq_core.model.source import Source, open_source
+from vq_core.sampling.schedule import BUCKETS
 from vq_core.statistics import all_statistics
-from vq_core.store import create_artifact
+from vq_core.store.writer import create_artifact
 from vq_core.topology import Group, shard_of
 
 RandomTensors = Callable[..., dict[str, Tensor]]

@@ -18,11 +18,12 @@ from vq_core.artifacts.videos import (
     create_videos,
     describe,
 )
-from vq_core.distributed import Rank
 from vq_core.errors import Unfinished, VqError
-from vq_core.partial import partial_folder
-from vq_core.prompts import Sample
-from vq_core.store import ComponentHeader, Header, open_artifact
+from vq_core.runtime.distributed import Rank
+from vq_core.sampling.prompts import Sample
+from vq_core.store.reader import open_artifact
+from vq_core.store.resumable_folder import partial_folder
+from vq_core.store.writer import ComponentHeader, Header
 
 FRAMES = np.zeros((2, 16, 16, 3), np.uint8)
 VARIANTS = ("full", "floor")

@@ -11,7 +11,7 @@ from vq_core.artifacts.decisions import write_decided
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.families.wan import topology
-from vq_core.store import ComponentHeader, Header, create_artifact
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
 
 RandomTensors = Callable[..., dict[str, Tensor]]
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import Quantized, quantize_weight, snr_db
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import Tensor
 from vq_core.numerics import products
 from vq_core.numerics.products import product_of_codes, product_on_tensor_cores
 from vq_core.numerics.quantize import quantize_tokens, quantize_weight
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 
 
 @pytest.fixture(params=[True, False], ids=["8-bit", "fp32"])

@@ -18,7 +18,7 @@ from vq_core.numerics.quantize import (
     weight_scale,
 )
 from vq_core.numerics.rounding import round_to_codes
-from vq_core.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import NumberFormat, Rounding
 
 FORMATS = list(NumberFormat)
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vq_core.numerics import rounding
 from vq_core.numerics.rounding import CODE_DTYPE, emulate_qtorch_e4m3, round_quotient_into, round_to_codes
-from vq_core.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import NumberFormat, Rounding
 
 numbers = st.floats(width=32, allow_nan=False)
 in_range = st.floats(min_value=-500, max_value=500, width=32)

@@ -10,19 +10,20 @@ from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
-from vq_core.calls import Call
-from vq_core.encoders import TEXT_TOKENS
-from vq_core.pipeline import VideoPipeline
-from vq_core.sampling import Sampling
-from vq_core.scheme import scheme_named
-from vq_core.store import Artifact, ComponentHeader, Header, create_artifact
-from vq_core.tiny import IMAGE_DIM, IMAGE_TOKENS, TEXT_DIM, Variant
-from vq_eval.candidates import NamedPath, open_named
+from vq_core.numerics.scheme import scheme_named
+from vq_core.sampling.condition_encoding import TEXT_TOKENS
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.schedule import Call
+from vq_core.sampling.settings import Sampling
+from vq_core.store.reader import Artifact
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
+from vq_core.testing.tiny_models import IMAGE_DIM, IMAGE_TOKENS, TEXT_DIM, Variant
 from vq_eval.layers.lockstep import Lockstep
 from vq_eval.layers.measure import measure_layers
 from vq_eval.layers.noise_meter import NoiseMeter, SumRow
 from vq_eval.layers.sensitivity import SensitivityRequest
-from vq_eval.variants import apply_fake_quant, apply_smoothed
+from vq_eval.videos.candidates import NamedPath, open_named
+from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vq_eval.layers.markdown import print_layers, tables_of, to_markdown
-from vq_eval.layers_report import JSON_NAME, LayersReport, Suspect
+from vq_eval.layers.schema import JSON_NAME, LayersReport, Suspect
 
 
 @pytest.fixture

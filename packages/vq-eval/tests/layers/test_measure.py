@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.sampling import Sampling
-from vq_core.source import open_source
-from vq_core.store import open_artifact
-from vq_core.tiny import Variant
-from vq_eval.candidates import NamedCandidate, NamedPath, open_named
+from vq_core.model.source import open_source
+from vq_core.sampling.settings import Sampling
+from vq_core.store.reader import open_artifact
+from vq_core.testing.tiny_models import Variant
 from vq_eval.layers import measure
 from vq_eval.layers.measure import measure_layers
+from vq_eval.layers.schema import FORMAT, JSON_NAME, KIND, LayersReport
 from vq_eval.layers.sensitivity import SensitivityRequest
-from vq_eval.layers_report import FORMAT, JSON_NAME, KIND, LayersReport
+from vq_eval.videos.candidates import NamedCandidate, NamedPath, open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.errors import VqError
-from vq_core.tiny import Variant
+from vq_core.testing.tiny_models import Variant
 from vq_eval.layers.figures import places_of
 from vq_eval.layers.lockstep import Lockstep
 from vq_eval.layers.noise_meter import blocks_of
-from vq_eval.layers_report import Noise
+from vq_eval.layers.schema import Noise
 
 MakeCase = Callable[[Variant], Any]  # `conftest.Twins`
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from PIL import Image
 
 from vq_eval.layers.picture import draw_layers, draw_sensitivity, table_of
-from vq_eval.layers_report import JSON_NAME, LayersReport, Place, Suspect
+from vq_eval.layers.schema import JSON_NAME, LayersReport, Place, Suspect
 
 
 def report_in(folder: Path) -> LayersReport:

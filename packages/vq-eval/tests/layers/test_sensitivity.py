@@ -10,13 +10,14 @@ from torch import nn
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
-from vq_core.pipeline import VideoPipeline
-from vq_core.prompts import read_samples
-from vq_core.sampling import Sampling
-from vq_core.source import open_source
-from vq_core.tensor_file import write_tensors
-from vq_core.tiny import Variant
+from vq_core.files.tensor_file import write_tensors
+from vq_core.model.source import open_source
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.prompts import read_samples
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import Variant
 from vq_core.topology import Topology
+from vq_eval.layers.schema import Ranking
 from vq_eval.layers.sensitivity import (
     LeftOut,
     Outcome,
@@ -29,8 +30,7 @@ from vq_eval.layers.sensitivity import (
     sample_exact,
     stages_of,
 )
-from vq_eval.layers_report import Ranking
-from vq_eval.variants import apply_fake_quant
+from vq_eval.videos.variants import apply_fake_quant
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from vq_core.source import open_source
-from vq_core.tiny import Variant
+from vq_core.model.source import open_source
+from vq_core.testing.tiny_models import Variant
 from vq_core.topology import Topology
 from vq_eval.layers.figures import noise_of
+from vq_eval.layers.schema import Place, Suspect
 from vq_eval.layers.suspects import find_suspects
-from vq_eval.layers_report import Place, Suspect
 
 TinyModel = Callable[[Variant], Path]
 Figures = dict[str, tuple[float, float, float]]

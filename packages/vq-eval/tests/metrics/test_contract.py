@@ -10,9 +10,9 @@ import pytest
 
 from vq_core.discover import plugin_names
 from vq_core.errors import VqError
-from vq_core.video import write_video
+from vq_core.sampling.video import write_video
 from vq_eval import metrics
-from vq_eval.compare_report import MetricInfo
+from vq_eval.compare.schema import MetricInfo
 from vq_eval.metrics import Clip, Metric, load_metric, metric_names
 
 NAMES = plugin_names(metrics.__name__)

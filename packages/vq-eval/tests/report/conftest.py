@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vq_core.manifest import read_manifest
-from vq_core.store import ComponentHeader, Header, create_artifact
-from vq_core.video import write_video
-from vq_eval import layers_report, trajectory_report
-from vq_eval.compare_report import (
+from vq_core.sampling.video import write_video
+from vq_core.store.manifest import read_manifest
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
+from vq_eval.compare.schema import (
     CompareReport,
     Figure,
     GateResult,
@@ -28,9 +27,11 @@ from vq_eval.compare_report import (
     VideoInfo,
     write_report,
 )
-from vq_eval.layers_report import Gain, LayersReport, Noise, Place, Ranking, Sensitivity, Suspect
+from vq_eval.layers import schema as layers_report
+from vq_eval.layers.schema import Gain, LayersReport, Noise, Place, Ranking, Sensitivity, Suspect
 from vq_eval.record import ArtifactId, SampledPrompt
-from vq_eval.trajectory_report import (
+from vq_eval.trajectories import schema as trajectory_report
+from vq_eval.trajectories.schema import (
     CandidateDrift,
     Curve,
     Drift,

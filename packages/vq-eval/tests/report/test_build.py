@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
-from vq_eval.compare_report import CompareReport
+from vq_eval.compare.schema import CompareReport
 from vq_eval.report import build
 from vq_eval.report.build import make_report, pixels_of
 

@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
-from vq_eval.compare_report import CompareReport
-from vq_eval.layers_report import LayersReport
+from vq_eval.compare.schema import CompareReport
+from vq_eval.layers.schema import LayersReport
 from vq_eval.report import charts
 from vq_eval.report.standings import standings_of
-from vq_eval.trajectory_report import TrajectoryReport
+from vq_eval.trajectories.schema import TrajectoryReport
 
 
 @pytest.fixture

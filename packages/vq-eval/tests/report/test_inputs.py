@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
-from vq_eval.compare_report import CompareReport
+from vq_eval.compare.schema import CompareReport
 from vq_eval.report.inputs import folder_of, read_inputs
 
 

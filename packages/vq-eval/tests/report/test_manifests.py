@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Any
 
-from vq_eval.compare_report import CompareReport
+from vq_eval.compare.schema import CompareReport
 from vq_eval.report.manifests import digest_of, find_manifests
 
 

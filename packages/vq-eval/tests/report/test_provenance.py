@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from vq_eval.compare_report import CompareReport
+from vq_eval.compare.schema import CompareReport
 from vq_eval.report.provenance import chains_of
 
 

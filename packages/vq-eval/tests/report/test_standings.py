@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vq_eval.compare_report import CompareReport
+from vq_eval.compare.schema import CompareReport
 from vq_eval.report.standings import floor_of, gap, lead_metric, standings_of
 
 

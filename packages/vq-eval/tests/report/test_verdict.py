@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from vq_eval.compare_report import CompareReport
-from vq_eval.layers_report import LayersReport
+from vq_eval.compare.schema import CompareReport
+from vq_eval.layers.schema import LayersReport
 from vq_eval.report.verdict import ReportVerdict, judge, overall_text
 
 

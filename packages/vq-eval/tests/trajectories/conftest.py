@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vq_core.sampling import Sampling
-from vq_core.tiny import Variant
-from vq_eval.candidates import NamedPath, open_named
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import Variant
 from vq_eval.trajectories.measure import measure_trajectories
+from vq_eval.videos.candidates import NamedPath, open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.prompts import read_samples
-from vq_core.sampling import Sampling
-from vq_core.tensor_file import write_tensors
-from vq_core.tiny import Variant
+from vq_core.files.tensor_file import write_tensors
+from vq_core.sampling.pipeline import Conditions, VideoPipeline
+from vq_core.sampling.prompts import read_samples
+from vq_core.sampling.settings import Sampling
+from vq_core.testing.tiny_models import Variant
 from vq_eval.trajectories.drift import mean_drift, measure_drift, record_path, summarize
-from vq_eval.trajectory_report import Curve, Drift, PromptDrift
-from vq_eval.variants import apply_fake_quant
+from vq_eval.trajectories.schema import Curve, Drift, PromptDrift
+from vq_eval.videos.variants import apply_fake_quant
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.prompts import SAMPLES_FILE
-from vq_core.sampling import Sampling
-from vq_core.store import open_artifact
-from vq_core.tiny import Variant
-from vq_eval.candidates import NamedCandidate, NamedPath, open_named
+from vq_core.sampling.prompts import SAMPLES_FILE
+from vq_core.sampling.settings import Sampling
+from vq_core.store.reader import open_artifact
+from vq_core.testing.tiny_models import Variant
 from vq_eval.trajectories import measure
 from vq_eval.trajectories.drift import mean_drift
 from vq_eval.trajectories.measure import measure_trajectories
-from vq_eval.trajectory_report import FORMAT, JSON_NAME, KIND, PICTURE_NAME, TrajectoryReport
+from vq_eval.trajectories.schema import FORMAT, JSON_NAME, KIND, PICTURE_NAME, TrajectoryReport
+from vq_eval.videos.candidates import NamedCandidate, NamedPath, open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -3,7 +3,7 @@ from pathlib import Path
 from PIL import Image
 
 from vq_eval.trajectories.picture import draw_trajectories
-from vq_eval.trajectory_report import JSON_NAME, PICTURE_NAME, TrajectoryReport
+from vq_eval.trajectories.schema import JSON_NAME, PICTURE_NAME, TrajectoryReport
 
 
 def test_the_same_report_gives_the_same_picture_and_experts_are_marked(drifted: Path, tmp_path: Path) -> None:

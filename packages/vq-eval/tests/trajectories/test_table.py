@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from vq_eval.trajectories.schema import JSON_NAME, TrajectoryReport
 from vq_eval.trajectories.table import print_trajectories, rows_of
-from vq_eval.trajectory_report import JSON_NAME, TrajectoryReport
 
 
 def test_every_candidate_has_a_row(drifted: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.location import Location
-from vq_core.options import (
+from vq_core.cli.app import new_app, report, required, run, set_up_logging
+from vq_core.cli.options import (
     AllowPth,
     AsJson,
     Device,
@@ -22,6 +21,7 @@ from vq_core.options import (
     path_argument,
     path_option,
 )
+from vq_core.remote.location import Location
 from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
@@ -89,9 +89,9 @@ def export_command(
 
         vq-export TARGET --model MODEL --lora distilled.safetensors:0.8 --scheme fp8 -o checkpoint
     """
-    from vq_core.device import resolve_device
-    from vq_core.meter import Meter
-    from vq_core.recipe import read_recipe
+    from vq_core.recipes.recipe import read_recipe
+    from vq_core.runtime.device import resolve_device
+    from vq_core.runtime.meter import Meter
     from vq_export.export import Inputs, open_model, verified_row, written
     from vq_export.gate import export
     from vq_export.targets import target_named
@@ -147,9 +147,9 @@ def diffusers_command(
 
         vq-export diffusers --weights smoothed -o transformer
     """
-    from vq_core.meter import Meter
+    from vq_core.runtime.meter import Meter
     from vq_export.diffusers_folder import export_diffusers, written
-    from vq_export.full_precision import Inputs, open_full_precision
+    from vq_export.model.full_precision import Inputs, open_full_precision
 
     set_up_logging(verbose)
     meter = Meter()
@@ -188,9 +188,9 @@ def encoders_command(
 
         vq-export encoders --t5 models_t5_umt5-xxl-enc-bf16.pth --scheme fp8 -o encoders
     """
-    from vq_core.device import resolve_device
-    from vq_core.meter import Meter
-    from vq_core.scheme import scheme_named
+    from vq_core.numerics.scheme import scheme_named
+    from vq_core.runtime.device import resolve_device
+    from vq_core.runtime.meter import Meter
     from vq_export.encoders.export import export_encoders, next_steps, rows, run_config_keys, written
     from vq_export.encoders.source import open_encoders
 
@@ -239,13 +239,13 @@ def verify_command(
         vq-export verify checkpoint --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers
     """
     from vq_core.artifacts.checkpoint import open_checkpoint
-    from vq_core.device import resolve_device
-    from vq_core.lora_request import parse_lora
-    from vq_core.meter import Meter
-    from vq_core.source import open_source
-    from vq_export.reference import model_reference
-    from vq_export.verification import enforce
-    from vq_export.verify import verify
+    from vq_core.model.lora_request import parse_lora
+    from vq_core.model.source import open_source
+    from vq_core.runtime.device import resolve_device
+    from vq_core.runtime.meter import Meter
+    from vq_export.verify.reference import model_reference
+    from vq_export.verify.verification import enforce
+    from vq_export.verify.verify import verify
 
     set_up_logging(verbose)
     meter = Meter()

@@ -14,12 +14,12 @@ import torch
 from vq_core import __version__
 from vq_core.artifacts.components import headers_in
 from vq_core.errors import VqError
-from vq_core.location import Location
-from vq_core.progress import progress
-from vq_core.remote import local_copy
-from vq_core.store import Header, create_artifact
-from vq_export.full_precision import FullPrecisionComponent, FullPrecisionModel
-from vq_export.shard_index import write_index
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy
+from vq_core.runtime.progress import progress
+from vq_core.store.writer import Header, create_artifact
+from vq_export.model.full_precision import FullPrecisionComponent, FullPrecisionModel
+from vq_export.writing.shard_index import write_index
 
 KIND = "diffusers-transformer"
 FORMAT = 1

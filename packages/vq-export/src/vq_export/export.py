@@ -4,18 +4,18 @@ from dataclasses import dataclass, replace
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
-from vq_core.cli import required
+from vq_core.cli.app import required
 from vq_core.errors import VqError
-from vq_core.ignored import ignored_linears
-from vq_core.location import Location
-from vq_core.model_defaults import said_by
-from vq_core.recipe import DEFAULTS, Recipe, loras_of, resolve
-from vq_core.remote import local_copy
-from vq_core.scheme import Rounding, scheme_named
-from vq_core.source import open_source
-from vq_export.quantized_model import QuantizedModel, from_artifacts, from_source
-from vq_export.quantized_source import open_quantized_source
-from vq_export.verification import Verification
+from vq_core.model.source import open_source
+from vq_core.numerics.scheme import Rounding, scheme_named
+from vq_core.recipes.ignored import ignored_linears
+from vq_core.recipes.recipe import DEFAULTS, Recipe, loras_of, resolve
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy
+from vq_core.sampling.model_defaults import said_by
+from vq_export.model.quantized_model import QuantizedModel, from_artifacts, from_source
+from vq_export.model.quantized_source import open_quantized_source
+from vq_export.verify.verification import Verification
 
 SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
 

@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from vq_core.errors import GateFailed, VqError
-from vq_core.location import Location
-from vq_core.partial import unverified_folder
-from vq_export.quantized_model import QuantizedModel
-from vq_export.reference import unrounded_reference
+from vq_core.remote.location import Location
+from vq_core.store.resumable_folder import unverified_folder
+from vq_export.model.quantized_model import QuantizedModel
 from vq_export.targets import target_named
-from vq_export.verification import Verification, enforce
+from vq_export.verify.reference import unrounded_reference
+from vq_export.verify.verification import Verification, enforce
 
 
 def export(

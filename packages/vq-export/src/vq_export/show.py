@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND
-from vq_core.location import Location
-from vq_core.manifest import FILE_NAME, Manifest, read_manifest
-from vq_core.remote import local_copy
-from vq_export.provenance import read_provenance
-from vq_export.snr_summary import by_place
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy
+from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest
+from vq_export.lightx2v.provenance import read_provenance
+from vq_export.verify.snr_summary import by_place
 
 SHORT = 16
 """Digits of a digest that are shown."""

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.scheme import scheme_named
-from vq_core.store import open_artifact, partial_folder
-from vq_core.tensor_file import read_metadata
+from vq_core.files.tensor_file import read_metadata
+from vq_core.numerics.scheme import scheme_named
+from vq_core.store.reader import open_artifact
+from vq_core.store.resumable_folder import partial_folder
 from vq_export.encoders import ENCODERS, readers
 from vq_export.encoders.export import FORMAT, KIND, export_encoders, run_config_keys
 from vq_export.encoders.source import open_encoders

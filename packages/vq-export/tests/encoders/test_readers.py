@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.tensor_file import TensorSpec
+from vq_core.files.tensor_file import TensorSpec
 from vq_export.encoders import readers
 from vq_export.encoders.readers import PthReader, SafetensorsReader, open_reader
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.recipe import Recipe
-from vq_core.store import open_artifact
-from vq_core.tensor_file import read_metadata
+from vq_core.files.tensor_file import read_metadata
+from vq_core.recipes.recipe import Recipe
+from vq_core.store.reader import open_artifact
 from vq_export.export import Inputs, open_model
 from vq_export.targets.comfyui import FORMAT, KIND, export, next_steps
 

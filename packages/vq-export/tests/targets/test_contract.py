@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from vq_core import tensor_file
 from vq_core.errors import VqError
-from vq_core.manifest import FILE_NAME
-from vq_core.partial import partial_folder
-from vq_core.recipe import Recipe
-from vq_core.scheme import Rounding
+from vq_core.files import tensor_file
+from vq_core.numerics.scheme import Rounding
+from vq_core.recipes.recipe import Recipe
+from vq_core.store.manifest import FILE_NAME
+from vq_core.store.resumable_folder import partial_folder
 from vq_export.export import Inputs, open_model
-from vq_export.quantized_model import QuantizedModel
+from vq_export.model.quantized_model import QuantizedModel
 from vq_export.targets import target_named, target_names, target_summary
 
 every_target = pytest.mark.parametrize("target", target_names())

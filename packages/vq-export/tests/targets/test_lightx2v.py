@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vq_core.manifest import FILE_NAME
-from vq_core.source import open_source
+from vq_core.model.source import open_source
+from vq_core.store.manifest import FILE_NAME
 
 DIM, FFN, TEXT, FREQ, IMAGE = 64, 160, 32, 16, 48
 INDEX = "diffusion_pytorch_model.safetensors.index.json"

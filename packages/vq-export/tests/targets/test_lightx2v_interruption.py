@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vq_core.tensor_file import read_header
+from vq_core.files.tensor_file import read_header
 
 # Kills exports at random moments, resumes each, and compares it with an undisturbed one. Forks, to import only once.
 KILLER = """
@@ -16,7 +16,7 @@ import os, random, shutil, signal, sys, time
 from pathlib import Path
 import torch
 from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.recipe import Recipe
+from vq_core.recipes.recipe import Recipe
 from vq_export.export import Inputs, open_model
 from vq_export.targets.lightx2v import export
 
@@ -68,7 +68,7 @@ PEAK = """
 import ctypes, sys, threading
 from pathlib import Path
 import torch
-from vq_core.recipe import Recipe
+from vq_core.recipes.recipe import Recipe
 from vq_export.export import Inputs, open_model
 from vq_export.targets.lightx2v import export
 

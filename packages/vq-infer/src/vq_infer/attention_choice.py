@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_infer.attention import Attention
+from vq_infer.attention import AUTO, FULL_PRECISION, Attention, availability, load_attention
 
 LOG = logging.getLogger(__name__)
 
@@ -71,6 +71,27 @@ class Fastest:
             q.shape[1], k.shape[1], best.NAME, seconds[best] * 1e3, errors[best],
         )  # fmt: skip
         return best
+
+
+def select_attention(name: str, device: torch.device, tolerance: float = FULL_PRECISION) -> Attention:
+    """The attention called `name`; for `auto`, the fastest whose relative error is at most `tolerance`.
+
+    Raises:
+        VqError: there is none of that name, it cannot run on `device`, or none is as exact as `tolerance`.
+    """
+    if name != AUTO:
+        attention = load_attention(name)
+        reason = attention.unavailable(device)
+        if reason is not None:
+            able = ", ".join(other for other, why in availability(device).items() if why is None)
+            raise VqError(f"--attention {name}: {reason}; on {device} there are {able} and auto.")
+        return attention
+    usable = [load_attention(other) for other, why in availability(device).items() if why is None]
+    exact = tuple(attention for attention in usable if tolerance >= attention.ERROR)
+    if not exact:
+        best = min(attention.ERROR for attention in usable)
+        raise VqError(f"--attention auto: none here has an error of at most {tolerance:g}: allow {best:g} or more.")
+    return Fastest(exact, tolerance)
 
 
 def _error_where_it_runs(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> float:

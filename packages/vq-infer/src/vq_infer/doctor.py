@@ -11,20 +11,20 @@ from pathlib import Path
 
 import torch
 
-from vq_core.device import resolve_device
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_tokens, quantize_weight
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
+from vq_core.runtime.device import resolve_device
 from vq_infer.attention import availability
-from vq_infer.device_memory import free_bytes, host_free_bytes
+from vq_infer.engine.transformer import runtime_dtype
 from vq_infer.fused.ops import has_kernels
 from vq_infer.kernels import Kernel, cpu, cuda_fp8, cuda_int8, select_kernel
-from vq_infer.memory import GIB
-from vq_infer.memory_plan import plan_memory
+from vq_infer.memory.free import free_bytes, host_free_bytes
+from vq_infer.memory.needs import GIB
+from vq_infer.memory.plan import plan_memory
+from vq_infer.memory.wan_sizes import wan_sizes
 from vq_infer.options import OffloadName
-from vq_infer.transformer import runtime_dtype
-from vq_infer.wan_sizes import wan_sizes
 
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "vq-infer")
 SCHEMES = {"int8": NumberFormat.INT8, "fp8": NumberFormat.FP8_E4M3}

@@ -11,10 +11,10 @@ from typing import Any
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint, open_checkpoint
 from vq_core.errors import VqError
-from vq_core.location import parse_location
-from vq_core.meter import Meter
-from vq_core.prompts import is_video
-from vq_core.remote import local_copy, local_output
+from vq_core.remote.location import parse_location
+from vq_core.remote.transfer import local_copy, local_output
+from vq_core.runtime.meter import Meter
+from vq_core.sampling.prompts import is_video
 from vq_infer.request import Outcome, Request, check_output
 
 FORMATS = (".mp4",)

@@ -5,9 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vq_core.errors import VqError
-from vq_core.location import Location
-from vq_core.options import (
+from vq_core.cli.options import (
     MODEL_HELP,
     Device,
     Fps,
@@ -22,7 +20,9 @@ from vq_core.options import (
     Width,
     path_option,
 )
-from vq_infer.parallel_plan import ParallelPlan
+from vq_core.errors import VqError
+from vq_core.remote.location import Location
+from vq_infer.parallel.plan import ParallelPlan
 
 Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]

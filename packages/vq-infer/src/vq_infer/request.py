@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.cli import required
-from vq_core.embedded import model_or_default
+from vq_core.cli.app import required
 from vq_core.errors import VqError
-from vq_core.location import Location
-from vq_core.manifest import FILE_NAME
-from vq_core.meter import Usage
-from vq_core.model_defaults import defaults_of
-from vq_core.prompts import TEXT_ONLY, Sample
-from vq_core.recipe import DEFAULTS, Defaults, read_recipe
-from vq_core.remote import exists, local_copy, refuse_existing
-from vq_core.sampling import Sampling, SamplingOptions, resolve_sampling
+from vq_core.model.embedded import model_or_default
+from vq_core.recipes.recipe import DEFAULTS, Defaults, read_recipe
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import exists, local_copy, refuse_existing
+from vq_core.runtime.meter import Usage
+from vq_core.sampling.model_defaults import defaults_of
+from vq_core.sampling.prompts import TEXT_ONLY, Sample
+from vq_core.sampling.settings import Sampling, SamplingOptions, resolve_sampling
+from vq_core.store.manifest import FILE_NAME
 from vq_infer.options import EngineSettings, Options, Task, engine_settings
 
 

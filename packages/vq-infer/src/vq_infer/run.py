@@ -1,7 +1,8 @@
 """From what was said on the command line to the engine that does it."""
 
 from vq_core.errors import VqError
-from vq_infer import lightx2v, native
+from vq_infer import lightx2v
+from vq_infer.engine import native
 from vq_infer.options import Options, Task
 from vq_infer.request import Outcome, resolve_request
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
-from vq_infer.attention import attention_names, availability, load_attention, select_attention
+from vq_infer.attention import attention_names, availability, load_attention
+from vq_infer.attention_choice import select_attention
 
 CPU = torch.device("cpu")
 

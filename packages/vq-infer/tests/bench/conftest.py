@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 from vq_core.discover import load_plugin
-from vq_infer.bench.breakdown import Line, Share
-from vq_infer.bench.ceilings import Ceilings
-from vq_infer.bench.contenders import Contender
-from vq_infer.bench.kinds import Kind
-from vq_infer.bench.measure import Steady
-from vq_infer.bench.results import Results, Row
+from vq_infer.bench.measuring.breakdown import Line, Share
+from vq_infer.bench.measuring.ceilings import Ceilings
+from vq_infer.bench.measuring.kinds import Kind
+from vq_infer.bench.measuring.measure import Steady
+from vq_infer.bench.models.contenders import Contender
+from vq_infer.bench.models.workload import Step, Workload
+from vq_infer.bench.report.results import Results, Row
 from vq_infer.bench.run import Plan
 from vq_infer.bench.worker import CONTENDERS, First, Machine, Memory, cut
-from vq_infer.bench.workload import Step, Workload
-from vq_infer.model_sizes import MODEL_SIZES
+from vq_infer.memory.model_sizes import MODEL_SIZES
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vq_infer.bench import command
-from vq_infer.bench.results import Results
+from vq_infer.bench.report.results import Results
 
 
 def test_prints_what_was_found(

@@ -13,7 +13,7 @@ from vq_core.errors import VqError
 from vq_infer.bench import command
 from vq_infer.bench.command import bench, plan_of, workload_of, write_json
 from vq_infer.bench.options import BenchOptions
-from vq_infer.bench.results import Results
+from vq_infer.bench.report.results import Results
 
 TINY = BenchOptions(model_size="tiny", height=64, width=64, num_frames=5, device="cpu")
 

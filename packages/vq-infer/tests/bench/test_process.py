@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from vq_infer.bench import process
+from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.process import RemoteWorker
 from vq_infer.bench.worker import Failure, Job, Machine
-from vq_infer.bench.workload import Workload
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import torch
 
 from vq_core.errors import VqError
 from vq_infer.bench import run as module
-from vq_infer.bench.results import Results
+from vq_infer.bench.report.results import Results
 from vq_infer.bench.run import Plan, groups, needed_bytes, run
 from vq_infer.bench.worker import Failure, Job, Worker, cut
 
@@ -44,7 +44,7 @@ def local(monkeypatch: pytest.MonkeyPatch) -> type[LocalWorker]:
     monkeypatch.setattr(module, "RemoteWorker", LocalWorker)
     monkeypatch.setattr(LocalWorker, "script", {})
     monkeypatch.setattr(LocalWorker, "asked", [])
-    monkeypatch.setattr("vq_infer.bench.ceilings.COPY_BYTES", {"cpu": 1 << 16})
+    monkeypatch.setattr("vq_infer.bench.measuring.ceilings.COPY_BYTES", {"cpu": 1 << 16})
     return LocalWorker
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from vq_infer.bench import worker as module
-from vq_infer.bench.kinds import Kind
+from vq_infer.bench.measuring.kinds import Kind
+from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.worker import CACHES, Failure, Job, Memory, Worker, cut, machine, serve
-from vq_infer.bench.workload import Workload
 
 
 def test_measures(workload: Workload, tmp_path: Path) -> None:

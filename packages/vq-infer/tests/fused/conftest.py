@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized, dequantize
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 
 CUDA = torch.cuda.is_available()
 

@@ -6,13 +6,13 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, Wan
 from torch import Tensor, nn
 
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.attention import sdpa
 from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.norm_rope import Rope
 from vq_infer.fused.ops import TorchOps
 from vq_infer.kernels import cpu
-from vq_infer.quant_linear import QuantLinear
+from vq_infer.kernels.quant_linear import QuantLinear
 
 DIM, HEADS, TOKENS = 48, 4, 24
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vq_core.numerics.quantize import dequantize, quantize_tokens
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.fused.norm_quantize import norm_quantize
 
 EPS = 1e-6

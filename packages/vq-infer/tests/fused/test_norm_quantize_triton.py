@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.fused import norm_quantize as torch_form
 
 triton_form = pytest.importorskip("vq_infer.fused.norm_quantize_triton", reason="Triton is not installed")

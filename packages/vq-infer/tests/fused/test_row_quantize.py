@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vq_core.numerics.quantize import dequantize
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.fused.row_quantize import gelu_quantize, sum_quantize
 
 

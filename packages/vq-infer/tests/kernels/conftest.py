@@ -7,9 +7,9 @@ import torch
 
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import quantize_tokens, quantize_weight
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import Kernel
-from vq_infer.quant_linear import QuantLinear
+from vq_infer.kernels.quant_linear import QuantLinear
 
 
 class RelativeError(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import cuda_fp8
 
 # Rounding the output to bfloat16 gives 1.7e-3. Fast accumulation keeps about 14 bits and adds up to 2.8e-3 over 13824

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import cuda_int8
 
 BF16_OUTPUT = 2e-3  # the product is exact; rounding the output to bfloat16 gives 1.7e-3

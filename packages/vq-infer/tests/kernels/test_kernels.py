@@ -3,7 +3,7 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import cpu, cuda_fp8, cuda_int8, select_kernel
 
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import new_app, report, required, run, set_up_logging
-from vq_core.location import Location
-from vq_core.options import AsJson, Output, Prompts, Verbose, path_argument
+from vq_core.cli.app import new_app, report, required, run, set_up_logging
+from vq_core.cli.options import AsJson, Output, Prompts, Verbose, path_argument
+from vq_core.remote.location import Location
 
 app = new_app("Prompts for the built-in models, and grades: did each shape do what its caption says?")
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vq_core.files.tensor_file import load_tensors, read_header, write_tensors
+from vq_core.model.source import open_source
 from vq_core.numerics.folding import fold_group
-from vq_core.source import open_source
-from vq_core.tensor_file import load_tensors, read_header, write_tensors
 from vq_core.topology import LinearSink, ModulationSink, NormSink, Topology
 
 VERSION = 1

@@ -35,7 +35,7 @@ def hard_twin(model: Path, cache: Path) -> Path:
         VqError: `model` is not a whole pipeline.
         OSError: `cache` cannot be written.
     """
-    from vq_core.tensor_file import publish, sync
+    from vq_core.files.tensor_file import publish, sync
     from vq_wan_tiny.hard import VERSION, build_hard
 
     identity = hashlib.sha256(f"{_digest(model)} {SEED} {VERSION}".encode())

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vq_core.errors import VqError
-from vq_core.location import Location
-from vq_core.prompts import SAMPLES_FILE
-from vq_core.remote import local_output, refuse_existing
-from vq_core.tensor_file import publish, write_bytes
+from vq_core.files.tensor_file import publish, write_bytes
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_output, refuse_existing
+from vq_core.sampling.prompts import SAMPLES_FILE
 from vq_wan_tiny.captions import NEGATIVE_PROMPT, caption, claims_of
 from vq_wan_tiny.render import render
 from vq_wan_tiny.world import draw_scenes

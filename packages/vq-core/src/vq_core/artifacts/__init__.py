@@ -1,1 +1,4 @@
-"""The artifacts that stages exchange, one module each: how each is laid out, opened and read."""
+"""The artifacts that stages exchange, one module a kind: how each is laid out, opened and read.
+
+Stages import this room; of vq_core only `cli` and `testing` may.
+"""

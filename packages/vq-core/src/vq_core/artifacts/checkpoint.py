@@ -14,12 +14,12 @@ from functools import cached_property
 
 from torch import Tensor
 
-from vq_core.affine_norm import affine_norm
 from vq_core.families import Family, family_named
-from vq_core.location import Location
+from vq_core.model.lightx2v_gain_names import affine_norm
 from vq_core.numerics.quantize import Quantized
-from vq_core.scheme import QuantScheme, scheme_named
-from vq_core.store import Artifact, open_artifact
+from vq_core.numerics.scheme import QuantScheme, scheme_named
+from vq_core.remote.location import Location
+from vq_core.store.reader import Artifact, open_artifact
 from vq_core.topology import Topology, shard_of
 
 KIND = "lightx2v-checkpoint"

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from vq_core.source import Source
-from vq_core.store import ComponentHeader
+from vq_core.model.source import Source
+from vq_core.store.writer import ComponentHeader
 
 
 class Described(Protocol):

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from vq_core.store import Artifact, ArtifactWriter
-from vq_core.write_behind import write_behind
+from vq_core.files.write_behind import write_behind
+from vq_core.store.reader import Artifact
+from vq_core.store.writer import ArtifactWriter
 
 
 class WriteDecided(Protocol):

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vq_core.artifacts.decisions import read_decisions
-from vq_core.location import Location
 from vq_core.numerics.quantize import Quantized
-from vq_core.scheme import QuantScheme, scheme_named
-from vq_core.store import Artifact, open_artifact
+from vq_core.numerics.scheme import QuantScheme, scheme_named
+from vq_core.remote.location import Location
+from vq_core.store.reader import Artifact, open_artifact
 
 KIND = "quant-params"
 FORMAT = 1

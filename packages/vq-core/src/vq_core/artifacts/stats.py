@@ -27,14 +27,15 @@ from torch import Tensor
 from vq_core.artifacts.components import component_headers
 from vq_core.errors import VqError
 from vq_core.families import family_named
-from vq_core.location import Location
-from vq_core.source import Source
-from vq_core.store import Artifact, Header, open_artifact
+from vq_core.model.source import Source
+from vq_core.remote.location import Location
+from vq_core.sampling.schedule import BUCKETS
+from vq_core.store.reader import Artifact, open_artifact
+from vq_core.store.writer import Header
 from vq_core.topology import Group, shard_of
 
 KIND = "activation-stats"
 FORMAT = 1
-BUCKETS = 8
 BRANCHES = ("cond", "uncond")
 OUTLIERS = 64
 

@@ -18,19 +18,19 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from vq_core.attention import Kernel, attention_of
-from vq_core.distributed import Rank, joined, wait_for_all
 from vq_core.errors import Unfinished, VqError
-from vq_core.location import Location
-from vq_core.partial import partial_folder
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.progress import Advance
-from vq_core.prompts import Sample
-from vq_core.remote import staging_path
-from vq_core.sampling import Sampling
-from vq_core.store import ArtifactWriter, Header, create_artifact
-from vq_core.tensor_file import write_bytes
-from vq_core.video import write_video
+from vq_core.files.tensor_file import write_bytes
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import staging_path
+from vq_core.runtime.distributed import Rank, joined, wait_for_all
+from vq_core.runtime.progress import Advance
+from vq_core.sampling.attention import Kernel, attention_of
+from vq_core.sampling.pipeline import Conditions, VideoPipeline
+from vq_core.sampling.prompts import Sample
+from vq_core.sampling.settings import Sampling
+from vq_core.sampling.video import write_video
+from vq_core.store.resumable_folder import partial_folder
+from vq_core.store.writer import ArtifactWriter, Header, create_artifact
 
 KIND = "videos"
 FORMAT = 2
@@ -181,7 +181,8 @@ def create_videos(
     begins and completes. How many there are may change from a run to the one that resumes it.
 
     Raises:
-        VqError: see `vq_core.store.create_artifact`; a process does not see the folder of the first; one has failed.
+        VqError: see `vq_core.store.writer.create_artifact`; a process does not see the folder of the first; one has
+            failed.
     """
     if rank is None:
         with create_artifact(output, header, resume=resume) as writer:
@@ -227,7 +228,7 @@ def film(
 ) -> tuple[NDArray[np.uint8], VideoRecord]:
     """The video of prompt `index`, uint8 RGB [frames, height, width, 3], and how it was made.
 
-    Attention runs `kernels`, see `vq_core.attention.attention_of`.
+    Attention runs `kernels`, see `vq_core.sampling.attention.attention_of`.
 
     Raises:
         VqError: the settings do not fit the model.

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vq_core.artifacts.decisions import read_decisions
 from vq_core.families import Family, family_named
-from vq_core.location import Location
-from vq_core.store import Artifact, open_artifact
+from vq_core.remote.location import Location
+from vq_core.store.reader import Artifact, open_artifact
 from vq_core.topology import Group, Topology
 
 KIND = "smoothed-weights"

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from vq_core.numerics.products import product_of_codes
 from vq_core.numerics.quantize import Quantized, quantize_tokens
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 
 
 def w8a8_linear(

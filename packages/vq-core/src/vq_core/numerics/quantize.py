@@ -10,7 +10,7 @@ from torch import Tensor
 from vq_core.numerics.bfloat16 import bf16_ceil
 from vq_core.numerics.codes import codes_as_fp32
 from vq_core.numerics.rounding import CODE_DTYPE, round_quotient_into
-from vq_core.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import NumberFormat, Rounding
 
 ABSMAX_FLOOR = 1e-5
 SNR_ROWS = 256

@@ -5,7 +5,7 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from vq_core.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import NumberFormat, Rounding
 
 CODE_DTYPE = {NumberFormat.INT8: torch.int8, NumberFormat.FP8_E4M3: torch.float8_e4m3fn}
 ROUND_OFF = 1.5 * 2**23

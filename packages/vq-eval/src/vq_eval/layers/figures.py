@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vq_core.topology import block_of, place_of
 from vq_eval.layers.noise_meter import SumRow
-from vq_eval.layers_report import BucketCost, Cell, Kind, Noise, Place, Ranking
+from vq_eval.layers.schema import BucketCost, Cell, Kind, Noise, Place, Ranking
 
 KINDS: tuple[Kind, ...] = ("linear", "block", "output")
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from vq_core.artifacts.stats import BUCKETS
+from vq_core.sampling.schedule import BUCKETS
 from vq_eval.layers.figures import full_name
-from vq_eval.layers_report import Gain, LayersReport, Noise, Place
+from vq_eval.layers.schema import Gain, LayersReport, Noise, Place
 
 WORST = 20
 MIN_WIDTH = 110

@@ -10,32 +10,22 @@ from torch import nn
 
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.videos import settings_of
-from vq_core.calls import Call, calls_of
-from vq_core.location import Location
-from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.progress import Advance, progress
-from vq_core.prompts import Sample, read_samples
-from vq_core.sampling import Sampling
-from vq_core.source import Source, open_source
-from vq_core.store import ArtifactWriter, Header, create_artifact, require_same_model
-from vq_eval.candidates import NamedCandidate
+from vq_core.model.lora_request import LoraRequest
+from vq_core.model.source import Source, open_source
+from vq_core.remote.location import Location
+from vq_core.runtime.progress import Advance, progress
+from vq_core.sampling.pipeline import Conditions, VideoPipeline
+from vq_core.sampling.prompts import Sample, read_samples
+from vq_core.sampling.schedule import Call, calls_of
+from vq_core.sampling.settings import Sampling
+from vq_core.store.reader import require_same_model
+from vq_core.store.writer import ArtifactWriter, Header, create_artifact
 from vq_eval.layers.figures import places_of, ranking_of
 from vq_eval.layers.lockstep import Lockstep
 from vq_eval.layers.markdown import to_markdown
 from vq_eval.layers.noise_meter import NoiseMeter, SumRow, SumRows
 from vq_eval.layers.picture import draw_layers, draw_sensitivity
-from vq_eval.layers.sensitivity import (
-    Outcome,
-    SensitivityRequest,
-    gain_of,
-    outcome_of,
-    restore,
-    sample_exact,
-    stages_of,
-)
-from vq_eval.layers.suspects import find_suspects
-from vq_eval.layers_report import (
+from vq_eval.layers.schema import (
     FORMAT,
     JSON_NAME,
     KIND,
@@ -46,7 +36,18 @@ from vq_eval.layers_report import (
     Ranking,
     Sensitivity,
 )
+from vq_eval.layers.sensitivity import (
+    Outcome,
+    SensitivityRequest,
+    gain_of,
+    outcome_of,
+    restore,
+    sample_exact,
+    stages_of,
+)
+from vq_eval.layers.suspects import find_suspects
 from vq_eval.record import SampledPrompt
+from vq_eval.videos.candidates import NamedCandidate
 
 # Working folders of the artifact while it is made: resumed from, and removed before it is finished.
 _SUMS, _EXACT, _OUTCOMES = "sums", "exact", "outcomes"

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from vq_core.artifacts.stats import BRANCHES
 from vq_core.artifacts.weights import SmoothedComponent
-from vq_core.calls import Call
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.scheme import QuantScheme
+from vq_core.numerics.scheme import QuantScheme
+from vq_core.sampling.schedule import Call
 from vq_core.topology import LinearSink, ModulationSink
 from vq_eval.layers.lockstep import WHOLE, ModuleCall
-from vq_eval.layers_report import Kind
+from vq_eval.layers.schema import Kind
 from vq_eval.record import Record
 
 TOKENS_AT_ONCE = 4096
@@ -31,7 +31,7 @@ class SumRow(Record):
     Attributes:
         signal: Σ of full precision's output squared.
         own_signal: what `own` is held against: of a block, its output less its input; else the output.
-        own, in_place, rounding: Σ of the squared error of the output, see `vq_eval.layers_report.Place`.
+        own, in_place, rounding: Σ of the squared error of the output, see `vq_eval.layers.schema.Place`.
     """
 
     component: str

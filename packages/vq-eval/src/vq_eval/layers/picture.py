@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vq_core.tensor_file import publish
-from vq_eval.layers_report import LayersReport, Noise, Place, Sensitivity
+from vq_core.files.tensor_file import publish
+from vq_eval.layers.schema import LayersReport, Noise, Place, Sensitivity
 
 COLUMNS = (("own", "own SNR, dB"), ("in_place", "in-place SNR, dB"))
 

@@ -11,16 +11,16 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vq_core.artifacts.weights import SmoothedComponent
 from vq_core.errors import VqError
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.progress import Advance
-from vq_core.sampling import Sampling
-from vq_core.tensor_file import load_tensors
+from vq_core.files.tensor_file import load_tensors
+from vq_core.runtime.progress import Advance
+from vq_core.sampling.pipeline import Conditions, VideoPipeline
+from vq_core.sampling.settings import Sampling
 from vq_core.topology import Topology
-from vq_eval.fake_quant_linear import FakeQuantLinear, GainLinear
-from vq_eval.latent_error import LatentError, latent_error
-from vq_eval.layers_report import Gain, Ranking, Unit
+from vq_eval.layers.schema import Gain, Ranking, Unit
 from vq_eval.record import Record
-from vq_eval.watched_run import SeenStep, WatchedRun
+from vq_eval.trajectories.latent_error import LatentError, latent_error
+from vq_eval.trajectories.watched_run import SeenStep, WatchedRun
+from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
 
 UNITS: dict[str, Unit] = {"linears": "linears", "blocks": "blocks"}
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 
 from vq_core.topology import NormSink, Topology
-from vq_eval.layers_report import Noise, Place, Suspect
+from vq_eval.layers.schema import Noise, Place, Suspect
 
 LINEAR_MARGIN_DB = 6.0
 IN_PLACE_MARGIN_DB = 10.0

@@ -11,7 +11,7 @@ from statistics import fmean
 
 import torch
 
-from vq_core.tensor_file import sha256_of
+from vq_core.files.tensor_file import sha256_of
 from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
 
 BACKBONE = "alexnet-owt-7be5be79.pth"

@@ -7,11 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vq_core.location import Location
-from vq_core.progress import progress
-from vq_core.remote import local_copy, local_output, refuse_existing
-from vq_core.tensor_file import publish, write_bytes
-from vq_eval.compare_report import CompareReport, Row
+from vq_core.files.tensor_file import publish, write_bytes
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy, local_output, refuse_existing
+from vq_core.runtime.progress import progress
+from vq_eval.compare.schema import CompareReport, Row
 from vq_eval.report.inputs import folder_of, read_inputs
 from vq_eval.report.media import LOSSLESS_PIXELS, write_clip
 from vq_eval.report.page import COLOURS, Page, Shown

@@ -9,10 +9,10 @@ from typing import Any
 
 import altair as alt
 
-from vq_eval.compare_report import CompareReport
-from vq_eval.layers_report import LayersReport, Sensitivity
+from vq_eval.compare.schema import CompareReport
+from vq_eval.layers.schema import LayersReport, Sensitivity
 from vq_eval.report.standings import Standing
-from vq_eval.trajectory_report import Curve, TrajectoryReport
+from vq_eval.trajectories.schema import Curve, TrajectoryReport
 
 Spec = dict[str, Any]
 ROW_HEIGHT = 34

@@ -8,15 +8,17 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from vq_core.errors import VqError
-from vq_core.location import Location, parse_location
-from vq_core.manifest import FILE_NAME
-from vq_core.remote import exists, local_copy
-from vq_core.store import open_artifact
-from vq_eval import compare_report, layers_report, trajectory_report
-from vq_eval.compare_report import CompareReport, Row
-from vq_eval.layers_report import LayersReport
+from vq_core.remote.location import Location, parse_location
+from vq_core.remote.transfer import exists, local_copy
+from vq_core.store.manifest import FILE_NAME
+from vq_core.store.reader import open_artifact
+from vq_eval.compare import schema as compare_report
+from vq_eval.compare.schema import CompareReport, Row
+from vq_eval.layers import schema as layers_report
+from vq_eval.layers.schema import LayersReport
 from vq_eval.report.manifests import digest_of
-from vq_eval.trajectory_report import TrajectoryReport
+from vq_eval.trajectories import schema as trajectory_report
+from vq_eval.trajectories.schema import TrajectoryReport
 
 T = TypeVar("T", bound=BaseModel)
 

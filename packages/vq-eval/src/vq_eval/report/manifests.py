@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vq_core.manifest import FILE_NAME, Manifest
+from vq_core.store.manifest import FILE_NAME, Manifest
 
 
 def digest_of(folder: Path) -> str | None:

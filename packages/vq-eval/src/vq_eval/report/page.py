@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from vq_eval.compare_report import CompareReport, Row
-from vq_eval.layers_report import LayersReport
+from vq_eval.compare.schema import CompareReport, Row
+from vq_eval.layers.schema import LayersReport
 from vq_eval.report import charts
 from vq_eval.report.charts import Spec
 from vq_eval.report.inputs import ReportInputs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from vq_core.manifest import Manifest
-from vq_eval.compare_report import Provenance, Row
+from vq_core.store.manifest import Manifest
+from vq_eval.compare.schema import Provenance, Row
 from vq_eval.report.manifests import find_manifests
 
 ROAD = ("lightx2v-checkpoint", "quant-params", "smoothed-weights", "activation-stats")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vq_eval.compare_report import CompareReport, GateResult, Overall, Row
-from vq_eval.intervals import mean_interval
+from vq_eval.compare.intervals import mean_interval
+from vq_eval.compare.schema import CompareReport, GateResult, Overall, Row
 
 LEAD = "psnr"
 

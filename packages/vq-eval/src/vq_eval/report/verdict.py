@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vq_eval.compare_report import CompareReport, Overall, Verdict
-from vq_eval.layers_report import LayersReport
+from vq_eval.compare.schema import CompareReport, Overall, Verdict
+from vq_eval.layers.schema import LayersReport
 from vq_eval.report.standings import Gap, Standing, floor_of, gap, lead_metric, standings_of
 from vq_eval.report.words import Sentence, say
 

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from vq_core.artifacts.stats import BRANCHES
 from vq_core.errors import VqError
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.progress import Advance
-from vq_core.sampling import Sampling
-from vq_core.tensor_file import load_tensors
-from vq_eval.latent_error import LatentError, latent_error
+from vq_core.files.tensor_file import load_tensors
+from vq_core.runtime.progress import Advance
+from vq_core.sampling.pipeline import Conditions, VideoPipeline
+from vq_core.sampling.settings import Sampling
 from vq_eval.record import Branch
-from vq_eval.trajectory_report import Curve, Drift, DriftSummary, PromptDrift
-from vq_eval.watched_run import SeenStep, WatchedRun
+from vq_eval.trajectories.latent_error import LatentError, latent_error
+from vq_eval.trajectories.schema import Curve, Drift, DriftSummary, PromptDrift
+from vq_eval.trajectories.watched_run import SeenStep, WatchedRun
 
 Errors = dict[str, LatentError]
 """By what was compared: a branch's prediction, `guided` or `latent`."""

@@ -10,21 +10,21 @@ from typing import Any
 
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.videos import settings_of
-from vq_core.attention import Kernel, attention_of, other_kernels
-from vq_core.calls import TRAIN_TIMESTEPS, bucket_of
-from vq_core.location import Location
-from vq_core.lora_request import LoraRequest
-from vq_core.pipeline import Conditions, VideoPipeline
-from vq_core.progress import Advance, progress
-from vq_core.prompts import Sample, read_samples
-from vq_core.sampling import Sampling
-from vq_core.source import Source, open_source
-from vq_core.store import ArtifactWriter, Header, create_artifact, require_same_model
-from vq_eval.candidates import FLOOR, NamedCandidate
+from vq_core.model.lora_request import LoraRequest
+from vq_core.model.source import Source, open_source
+from vq_core.remote.location import Location
+from vq_core.runtime.progress import Advance, progress
+from vq_core.sampling.attention import Kernel, attention_of, other_kernels
+from vq_core.sampling.pipeline import Conditions, VideoPipeline
+from vq_core.sampling.prompts import Sample, read_samples
+from vq_core.sampling.schedule import TRAIN_TIMESTEPS, bucket_of
+from vq_core.sampling.settings import Sampling
+from vq_core.store.reader import require_same_model
+from vq_core.store.writer import ArtifactWriter, Header, create_artifact
 from vq_eval.record import Branch, SampledPrompt
 from vq_eval.trajectories.drift import mean_drift, measure_drift, record_path, summarize
 from vq_eval.trajectories.picture import draw_trajectories
-from vq_eval.trajectory_report import (
+from vq_eval.trajectories.schema import (
     FORMAT,
     JSON_NAME,
     KIND,
@@ -34,6 +34,7 @@ from vq_eval.trajectory_report import (
     ScheduleStep,
     TrajectoryReport,
 )
+from vq_eval.videos.candidates import FLOOR, NamedCandidate
 
 # Working folders of the artifact while it is made: resumed from, and removed before it is finished.
 _PATHS, _DRIFTS = "paths", "drifts"

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vq_core.tensor_file import publish
-from vq_eval.trajectory_report import CandidateDrift, Curve, TrajectoryReport
+from vq_core.files.tensor_file import publish
+from vq_eval.trajectories.schema import CandidateDrift, Curve, TrajectoryReport
 
 BRANCH_STYLES = {"cond": "-", "uncond": ":"}
 

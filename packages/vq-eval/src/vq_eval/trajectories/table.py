@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from vq_eval.trajectory_report import CandidateDrift, TrajectoryReport
+from vq_eval.trajectories.schema import CandidateDrift, TrajectoryReport
 
 MIN_WIDTH = 110
 LEGEND = (

@@ -14,18 +14,18 @@ from torch import Tensor
 
 from vq_core import __version__
 from vq_core.errors import VqError
-from vq_core.location import Location
+from vq_core.files.tensor_file import TensorSpec, new_file
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.rounding import CODE_DTYPE
-from vq_core.progress import Advance, progress
-from vq_core.remote import local_copy
-from vq_core.scheme import QuantScheme
-from vq_core.store import Header, create_artifact
-from vq_core.tensor_file import TensorSpec, new_file
-from vq_core.tensor_stream import TensorStream, stream_tensors
+from vq_core.numerics.scheme import QuantScheme
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy
+from vq_core.runtime.progress import Advance, progress
+from vq_core.store.writer import Header, create_artifact
 from vq_export.encoders.source import EncoderSource
-from vq_export.overlap import overlap
+from vq_export.writing.overlap import overlap
+from vq_export.writing.tensor_stream import TensorStream, stream_tensors
 
 KIND = "lightx2v-encoders"
 FORMAT = 1

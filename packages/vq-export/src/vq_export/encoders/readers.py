@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.pth_file import read_pth
-from vq_core.tensor_file import DTYPE_NAMES, TensorInfo, TensorSpec, read_header
+from vq_core.files.pth_file import read_pth
+from vq_core.files.tensor_file import DTYPE_NAMES, TensorInfo, TensorSpec, read_header
 
 PIECE_BYTES = 64 << 20
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}

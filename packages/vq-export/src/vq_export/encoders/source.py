@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.location import Location
-from vq_core.remote import local_copy
-from vq_core.source import resolve_model
-from vq_core.tensor_folder import read_json
+from vq_core.files.tensor_folder import read_json
+from vq_core.model.source import resolve_model
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy
 from vq_export.encoders import ENCODERS, Encoder, Shape
 from vq_export.encoders.readers import TensorReader, open_reader
 

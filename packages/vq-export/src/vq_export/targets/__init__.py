@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from vq_core.discover import load_plugin, plugin_names
-from vq_core.location import Location
+from vq_core.remote.location import Location
 
 if TYPE_CHECKING:  # the command line lists the targets, and must not import torch for it
-    from vq_core.store import Check
-    from vq_export.quantized_model import QuantizedModel
-    from vq_export.verify import Verifier
+    from vq_core.store.writer import Check
+    from vq_export.model.quantized_model import QuantizedModel
+    from vq_export.verify.verify import Verifier
 
 
 class Target(Protocol):

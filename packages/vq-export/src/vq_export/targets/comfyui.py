@@ -16,16 +16,16 @@ from torch import Tensor
 from vq_core import __version__
 from vq_core.artifacts.components import headers_in
 from vq_core.errors import VqError
-from vq_core.location import Location
+from vq_core.files.tensor_file import TensorSpec
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.rounding import CODE_DTYPE
-from vq_core.progress import Advance, progress
-from vq_core.scheme import NumberFormat, Rounding
-from vq_core.store import Check, Header, create_artifact
-from vq_core.tensor_file import TensorSpec
-from vq_core.tensor_stream import TensorStream, stream_tensors
-from vq_export.overlap import overlap
-from vq_export.quantized_model import QuantizedComponent, QuantizedModel
+from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.remote.location import Location
+from vq_core.runtime.progress import Advance, progress
+from vq_core.store.writer import Check, Header, create_artifact
+from vq_export.model.quantized_model import QuantizedComponent, QuantizedModel
+from vq_export.writing.overlap import overlap
+from vq_export.writing.tensor_stream import TensorStream, stream_tensors
 
 KIND = "comfyui-checkpoint"
 FORMAT = 1

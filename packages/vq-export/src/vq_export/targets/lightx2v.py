@@ -15,15 +15,15 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
 from vq_core.artifacts.components import headers_in
-from vq_core.location import Location
-from vq_core.progress import Advance, progress
-from vq_core.store import ArtifactWriter, Check, Header, create_artifact
-from vq_export.overlap import overlap
-from vq_export.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
-from vq_export.quantized_model import QuantizedComponent, QuantizedModel
-from vq_export.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
-from vq_export.shard_index import write_index
-from vq_export.verify import verify_lightx2v
+from vq_core.remote.location import Location
+from vq_core.runtime.progress import Advance, progress
+from vq_core.store.writer import ArtifactWriter, Check, Header, create_artifact
+from vq_export.lightx2v.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
+from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
+from vq_export.model.quantized_model import QuantizedComponent, QuantizedModel
+from vq_export.verify.verify import verify_lightx2v
+from vq_export.writing.overlap import overlap
+from vq_export.writing.shard_index import write_index
 
 VERIFIER = verify_lightx2v
 CONFIG_FILE = "config.json"

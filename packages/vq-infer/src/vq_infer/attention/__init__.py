@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from vq_core.discover import load_plugin, plugin_names
-from vq_core.errors import VqError
 
 AUTO = "auto"
 FULL_PRECISION = 0.004
@@ -50,26 +49,3 @@ def load_attention(name: str) -> Attention:
 def availability(device: torch.device) -> dict[str, str | None]:
     """For each attention why it cannot run on `device`, or None where it can."""
     return {name: load_attention(name).unavailable(device) for name in plugin_names(__name__)}
-
-
-def select_attention(name: str, device: torch.device, tolerance: float = FULL_PRECISION) -> Attention:
-    """The attention called `name`; for `auto`, the fastest whose relative error is at most `tolerance`.
-
-    Raises:
-        VqError: there is none of that name, it cannot run on `device`, or none is as exact as `tolerance`.
-    """
-    if name != AUTO:
-        attention = load_attention(name)
-        reason = attention.unavailable(device)
-        if reason is not None:
-            able = ", ".join(other for other, why in availability(device).items() if why is None)
-            raise VqError(f"--attention {name}: {reason}; on {device} there are {able} and auto.")
-        return attention
-    from vq_infer.attention_choice import Fastest
-
-    usable = [load_attention(other) for other, why in availability(device).items() if why is None]
-    exact = tuple(attention for attention in usable if tolerance >= attention.ERROR)
-    if not exact:
-        best = min(attention.ERROR for attention in usable)
-        raise VqError(f"--attention auto: none here has an error of at most {tolerance:g}: allow {best:g} or more.")
-    return Fastest(exact, tolerance)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.mirror import user_cache
+from vq_core.remote.mirror import user_cache
 
 NAME = "FlashAttention-4"
 ERROR = 0.0025  # what cuDNN's is allowed: on random q, k and v both had 0.0023

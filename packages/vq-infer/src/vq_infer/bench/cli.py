@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from vq_core.cli import report, set_up_logging
-from vq_core.location import Location
-from vq_core.options import AsJson, Device, Verbose, path_option
+from vq_core.cli.app import report, set_up_logging
+from vq_core.cli.options import AsJson, Device, Verbose, path_option
+from vq_core.remote.location import Location
 from vq_infer.bench.options import BenchOptions
 
 
@@ -64,7 +64,7 @@ def bench(
         vq-infer bench --height 720 --width 1280 --contender diffusers_eager --contender vq_fp8 -o bench720
     """
     from vq_infer.bench.command import bench as run
-    from vq_infer.bench.report import summary, title
+    from vq_infer.bench.report.page import summary, title
 
     set_up_logging(verbose)
     options = BenchOptions(

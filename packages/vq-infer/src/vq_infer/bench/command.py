@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
-from vq_core.device import resolve_device
 from vq_core.discover import load_plugin, plugin_names
 from vq_core.errors import VqError
-from vq_core.remote import local_copy, local_output, refuse_existing
-from vq_infer.bench.chart import draw, require_matplotlib
-from vq_infer.bench.contenders import REFERENCE
+from vq_core.remote.transfer import local_copy, local_output, refuse_existing
+from vq_core.runtime.device import resolve_device
+from vq_infer.bench.models.contenders import REFERENCE
+from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.options import BenchOptions
-from vq_infer.bench.report import page
-from vq_infer.bench.results import Results
+from vq_infer.bench.report.chart import draw, require_matplotlib
+from vq_infer.bench.report.page import page
+from vq_infer.bench.report.results import Results
 from vq_infer.bench.run import Plan, run
 from vq_infer.bench.worker import CONTENDERS, cut
-from vq_infer.bench.workload import Workload
-from vq_infer.model_sizes import MODEL_SIZES
+from vq_infer.memory.model_sizes import MODEL_SIZES
 
 DEFAULT_SIZE = "14b"
 JSON, PAGE, CHART, UNFINISHED = "bench.json", "bench.md", "bench.png", "unfinished.json"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vq_core.location import Location
+from vq_core.remote.location import Location
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,16 @@ import torch
 from vq_core.discover import load_plugin
 from vq_core.errors import VqError
 from vq_core.families import wan
-from vq_core.location import Location
-from vq_infer.bench.breakdown import breakdown
-from vq_infer.bench.ceilings import SECONDS, Ceilings
-from vq_infer.bench.contenders import REFERENCE, Contender
-from vq_infer.bench.measure import Steady
+from vq_core.remote.location import Location
+from vq_infer.bench.measuring.breakdown import breakdown
+from vq_infer.bench.measuring.ceilings import SECONDS, Ceilings
+from vq_infer.bench.measuring.measure import Steady
+from vq_infer.bench.models.contenders import REFERENCE, Contender
+from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.process import RemoteWorker
-from vq_infer.bench.results import Results, Row, extrapolate, relative_error
+from vq_infer.bench.report.results import Results, Row, extrapolate, relative_error
 from vq_infer.bench.worker import CONTENDERS, Failure, First, Job, Machine
-from vq_infer.bench.workload import Workload
-from vq_infer.transformer import runtime_dtype
+from vq_infer.engine.transformer import runtime_dtype
 
 ROUNDS = 3
 MEMORY_USED = 0.9  # of the device's, by contenders that are measured in turns

@@ -17,18 +17,18 @@ from torch import nn
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.discover import load_plugin
 from vq_core.errors import VqError
-from vq_core.location import Location
-from vq_infer.bench.breakdown import Share, profile_pass, shares
-from vq_infer.bench.ceilings import Ceilings, measure_ceilings
-from vq_infer.bench.contenders import Contender
-from vq_infer.bench.kinds import Kind
-from vq_infer.bench.measure import Steady, steady, timed
-from vq_infer.bench.ranges import named_ranges
-from vq_infer.bench.workload import Step, Workload, timesteps
-from vq_infer.component import Component
-from vq_infer.transformer import runtime_dtype
+from vq_core.remote.location import Location
+from vq_infer.bench.measuring.breakdown import Share, profile_pass, shares
+from vq_infer.bench.measuring.ceilings import Ceilings, measure_ceilings
+from vq_infer.bench.measuring.kinds import Kind
+from vq_infer.bench.measuring.measure import Steady, steady, timed
+from vq_infer.bench.measuring.ranges import named_ranges
+from vq_infer.bench.models.contenders import Contender
+from vq_infer.bench.models.workload import Step, Workload, timesteps
+from vq_infer.engine.component import Component
+from vq_infer.engine.transformer import runtime_dtype
 
-CONTENDERS = "vq_infer.bench.contenders"
+CONTENDERS = "vq_infer.bench.models.contenders"
 CHECKED_TIMESTEP = 500.0
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VQ_CACHE")
 """Where compilers and autotuners keep what they made; a worker starts with the folders that it is given."""

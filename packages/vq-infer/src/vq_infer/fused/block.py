@@ -9,7 +9,7 @@ from vq_core.numerics.quantize import Quantized
 from vq_infer.attention import Attention
 from vq_infer.fused.norm_rope import Rope
 from vq_infer.fused.ops import Ops
-from vq_infer.quant_linear import QuantLinear
+from vq_infer.kernels.quant_linear import QuantLinear
 
 TEXT_TOKENS = 512  # what image-to-video models read after the image's tokens, as diffusers has it
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.rounding import CODE_DTYPE
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.fused.triton_rows import load_row, row_options, store_codes, store_row, vector_strides
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.fused.gated_sum import gated_sum
 from vq_infer.fused.norm_quantize import norm_quantize
 from vq_infer.fused.norm_rope import Rope, norm_rope

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized, quantize_tokens
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 
 
 def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:

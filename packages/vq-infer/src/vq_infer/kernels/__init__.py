@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.numerics.quantize import Quantized
-from vq_core.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import cpu, cuda_fp8, cuda_int8
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vq_infer.bench.contenders import Contender
-from vq_infer.bench.workload import Step, Workload
+from vq_infer.bench.models.contenders import Contender
+from vq_infer.bench.models.workload import Step, Workload
 
 
 @pytest.fixture

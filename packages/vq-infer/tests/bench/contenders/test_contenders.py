@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vq_core.discover import plugin_names
-from vq_infer.bench.contenders import REFERENCE, Contender
+from vq_infer.bench.models.contenders import REFERENCE, Contender
 from vq_infer.bench.worker import CONTENDERS
 
 

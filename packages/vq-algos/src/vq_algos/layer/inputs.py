@@ -1,0 +1,47 @@
+"""What the linears of a group read, sampled: the data from which smoothing and rounding are solved and judged."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from vq_algos.layer.hessian import Hessian
+from vq_core.artifacts.stats import Tokens
+from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.scheme import NumberFormat
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Tokens of a group's input, as the linears were meant to read them and as they will.
+
+    Attributes:
+        x: fp32 `[tokens, in]`, smoothed: x·Wᵀ with the smoothed weights is the model's own output.
+        x_hat: fp32 `[tokens, in]`, what the quantized linears multiply: smoothed, quantized per token, dequantized.
+        weight: fp32 `[tokens]`, mean 1: how much a token counts.
+        bucket: int64 `[tokens]`, bucket of sigma; −1 where the input does not depend on the noise level.
+    """
+
+    x: Tensor
+    x_hat: Tensor
+    weight: Tensor
+    bucket: Tensor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Tokens to solve on, and tokens of other prompts to judge by."""
+
+    fit: Sampled
+    held_out: Sampled
+
+    @cached_property
+    def hessian(self) -> Hessian:
+        """H of the tokens to solve on."""
+        return Hessian(self.fit.x_hat, self.fit.weight)
+
+
+def sampled(tokens: Tokens, gain: Tensor, activation: NumberFormat) -> Sampled:
+    """The sampled `tokens` of a group that is smoothed by `gain` `[in]`, quantized as the runtime does."""
+    x = tokens.rows.float() * gain
+    return Sampled(x, dequantize(quantize_tokens(x, activation)), tokens.weight, tokens.bucket)

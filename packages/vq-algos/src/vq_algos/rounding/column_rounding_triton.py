@@ -1,0 +1,110 @@
+"""`column_rounding.round_block` as one Triton kernel; imported only where CUDA and Triton are.
+
+A program takes `ROWS` rows of the weight through all columns of a block with the shifts in registers, so a block is one
+launch. Codes are rounded by bit arithmetic in fp32, exactly as `round_to_codes` rounds.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from vq_core.numerics.scheme import NumberFormat, Rounding
+
+BLOCK = 128
+ROWS = 16
+"""With one warp a program, no barrier is needed in the sum over columns; 5120 rows are 320 programs, none of which
+spills registers."""
+
+INT8_EVEN = tl.constexpr(0)
+E4M3_EVEN = tl.constexpr(1)
+E4M3_AWAY = tl.constexpr(2)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _rounded(x, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+    """`x` fp32, rounded to the code's value; ±127 or ±448 at most."""
+    if kind == INT8_EVEN:
+        magnitude = tl.minimum(tl.abs(x), 127.0)
+        rounded = (magnitude + 12582912.0) - 12582912.0  # 1.5·2²³: what is below one is rounded off, half to even
+    else:
+        magnitude = tl.minimum(tl.abs(x), 448.0)
+        bits = magnitude.to(tl.int32, bitcast=True)
+        if kind == E4M3_EVEN:
+            odd = (bits >> 20) & 1
+            normal = ((bits + 0x7FFFF + odd) & -0x100000).to(tl.float32, bitcast=True)
+            subnormal = (magnitude + 24576.0) - 24576.0  # 1.5·2¹⁴: what is below 2⁻⁹ is rounded off, half to even
+        else:
+            # As `emulate_qtorch_e4m3`, whose sum with 2⁻⁶ rounds too.
+            normal = ((bits + 0x80000) & -0x100000).to(tl.float32, bitcast=True)
+            lifted = (magnitude + 0.015625).to(tl.int32, bitcast=True)
+            subnormal = ((lifted + 0x80000) & -0x100000).to(tl.float32, bitcast=True) - 0.015625
+        rounded = tl.where(magnitude < 0.015625, subnormal, normal)
+    # What rounds to zero from below is −0 to torch's cast and +0 to QPyTorch.
+    negative = 0.0 - rounded if kind == E4M3_AWAY else rounded * -1.0
+    return tl.where(x < 0, negative, rounded)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _round_block_kernel(  # type: ignore[no-untyped-def]
+    columns,
+    shift,
+    couplings,
+    scale,
+    values,
+    differences,
+    out_features,
+    n,
+    couplings_stride,
+    kind: tl.constexpr,
+    block: tl.constexpr,
+    rows: tl.constexpr,
+):
+    row = tl.program_id(0) * rows + tl.arange(0, rows)
+    column = tl.arange(0, block)
+    is_row = row < out_features
+    own_scale = tl.load(scale + row, mask=is_row, other=1.0)
+    tile = column[:, None] * out_features + row[None, :]
+    shifts = tl.load(shift + tile, mask=(column[:, None] < n) & is_row[None, :], other=0.0)
+    for j in range(n):
+        at = j * out_features + row
+        weight = tl.load(columns + at, mask=is_row, other=0.0)
+        target = weight + tl.sum(tl.where(column[:, None] == j, shifts, 0.0), axis=0)
+        value = _rounded(tl.div_rn(target, own_scale), kind)
+        difference = weight - value * own_scale
+        tl.store(values + at, value, mask=is_row)
+        tl.store(differences + at, difference, mask=is_row)
+        # Couplings of j to the columns after it; what stands at and before j is zero.
+        coupling = tl.load(couplings + j * couplings_stride + column, mask=column < n, other=0.0)
+        shifts += coupling[:, None] * difference[None, :]
+
+
+def round_block(
+    columns: Tensor, shift: Tensor, couplings: Tensor, scale: Tensor, fmt: NumberFormat, rounding: Rounding
+) -> tuple[Tensor, Tensor]:
+    """See `column_rounding.round_block`: the same arguments, results and rounding, sums in another order."""
+    n, out_features = columns.shape
+    values, differences = torch.empty_like(columns), torch.empty_like(columns)
+    _round_block_kernel[(triton.cdiv(out_features, ROWS),)](
+        columns,
+        shift,
+        couplings,
+        scale,
+        values,
+        differences,
+        out_features,
+        n,
+        couplings.stride(0),
+        kind=_kind(fmt, rounding),
+        block=BLOCK,
+        rows=ROWS,
+        num_warps=1,
+        enable_fp_fusion=False,  # as torch, and whatever the version's default is
+    )
+    return values, differences
+
+
+def _kind(fmt: NumberFormat, rounding: Rounding) -> int:
+    if fmt is NumberFormat.INT8:
+        return INT8_EVEN.value
+    return E4M3_AWAY.value if rounding is Rounding.QTORCH else E4M3_EVEN.value

@@ -1,0 +1,198 @@
+"""Quantization of a whole model: smoothed weights in, codes and scales out, one block at a time."""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vq_algos.rounding.bias_and_score import settle
+from vq_algos.rounding.rounders import Rounded, rounder_named
+from vq_algos.rounding.sampled_inputs import SampledInputs
+from vq_core import __version__
+from vq_core.artifacts import qparams as qparams_artifact
+from vq_core.artifacts.components import headers_in
+from vq_core.artifacts.decisions import written_behind
+from vq_core.artifacts.stats import ActivationStats
+from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
+from vq_core.errors import VqError
+from vq_core.files.read_ahead import read_ahead
+from vq_core.numerics.finite import require_finite
+from vq_core.numerics.quantize import dequantize, snr_db
+from vq_core.numerics.scheme import Rounding, scheme_named
+from vq_core.remote.location import Location
+from vq_core.runtime.progress import progress
+from vq_core.store.reader import require_same_model
+from vq_core.store.writer import Header, create_artifact
+from vq_core.topology import Group, shard_of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """How to quantize.
+
+    Attributes:
+        scheme: a scheme's name.
+        method: a rounder's name.
+        rounding: a rounding's name.
+        bias_correction: may biases be corrected? Takes sampled tokens.
+    """
+
+    scheme: str
+    method: str = "rtn"
+    rounding: str = Rounding.NEAREST_EVEN.value
+    bias_correction: bool = True
+
+    def __post_init__(self) -> None:
+        scheme_named(self.scheme)
+        rounder_named(self.method)
+        known = [rounding.value for rounding in Rounding]
+        if self.rounding not in known:
+            raise VqError(f"`{self.rounding}` is not a rounding: choose one of {', '.join(known)}.")
+
+
+def quantize(
+    weights: SmoothedWeights,
+    settings: QuantizeSettings,
+    output: Location,
+    *,
+    stats: ActivationStats | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+) -> None:
+    """Write the quant-params artifact of `weights` to `output`.
+
+    With `stats`, every linear is judged on held-out tokens and its bias corrected, whatever the method. Host memory
+    without them: the linears of one group, and one block's codes. With them, and where the method solves on tokens:
+    see docs/measurements.md.
+
+    Raises:
+        VqError: the statistics are missing, without tokens or of another model; a weight or token is not finite; or
+            an artifact is damaged.
+    """
+    _require_tokens(settings.method, stats, weights)
+    manifest = weights.artifact.manifest
+    parents = [weights.artifact, *([stats.artifact] if stats else [])]
+    settings = replace(settings, bias_correction=settings.bias_correction and stats is not None)
+    header = Header(
+        kind=qparams_artifact.KIND,
+        format=qparams_artifact.FORMAT,
+        tool=f"vq-algos {__version__}",
+        family=manifest.family,
+        model=manifest.model,
+        components=headers_in({name: name for name in weights.components}, weights.components),
+        settings=asdict(settings),
+        parents={parent.manifest.kind: parent.digest for parent in parents},
+    )
+    total = sum(component.topology.num_blocks for component in weights.components.values())
+    with (
+        create_artifact(output, header, resume=resume) as writer,
+        progress("quantize", total, "block") as advance,
+        written_behind(device) as write,
+        _full_fp32(),
+    ):
+        for name, weights_of in weights.components.items():
+            component = _Component(name, weights_of, settings, stats, device)
+            for block in read_ahead(weights_of.topology.block_shards, weights_of.verify):
+                file = f"{name}/{block}.safetensors"
+                if not writer.has(file):
+                    # Bound to no name here, or one block's codes would live on while the next is quantized.
+                    write(writer, file, *component.quantize_block(block))
+                advance()
+
+
+def _require_tokens(method: str, stats: ActivationStats | None, weights: SmoothedWeights) -> None:
+    if stats is None:
+        if rounder_named(method).NEEDS_TOKENS:
+            raise VqError(
+                f"`{method}` needs sampled tokens of the activation statistics: "
+                "run vq-calib collect with --tokens and give its output as --stats."
+            )
+        return
+    fingerprints = {name: component.fingerprint for name, component in weights.components.items()}
+    require_same_model(stats.artifact, fingerprints, weights.artifact.path)
+    if not stats.has_tokens:
+        raise VqError(
+            f"{stats.artifact.path} holds no sampled tokens to solve or judge `{method}` on: "
+            "collect again with --tokens, or leave out --stats where the method needs none."
+        )
+
+
+@contextmanager
+def _full_fp32() -> Iterator[None]:
+    """Matrix products in fp32 proper, whatever the process was set to: TF32 would change H in the third digit."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@dataclass(frozen=True)
+class _Component:
+    """One transformer and how it is quantized."""
+
+    name: str
+    weights: SmoothedComponent
+    settings: QuantizeSettings
+    stats: ActivationStats | None
+    device: str
+
+    def quantize_block(self, block: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Codes, scales and corrected biases of one block's shard; what was decided for each linear, and its error."""
+        tensors: dict[str, Tensor] = {}
+        decisions: dict[str, Any] = {}
+        for group in self.weights.topology.groups:
+            linears = [linear for linear in group.reads if shard_of(linear) == block]
+            if linears:
+                self._quantize_group(group, linears, tensors, decisions)
+        names = [linear.name for linear in self.weights.topology.linears if linear.shard == block]
+        return tensors, {name: decisions[name] for name in names}
+
+    @cached_property
+    def _inputs(self) -> SampledInputs | None:
+        if self.stats is None:
+            return None
+        activation = scheme_named(self.settings.scheme).activation
+        return SampledInputs(self.name, self.weights, self.stats, activation, self.device)
+
+    def _quantize_group(
+        self, group: Group, linears: list[str], tensors: dict[str, Tensor], decisions: dict[str, Any]
+    ) -> None:
+        """Quantize the linears of a group that lie in one block into `tensors` and `decisions`."""
+        fmt, rounding = scheme_named(self.settings.scheme).weight, Rounding(self.settings.rounding)
+        weights = [self._tensor(f"{linear}.weight") for linear in linears]
+        inputs = self._inputs.inputs_of(group) if self._inputs else None
+        rounded = rounder_named(self.settings.method).quantize(weights, inputs, fmt, rounding)
+        for linear, weight, one in zip(linears, weights, rounded, strict=True):
+            dequantized = dequantize(one.quantized)
+            tensors[f"{linear}.codes"] = one.quantized.codes.cpu()
+            tensors[f"{linear}.scale"] = one.quantized.scale.cpu()
+            decisions[linear] = _decision(weight, dequantized, one)
+            if inputs is not None:
+                correct = self.settings.bias_correction
+                settled = settle(weight, dequantized, inputs, fmt, rounding, correct_bias=correct)
+                decisions[linear] |= settled.figures
+                if settled.shift is not None:
+                    tensors[f"{linear}.bias"] = (self._tensor(f"{linear}.bias") + settled.shift).cpu()
+            logger.debug("%s: %s", linear, decisions[linear])
+
+    def _tensor(self, name: str) -> Tensor:
+        """A tensor of the smoothed weights, fp32."""
+        tensor = self.weights.load([name], self.device)[name]
+        require_finite(tensor, name, "the smoothed weights")
+        return tensor.float()
+
+
+def _decision(weight: Tensor, dequantized: Tensor, rounded: Rounded) -> dict[str, Any]:
+    snr = snr_db(weight, dequantized)
+    # JSON has no infinity: null says that the codes hold the weight exactly.
+    return {**rounded.how, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}

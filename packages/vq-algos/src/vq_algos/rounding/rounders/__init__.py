@@ -1,0 +1,56 @@
+"""Rounders, one module each; a rounder's name is its module's name.
+
+A rounder is a pure function on the linears that read one input: it maps their weights, and sampled tokens of the input
+where it needs them, to codes and scales. The harness owns everything else.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor
+
+from vq_algos.layer.inputs import Inputs
+from vq_core.discover import load_plugin
+from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.scheme import NumberFormat, Rounding
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """One linear as it was rounded.
+
+    Attributes:
+        quantized: codes `[out, in]` and scale `[out, 1]`, a bfloat16 value.
+        how: what was decided, as JSON scalars: `method`, the rounder that did it, and that rounder's own figures.
+    """
+
+    quantized: Quantized
+    how: Mapping[str, str | float]
+
+
+class Rounder(Protocol):
+    """What a rounder's module provides."""
+
+    NEEDS_TOKENS: bool
+    """Must tokens of the input have been sampled?"""
+
+    def quantize(
+        self, weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding
+    ) -> list[Rounded]:
+        """Codes and scales of the linears that read one input, one scale per output channel.
+
+        Args:
+            weights: fp32 `[out_i, in]`, smoothed; not changed.
+            inputs: sampled tokens of the smoothed input; None only where `NEEDS_TOKENS` is False.
+            fmt: format of the codes.
+            rounding: where a value between two codes goes.
+
+        Returns:
+            One for each of `weights`, in their order.
+        """
+
+
+def rounder_named(name: str) -> Rounder:
+    """The rounder called `name`; refuses an unknown name."""
+    return cast(Rounder, load_plugin(__name__, name))

@@ -1,0 +1,41 @@
+"""Whatever leaves the least output error on held-out tokens, for each linear: rounding to nearest, clipping or GPTQ.
+
+E = Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖² on tokens of prompts that nothing was solved on. Rounding to nearest is always among the
+candidates, so no linear is worse than it there, and no candidate is taken that is worse in one bucket of sigma by more
+than the tolerance, however much it gains in others.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from vq_algos.layer.inputs import Inputs
+from vq_algos.layer.output_error import Judge, spares_buckets
+from vq_algos.rounding.rounders import Rounded, clip, gptq, rtn
+from vq_core.numerics.quantize import dequantize
+from vq_core.numerics.scheme import NumberFormat, Rounding
+
+NEEDS_TOKENS = True
+
+
+def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding) -> list[Rounded]:
+    """Codes and scales of `weights` `[out_i, in]`; `how` is that of the rounder chosen."""
+    assert inputs is not None
+    judges = [Judge(weight, inputs.held_out) for weight in weights]
+    best = rtn.quantize(weights, inputs, fmt, rounding)
+    plain = [judge.error(dequantize(one.quantized)) for judge, one in zip(judges, best, strict=True)]
+    least = list(plain)
+    for versions in _others(weights, inputs, fmt, rounding):
+        for index, version in enumerate(versions):
+            error = judges[index].error(dequantize(version.quantized))
+            if error.total < least[index].total and spares_buckets(error, plain[index]):
+                best[index], least[index] = version, error
+    return best
+
+
+def _others(
+    weights: Sequence[Tensor], inputs: Inputs, fmt: NumberFormat, rounding: Rounding
+) -> Iterator[list[Rounded]]:
+    """All `weights` by every other candidate in turn; one is made when the one before it has been judged."""
+    yield clip.quantize(weights, inputs, fmt, rounding)
+    yield from gptq.damped_versions(weights, inputs, fmt, rounding)

@@ -1,0 +1,65 @@
+"""Where the inputs come from on which a group is solved and judged: the tokens that `vq-calib collect` sampled."""
+
+from dataclasses import dataclass, field, replace
+
+import torch.nn.functional as F
+
+from vq_algos.layer.inputs import Inputs, Sampled, sampled
+from vq_algos.smoothing.gelu_rescale import gelu
+from vq_core.artifacts.stats import ActivationStats, Split, Tokens
+from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.numerics.finite import require_finite
+from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.scheme import NumberFormat
+from vq_core.topology import Group, block_of
+
+
+@dataclass(frozen=True)
+class SampledInputs:
+    """The sampled inputs of one transformer.
+
+    Attributes:
+        name: of the component.
+        component: its smoothed weights, for the gains.
+        stats: with sampled tokens.
+        activation: the format in which tokens are quantized.
+        device: where the tokens go.
+    """
+
+    name: str
+    component: SmoothedComponent
+    stats: ActivationStats
+    activation: NumberFormat
+    device: str
+    _shared: dict[str, Inputs] = field(default_factory=dict, init=False)
+
+    def inputs_of(self, group: Group) -> Inputs:
+        """What the linears of `group` read; those of a group that spans all blocks are kept once they were asked for.
+
+        Raises:
+            VqError: no tokens of the group were sampled, or one is not finite.
+        """
+        if group.name in self._shared:
+            return self._shared[group.name]
+        inputs = Inputs(self._sampled(group, "fit"), self._sampled(group, "held-out"))
+        if block_of(group.name) is None:
+            self._shared[group.name] = inputs
+        return inputs
+
+    def _sampled(self, group: Group, split: Split) -> Sampled:
+        gain = self.component.gain(group, self.device)
+        inputs = sampled(self._tokens(group, split), gain, self.activation)
+        if group.gelu_sink is None or bool((gain == 1).all()):
+            return inputs
+        # Rescaled through GELU, the input is no longer the model's own times the gain: it is computed as it will be.
+        (up,) = group.gelu_sink.linears
+        above = self.component.topology.group_of(up)
+        weight, bias = self.component.load([f"{up}.weight", f"{up}.bias"], self.device).values()
+        x = self._tokens(above, split).rows.float() * self.component.gain(above, self.device)
+        hidden = gelu(F.linear(x, weight.float(), bias.float()))
+        return replace(inputs, x_hat=dequantize(quantize_tokens(hidden, self.activation)))
+
+    def _tokens(self, group: Group, split: Split) -> Tokens:
+        tokens = self.stats.tokens(self.name, group.name, split, self.device)
+        require_finite(tokens.rows, f"{group.name}, sampled tokens", self.stats.artifact.path)
+        return tokens

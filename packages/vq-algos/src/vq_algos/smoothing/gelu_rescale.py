@@ -1,0 +1,121 @@
+"""An approximate fold through GELU, for the input that has no exact one: the feed-forward's second linear.
+
+With y the output of the first linear, a channel k of GELU(y) that is large but rare ruins the INT8 scale of its tokens.
+Dividing row k of the first linear by s_k and multiplying column k of the second by it computes GELU(y_k/s_k)·s_k in the
+place of GELU(y_k). Both are y_k far above zero and 0 far below, so they differ only around |y_k| < 3·s_k: where few
+channels are rescaled, that costs less than the quantization noise it removes. For the `count` hottest channels
+
+    s_k = max(1, max|GELU(y_k)| / t)^p,    t the absmax of the hottest channel that is left alone;
+
+`count` and p are chosen on fit tokens by the error of the second linear. The winner is judged on held-out tokens by the
+error of the whole feed-forward, both linears quantized, and must pass the guard of `smoothers.auto` against no
+rescaling. The function changes, so nothing but `auto` uses this, and only in INT8: FP8 hardly minds hot channels.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vq_algos.smoothing.smoothers.auto import chosen, hardest
+from vq_algos.smoothing.smoothing_error import Errors, by_bucket, gain_of, product, row_energies
+from vq_algos.smoothing.smoothing_problem import Smoothing
+from vq_core.artifacts.stats import Tokens
+from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.scheme import QuantScheme
+
+POWERS = (0.5, 0.75, 1.0)
+SMALLEST = 4
+LARGEST_SHARE = 8  # at most every eighth channel
+SEARCH_TOKENS = 512
+KEPT = 3
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """The two linears around GELU and what the first one reads.
+
+    Attributes:
+        up: weight `[hidden, in]` of the first linear, unsmoothed.
+        up_bias: `[hidden]`.
+        down: weight `[out, hidden]` of the second.
+        gain: fp32 `[in]`, 1/s of the first linear's input.
+        absmax: fp32 `[hidden]`, of the second linear's input over all tokens.
+        fit, held_out: tokens that the first linear reads, unsmoothed.
+        scheme: the formats that both will have.
+    """
+
+    up: Tensor
+    up_bias: Tensor
+    down: Tensor
+    gain: Tensor
+    absmax: Tensor
+    fit: Tokens
+    held_out: Tokens
+    scheme: QuantScheme
+
+
+def rescaling(problem: FeedForward) -> Smoothing:
+    """s fp32 `[hidden]`, ones where rescaling does not pay; see the module."""
+    candidates = _candidates(problem.absmax)
+    search = hardest(problem.fit, SEARCH_TOKENS)
+    errors = _second_linear_errors(problem, search, [candidate.s for candidate in candidates])
+    order = errors.objective[1:].argsort(stable=True).tolist()[:KEPT]
+    kept = [candidates[0], *(candidates[1 + index] for index in order)]
+    return kept[chosen(feed_forward_errors(problem, problem.held_out, [candidate.s for candidate in kept]))]
+
+
+def feed_forward_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
+    """Errors of the output of the feed-forward with both linears quantized, for every s `[hidden]` of `candidates`."""
+    x = tokens.rows.float()
+    reference = product(gelu(product(x, problem.up) + problem.up_bias.float()), problem.down)
+    x_hat = dequantize(quantize_tokens(x, problem.scheme.activation, problem.gain))
+    # A scale per row absorbs the factor of its row but for rounding up to bfloat16: the rounded rows serve every s.
+    plain = product(x_hat, problem.up, problem.gain, problem.scheme.weight) + problem.up_bias.float()
+
+    def error(s: Tensor) -> Tensor:
+        gain = gain_of(s)
+        return reference - _down(problem, gelu(plain * gain), gain)
+
+    return _errors(tokens, reference, map(error, candidates))
+
+
+def _second_linear_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
+    y = product(tokens.rows.float(), problem.up) + problem.up_bias.float()
+    reference = product(gelu(y), problem.down)
+    gains = map(gain_of, candidates)
+    return _errors(tokens, reference, (reference - _down(problem, gelu(y * gain), gain) for gain in gains))
+
+
+def _candidates(absmax: Tensor) -> list[Smoothing]:
+    """No rescaling, then every count of channels and power."""
+    candidates = [Smoothing(torch.ones_like(absmax), {"smoother": "none"})]
+    hottest = absmax.argsort(descending=True, stable=True)
+    count = SMALLEST
+    while count <= len(absmax) // LARGEST_SHARE and absmax[hottest[count]] > 0:
+        rescaled = hottest[:count]
+        excess = (absmax[rescaled] / absmax[hottest[count]]).clamp(min=1)
+        for power in POWERS:
+            s = torch.ones_like(absmax)
+            s[rescaled] = excess**power
+            candidates.append(Smoothing(s, {"smoother": "gelu_rescale", "channels": count, "power": power}))
+        count *= 2
+    return candidates
+
+
+def _down(problem: FeedForward, hidden: Tensor, gain: Tensor) -> Tensor:
+    hidden_hat = dequantize(quantize_tokens(hidden, problem.scheme.activation))
+    return product(hidden_hat, problem.down, gain, problem.scheme.weight)
+
+
+def _errors(tokens: Tokens, reference: Tensor, errors: Iterable[Tensor]) -> Errors:
+    buckets, weight_in_bucket = by_bucket(tokens)
+    noise = torch.stack([weight_in_bucket @ row_energies(error) for error in errors])
+    return Errors(noise.unsqueeze(1), (weight_in_bucket @ row_energies(reference)).unsqueeze(0), buckets)
+
+
+def gelu(y: Tensor) -> Tensor:
+    """Wan's GELU, by tanh."""
+    return F.gelu(y, approximate="tanh")

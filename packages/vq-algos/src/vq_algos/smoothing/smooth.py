@@ -1,0 +1,334 @@
+"""Smoothing of a whole model: statistics and weights in, folded weights out, one block at a time."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vq_algos.smoothing.gelu_rescale import FeedForward, rescaling
+from vq_algos.smoothing.smoothers import smoother_named
+from vq_algos.smoothing.smoothers.awq import VERSIONS
+from vq_algos.smoothing.smoothing_error import gain_of
+from vq_algos.smoothing.smoothing_figures import feed_forward_figures, figures
+from vq_algos.smoothing.smoothing_problem import SmootherOptions, Smoothing, SmoothingProblem
+from vq_core import __version__
+from vq_core.artifacts import weights as weights_artifact
+from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.decisions import written_behind
+from vq_core.artifacts.stats import ActivationStats
+from vq_core.errors import VqError
+from vq_core.families import Family
+from vq_core.files.buffers import Buffers
+from vq_core.files.read_ahead import read_ahead
+from vq_core.model.source import Checkpoint, Source
+from vq_core.numerics.finite import require_finite
+from vq_core.numerics.folding import fold_group
+from vq_core.numerics.scheme import NumberFormat, QuantScheme, scheme_named
+from vq_core.remote.location import Location
+from vq_core.runtime.progress import progress
+from vq_core.sampling.model_defaults import said_by
+from vq_core.store.reader import require_same_model
+from vq_core.store.writer import Header, create_artifact
+from vq_core.topology import Group, ModulationSink, Topology, block_of, shard_of
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+GROUP_SETS = ("all", "llmc", "folded")
+
+Smoothed = tuple[Tensor, dict[str, Any]]
+"""A group's gain, fp32 `[in]`, and what was decided for it."""
+
+
+@dataclass(frozen=True)
+class SmoothSettings:
+    """How to smooth.
+
+    Attributes:
+        method: a smoother's name.
+        scheme: of the quantization to come, for smoothers that try it; None where it is not known yet.
+        alpha: SmoothQuant's migration strength, 0 to 1.
+        awq_version: AWQ's family of scales, `v1` or `v2`.
+        groups: `all` exact folds, only the three per block that LLMC smooths (`llmc`), or only those that leave no gain
+            for the runtime to multiply by (`folded`).
+        dtype: of folded tensors, `fp32` or `bf16`.
+    """
+
+    method: str = "smoothquant"
+    scheme: str | None = None
+    alpha: float = 0.75
+    awq_version: str = "v2"
+    groups: str = "all"
+    dtype: str = "fp32"
+
+    def __post_init__(self) -> None:
+        smoother = smoother_named(self.method)
+        if self.scheme is not None:
+            scheme_named(self.scheme)
+        elif "scheme" in smoother.NEEDS:
+            raise VqError(f"`--scheme` is missing: `{self.method}` tries the quantization to come; give int8 or fp8.")
+        if self.awq_version not in VERSIONS:
+            raise VqError(f"`{self.awq_version}` is not a version of awq: choose one of {', '.join(VERSIONS)}.")
+        if not 0 <= self.alpha <= 1:
+            raise VqError(f"alpha is {self.alpha} and must lie between 0 and 1: 0.75 is a good start.")
+        if self.groups not in GROUP_SETS:
+            raise VqError(f"`{self.groups}` is not a set of groups: choose one of {', '.join(GROUP_SETS)}.")
+        if self.dtype not in DTYPES:
+            raise VqError(f"`{self.dtype}` is not a dtype for folded weights: choose one of {', '.join(DTYPES)}.")
+
+
+def smooth(
+    source: Source,
+    stats: ActivationStats | None,
+    settings: SmoothSettings,
+    output: Location,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+) -> None:
+    """Write the smoothed-weights artifact of `source` to `output`.
+
+    Where the statistics hold sampled tokens and the scheme is known, every decision comes with what it did for the
+    group's outputs on held-out tokens. Host memory: one block in its own dtype and twice in that of folded tensors, and
+    the block's tokens.
+
+    Raises:
+        VqError: the statistics are missing, of another model, or lack a group or the tokens that the method needs; a
+            weight is not finite.
+    """
+    if source.has_gains:
+        raise VqError(
+            f"{source.name} is smoothed already (it brings gains of its norms): convert it with "
+            "`vq-export lightx2v --model`, or smooth the model that it was made from."
+        )
+    _require_statistics(source, stats, settings.method)
+    header = Header(
+        kind=weights_artifact.KIND,
+        format=weights_artifact.FORMAT,
+        tool=f"vq-algos {__version__}",
+        family=source.family_name,
+        model=source.name,
+        components=component_headers(source),
+        settings=asdict(settings) | _sampling(source, stats),
+        parents={stats.artifact.manifest.kind: stats.artifact.digest} if stats else {},
+    )
+    total = sum(len(checkpoint.topology.shards()) for checkpoint in source.components.values())
+    with (
+        create_artifact(output, header, resume=resume) as writer,
+        progress("smooth", total, "shard") as advance,
+        written_behind(device) as write,
+    ):
+        for name, checkpoint in source.components.items():
+            topology = checkpoint.topology
+            groups = _groups(settings.groups, topology, source.family)
+            component = _Component(name, checkpoint, groups, stats, settings, device)
+            for shard in read_ahead(topology.shards(), component.verify):
+                file = f"{name}/{shard}.safetensors"
+                if not writer.has(file):
+                    # Bound to no name here, or one block would live on while the next is folded.
+                    write(writer, file, *component.smooth_shard(shard))
+                advance()
+
+
+def _sampling(source: Source, stats: ActivationStats | None) -> dict[str, Any]:
+    """How the model is sampled, where it or its calibration says so: later stages have neither at hand."""
+    sampling = said_by(source.path) | (stats.unguided_sampling if stats else {})
+    return {"sampling": sampling} if sampling else {}
+
+
+def _groups(chosen: str, topology: Topology, family: Family) -> tuple[Group, ...]:
+    match chosen:
+        case "llmc":
+            return family.llmc_groups(topology)
+        case "folded":
+            return tuple(group for group in topology.groups if not isinstance(group.sink, ModulationSink))
+        case _:
+            return topology.groups
+
+
+def _require_statistics(source: Source, stats: ActivationStats | None, method: str) -> None:
+    needs = smoother_named(method).NEEDS
+    if stats is None:
+        if "statistics" in needs:
+            raise VqError(
+                f"`{method}` needs activation statistics: run vq-calib collect and give its output as --stats."
+            )
+        return
+    require_same_model(stats.artifact, source.fingerprints, source.name)
+    if "tokens" in needs and not stats.has_tokens:
+        raise VqError(
+            f"`{method}` needs sampled tokens and {stats.artifact.path} holds none: run vq-calib collect with --tokens."
+        )
+
+
+@dataclass(frozen=True)
+class _Component:
+    """One transformer and how it is smoothed.
+
+    Every gain is derived from the original weights, so neither the order of the groups nor that of the shards matters.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    groups: tuple[Group, ...]
+    stats: ActivationStats | None
+    settings: SmoothSettings
+    device: str
+
+    def smooth_shard(self, shard: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Folded tensors of one shard, and what was decided for the groups that belong to it."""
+        topology = self.checkpoint.topology
+        original = self._load(topology.shards()[shard])
+        here = [group for group in topology.groups if shard_of(group.name) == shard]
+        ones = {group.gain: torch.ones(group.in_features, device=self.device) for group in here}
+        tensors = original | ones
+        smoothed = dict(self._shared)
+        for group in self._smoothable:
+            if block_of(group.name) is not None and shard_of(group.name) == shard:
+                smoothed[group] = self._smoothed(group, [original[name] for name in _weight_names(group)])
+        if self.settings.method == "auto":
+            smoothed |= self._rescaled(here, original, smoothed)
+        for group, (gain, _) in smoothed.items():
+            if not torch.all(gain == 1):  # a fold of ones would only change the dtype
+                fold_group(tensors, _exactly(group), gain)
+            if group.gain in ones:
+                tensors[group.gain] = gain
+        for name in original:
+            if tensors[name] is not original[name]:
+                require_finite(tensors[name], name, "the folded weights")
+                tensors[name] = tensors[name].to(DTYPES[self.settings.dtype])
+        decisions = {group.name: smoothed[group][1] for group in smoothed if shard_of(group.name) == shard}
+        return {name: self._on_host(tensor) for name, tensor in tensors.items()}, decisions
+
+    def verify(self, shard: str) -> None:
+        """Compare the digest of the statistics of `shard` before they are read, which may happen in another thread."""
+        if self.stats is not None:
+            self.stats.verify(self.name, shard)
+
+    def _on_host(self, tensor: Tensor) -> Tensor:
+        """`tensor`, which from a GPU is copied into memory that was used for a block before."""
+        if tensor.device.type == "cpu":
+            return tensor
+        return self._memory.take(tensor.nbytes).view(tensor.dtype).reshape(tensor.shape).copy_(tensor)
+
+    @cached_property
+    def _memory(self) -> Buffers:
+        """Of two blocks: one is written while the next is copied."""
+        return Buffers(kept=2 * max(len(names) for names in self.checkpoint.topology.shards().values()))
+
+    @property
+    def _smoothable(self) -> Iterable[Group]:
+        return (group for group in self.groups if group.sink is not None)
+
+    @cached_property
+    def _shared(self) -> dict[Group, Smoothed]:
+        """The groups that span all blocks; their weights are read as they are looked at, one at a time."""
+        shared = [group for group in self._smoothable if block_of(group.name) is None]
+        return {group: self._smoothed(group, _OneByOne(self._load, _weight_names(group))) for group in shared}
+
+    def _load(self, names: Iterable[str]) -> dict[str, Tensor]:
+        tensors = self.checkpoint.load(names, self.device)
+        for name, tensor in tensors.items():
+            require_finite(tensor, name, self.checkpoint.folder)
+        return tensors
+
+    def _smoothed(self, group: Group, weights: Collection[Tensor]) -> Smoothed:
+        problem = self._problem(group, weights)
+        options = SmootherOptions(self.settings.alpha, self.settings.awq_version)
+        smoothing = smoother_named(self.settings.method).smoothing(problem, options)
+        return self._decided(group, smoothing, figures(problem, smoothing.s))
+
+    def _rescaled(
+        self, groups: Iterable[Group], original: Mapping[str, Tensor], smoothed: Mapping[Group, Smoothed]
+    ) -> dict[Group, Smoothed]:
+        """The groups behind GELU, where the scheme profits from rescaling through it."""
+        scheme = self._scheme
+        if scheme is None or scheme.activation is not NumberFormat.INT8 or self.stats is None:
+            return {}
+        rescaled = {}
+        for group in groups:
+            if group.gelu_sink is None:
+                continue
+            (up,), (down,) = group.gelu_sink.linears, group.reads
+            above = self.checkpoint.topology.group_of(up)
+            problem = FeedForward(
+                original[f"{up}.weight"],
+                original[f"{up}.bias"],
+                original[f"{down}.weight"],
+                smoothed[above][0] if above in smoothed else torch.ones(above.in_features, device=self.device),
+                self._absmax(group),
+                self.stats.tokens(self.name, above.name, "fit", self.device),
+                self.stats.tokens(self.name, above.name, "held-out", self.device),
+                scheme,
+            )
+            smoothing = rescaling(problem)
+            rescaled[group] = self._decided(group, smoothing, feed_forward_figures(problem, smoothing.s))
+        return rescaled
+
+    def _problem(self, group: Group, weights: Collection[Tensor]) -> SmoothingProblem:
+        if self.stats is None:
+            ones = torch.ones(group.in_features, device=self.device)
+            return SmoothingProblem(weights, ones, ones)
+        fit = held_out = None
+        solves = "tokens" in smoother_named(self.settings.method).NEEDS
+        if self.stats.has_tokens and (solves or self._scheme is not None):
+            fit = self.stats.tokens(self.name, group.name, "fit", self.device)
+            held_out = self.stats.tokens(self.name, group.name, "held-out", self.device)
+        mean_abs = self.stats.group(self.name, group.name).overall_mean_abs.float().to(self.device)
+        return SmoothingProblem(weights, self._absmax(group), mean_abs, fit, held_out, self._scheme)
+
+    def _absmax(self, group: Group) -> Tensor:
+        assert self.stats is not None
+        absmax = self.stats.absmax(self.name, group.name)
+        require_finite(absmax, f"{group.name}.absmax", self.stats.artifact.path)
+        return absmax.to(self.device)
+
+    @property
+    def _scheme(self) -> QuantScheme | None:
+        return None if self.settings.scheme is None else scheme_named(self.settings.scheme)
+
+    def _decided(self, group: Group, smoothing: Smoothing, measured: Mapping[str, Any]) -> Smoothed:
+        """1/s as bfloat16 values, fp32 `[in]`, and what the artifact says of it."""
+        gain = gain_of(smoothing.s)
+        s = 1 / gain
+        decision = {
+            "method": self.settings.method,
+            **smoothing.how,
+            "s_min": float(s.min()),
+            "s_median": float(s.median()),
+            "s_max": float(s.max()),
+            **measured,
+        }
+        logger.debug("%s: %s: %s", self.name, group.name, decision)
+        return gain, decision
+
+
+@dataclass(frozen=True)
+class _OneByOne(Collection[Tensor]):
+    """Weights that are loaded each time they are looked at, one after another: of all blocks, they are too many."""
+
+    load: Callable[[list[str]], dict[str, Tensor]]
+    names: list[str]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for name in self.names:
+            yield self.load([name])[name]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, weight: object) -> bool:
+        return any(weight is one for one in self)
+
+
+def _exactly(group: Group) -> Group:
+    """The group as one whose producer takes 1/s as it is: behind GELU, the approximation that was judged."""
+    return replace(group, sink=group.sink or group.gelu_sink)
+
+
+def _weight_names(group: Group) -> list[str]:
+    return [f"{linear}.weight" for linear in group.reads]

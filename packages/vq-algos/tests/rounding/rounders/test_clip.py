@@ -1,0 +1,85 @@
+"""The chosen factors against a search row by row in fp64."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_algos.layer.inputs import Inputs
+from vq_algos.rounding.rounders import clip
+from vq_core.numerics.quantize import dequantize, quantize_weight, weight_scale
+from vq_core.numerics.rounding import round_to_codes
+from vq_core.numerics.scheme import NumberFormat, Rounding
+
+MakeInputs = Callable[..., Inputs]
+
+
+@pytest.fixture
+def weight() -> Tensor:
+    """Rows with one element far above the rest, which is where clipping pays; the channel of it hardly speaks."""
+    weight = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
+    weight[:, 7] = torch.linspace(1, 30, 12)
+    return weight
+
+
+def _error(row: Tensor, rounded: Tensor, inputs: Inputs) -> float:
+    fit = inputs.fit
+    return float((fit.weight.double() * (fit.x_hat.double() @ (row - rounded).double()).square()).sum())
+
+
+def _quietened(inputs: Inputs) -> Inputs:
+    for part in (inputs.fit.x, inputs.fit.x_hat):
+        part[:, 7] *= 1e-3
+    return inputs
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("fmt", NumberFormat)
+@pytest.mark.parametrize("fit", [24, 200])  # fewer tokens than channels, and more
+def test_every_row_has_the_scale_of_least_output_error(
+    fit: int, fmt: NumberFormat, rounding: Rounding, weight: Tensor, make_inputs: MakeInputs
+) -> None:
+    inputs = _quietened(make_inputs(40, fit=fit, fmt=fmt))
+    (one,) = clip.quantize([weight], inputs, fmt, rounding)
+    shrunk = 0
+    for row, ours, scale in zip(weight, dequantize(one.quantized), one.quantized.scale, strict=True):
+        errors = []
+        for p in clip.FACTORS:
+            s = weight_scale(row.abs().max().reshape(1, 1) * p, fmt)[0]
+            errors.append(_error(row, round_to_codes(row / s, fmt, rounding).float() * s, inputs))
+        assert _error(row, ours, inputs) == pytest.approx(min(errors), rel=1e-4)
+        shrunk += bool(scale < weight_scale(row.unsqueeze(0), fmt)[0])
+    if fmt is NumberFormat.INT8:
+        assert shrunk > 6
+
+
+def test_the_factors_run_from_the_absmax_to_three_fifths_of_it() -> None:
+    assert clip.FACTORS[0] == 1
+    assert clip.FACTORS[-1] == 0.6
+
+
+def test_where_nothing_is_gained_the_scale_is_that_of_the_absmax(make_inputs: MakeInputs) -> None:
+    weight = torch.arange(-127, 128).float().repeat(2, 1)  # codes hold it exactly
+    (one,) = clip.quantize([weight], make_inputs(255), NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    assert torch.equal(one.quantized.codes, quantize_weight(weight, NumberFormat.INT8).codes)
+    assert one.how["clip"] == 1
+
+
+def test_the_median_factor_is_told(weight: Tensor, make_inputs: MakeInputs) -> None:
+    inputs = _quietened(make_inputs(40))
+    (one,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    ratio = (one.quantized.scale / weight_scale(weight, NumberFormat.INT8)).median()
+    assert one.how["clip"] == pytest.approx(float(ratio), abs=0.01)
+    assert one.how["clip"] < 1
+
+
+def test_rows_are_searched_in_parts_to_the_same_codes(
+    weight: Tensor, make_inputs: MakeInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = _quietened(make_inputs(40))
+    (whole,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    monkeypatch.setattr(clip, "ROWS_AT_ONCE", 5)
+    (parts,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    assert torch.equal(whole.quantized.codes, parts.quantized.codes)
+    assert torch.equal(whole.quantized.scale, parts.quantized.scale)

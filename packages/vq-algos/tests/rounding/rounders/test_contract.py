@@ -1,0 +1,117 @@
+"""What every rounder promises, whatever it computes."""
+
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_algos.layer.inputs import Inputs
+from vq_algos.rounding import rounders
+from vq_algos.rounding.rounders import Rounder, rounder_named
+from vq_core.discover import plugin_names
+from vq_core.errors import VqError
+from vq_core.numerics.bfloat16 import is_bf16
+from vq_core.numerics.quantize import dequantize, quantize_weight, snr_db
+from vq_core.numerics.scheme import NumberFormat, Rounding
+
+MakeInputs = Callable[..., Inputs]
+
+NAMES = plugin_names(rounders.__name__)
+CODE_DTYPES = {NumberFormat.INT8: torch.int8, NumberFormat.FP8_E4M3: torch.float8_e4m3fn}
+ROWS = (24, 7)
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return cast(str, request.param)
+
+
+@pytest.fixture
+def rounder(name: str) -> Rounder:
+    return rounder_named(name)
+
+
+@pytest.fixture
+def weights() -> list[Tensor]:
+    """Two linears `[24, 40]` and `[7, 40]`; in the first a row of zeros, one below the scale's floor, an outlier."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(rows, 40, generator=generator) for rows in ROWS)
+    first[3] = 0
+    first[4] *= 1e-9
+    first[5, 6] = 1000
+    return [first, second]
+
+
+@pytest.fixture
+def inputs(make_inputs: MakeInputs) -> Inputs:
+    return make_inputs(40)
+
+
+def test_the_known_rounders_are_found() -> None:
+    assert {"rtn", "clip", "gptq", "auto"} <= set(NAMES)
+
+
+def test_an_unknown_rounder_lists_the_known_ones() -> None:
+    with pytest.raises(VqError, match="`gtpq` is not one of the rounders .*rtn"):
+        rounder_named("gtpq")
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("fmt", NumberFormat)
+def test_codes_and_scales_have_the_promised_form(
+    rounder: Rounder, weights: list[Tensor], inputs: Inputs, fmt: NumberFormat, rounding: Rounding
+) -> None:
+    rounded = rounder.quantize(weights, inputs, fmt, rounding)
+    assert len(rounded) == len(weights)
+    for weight, one in zip(weights, rounded, strict=True):
+        codes, scale = one.quantized
+        assert codes.dtype == CODE_DTYPES[fmt]
+        assert codes.shape == weight.shape
+        assert codes.is_contiguous()
+        assert codes.float().abs().max() <= fmt.qmax
+        assert scale.dtype == torch.float32
+        assert scale.shape == (len(weight), 1)
+        assert torch.all(torch.isfinite(scale) & (scale > 0) & is_bf16(scale))
+    assert torch.all(rounded[0].quantized.codes.float()[3] == 0)
+    assert rounded[0].quantized.scale[3] == 1
+
+
+def test_it_says_what_it_did(rounder: Rounder, name: str, weights: list[Tensor], inputs: Inputs) -> None:
+    for one in rounder.quantize(weights, inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN):
+        assert one.how["method"] in NAMES if name == "auto" else one.how["method"] == name
+        assert all(isinstance(value, str | float) for value in one.how.values())
+
+
+@pytest.mark.parametrize("fmt", NumberFormat)
+def test_the_output_comes_close_to_plain_rounding_or_beats_it(
+    rounder: Rounder, weights: list[Tensor], inputs: Inputs, fmt: NumberFormat
+) -> None:
+    for weight, one in zip(weights, rounder.quantize(weights, inputs, fmt, Rounding.NEAREST_EVEN), strict=True):
+        exact = inputs.held_out.x @ weight.T
+        ours, plain = (
+            snr_db(exact, inputs.held_out.x_hat @ dequantize(quantized).T)
+            for quantized in (one.quantized, quantize_weight(weight, fmt))
+        )
+        assert ours > plain - 1
+
+
+def test_the_same_again_is_the_same_bits(rounder: Rounder, weights: list[Tensor], make_inputs: MakeInputs) -> None:
+    runs = [rounder.quantize(weights, make_inputs(40), NumberFormat.FP8_E4M3, Rounding.NEAREST_EVEN) for _ in range(2)]
+    for one, other in zip(*runs, strict=True):
+        assert torch.equal(one.quantized.codes.view(torch.int8), other.quantized.codes.view(torch.int8))
+        assert torch.equal(one.quantized.scale, other.quantized.scale)
+        assert one.how == other.how
+
+
+def test_weights_and_tokens_are_left_as_they_were(rounder: Rounder, weights: list[Tensor], inputs: Inputs) -> None:
+    parts = [*weights, *vars(inputs.fit).values(), *vars(inputs.held_out).values()]
+    before = [part.clone() for part in parts]
+    rounder.quantize(weights, inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    assert all(torch.equal(part, old) for part, old in zip(parts, before, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not rounder_named(name).NEEDS_TOKENS])
+def test_a_rounder_that_needs_no_tokens_takes_none(rounder: Rounder, weights: list[Tensor]) -> None:
+    assert len(rounder.quantize(weights, None, NumberFormat.INT8, Rounding.NEAREST_EVEN)) == len(weights)

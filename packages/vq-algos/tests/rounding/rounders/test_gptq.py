@@ -1,0 +1,110 @@
+"""GPTQ as a rounder: what it gains, how the damping is chosen, and inputs that would break it."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_algos.layer.hessian import Hessian
+from vq_algos.layer.inputs import Inputs, Sampled
+from vq_algos.layer.output_error import Judge
+from vq_algos.rounding.column_rounding import round_columns
+from vq_algos.rounding.rounders import Rounded
+from vq_algos.rounding.rounders.gptq import DAMPS, quantize
+from vq_core.numerics.quantize import Quantized, dequantize, quantize_weight, snr_db, weight_scale
+from vq_core.numerics.scheme import NumberFormat, Rounding
+
+MakeInputs = Callable[..., Inputs]
+EVEN = Rounding.NEAREST_EVEN
+
+
+@pytest.fixture
+def weights() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(rows, 64, generator=generator) for rows in (48, 20)]
+
+
+def _unquantized(inputs: Inputs) -> Inputs:
+    """The same inputs with exact activations, so that the weights' error is seen alone."""
+    return Inputs(*(Sampled(part.x, part.x, part.weight, part.bucket) for part in (inputs.fit, inputs.held_out)))
+
+
+def _output_snr(weight: Tensor, quantized: Quantized, tokens: Sampled) -> float:
+    return snr_db(tokens.x @ weight.T, tokens.x_hat @ dequantize(quantized).T)
+
+
+@pytest.mark.parametrize("fmt", NumberFormat)
+def test_the_output_is_a_decibel_closer_than_plain_rounding(
+    fmt: NumberFormat, weights: list[Tensor], make_inputs: MakeInputs
+) -> None:
+    inputs = _unquantized(make_inputs(64))
+    for weight, one in zip(weights, quantize(weights, inputs, fmt, EVEN), strict=True):
+        plain = _output_snr(weight, quantize_weight(weight, fmt), inputs.held_out)
+        assert _output_snr(weight, one.quantized, inputs.held_out) > plain + 1
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("fmt", NumberFormat)
+def test_linears_that_share_an_input_are_rounded_as_each_alone(
+    fmt: NumberFormat, rounding: Rounding, weights: list[Tensor], make_inputs: MakeInputs
+) -> None:
+    inputs = make_inputs(64)
+    together = quantize(weights, inputs, fmt, rounding)
+    alone = [quantize([weight], inputs, fmt, rounding)[0] for weight in weights]
+    for weight, one, other in zip(weights, together, alone, strict=True):
+        assert torch.equal(one.quantized.codes.float(), other.quantized.codes.float())
+        assert torch.equal(one.quantized.scale, weight_scale(weight, fmt))
+        assert one.how == other.how
+
+
+def test_every_linear_keeps_the_damping_that_is_best_on_held_out_tokens(
+    weights: list[Tensor], make_inputs: MakeInputs
+) -> None:
+    inputs = make_inputs(64, fit=40)
+    for weight, one in zip(weights, quantize(weights, inputs, NumberFormat.INT8, EVEN), strict=True):
+        scale, judge = weight_scale(weight, NumberFormat.INT8), Judge(weight, inputs.held_out)
+        errors = {}
+        for damp in DAMPS:
+            factor = Hessian(inputs.fit.x_hat, inputs.fit.weight).factor(damp)
+            errors[damp] = judge.error(dequantize(round_columns(weight, scale, factor, NumberFormat.INT8, EVEN))).total
+        assert one.how == {"method": "gptq", "damp": min(errors, key=errors.__getitem__)}
+
+
+def test_tokens_count_by_their_weight(weights: list[Tensor], make_inputs: MakeInputs) -> None:
+    inputs = make_inputs(64, fit=100)
+    fit = inputs.fit
+    times = torch.arange(100) % 3
+    repeated = Sampled(*(part.repeat_interleave(times, dim=0) for part in (fit.x, fit.x_hat, fit.weight, fit.bucket)))
+    repeated = Sampled(repeated.x, repeated.x_hat, torch.ones(len(repeated.x)), repeated.bucket)
+    weighted = Sampled(fit.x, fit.x_hat, times.float(), fit.bucket)
+    one, other = (
+        quantize(weights[:1], Inputs(part, inputs.held_out), NumberFormat.INT8, EVEN)[0].quantized
+        for part in (repeated, weighted)
+    )
+    assert torch.equal(one.codes, other.codes)
+
+
+def _quantize_one(weight: Tensor, inputs: Inputs) -> Rounded:
+    (one,) = quantize([weight], inputs, NumberFormat.INT8, EVEN)
+    return one
+
+
+def test_fewer_tokens_than_channels_are_enough(weights: list[Tensor], make_inputs: MakeInputs) -> None:
+    inputs = _unquantized(make_inputs(64, fit=20))
+    plain = _output_snr(weights[0], quantize_weight(weights[0], NumberFormat.INT8), inputs.held_out)
+    assert _output_snr(weights[0], _quantize_one(weights[0], inputs).quantized, inputs.held_out) > plain
+
+
+def test_a_single_token_does_not_break_it(weights: list[Tensor], make_inputs: MakeInputs) -> None:
+    one = _quantize_one(weights[0], make_inputs(64, fit=1))
+    assert torch.isfinite(dequantize(one.quantized)).all()
+
+
+def test_inputs_that_are_all_zero_give_plain_rounding(weights: list[Tensor], make_inputs: MakeInputs) -> None:
+    inputs = make_inputs(64)
+    zero = Sampled(
+        *(torch.zeros_like(part) for part in (inputs.fit.x, inputs.fit.x_hat)), *list(vars(inputs.fit).values())[2:]
+    )
+    codes = _quantize_one(weights[0], Inputs(zero, inputs.held_out)).quantized.codes
+    assert torch.equal(codes, quantize_weight(weights[0], NumberFormat.INT8).codes)

@@ -1,0 +1,76 @@
+"""The inputs that a group is solved on: the artifact's tokens, smoothed and quantized as the runtime does it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vq_algos.rounding.sampled_inputs import SampledInputs
+from vq_core.artifacts.stats import ActivationStats, Split, Tokens
+from vq_core.artifacts.weights import SmoothedComponent, open_weights
+from vq_core.errors import VqError
+from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.scheme import NumberFormat
+from vq_core.topology import Group
+
+MakeTokenStats = Callable[[Path], ActivationStats]
+
+
+@pytest.fixture
+def component(smoothed: Path) -> SmoothedComponent:
+    return open_weights(smoothed).components["transformer"]
+
+
+@pytest.fixture
+def stats(i2v_model: Path, make_token_stats: MakeTokenStats) -> ActivationStats:
+    return make_token_stats(i2v_model)
+
+
+def _source(component: SmoothedComponent, stats: ActivationStats, fmt: NumberFormat) -> SampledInputs:
+    return SampledInputs("transformer", component, stats, fmt, "cpu")
+
+
+def _group(component: SmoothedComponent, name: str) -> Group:
+    return next(group for group in component.topology.groups if group.name == name)
+
+
+@pytest.mark.parametrize("fmt", NumberFormat)
+@pytest.mark.parametrize("name", ["blocks.0.attn1.qkv", "blocks.1.attn2.out", "blocks.1.ffn.down", "text"])
+def test_inputs_are_the_tokens_times_the_gain(
+    name: str, fmt: NumberFormat, component: SmoothedComponent, stats: Any
+) -> None:
+    group = _group(component, name)
+    inputs = _source(component, stats, fmt).inputs_of(group)
+    gain = component.gain(group)
+    splits: tuple[Split, ...] = ("fit", "held-out")
+    for split, part in zip(splits, (inputs.fit, inputs.held_out), strict=True):
+        tokens = stats.tokens("transformer", name, split)
+        assert torch.equal(part.x, tokens.rows.float() * gain)
+        assert torch.equal(part.x_hat, dequantize(quantize_tokens(tokens.rows, fmt, gain)))
+        assert torch.equal(part.weight, tokens.weight)
+        assert torch.equal(part.bucket, tokens.bucket)
+    assert (gain != 1).any() == (name != "blocks.1.ffn.down")
+
+
+def test_only_what_all_blocks_read_is_kept(component: SmoothedComponent, stats: ActivationStats) -> None:
+    source = _source(component, stats, NumberFormat.INT8)
+    for name, shared in (("text", True), ("image", True), ("blocks.0.attn1.qkv", False)):
+        first, second = (source.inputs_of(_group(component, name)) for _ in range(2))
+        assert (first is second) is shared
+
+
+def test_a_token_that_is_not_finite_is_refused_by_name(
+    component: SmoothedComponent, stats: ActivationStats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = type(stats).tokens  # type: ignore[attr-defined]
+
+    def damaged(self: ActivationStats, *arguments: Any) -> Tokens:
+        tokens: Tokens = whole(self, *arguments)
+        return replace(tokens, rows=tokens.rows.index_fill(0, torch.tensor([3]), torch.nan))
+
+    monkeypatch.setattr(type(stats), "tokens", damaged)
+    with pytest.raises(VqError, match="blocks.0.ffn.up, sampled tokens` in .*token-stats has 32 values"):
+        _source(component, stats, NumberFormat.INT8).inputs_of(_group(component, "blocks.0.ffn.up"))

@@ -1,0 +1,48 @@
+"""What rounding one linear costs, against the literal formula in fp64."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vq_algos.sensitivity.measure import costs
+from vq_core.artifacts.stats import ActivationStats
+from vq_core.artifacts.weights import open_weights
+
+
+@pytest.fixture
+def stats(i2v_model: Path, make_token_stats: Callable[[Path], ActivationStats]) -> ActivationStats:
+    return make_token_stats(i2v_model)
+
+
+def test_every_linear_under_every_scheme_the_most_expensive_first(smoothed: Path, stats: ActivationStats) -> None:
+    found = costs(open_weights(smoothed), stats)
+    linears = open_weights(smoothed).components["transformer"].topology.linears
+    assert {(cost.linear, cost.scheme) for cost in found} == {
+        (linear.name, scheme) for linear in linears for scheme in ("int8", "fp8")
+    }
+    assert [cost.relative_error for cost in found] == sorted((cost.relative_error for cost in found), reverse=True)
+
+
+def test_the_cost_is_the_formula(
+    smoothed: Path, stats: ActivationStats, int8_rows: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    component = open_weights(smoothed).components["transformer"]
+    name = "blocks.1.attn1.to_out.0"
+    group = component.topology.group_of(name)
+    tokens = stats.tokens("transformer", group.name, "held-out")
+    x = tokens.rows.double().numpy() * component.gain(group).double().numpy()
+    w, t = component.load([f"{name}.weight"])[f"{name}.weight"].double().numpy(), tokens.weight.double().numpy()
+    step = np.abs(x).max(axis=1, keepdims=True) / 127
+    x_hat, w_hat = np.round(x / step) * step, int8_rows(w)
+
+    def snr(output: np.ndarray) -> float:
+        noise = (t * np.square(x @ w.T - output).sum(axis=1)).sum()
+        return float(10 * np.log10((t * np.square(x @ w.T).sum(axis=1)).sum() / noise))
+
+    (cost,) = [one for one in costs(open_weights(smoothed), stats) if (one.linear, one.scheme) == (name, "int8")]
+    assert cost.output_snr_db == pytest.approx(snr(x_hat @ w_hat.T), abs=0.02)
+    assert cost.activation_snr_db == pytest.approx(snr(x_hat @ w.T), abs=0.02)
+    assert cost.weight_only_snr_db == pytest.approx(snr(x @ w_hat.T), abs=0.02)
+    assert -10 * np.log10(cost.relative_error) == pytest.approx(cost.output_snr_db, abs=1e-3)

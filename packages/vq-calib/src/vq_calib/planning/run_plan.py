@@ -1,0 +1,87 @@
+"""A run of `collect` before anything is run: its prompts, calls and sampled tokens, from files of the model alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vq_calib.planning.calib_prompts import CalibPrompt, Part, calib_prompts, indices_of
+from vq_calib.planning.token_plan import Tables, plan_tokens
+from vq_core.model.lora_request import LoraRequest
+from vq_core.model.source import Source, open_source
+from vq_core.remote.location import Location
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.prompts import Sample, read_samples
+from vq_core.sampling.schedule import Call, calls_of
+from vq_core.sampling.settings import Sampling
+from vq_core.topology import Topology
+
+TOKENS_PER_CHANNEL, MAX_TOKENS = 4, 4096
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts.
+
+    `loras` are merged into the model.
+    """
+
+    model: str
+    prompts: Location
+    sampling: Sampling
+    tokens: int | None = None
+    part: Part | None = None
+    device: str | None = None
+    loras: tuple[LoraRequest, ...] = ()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What follows from a request.
+
+    Attributes:
+        source: the model.
+        pipeline: of the model, nothing of it loaded yet.
+        samples: of the whole run.
+        prompts: of the part.
+        calls: of each component, for one video.
+        tokens: rows to fit to of every input.
+        tables: the sampled tokens of each component; None where `tokens` is 0.
+    """
+
+    source: Source
+    pipeline: VideoPipeline
+    samples: list[Sample]
+    prompts: list[CalibPrompt]
+    calls: Mapping[str, tuple[Call, ...]]
+    tokens: int
+    tables: Mapping[str, Tables] | None
+
+    @property
+    def topologies(self) -> dict[str, Topology]:
+        """By component."""
+        return {name: entry.topology for name, entry in self.source.components.items()}
+
+
+def plan_run(request: Request) -> Planned:
+    """Plan a run.
+
+    Raises:
+        VqError: model, prompts, settings or device do not fit; a transformer is never called; the part is empty.
+    """
+    source = open_source(request.model, request.loras)
+    pipeline = VideoPipeline(request.model, request.device, source=source)
+    pipeline.check(request.sampling)
+    samples = read_samples(request.prompts, pipeline.inputs)
+    prompts = calib_prompts(samples, indices_of(request.part, len(samples)), pipeline, request.sampling)
+    schedule = pipeline.schedule(request.sampling)
+    guided = request.sampling.guidance_scale > 1
+    calls = {name: calls_of(schedule, name, guided=guided) for name in source.components}
+    topologies = [entry.topology for entry in source.components.values()]
+    tokens = default_tokens(topologies) if request.tokens is None else request.tokens
+    tables = {name: plan_tokens(prompts, of, tokens) for name, of in calls.items()} if tokens else None
+    return Planned(source, pipeline, samples, prompts, calls, tokens, tables)
+
+
+def default_tokens(topologies: list[Topology]) -> int:
+    """Four rows to a channel of the model's width, at most 4096: more no longer pays at eight bits."""
+    width = max(topology.groups[0].in_features for topology in topologies)
+    return min(TOKENS_PER_CHANNEL * width, MAX_TOKENS)

@@ -1,0 +1,188 @@
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_calib.collection.totals import Totals
+from vq_calib.planning.token_plan import Tables
+from vq_core.artifacts.sums import sum_names, zero_sums
+from vq_core.files.tensor_file import load_tensors, read_header
+from vq_core.topology import Group, Topology
+
+GROUPS = (
+    Group("blocks.0.attn1.out", ("o",), None, 5),
+    Group("blocks.1.attn1.out", ("p",), None, 5),
+    Group("text", ("k",), None, 3, sequence="text"),
+)
+TOPOLOGIES = {
+    name: Topology("wan", {"blocks.0.scale": (1,), "blocks.1.scale": (1,)}, (), GROUPS)
+    for name in ("transformer", "transformer_2")
+}
+PROMPTS = 2
+TABLE = torch.arange(6 * 6).reshape(6, 6)
+TABLES: dict[str, Tables] = {name: {"fit": TABLE[:4], "held-out": TABLE[4:]} for name in TOPOLOGIES}
+POSITIONS = torch.tensor([[4, 0, 1], [3, 5, 2]])  # of the rows that each prompt samples
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+def _gathered(seed: int, positions: Tensor | None = None) -> dict[str, Tensor]:
+    """What an observer hands over: multiples of a grid, as sums are, and sampled rows."""
+    generator = torch.Generator().manual_seed(seed)
+    gathered: dict[str, Tensor] = {}
+    for group in GROUPS:
+        for name, zero in zero_sums(group).items():
+            gathered[name] = torch.randint(1, 100, zero.shape, generator=generator).to(zero.dtype)
+        if group.sequence == "video":
+            rows = torch.randn(40, group.in_features, generator=generator)
+            keys = torch.randperm(10_000, generator=generator)[:40].sort(descending=True).values
+            gathered |= {f"{group.name}.outlier_keys": keys, f"{group.name}.outliers": rows.bfloat16()}
+            if positions is not None:
+                gathered[f"{group.name}.sampled"] = rows[: len(positions)].bfloat16()
+        elif positions is not None:
+            gathered[f"{group.name}.rows"] = torch.tensor([[1.0, 2.0, 3.0], [seed, seed, seed]]).bfloat16()
+            gathered[f"{group.name}.row_counts"] = torch.tensor([[4, 1], [1, 0]])
+    return gathered if positions is None else gathered | {"positions": positions}
+
+
+def _run(folder: Path) -> None:
+    """What `collect` does with totals: two prompts of two buckets, the second one of `transformer_2`."""
+    totals = Totals(folder, TOPOLOGIES, TABLES)
+    if totals.complete:
+        return
+    for prompt in range(totals.prompts, PROMPTS):
+        totals.add_bucket("transformer", 7, _gathered(10 * prompt, POSITIONS[prompt]))
+        totals.add_bucket("transformer_2", 3, _gathered(10 * prompt + 1, POSITIONS[prompt]))
+        totals.end_prompt()
+    totals.finish()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_prompts_add_up(tmp_path: Path) -> None:
+    _run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["transformer", "transformer_2"]
+    file = tmp_path / "transformer_2" / "block_1.safetensors"
+    group = "blocks.1.attn1.out"
+    total = load_tensors(
+        file, [f"{group}.{part}" for part in ("absmax", "sum", "count", "crest_histogram", "outliers")]
+    )
+    parts = [_gathered(10 * prompt + 1) for prompt in range(PROMPTS)]
+    assert torch.equal(total[f"{group}.absmax"][3], torch.stack([part[f"{group}.absmax"] for part in parts]).amax(0))
+    for name in ("sum", "count", "crest_histogram"):
+        assert torch.equal(total[f"{group}.{name}"][3], parts[0][f"{group}.{name}"] + parts[1][f"{group}.{name}"])
+    assert total[f"{group}.sum"].shape == (8, 2, 5)
+    assert not total[f"{group}.sum"][[0, 1, 2, 4, 5, 6, 7]].any()
+    keys = torch.cat([part[f"{group}.outlier_keys"] for part in parts])
+    rows = torch.cat([part[f"{group}.outliers"] for part in parts])
+    assert torch.equal(total[f"{group}.outliers"], rows[keys.argsort(descending=True)[:64]])
+
+
+def test_sampled_rows_come_in_the_order_of_the_tables(tmp_path: Path) -> None:
+    _run(tmp_path)
+    group = "blocks.1.attn1.out"
+    found = load_tensors(tmp_path / "transformer" / "block_1.safetensors", [f"{group}.fit", f"{group}.held_out"])
+    rows = torch.cat([found[f"{group}.fit"], found[f"{group}.held_out"]])
+    for prompt in range(PROMPTS):
+        assert torch.equal(rows[POSITIONS[prompt]], _gathered(10 * prompt, POSITIONS[prompt])[f"{group}.sampled"])
+    names = ["tokens.fit", "tokens.held_out", "text.rows", "text.row_counts"]
+    outside = load_tensors(tmp_path / "transformer" / "non_block.safetensors", names)
+    assert torch.equal(outside["tokens.fit"], TABLES["transformer"]["fit"])
+    assert torch.equal(outside["tokens.held_out"], TABLES["transformer"]["held-out"])
+    counts = dict(zip(map(tuple, outside["text.rows"].tolist()), outside["text.row_counts"].tolist(), strict=True))
+    assert counts == {(0, 0, 0): [1, 0], (10, 10, 10): [1, 0], (1, 2, 3): [8, 2]}
+
+
+def test_without_tables_no_rows_are_written(tmp_path: Path) -> None:
+    totals = Totals(tmp_path, TOPOLOGIES, None)
+    for component in TOPOLOGIES:
+        totals.add_bucket(component, 7, _gathered(0))
+    totals.end_prompt()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["totals-1"]
+    totals.finish()
+    names = read_header(tmp_path / "transformer" / "non_block.safetensors")
+    assert set(names) == set(sum_names(GROUPS[2]))
+
+
+def test_a_bucket_that_comes_twice_adds_up(tmp_path: Path) -> None:
+    totals = Totals(tmp_path, TOPOLOGIES, None)
+    totals.add_bucket("transformer", 7, _gathered(0))
+    totals.add_bucket("transformer", 6, _gathered(1))
+    totals.add_bucket("transformer", 7, _gathered(2))
+    totals.end_prompt()
+    totals.finish()
+    count = load_tensors(tmp_path / "transformer" / "non_block.safetensors", ["text.count"])["text.count"]
+    assert torch.equal(count[7], _gathered(0)["text.count"] + _gathered(2)["text.count"])
+    assert torch.equal(count[6], _gathered(1)["text.count"])
+
+
+def _kill_after(monkeypatch: pytest.MonkeyPatch, operations: int) -> None:
+    """Raise `Killed` in place of the disk operation (flush or removal) that comes after `operations` others."""
+    left = operations
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+
+    remove = shutil.rmtree
+
+    def rmtree(path: Path, ignore_errors: bool = False) -> None:
+        count()
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr("vq_core.files.tensor_file.sync", lambda path: count())
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+
+
+def test_killed_anywhere_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+    _run(tmp_path / "whole")
+    whole = _digests(tmp_path / "whole")
+    for operations in range(1000):
+        folder = tmp_path / str(operations)
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patched:
+            _kill_after(patched, operations)
+            try:
+                _run(folder)
+            except Killed:
+                finished = False
+            else:
+                finished = True
+        _run(folder)
+        assert _digests(folder) == whole, operations
+        if finished:
+            break
+    assert 40 < operations < 999  # every operation of the run was killed once, and then none
+
+
+def test_a_finished_prompt_is_not_lost(tmp_path: Path) -> None:
+    totals = Totals(tmp_path, TOPOLOGIES, None)
+    totals.add_bucket("transformer", 7, _gathered(0))
+    totals.end_prompt()
+    totals.add_bucket("transformer", 7, _gathered(1))
+    again = Totals(tmp_path, TOPOLOGIES, None)
+    assert (again.prompts, again.complete) == (1, False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["totals-1"]
+
+
+def test_rows_of_earlier_prompts_are_not_written_again(tmp_path: Path) -> None:
+    totals = Totals(tmp_path, TOPOLOGIES, TABLES)
+    for prompt in range(PROMPTS):
+        for component in TOPOLOGIES:
+            totals.add_bucket(component, 7, _gathered(prompt, POSITIONS[prompt]))
+        totals.end_prompt()
+        if prompt == 0:
+            first = {path: path.stat().st_ino for path in (tmp_path / "rows-1").rglob("*.safetensors")}
+    assert len(first) == 2 * 3
+    assert {path: path.stat().st_ino for path in first} == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows-1", "rows-2", "totals-2"]

@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+from vq_calib.planning.calib_prompts import CalibPrompt, split_of
+from vq_calib.planning.hashing import HOLD_OUT, SAMPLE, token_hash
+from vq_calib.planning.token_plan import (
+    budget_of,
+    in_split,
+    place_of,
+    plan_tokens,
+    rows_per_stratum,
+    script_of,
+    strata_of,
+)
+from vq_calib.planning.token_table import column, smallest
+from vq_core.artifacts.stats import SPLITS
+from vq_core.sampling.schedule import Call
+
+CALLS = [Call(step, branch, 1000 - 130 * step, 7 - step // 2) for step in range(5) for branch in range(2)]
+
+
+def _prompts(total: int, tokens: int = 300) -> list[CalibPrompt]:
+    digests = (f"{index:064x}" for index in range(17, 17 + total))
+    return [
+        CalibPrompt(index, digest, 42 + index, split_of(index, total), tokens + 10 * index)
+        for index, digest in enumerate(digests)
+    ]
+
+
+def _exhaustive(prompts: list[CalibPrompt], split: str, k: int) -> list[list[int]]:
+    """The choice by the definition: hash every token of the run, sort, cut."""
+    strata: dict[tuple[int, int], list[list[int]]] = {}
+    for prompt in prompts:
+        for call in CALLS:
+            place = (int(prompt.sha256[:16], 16), prompt.seed, call.step, call.branch)
+            tokens = torch.arange(prompt.tokens)
+            keys = token_hash(SAMPLE, place, tokens).tolist()
+            draws = token_hash(HOLD_OUT, place, tokens).tolist()
+            for token, (key, draw) in enumerate(zip(keys, draws, strict=True)):
+                own = prompt.split
+                if own == "by-token":
+                    own = "held-out" if draw % 2**64 // 2 < 2**63 // 5 else "fit"
+                if own == split:
+                    row = [call.bucket, call.branch, key % 2**64 // 2, prompt.index, call.step, token]
+                    strata.setdefault((call.bucket, call.branch), []).append(row)
+    return [row for stratum in sorted(strata) for row in sorted(strata[stratum])[:k]]
+
+
+@pytest.mark.parametrize("total", [1, 3, 6])
+def test_the_choice_is_the_bottom_of_all_hashes(total: int) -> None:
+    tables = plan_tokens(_prompts(total), CALLS, 100)
+    assert strata_of(CALLS) == 6
+    assert tables["fit"].tolist() == _exhaustive(_prompts(total), "fit", 17)  # 100 / 6, rounded up
+    assert tables["held-out"].tolist() == _exhaustive(_prompts(total), "held-out", 5)  # 25 / 6
+    assert len(tables["fit"]) == 6 * 17
+
+
+def test_a_stratum_may_have_fewer_tokens_than_it_could_keep() -> None:
+    tables = plan_tokens(_prompts(2, tokens=4), CALLS, 1000)
+    assert len(tables["fit"]) == 4 * len(CALLS)
+    assert len(tables["held-out"]) == 14 * len(CALLS)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_the_choice_from_the_parts_is_that_of_the_whole(parts: int) -> None:
+    prompts = _prompts(7)
+    whole = plan_tokens(prompts, CALLS, 100)
+    for split in SPLITS:
+        k = rows_per_stratum(budget_of(100, split), strata_of(CALLS))
+        union = torch.cat([plan_tokens(prompts[number::parts], CALLS, 100)[split] for number in range(parts)])
+        assert torch.equal(union[smallest(union, k)], whole[split])
+
+
+@pytest.mark.parametrize(("tokens", "held_out"), [(4096, 1024), (10, 3), (1, 1), (0, 0)])
+def test_a_quarter_is_held_out(tokens: int, held_out: int) -> None:
+    assert budget_of(tokens, "fit") == tokens
+    assert budget_of(tokens, "held-out") == held_out
+
+
+def test_a_prompt_is_of_one_split_or_divided() -> None:
+    whole, tokens = _prompts(2)[0], torch.arange(20000)
+    assert in_split(whole, CALLS[0], "fit", tokens).all()
+    assert not in_split(whole, CALLS[0], "held-out", tokens).any()
+    single = _prompts(1)[0]
+    held_out = in_split(single, CALLS[0], "held-out", tokens)
+    assert torch.equal(in_split(single, CALLS[0], "fit", tokens), ~held_out)
+    assert held_out.double().mean().item() == pytest.approx(0.2, abs=0.01)
+
+
+def test_places_are_all_different() -> None:
+    places = {place_of(prompt, call) for prompt in _prompts(3) for call in CALLS}
+    assert len(places) == 3 * len(CALLS)
+
+
+def test_scripts_fill_every_position_once() -> None:
+    prompts = _prompts(3)
+    tables = plan_tokens(prompts, CALLS, 60)
+    table = torch.cat([tables[split] for split in SPLITS])
+    positions = []
+    for prompt in prompts:
+        script = script_of(prompt, CALLS, tables)
+        assert script.samples
+        assert [scripted.call for scripted in script.calls] == CALLS
+        for scripted in script.calls:
+            rows = table[scripted.positions]
+            assert torch.equal(column(rows, "token"), scripted.tokens)
+            assert set(column(rows, "prompt").tolist()) <= {prompt.index}
+            assert set(column(rows, "step").tolist()) <= {scripted.call.step}
+            assert set(column(rows, "branch").tolist()) <= {scripted.call.branch}
+            positions += scripted.positions.tolist()
+    assert sorted(positions) == list(range(len(table)))
+
+
+def test_a_script_without_tables_samples_nothing() -> None:
+    script = script_of(_prompts(1)[0], CALLS, None)
+    assert not script.samples
+    assert all(len(scripted.tokens) == 0 for scripted in script.calls)

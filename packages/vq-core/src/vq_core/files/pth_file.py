@@ -1,0 +1,87 @@
+"""A `.pth` file with a model's weights, for who asks: unpickled by torch's loader of plain data, which runs no code."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_core.files.tensor_file import DTYPE_NAMES, TensorInfo
+from vq_core.files.weights_file import changed, identity
+
+SUFFIXES = (".pth", ".pt", ".bin")
+
+
+class PthFile:
+    """The tensors of a `.pth` file, mapped into memory: what is not looked at is not read."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`.
+
+        Raises:
+            VqError: it holds anything but tensors by name, or is damaged.
+        """
+        self.path = path
+        self._tensors = read_pth(path)
+        self._identity = self._present()
+        self.infos: Mapping[str, TensorInfo] = {name: _info(tensor) for name, tensor in self._tensors.items()}
+
+    def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """The tensors `names`, on `device`, in memory of their own.
+
+        Raises:
+            VqError: the file has changed since it was opened, or lacks one of them.
+        """
+        self._require_unchanged()
+        names = list(names)
+        if lacking := [name for name in names if name not in self._tensors]:
+            raise VqError(f"{self.path} has no tensor `{lacking[0]}`: get it again.")
+        loaded = {name: self._tensors[name].clone(memory_format=torch.contiguous_format).to(device) for name in names}
+        self._require_unchanged()
+        return loaded
+
+    def ends(self, name: str, size: int) -> tuple[bytes, bytes]:
+        """The first and the last `size` bytes of the tensor `name`, all of it where there are fewer."""
+        content = self.load([name])[name].reshape(-1).view(torch.uint8).numpy()
+        return content[:size].tobytes(), content[-size:].tobytes()
+
+    def _present(self) -> tuple[int, int, int]:
+        try:
+            with self.path.open("rb") as file:
+                return identity(file.fileno())
+        except FileNotFoundError:
+            raise changed(self.path) from None
+
+    def _require_unchanged(self) -> None:
+        if self._present() != self._identity:
+            raise changed(self.path)
+
+
+def read_pth(path: Path) -> dict[str, Tensor]:
+    """The tensors of the `.pth` file `path` by name, mapped into memory.
+
+    Raises:
+        VqError: it is missing or damaged, or holds anything else.
+    """
+    # Pickle's own error, by where torch has it: nothing here imports pickle.
+    unpickling_error: type[Exception] = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]
+    try:
+        # The one place where anything is unpickled: Wan-AI publishes some weights in no other form, and who wants to
+        # read them says so. Limited to weights, the loader makes tensors and containers and refuses everything else.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # noqa: TID251
+    except FileNotFoundError:
+        raise VqError(f"{path} is missing: get it again or check the folder.") from None
+    except (unpickling_error, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise VqError(
+            f"{path} cannot be read as plain weights ({reason}): convert it to safetensors with the tool that wrote it."
+        ) from None
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise VqError(f"{path} holds more than tensors by name: convert it to safetensors with the tool that wrote it.")
+    return content
+
+
+def _info(tensor: Tensor) -> TensorInfo:
+    """Dtype and shape; bytes are counted from the tensor's own beginning."""
+    return TensorInfo(DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), 0, tensor.nbytes)

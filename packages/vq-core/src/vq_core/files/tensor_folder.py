@@ -1,0 +1,99 @@
+"""Where the tensors of a folder lie: its one safetensors file, or its shards and the index over them."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vq_core.errors import VqError
+from vq_core.files.buffers import Buffers
+from vq_core.files.weights_file import OpenWeights, SafetensorsFile, WeightsFile
+
+INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+        VqError: the file is missing, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VqError(f"{path} is missing: give a whole model folder.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
+    if not isinstance(content, dict):
+        raise VqError(f"{path} is not a JSON object: get it again.")
+    return content
+
+
+def index_tensors(folder: Path) -> dict[str, WeightsFile]:
+    """The file of every tensor in `folder`, following its index where it is sharded.
+
+    Raises:
+        VqError: no safetensors file, a shard that is missing or damaged, a tensor that is twice there or not there.
+    """
+    if (folder / INDEX_FILE).exists():
+        return _indexed(folder)
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise VqError(f"{folder} holds no safetensors file: give a folder with the weights as safetensors.")
+    return gather_tensors(paths)
+
+
+def gather_tensors(paths: Iterable[Path], open_file: OpenWeights | None = None) -> dict[str, WeightsFile]:
+    """The file of every tensor in the files `paths`, which no index describes; `open_file` opens other formats.
+
+    Raises:
+        VqError: a shard is missing or damaged, or a tensor is in two of them.
+    """
+    paths = list(paths)
+    _require_all_shards(paths)
+    files: dict[str, WeightsFile] = {}
+    for file in map(open_file or partial(SafetensorsFile, buffers=Buffers()), paths):
+        for name in file.infos:
+            if name in files:
+                raise VqError(
+                    f"`{name}` is in {files[name].path.name} and in {file.path.name} of {file.path.parent}: "
+                    "remove the stale file."
+                )
+            files[name] = file
+    return files
+
+
+def is_shard(path: Path) -> bool:
+    """Is the file `path` numbered as one of several shards?"""
+    shard = _SHARD.fullmatch(path.name)
+    return shard is not None and int(shard["count"]) > 1
+
+
+def _indexed(folder: Path) -> dict[str, WeightsFile]:
+    weight_map: Mapping[str, str] = read_json(folder / INDEX_FILE).get("weight_map", {})
+    if not weight_map:
+        raise VqError(f"{folder / INDEX_FILE} has no weight_map: get it again.")
+    buffers = Buffers()
+    shards = {name: SafetensorsFile(folder / name, buffers) for name in sorted(set(weight_map.values()))}
+    files: dict[str, WeightsFile] = {}
+    for shard, file in shards.items():
+        files |= {name: file for name in file.infos if weight_map.get(name, shard) == shard}
+    if lost := sorted(set(weight_map) - set(files)):
+        raise VqError(
+            f"`{lost[0]}` is not in {weight_map[lost[0]]} of {folder}, where the index says it is: get it again."
+        )
+    return files
+
+
+def _require_all_shards(paths: Iterable[Path]) -> None:
+    """Refuse shards that are numbered and of which one is missing: nothing else tells that the model is not whole."""
+    present = set(paths)
+    for path in sorted(present):
+        if shard := _SHARD.fullmatch(path.name):
+            for number in range(1, int(shard["count"]) + 1):
+                other = path.with_name(f"{shard['stem']}-{number:05}-of-{shard['count']}{shard['suffix']}")
+                if other not in present:
+                    raise VqError(f"{other} is missing: get it again or check the folder.")

@@ -1,0 +1,293 @@
+"""LoRAs merged into a transformer's weights, tensor by tensor, as they are read.
+
+    W' = W + Σ strength · (alpha / rank · B·A + diff)
+
+in fp32, W' stored once, in the dtype of W. A is `[rank, in]` (`lora_A`, `lora_down`), B `[out, rank]` (`lora_B`,
+`lora_up`); without an alpha the factor alpha / rank is 1. Biases take `diff_b` and alpha / rank times B's bias.
+Hu et al. 2021, arXiv 2106.09685.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_core.families import Family
+from vq_core.files.tensor_file import FLOAT_DTYPES, TensorInfo, read_metadata
+from vq_core.files.tensor_folder import gather_tensors, index_tensors, read_json
+from vq_core.model.lora_keys import KeyTable, Part, block_in, is_additive
+from vq_core.model.lora_request import LoraRequest
+from vq_core.numerics.finite import require_finite
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import local_copy
+from vq_core.topology import Topology
+
+logger = logging.getLogger(__name__)
+
+PEFT_CONFIG = "adapter_config.json"
+PEFT_WEIGHTS = "adapter_model.safetensors"
+DIFFUSERS_METADATA = "lora_adapter_metadata"
+NOT_MERGED = ("alpha_pattern", "use_rslora", "use_dora")
+"""Settings of PEFT that change what a low-rank pair means."""
+
+
+class Lora:
+    """The tensors of one LoRA, by their keys; nothing is kept loaded.
+
+    `alpha` is the one that is noted beside the tensors, for all of them; None where none is.
+    """
+
+    def __init__(self, request: LoraRequest, model: str = "the model") -> None:
+        """Open the LoRA that is to be merged into `model`, a name for messages."""
+        self.request = request
+        self.model = model
+        path = _local(request.path)
+        if path.is_dir():
+            self._files = index_tensors(path)
+        elif path.is_file():
+            self._files = gather_tensors([path])
+        else:
+            raise VqError(f"There is no LoRA {path}: give a safetensors file, or a folder with one.")
+        self.infos: dict[str, TensorInfo] = {key: file.infos[key] for key, file in self._files.items()}
+        for key, info in self.infos.items():
+            if not is_additive(key):
+                raise VqError(
+                    f"`{key}` in {path} makes it more than a low-rank pair that is added to a weight: "
+                    "merge it with the tool that trained it."
+                )
+            if info.dtype not in FLOAT_DTYPES and not key.endswith(".alpha"):
+                raise VqError(f"`{key}` in {path} is {info.dtype}: give the LoRA in full or half precision.")
+        weights = sorted({file.path for file in self._files.values()})
+        config = (path if path.is_dir() else path.parent) / PEFT_CONFIG
+        beside = [config] if (path.is_dir() or path.name == PEFT_WEIGHTS) and config.exists() else []
+        self._read = [*weights, *beside]
+        self.alpha = _noted_alpha(path, weights, beside)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its file or, of several, over theirs in order; PEFT's configuration is one of them."""
+        digests = []
+        for path in self._read:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256"))
+        if len(digests) == 1:
+            return digests[0].hexdigest()
+        return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
+
+    def load(self, key: str) -> Tensor:
+        """The tensor `key`, fp32."""
+        tensor = self._files[key].load([key])[key].float()
+        require_finite(tensor, key, self.request.path)
+        return tensor
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one LoRA adds to one tensor: keys of the file by part."""
+
+    lora: Lora
+    keys: Mapping[Part, str]
+
+    def add_to(self, tensor: Tensor) -> None:
+        """Add strength · (alpha / rank · B·A + diff) to `tensor`, fp32, in place."""
+        strength = self.lora.request.strength
+        if Part.UP in self.keys:
+            # A convolution's pair is a linear's on flattened patches.
+            down, up = (self.lora.load(self.keys[part]).flatten(1) for part in (Part.DOWN, Part.UP))
+            tensor += (up @ down).mul_(strength * self._scale).reshape(tensor.shape)
+        if Part.UP_BIAS in self.keys:
+            tensor += self.lora.load(self.keys[Part.UP_BIAS]).mul_(strength * self._scale).reshape(tensor.shape)
+        if Part.DIFF in self.keys:
+            tensor += self.lora.load(self.keys[Part.DIFF]).mul_(strength).reshape(tensor.shape)
+
+    @property
+    def _scale(self) -> float:
+        alpha = float(self.lora.load(self.keys[Part.ALPHA])) if Part.ALPHA in self.keys else self.lora.alpha
+        return 1.0 if alpha is None else alpha / self.lora.infos[self.keys[Part.DOWN]].shape[0]
+
+
+class Merge:
+    """The LoRAs that are merged into one transformer."""
+
+    def __init__(self, loras: Sequence[Lora], component: str, topology: Topology, family: Family) -> None:
+        table = KeyTable(topology.tensors, family)
+        self.loras = tuple(lora for lora in loras if lora.request.component in (None, component))
+        self._changes: dict[str, list[Change]] = {}
+        for lora in self.loras:
+            for tensor, change in _changes(lora, component, table, topology).items():
+                self._changes.setdefault(tensor, []).append(change)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors that are changed."""
+        return tuple(self._changes)
+
+    def apply(self, name: str, tensor: Tensor) -> Tensor:
+        """`tensor`, which is called `name`, with every LoRA merged; its dtype stays."""
+        if name not in self._changes:
+            return tensor
+        merged = tensor.to(torch.float32, copy=True)
+        for change in self._changes[name]:
+            change.add_to(merged)
+        return merged.to(tensor.dtype)
+
+    def entries(self) -> tuple[dict[str, JsonValue], ...]:
+        """What a manifest says of the LoRAs, in the order of merging."""
+        return tuple(
+            {"file": lora.request.path.name, "sha256": lora.digest, "strength": lora.request.strength}
+            for lora in self.loras
+        )
+
+
+def _local(path: Location) -> Path:
+    """Where the LoRA lies here; what PEFT keeps beside its file comes with it from a URI."""
+    if path.name == PEFT_WEIGHTS:
+        return local_copy(path.parent, only=[PEFT_WEIGHTS, PEFT_CONFIG]) / PEFT_WEIGHTS
+    return local_copy(path)
+
+
+def require_components(loras: Iterable[Lora], components: Iterable[str], model: str) -> None:
+    """Refuse a LoRA for a transformer that the model lacks.
+
+    Raises:
+        VqError: names it, and those that there are.
+    """
+    known = list(components)
+    for lora in loras:
+        if lora.request.component not in (None, *known):
+            raise VqError(
+                f"`--lora {lora.request}` is for {lora.request.component}, and {model} has {' and '.join(known)}: "
+                "name one of these, or none for all."
+            )
+
+
+def _noted_alpha(path: Path, weights: Iterable[Path], configs: Iterable[Path]) -> float | None:
+    """What diffusers notes in the headers of `weights`, or PEFT in `configs`."""
+    noted: dict[str, Any] = {}
+    for file in weights:
+        try:
+            noted |= json.loads(read_metadata(file).get(DIFFUSERS_METADATA, "{}"))
+        except ValueError as error:
+            raise VqError(f"`{DIFFUSERS_METADATA}` in {file} is not JSON ({error}): get it again.") from None
+    for file in configs:
+        noted |= read_json(file)
+    config = {key.rpartition(".")[2]: value for key, value in noted.items()}
+    for setting in NOT_MERGED:
+        if config.get(setting):
+            raise VqError(
+                f"{path} was trained with PEFT's {setting}, which is not merged here: merge it with PEFT first."
+            )
+    return config.get("lora_alpha")
+
+
+def _changes(lora: Lora, component: str, table: KeyTable, topology: Topology) -> dict[str, Change]:
+    """What `lora` adds, by tensor; its keys that match nothing are named in one warning.
+
+    Raises:
+        VqError: no key matches, one is of a block that is not there or stands twice, half a pair is missing, or shapes
+            do not fit.
+    """
+    path = lora.request.path
+    keys: dict[str, dict[Part, str]] = {}
+    unmatched: list[str] = []
+    for key in lora.infos:
+        target = table.resolve(key)
+        if target is None:
+            unmatched.append(key)
+        elif target.part in keys.setdefault(target.tensor, {}):
+            raise VqError(
+                f"`{key}` and `{keys[target.tensor][target.part]}` in {path} both change `{target.tensor}`: "
+                "keep one of them."
+            )
+        else:
+            keys[target.tensor][target.part] = key
+    changes = {}
+    for tensor, parts in keys.items():
+        weight = keys.get(f"{tensor.removesuffix('.bias')}.weight", {}) if Part.UP_BIAS in parts else {}
+        # The bias of B is scaled as B is, so it needs the rank and the alpha of its pair.
+        borrowed: dict[Part, str] = {part: weight[part] for part in (Part.DOWN, Part.ALPHA) if part in weight}
+        if Part.ALPHA in parts and Part.DOWN not in parts:
+            unmatched.append(parts.pop(Part.ALPHA))
+        if parts:
+            _check_parts(path, tensor, parts, borrowed)
+            _check_shapes(lora, tensor, parts, topology.tensors[tensor])
+            changes[tensor] = Change(lora, parts | borrowed)
+    if not changes:
+        raise VqError(
+            f"{path} does not fit {lora.model}: none of its keys is that of a tensor of {component}, the first is "
+            f"`{next(iter(lora.infos), '')}`, so give a LoRA of this architecture."
+        )
+    if unmatched:
+        _tell_unmatched(lora, component, unmatched, topology.num_blocks)
+    return changes
+
+
+def _tell_unmatched(lora: Lora, component: str, unmatched: Sequence[str], num_blocks: int) -> None:
+    """Name the keys that are not merged in one warning, by pattern, and each of them in the log."""
+    path = lora.request.path
+    if deeper := [key for key in unmatched if (block_in(key) or 0) >= num_blocks]:
+        raise VqError(
+            f"{path} does not fit {lora.model}: `{deeper[0]}` is about a block that {component}, with its "
+            f"{num_blocks}, does not have, so give a LoRA of this model."
+        )
+    logger.warning(
+        "%s: %d of %d keys match nothing in %s and are not merged: %s.",
+        path, len(unmatched), len(lora.infos), component, ", ".join(_by_pattern(unmatched)),
+    )  # fmt: skip
+    for key in unmatched:
+        logger.debug("%s: `%s` is not merged.", path, key)
+
+
+def _check_parts(path: Location, tensor: str, parts: Mapping[Part, str], borrowed: Mapping[Part, str]) -> None:
+    for one, other in ((Part.DOWN, Part.UP), (Part.UP, Part.DOWN)):
+        if one in parts and other not in parts:
+            raise VqError(f"`{parts[one]}` in {path} has no partner ({other.value}) for `{tensor}`: get it whole.")
+    if Part.UP_BIAS in parts and Part.DOWN not in borrowed:
+        raise VqError(f"`{parts[Part.UP_BIAS]}` in {path} has no low-rank pair beside it: get it whole.")
+
+
+def _check_shapes(lora: Lora, tensor: str, parts: Mapping[Part, str], shape: tuple[int, ...]) -> None:
+    def refuse(key: str) -> VqError:
+        return VqError(
+            f"{lora.request.path} does not fit {lora.model}: its `{key}` is {list(lora.infos[key].shape)} and "
+            f"`{tensor}` is {list(shape)}, so give a LoRA of this model."
+        )
+
+    if Part.DOWN in parts:
+        down, up = (lora.infos[parts[part]] for part in (Part.DOWN, Part.UP))
+        if _rows_and_columns(down)[1] != prod(shape[1:]):
+            raise refuse(parts[Part.DOWN])
+        if _rows_and_columns(up) != (shape[0], down.shape[0]):
+            raise refuse(parts[Part.UP])
+    for part in (Part.DIFF, Part.UP_BIAS):
+        if part in parts and _without_ones(lora.infos[parts[part]].shape) != _without_ones(shape):
+            raise refuse(parts[part])
+    if Part.ALPHA in parts and prod(lora.infos[parts[Part.ALPHA]].shape) != 1:
+        raise refuse(parts[Part.ALPHA])
+
+
+def _rows_and_columns(info: TensorInfo) -> tuple[int, int]:
+    """Of the matrix that the tensor is once flattened; 0 and 0 for a vector."""
+    return (info.shape[0], prod(info.shape[1:])) if len(info.shape) > 1 else (0, 0)
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def _by_pattern(keys: Iterable[str]) -> list[str]:
+    """`keys` with block numbers as N and, where several are then alike, how many."""
+    patterns = Counter(re.sub(r"(?<=blocks[._])\d+", "N", key) for key in keys)
+    return [f"`{pattern}`" + (f" ({count})" if count > 1 else "") for pattern, count in sorted(patterns.items())]

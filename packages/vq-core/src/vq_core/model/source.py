@@ -1,0 +1,218 @@
+"""Models as they come: the transformers of a checkpoint in any layout, read tensor by tensor, never whole.
+
+LoRAs are merged as the tensors are read, so whoever reads a merged model reads it like any other.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_core.families import Family
+from vq_core.files.pth_file import SUFFIXES as PTH_SUFFIXES
+from vq_core.model.already_quantized import refuse_quantized
+from vq_core.model.embedded import embedded_model, embedded_names
+from vq_core.model.lora import Lora, Merge, require_components
+from vq_core.model.lora_request import LoraRequest
+from vq_core.model.source_gains import SourceGains
+from vq_core.model.source_layout import (
+    StoredTransformer,
+    read_transformer,
+    require_tensors,
+    transformer_paths,
+)
+from vq_core.model.tensor_naming import StoredTensor, load_stored
+from vq_core.remote.location import Uri, parse_location
+from vq_core.remote.transfer import exists, local_copy
+from vq_core.topology import Topology
+
+SAMPLED_BYTES = 4096
+# Of a hub id: diffusers' layout, and Wan-AI's.
+TRANSFORMER_FILES = [
+    "model_index.json",
+    "transformer*/*",
+    "config.json",
+    "diffusion_pytorch_model*",
+    "high_noise_model/*",
+    "low_noise_model/*",
+]
+TRANSFORMER_WEIGHTS = ["transformer*/*.safetensors*"]
+FILE_SUFFIXES = (".safetensors", *PTH_SUFFIXES)
+
+
+class Checkpoint:
+    """One transformer on disk. Its tensors are those of its topology, by diffusers' names; nothing is kept loaded.
+
+    One that LLMC has smoothed brings gains of its modulated norms with it; those are tensors too.
+    """
+
+    def __init__(self, stored: StoredTransformer, component: str = "transformer", loras: Sequence[Lora] = ()) -> None:
+        """The transformer that is `stored`, with those of `loras` merged that are for `component`.
+
+        Raises:
+            VqError: it is quantized already, a tensor is missing, unknown or misshapen, or a LoRA does not fit it.
+        """
+        self.folder = stored.where  # or its one file
+        self.config = stored.config
+        self.family_name, self.family = stored.family_name, stored.family
+        self.topology: Topology = self.family.topology(self.config)
+        refuse_quantized(stored.where, stored.infos, native=stored.native)
+        self._gains = SourceGains(stored, self.topology)
+        require_tensors(stored, self.topology.tensors, besides=self._gains.tensors)
+        self._stored = stored.tensors
+        self._merge = Merge(loras, component, self.topology, self.family)
+        if self.has_gains and self.merged:
+            raise VqError(
+                f"{self.folder} is smoothed already, and what a LoRA adds is not: merge it before smoothing, with LLMC "
+                "or here, from the model that LLMC smoothed."
+            )
+
+    @property
+    def has_gains(self) -> bool:
+        """Does it bring gains of its modulated norms, by which their outputs are to be multiplied?"""
+        return self._gains.present
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """Names of the tensors that LoRAs change."""
+        return self._merge.tensors
+
+    @cached_property
+    def lora(self) -> tuple[dict[str, JsonValue], ...]:
+        """What a manifest says of the LoRAs that are merged."""
+        return self._merge.entries()
+
+    def dtype(self, name: str) -> str:
+        """Safetensors' name of the tensor's dtype, such as `BF16`."""
+        return self._stored[name].info.dtype
+
+    def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """The tensors `names`, on `device`; LoRAs are merged on the CPU, so that every device gets the same bits.
+
+        Raises:
+            VqError: a file was changed since it was opened.
+        """
+        names = list(names)
+        gains = self._gains.load([name for name in names if name in self.topology.gains], device)
+        merged = set(self.merged)
+        apart = merged.union(gains)
+        loaded = load_stored({name: self._stored[name] for name in names if name not in apart}, device)
+        for name in merged.intersection(names):
+            (original,) = load_stored({name: self._stored[name]}).values()
+            loaded[name] = self._merge.apply(name, original).to(device)
+        self._gains.settle(loaded)
+        return {name: (gains | loaded)[name] for name in names}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the weights, the same however they are spelt and sharded.
+
+        SHA-256 over every tensor's diffusers name, dtype, shape, first and last 4 KiB, in order of name: it tells
+        fine-tunes apart and reads megabytes, not the tens of gigabytes of a whole model. Merged LoRAs enter by the
+        digests of their files and their strengths, in the order of merging.
+        """
+        digest = fingerprint_of(self._stored, [*self.topology.tensors, *self._gains.tensors])
+        for entry in self.lora:
+            digest.update(f"lora {entry['sha256']} {entry['strength']!r}\n".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as the user named it, and its transformers by component name."""
+
+    name: str
+    path: Path
+    components: Mapping[str, Checkpoint]
+
+    @property
+    def family_name(self) -> str:
+        """Name of the family that all components belong to."""
+        return next(iter(self.components.values())).family_name
+
+    @property
+    def family(self) -> Family:
+        """The family that all components belong to."""
+        return next(iter(self.components.values())).family
+
+    @property
+    def has_gains(self) -> bool:
+        """Does any component bring gains of its modulated norms?"""
+        return any(checkpoint.has_gains for checkpoint in self.components.values())
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprint of each component."""
+        return {name: checkpoint.fingerprint for name, checkpoint in self.components.items()}
+
+
+def fingerprint_of(stored: Mapping[str, StoredTensor], names: Iterable[str]) -> "hashlib._Hash":
+    """SHA-256 over the tensors `names` of those that are `stored`, to be continued or read; see `Checkpoint`."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        tensor = stored[name]
+        digest.update(f"{name} {tensor.info.dtype} {tensor.info.shape}\n".encode())
+        for content in tensor.file.ends(tensor.key, SAMPLED_BYTES):
+            digest.update(content)
+    return digest
+
+
+def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: bool = False) -> Source:
+    """Open the transformers of `model`, with `loras` merged: in diffusers' or Wan-AI's layout, see `source_layout`.
+
+    `model` is a folder, a file, an embedded model or a hub id; `allow_pth` allows to read `.pth` files.
+
+    Raises:
+        VqError: it is none of these, a shard is missing or truncated, a tensor is missing, unknown or misshapen, it is
+            quantized already, or a LoRA does not belong to it.
+    """
+    path = resolve_model(model, only=TRANSFORMER_FILES)
+    paths = transformer_paths(path)
+    opened = [Lora(request, model) for request in loras]
+    require_components(opened, paths, model)
+    components = {
+        name: Checkpoint(read_transformer(where, allow_pth=allow_pth), name, opened) for name, where in paths.items()
+    }
+    return Source(model, path, components)
+
+
+def resolve_model(model: str, *, only: list[str] | None = None, without: list[str] | None = None) -> Path:
+    """Local folder or file of `model`: itself if it exists, a URI's copy, an embedded model's, or a hub id's snapshot.
+
+    What lies here comes first, whatever its name, as it does before a hub id. A snapshot or copy is downloaded where it
+    is not cached: `only` files that match one of these patterns, or those that match none of `without`.
+
+    Raises:
+        VqError: none of these, an embedded model that is not installed, or the download failed.
+    """
+    location = parse_location(model)
+    if isinstance(location, Uri):
+        # What is not a pipeline is a transformer's folder or file, and all of it is needed.
+        return local_copy(location, only=only if exists(location / "model_index.json") else None, without=without)
+    path = Path(model)
+    if path.is_dir() or (path.is_file() and path.suffix in FILE_SUFFIXES):
+        return path
+    if embedded := embedded_model(model):
+        return embedded
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        built_in = ", ".join(embedded_names())
+        raise VqError(
+            f"{model} is neither a folder nor a hub id such as Wan-AI/Wan2.1-I2V-14B-480P-Diffusers, nor a safetensors "
+            f"file: check the path{built_in and f', or choose a built-in model ({built_in})'}."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=only, ignore_patterns=without))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise VqError(
+            f"{model} is not a folder here and could not be had from the hub ({reason}): check name and network."
+        ) from error

@@ -1,0 +1,199 @@
+"""Which files are a model's transformers, in every layout that models come in.
+
+* a diffusers pipeline, which lists its transformers in model_index.json;
+* a folder with `transformer` and, for two experts, `transformer_2`; or Wan-AI's, `high_noise_model`, `low_noise_model`;
+* a transformer's own folder, with config.json or without, or Wan-AI's with T5, CLIP and VAE beside it;
+* one file.
+
+Tensors come out by diffusers' names and the configuration with diffusers' keys, whichever way they are stored.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vq_core.errors import VqError
+from vq_core.families import Family, family_named, family_names, family_of
+from vq_core.files.pth_file import SUFFIXES as PTH_SUFFIXES
+from vq_core.files.pth_file import PthFile
+from vq_core.files.tensor_file import TensorInfo
+from vq_core.files.tensor_folder import INDEX_FILE, gather_tensors, index_tensors, is_shard, read_json
+from vq_core.files.weights_file import WeightsFile
+from vq_core.model.already_quantized import refuse_artifact
+from vq_core.model.tensor_naming import StoredTensor, spell
+
+CONFIG_FILE = "config.json"
+# Wan-AI's folders hold the text and image encoders and the VAE beside the transformer.
+_OTHER_PARTS = re.compile(r"(models_t5|models_clip|wan2\.\d_vae)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TransformerPath:
+    """Where a transformer lies: a folder or one file, and the configuration beside it, if any."""
+
+    weights: Path
+    config: Path | None
+
+
+@dataclass(frozen=True)
+class StoredTransformer:
+    """A transformer as it is stored, opened but not read.
+
+    Attributes:
+        where: its folder or file.
+        family_name: name of its family.
+        family: that family.
+        config: its configuration, diffusers' keys.
+        native: whether the files spell the tensors as Wan-AI does.
+        tensors: by diffusers' names; what has none keeps its own.
+    """
+
+    where: Path
+    family_name: str
+    family: Family
+    config: dict[str, Any]
+    native: bool
+    tensors: Mapping[str, StoredTensor]
+
+    @property
+    def infos(self) -> dict[str, TensorInfo]:
+        """Dtype and shape of each tensor."""
+        return {name: tensor.info for name, tensor in self.tensors.items()}
+
+
+def transformer_paths(path: Path) -> dict[str, TransformerPath]:
+    """The transformers of the model in the folder or file `path`, by component.
+
+    Raises:
+        VqError: it is no model, one of ours that is quantized, or half of one.
+    """
+    if path.is_file():
+        beside = path.parent / CONFIG_FILE
+        return {"transformer": TransformerPath(path, beside if _is_transformer_config(beside) else None)}
+    refuse_artifact(path)
+    found = _in_pipeline(path) or _in_subfolders(path) or _in_expert_folders(path)
+    if found:
+        return found
+    config = path / CONFIG_FILE
+    if config.exists() or _weights_in(path):
+        return {"transformer": TransformerPath(path, config if config.exists() else None)}
+    raise VqError(
+        f"{path} is not a model that is read here (no model_index.json that lists a transformer, no {CONFIG_FILE}, "
+        "no safetensors file): give a folder in diffusers' or Wan-AI's layout, or the file with the weights."
+    )
+
+
+def read_transformer(path: TransformerPath, *, allow_pth: bool = False) -> StoredTransformer:
+    """Open the transformer that lies in `path`.
+
+    Raises:
+        VqError: a file is missing or damaged, the tensors are no transformer that is known here or no whole one, they
+            contradict the configuration, or they are in a `.pth` file and `allow_pth` is off.
+    """
+    config = None if path.config is None else read_json(path.config)
+    if config is not None and not _is_native(config):
+        family_of(config, str(path.weights))  # an unknown model is told by its configuration, before its tensors
+    spelt = spell(_open_weights(path.weights, allow_pth), path.weights)
+    if config is None or spelt.family.is_native_config(config):
+        shapes = {name: tensor.info.shape for name, tensor in spelt.tensors.items()}
+        config = spelt.family.diffusers_config(shapes, config, str(path.weights))
+    # What LLMC adds for LightX2V says nothing of the model.
+    config = {key: value for key, value in config.items() if key != "quant_method"}
+    return StoredTransformer(path.weights, spelt.family_name, spelt.family, config, spelt.native, spelt.tensors)
+
+
+def require_tensors(
+    stored: StoredTransformer, shapes: Mapping[str, tuple[int, ...]], *, besides: Collection[str] = ()
+) -> None:
+    """Refuse a transformer that has not exactly the tensors of `shapes`, with those shapes, and those of `besides`.
+
+    Raises:
+        VqError: a tensor is missing, unknown or misshapen.
+    """
+    for name, shape in shapes.items():
+        if name not in stored.tensors:
+            raise VqError(f"{stored.where} lacks the tensor `{name}`: get the missing shard.")
+        if stored.tensors[name].info.shape != shape:
+            raise VqError(
+                f"`{name}` in {stored.where} is {list(stored.tensors[name].info.shape)} and should be {list(shape)}, "
+                "as its config.json or its other tensors say: get a matching pair."
+            )
+    expected = {*shapes, *besides}
+    unknown = [
+        name for name in stored.tensors if name not in expected and not name.endswith(stored.family.IGNORED_TENSORS)
+    ]
+    if unknown:
+        raise VqError(
+            f"`{unknown[0]}` in {stored.where} is not part of the architecture ({len(unknown)} such tensors): "
+            "get the plain model."
+        )
+
+
+def _in_pipeline(path: Path) -> dict[str, TransformerPath]:
+    if not (path / "model_index.json").exists():
+        return {}
+    listed = read_json(path / "model_index.json")
+    names = [name for name, entry in listed.items() if name.startswith("transformer") and entry[0]]
+    return {name: TransformerPath(path / name, path / name / CONFIG_FILE) for name in names}
+
+
+def _in_subfolders(path: Path) -> dict[str, TransformerPath]:
+    names = [name for family in map(family_named, family_names()) for name in family.COMPONENTS]
+    configs = {name: path / name / CONFIG_FILE for name in names}
+    return {name: TransformerPath(path / name, config) for name, config in configs.items() if config.exists()}
+
+
+def _in_expert_folders(path: Path) -> dict[str, TransformerPath]:
+    for family in map(family_named, family_names()):
+        folders = {name: path / folder for name, folder in family.expert_folders(family.COMPONENTS).items()}
+        present = [folder for folder in folders.values() if folder.is_dir()]
+        if not present:
+            continue
+        if missing := [folder for folder in folders.values() if folder not in present]:
+            raise VqError(
+                f"{path} has {present[0].name} and lacks {missing[0].name}: "
+                f"get the whole model, or give {present[0]} for one expert alone."
+            )
+        configs = {name: [folder / CONFIG_FILE, path / CONFIG_FILE] for name, folder in folders.items()}
+        return {
+            name: TransformerPath(folder, next((config for config in configs[name] if config.exists()), None))
+            for name, folder in folders.items()
+        }
+    return {}
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    """Files in `folder` that may hold the transformer, safetensors first."""
+    files = [path for path in sorted(folder.iterdir()) if not _OTHER_PARTS.match(path.name)]
+    safetensors = [path for path in files if path.suffix == ".safetensors"]
+    return safetensors or [path for path in files if path.suffix in PTH_SUFFIXES]
+
+
+def _open_weights(path: Path, allow_pth: bool) -> dict[str, WeightsFile]:
+    if path.is_file() and is_shard(path):
+        raise VqError(f"{path} is one of several shards: give its folder.")
+    if (path / INDEX_FILE).exists():
+        return index_tensors(path)
+    files = [path] if path.is_file() else _weights_in(path) if path.is_dir() else []
+    if files and files[0].suffix in PTH_SUFFIXES:
+        if not allow_pth:
+            raise VqError(
+                f"{path} holds no safetensors file but {files[0].name}, a format that can carry programs: "
+                "convert it to safetensors, or add --allow-pth to read its weights and nothing else."
+            )
+        return gather_tensors(files, PthFile)
+    return gather_tensors(files) if files else index_tensors(path)
+
+
+def _is_native(config: Mapping[str, Any]) -> bool:
+    return any(family_named(name).is_native_config(config) for name in family_names())
+
+
+def _is_transformer_config(path: Path) -> bool:
+    """Is there a configuration in `path`, and of a transformer? Beside a single file there may be any other."""
+    if not path.exists():
+        return False
+    config = read_json(path)
+    return _is_native(config) or any(family_named(name).matches(config) for name in family_names())

@@ -1,0 +1,85 @@
+"""What a path option may name: a path on this machine, or an fsspec URI such as `s3://bucket/run/stats`.
+
+Only `vq_core.remote.transfer` opens URIs; everything else hands them on, joins them and prints them.
+"""
+
+import posixpath
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vq_core.errors import VqError
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_LOCAL = ("file", "local")
+
+
+class Location(Protocol):
+    """A `Path` or a `Uri`. `str` gives what the user typed, less a trailing slash."""
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+
+    @property
+    def parent(self) -> "Location":
+        """All but the last part."""
+
+    def with_name(self, name: str, /) -> "Location":
+        """A neighbour."""
+
+    def __truediv__(self, part: str, /) -> "Location":
+        """`part` below this; an absolute `part`, as it is."""
+
+
+@dataclass(frozen=True)
+class Uri:
+    """`protocol://path`; made by `parse_location`. `path` is what the protocol makes of it: bucket and key, say."""
+
+    protocol: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.protocol}://{self.path}"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return posixpath.basename(self.path)
+
+    @property
+    def parent(self) -> "Uri":
+        """All but the last part of the path."""
+        return Uri(self.protocol, posixpath.dirname(self.path))
+
+    def with_name(self, name: str) -> "Uri":
+        """A neighbour."""
+        return self.parent / name
+
+    def __truediv__(self, part: str) -> "Uri":
+        path = posixpath.normpath(posixpath.join(self.path, part))
+        if path == ".." or path.startswith("../"):
+            raise VqError(f"{part} leads out of {self}: give a path that stays in it.")
+        return Uri(self.protocol, path)
+
+
+def parse_location(text: str) -> Location:
+    """The path or URI that `text` names; `file://` is a path.
+
+    Raises:
+        VqError: a URI without anything behind its protocol, or with `..` in its path.
+    """
+    match = _URI.fullmatch(text)
+    if match is None:
+        return Path(text)
+    protocol, path = match[1].lower(), match[2].rstrip("/")
+    if not path or ".." in path.split("/"):
+        raise VqError(f"{text} is not a whole address: give one such as {protocol}://BUCKET/FOLDER, without `..`.")
+    return Path(path) if protocol in _LOCAL else Uri(protocol, path)
+
+
+def join(folder: Location, text: str) -> Location:
+    """What `text` names where paths are relative to `folder`; a URI or an absolute path is what it is."""
+    location = parse_location(text)
+    return location if isinstance(location, Uri) or Path(text).is_absolute() else folder / text

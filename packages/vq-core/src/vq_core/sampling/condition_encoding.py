@@ -1,0 +1,81 @@
+"""The encoders of a Wan pipeline: each is loaded, used for all samples, and gone when its function returns."""
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.sampling.prompts import Sample
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TEXT_TOKENS = 512  # the attention of Wan2.1 image-to-video splits its context at this number, whatever it was given
+
+
+@torch.no_grad()
+def encode_texts(
+    model: Path, samples: Sequence[Sample], *, guided: bool, device: str, dtype: torch.dtype
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Prompt and, if `guided`, negative prompt of every sample through the pipeline's UMT5.
+
+    Returns:
+        Embeddings [1, 512, text_dim] of type `dtype` on the host, zero behind the text's own tokens.
+    """
+    with quiet_libraries():
+        from diffusers import WanPipeline
+        from transformers import AutoTokenizer, UMT5EncoderModel
+
+        tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
+        encoder = UMT5EncoderModel.from_pretrained(
+            model / "text_encoder", dtype=dtype, device_map={"": torch.device(device)}
+        ).eval()
+        pipeline = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, vae=None, scheduler=None)
+    embeds = []
+    for sample in samples:
+        positive, negative = pipeline.encode_prompt(
+            sample.prompt,
+            sample.negative_prompt,
+            do_classifier_free_guidance=guided,
+            max_sequence_length=TEXT_TOKENS,
+            device=device,
+        )
+        embeds.append((positive.cpu(), None if negative is None else negative.cpu()))
+    del encoder, pipeline
+    _release_memory(device)
+    return embeds
+
+
+@torch.no_grad()
+def encode_images(model: Path, images: "Sequence[Sequence[Image]]", *, device: str) -> list[Tensor]:
+    """The images of every sample through the pipeline's CLIP, in float32 as Wan's reference does.
+
+    Returns:
+        Hidden states of the last layer but one, which Wan was trained on: [images, tokens, image_dim] on the host.
+    """
+    with quiet_libraries():
+        from transformers import AutoImageProcessor, CLIPVisionModel
+
+        # Named, because torchvision's resize differs in the last bits and would be used wherever it is installed.
+        processor = AutoImageProcessor.from_pretrained(model / "image_processor", backend="pil")
+        encoder = CLIPVisionModel.from_pretrained(
+            model / "image_encoder", dtype=torch.float32, device_map={"": torch.device(device)}
+        ).eval()
+    embeds = []
+    for of_sample in images:
+        pixels = processor(images=list(of_sample), return_tensors="pt").to(device)
+        embeds.append(encoder(**pixels, output_hidden_states=True).hidden_states[-2].cpu())
+    del encoder
+    _release_memory(device)
+    return embeds
+
+
+def _release_memory(device: str) -> None:
+    """Give freed memory back; modules hold cycles, so they wait for the collector."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()

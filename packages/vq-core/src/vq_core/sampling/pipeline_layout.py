@@ -1,0 +1,105 @@
+"""What a diffusers pipeline folder of the Wan family says of itself, before any weight is read."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vq_core.errors import VqError
+from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, Inputs
+
+TEXT_TO_VIDEO = "WanPipeline"
+IMAGE_TO_VIDEO = "WanImageToVideoPipeline"
+VACE = "WanVACEPipeline"
+PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO, VACE)
+TRANSFORMERS = ("transformer", "transformer_2")
+
+
+@dataclass(frozen=True)
+class PipelineLayout:
+    """Parts of a Wan pipeline and the grid of its videos.
+
+    Attributes:
+        path: the pipeline's folder.
+        pipeline_class: one of `PIPELINES`.
+        scheduler_class: its name in diffusers.
+        transformers: component names, `transformer` first.
+        inputs: the files that it makes videos from, besides text.
+        has_image_encoder: whether the transformers attend to CLIP's view of the image (Wan2.1 image-to-video).
+        boundary_ratio: noise level below which `transformer_2` takes over; None with one transformer.
+        expand_timesteps: whether every token has its own timestep (Wan2.2 5B).
+        height_multiple: heights are multiples of it, in pixels.
+        width_multiple: widths are multiples of it, in pixels.
+        frame_multiple: numbers of frames are a multiple of it, plus 1.
+    """
+
+    path: Path
+    pipeline_class: str
+    scheduler_class: str
+    transformers: tuple[str, ...]
+    inputs: Inputs
+    has_image_encoder: bool
+    boundary_ratio: float | None
+    expand_timesteps: bool
+    height_multiple: int
+    width_multiple: int
+    frame_multiple: int
+
+
+def read_layout(path: Path) -> PipelineLayout:
+    """Read `model_index.json` of the pipeline folder `path` and the configurations of its VAE and transformer.
+
+    Raises:
+        VqError: it is none of the Wan pipelines known here, or a part that it lists is missing.
+    """
+    index = _read_json(path / "model_index.json")
+    if index.get("_class_name") not in PIPELINES:
+        raise VqError(
+            f"{path} is a {index.get('_class_name')}: give a model whose model_index.json says "
+            f"{', '.join(PIPELINES[:-1])} or {PIPELINES[-1]}."
+        )
+    parts = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
+    for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *parts):
+        if name not in parts or not (path / name).is_dir():
+            raise VqError(f"{path} lacks the part `{name}`: get the whole pipeline.")
+    vae, transformer = (_read_json(path / name / "config.json") for name in ("vae", "transformer"))
+    frame_patch, height_patch, width_patch = transformer.get("patch_size", (1, 2, 2))
+    pixels = vae.get("scale_factor_spatial", 8)
+    return PipelineLayout(
+        path=path,
+        pipeline_class=index["_class_name"],
+        scheduler_class=parts["scheduler"],
+        transformers=tuple(name for name in TRANSFORMERS if name in parts),
+        inputs=_inputs(index, transformer),
+        has_image_encoder="image_encoder" in parts,
+        boundary_ratio=index.get("boundary_ratio"),
+        expand_timesteps=index.get("expand_timesteps", False),
+        height_multiple=pixels * height_patch,
+        width_multiple=pixels * width_patch,
+        frame_multiple=vae.get("scale_factor_temporal", 4) * frame_patch,
+    )
+
+
+def _inputs(index: dict[str, Any], transformer: dict[str, Any]) -> Inputs:
+    """The files that a pipeline reads, told by its class and by how its transformer takes in an image."""
+    if index["_class_name"] == VACE:
+        return Inputs(optional=("reference_images", "video", "mask"))
+    if index.get("expand_timesteps", False):  # Wan2.2's small model: an image is the latent of its first frame
+        return Inputs(optional=("image",)) if index["_class_name"] == TEXT_TO_VIDEO else FIRST_FRAME
+    if index["_class_name"] == TEXT_TO_VIDEO:
+        return TEXT_ONLY
+    if transformer.get("pos_embed_seq_len") is not None:
+        return Inputs(required=("image", "last_image"))
+    if transformer.get("image_dim") is not None:
+        return FIRST_FRAME
+    return Inputs(required=("image",), optional=("last_image",))  # Wan2.2: frames are only latents to it
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):  # not a directory: a model that is one file
+        raise VqError(f"{path} is missing: give a whole diffusers pipeline folder or a hub id of one.") from None
+    except ValueError as error:
+        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
+    return content

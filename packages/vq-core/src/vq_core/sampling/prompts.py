@@ -1,0 +1,185 @@
+"""Prompts in LLMC's format: `samples.json`, a list of {"image", "prompt", "negative_prompt"}, images beside it.
+
+Besides LLMC's keys an entry may have those of the other Wan models: `last_image` (first and last frame), and for VACE
+`reference_images` (one path or a list), `video` and `mask` (white: to be made; a video, or one image for all frames).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from vq_core.errors import VqError
+from vq_core.recipes.named_prompts import resolve_prompts
+from vq_core.remote.location import Location, Uri
+from vq_core.remote.transfer import local_copy
+from vq_core.sampling.images import open_image
+from vq_core.sampling.video import FORMATS, read_video
+
+SAMPLES_FILE = "samples.json"
+TEXTS = ("prompt", "negative_prompt")
+FILES = ("image", "last_image", "reference_images", "video", "mask")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Which files a model reads besides the texts, as the keys of a sample that it needs and that it may have."""
+
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.required or key in self.optional
+
+
+TEXT_ONLY = Inputs()
+FIRST_FRAME = Inputs(required=("image",))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one video is made from; a file is None where there is none.
+
+    Attributes:
+        prompt: what the video shows.
+        negative_prompt: what it should not show.
+        image: its first frame.
+        last_image: its last frame.
+        reference_images: what should appear in it, for VACE.
+        video: what it is made over, for VACE.
+        mask: what of `video` is to be made anew (white), a video or an image; everything where there is none.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    image: Path | None = None
+    last_image: Path | None = None
+    reference_images: tuple[Path, ...] = ()
+    video: Path | None = None
+    mask: Path | None = None
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Every file with its key, in the order of `FILES`."""
+        for key in FILES:
+            value = getattr(self, key)
+            for path in value if isinstance(value, tuple) else (value,):
+                if path is not None:
+                    yield key, path
+
+    def digests(self) -> dict[str, list[str]]:
+        """SHA-256 of the files by key."""
+        found: dict[str, list[str]] = {}
+        for key, path in self.files():
+            found.setdefault(key, []).append(hashlib.sha256(path.read_bytes()).hexdigest())
+        return found
+
+    def require(self, inputs: Inputs, where: str) -> None:
+        """Refuse a sample that lacks a file which the model needs; `where` begins the sentence.
+
+        Raises:
+            VqError: names the key.
+        """
+        given = {key for key, _ in self.files()}
+        for key in inputs.required:
+            if key not in given:
+                what = "starts from an image" if key == "image" else "ends at a second one"
+                raise VqError(f"{where} has no `{key}`, and the model {what}: add its path.")
+        if "mask" in given and "video" not in given:
+            raise VqError(f"{where} has a `mask` and no `video` that it is for: add one.")
+
+    def check_files(self) -> None:
+        """Decode every file once, before minutes are spent.
+
+        Raises:
+            VqError: one is missing, or is no image or video.
+        """
+        for key, path in self.files():
+            if key == "video" or (key == "mask" and is_video(path)):
+                read_video(path)
+            else:
+                open_image(path)
+
+
+def is_video(path: Path) -> bool:
+    """Does the name of `path` say that it is a video?"""
+    return path.suffix.lower() in FORMATS
+
+
+def read_samples(folder_or_json: Location, inputs: Inputs) -> list[Sample]:
+    """Read a folder that holds `samples.json`, the JSON file itself, or `builtin:NAME`; paths in it are relative to it.
+
+    Every file is decoded once here, before minutes are spent on the first prompts. What is not among `inputs` is left
+    alone, so that one set of prompts serves several tasks.
+
+    Raises:
+        VqError: there is no such built-in set, the file is missing, is not JSON or not a list of samples, or an image
+            is missing or is not one.
+    """
+    path = local_copy(resolve_prompts(folder_or_json))
+    if path.is_dir():
+        path = path / SAMPLES_FILE
+    elif isinstance(folder_or_json, Uri):  # only this file was copied, and those that it names lie beside it
+        local_copy(folder_or_json.parent, only=list(_files_named(_read_list(path), inputs)))
+    return [
+        _sample(entry, f"Entry {index} of {path}", path.parent, inputs) for index, entry in enumerate(_read_list(path))
+    ]
+
+
+def _read_list(path: Path) -> list[Any]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VqError(f"{path} is missing: give a folder that holds {SAMPLES_FILE}, or such a file.") from None
+    except json.JSONDecodeError as error:
+        raise VqError(f"{path} is not JSON (line {error.lineno}: {error.msg}): correct that line.") from None
+    except UnicodeDecodeError as error:
+        raise VqError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8.") from None
+    if not isinstance(entries, list):
+        raise VqError(f'{path} is not a list: write [{{"prompt": ..., "negative_prompt": ..., "image": ...}}, ...].')
+    if not entries:
+        raise VqError(f"{path} is an empty list: give at least one prompt.")
+    return entries
+
+
+def _sample(entry: Any, where: str, folder: Path, inputs: Inputs) -> Sample:
+    if not isinstance(entry, dict):
+        raise VqError(f"{where} is not an object with a `prompt`: write it as one.")
+    if unknown := sorted(set(entry) - set(TEXTS) - set(FILES)):
+        raise VqError(f"{where} has the unknown key `{unknown[0]}`: the keys are {', '.join((*TEXTS, *FILES))}.")
+    prompt, negative_prompt = (_text(entry.get(key), key, where) for key in TEXTS)
+    if not prompt.strip():
+        raise VqError(f"{where} has no `prompt`: write one.")
+    files = {key: _paths(entry.get(key), key, where, folder) for key in FILES if key in inputs}
+    references = files.pop("reference_images", ())
+    single = {key: paths[0] for key, paths in files.items() if paths}
+    sample = Sample(prompt, negative_prompt, reference_images=references, **single)
+    sample.require(inputs, where)
+    sample.check_files()
+    return sample
+
+
+def _files_named(entries: list[Any], inputs: Inputs) -> Iterator[str]:
+    """Patterns of the files that the entries name under the keys of `inputs`; what is malformed is refused later."""
+    for entry in entries:
+        for key in FILES:
+            value = entry.get(key) if isinstance(entry, dict) and key in inputs else None
+            yield from (
+                escape(name) for name in (value if isinstance(value, list) else [value]) if isinstance(name, str)
+            )
+
+
+def _paths(value: Any, key: str, where: str, folder: Path) -> tuple[Path, ...]:
+    """The paths under a key: one, or for reference images a list of them; none for nothing."""
+    values = value if isinstance(value, list) and key == "reference_images" else [value]
+    return tuple(folder / text for text in (_text(it, key, where) for it in values) if text)
+
+
+def _text(value: Any, key: str, where: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise VqError(f"{where} has a `{key}` that is {type(value).__name__}, not text: put it in quotes.")
+    return value

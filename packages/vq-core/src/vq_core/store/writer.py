@@ -1,0 +1,211 @@
+"""Writing an artifact atomically and resumably.
+
+It is built in `NAME.partial` beside its final place, one finished file after another, and renamed when its manifest is
+complete. After a crash the finished files are taken up again by `resume`.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from vq_core.errors import GateFailed, Unfinished, VqError
+from vq_core.files import tensor_file
+from vq_core.remote.location import Location, Uri
+from vq_core.remote.transfer import deliver, refuse_existing, staging_path
+from vq_core.store.manifest import FILE_NAME, ComponentEntry, FileEntry, LoraEntry, Manifest, TensorEntry
+from vq_core.store.resumable_folder import (
+    RESUME_FILE,
+    check_resumable,
+    files_in,
+    partial_folder,
+    remove_working_files,
+    unverified_folder,
+)
+
+Check = Callable[[Path], None]
+"""Looks at a complete artifact before it gets its name, and raises GateFailed where it must not."""
+
+
+@dataclass(frozen=True)
+class ComponentHeader:
+    """A transformer that an artifact is about; `folder` holds its files inside the artifact ("" for the root).
+
+    `lora` are the entries of the LoRAs that were merged into it, see `vq_core.store.manifest.LoraEntry`.
+    """
+
+    folder: str
+    fingerprint: str
+    config: dict[str, JsonValue]
+    lora: Sequence[Mapping[str, JsonValue]] = ()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an artifact before its first file is written; two runs that agree in it may be joined."""
+
+    kind: str
+    format: int
+    tool: str
+    family: str
+    model: str
+    components: dict[str, ComponentHeader]
+    settings: dict[str, JsonValue] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, JsonValue]:
+        """The header as JSON."""
+        components = {name: vars(component) for name, component in self.components.items()}
+        identity: dict[str, JsonValue] = json.loads(json.dumps({**vars(self), "components": components}))
+        return identity
+
+
+class ArtifactWriter:
+    """Writes the files of one artifact into its partial folder; made by `create_artifact`."""
+
+    def __init__(self, folder: Path, header: Header, check: Check | None = None) -> None:
+        self._folder = folder
+        self._header = header
+        self._check = check
+        self._digests: dict[str, str] = {}
+        self._measured: dict[str, JsonValue] = {}
+
+    def has(self, file: str) -> bool:
+        """Was `file` (path inside the artifact) finished, now or by the run that is being resumed?"""
+        return (self._folder / file).exists()
+
+    def path(self, file: str) -> Path:
+        """Where `file` lies while the artifact is being written."""
+        return self._folder / file
+
+    def write_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write one safetensors file of the artifact; several threads may write one each.
+
+        `metadata` goes into its header.
+        """
+        self.draft_tensors(file, tensors, metadata)
+        self.publish(file)
+
+    def draft_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Write what `write_tensors` does, which is a file of the artifact only when it is published."""
+        self._digests[file] = tensor_file.draft_tensors(self._folder / file, tensors, metadata)
+
+    def publish(self, file: str) -> None:
+        """Flush `file`, which was drafted, to the disk, and make it one of the artifact's."""
+        tensor_file.publish_draft(self._folder / file)
+
+    def write_text(self, file: str, text: str) -> None:
+        """Write one text file of the artifact."""
+        tensor_file.write_bytes(self._folder / file, text.encode())
+
+    def note_measured(self, measured: Mapping[str, JsonValue]) -> None:
+        """Let the manifest say `measured`: what is known only when the files are written."""
+        self._measured.update(measured)
+
+    def commit(self, final: Location) -> None:
+        """Write the manifest over all files, check what was written, and move it to its final place or upload it.
+
+        Raises:
+            GateFailed: the check failed. What was written lies beside its final place, see `unverified_folder`.
+        """
+        files = files_in(self._folder)
+        components = {name: self._component(entry, files) for name, entry in self._header.components.items()}
+        manifest = Manifest(
+            kind=self._header.kind,
+            format=self._header.format,
+            tool=self._header.tool,
+            family=self._header.family,
+            model=self._header.model,
+            settings=self._header.settings,
+            parents=self._header.parents,
+            measured=self._measured,
+            components=components,
+            files={file: self._file_entry(file) for file in files},
+        )
+        tensor_file.write_bytes(self._folder / FILE_NAME, manifest.to_json().encode())
+        finished = self._folder
+        if self._check is not None:
+            finished = unverified_folder(final)
+            tensor_file.publish(self._folder, finished)
+            try:
+                self._check(finished)
+            except GateFailed:
+                (finished / RESUME_FILE).unlink()
+                raise
+        advice = f"what was made lies finished in {finished}, and the same command with --resume uploads it"
+        there = deliver(finished, final, last=FILE_NAME, advice=advice)
+        # Last, so that a kill at any moment before finds a folder that can be resumed; readers ignore it.
+        (there / RESUME_FILE).unlink()
+
+    def _file_entry(self, file: str) -> FileEntry:
+        path = self._folder / file
+        return FileEntry(size=path.stat().st_size, sha256=self._digests.get(file) or tensor_file.sha256_of(path))
+
+    def _component(self, header: ComponentHeader, files: Iterable[str]) -> ComponentEntry:
+        tensors = {}
+        for file in files:
+            if file.endswith(".safetensors") and str(Path(file).parent) == (header.folder or "."):
+                for name, info in tensor_file.read_header(self._folder / file).items():
+                    tensors[name] = TensorEntry(file=file, dtype=info.dtype, shape=list(info.shape))
+        return ComponentEntry(
+            folder=header.folder,
+            fingerprint=header.fingerprint,
+            config=header.config,
+            lora=[LoraEntry.model_validate(entry) for entry in header.lora],
+            tensors=dict(sorted(tensors.items())),
+        )
+
+
+@contextmanager
+def create_artifact(
+    path: Location, header: Header, *, resume: bool = False, check: Check | None = None
+) -> Iterator[ArtifactWriter]:
+    """Build the artifact `path`; it appears there, complete, when the block ends without an error.
+
+    Before it gets its name, `check` is called with the folder in which it was built, complete.
+
+    An error in the input (VqError) removes what a fresh run has written. Anything else, a kill and `Unfinished`
+    included, leaves the partial folder for `resume`.
+
+    Raises:
+        VqError: `path` exists; a partial folder exists and `resume` is off; it was made with other settings; or what
+            failed its check is still there.
+        GateFailed: `check` raised it.
+    """
+    partial, unverified = partial_folder(staging_path(path)), unverified_folder(path)
+    if (unverified / RESUME_FILE).exists():  # stopped while it was checked or uploaded
+        tensor_file.publish(unverified, partial)
+    elif unverified.exists():
+        raise VqError(f"{unverified} is in the way, which failed its check: see what is wrong with it, and remove it.")
+    resumed = (partial / RESUME_FILE).exists()
+    # Half of an upload may be there, never its manifest.
+    refuse_existing(path / FILE_NAME if resume and resumed and isinstance(path, Uri) else path)
+    if resumed:
+        check_resumable(partial, header.identity(), resume, path)
+        remove_working_files(partial)
+    else:
+        if partial.exists() and files_in(partial):
+            raise VqError(
+                f"{partial} is in the way and is not from an interrupted run: move it or choose another --output."
+            )
+        partial.mkdir(parents=True, exist_ok=True)
+        tensor_file.write_bytes(partial / RESUME_FILE, json.dumps(header.identity(), indent=1).encode())
+    writer = ArtifactWriter(partial, header, check)
+    try:
+        yield writer
+    except Unfinished:
+        raise
+    except VqError:
+        if not resumed:
+            shutil.rmtree(partial)
+        raise
+    writer.commit(path)

@@ -1,0 +1,4 @@
+"""Tiny models of every Wan variant, for tests and tools.
+
+No stage imports this room.
+"""

@@ -1,0 +1,94 @@
+"""Weights in torch's own format: tensors by name, and no program."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from vq_core.errors import VqError
+from vq_core.files.pth_file import PthFile
+
+TENSORS = {
+    "a": torch.arange(12.0).reshape(3, 4),
+    "turned": torch.arange(6.0).reshape(2, 3).t(),
+    "b": torch.randn(5).bfloat16(),
+    "scalar": torch.tensor(2.5),
+}
+
+
+class Program:
+    """Unpickled by the wrong loader, it runs what it likes."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("exit 1",)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    torch.save(TENSORS, tmp_path / "x.pth")
+    return tmp_path / "x.pth"
+
+
+def test_reads_every_tensor_into_memory_of_its_own(path: Path) -> None:
+    file = PthFile(path)
+    assert {name: (info.dtype, info.shape) for name, info in file.infos.items()} == {
+        "a": ("F32", (3, 4)),
+        "turned": ("F32", (3, 2)),
+        "b": ("BF16", (5,)),
+        "scalar": ("F32", ()),
+    }
+    loaded = file.load(TENSORS)
+    assert list(loaded) == list(TENSORS)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
+    assert loaded["turned"].is_contiguous()
+    loaded["a"].zero_()
+    assert torch.equal(file.load(["a"])["a"], TENSORS["a"])
+
+
+def test_the_ends_of_a_tensor(path: Path) -> None:
+    content = TENSORS["turned"].contiguous().numpy().tobytes()
+    assert PthFile(path).ends("turned", 8) == (content[:8], content[-8:])
+    assert PthFile(path).ends("scalar", 4096) == (TENSORS["scalar"].numpy().tobytes(),) * 2
+
+
+def test_refuses_a_file_that_was_changed(path: Path) -> None:
+    file = PthFile(path)
+    os.utime(path, ns=(0, 1))
+    with pytest.raises(VqError, match=r"x\.pth was changed or removed while it was being read"):
+        file.load(["a"])
+    path.unlink()
+    with pytest.raises(VqError, match=r"x\.pth was changed or removed while it was being read"):
+        file.ends("a", 8)
+
+
+def test_refuses_a_program(tmp_path: Path) -> None:
+    torch.save({"a": Program()}, tmp_path / "x.pth")
+    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights .*: convert it to safetensors"):
+        PthFile(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("content", [{"state_dict": TENSORS}, [torch.ones(1)], {"a": 1}])
+def test_refuses_more_than_tensors_by_name(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(VqError, match=r"x\.pth holds more than tensors by name: convert it to safetensors"):
+        PthFile(tmp_path / "x.pth")
+
+
+def test_refuses_the_format_of_old_versions(tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights"):
+        PthFile(tmp_path / "x.pth")
+
+
+def test_refuses_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(b"no weights")
+    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights"):
+        PthFile(tmp_path / "x.pth")
+    with pytest.raises(VqError, match=r"y\.pth is missing"):
+        PthFile(tmp_path / "y.pth")
+
+
+def test_refuses_a_tensor_that_is_not_there(path: Path) -> None:
+    with pytest.raises(VqError, match=r"x\.pth has no tensor `z`"):
+        PthFile(path).load(["z"])

@@ -1,0 +1,339 @@
+"""Models are read tensor by tensor, and everything that is wrong with one is said before anything is written."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
+from safetensors.torch import load_file, save_file
+
+from vq_core.errors import VqError
+from vq_core.families.wan import topology as wan_topology
+from vq_core.files.tensor_folder import INDEX_FILE
+from vq_core.model.source import TRANSFORMER_FILES, Checkpoint, open_source, resolve_model
+
+RandomTensors = Callable[..., dict[str, torch.Tensor]]
+WriteTransformer = Callable[..., Path]
+
+SINGLE = "diffusion_pytorch_model.safetensors"
+
+# Anonymous memory (not the mapped files) while every tensor of a checkpoint is read in turn.
+READ_ALL = """
+import sys
+from pathlib import Path
+import torch
+from vq_core.model.source import open_source
+
+def anonymous_bytes():
+    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+source = open_source(sys.argv[1])
+checkpoint = source.components["transformer"]
+names = list(checkpoint.topology.tensors)
+sum(float(t.float().sum()) for t in checkpoint.load(names[:1]).values())
+before = peak = anonymous_bytes()
+for name in names:
+    tensors = checkpoint.load([name])
+    tensors[name].view(torch.int16).max()  # touches every page
+    peak = max(peak, anonymous_bytes())
+checkpoint.fingerprint
+print(max(peak, anonymous_bytes()) - before)
+"""
+
+
+@pytest.fixture
+def transformer(
+    tmp_path: Path, i2v_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
+) -> Path:
+    """A transformer folder in one file."""
+    return write_transformer(tmp_path / "single", i2v_config, random_tensors(i2v_config))
+
+
+@pytest.fixture
+def sharded(
+    tmp_path: Path, i2v_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
+) -> Path:
+    """The same tensors in three shards."""
+    return write_transformer(tmp_path / "sharded", i2v_config, random_tensors(i2v_config), shards=3)
+
+
+def transformer_in(folder: Path) -> Checkpoint:
+    """The one transformer of a folder."""
+    (checkpoint,) = open_source(str(folder)).components.values()
+    return checkpoint
+
+
+def rewrite(folder: Path, **changes: torch.Tensor | None) -> None:
+    """Replace tensors of a single file; None removes one. Names are spelt with `__` for a dot."""
+    tensors = load_file(folder / SINGLE)
+    for spelling, tensor in changes.items():
+        name = spelling.replace("__", ".")
+        tensors.pop(name, None)
+        if tensor is not None:
+            tensors[name] = tensor
+    save_file(tensors, folder / SINGLE)
+
+
+@pytest.mark.parametrize("layout", ["transformer", "sharded"])
+def test_reads_every_tensor(
+    layout: str, request: pytest.FixtureRequest, i2v_config: dict[str, Any], random_tensors: RandomTensors
+) -> None:
+    source = open_source(str(request.getfixturevalue(layout)))
+    checkpoint = source.components["transformer"]
+    expected = random_tensors(i2v_config)
+    assert (source.family_name, checkpoint.config) == ("wan", i2v_config)
+    loaded = checkpoint.load(expected)
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items())
+    assert checkpoint.dtype("proj_out.bias") == "BF16"
+
+
+def test_reads_every_layout_of_the_family(
+    tmp_path: Path, wan_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
+) -> None:
+    folder = write_transformer(tmp_path / "t", wan_config, random_tensors(wan_config))
+    shards = transformer_in(folder).topology.block_shards
+    assert len([shard for shard in shards if shard.startswith("block_")]) == wan_config["num_layers"]
+
+
+def test_a_pipeline_has_the_transformers_that_it_lists(
+    tmp_path: Path, t2v_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
+) -> None:
+    for seed, name in enumerate(("transformer", "transformer_2")):
+        write_transformer(tmp_path / name, t2v_config, random_tensors(t2v_config, seed=seed))
+    index = {"_class_name": "WanPipeline", "boundary_ratio": 0.9, "vae": ["diffusers", "AutoencoderKLWan"]}
+    both = {name: ["diffusers", "WanTransformer3DModel"] for name in ("transformer", "transformer_2")}
+    (tmp_path / "model_index.json").write_text(json.dumps(index | both))
+    source = open_source(str(tmp_path))
+    assert list(source.components) == ["transformer", "transformer_2"]
+    assert len(set(source.fingerprints.values())) == 2
+    (tmp_path / "model_index.json").write_text(json.dumps(index | both | {"transformer_2": [None, None]}))
+    assert list(open_source(str(tmp_path)).components) == ["transformer"]
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    assert list(open_source(str(tmp_path)).components) == ["transformer", "transformer_2"]
+
+
+def test_unused_query_norms_of_published_checkpoints_are_ignored(transformer: Path) -> None:
+    rewrite(transformer, blocks__0__attn2__norm_added_q__weight=torch.ones(64))
+    assert (
+        "blocks.0.attn2.norm_added_q.weight"
+        not in open_source(str(transformer)).components["transformer"].topology.tensors
+    )
+
+
+# --- Hub ids ------------------------------------------------------------------------------------
+
+
+def test_a_hub_id_is_fetched_without_what_is_not_needed(transformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, list[str] | None]] = []
+
+    def snapshot_download(
+        repo: str, allow_patterns: list[str] | None = None, ignore_patterns: list[str] | None = None
+    ) -> str:
+        asked.append((repo, allow_patterns))
+        return str(transformer)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    source = open_source("Wan-AI/Wan2.1-Example")
+    assert (source.name, source.path) == ("Wan-AI/Wan2.1-Example", transformer)
+    assert resolve_model("Wan-AI/Wan2.1-Example") == transformer
+    assert asked == [
+        ("Wan-AI/Wan2.1-Example", TRANSFORMER_FILES),
+        ("Wan-AI/Wan2.1-Example", None),
+    ]
+
+
+def test_only_the_transformers_of_a_hub_id_are_fetched() -> None:
+    shard = "diffusion_pytorch_model-00001-of-00007.safetensors"
+    diffusers = ["model_index.json", "transformer/config.json", f"transformer_2/{shard}"]
+    native = ["config.json", shard, INDEX_FILE, "high_noise_model/config.json", f"low_noise_model/{shard}"]
+    others = [
+        "vae/config.json",
+        f"vae/{shard}",
+        "text_encoder/model.safetensors",
+        "Wan2.1_VAE.pth",
+        "google/umt5-xxl/x",
+    ]
+    found = filter_repo_objects([*diffusers, *native, *others], allow_patterns=TRANSFORMER_FILES)
+    assert list(found) == [*diffusers, *native]
+
+
+def test_refuses_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(repo: str, allow_patterns: list[str] | None = None, ignore_patterns: None = None) -> str:
+        raise LocalEntryNotFoundError("no network\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(VqError, match=r"could not be had from the hub \(no network\): check name and network"):
+        open_source("nobody/nothing")
+
+
+def test_refuses_an_id_that_the_hub_does_not_allow() -> None:
+    with pytest.raises(VqError, match="could not be had from the hub"):
+        open_source("-a..b/c--d")
+
+
+@pytest.mark.parametrize("model", ["no/such/folder", "nothing", "/absent"])
+def test_refuses_what_is_neither_folder_nor_id(model: str) -> None:
+    with pytest.raises(VqError, match="neither a folder nor a hub id"):
+        open_source(model)
+
+
+def test_refuses_a_file_of_another_kind(transformer: Path) -> None:
+    with pytest.raises(VqError, match="neither a folder nor a hub id"):
+        open_source(str(transformer / "config.json"))
+
+
+# --- Damaged and unfitting models ---------------------------------------------------------------
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(VqError) as caught:
+        open_source(str(folder))
+    return str(caught.value)
+
+
+def test_refuses_a_folder_without_configuration(tmp_path: Path) -> None:
+    assert "is not a model that is read here" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "is not JSON"), ("[]", "is not a JSON object")])
+def test_refuses_a_damaged_configuration(transformer: Path, content: str, said: str) -> None:
+    (transformer / "config.json").write_text(content)
+    assert f"config.json {said}" in refusal(transformer)
+
+
+def test_refuses_a_pipeline_without_its_transformer_folder(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"transformer": ["diffusers", "WanTransformer3DModel"]}))
+    assert "transformer/config.json is missing" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("class_name", ["FluxTransformer2DModel", "WanModel_S2V", None])
+def test_refuses_an_unknown_family(transformer: Path, i2v_config: dict[str, Any], class_name: str | None) -> None:
+    i2v_config["_class_name"] = class_name
+    (transformer / "config.json").write_text(json.dumps(i2v_config))
+    assert "which no family here (wan) knows" in refusal(transformer)
+
+
+def test_refuses_a_folder_without_weights(transformer: Path) -> None:
+    (transformer / SINGLE).rename(transformer / "diffusion_pytorch_model.bin")
+    assert "holds no safetensors file" in refusal(transformer)
+
+
+def test_refuses_a_missing_shard(sharded: Path) -> None:
+    shard = sorted(sharded.glob("*.safetensors"))[1]
+    shard.unlink()
+    assert f"{shard} is missing" in refusal(sharded)
+
+
+def test_refuses_a_missing_shard_that_no_index_names(sharded: Path) -> None:
+    (sharded / INDEX_FILE).unlink()
+    shard = sorted(sharded.glob("*.safetensors"))[1]
+    shard.unlink()
+    assert f"{shard} is missing" in refusal(sharded)
+
+
+def test_refuses_a_truncated_shard(sharded: Path) -> None:
+    shard = sorted(sharded.glob("*.safetensors"))[1]
+    os.truncate(shard, shard.stat().st_size - 10)
+    assert f"{shard} has" in refusal(sharded)
+    assert "truncated or damaged" in refusal(sharded)
+
+
+def test_refuses_a_shard_that_lacks_what_the_index_promises(sharded: Path) -> None:
+    shard = sorted(sharded.glob("*.safetensors"))[0]
+    tensors = load_file(shard)
+    name = min(tensors)
+    save_file({key: tensor for key, tensor in tensors.items() if key != name}, shard)
+    assert f"`{name}` is not in {shard.name}" in refusal(sharded)
+
+
+def test_refuses_an_index_without_a_map(sharded: Path) -> None:
+    (sharded / INDEX_FILE).write_text("{}")
+    assert "has no weight_map" in refusal(sharded)
+
+
+def test_refuses_a_stale_second_file(transformer: Path) -> None:
+    save_file({"proj_out.bias": torch.ones(1)}, transformer / "old.safetensors")
+    assert f"`proj_out.bias` is in {SINGLE} and in old.safetensors" in refusal(transformer)
+
+
+def test_an_index_says_which_of_two_files_counts(sharded: Path) -> None:
+    before = transformer_in(sharded).fingerprint
+    save_file({"proj_out.bias": torch.ones(1)}, sharded / "old.safetensors")
+    assert transformer_in(sharded).fingerprint == before
+
+
+def test_refuses_a_missing_tensor(transformer: Path) -> None:
+    rewrite(transformer, blocks__1__ffn__net__2__bias=None)
+    assert "lacks the tensor `blocks.1.ffn.net.2.bias`" in refusal(transformer)
+
+
+def test_refuses_a_misshapen_tensor(transformer: Path) -> None:
+    rewrite(transformer, blocks__1__norm2__weight=torch.ones(63))
+    assert "`blocks.1.norm2.weight`" in refusal(transformer)
+    assert "is [63] and should be [64]" in refusal(transformer)
+
+
+def test_refuses_an_unknown_tensor(transformer: Path) -> None:
+    rewrite(transformer, blocks__2__norm2__weight=torch.ones(64))
+    assert "`blocks.2.norm2.weight`" in refusal(transformer)
+    assert "not part of the architecture (1 such tensors)" in refusal(transformer)
+
+
+def test_refuses_a_quantized_model(transformer: Path) -> None:
+    rewrite(transformer, blocks__0__attn1__to_q__weight=torch.ones(64, 64).to(torch.float8_e4m3fn))
+    assert "is quantized already, by a cast to FP8 without scales (`blocks.0.attn1.to_q.weight`" in refusal(transformer)
+
+
+# --- Fingerprint and memory ---------------------------------------------------------------------
+
+
+def test_fingerprint_is_independent_of_sharding(transformer: Path, sharded: Path) -> None:
+    assert transformer_in(transformer).fingerprint == transformer_in(sharded).fingerprint
+
+
+@pytest.mark.parametrize("position", [0, -1])
+@pytest.mark.parametrize("name", ["blocks.1.ffn.net.2.weight", "proj_out.bias"])
+def test_fingerprint_sees_one_changed_weight(transformer: Path, name: str, position: int) -> None:
+    before = transformer_in(transformer).fingerprint
+    changed = load_file(transformer / SINGLE)[name].clone()
+    changed.view(-1)[position] += 1
+    rewrite(transformer, **{name.replace(".", "__"): changed})
+    assert transformer_in(transformer).fingerprint != before
+
+
+def test_fingerprint_sees_the_dtype(
+    tmp_path: Path, t2v_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
+) -> None:
+    folders = [
+        write_transformer(tmp_path / str(dtype), t2v_config, random_tensors(t2v_config, dtype))
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
+    assert transformer_in(folders[0]).fingerprint != transformer_in(folders[1]).fingerprint
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_reading_never_holds_the_model_in_memory(
+    tmp_path: Path, t2v_config: dict[str, Any], write_transformer: WriteTransformer
+) -> None:
+    config = t2v_config | {"num_attention_heads": 32, "ffn_dim": 4096, "num_layers": 12}
+    tensors = {name: torch.ones(shape, dtype=torch.bfloat16) for name, shape in wan_topology(config).tensors.items()}
+    folder = write_transformer(tmp_path / "t", config, tensors)
+    size = (folder / SINGLE).stat().st_size
+    assert size > 150e6
+    read = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", READ_ALL, str(folder)], capture_output=True, text=True, check=True
+    )
+    assert int(read.stdout) < 50e6
+
+
+# --- at a URI -------------------------------------------------------------------------------------

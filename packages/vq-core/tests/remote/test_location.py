@@ -1,0 +1,52 @@
+"""What a user types stays what it is: a path or a URI, joined, named and printed."""
+
+from pathlib import Path
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_core.remote.location import Location, Uri, join, parse_location
+
+
+@pytest.mark.parametrize("text", ["stats", "./stats", "/data/stats", "a:b", "C:/x", "wan=1"])
+def test_a_path_is_a_path(text: str) -> None:
+    assert parse_location(text) == Path(text)
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/run/stats", "hf://datasets/me/x", "memory://a", "GS://bucket/A"])
+def test_a_uri_keeps_its_slashes_and_its_case(text: str) -> None:
+    location = parse_location(text)
+    assert isinstance(location, Uri)
+    assert str(location) == text.replace("GS", "gs")
+    assert parse_location(f"{text}/") == location
+
+
+def test_a_file_uri_is_a_path() -> None:
+    assert parse_location("file:///data/stats/") == Path("/data/stats")
+
+
+@pytest.mark.parametrize("text", ["s3://", "s3:///", "s3://bucket/../other"])
+def test_refuses_what_is_no_whole_address(text: str) -> None:
+    with pytest.raises(VqError, match="is not a whole address"):
+        parse_location(text)
+
+
+@pytest.mark.parametrize("root", [Path("/run"), Uri("s3", "bucket/run")])
+def test_paths_and_uris_are_joined_alike(root: Location) -> None:
+    stats = root / "stats"
+    assert str(stats) == f"{root}/stats"
+    assert (stats.name, stats.parent, stats.with_name("x")) == ("stats", root, root / "x")
+
+
+def test_what_is_joined_may_go_up_but_not_out() -> None:
+    recipe = Uri("s3", "bucket/recipes/wan")
+    assert recipe / "../../prompts" == Uri("s3", "bucket/prompts")
+    with pytest.raises(VqError, match=r"leads out of s3://bucket/recipes/wan"):
+        recipe / "../../../../x"
+
+
+def test_what_is_said_relative_to_a_folder() -> None:
+    for folder in (Path("/recipes"), Uri("s3", "bucket/recipes")):
+        assert str(join(folder, "x")) == f"{folder}/x"
+        assert join(folder, "/data/x") == Path("/data/x")
+        assert join(folder, "gs://other/x") == Uri("gs", "other/x")

@@ -1,0 +1,75 @@
+"""A model's own sampling settings: which of them hold, and what is refused."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from vq_core.errors import VqError
+from vq_core.recipes.recipe import DEFAULTS
+from vq_core.sampling.model_defaults import defaults_of
+
+WHOLE = {"height": 96, "width": 128, "num_frames": 17, "steps": 20, "guidance_scale": 3.5, "fps": 8}
+
+
+def write(folder: Path, content: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "sampling.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_model_without_settings_has_the_built_in_defaults(tmp_path: Path) -> None:
+    assert defaults_of(str(tmp_path)) == DEFAULTS
+
+
+@pytest.mark.parametrize("said", [{}, {"steps": 20}, {"guidance_scale": 4}, WHOLE])
+def test_what_the_model_says_holds_and_nothing_else_changes(tmp_path: Path, said: dict[str, Any]) -> None:
+    write(tmp_path, said)
+    assert asdict(defaults_of(str(tmp_path))) == asdict(DEFAULTS) | said
+
+
+def test_an_embedded_model_has_settings_too(embedded: Path) -> None:
+    write(embedded, WHOLE)
+    assert (defaults_of("pocket").height, defaults_of("pocket").width) == (96, 128)
+
+
+def test_of_a_hub_model_only_the_settings_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str] | None] = []
+
+    def snapshot_download(repo: str, allow_patterns: list[str] | None = None, ignore_patterns: None = None) -> str:
+        asked.append(allow_patterns)
+        return str(tmp_path / repo)  # a snapshot of no file has no folder
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert defaults_of("Wan-AI/Wan2.1-Example") == DEFAULTS
+    assert asked == [["sampling.json"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"stpes": 4}, "`stpes` in {file} is not a known key (did you mean `steps`?)"),
+        ({"seed": 4}, "`seed` in {file} is not a known key"),
+        ({"steps": "4"}, "`steps` in {file} is '4': it should be a valid integer."),
+        ({"steps": 4.0}, "`steps` in {file} is 4.0: it should be a valid integer."),
+        ({"height": 0}, "`height` in {file} is 0: it should be greater than 0."),
+        ({"guidance_scale": True}, "`guidance_scale` in {file} is True: it should be a valid number."),
+        ("[]", "{file} is not a JSON object: mend it or remove it."),
+        ("{", "{file} is not JSON ("),
+    ],
+)
+def test_refused_in_one_sentence(tmp_path: Path, content: object, said: str) -> None:
+    file = write(tmp_path, content)
+    with pytest.raises(VqError) as refused:
+        defaults_of(str(tmp_path))
+    assert str(refused.value).startswith(said.format(file=file))
+    assert "\n" not in str(refused.value)
+
+
+def test_refuses_what_is_no_model() -> None:
+    with pytest.raises(VqError, match="neither a folder nor a hub id"):
+        defaults_of("no/such/model/here")

@@ -1,0 +1,136 @@
+"""What is read back, and one test for every refusal."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vq_core.errors import VqError
+from vq_core.store.reader import Artifact, open_artifact, require_parent, require_same_model
+from vq_core.store.resumable_folder import partial_folder
+from vq_core.store.writer import Header, create_artifact
+
+KIND, FORMAT = "test-kind", 3
+
+
+def reopen(path: Path) -> Artifact:
+    return open_artifact(path, KIND, FORMAT)
+
+
+def interrupt(path: Path, header: Header) -> None:
+    """Leave what a crash leaves after one of two files."""
+
+    class Crash(Exception):
+        pass
+
+    with pytest.raises(Crash), create_artifact(path, header) as writer:
+        writer.write_text("first.txt", "1")
+        raise Crash
+
+
+def test_an_artifact_can_be_moved(artifact: Path) -> None:
+    moved = artifact.rename(artifact.with_name("moved"))
+    assert reopen(moved).tensors("transformer", ["a"])
+
+
+def test_refuses_an_unfinished_artifact(tmp_path: Path, header: Header) -> None:
+    interrupt(tmp_path / "a", header)
+    with pytest.raises(VqError, match="unfinished: continue the run"):
+        reopen(partial_folder(tmp_path / "a"))
+
+
+def test_refuses_a_missing_file(artifact: Path) -> None:
+    (artifact / "transformer" / "block_0.safetensors").unlink()
+    with pytest.raises(VqError, match=r"lacks transformer/block_0\.safetensors"):
+        reopen(artifact)
+
+
+def test_refuses_an_extra_file(artifact: Path) -> None:
+    save_file({"x": torch.ones(1)}, artifact / "transformer" / "block_1.safetensors")
+    with pytest.raises(VqError, match=r"holds transformer/block_1\.safetensors, which is not part"):
+        reopen(artifact)
+
+
+def test_refuses_a_wrong_size(artifact: Path) -> None:
+    os.truncate(artifact / "transformer" / "block_0.safetensors", 40)
+    with pytest.raises(VqError, match=r"block_0\.safetensors has 40 bytes and should have"):
+        reopen(artifact)
+
+
+def test_refuses_a_flipped_byte_when_it_is_read(artifact: Path) -> None:
+    file = artifact / "transformer" / "block_0.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    opened = reopen(artifact)
+    assert opened.tensors("transformer", ["c"])  # another file
+    with pytest.raises(VqError, match=r"block_0\.safetensors is not the file that was written \(its SHA-256 differs\)"):
+        opened.tensors("transformer", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("tensors", "found"),
+    [
+        ({"b": torch.ones(3, 2), "a": torch.zeros(4).bfloat16()}, r"`b`.* should be F32 \[2, 3\] and is F32 \[3, 2\]"),
+        ({"b": torch.ones(2, 3), "a": torch.zeros(4).half()}, r"`a`.* should be BF16 \[4\] and is F16 \[4\]"),
+    ],
+)
+def test_refuses_another_dtype_or_shape(artifact: Path, tensors: dict[str, torch.Tensor], found: str) -> None:
+    file = artifact / "transformer" / "block_0.safetensors"
+    size = file.stat().st_size
+    save_file(tensors, file, metadata={"format": "pt"})
+    # Headers are padded with spaces to eight bytes; the size of F16 and BF16 differs by one character.
+    if file.stat().st_size != size:
+        pytest.fail("the substitute must have the same size, or another check refuses it first")
+    with pytest.raises(VqError, match=found):
+        reopen(artifact)
+
+
+def test_for_another_device_tensors_are_read_once_the_file_is_verified(artifact: Path) -> None:
+    loaded = reopen(artifact).tensors("transformer", ["c", "a", "b"], "meta")
+    assert {name: (x.device.type, x.dtype, tuple(x.shape)) for name, x in loaded.items()} == {
+        "c": ("meta", torch.int8, (1,)),
+        "a": ("meta", torch.bfloat16, (4,)),
+        "b": ("meta", torch.float32, (2, 3)),
+    }
+    path = artifact / "transformer" / "block_0.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(VqError, match="is not the file that was written"):
+        reopen(artifact).tensors("transformer", ["a"], "meta")
+
+
+def test_refuses_a_tensor_that_is_not_there(artifact: Path) -> None:
+    with pytest.raises(VqError, match="has no tensor `d` for transformer"):
+        reopen(artifact).tensors("transformer", ["a", "d"])
+
+
+def test_hidden_files_are_no_part_of_it(artifact: Path) -> None:
+    (artifact / ".DS_Store").write_bytes(b"x")
+    reopen(artifact)
+
+
+def test_refuses_another_model(artifact: Path) -> None:
+    opened = reopen(artifact)
+    require_same_model(opened, {"transformer": "fingerprint"}, "/models/wan")
+    with pytest.raises(VqError, match=r"made from another model \(org/model\) than /models/wan"):
+        require_same_model(opened, {"transformer": "another"}, "/models/wan")
+    with pytest.raises(VqError, match="knows nothing of transformer_2 of /models/wan"):
+        require_same_model(opened, {"transformer": "fingerprint", "transformer_2": "x"}, "/models/wan")
+
+
+def test_refuses_another_parent(tmp_path: Path, header: Header, artifact: Path) -> None:
+    parent = reopen(artifact)
+    child_header = Header(**{**vars(header), "kind": "child", "parents": {KIND: parent.digest}})
+    with create_artifact(tmp_path / "child", child_header):
+        pass
+    child = open_artifact(tmp_path / "child", "child", FORMAT)
+    require_parent(child, parent)
+    edit_settings = Header(**{**vars(header), "settings": {"alpha": 0.5}})
+    with create_artifact(tmp_path / "other", edit_settings):
+        pass
+    with pytest.raises(VqError, match="was not made from .*other: give the test-kind it was made from"):
+        require_parent(child, reopen(tmp_path / "other"))

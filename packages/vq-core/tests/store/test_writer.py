@@ -1,0 +1,199 @@
+"""Writing and resumption; test_writer_kill.py has SIGKILL."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from vq_core.errors import VqError
+from vq_core.files import tensor_file
+from vq_core.files.tensor_file import read_metadata
+from vq_core.store.manifest import FILE_NAME
+from vq_core.store.reader import Artifact, open_artifact
+from vq_core.store.resumable_folder import RESUME_FILE, partial_folder
+from vq_core.store.writer import ComponentHeader, Header, create_artifact
+
+KIND, FORMAT = "test-kind", 3
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def reopen(path: Path) -> Artifact:
+    return open_artifact(path, KIND, FORMAT)
+
+
+def interrupt(path: Path, header: Header) -> None:
+    """Leave what a crash leaves after one of two files."""
+
+    class Crash(Exception):
+        pass
+
+    with pytest.raises(Crash), create_artifact(path, header) as writer:
+        writer.write_text("first.txt", "1")
+        raise Crash
+
+
+def test_round_trip(artifact: Path, header: Header) -> None:
+    opened = reopen(artifact)
+    tensors = opened.tensors("transformer", ["c", "a", "b"])
+    assert list(tensors) == ["c", "a", "b"]
+    assert torch.equal(tensors["a"], torch.zeros(4).bfloat16())
+    assert torch.equal(tensors["b"], torch.ones(2, 3))
+    assert torch.equal(tensors["c"], torch.tensor([7], dtype=torch.int8))
+    manifest = opened.manifest
+    assert (manifest.kind, manifest.format, manifest.tool, manifest.family) == (KIND, FORMAT, "test 1", "wan")
+    assert (manifest.model, manifest.settings, manifest.parents) == ("org/model", {"alpha": 0.75}, {"stats": "digest"})
+    entry = manifest.components["transformer"].tensors["b"]
+    assert (entry.file, entry.dtype, entry.shape) == ("transformer/block_0.safetensors", "F32", [2, 3])
+    assert sorted(manifest.files) == ["run.sh", "transformer/block_0.safetensors", "transformer/non_block.safetensors"]
+    assert not partial_folder(artifact).exists()
+    assert not (artifact / RESUME_FILE).exists()
+
+
+def test_a_component_may_lie_in_the_root(tmp_path: Path) -> None:
+    header = Header(KIND, FORMAT, "t", "wan", "m", {"transformer": ComponentHeader("", "f", {})})
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.write_tensors("block_0.safetensors", {"x": torch.ones(1)})
+    assert reopen(tmp_path / "a").tensors("transformer", ["x"])["x"].item() == 1
+
+
+def test_the_same_content_has_the_same_digest_and_bytes(tmp_path: Path, header: Header, artifact: Path) -> None:
+    again = tmp_path / "elsewhere" / "again"
+    with create_artifact(again, header) as writer:
+        writer.write_text("run.sh", "echo hello")
+        writer.write_tensors("transformer/non_block.safetensors", {"c": torch.tensor([7], dtype=torch.int8)})
+        writer.write_tensors("transformer/block_0.safetensors", {"a": torch.zeros(4).bfloat16(), "b": torch.ones(2, 3)})
+    assert (again / FILE_NAME).read_bytes() == (artifact / FILE_NAME).read_bytes()
+    assert reopen(again).digest == reopen(artifact).digest
+
+
+def test_what_is_measured_while_writing_is_in_the_manifest(tmp_path: Path, header: Header, artifact: Path) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.write_tensors("transformer/x.safetensors", {"x": torch.ones(1)}, {"said": "so"})
+        writer.note_measured({"transformer": {"x": {"weight_snr_db": 40.0}}})
+    assert reopen(tmp_path / "a").manifest.measured == {"transformer": {"x": {"weight_snr_db": 40.0}}}
+    assert reopen(artifact).manifest.measured == {}
+
+
+def test_refuses_a_path_that_exists(artifact: Path, header: Header) -> None:
+    before = (artifact / FILE_NAME).read_bytes()
+    with pytest.raises(VqError, match="exists already: choose another --output"), create_artifact(artifact, header):
+        pass
+    assert (artifact / FILE_NAME).read_bytes() == before
+
+
+def test_a_bug_leaves_a_partial_folder_that_resume_continues(tmp_path: Path, header: Header) -> None:
+    path = tmp_path / "a"
+    interrupt(path, header)
+    assert not path.exists()
+    with create_artifact(path, header, resume=True) as writer:
+        assert writer.has("first.txt")
+        assert not writer.has("second.txt")
+        writer.write_text("second.txt", "2")
+    assert sorted(reopen(path).manifest.files) == ["first.txt", "second.txt"]
+
+
+def test_resume_removes_what_a_killed_run_was_writing(tmp_path: Path, header: Header) -> None:
+    path = tmp_path / "a"
+    interrupt(path, header)
+    (partial_folder(path) / ".half.tmp").write_text("half")
+    (partial_folder(path) / ".folder.tmp").mkdir()
+    (partial_folder(path) / ".folder.tmp" / ".half").write_text("half")
+    with create_artifact(path, header, resume=True):
+        pass
+    assert sorted(found.name for found in path.iterdir()) == ["first.txt", "manifest.json"]
+
+
+def test_only_what_an_earlier_run_wrote_is_read_again_for_its_digest(
+    tmp_path: Path, header: Header, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(Exception):
+        pass
+
+    path = tmp_path / "a"
+    with pytest.raises(Crash), create_artifact(path, header) as writer:
+        writer.write_tensors("transformer/block_0.safetensors", {"a": torch.ones(3)})
+        raise Crash
+    read: list[str] = []
+    monkeypatch.setattr(tensor_file, "sha256_of", lambda file: read.append(file.name) or sha256(file))
+    with create_artifact(path, header, resume=True) as writer:
+        writer.write_tensors("transformer/block_1.safetensors", {"b": torch.ones(4)})
+    assert read == ["block_0.safetensors"]
+    for file, entry in reopen(path).manifest.files.items():
+        assert entry.sha256 == sha256(path / file)
+
+
+def test_a_draft_is_no_file_of_the_artifact_until_it_is_published(tmp_path: Path, header: Header) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.draft_tensors("x.safetensors", {"a": torch.ones(3)})
+        assert not writer.has("x.safetensors")
+        writer.publish("x.safetensors")
+        assert writer.has("x.safetensors")
+    with create_artifact(tmp_path / "b", header) as writer:
+        writer.write_tensors("x.safetensors", {"a": torch.ones(3)})
+    assert (tmp_path / "a" / FILE_NAME).read_bytes() == (tmp_path / "b" / FILE_NAME).read_bytes()
+
+
+def test_metadata_are_in_the_file(tmp_path: Path, header: Header) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.write_tensors("x.safetensors", {"a": torch.ones(3)}, {"recipe": "none"})
+    assert read_metadata(tmp_path / "a" / "x.safetensors") == {"format": "pt", "recipe": "none"}
+
+
+def test_refuses_a_partial_folder_without_resume(tmp_path: Path, header: Header) -> None:
+    interrupt(tmp_path / "a", header)
+    with pytest.raises(VqError, match="left from an interrupted run"), create_artifact(tmp_path / "a", header):
+        pass
+    assert (partial_folder(tmp_path / "a") / "first.txt").exists()
+
+
+def test_refuses_to_resume_with_other_settings(tmp_path: Path, header: Header) -> None:
+    interrupt(tmp_path / "a", header)
+    other = Header(**{**vars(header), "settings": {"alpha": 0.5}})
+    with (
+        pytest.raises(VqError, match="begun with other settings"),
+        create_artifact(tmp_path / "a", other, resume=True),
+    ):
+        pass
+    assert (partial_folder(tmp_path / "a") / "first.txt").exists()
+
+
+def test_resume_with_nothing_to_resume_begins(tmp_path: Path, header: Header) -> None:
+    with create_artifact(tmp_path / "a", header, resume=True) as writer:
+        writer.write_text("x", "1")
+    assert reopen(tmp_path / "a").manifest.files.keys() == {"x"}
+
+
+def test_never_removes_a_folder_that_it_did_not_write(tmp_path: Path, header: Header) -> None:
+    mine = partial_folder(tmp_path / "a")
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("mine")
+    with pytest.raises(VqError, match="is in the way"), create_artifact(tmp_path / "a", header):
+        pass
+    assert (mine / "thesis.txt").read_text() == "mine"
+
+
+def test_a_mistake_in_the_input_leaves_nothing(tmp_path: Path, header: Header) -> None:
+    with pytest.raises(VqError, match="bad weight"), create_artifact(tmp_path / "a", header) as writer:
+        writer.write_text("first.txt", "1")
+        raise VqError("bad weight")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_while_resuming_keeps_what_was_there(tmp_path: Path, header: Header) -> None:
+    interrupt(tmp_path / "a", header)
+    with pytest.raises(VqError), create_artifact(tmp_path / "a", header, resume=True):
+        raise VqError("bad weight")
+    assert (partial_folder(tmp_path / "a") / "first.txt").exists()
+
+
+def test_resume_removes_what_was_half_written(tmp_path: Path, header: Header) -> None:
+    path = tmp_path / "a"
+    interrupt(path, header)
+    (partial_folder(path) / ".tmpXk3").write_bytes(bytes(1000))
+    with create_artifact(path, header, resume=True):
+        pass
+    assert sorted(file.name for file in path.iterdir()) == ["first.txt", FILE_NAME]

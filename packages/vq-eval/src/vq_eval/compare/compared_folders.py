@@ -1,0 +1,104 @@
+"""Which folders of videos are compared: the reference, the floor and the candidates, each under a name of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vq_core.errors import VqError
+from vq_core.remote.location import Location, parse_location
+from vq_core.remote.transfer import local_copy
+from vq_eval.compare.schema import Role
+
+REFERENCE_NAME = "reference"
+FLOOR_NAME = "floor"
+
+LOSSLESS = ".mkv"
+SUFFIXES = (".mp4", LOSSLESS)  # where a folder holds both under one name, the later one is compared
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One folder as it was asked for."""
+
+    name: str
+    role: Role
+    location: Location
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The same on this machine; `videos` are its files by stem, sorted."""
+
+    entry: Entry
+    path: Path
+    videos: dict[str, Path]
+
+
+def parse_candidate(text: str) -> Entry:
+    """The candidate `[NAME=]FOLDER`; without a name it has the folder's. A name holds no slash.
+
+    Raises:
+        VqError: the name or the folder is empty.
+    """
+    name, equals, folder = text.partition("=")
+    if not equals or "/" in name:
+        location = parse_location(text)
+        return Entry(location.name or text, "candidate", location)
+    if not name.strip() or not folder:
+        raise VqError(f"`--candidate {text}` names no row or no folder: write NAME=FOLDER.")
+    return Entry(name.strip(), "candidate", parse_location(folder))
+
+
+def entries_of(reference: Location, candidates: Sequence[str], floor: Location | None) -> tuple[Entry, ...]:
+    """The reference, the floor where there is one, and the candidates.
+
+    Raises:
+        VqError: no candidate, or two rows of one name; see `parse_candidate`.
+    """
+    if not candidates:
+        raise VqError("`--candidate` is missing: give a folder of videos to compare, with a name: NAME=FOLDER.")
+    rows = [Entry(REFERENCE_NAME, "reference", reference)]
+    if floor is not None:
+        rows.append(Entry(FLOOR_NAME, "floor", floor))
+    rows += map(parse_candidate, candidates)
+    seen: set[str] = set()
+    for row in rows:
+        if row.name in seen:
+            raise VqError(f"Two rows are called `{row.name}`: give them names, --candidate NAME=FOLDER.")
+        seen.add(row.name)
+    return tuple(rows)
+
+
+def open_folders(entries: Sequence[Entry]) -> tuple[Folder, ...]:
+    """The folders of `entries`, the reference first; all hold videos of the same names.
+
+    Raises:
+        VqError: a folder is missing or holds no videos, or a stem stands in one of two folders only.
+    """
+    folders = []
+    for entry in entries:
+        path = local_copy(entry.location)
+        folders.append(Folder(entry, path, _videos_in(path)))
+    for folder in folders[1:]:
+        _require_same_names(folders[0], folder)
+    return tuple(folders)
+
+
+def _require_same_names(reference: Folder, candidate: Folder) -> None:
+    if reference.videos.keys() != candidate.videos.keys():
+        sides = (
+            (reference.path, reference.videos.keys() - candidate.videos.keys()),
+            (candidate.path, candidate.videos.keys() - reference.videos.keys()),
+        )
+        lonely = " and ".join(f"{', '.join(sorted(names))} only in {path}" for path, names in sides if names)
+        raise VqError(f"The folders hold different videos, {lonely}: give folders with the same names.")
+
+
+def _videos_in(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise VqError(f"{folder} is not a folder: give one with .mp4 or .mkv videos.")
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    videos = {path.stem: path for suffix in SUFFIXES for path in visible if path.suffix.lower() == suffix}
+    if not videos:
+        raise VqError(f"{folder} holds no .mp4 or .mkv video: give a folder that does.")
+    return dict(sorted(videos.items()))

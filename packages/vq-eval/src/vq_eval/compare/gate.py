@@ -1,0 +1,124 @@
+"""The gate: limits that the rows of a comparison have to keep, and the sentence where one does not."""
+
+from collections.abc import Mapping, Sequence
+
+from vq_core.errors import GateFailed, VqError
+from vq_eval.compare.compared_folders import Entry
+from vq_eval.compare.limits import Limit
+from vq_eval.compare.metric_choice import Chosen
+from vq_eval.compare.schema import CompareReport, GateResult, MetricInfo, Row, Verdict, VideoInfo
+
+
+def check_limits(limits: Sequence[Limit], chosen: Chosen, entries: Sequence[Entry]) -> None:
+    """Refuse limits that could not be held, before minutes are spent; `entries` begin with the reference.
+
+    Raises:
+        VqError: a metric that is not measured, a row that is not there, or a floor or a reference without a figure.
+    """
+    for limit in limits:
+        what = f"{limit.source} limits `{limit.metric}`"
+        if limit.metric not in chosen.metrics:
+            reason = chosen.unavailable.get(limit.metric, "it is not among --metrics")
+            raise VqError(f"{what}, which is not measured ({reason}): measure it, or take the limit away.")
+        if unknown := sorted(set(limit.rows or ()) - {entry.name for entry in entries[1:]}):
+            raise VqError(f"{what} of `{unknown[0]}`, and no row is called so: correct the name.")
+        if limit.kind == "worse_than_floor_by" and all(entry.role != "floor" for entry in entries):
+            raise VqError(f"{what} by the floor, and there is none: give it with --floor.")
+        if limit.kind == "worse_than_reference_by" and chosen.metrics[limit.metric].COMPARES:
+            raise VqError(
+                f"{what} by the reference's figure, and it has none, because the metric compares with it: "
+                "use worst, mean or worse_than_floor_by."
+            )
+
+
+def hold(
+    limits: Sequence[Limit], infos: Mapping[str, MetricInfo], rows: Sequence[Row], videos: Sequence[VideoInfo]
+) -> tuple[GateResult, ...]:
+    """Every limit against every row that it is for; `rows` begin with the reference.
+
+    Raises:
+        VqError: a limited metric cannot be measured on one of the videos, which would pass unseen.
+    """
+    results = []
+    for limit in limits:
+        for video in videos:
+            if reason := video.unavailable.get(limit.metric):
+                raise VqError(
+                    f"{limit.source} limits `{limit.metric}`, which cannot be measured on `{video.name}`: {reason}."
+                )
+        named = limit.rows or tuple(row.name for row in rows if row.role == "candidate")
+        results += [_held(limit, infos[limit.metric], row, rows) for row in rows if row.name in named]
+    return tuple(results)
+
+
+def verdict_of(gates: Sequence[GateResult]) -> Verdict:
+    """`failed` where one is not passed."""
+    if not gates:
+        return "no gate"
+    return "passed" if all(gate.passed for gate in gates) else "failed"
+
+
+def enforce(report: CompareReport) -> None:
+    """Do nothing where every gate is passed.
+
+    Raises:
+        GateFailed: one is not; the message names every failed figure, its row and by how much it fails.
+    """
+    failures = [gate.sentence for gate in report.gates if not gate.passed]
+    if failures:
+        raise GateFailed(f"{'; '.join(failures)}.")
+
+
+def _held(limit: Limit, info: MetricInfo, row: Row, rows: Sequence[Row]) -> GateResult:
+    overall, every_video = row.overall[limit.metric], limit.kind == "worst"
+    bound, rule = _bound(limit, info, rows)
+    figure = overall.worst if every_video else overall.mean
+    passed = _keeps(info, figure, bound)
+    video = overall.worst_video if every_video else None
+    which = f"{info.label} of `{row.name}`, video `{video}`," if every_video else f"Mean {info.label} of `{row.name}`"
+    sentence = f"{which} is {info.text(figure)} and keeps {rule}"
+    if not passed:
+        sentence = f"{which} is {info.text(figure)}, {_lack(info, figure, bound)} {rule}"
+        if every_video:
+            figures = [it.figures[limit.metric].video for it in row.videos]
+            failed = sum(not _keeps(info, it, bound) for it in figures)
+            sentence += f" ({failed} of {len(figures)} videos fail)"
+    return GateResult(
+        row=row.name,
+        metric=limit.metric,
+        statistic="worst" if every_video else "mean",
+        limit=bound,
+        rule=rule,
+        figure=figure,
+        video=video,
+        passed=passed,
+        sentence=sentence,
+    )
+
+
+def _bound(limit: Limit, info: MetricInfo, rows: Sequence[Row]) -> tuple[float | None, str]:
+    """The least figure (greatest where lower is better), None for an infinite one, and the rule in words."""
+    least = "at least" if info.higher_is_better else "at most"
+    match limit.kind:
+        case "worst":
+            in_words = f"{least} {info.text(limit.value)} for every video"
+            return limit.value, limit.source if limit.source.startswith("--") else in_words
+        case "mean":
+            return limit.value, f"{least} {info.text(limit.value)} on average"
+    role = "floor" if limit.kind == "worse_than_floor_by" else "reference"
+    against = next(row for row in rows if row.role == role).overall[limit.metric].mean
+    rule = f"at most {info.text(limit.value)} worse than the {role}, which has {info.text(against)}"
+    if against is None:
+        return None, rule
+    return against - limit.value if info.higher_is_better else against + limit.value, rule
+
+
+def _keeps(info: MetricInfo, figure: float | None, bound: float | None) -> bool:
+    return figure is None or (bound is not None and info.worse_by(figure, bound) <= 0)
+
+
+def _lack(info: MetricInfo, figure: float | None, bound: float | None) -> str:
+    if figure is None or bound is None:
+        return "which is not"
+    amount = f"{info.worse_by(figure, bound):.3g}{f' {info.unit}' if info.unit else ''}"
+    return f"{amount} {'below' if info.higher_is_better else 'above'} what it should be:"

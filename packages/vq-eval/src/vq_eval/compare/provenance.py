@@ -1,0 +1,143 @@
+"""What is known of where videos come from: the manifest of their folder, and prompts that were given beside it."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vq_core.artifacts.videos import FORMAT, KIND
+from vq_core.errors import VqError
+from vq_core.files.tensor_file import sha256_of
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import exists, local_copy
+from vq_core.sampling.images import open_image
+from vq_core.sampling.prompts import Inputs, Sample, read_samples
+from vq_core.store.manifest import FILE_NAME, Manifest, kind_of, read_manifest
+from vq_eval.compare.compared_folders import Folder
+from vq_eval.compare.schema import PromptInfo, Provenance
+
+FIRST_FRAME_IF_ANY = Inputs(optional=("image",))
+TEXTS = ("prompt", "negative_prompt")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A folder's provenance, and what its manifest measured: seconds per video, None where it does not say."""
+
+    provenance: Provenance
+    seconds_per_video: float | None
+
+
+def origin_of(folder: Folder) -> Origin | None:
+    """What the manifest of the videos in `folder`, or in the folder around it, says; None without a manifest of videos.
+
+    Raises:
+        VqError: the manifest is damaged or of another format.
+    """
+    location = folder.entry.location
+    for place, variant in ((location, ""), (location.parent, folder.path.name)):
+        if not exists(place / FILE_NAME):
+            continue
+        path = local_copy(place, only=[FILE_NAME])
+        if kind_of(path) == KIND:
+            manifest = read_manifest(path, KIND, FORMAT)
+            return Origin(_provenance(place, variant, manifest, folder.videos.values()), _seconds(manifest, variant))
+    return None
+
+
+def _provenance(place: Location, variant: str, manifest: Manifest, videos: Iterable[Path]) -> Provenance:
+    settings = dict(manifest.settings)
+    prompts: Any = settings.pop("prompts", [])
+    prefix = f"{variant}/" if variant else ""
+    written = {file: entry.sha256 for file, entry in manifest.files.items()}
+    return Provenance(
+        path=str(place),
+        digest=manifest.digest(),
+        variant=variant,
+        tool=manifest.tool,
+        family=manifest.family,
+        model=manifest.model,
+        fingerprints={name: component.fingerprint for name, component in manifest.components.items()},
+        settings=settings,
+        prompts=tuple(map(_prompt_info, prompts)),
+        parents=manifest.parents,
+        altered=tuple(path.name for path in videos if written.get(f"{prefix}{path.name}") != sha256_of(path)),
+    )
+
+
+def _prompt_info(entry: Mapping[str, Any]) -> PromptInfo:
+    files = {key: value for key, value in entry.items() if key not in TEXTS and value is not None}
+    return PromptInfo(prompt=entry["prompt"], negative_prompt=entry["negative_prompt"], files=files)
+
+
+def _seconds(manifest: Manifest, variant: str) -> float | None:
+    by_variant = manifest.measured.get("seconds_per_video")
+    seconds = by_variant.get(variant) if isinstance(by_variant, dict) else None
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a video was made from; None where it is not known."""
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    seed: int | None = None
+    image: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True)
+class AskedVideos:
+    """What each of the videos 000, 001 … was made from, by the reference's manifest and by prompts that were given."""
+
+    provenance: Provenance | None
+    samples: tuple[Sample, ...] = ()
+
+    def of(self, name: str) -> Asked:
+        """Of the video `name`; of one that is not a number nothing is known."""
+        index = int(name) if re.fullmatch(r"\d{3,}", name) else None
+        if index is None:
+            return Asked()
+        told = self.provenance.prompts[index : index + 1] if self.provenance is not None else ()
+        sample = self.samples[index] if index < len(self.samples) else None
+        texts = told[0] if told else sample
+        return Asked(
+            prompt=texts.prompt if texts is not None else None,
+            negative_prompt=texts.negative_prompt if texts is not None else None,
+            seed=self._seed(index),
+            image=np.asarray(open_image(sample.image)) if sample is not None and sample.image is not None else None,
+        )
+
+    def _seed(self, index: int) -> int | None:
+        seed = self.provenance.settings.get("seed") if self.provenance is not None else None
+        return seed + index if isinstance(seed, int) else None
+
+
+def asked_videos(provenance: Provenance | None, prompts: Location | None) -> AskedVideos:
+    """What the reference was made from.
+
+    Raises:
+        VqError: the prompts cannot be read, or are not those of the reference's manifest.
+    """
+    samples = tuple(read_samples(prompts, FIRST_FRAME_IF_ANY)) if prompts is not None else ()
+    if provenance is not None and samples:
+        wrong = _first_difference(provenance.prompts, samples)
+        if wrong is not None:
+            raise VqError(f"{prompts} is not what {provenance.path} was made from, {wrong}: give those prompts.")
+    return AskedVideos(provenance, samples)
+
+
+def _first_difference(known: Sequence[PromptInfo], given: Sequence[Sample]) -> str | None:
+    if len(known) != len(given):
+        return f"it has {len(given)} prompts and not {len(known)}"
+    for index, (info, sample) in enumerate(zip(known, given, strict=True)):
+        if (info.prompt, info.negative_prompt) != (sample.prompt, sample.negative_prompt):
+            return f"entry {index} has other texts"
+        # A model without an image input left the images alone.
+        if "image" in info.files and [info.files["image"]] != sample.digests().get("image"):
+            return f"entry {index} has another image"
+    return None

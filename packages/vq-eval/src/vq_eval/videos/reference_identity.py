@@ -1,0 +1,90 @@
+"""What a video of the model itself depends on: two that agree in all of it are the same, bit for bit."""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+
+from vq_core.artifacts.videos import describe
+from vq_core.files.weights_file import SafetensorsFile
+from vq_core.model.source import Source
+from vq_core.sampling.attention import Kernel
+from vq_core.sampling.pipeline import VideoPipeline
+from vq_core.sampling.prompts import Sample
+from vq_core.sampling.settings import Sampling
+
+FORMAT = 1  # raised when this version makes other videos of the same model
+LIBRARIES = ("vq-core", "torch", "diffusers", "transformers", "imageio-ffmpeg")
+SAMPLED_BYTES = 4096  # of either end of a tensor, as in a transformer's fingerprint
+
+
+def identity_of_run(
+    source: Source, pipeline: VideoPipeline, sampling: Sampling, kernels: Sequence[Kernel]
+) -> dict[str, JsonValue]:
+    """What all videos of a run depend on; `kernels` are those of attention, none where torch chooses."""
+    return {
+        "format": FORMAT,
+        "transformers": {
+            name: {"fingerprint": part.fingerprint, "config": part.config, "lora": [dict(entry) for entry in part.lora]}
+            for name, part in source.components.items()
+        },
+        "parts": dict(parts_of(pipeline.path, list(source.components))),
+        "sampling": {name: value for name, value in vars(sampling).items() if name != "seed"},
+        "dtype": str(pipeline.dtype).removeprefix("torch."),
+        "device": device_identity(pipeline.device),
+        "attention": list(kernels) or "torch",
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def identity_of_video(run: Mapping[str, JsonValue], sample: Sample, seed: int) -> dict[str, JsonValue]:
+    """What one video depends on."""
+    return {**run, "prompt": describe(sample), "seed": seed}
+
+
+def device_identity(device: str) -> dict[str, JsonValue]:
+    """What of a device the rounding of a sum can depend on."""
+    if torch.device(device).type == "cuda":
+        return {"type": "cuda", "name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    return {"type": "cpu", "name": f"{platform.machine()} {capability}", "threads": threads}
+
+
+def parts_of(pipeline: Path, transformers: Sequence[str]) -> Mapping[str, str]:
+    """SHA-256 of every file of a pipeline that is not a transformer's, by its path.
+
+    Of safetensors, names, dtypes, shapes, and the ends of every tensor: the text encoder has eleven gigabytes.
+    """
+    files = sorted(path for path in pipeline.rglob("*") if path.is_file())
+    named = {path.relative_to(pipeline).as_posix(): path for path in files}
+    return {
+        name: _sampled(path) if path.suffix == ".safetensors" else _whole(path)
+        for name, path in named.items()
+        if _is_read(name, transformers)
+    }
+
+
+def _is_read(name: str, transformers: Sequence[str]) -> bool:
+    folder, _, rest = name.partition("/")
+    if not rest:
+        return name == "model_index.json"
+    return folder not in transformers and not any(part.startswith(".") for part in name.split("/"))
+
+
+def _sampled(path: Path) -> str:
+    digest = hashlib.sha256()
+    file = SafetensorsFile(path)
+    for name in sorted(file.infos):
+        digest.update(f"{name} {file.infos[name].dtype} {file.infos[name].shape}\n".encode())
+        for content in file.ends(name, SAMPLED_BYTES):
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _whole(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,76 @@
+"""Variants of a model whose videos are compared. Each is made in place, from full precision or from one before it."""
+
+from collections.abc import Collection, Mapping
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from vq_core.artifacts.qparams import QuantParams
+from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.recipes.recipe import Variant
+from vq_core.topology import Topology
+from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
+
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+
+
+def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: str) -> None:
+    """Turn a full-precision `transformer` into its smoothed twin, shard by shard; every parameter keeps its dtype.
+
+    In a float32 model the twin is the same function up to fp32 rounding. In a bfloat16 model the folded weights are
+    rounded to bfloat16 a second time, as they are in any bfloat16 runtime, and that rounding shows in its videos: what
+    separates them from full precision's is the cost of bfloat16 and no error of the folding. Fake-quant videos do not
+    bear that cost in their block linears, whose codes were rounded once, from the folded weights as stored.
+    """
+    for names in weights.topology.shards().values():
+        _fill(transformer, weights.load(names, device))
+    for linear, gain in _gains_of_linears(weights, device).items():
+        transformer.set_submodule(linear, GainLinear(transformer.get_submodule(linear), gain))
+
+
+def apply_fake_quant(
+    transformer: nn.Module,
+    weights: SmoothedComponent,
+    qparams: QuantParams,
+    component: str,
+    device: str,
+    ignored: Collection[str] = (),
+) -> None:
+    """Turn a full-precision or smoothed `transformer` into one whose block linears simulate quantization.
+
+    The linears `ignored` stay in full precision, smoothed like their neighbours: those share their input, and what
+    feeds them is divided by the gain already.
+    """
+    simulated = [linear for linear in weights.topology.linears if linear.name not in ignored]
+    # After the smoothed variant these are filled and have their gains already.
+    done = {name for name in ignored if isinstance(transformer.get_submodule(name), GainLinear)}
+    apart = {f"{name}.{part}" for name in (*done, *(it.name for it in simulated)) for part in ("weight", "bias")}
+    for names in weights.topology.shards().values():
+        _fill(transformer, weights.load((name for name in names if name not in apart), device))
+    gains = _gains_of_linears(weights, device)
+    corrected = qparams.corrected_biases(component)
+    for name in gains.keys() & set(ignored) - done:
+        transformer.set_submodule(name, GainLinear(transformer.get_submodule(name), gains[name]))
+    for linear in simulated:
+        if linear.name in corrected:
+            (bias,) = qparams.artifact.tensors(component, [corrected[linear.name]], device).values()
+        else:
+            (bias,) = weights.load([f"{linear.name}.bias"], device).values()
+        codes = qparams.linear(component, linear.name, device)
+        module = FakeQuantLinear(codes, bias, gains.get(linear.name), qparams.scheme.activation)
+        transformer.set_submodule(linear.name, module)
+
+
+@torch.no_grad()
+def _fill(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        transformer.get_parameter(name).copy_(tensor)
+
+
+def _gains_of_linears(weights: SmoothedComponent, device: str) -> dict[str, Tensor]:
+    """The gains that multiply inputs, fp32 `[in]`, by the name of the linear that reads the input."""
+    topology: Topology = weights.topology
+    gains = weights.load(topology.gains, device)
+    names = {linear.name: topology.gain_of(linear.name) for linear in topology.linears}
+    return {linear: gains[name] for linear, name in names.items() if name is not None}

@@ -1,0 +1,54 @@
+from types import SimpleNamespace
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_eval.compare import metric_choice as chosen
+from vq_eval.compare.metric_choice import choose
+
+
+@pytest.fixture
+def _three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three metrics, of which one cannot be measured."""
+    metrics = {
+        "late": SimpleNamespace(ORDER=9, missing=lambda: None),
+        "early": SimpleNamespace(ORDER=1, missing=lambda: None),
+        "absent": SimpleNamespace(ORDER=2, missing=lambda: "its package is not installed: install it"),
+    }
+    monkeypatch.setattr(chosen, "metric_names", lambda: sorted(metrics))
+    monkeypatch.setattr(chosen, "load_metric", metrics.__getitem__)
+
+
+@pytest.mark.usefixtures("_three")
+def test_all_are_those_that_can_be_measured_in_their_order() -> None:
+    picked = choose("all")
+    assert list(picked.metrics) == ["early", "late"]
+    assert picked.unavailable == {"absent": "its package is not installed: install it"}
+
+
+@pytest.mark.usefixtures("_three")
+def test_named_ones_stand_as_they_were_named() -> None:
+    picked = choose("late, early")
+    assert list(picked.metrics) == ["late", "early"]
+    assert picked.unavailable == {}
+
+
+@pytest.mark.usefixtures("_three")
+def test_a_named_one_has_to_be_there() -> None:
+    with pytest.raises(VqError, match="`absent` cannot be measured here: its package is not installed: install it, or"):
+        choose("early,absent")
+
+
+@pytest.mark.usefixtures("_three")
+def test_one_named_twice_is_refused() -> None:
+    with pytest.raises(VqError, match="`--metrics late,late` names a metric twice"):
+        choose("late,late")
+
+
+def test_an_unknown_one_is_refused() -> None:
+    with pytest.raises(VqError, match="`psnrr` is not one of the metrics"):
+        choose("psnrr")
+
+
+def test_the_familiar_come_first() -> None:
+    assert list(choose("all").metrics)[:3] == ["psnr", "ssim", "ms_ssim"]

@@ -1,0 +1,137 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from vq_core.errors import VqError
+from vq_eval.compare.limits import Limit
+from vq_eval.compare.schema import CompareReport, Figure, MetricInfo, Row, write_report
+from vq_eval.metrics import load_metric
+
+
+@pytest.fixture
+def report(make_report: Callable[..., CompareReport], make_row: Callable[..., Row]) -> CompareReport:
+    reference = make_row("reference", {"flicker": {"cat": 4.0, "fog": 4.0}}, "reference")
+    row = make_row("int8", {"psnr": {"cat": 30.0, "fog": None}, "flicker": {"cat": 5.0, "fog": 4.0}})
+    return make_report([reference, row], [Limit("psnr", "worst", 20.0, "--min-psnr 20")])
+
+
+def test_the_mean_is_over_the_videos_that_differ(report: CompareReport) -> None:
+    overall = report.rows[0].overall["psnr"]
+    assert (overall.mean, overall.interval, overall.worst, overall.worst_video) == (30.0, None, 30.0, "cat")
+
+
+def test_the_json_is_strict_and_names_its_format(report: CompareReport, tmp_path: Path) -> None:
+    write_report(report, "# Comparison\n", tmp_path / "report")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    written = json.loads((tmp_path / "report" / "compare.json").read_text(), parse_constant=refuse)
+    assert (written["kind"], written["format"], written["verdict"]) == ("compare-report", 2, "passed")
+    assert written["tool"].startswith("vq-eval ")
+    assert written["rows"][0]["videos"][1]["figures"]["psnr"] == {"video": None, "per_frame": [None, None]}
+    assert written["gates"][0]["rule"] == "--min-psnr 20"
+    assert CompareReport.model_validate(written) == report
+    assert (tmp_path / "report" / "compare.md").read_text() == "# Comparison\n"
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_a_figure_that_json_cannot_hold_is_refused(figure: float) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        Figure(video=figure, per_frame=())
+
+
+def test_the_report_without_frames_keeps_all_else(report: CompareReport) -> None:
+    short = report.without_frames()
+    full = report.model_dump(mode="json")
+    for row in (full["reference"], *full["rows"]):
+        for video in row["videos"]:
+            for figure in video["figures"].values():
+                del figure["per_frame"]
+    assert short == full
+
+
+def test_a_figure_reads_with_its_unit_and_decimals() -> None:
+    psnr = MetricInfo.of(load_metric("psnr"))
+    assert psnr.text(31.2) == "31.20 dB"
+    assert psnr.text(31.2, with_unit=False) == "31.20"
+    assert psnr.text(None) == "identical"
+    assert MetricInfo.of(load_metric("ssim")).text(0.5) == "0.5000"
+
+
+def test_worse_is_less_or_more_as_the_metric_has_it() -> None:
+    assert MetricInfo.of(load_metric("psnr")).worse_by(28.0, 30.0) == 2.0
+    assert MetricInfo.of(load_metric("flicker")).worse_by(28.0, 30.0) == -2.0
+
+
+def test_an_output_that_exists_is_refused_and_left_alone(report: CompareReport, tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    with pytest.raises(VqError, match="report exists already: choose another --output or remove it"):
+        write_report(report, "", tmp_path / "report")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_failed_write_leaves_nothing(report: CompareReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vq_eval.compare.schema.publish", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_report(report, "", tmp_path / "report")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Forks writers that kill themselves at each file-system call in turn, until one gets through.
+KILLER = """
+import itertools, os, signal, sys
+from pathlib import Path
+from vq_eval.compare.schema import *
+from vq_eval.compare.schema import write_report
+
+info = MetricInfo(label="PSNR", unit="dB", digits=2, higher_is_better=True, compares=True, per="frame", meaning="")
+overall = Overall(mean=30.0, interval=None, worst=30.0, worst_video="cat")
+video = MeasuredVideo(name="cat", file="cat.mkv", lossless=True, identical=False,
+                      figures={"psnr": Figure(video=30.0, per_frame=(30.0,))})
+row = Row(name="b", role="candidate", folder="b", identical_videos=0, seconds_per_video=None, provenance=None,
+          overall={"psnr": overall}, videos=(video,))
+report = CompareReport(verdict="no gate", metrics={"psnr": info}, unavailable={}, reference=row, rows=(row,), videos=(),
+                       gates=())
+root = Path(sys.argv[1])
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+def killed(call):
+    child = os.fork()
+    if child == 0:
+        calls = itertools.count()
+        def hook(event, args):
+            if event in ("open", "os.mkdir", "os.rename", "os.rmdir", "os.remove") and next(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(hook)
+        write_report(report, "# Comparison", root / "report")
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+write_report(report, "# Comparison", root / "whole")
+kills = 0
+while killed(kills):
+    if (root / "report").exists():
+        assert content(root / "report") == content(root / "whole")
+        (root / "report").rename(root / f"late-{kills}")
+    kills += 1
+assert content(root / "report") == content(root / "whole")
+print(kills)
+"""
+
+
+def test_a_kill_leaves_no_report_or_a_whole_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 5

@@ -1,0 +1,90 @@
+"""How a checkpoint was made, as every safetensors file says in its header under the key `vq`, and the manifest.
+
+`{"artifact", "tool", "versions", "tools", "model", "family", "component", "shard", "fingerprint", "lora", "settings",
+"parents", "linears"}`: JSON as one string, because safetensors knows nothing else. Loaders skip metadata; a file that
+was taken out of its folder still says what it is.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from vq_core import __version__
+from vq_core.errors import VqError
+from vq_core.files.tensor_file import read_metadata
+from vq_core.topology import shard_of
+from vq_export.model.quantized_model import QuantizedModel
+
+METADATA_KEY = "vq"
+TOOL = f"vq-export {__version__}"
+KEPT = ("method", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
+"""What is kept of the decision about a linear: how it was rounded, and its errors."""
+
+
+def provenance_settings(model: QuantizedModel) -> dict[str, JsonValue]:
+    """The settings of every stage that the quantized model went through, as the manifest has them."""
+    return {
+        "scheme": model.scheme.name,
+        "gains": model.has_gains,
+        **model.settings,
+        "tools": dict(model.tools),
+        "versions": versions(),
+    }
+
+
+@cache
+def versions() -> dict[str, JsonValue]:
+    """Versions of what computes."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: version(name) for name in ("torch", "safetensors")},
+    }
+
+
+def shard_metadata(model: QuantizedModel, artifact: str, component: str, shard: str) -> dict[str, str]:
+    """Metadata of the file that holds one shard of `component`, whose linears have been read."""
+    part = model.components[component]
+    linears = [linear.name for linear in part.topology.linears if shard_of(linear.name) == shard]
+    content = {
+        "artifact": artifact,
+        "tool": TOOL,
+        "model": model.model,
+        "family": model.family_name,
+        "component": component,
+        "shard": shard,
+        "fingerprint": part.fingerprint,
+        "lora": list(part.lora),
+        "settings": provenance_settings(model),
+        "parents": dict(model.parents),
+        "linears": {name: kept(part.decided(name)) for name in linears},
+    }
+    return {METADATA_KEY: json.dumps(content, ensure_ascii=False)}
+
+
+def kept(decided: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What provenance keeps of the decision about a linear."""
+    return {key: decided[key] for key in KEPT if key in decided}
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """What the safetensors file `path` says of how it was made.
+
+    Raises:
+        VqError: it is no safetensors file, or does not say it.
+    """
+    try:
+        content = json.loads(read_metadata(path)[METADATA_KEY])
+    except (KeyError, ValueError):
+        raise VqError(
+            f"{path} does not say how it was quantized (no `{METADATA_KEY}` in its metadata): "
+            "give a file or folder that vq-export wrote."
+        ) from None
+    if not isinstance(content, dict):
+        raise VqError(f"The `{METADATA_KEY}` metadata of {path} are no JSON object: give a file that vq-export wrote.")
+    return content

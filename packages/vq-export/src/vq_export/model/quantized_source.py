@@ -1,0 +1,163 @@
+"""Models that other tools have quantized per channel: LLMC's `save_lightx2v`, and what is in LightX2V's layout.
+
+Beside each linear's codes stands `weight_scale`, and gains are `affine_norm`s. No weight is rounded anew. Scales and
+gains are taken as LightX2V casts them when it loads, to bfloat16, so that the function stays the one that it runs; the
+code −128, which LLMC's arithmetic in bfloat16 gives, stays as well: every kernel multiplies it like any other.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import cast
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor
+
+from vq_core.errors import VqError
+from vq_core.model.already_quantized import Quantizer, quantizer_of
+from vq_core.model.source import TRANSFORMER_FILES, fingerprint_of, resolve_model
+from vq_core.model.source_gains import SourceGains
+from vq_core.model.source_layout import StoredTransformer, read_transformer, require_tensors, transformer_paths
+from vq_core.model.tensor_naming import load_stored
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.finite import require_finite
+from vq_core.numerics.quantize import Quantized, dequantize
+from vq_core.numerics.scheme import FP8, INT8, QuantScheme
+from vq_core.store.manifest import Manifest
+from vq_core.topology import Linear
+from vq_export.model.quantized_model import QuantizedModel
+
+SCHEMES = {"I8": INT8, "F8_E4M3": FP8}
+"""By safetensors' name of the codes' dtype."""
+KEPT = (Quantizer.LLMC, Quantizer.LIGHTX2V)
+"""Whose codes are taken as they are."""
+METHODS = tuple(quantizer.name.lower() for quantizer in KEPT)
+"""What the settings of a checkpoint made from such codes say instead of a rounder."""
+
+
+class _FromQuantized:
+    def __init__(self, stored: StoredTransformer, quantizer: str) -> None:
+        self.quantizer = quantizer
+        self._where = stored.where
+        self.topology = stored.family.topology(stored.config)
+        self.config: dict[str, JsonValue] = stored.config
+        self.lora: Sequence[Mapping[str, JsonValue]] = ()
+        self._gains = SourceGains(stored, self.topology)
+        scales = [f"{linear.name}.weight_scale" for linear in self.topology.linears]
+        require_tensors(stored, self.topology.tensors, besides=[*scales, *self._gains.tensors, *_marks(stored)])
+        self.scheme = _scheme(stored, self.topology.linears)
+        self._stored = stored.tensors
+        self._names = [*self.topology.tensors, *scales, *self._gains.tensors]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the quantized tensors: those that they were made from are not known."""
+        return fingerprint_of(self._stored, self._names).hexdigest()
+
+    @cached_property
+    def has_gains(self) -> bool:
+        return any(bool((gain != 1).any()) for gain in self._gains.load(self.topology.gains).values())
+
+    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
+        tensors = load_stored({name: self._stored[name] for name in names})
+        for name, tensor in tensors.items():
+            require_finite(tensor, name, self._where)
+        return tensors
+
+    def linear(self, name: str) -> Quantized:
+        stored = {part: self._stored[f"{name}.{part}"] for part in ("weight", "weight_scale")}
+        codes, scale = load_stored(stored).values()
+        scale = nearest_bf16(scale.float()).reshape(-1, 1)
+        if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+            raise VqError(
+                f"`{name}.weight_scale` in {self._where} has values that are no positive numbers: quantize it again."
+            )
+        if codes.is_floating_point() and bool(torch.isnan(codes.float()).any()):
+            raise VqError(
+                f"`{name}.weight` in {self._where} has codes that are NaN, which is what a cast of more than 448 gives "
+                "in older versions of torch: quantize it again."
+            )
+        return Quantized(codes, scale)
+
+    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """The weights that the codes stand for: those they were rounded from are not known."""
+        linears = {f"{linear.name}.weight": linear.name for linear in self.topology.linears}
+        names = list(names)
+        tensors = self.plain(name for name in names if name not in linears)
+        tensors |= {name: dequantize(self.linear(linears[name])) for name in names if name in linears}
+        return {name: tensors[name].to(device) for name in names}
+
+    def decided(self, linear: str) -> Mapping[str, JsonValue]:
+        return {"method": self.quantizer}
+
+    def gain(self, name: str) -> Tensor:
+        return self._gains.load([name])[name] if self._gains.present else torch.ones(self.topology.gains[name])
+
+
+def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: bool = False) -> QuantizedModel | None:
+    """The model `model` as another tool has quantized it; None where it is not quantized in a way that can be kept.
+
+    Raises:
+        VqError: there is no such model, a file is missing or damaged, it is quantized in a way that LightX2V's schemes
+            cannot express, or `loras` are to be merged into codes.
+    """
+    paths = transformer_paths(resolve_model(model, only=TRANSFORMER_FILES))
+    stored = {name: read_transformer(path, allow_pth=allow_pth) for name, path in paths.items()}
+    found = [quantizer_of(part.infos, native=part.native) for part in stored.values()]
+    quantizers = {entry[0] for entry in found if entry is not None and entry[0] in KEPT}
+    if len(quantizers) != 1 or None in found:
+        return None
+    if loras:
+        raise VqError(
+            f"{model} is quantized already, and a LoRA is merged before that: give the model it was made from."
+        )
+    (quantizer,) = quantizers
+    components = {name: _FromQuantized(part, quantizer.name.lower()) for name, part in stored.items()}
+    first, *others = components.values()
+    if any(other.scheme != first.scheme for other in others):
+        raise VqError(f"The transformers of {model} have different schemes: quantize both to the same.")
+    family_name, family = next((part.family_name, part.family) for part in stored.values())
+    return QuantizedModel(
+        model=model,
+        family_name=family_name,
+        family=family,
+        scheme=first.scheme,
+        components=components,
+        settings={"quantize": {"scheme": first.scheme.name, "method": quantizer.name.lower()}},
+        parents={},
+    )
+
+
+def is_imported(made: QuantizedModel | Manifest) -> bool:
+    """Were the codes of a model or checkpoint taken from another tool? Only then may they hold −128."""
+    how = cast(dict[str, JsonValue], made.settings["quantize"])
+    return how["method"] in METHODS
+
+
+def _marks(stored: StoredTransformer) -> list[str]:
+    """What LLMC leaves beside linears that it was told to ignore."""
+    return [name for name in stored.tensors if name.endswith(".no_quant")]
+
+
+def _scheme(stored: StoredTransformer, linears: Iterable[Linear]) -> QuantScheme:
+    dtypes: dict[str, str] = {}
+    for linear in linears:
+        name = f"{linear.name}.weight"
+        dtype = stored.tensors[name].info.dtype
+        if dtype not in SCHEMES:
+            raise VqError(
+                f"`{name}` in {stored.where} is {dtype}, and LightX2V runs one 8-bit scheme for every linear of every "
+                "block: quantize all of them to int8 or e4m3 (without LLMC's ignored_layers)."
+            )
+        dtypes[dtype] = name
+        scale = stored.tensors.get(f"{name}_scale")
+        if scale is None:
+            raise VqError(f"{stored.where} lacks `{name}_scale`: get the missing shard, or quantize it again.")
+        if scale.info.shape not in ((linear.out_features,), (linear.out_features, 1)):
+            raise VqError(
+                f"`{name}_scale` in {stored.where} is {list(scale.info.shape)}, and one scale per output channel, "
+                f"[{linear.out_features}, 1], is needed: quantize it per channel."
+            )
+    if len(dtypes) > 1:
+        raise VqError(f"{stored.where} has codes of both {' and '.join(sorted(dtypes))}: quantize all to one format.")
+    return SCHEMES[next(iter(dtypes))]

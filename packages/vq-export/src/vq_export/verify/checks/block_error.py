@@ -1,0 +1,213 @@
+"""One block, computed in fp32 from the written files as LightX2V would, against the same block of the source.
+
+Three computations on the same random inputs, of a block and of the last layer of each embedder that it reads:
+
+    reference   the source's tensors, in diffusers' order
+    explained   the same, each linear's weight replaced by what rounding to nearest leaves of it, each other tensor cast
+                to bfloat16: all that a faithful checkpoint may change
+    found       the checkpoint's tensors by their native names, in LightX2V's order, cast as LightX2V casts them
+
+What is judged is the noise power of `found` over that of `explained`, ‖found − reference‖² / ‖explained − reference‖²,
+in each branch and in its queries and keys by themselves. Rounding to nearest gives the very same codes, so a faithful
+checkpoint has 0 dB and anything else is a mistake; a rounder that minimises another error than the weight's has some dB
+more on random inputs, because they lack the correlations that it relies on (0.5 dB on a small trained model). Against
+that stand the mistakes: 8 bits leave noise 25 to 40 dB below a branch's signal, while a lost gain, a lost norm fold, a
+zero `affine_norm.bias`, two swapped linears, a gain on the wrong norm or another order of operations leaves the branch
+wrong by as much as it is large, 0 to 20 dB below it. The limits stand between. One wrong row or column among thousands
+stays below them: `linear_error` finds those, and tensors that are not quantized are compared one by one in every block.
+
+The embedders' last layers are included because smoothing folds the gains of cross-attention's keys and values there.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.folding import fold_group
+from vq_core.numerics.quantize import Quantized, dequantize
+from vq_core.topology import Group
+from vq_export.verify.checks.fidelity import corrected_biases, gain_finder, rounds_to_nearest
+from vq_export.verify.checks.gains import NON_BLOCK
+from vq_export.verify.checks.linear_error import rounded_to_nearest
+from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, lightx2v_block
+from vq_export.verify.reference import Reference, ReferenceComponent
+
+TOKENS, TEXT_TOKENS, IMAGE_TOKENS = 24, 12, 8
+SEED = 20
+MAX_EXCESS_NEAREST_DB = 3.0
+MAX_EXCESS_DB = 10.0
+FP32_NOISE = 1e-12
+"""Noise over signal that fp32 arithmetic leaves."""
+TEXT = "condition_embedder.text_embedder.linear_2"
+IMAGE = "condition_embedder.image_embedder.norm2"
+NATIVE_TEXT, NATIVE_IMAGE = "text_embedding.2", "img_emb.proj.4"
+
+Read = Callable[[str], Tensor]
+
+
+class BranchError(NamedTuple):
+    """What one branch of the block, or queries or keys in it, came to.
+
+    Attributes:
+        snr_db: of `found` against `reference`.
+        excess_db: noise power of `found` over that of `explained`.
+    """
+
+    snr_db: float
+    excess_db: float
+
+
+@dataclass(frozen=True)
+class BlockError:
+    """What a block of one transformer came to, by branch; `limit_db` is what its `excess_db` may be."""
+
+    block: int
+    branches: Mapping[str, BranchError]
+    limit_db: float
+
+    @property
+    def wrong(self) -> list[str]:
+        """The branches that rounding does not explain."""
+        return [name for name, error in self.branches.items() if not error.excess_db <= self.limit_db]
+
+
+def block_error(checkpoint: Checkpoint, name: str, reference: Reference, block: int, device: str = "cpu") -> BlockError:
+    """Block `block` of the component `name`, held against `reference`. Host memory: one linear in fp32, twice."""
+    original = reference.components[name]
+    own = _Inputs(checkpoint, name, block, device)
+    exact = own.diffusers(
+        lambda tensor: original.load([tensor], device)[tensor].float(),
+        lambda weight: original.load([weight], device)[weight].float(),
+        own.gains(original, {}),
+    )
+    expected = _explained(own, original)
+    found = own.lightx2v(as_loaded=True)
+    branches = {
+        branch: _error(*values)
+        for branch, values in zip(Branches._fields, zip(exact, expected, found, strict=True), strict=True)
+    }
+    limit = MAX_EXCESS_NEAREST_DB if rounds_to_nearest(checkpoint) else MAX_EXCESS_DB
+    return BlockError(block, branches, limit)
+
+
+def cast_snr_db(checkpoint: Checkpoint, name: str, block: int, device: str = "cpu") -> float:
+    """SNR in dB, in its worst branch, of a block as LightX2V casts its tensors against the same block as stored."""
+    own = _Inputs(checkpoint, name, block, device)
+    pairs = zip(own.lightx2v(as_loaded=False), own.lightx2v(as_loaded=True), strict=True)
+    return min(_error(stored, stored, loaded).snr_db for stored, loaded in pairs)
+
+
+def _explained(own: "_Inputs", original: ReferenceComponent) -> Branches:
+    finder = gain_finder(own.checkpoint, own.name, original, own.device)
+    gains = finder.gains(f"block_{own.block}", finder.gains(NON_BLOCK, {}))
+    corrected = corrected_biases(own.checkpoint, own.name) if original.gain is None else frozenset()
+
+    def folded(tensor: str) -> Tensor:
+        tensors = original.load([tensor], own.device)
+        for group, gain in gains.items():
+            fold_group(tensors, group, gain)
+        return tensors[tensor].float()
+
+    def plain(tensor: str) -> Tensor:
+        if tensor in corrected:
+            return nearest_bf16(own.component.plain(own.device, f"block_{own.block}")[tensor])
+        return nearest_bf16(folded(tensor))
+
+    def rounded(weight: str) -> Tensor:
+        scale = own.component.linear(weight.removesuffix(".weight"), own.device).scale
+        return rounded_to_nearest(folded(weight), scale, own.checkpoint.scheme.weight)
+
+    return own.diffusers(plain, rounded, own.gains(original, gains))
+
+
+def _error(exact: Tensor, expected: Tensor, found: Tensor) -> BranchError:
+    signal = float(exact.double().square().sum())
+    noise = float((found - exact).double().square().sum())
+    explained = float((expected - exact).double().square().sum())
+    floor = max(FP32_NOISE * signal, torch.finfo(torch.float32).tiny)
+    return BranchError(
+        10 * math.log10(signal / max(noise, floor)), 10 * math.log10((noise + floor) / (explained + floor))
+    )
+
+
+class _Inputs:
+    """The random inputs of one block, and how both sides compute it."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str, block: int, device: str) -> None:
+        self.checkpoint, self.name, self.block, self.device = checkpoint, name, block, device
+        self.component: CheckpointComponent = checkpoint.components[name]
+        config = cast(dict[str, int], self.component.config)
+        self._shape = BlockShape(config["num_attention_heads"], config["eps"])
+        dim = config["num_attention_heads"] * config["attention_head_dim"]
+        self._reads_image = config.get("added_kv_proj_dim") is not None
+        generator = torch.Generator().manual_seed(SEED)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(device)
+
+        self._hidden, self._text, self._image = (random(n, dim) for n in (TOKENS, TEXT_TOKENS, IMAGE_TOKENS))
+        self._modulation = random(6, dim)
+        angles = random(TOKENS, config["attention_head_dim"] // 2)
+        self._cos, self._sin = angles.cos(), angles.sin()
+
+    def gains(self, original: ReferenceComponent, found: Mapping[Group, Tensor]) -> dict[str, Tensor]:
+        """Gains of the block's modulated norms by their names in it: of smoothed weights, else those `found`."""
+        prefix = f"blocks.{self.block}."
+        own = [gain for gain in self.component.topology.gains if gain.startswith(prefix)]
+        if original.gain is not None:
+            return {gain.removeprefix(prefix): original.gain(gain).to(self.device) for gain in own}
+        return {group.gain.removeprefix(prefix): gain for group, gain in found.items() if group.gain in own}
+
+    def diffusers(self, plain: Read, weight: Read, gains: Mapping[str, Tensor]) -> Branches:
+        """The block in diffusers' order; `plain` and `weight` read tensors and linears' weights by diffusers' names."""
+        prefix = f"blocks.{self.block}."
+        linears = {linear.name for linear in self.component.topology.linears}
+        tensors = {
+            name.removeprefix(prefix): plain(name)
+            for name in self.component.topology.tensors
+            if name.startswith(prefix) and name.rpartition(".")[0] not in linears
+        }
+
+        def linear(stem: str, x: Tensor) -> Tensor:
+            return F.linear(x, weight(f"{prefix}{stem}.weight"), plain(f"{prefix}{stem}.bias"))
+
+        return diffusers_block(self._block_inputs(plain, TEXT, IMAGE), tensors, linear, self._shape, gains)
+
+    def lightx2v(self, *, as_loaded: bool) -> Branches:
+        """The block of the checkpoint's files in LightX2V's order; `as_loaded` casts every float to bfloat16 first."""
+        prefix = f"blocks.{self.block}."
+        table = self.checkpoint.artifact.manifest.components[self.name].tensors
+        stems = {name.removesuffix(".weight_scale") for name in table if name.endswith(".weight_scale")}
+
+        def read(name: str) -> Tensor:
+            tensor = self.checkpoint.artifact.tensors(self.name, [name], self.device)[name].float()
+            return nearest_bf16(tensor) if as_loaded else tensor
+
+        def linear(stem: str, x: Tensor) -> Tensor:
+            name = f"{prefix}{stem}"
+            codes = self.checkpoint.artifact.tensors(self.name, [f"{name}.weight"], self.device)[f"{name}.weight"]
+            return F.linear(x, dequantize(Quantized(codes, read(f"{name}.weight_scale"))), read(f"{name}.bias"))
+
+        tensors = {
+            name.removeprefix(prefix): read(name)
+            for name in table
+            if name.startswith(prefix) and name.rpartition(".")[0] not in stems
+        }
+        inputs = self._block_inputs(read, NATIVE_TEXT, NATIVE_IMAGE)
+        return lightx2v_block(inputs, tensors, linear, self._shape, smoothed=self.checkpoint.has_gains)
+
+    def _block_inputs(self, read: Read, text: str, image: str) -> BlockInputs:
+        """The inputs, conditions as the last layers of the embedders give them: `text` a linear, `image` a norm."""
+        embedded = F.linear(self._text, read(f"{text}.weight"), read(f"{text}.bias"))
+        pictured = None
+        if self._reads_image:
+            normed = F.layer_norm(self._image, self._image.shape[-1:], eps=self._shape.eps)
+            pictured = normed * read(f"{image}.weight") + read(f"{image}.bias")
+        return BlockInputs(self._hidden, embedded, pictured, self._modulation, self._cos, self._sin)

@@ -1,0 +1,89 @@
+"""What LightX2V is told: config.json, which it indexes directly, and the run configs, one for each kernel backend."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint
+from vq_export.verify.checks.lightx2v_reads import number_format
+
+CONFIG_FILE = "config.json"
+QUANT_METHOD = "advanced_ptq"
+OLD = "old"
+"""Folder of the run configs for releases that name the kernels in `mm_config`."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; empty where there is none, which the checks of its keys then tell."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def run_config_files(checkpoint: Checkpoint) -> list[Path]:
+    """The run configs beside the checkpoint, those of old releases last."""
+    folder = checkpoint.artifact.path / RUN_CONFIG_FOLDER
+    return [*sorted(folder.glob("*.json")), *sorted((folder / OLD).glob("*.json"))]
+
+
+def config_problems(checkpoint: Checkpoint) -> Iterator[str]:
+    """Keys of config.json that are missing or wrong, and run configs that do not fit the checkpoint."""
+    path = checkpoint.artifact.path / CONFIG_FILE
+    config = read_json(path)
+    component = next(iter(checkpoint.components.values()))
+    for key, value in checkpoint.family.native_config(component.config).items():
+        if config.get(key) != value:
+            yield f"{path} says {key}={config.get(key)!r} and the model has {value!r}."
+    files = run_config_files(checkpoint)
+    if not files:
+        yield f"{path.parent / RUN_CONFIG_FOLDER} holds no run config: LightX2V would not know the scheme."
+    # With two experts it is the run config that LightX2V takes the method from.
+    for file in (path, *files):
+        method = read_json(file).get("quant_method")
+        if (method == QUANT_METHOD) != checkpoint.has_gains:
+            state = "has gains" if checkpoint.has_gains else "has no gains"
+            yield (
+                f"{file} says quant_method={method!r} while the checkpoint {state}: "
+                f"LightX2V applies gains exactly when it is {QUANT_METHOD!r}."
+            )
+    for file in files:
+        run_config = read_json(file)
+        yield from (f"{file} {problem}." for problem in _scheme_problems(run_config, checkpoint.scheme.name))
+        yield from (f"{file} {problem}." for problem in _place_problems(run_config, checkpoint))
+
+
+def _scheme_problems(run_config: dict[str, Any], fmt: str) -> Iterator[str]:
+    if "mm_config" in run_config:
+        named = run_config["mm_config"].get("mm_type") if isinstance(run_config["mm_config"], dict) else None
+        if not str(named).startswith(f"W-{fmt}-channel-sym-A-{fmt}-channel-sym-dynamic-"):
+            yield f"names the kernels {named!r} and the codes are {fmt}"
+        return
+    if run_config.get("dit_quantized") is not True:
+        yield f"says dit_quantized={run_config.get('dit_quantized')!r}: LightX2V would read the codes as weights"
+    scheme = run_config.get("dit_quant_scheme")
+    if number_format(scheme) != fmt:
+        yield f"says dit_quant_scheme={scheme!r} and the codes are {fmt}"
+
+
+def _place_problems(run_config: dict[str, Any], checkpoint: Checkpoint) -> Iterator[str]:
+    """Where the run config says that the weights lie, and what two experts need besides."""
+    folders = {name: entry.folder for name, entry in checkpoint.artifact.manifest.components.items()}
+    if len(folders) == 1:
+        wanted: dict[str, Any] = {"dit_quantized_ckpt": CHECKPOINT_PLACEHOLDER}
+    else:
+        # Each expert would take dit_quantized_ckpt before its own key, and both would be the same model.
+        wanted = {"dit_quantized_ckpt": None} | {
+            f"{expert}_noise_quantized_ckpt": f"{CHECKPOINT_PLACEHOLDER}/{expert}_noise_model"
+            for expert in ("high", "low")
+        }
+    for key, value in wanted.items():
+        if run_config.get(key) != value:
+            yield f"says {key}={run_config.get(key)!r} and should say {value!r}"
+    if len(folders) == 2:
+        if not isinstance(boundary := run_config.get("boundary"), float) or not 0 < boundary < 1:
+            yield f"says boundary={boundary!r}: LightX2V needs it to tell when the low-noise expert takes over"
+        if not isinstance(scales := run_config.get("sample_guide_scale"), list) or len(scales) != 2:
+            yield f"says sample_guide_scale={scales!r}: LightX2V needs one for each expert"

@@ -1,0 +1,110 @@
+"""How far each tensor of a checkpoint is from the full-precision one, smoothing accounted for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from torch import Tensor
+
+from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
+from vq_core.numerics.folding import fold_group
+from vq_core.runtime.progress import progress
+from vq_core.topology import Group, shard_of
+from vq_export.verify.checks.gains import NON_BLOCK, GainFinder, Gains
+from vq_export.verify.checks.linear_error import LinearError, linear_error
+from vq_export.verify.reference import Reference, ReferenceComponent
+
+STORED_ROUNDING = 2.0**-8
+"""Largest relative error of a folded tensor that was rounded to bfloat16 once or twice on its way."""
+SMALLEST_HALF = 2.0**-24
+"""What float16, in which plain tensors may be stored, leaves of smaller values."""
+NEAREST = ("rtn", "clip")
+"""Rounders whose codes are the nearest ones at their scale; others move the error of a column into later ones."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What holding one transformer against its reference gave.
+
+    Attributes:
+        linears: by name.
+        other: names of the tensors that are not quantized and are not the reference's.
+    """
+
+    linears: dict[str, LinearError] = field(default_factory=dict)
+    other: list[str] = field(default_factory=list)
+
+
+def compare(checkpoint: Checkpoint, reference: Reference, *, device: str = "cpu") -> dict[str, Fidelity]:
+    """By component, every tensor of `checkpoint` held against that of `reference`. Host memory: one linear."""
+    found: dict[str, Fidelity] = {}
+    total = sum(len(component.topology.shards()) for component in checkpoint.components.values())
+    with progress("compare", total, "shard") as advance:
+        for name, component in checkpoint.components.items():
+            original = reference.components[name]
+            finder = gain_finder(checkpoint, name, original, device)
+            shared = finder.gains(NON_BLOCK, {})
+            found[name] = Fidelity()
+            corrected = corrected_biases(checkpoint, name) if original.gain is None else frozenset()
+            for shard, names in component.topology.shards().items():
+                gains = finder.gains(shard, shared)
+                for linear in component.topology.linears:
+                    if shard_of(linear.name) == shard:
+                        (weight,) = folded(original, [f"{linear.name}.weight"], gains, device).values()
+                        found[name].linears[linear.name] = linear_error(
+                            weight.float(),
+                            component.linear(linear.name, device),
+                            checkpoint.scheme.weight,
+                            nearest=rounds_to_nearest(checkpoint),
+                        )
+                found[name].other.extend(_differing(component, original, shard, names, gains, corrected, device))
+                advance()
+    return found
+
+
+def gain_finder(checkpoint: Checkpoint, name: str, original: ReferenceComponent, device: str) -> GainFinder:
+    """Finds how the component `name` was smoothed."""
+    smooth = cast(dict[str, Any], checkpoint.artifact.manifest.settings.get("smooth", {}))
+    rescaled = smooth.get("method") == "auto"
+    return GainFinder(checkpoint.components[name], original, checkpoint.scheme.weight, rescaled, device)
+
+
+def rounds_to_nearest(checkpoint: Checkpoint) -> bool:
+    """Are the codes the nearest ones at their scale?"""
+    how = cast(dict[str, str], checkpoint.artifact.manifest.settings["quantize"])
+    return how["method"] in NEAREST
+
+
+def corrected_biases(checkpoint: Checkpoint, name: str) -> frozenset[str]:
+    """Names of the biases that rounding has corrected, which are none of the model's own."""
+    measured = cast(dict[str, dict[str, Any]], checkpoint.artifact.manifest.measured.get(name, {}))
+    return frozenset(f"{linear}.bias" for linear, how in measured.items() if how.get("bias_corrected"))
+
+
+def folded(
+    original: ReferenceComponent, names: list[str], gains: Mapping[Group, Tensor], device: str
+) -> dict[str, Tensor]:
+    """The tensors `names` of `original` as smoothing with `gains` changes them."""
+    tensors = original.load(names, device)
+    for group, gain in gains.items():
+        fold_group(tensors, group, gain)
+    return tensors
+
+
+def _differing(
+    component: CheckpointComponent,
+    original: ReferenceComponent,
+    shard: str,
+    names: tuple[str, ...],
+    gains: Gains,
+    skipped: frozenset[str],
+    device: str,
+) -> Iterator[str]:
+    """Tensors of `shard` that are not quantized and differ from the folded original by more than their storage."""
+    plain = component.plain(device, shard)
+    for name in names:
+        if name in plain and name not in skipped:
+            expected = folded(original, [name], gains, device)[name].float()
+            difference = (plain[name].float() - expected).abs()
+            if not (difference <= STORED_ROUNDING * expected.abs() + SMALLEST_HALF).all():
+                yield name

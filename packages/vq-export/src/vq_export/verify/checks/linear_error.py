@@ -1,0 +1,70 @@
+"""How far a quantized linear is from the weight that it was rounded from."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
+from vq_core.numerics.rounding import round_to_codes
+from vq_core.numerics.scheme import NumberFormat
+
+BF16_ROUNDING = 2.0**-9
+"""Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
+SMALLEST_CLIP = 0.55
+"""Rounders search clipped scales from 0.6 of the absmax's on."""
+MULTIPLE = 0.99
+"""The share of its noise that lies along a column which as a whole is a multiple of what it should be."""
+
+
+@dataclass(frozen=True)
+class LinearError:
+    """The difference between a dequantized weight and the folded original.
+
+    Attributes:
+        snr_db: over the whole weight.
+        excess_db: noise power in the worst row or column, over what rounding to nearest leaves in that row or column at
+            the checkpoint's scale. The whole weight's SNR would not show one wrong scale or gain among thousands.
+    """
+
+    snr_db: float
+    excess_db: float
+
+
+def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nearest: bool = True) -> LinearError:
+    """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`.
+
+    Unless codes are the `nearest`, columns may bear any noise that is not a wrong gain: what a column takes over from
+    others grows as its input matters less.
+    """
+    dequantized = dequantize(quantized)
+    difference = folded - dequantized
+    noise = difference.square()
+    rounded = rounded_to_nearest(folded, quantized.scale, fmt)
+    expected = (folded - rounded).square() + (BF16_ROUNDING * folded).square()
+    columns = noise.sum(0) if nearest else _along(difference, folded)
+    nothing = torch.finfo(torch.float32).tiny
+    excess = max(
+        float((found / expected.sum(dim).clamp(min=nothing)).max()) for dim, found in ((0, columns), (1, noise.sum(1)))
+    )
+    return LinearError(snr_db(folded, dequantized), 10 * math.log10(max(excess, nothing)))
+
+
+def rounded_to_nearest(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
+    """The weight `folded` as rounding to nearest leaves it, at the checkpoint's `scale` where that is a likely one."""
+    scale = _scale(folded, scale, fmt)
+    return dequantize(Quantized(round_to_codes(folded / scale, fmt), scale))
+
+
+def _scale(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
+    """The `scale` of the checkpoint, or that of the row's absmax where no rounder would have chosen it."""
+    of_absmax = weight_scale(folded, fmt)
+    return torch.where((scale <= of_absmax) & (scale >= SMALLEST_CLIP * of_absmax), scale, of_absmax)
+
+
+def _along(difference: Tensor, folded: Tensor) -> Tensor:
+    """Noise of the columns whose noise is nearly all along the column itself; zero for the others."""
+    noise = difference.square().sum(0)
+    along = (difference * folded).sum(0).square() / folded.square().sum(0).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.where(along > MULTIPLE * noise, noise, torch.zeros_like(noise))

@@ -1,0 +1,89 @@
+"""The values of a checkpoint's tensors, and what LightX2V's cast to bfloat16 makes of them as it loads."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vq_core.artifacts.checkpoint import Checkpoint, Entry, Role
+from vq_core.numerics.bfloat16 import is_bf16
+from vq_export.model.quantized_source import is_imported
+
+MAX_SATURATED = 0.05
+"""Share of a linear's codes at the end of the range; rounding leaves about one a row there, clipping a few in 100."""
+MIN_RANGE = 0.5
+"""Share of the range that the largest code of a row uses. The scale is the row's absmax over the range, or less."""
+SLICE_ROWS = 64
+
+
+@dataclass
+class Values:
+    """What reading tensors gave.
+
+    Attributes:
+        read: how many were read.
+        rounded: how many of those that are neither scales nor gains LightX2V's cast to bfloat16 changes.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    read: int = 0
+    rounded: int = 0
+
+    def check_shard(self, checkpoint: Checkpoint, name: str, shard: str, device: str) -> None:
+        """Read the tensors of one shard of the component `name`, and add what is wrong with them."""
+        table = checkpoint.artifact.manifest.components[name].tensors
+        entries = checkpoint.components[name].entries.items()
+        own = {tensor: entry for tensor, entry in entries if entry.shard == shard and tensor in table}
+        gains: dict[str, dict[str, Tensor]] = {}
+        imported = is_imported(checkpoint.artifact.manifest)
+        for tensor, entry in own.items():
+            value = checkpoint.artifact.tensors(name, [tensor], device)[tensor]
+            self.read += 1
+            self.problems += [
+                f"`{tensor}` of {name} {problem}." for problem in _problems(entry, value, imported=imported)
+            ]
+            if entry.role is Role.CODES:
+                qmax = checkpoint.scheme.weight.qmax
+                self.warnings += [f"`{tensor}` of {name} {warning}." for warning in _code_warnings(value, qmax)]
+            if entry.role is Role.PLAIN and not is_bf16(value.float()).all():
+                self.rounded += 1
+            if entry.role is Role.GAIN:
+                gains.setdefault(entry.origin, {})[tensor] = value
+        for twins in gains.values():
+            (first, value), *others = twins.items()
+            self.problems += [
+                f"`{first}` and `{other}` of {name} differ: scale and shift would be smoothed differently."
+                for other, twin in others
+                if not torch.equal(value, twin)
+            ]
+
+
+def _problems(entry: Entry, tensor: Tensor, *, imported: bool) -> Iterator[str]:
+    if tensor.dtype == torch.int8:
+        if entry.role is Role.CODES and not imported and bool((tensor == -128).any()):
+            yield "holds the code −128, which symmetric INT8 never has"
+        return
+    values = tensor.float()
+    if not torch.isfinite(values).all():
+        yield "holds NaN or infinite values"
+    elif entry.role in (Role.SCALE, Role.GAIN):
+        if not (values > 0).all():
+            yield "holds values that are not positive"
+        if not is_bf16(values).all():
+            yield "holds values that LightX2V's cast to bfloat16 would change"
+
+
+def _code_warnings(codes: Tensor, qmax: float) -> Iterator[str]:
+    saturated = wasteful = 0
+    for rows in codes.split(SLICE_ROWS):
+        magnitude = rows.float().abs()
+        largest = magnitude.amax(dim=-1)
+        saturated += int((magnitude == qmax).sum())
+        wasteful += int(((largest > 0) & (largest < MIN_RANGE * qmax)).sum())
+    if saturated > MAX_SATURATED * codes.numel():
+        share = saturated / codes.numel()
+        yield f"has {share:.0%} of its codes at the end of the range: its scales are too small for its weights"
+    if wasteful:
+        yield f"has {wasteful} rows that use less than half of the range: their scales are too large"

@@ -1,0 +1,206 @@
+"""What LLMC has quantized becomes a LightX2V checkpoint by renaming: codes, scales and gains are the same numbers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.errors import VqError
+from vq_core.families.wan import to_native
+from vq_core.numerics.quantize import snr_db
+from vq_core.recipes.recipe import Recipe
+from vq_export.export import Inputs, open_model
+from vq_export.model.quantized_source import open_quantized_source
+from vq_export.targets.lightx2v import export
+from vq_export.verify.verify import verify
+
+SCHEMES = ("int8", "fp8")
+Q = "blocks.0.attn1.to_q"
+
+
+def content(folder: Path) -> dict[str, Tensor]:
+    return {name: tensor for file in folder.rglob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+def edit(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
+    """The folder after `change` of its tensors, in one file without an index."""
+    tensors = content(folder)
+    change(tensors)
+    for file in [*folder.glob("*.safetensors"), *folder.glob("*.index.json")]:
+        file.unlink()
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("kind", ["t2v", "i2v", "ti2v-5b"])
+def test_conversion_is_renaming(by_llmc: Any, tmp_path: Path, kind: str, scheme: str, native: bool) -> None:
+    folder = by_llmc(kind, scheme, native=native)
+    export(open_model(Inputs(model=str(folder)), Recipe()), tmp_path / "ckpt")
+    stored, written = content(folder), content(tmp_path / "ckpt")
+    assert len(stored) == len(written)
+    for name, tensor in stored.items():
+        if "affine_norm" in name:  # as LightX2V casts it when it loads
+            assert torch.equal(written[name], tensor.bfloat16().float())
+            assert not torch.equal(written[name], tensor)
+            continue
+        found = written[name if native else to_native(name)]
+        if name.endswith("weight_scale"):
+            assert found.dtype == torch.float32
+            assert torch.equal(found, tensor.float())
+        else:
+            assert found.dtype == tensor.dtype
+            assert torch.equal(found.view(torch.uint8), tensor.view(torch.uint8))
+    assert json.loads((tmp_path / "ckpt" / "config.json").read_text())["quant_method"] == "advanced_ptq"
+    checkpoint = open_checkpoint(tmp_path / "ckpt")
+    assert checkpoint.artifact.manifest.settings["quantize"] == {
+        "scheme": scheme,
+        "method": "lightx2v" if native else "llmc",
+    }
+    assert verify(checkpoint).problems == []
+
+
+def test_the_code_minus_128_is_kept(by_llmc: Any, tmp_path: Path) -> None:
+    folder = by_llmc("i2v", "int8")
+    export(open_model(Inputs(model=str(folder), scheme="int8"), Recipe()), tmp_path / "ckpt")
+    codes = [tensor for tensor in content(tmp_path / "ckpt").values() if tensor.dtype == torch.int8]
+    assert min(int(tensor.min()) for tensor in codes) == -128
+
+
+def test_gains_of_one_need_no_quant_method(by_llmc: Any, tmp_path: Path) -> None:
+    model = open_quantized_source(str(by_llmc("t2v", "fp8", smooth=False)))
+    assert model is not None
+    assert not model.has_gains
+    export(model, tmp_path / "ckpt")
+    assert "quant_method" not in json.loads((tmp_path / "ckpt" / "config.json").read_text())
+    assert not any("affine_norm" in name for name in content(tmp_path / "ckpt"))
+
+
+def test_fingerprint_is_that_of_the_codes(by_llmc: Any) -> None:
+    made = by_llmc("t2v", "int8")
+
+    def fingerprint() -> str:
+        model = open_quantized_source(str(made))
+        assert model is not None
+        return model.components["transformer"].fingerprint
+
+    before = fingerprint()
+    edit(made, lambda tensors: None)
+    assert fingerprint() == before
+    edit(made, lambda tensors: tensors[f"{Q}.weight"].__setitem__((0, 0), 1 - tensors[f"{Q}.weight"][0, 0]))
+    assert fingerprint() != before
+
+
+def test_plain_models_are_none(models: dict[str, Path], by_llmc: Any) -> None:
+    assert open_quantized_source(str(models["i2v"])) is None
+    assert open_quantized_source(str(by_llmc("t2v", None))) is None
+
+
+# --- Refusals ------------------------------------------------------------------------------------
+
+
+def refusal(folder: Path, **said: Any) -> str:
+    with pytest.raises(VqError) as caught:
+        model = open_model(Inputs(model=str(folder), **said), Recipe())
+        model.components["transformer"].linear(Q)
+    return str(caught.value)
+
+
+def test_refuses_what_would_quantize_it_otherwise(by_llmc: Any) -> None:
+    folder = by_llmc("t2v", "int8")
+    assert "is int8, and fp8 is asked for: give the model it was made from" in refusal(folder, scheme="fp8")
+    assert "is rounded already: leave --rounding out" in refusal(folder, rounding="qtorch")
+    assert "a LoRA is merged before that" in refusal(folder, loras=("some.safetensors",))
+
+
+def test_refuses_a_linear_that_llmc_has_ignored(by_llmc: Any) -> None:
+    def ignore(tensors: dict[str, Tensor]) -> None:
+        del tensors[f"{Q}.weight_scale"]
+        tensors[f"{Q}.weight"] = torch.ones(64, 64).bfloat16()
+        tensors[f"{Q}.no_quant"] = torch.tensor(True)
+
+    said = refusal(edit(by_llmc("t2v", "int8"), ignore))
+    assert f"`{Q}.weight` in" in said
+    assert "is BF16, and LightX2V runs one 8-bit scheme for every linear of every block" in said
+
+
+def test_refuses_other_bits(by_llmc: Any) -> None:
+    def six_bits(tensors: dict[str, Tensor]) -> None:
+        tensors[f"{Q}.weight"] = tensors[f"{Q}.weight"].int()
+
+    assert "is I32, and LightX2V runs one 8-bit scheme" in refusal(edit(by_llmc("t2v", "int8"), six_bits))
+
+
+def test_refuses_two_formats(by_llmc: Any) -> None:
+    def mix(tensors: dict[str, Tensor]) -> None:
+        tensors[f"{Q}.weight"] = tensors[f"{Q}.weight"].float().to(torch.float8_e4m3fn)
+
+    assert "has codes of both F8_E4M3 and I8" in refusal(edit(by_llmc("t2v", "int8"), mix))
+
+
+def test_refuses_a_lost_scale(by_llmc: Any) -> None:
+    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors.pop(f"{Q}.weight_scale"))
+    assert f"lacks `{Q}.weight_scale`" in refusal(folder)
+
+
+def test_refuses_groups(by_llmc: Any) -> None:
+    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors.update({f"{Q}.weight_scale": torch.ones(64, 2)}))
+    assert "is [64, 2], and one scale per output channel, [64, 1], is needed" in refusal(folder)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_refuses_a_scale_that_is_none(by_llmc: Any, value: float) -> None:
+    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors[f"{Q}.weight_scale"].__setitem__(3, value))
+    assert f"`{Q}.weight_scale` in {folder} has values that are no positive numbers" in refusal(folder)
+
+
+def test_refuses_nan_among_fp8_codes(by_llmc: Any) -> None:
+    def overflow(tensors: dict[str, Tensor]) -> None:
+        tensors[f"{Q}.weight"].view(torch.uint8)[0, 0] = 0x7F
+
+    assert "has codes that are NaN" in refusal(edit(by_llmc("t2v", "fp8"), overflow))
+
+
+def test_refuses_static_activations(by_llmc: Any) -> None:
+    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors.update({f"{Q}.input_scale": torch.ones(1)}))
+    assert f"`{Q}.input_scale`" in refusal(folder)
+
+
+def test_refuses_experts_of_two_schemes(by_llmc: Any, tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    for name, scheme in (("transformer", "int8"), ("transformer_2", "fp8")):
+        by_llmc("t2v", scheme).rename(tmp_path / "both" / name)
+    assert "have different schemes" in refusal(tmp_path / "both")
+
+
+def test_refuses_one_quantized_expert_of_two(by_llmc: Any, tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    for name, scheme in (("transformer", "int8"), ("transformer_2", None)):
+        by_llmc("t2v", scheme).rename(tmp_path / "both" / name)
+    assert "is quantized already, by LLMC's save_lightx2v" in refusal(tmp_path / "both", scheme="int8")
+
+
+def test_clamping_minus_128_would_change_little_and_is_not_done() -> None:
+    """What decision 0016 weighs: the weight would be no worse, but it would be another one."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (0.02 * torch.randn(512, 1536, generator=generator)).bfloat16()
+    scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-5) / 127
+    kept = (weight / scale).round().clamp(-128, 127).float()
+    clamped = kept.clamp(min=-127)
+    rows = float((kept == -128).any(dim=1).float().mean())
+    assert rows > 0.01
+    snrs = [snr_db(weight.float(), codes * scale.float()) for codes in (kept, clamped)]
+    tokens = torch.randn(64, 1536, generator=generator)
+    change = snr_db(tokens @ (kept * scale.float()).T, tokens @ (clamped * scale.float()).T)
+    print(
+        f"-128 in {rows:.1%} of rows; weight {snrs[0]:.3f} dB kept, {snrs[1]:.3f} dB clamped; outputs {change:.1f} dB"
+    )
+    assert abs(snrs[0] - snrs[1]) < 0.01
+    assert 60 < change < 90

@@ -1,0 +1,63 @@
+"""Files that nothing reads, and files in each other's place; tests of the whole catalogue are in tests/."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.store.reader import Artifact
+from vq_export.verify.checks.files import file_problems, file_warnings
+
+Rewrite = Callable[..., Path]
+
+
+def test_a_sound_checkpoint_says_of_every_file_what_it_is(checkpoints: dict[str, Path]) -> None:
+    for path in checkpoints.values():
+        assert list(file_problems(open_checkpoint(path))) == []
+        assert list(file_warnings(open_checkpoint(path))) == []
+
+
+def test_a_shard_that_lies_in_another_s_place(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "copy"
+    shutil.copytree(checkpoints["int8-i2v"], path)
+    checkpoint = open_checkpoint(path)
+    shutil.copyfile(path / "block_0.safetensors", path / "block_1.safetensors")
+    (problem,) = file_problems(Unchecked(checkpoint))
+    assert problem == (
+        f"{path / 'block_1.safetensors'} says that it is block_0 of transformer and lies where block_1 of transformer "
+        "belongs."
+    )
+
+
+class Unchecked:
+    """A checkpoint whose digests nobody compares."""
+
+    def __init__(self, checkpoint: Any) -> None:
+        self.components = checkpoint.components
+        self.artifact: Artifact = checkpoint.artifact
+
+
+def test_files_that_say_nothing_are_warned_of(checkpoints: dict[str, Path], rewrite: Rewrite) -> None:
+    def edit(content: Any) -> None:
+        # A name that the original lacks has no metadata to be copied.
+        content.tensors["renamed.safetensors"] = content.tensors.pop("block_1.safetensors")
+
+    path = rewrite(checkpoints["int8-i2v"], edit)
+    (path / "renamed.safetensors").rename(path / "block_1.safetensors")
+    checkpoint = Unchecked(open_checkpoint(checkpoints["int8-i2v"]))
+    checkpoint.artifact = Artifact(path, checkpoint.artifact.manifest)
+    (warning,) = file_warnings(checkpoint)
+    assert warning.startswith("1 files do not say how they were quantized, block_1.safetensors is the first")
+
+
+def test_an_extra_safetensors_file_is_a_problem(checkpoints: dict[str, Path], rewrite: Rewrite) -> None:
+    path = rewrite(
+        checkpoints["int8-i2v-2.2"],
+        lambda content: content.tensors.update({"low_noise_model/old.safetensors": {"x": torch.ones(1)}}),
+    )
+    assert list(file_problems(open_checkpoint(path))) == [
+        f"{path / 'low_noise_model/old.safetensors'} is no part of a checkpoint."
+    ]

@@ -1,0 +1,114 @@
+"""The gains of a smoothed checkpoint are recovered from it and the model, whatever rounding did to weight or bias."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.model.source import open_source
+from vq_core.recipes.recipe import Recipe
+from vq_export.export import Inputs, open_model
+from vq_export.model.quantized_model import QuantizedModel
+from vq_export.targets.lightx2v import export
+from vq_export.verify.checks.fidelity import compare, gain_finder
+from vq_export.verify.checks.gains import NON_BLOCK, GainFinder
+from vq_export.verify.checks.linear_error import LinearError
+from vq_export.verify.reference import model_reference, unrounded_reference
+
+
+def linears_of(path: Path, model: Path) -> dict[str, LinearError]:
+    checkpoint = open_checkpoint(path)
+    return compare(checkpoint, model_reference(open_source(str(model)), checkpoint))["transformer"].linears
+
+
+def finder_of(path: Path, model: Path) -> GainFinder:
+    checkpoint = open_checkpoint(path)
+    reference = model_reference(open_source(str(model)), checkpoint)
+    return gain_finder(checkpoint, "transformer", reference.components["transformer"], "cpu")
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+def test_every_gain_is_found_exactly(
+    checkpoints: dict[str, Path], models: dict[str, Path], smoothed_i2v: dict[str, Any], scheme: str
+) -> None:
+    finder = finder_of(checkpoints[f"{scheme}-smoothed"], models["i2v"])
+    shared = finder.gains(NON_BLOCK, {})
+    found = shared | finder.gains("block_0", shared) | finder.gains("block_1", shared)
+    expected = smoothed_i2v[scheme].gains["transformer"]
+    assert {group.name for group in found} == expected.keys()
+    assert all(torch.equal(gain, expected[group.name]) for group, gain in found.items())
+
+
+def test_smoothed_weights_leave_nothing_to_find(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
+    made = smoothed_i2v["int8"]
+    quantized: QuantizedModel = open_model(Inputs(weights=made.weights, qparams=made.qparams), Recipe())
+    reference = unrounded_reference(quantized).components["transformer"]
+    finder = gain_finder(open_checkpoint(checkpoints["int8-smoothed"]), "transformer", reference, "cpu")
+    assert finder.gains(NON_BLOCK, {}) == {}
+    assert finder.gains("block_0", {}) == {}
+
+
+def test_rows_behind_gelu_are_found_where_they_may_have_been_rescaled(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = make_model("t2v")
+    export(open_model(Inputs(model=str(model), scheme="int8"), Recipe()), tmp_path / "plain")
+    finder = finder_of(tmp_path / "plain", model)
+    names = ("blocks.0.ffn.net.0.proj.weight", "blocks.0.ffn.net.0.proj.bias")
+
+    def halved(names_asked: Any, device: str) -> dict[str, Tensor]:
+        """The model whose rows 3 the checkpoint would have been divided by four in."""
+        tensors = open_source(str(model)).components["transformer"].load(names_asked, device)
+        for name in names:
+            if name in tensors:
+                tensors[name] = tensors[name].clone()
+                tensors[name][3] *= 4
+        return tensors
+
+    rescaled = replace(finder, rescaled=True, reference=replace(finder.reference, load=halved))
+    (gain,) = (gain for group, gain in rescaled.gains("block_0", {}).items() if group.name == "blocks.0.ffn.down")
+    assert gain[3] == 0.25
+    assert (gain == 1).sum() == len(gain) - 1
+    assert not any(group.name == "blocks.0.ffn.down" for group in finder.gains("block_0", {}))
+
+
+def zero_biases(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if name.endswith(".bias"):
+            tensor.zero_()
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+def test_gains_are_recovered_from_weights_where_biases_are_zero(
+    make_model: Callable[..., Path], make_artifacts: Callable[..., Any], tmp_path: Path, scheme: str
+) -> None:
+    model = make_model("i2v", edit=zero_biases)
+    made = make_artifacts(model, scheme)
+    export(open_model(Inputs(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
+    errors = linears_of(tmp_path / "ckpt", model)
+    assert len(errors) == 24
+    assert max(error.excess_db for error in errors.values()) < 6
+    assert min(error.snr_db for error in errors.values()) > 28
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
+@pytest.mark.parametrize("clip", [1.0, 0.7])
+@pytest.mark.parametrize("value", ["blocks.0.attn1.to_v", "blocks.1.attn2.to_v", "blocks.1.attn2.add_v_proj"])
+def test_gains_are_recovered_from_weights_where_a_bias_was_corrected(
+    make_model: Callable[..., Path],
+    make_artifacts: Callable[..., Any],
+    tmp_path: Path,
+    scheme: str,
+    value: str,
+    clip: float,
+) -> None:
+    model = make_model("i2v")
+    made = make_artifacts(model, scheme, corrected=value, clip=clip)
+    export(open_model(Inputs(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
+    errors = linears_of(tmp_path / "ckpt", model)
+    assert max(error.excess_db for error in errors.values()) < 6

@@ -1,0 +1,49 @@
+"""What was found is told to people and machines, and enforced."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vq_core.errors import GateFailed
+from vq_export.verify.checks.block_error import BlockError, BranchError
+from vq_export.verify.verification import Verification, enforce
+
+
+def test_enforce_says_how_many_and_which_first() -> None:
+    enforce(Verification([]), Path("c"))
+    with pytest.raises(GateFailed, match=r"^c has a problem: `x` is gone. Export it again.$"):
+        enforce(Verification(["`x` is gone."]), Path("c"))
+    with pytest.raises(GateFailed, match="c has 2 problems, the first: `x` is gone."):
+        enforce(Verification(["`x` is gone.", "`y` too."]), Path("c"))
+
+
+def test_warnings_fail_only_where_that_is_asked_for() -> None:
+    found = Verification([], ["`x` is odd."])
+    enforce(found, Path("c"))
+    with pytest.raises(GateFailed, match=r"^c has a warning: `x` is odd. Without --strict it passes.$"):
+        enforce(found, Path("c"), strict=True)
+    with pytest.raises(GateFailed, match="a problem: `y` is gone"):
+        enforce(Verification(["`y` is gone."], ["`x` is odd."]), Path("c"), strict=True)
+
+
+def test_json_has_no_infinity() -> None:
+    snrs = {"transformer": {"blocks.0.ffn.net.2": float("inf"), "blocks.1.ffn.net.2": 40.0}}
+    block = BlockError(1, {"feed_forward": BranchError(38.0, 0.1)}, 3.0)
+    found = Verification([], cast_snr_db={"transformer": 55.0}, weight_snr_db=snrs, blocks={"transformer": block})
+    content = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert content["weight_snr_db"] == {"transformer": {"blocks.0.ffn.net.2": None, "blocks.1.ffn.net.2": 40.0}}
+    assert content["blocks"]["transformer"]["branches"] == {"feed_forward": {"snr_db": 38.0, "excess_db": 0.1}}
+
+
+def test_what_was_not_compared_is_said() -> None:
+    assert Verification([]).rows()["compared with"] == "nothing"
+    assert Verification([], reference="M").rows()["compared with"] == "M"
+
+
+def test_a_long_list_of_problems_is_cut_in_the_table_and_whole_in_json() -> None:
+    found = Verification([f"problem {n}" for n in range(100)])
+    rows = found.rows()
+    assert rows["problems"] == "100"
+    assert [row for row in rows if row.startswith("problem ")] == [f"problem {n}" for n in range(1, 21)]
+    assert len(found.as_json()["problems"]) == 100

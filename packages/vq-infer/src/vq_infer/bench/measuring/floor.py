@@ -1,0 +1,69 @@
+"""The least that a block has to do: operations and bytes by kind, and the time that takes at the measured ceilings.
+
+Each kind is one pass: what it must read and write once, in the format at hand. That is the best that kernels between
+matrix products can do; what is computed inside one kernel (softmax, say) is not counted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vq_infer.bench.measuring.ceilings import Ceilings
+from vq_infer.bench.measuring.kinds import Kind
+from vq_infer.bench.models.workload import Workload
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one block, one pass.
+
+    Attributes:
+        flops: operations, 2 for a multiplication with its addition.
+        bytes: read and written.
+        multiplies: which of `Ceilings.matmul` bounds it.
+    """
+
+    flops: float
+    bytes: float
+    multiplies: str = "plain"
+
+    def seconds(self, ceilings: Ceilings) -> float:
+        """At the ceilings: the longer of computing and moving."""
+        return max(self.flops / ceilings.rate(self.multiplies), self.bytes / ceilings.copy)
+
+
+def block_costs(workload: Workload, linears: str, attention: str, value_bytes: int) -> dict[Kind, Cost]:
+    """Costs of one block by kind.
+
+    `linears` is `plain`, `int8` or `fp8`; `attention` is `plain` or `8-bit`; `value_bytes` is the size of what is not
+    quantized: 2 in bfloat16, 4 in fp32 on the CPU.
+    """
+    tokens, dim, ffn = workload.tokens, workload.dim, int(workload.config["ffn_dim"])
+    context = sum(workload.context_tokens)
+    sources = sum(count > 0 for count in workload.context_tokens)
+    quantized = linears != "plain"
+    code = 1 if quantized else value_bytes  # of a linear's operands
+    value, row = value_bytes, tokens * dim
+    costs = {
+        Kind.LINEAR_ATTENTION: Cost(12 * row * dim, 6 * dim * dim * code + row * (4 * code + 6 * value), linears),
+        Kind.LINEAR_FFN: Cost(4 * row * ffn, 2 * dim * ffn * code + (row + tokens * ffn) * (code + value), linears),
+        Kind.LINEAR_CONTEXT: Cost(
+            4 * context * dim * dim,
+            (4 if context > workload.context_tokens[0] else 2) * dim * dim * code + context * dim * (code + 2 * value),
+            linears,
+        ),
+        Kind.SELF_ATTENTION: Cost(4 * tokens * row, 4 * row * value, "fp8" if attention == "8-bit" else "plain"),
+        Kind.CROSS_ATTENTION: Cost(4 * context * row, 2 * (row + context * dim) * value),
+        # Three norms, and before each a residual: two terms are read, the sum and the codes are written.
+        Kind.NORM: Cost(0, 3 * row * (code + 3 * value)),
+        # Queries and keys of self-attention, queries of cross-attention.
+        Kind.ROPE: Cost(0, 3 * row * 2 * value),
+        Kind.GELU: Cost(0, tokens * ffn * (code + value)),
+    }
+    if quantized:  # what self-attention gives, and the sum of what text and image do
+        costs[Kind.QUANTIZE] = Cost(0, row * (2 * code + (1 + sources) * value))
+    return costs
+
+
+def floor_seconds(costs: Mapping[Kind, Cost], ceilings: Ceilings) -> dict[Kind, float]:
+    """Least seconds of a block by kind."""
+    return {kind: cost.seconds(ceilings) for kind, cost in costs.items()}

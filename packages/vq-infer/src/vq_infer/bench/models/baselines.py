@@ -1,0 +1,66 @@
+"""Diffusers' own transformer with random weights, for the contenders that are not ours."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from vq_core.numerics.scheme import INT8
+from vq_infer.bench.models.random_weights import RandomWeights
+from vq_infer.bench.models.workload import Workload
+from vq_infer.engine.transformer import runtime_dtype
+
+CUDNN = "_native_cudnn"
+
+
+def diffusers_model(workload: Workload, device: torch.device, attention: str | None = None) -> nn.Module:
+    """The transformer as `from_pretrained` gives it, made on the device; `attention` is a backend of diffusers."""
+    import diffusers
+    from accelerate import init_empty_weights
+
+    weights = RandomWeights(workload.config, INT8)
+    model_class = getattr(diffusers, str(workload.config["_class_name"]))
+    with init_empty_weights():
+        model = model_class.from_config(dict(workload.config))
+    kept = frozenset(model_class._keep_in_fp32_modules)
+    for shard in weights.topology.shards():
+        tensors = {
+            name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else runtime_dtype(device))
+            for name, tensor in weights.tensors(str(device), shard).items()
+        }
+        model.load_state_dict(tensors, strict=False, assign=True)
+    if attention is not None:
+        model.set_attention_backend(attention)
+    return cast(nn.Module, model.to(device).requires_grad_(False).eval())
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """`model` with its blocks compiled, one compilation for all, as diffusers recommends."""
+    cast(Any, model).compile_repeated_blocks(fullgraph=True)
+    return model
+
+
+def no_cuda(device: torch.device) -> str | None:
+    """Why what is compiled for CUDA is not measured elsewhere."""
+    return None if device.type == "cuda" else "it is measured on CUDA only"
+
+
+def without_torchao(device: torch.device, capability: tuple[int, int]) -> str | None:
+    """Why torchao's quantization cannot run on `device`, where it needs a GPU of at least `capability`."""
+    from importlib.util import find_spec
+
+    if reason := no_cuda(device):
+        return reason
+    if find_spec("torchao") is None:
+        return "torchao is not installed"
+    own = torch.cuda.get_device_capability(device)
+    needed = ".".join(map(str, capability))
+    return None if own >= capability else f"the GPU has compute capability {own[0]}.{own[1]} and {needed} is needed"
+
+
+def quantize_with_torchao(model: nn.Module, config: object) -> nn.Module:
+    """`model` with the linears of its blocks quantized as `config` says; what is outside the blocks stays."""
+    from torchao.quantization import quantize_
+
+    quantize_(cast(Any, model).blocks, config)
+    return model

@@ -1,0 +1,43 @@
+"""The contenders that are ours: the native engine on random codes, or on those of a checkpoint."""
+
+import torch
+from torch import nn
+
+from vq_core.errors import VqError
+from vq_core.numerics.scheme import SCHEMES
+from vq_infer.attention import AUTO, load_attention
+from vq_infer.attention_choice import select_attention
+from vq_infer.bench.models.random_weights import RandomWeights
+from vq_infer.bench.models.workload import Workload
+from vq_infer.engine.component import Component
+from vq_infer.engine.transformer import kernel_for, load_transformer
+
+EIGHT_BIT = "fp8"
+"""Our own attention in 8 bits, as `--attention` calls it."""
+
+
+def why_not(device: torch.device, scheme_name: str) -> str | None:
+    """Why `device` cannot run the scheme."""
+    try:
+        kernel_for(device, SCHEMES[scheme_name])
+    except VqError as error:
+        return str(error).rstrip(".")
+    return None
+
+
+def why_not_eight_bit(device: torch.device) -> str | None:
+    """Why 8-bit attention is not measured on `device`."""
+    if device.type == "cpu":
+        return "on the CPU 8-bit attention is there to be compared with, not to be fast"
+    return load_attention(EIGHT_BIT).unavailable(device)
+
+
+def engine(
+    workload: Workload, device: torch.device, scheme_name: str, checkpoint: Component | None, attention: str = AUTO
+) -> nn.Module:
+    """The engine's transformer as `vq-infer i2v` loads it; `attention` is what `--attention` takes."""
+    scheme = SCHEMES[scheme_name]
+    component = checkpoint or RandomWeights(workload.config, scheme)
+    return load_transformer(
+        component, scheme, device, f"{scheme_name} transformer", select_attention(attention, device)
+    )

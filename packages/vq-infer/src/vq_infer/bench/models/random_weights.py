@@ -1,0 +1,75 @@
+"""Random weights, made where they are needed: the same for every contender, whatever it makes of them.
+
+They are no model, but their products have the size of a trained one's: weights of variance 1 / in_features keep the
+scale of what passes through them.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vq_core.families import wan
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.scheme import QuantScheme
+from vq_core.topology import Topology
+
+
+class RandomWeights:
+    """Stands for one transformer of a converted checkpoint (`vq_core.artifacts.checkpoint.CheckpointComponent`).
+
+    Attributes:
+        config: diffusers' config.json.
+        topology: of that configuration.
+    """
+
+    def __init__(self, config: Mapping[str, Any], scheme: QuantScheme) -> None:
+        self.config = dict(config)
+        self.topology: Topology = wan.topology(config)
+        self._scheme = scheme
+        self._quantized = {f"{linear.name}.weight" for linear in self.topology.linears}
+
+    def verify(self, shard: str) -> None:
+        """Nothing to verify."""
+
+    def plain(self, device: str = "cpu", shard: str | None = None) -> dict[str, Tensor]:
+        """The tensors that are not quantized, of one shard or all."""
+        return {name: tensor for name, tensor in self.tensors(device, shard).items() if name not in self._quantized}
+
+    def tensors(self, device: str, shard: str | None = None) -> dict[str, Tensor]:
+        """Every tensor of one shard or of all, unquantized, in bfloat16."""
+        shards = self.topology.shards()
+        names = [name for key, names in shards.items() if shard in (None, key) for name in names]
+        return {name: random_tensor(name, self.topology.tensors[name], device) for name in names}
+
+    def linear(self, name: str, device: str = "cpu") -> Quantized:
+        """Codes and scale of a linear, its gain folded in as smoothing does."""
+        gain_name = self.topology.gain_of(name)
+        weight = random_tensor(f"{name}.weight", self.topology.tensors[f"{name}.weight"], device)
+        if gain_name is not None:
+            weight = weight.float() / self.gain(gain_name, device)
+        return quantize_weight(weight, self._scheme.weight)
+
+    def gain(self, name: str, device: str = "cpu") -> Tensor:
+        """A gain between 1/2 and 2: what is measured is a smoothed checkpoint, which has more to do."""
+        generator = _generator(name, device)
+        exponents = torch.rand(self.topology.gains[name], generator=generator, device=device)
+        return nearest_bf16(2 ** (2 * exponents - 1))
+
+
+def random_tensor(name: str, shape: tuple[int, ...], device: str) -> Tensor:
+    """The tensor called `name`, bfloat16 on `device`; the same in every process on the same kind of device."""
+    if name.endswith("bias"):
+        return torch.zeros(shape, device=device, dtype=torch.bfloat16)
+    if len(shape) == 1:
+        return torch.ones(shape, device=device, dtype=torch.bfloat16)
+    columns = shape[-1] if "scale_shift_table" in name else torch.Size(shape[1:]).numel()
+    noise = torch.randn(shape, generator=_generator(name, device), device=device)
+    return (noise * columns**-0.5).bfloat16()
+
+
+def _generator(name: str, device: str) -> torch.Generator:
+    return torch.Generator(device).manual_seed(zlib.crc32(name.encode()))

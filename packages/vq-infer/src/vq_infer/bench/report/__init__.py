@@ -1,0 +1,4 @@
+"""What `bench` writes: JSON, a page, a chart.
+
+Only `bench` imports this room.
+"""

@@ -1,0 +1,185 @@
+"""Videos of all prompts of a set, as an artifact that `vq-eval compare` holds against the model's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+import torch
+
+from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
+from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, film, settings_of
+from vq_core.cli.app import required
+from vq_core.model.embedded import model_or_default
+from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
+from vq_core.recipes.recipe import read_recipe
+from vq_core.remote.location import Location
+from vq_core.runtime.device import resolve_device
+from vq_core.runtime.distributed import Rank
+from vq_core.runtime.progress import progress
+from vq_core.sampling.model_defaults import defaults_of
+from vq_core.sampling.pipeline import VideoPipeline, check_sampling
+from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
+from vq_core.sampling.prompts import Sample, read_samples
+from vq_core.sampling.settings import Sampling, SamplingOptions, resolve_sampling
+from vq_core.store.writer import ComponentHeader, Header
+from vq_infer.engine.loader import Engine
+from vq_infer.engine.native import plan_for, require_same_architecture
+from vq_infer.engine.transformer import kernel_for
+from vq_infer.options import EngineSettings
+from vq_infer.request import said_by_checkpoint
+
+VARIANT = "native"
+"""The folder of the videos: the engine that made them."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What was said on the command line, None where nothing was."""
+
+    model: str | None
+    checkpoint: Location | None
+    prompts: Location | None
+    output: Location | None
+    sampling: SamplingOptions
+    device: str | None
+    recipe: Location | None
+    settings: EngineSettings
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """The videos to make: `model` gives encoders and VAE, `checkpoint` the quantized transformers."""
+
+    model: str
+    checkpoint: Location
+    prompts: Location
+    output: Location
+    sampling: Sampling
+    device: str | None
+    settings: EngineSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was made.
+
+    Attributes:
+        folder: where the videos are.
+        prompts: how many.
+        resumed_videos: how many of them an earlier, interrupted run had finished.
+        kernels: what the transformers ran with; nothing where none was loaded.
+        summary: seconds of a video, and attention kernels.
+    """
+
+    folder: Location
+    prompts: int
+    resumed_videos: int
+    kernels: tuple[str, ...]
+    summary: Summary
+
+    def rows(self) -> dict[str, str]:
+        """The lines of the summary."""
+        resumed = f" ({self.resumed_videos} of them before)" if self.resumed_videos else ""
+        made = {
+            "videos": f"{self.prompts}{resumed}",
+            "made in": self.summary.text(),
+            "kernels": ", ".join(self.kernels),
+        }
+        return made | {"folder": str(self.folder)}
+
+    def to_json(self) -> dict[str, object]:
+        """The same for machines."""
+        return vars(self) | {"folder": str(self.folder), "summary": self.summary.to_json()}
+
+
+def resolve_batch(said: BatchOptions) -> BatchRequest:
+    """Options, else the recipe, else the checkpoint, else the model.
+
+    Raises:
+        VqError: the recipe cannot be read, or something that has no default is missing.
+    """
+    recipe = read_recipe(said.recipe)
+    model = model_or_default(said.model or recipe.model)
+    checkpoint = required(said.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
+    defaults = replace(defaults_of(model), **said_by_checkpoint(checkpoint))
+    sampling = resolve_sampling(said.sampling, recipe.eval, defaults, fps=recipe.eval.fps, seed=recipe.seed)
+    prompts = required(said.prompts or recipe.eval.prompts, "--prompts")
+    return BatchRequest(
+        model, checkpoint, prompts, required(said.output, "--output"), sampling, said.device, said.settings
+    )
+
+
+def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None = None) -> Batch | None:
+    """Write `output/native/000.mkv` … with the native engine; prompt i has seed `sampling.seed` + i.
+
+    Returns:
+        What was made; None in every process but the first.
+
+    Raises:
+        VqError: the output exists, the checkpoint is damaged or of another model, the prompts cannot be read, the
+            settings or the device do not fit, or another process has failed.
+    """
+    checkpoint = open_checkpoint(request.checkpoint)
+    device = torch.device(resolve_device(request.device if rank is None else rank.device(request.device)))
+    kernel_for(device, checkpoint.scheme)
+    layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
+    require_same_architecture(checkpoint, layout)
+    check_sampling(layout, request.sampling)
+    samples = read_samples(request.prompts, layout.inputs)
+    engine, pipeline = open_engine(request, checkpoint, layout, samples, device)
+    header = Header(
+        kind=KIND,
+        format=FORMAT,
+        tool=f"vq-infer {version('vq-infer')}",
+        family=checkpoint.family_name,
+        model=checkpoint.artifact.manifest.model,
+        components=_components(checkpoint),
+        settings={
+            **settings_of(samples, request.sampling, pipeline),
+            "variants": [VARIANT],
+            "attention": engine.attention,
+        },
+        parents={CHECKPOINT_KIND: checkpoint.artifact.digest},
+    )
+    with create_videos(request.output, header, [VARIANT], len(samples), rank=rank, resume=resume) as videos:
+        pending = videos.pending(VARIANT)
+        if pending:
+            encoded = pipeline.encode([samples[index] for index in pending], request.sampling)
+            with progress("sample", len(pending) * request.sampling.steps, "step") as advance:
+                for index, conditions in zip(pending, encoded, strict=True):
+                    frames, record = film(pipeline, conditions, request.sampling, index, advance)
+                    videos.files(VARIANT, index).write(frames, request.sampling.fps, record)
+    if rank is not None and rank.number:
+        return None
+    return Batch(request.output / VARIANT, len(samples), videos.resumed, engine.kernels, videos.noted[VARIANT])
+
+
+def open_engine(
+    request: BatchRequest,
+    checkpoint: Checkpoint,
+    layout: PipelineLayout,
+    samples: Sequence[Sample],
+    device: torch.device,
+) -> tuple[Engine, VideoPipeline]:
+    """The engine and the pipeline that it serves, in the memory that the largest video needs; nothing is loaded yet.
+
+    Raises:
+        VqError: memory does not suffice, or the attention is not here.
+    """
+    references = max(len(sample.reference_images) for sample in samples)
+    plan = plan_for(
+        request.settings, request.sampling, checkpoint, layout, device, references=references, alone=len(samples) == 1
+    )
+    engine = Engine(checkpoint, device, plan, request.settings, vace=layout.pipeline_class == VACE)
+    pipeline = VideoPipeline(
+        str(layout.path), str(device), engine.load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling
+    )
+    return engine, pipeline
+
+
+def _components(checkpoint: Checkpoint) -> dict[str, ComponentHeader]:
+    return {
+        name: ComponentHeader(name, entry.fingerprint, entry.config, entry.merged)
+        for name, entry in checkpoint.artifact.manifest.components.items()
+    }

@@ -1,0 +1,144 @@
+"""A diffusers transformer whose block linears run on the codes of a converted checkpoint."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vq_core.errors import VqError
+from vq_core.files.read_ahead import read_ahead
+from vq_core.numerics.scheme import QuantScheme
+from vq_core.runtime.progress import progress
+from vq_core.topology import NON_BLOCK
+from vq_infer.attention import AUTO, Attention
+from vq_infer.attention_choice import select_attention
+from vq_infer.engine.component import Component
+from vq_infer.fused.block import FusedBlock
+from vq_infer.fused.ops import select_ops
+from vq_infer.kernels import Kernel, checked_kernel, select_kernel
+from vq_infer.kernels.quant_linear import QuantLinear
+
+OnBlock = Callable[[str, nn.Module], None]
+"""Called with a block and the name of its shard as soon as the block is whole on the device."""
+
+
+def load_transformer(
+    component: Component,
+    scheme: QuantScheme,
+    device: torch.device,
+    label: str,
+    attention: Attention,
+    *,
+    on_block: OnBlock | None = None,
+) -> nn.Module:
+    """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
+
+    It is made without memory and filled shard by shard, straight onto the device, while the digest of the next is
+    checked. What is not quantized is bfloat16 on CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label`
+    names the transformer in the progress bar. `attention` computes self-attention; cross-attention is always in full
+    precision. What `on_block` moves to the host never stands on the device beside the rest.
+
+    Raises:
+        VqError: the device cannot run the scheme, or the checkpoint is damaged.
+    """
+    import diffusers
+    from accelerate import init_empty_weights
+
+    transformer_class = getattr(diffusers, str(component.config["_class_name"]))
+    kernel = checked_kernel(kernel_for(device, scheme), device)
+    _require_sizes(component, kernel)
+    # `init_empty_weights` leaves buffers real: those of the rotary embedding are computed, not stored.
+    with init_empty_weights():
+        model = cast(nn.Module, transformer_class.from_config(component.config))
+    dtype, cross_attention = runtime_dtype(device), select_attention(AUTO, device)
+    kept = frozenset(transformer_class._keep_in_fp32_modules)
+    shards = component.topology.shards()
+    with progress(f"loading {label}", len(shards), "shard") as advance:
+        for shard in read_ahead(shards, component.verify):
+            plain = {
+                name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
+                for name, tensor in component.plain(str(device), shard).items()
+            }
+            _place_linears(model, component, scheme, kernel, device, plain, shards[shard])
+            model.load_state_dict(plain, strict=False, assign=True)
+            fuse_block(model, shard, device, attention, cross_attention)
+            if on_block is not None and shard != NON_BLOCK:
+                on_block(shard, _block(model, shard))
+            advance()
+    return model.to(device).requires_grad_(False).eval()
+
+
+def fuse_block(
+    model: nn.Module, shard: str, device: torch.device, attention: Attention, cross_attention: Attention
+) -> None:
+    """Put a `FusedBlock` in the place of the block that `shard` fills.
+
+    VACE's own blocks, which differ, and what is no block stay as they are, one `QuantLinear` after the other.
+    """
+    from diffusers.models.transformers.transformer_wan import WanTransformerBlock
+
+    if not shard.startswith("block_"):
+        return
+    name = f"blocks.{shard.removeprefix('block_')}"
+    block = model.get_submodule(name)
+    if isinstance(block, WanTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
+        block.to(device)
+        model.set_submodule(name, FusedBlock(block, select_ops(device), attention, cross_attention))
+
+
+def _block(model: nn.Module, shard: str) -> nn.Module:
+    stack, _, number = shard.rpartition("_")
+    return model.get_submodule(f"{stack}s.{number}")
+
+
+def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
+    """The kernel that `scheme` runs with on `device`.
+
+    Raises:
+        VqError: the device cannot run the scheme.
+    """
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+    return select_kernel(device.type, capability, scheme.weight)
+
+
+def kernel_names(model: nn.Module) -> tuple[str, ...]:
+    """Names of what runs in `model`: the products of its linears, what is between them, and self-attention."""
+    names = {module.kernel.NAME for module in model.modules() if isinstance(module, QuantLinear)}
+    for module in model.modules():
+        if isinstance(module, FusedBlock):
+            names |= {module.ops.NAME, module.attention.NAME}
+    return tuple(sorted(names))
+
+
+def runtime_dtype(device: torch.device) -> torch.dtype:
+    """Dtype of activations and of what is not quantized: bfloat16 on CUDA; fp32 on the CPU, where bfloat16 is slow."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _place_linears(
+    model: nn.Module,
+    component: Component,
+    scheme: QuantScheme,
+    kernel: Kernel,
+    device: torch.device,
+    plain: dict[str, Tensor],
+    shard: tuple[str, ...],
+) -> None:
+    """Put a `QuantLinear` in the place of every quantized linear of `shard`; its bias is taken out of `plain`."""
+    stems = {name.removesuffix(".weight") for name in shard}
+    for linear in (linear.name for linear in component.topology.linears if linear.name in stems):
+        gain_name = component.topology.gain_of(linear)
+        gain = None if gain_name is None else component.gain(gain_name, str(device))
+        bias = plain.pop(f"{linear}.bias", None)
+        weight = component.linear(linear, str(device))
+        model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
+
+
+def _require_sizes(component: Component, kernel: Kernel) -> None:
+    for linear in component.topology.linears:
+        if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
+            raise VqError(
+                f"`{linear.name}` is {linear.out_features}x{linear.in_features} and {kernel.NAME} "
+                f"needs multiples of {kernel.MULTIPLE}: use --device cpu."
+            )

@@ -1,0 +1,71 @@
+"""The linear that runs on codes."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from vq_core.numerics.quantize import Quantized, quantize_tokens
+from vq_core.numerics.scheme import NumberFormat
+from vq_infer.kernels import Kernel
+
+
+class QuantLinear(nn.Module):
+    """Y = Q(X·gain)·Ŵᵀ + b, where Q quantizes every token as it comes.
+
+    Attributes:
+        codes: `[out, in]`, int8 or float8_e4m3fn.
+        scale: fp32 `[out, 1]`.
+        bias: `[out]`, or None.
+        gain: fp32 `[in]`, where smoothing multiplies the input; else None.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    bias: Tensor | None
+    gain: Tensor | None
+
+    def __init__(
+        self, weight: Quantized, bias: Tensor | None, gain: Tensor | None, activation: NumberFormat, kernel: Kernel
+    ) -> None:
+        super().__init__()
+        self.register_buffer("codes", weight.codes)
+        self.register_buffer("scale", weight.scale)
+        self.register_buffer("bias", bias)
+        self.register_buffer("gain", gain)
+        self.activation = activation
+        self.kernel = kernel
+
+    @classmethod
+    def stacked(cls, *linears: Self) -> Self:
+        """One linear that gives the outputs of `linears`, which read one input, side by side.
+
+        Raises:
+            ValueError: only some have a bias.
+        """
+        first = linears[0]
+        biases = [linear.bias for linear in linears if linear.bias is not None]
+        if len(biases) not in (0, len(linears)):
+            raise ValueError("linears with and without a bias cannot be one")
+        weight = Quantized(
+            torch.cat([linear.codes.view(torch.int8) for linear in linears]).view(first.codes.dtype),
+            torch.cat([linear.scale for linear in linears]),
+        )
+        return cls(weight, torch.cat(biases) if biases else None, first.gain, first.activation, first.kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in]` → `[..., out]` in the dtype of `x`."""
+        return self.of_tokens(quantize_tokens(x, self.activation, self.gain), x.dtype)
+
+    def of_tokens(self, tokens: Quantized, dtype: torch.dtype) -> Tensor:
+        """Codes `[..., in]`, already multiplied by the gain, → `[..., out]` in `dtype`."""
+        out_features, in_features = self.codes.shape
+        flat = Quantized(tokens.codes.reshape(-1, in_features), tokens.scale.reshape(-1, 1))
+        y = self.kernel.multiply(flat, Quantized(self.codes, self.scale), self.bias, dtype)
+        return y.reshape(*tokens.codes.shape[:-1], out_features)
+
+    def extra_repr(self) -> str:
+        """Sizes, format and kernel, for `print(model)`."""
+        out_features, in_features = self.codes.shape
+        gain = "" if self.gain is None else ", gain"
+        return f"{in_features} → {out_features}, {self.activation}{gain}, {self.kernel.NAME}"

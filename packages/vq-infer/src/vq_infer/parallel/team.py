@@ -1,0 +1,130 @@
+"""Several processes that make one video, under `torchrun`: tokens, heads and guidance shared among GPUs.
+
+Tokens are split and gathered where diffusers' own plan for its transformer says so; attention sees all of them,
+through Ulysses around any attention or through diffusers' ring. Every process has the whole transformer and ends a
+step with the same latent.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from vq_core.errors import VqError
+from vq_infer.fused.block import FusedBlock
+from vq_infer.parallel.attention import Ring, Ulysses
+from vq_infer.parallel.guidance import NAME, SplitGuidance
+from vq_infer.parallel.plan import Launch, ParallelPlan
+
+DIMENSIONS = ("guidance", "ring", "ulysses")
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among the others; `mesh` is None where it is alone."""
+
+    plan: ParallelPlan
+    launch: Launch
+    device: torch.device
+    mesh: DeviceMesh | None
+
+
+@contextmanager
+def team(plan: ParallelPlan, launch: Launch, device: torch.device) -> Iterator[Team]:
+    """Join the other processes, each on its own GPU, or on the CPU.
+
+    Raises:
+        VqError: `torchrun` started another number of processes than `plan` has, or there are fewer GPUs.
+    """
+    plan.check_launch(launch)
+    if plan.is_alone:
+        yield Team(plan, launch, device, None)
+        return
+    if device.type == "cuda":
+        if launch.local_rank >= torch.cuda.device_count():
+            raise VqError(
+                f"process {launch.local_rank} of this machine has no GPU ({torch.cuda.device_count()} are there): "
+                "start as many processes as GPUs."
+            )
+        device = torch.device("cuda", launch.local_rank)
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None
+    )
+    try:
+        with warnings.catch_warnings():
+            # Diffusers gathers by a function that newer versions of torch have under another name.
+            warnings.filterwarnings("ignore", ".*_functional_collectives.*deprecated", FutureWarning)
+            shape = (2 if plan.guidance else 1, plan.ring, plan.ulysses)
+            yield Team(plan, launch, device, init_device_mesh(device.type, shape, mesh_dim_names=DIMENSIONS))
+    finally:
+        dist.destroy_process_group()
+
+
+def parallelize(transformer: nn.Module, team: Team, *, tokens: int, guided: bool) -> None:
+    """Make `transformer`, which every process has whole, compute its share.
+
+    Args:
+        transformer: diffusers' or ours, on the device.
+        team: of `team`.
+        tokens: of the video.
+        guided: does the pipeline ask for predictions without the prompt, too?
+
+    Raises:
+        VqError: heads or tokens do not divide, guidance is off, or the transformer has no plan for shared tokens.
+    """
+    plan, mesh, model = team.plan, team.mesh, cast(Any, transformer)
+    if mesh is None:
+        return
+    plan.check_video(heads=int(model.config.num_attention_heads), tokens=tokens, guided=guided)
+    if plan.shares > 1:
+        _share_tokens(model, team, mesh, tokens)
+    if plan.guidance:
+        from diffusers.hooks import HookRegistry
+
+        registry = HookRegistry.check_if_exists_or_initialize(model)
+        registry.register_hook(SplitGuidance(mesh.get_group("guidance")), NAME)
+
+
+def _share_tokens(model: Any, team: Team, mesh: DeviceMesh, tokens: int) -> None:
+    """Diffusers' `enable_parallelism`, which knows GPUs only, without its search for one, and for our blocks too."""
+    from diffusers import ContextParallelConfig
+    from diffusers.hooks.context_parallel import apply_context_parallel
+    from diffusers.models._modeling_parallel import ParallelConfig
+
+    plan = team.plan
+    if model._cp_plan is None:
+        raise VqError(f"{type(model).__name__} cannot share its tokens: use --cfg-parallel alone, or one process.")
+    uneven = tokens % plan.shares != 0
+    context = ContextParallelConfig(
+        ring_degree=plan.ring,
+        ulysses_degree=plan.ulysses,
+        ulysses_anything=uneven and plan.ulysses > 1,
+        ring_anything=uneven and plan.ring > 1,
+        mesh=mesh,
+    )
+    config = ParallelConfig(context_parallel_config=context)
+    config.setup(team.launch.rank, team.launch.world, team.device, mesh=mesh)
+    apply_context_parallel(model, context, model._cp_plan)
+    for block in model.blocks:
+        _share_attention(block, team, mesh, tokens, config)
+
+
+def _share_attention(block: nn.Module, team: Team, mesh: DeviceMesh, tokens: int, config: Any) -> None:
+    """Self-attention of one block over shared tokens; cross-attention needs nothing."""
+    if isinstance(block, FusedBlock):
+        if team.plan.ring > 1:
+            block.attention = Ring(block.attention, config)
+        else:
+            block.attention = Ulysses(block.attention, mesh.get_group("ulysses"), tokens)
+        return
+    processor = cast(Any, block.get_submodule("attn1")).processor
+    processor._parallel_config = config
+    if team.device.type == "cuda":
+        processor._attention_backend = "_native_cudnn"

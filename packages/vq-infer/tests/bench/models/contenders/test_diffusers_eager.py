@@ -1,0 +1,21 @@
+"""The contender `diffusers_eager`, by the contract of all."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from vq_infer.bench.models.contenders import diffusers_eager as contender
+from vq_infer.bench.models.workload import Step, Workload
+
+CPU = torch.device("cpu")
+
+
+def test_runs_a_step(workload: Workload, built: Callable[[str], nn.Module], step: Step) -> None:
+    assert contender.missing(CPU) is None
+    model = built("diffusers_eager")
+    assert not model.training
+    prediction = step.run(model, 500.0)
+    assert prediction.shape == (1, 16, *workload.latent_shape)
+    assert prediction.isfinite().all()
+    assert all(contender.runs_with(model, CPU))

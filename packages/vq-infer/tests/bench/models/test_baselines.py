@@ -1,0 +1,68 @@
+"""Diffusers' model as the baselines have it."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from vq_core.numerics.scheme import INT8
+from vq_infer.bench.models import baselines
+from vq_infer.bench.models.random_weights import RandomWeights
+from vq_infer.bench.models.workload import Workload
+
+CPU = torch.device("cpu")
+
+
+def test_every_weight_is_the_random_one(workload: Workload, built: Callable[[str], nn.Module]) -> None:
+    model = built("diffusers_eager")
+    expected = RandomWeights(workload.config, INT8).tensors("cpu")
+    state = dict(model.named_parameters())
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], tensor.float()) for name, tensor in expected.items())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not any(buffer.is_meta for buffer in model.buffers())
+
+
+def test_torchao_is_not_for_the_cpu() -> None:
+    assert baselines.without_torchao(CPU, (8, 9)) == "it is measured on CUDA only"
+
+
+def test_torchao_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert baselines.without_torchao(torch.device("cuda"), (8, 9)) == "torchao is not installed"
+
+
+def test_gpu_too_old_for_torchao(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert baselines.without_torchao(torch.device("cuda"), (8, 0)) is None
+    assert (
+        baselines.without_torchao(torch.device("cuda"), (8, 9))
+        == "the GPU has compute capability 8.0 and 8.9 is needed"
+    )
+
+
+def test_compiles_the_repeated_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Model(nn.Module):
+        asked: list[bool] = []  # noqa: RUF012
+
+        def compile_repeated_blocks(self, *, fullgraph: bool) -> None:
+            self.asked.append(fullgraph)
+
+    assert baselines.compiled(Model()).asked == [True]  # type: ignore[comparison-overlap]
+
+
+def test_quantizes_the_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    from types import ModuleType
+
+    seen: list[tuple[object, object]] = []
+    module = ModuleType("torchao.quantization")
+    module.quantize_ = lambda target, config: seen.append((target, config))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchao", ModuleType("torchao"))
+    monkeypatch.setitem(sys.modules, "torchao.quantization", module)
+    model = nn.Module()
+    model.blocks = nn.ModuleList([nn.Linear(2, 2)])
+    assert baselines.quantize_with_torchao(model, "config") is model
+    assert seen == [(model.blocks, "config")]

@@ -1,0 +1,123 @@
+"""Videos of a set of prompts: those of the single command, written as an artifact."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vq_core.artifacts.videos import FORMAT, KIND, VideosWriter
+from vq_core.errors import VqError
+from vq_core.sampling.prompts import SAMPLES_FILE
+from vq_core.sampling.settings import Sampling, SamplingOptions
+from vq_core.sampling.video import read_video
+from vq_core.store.reader import open_artifact
+from vq_core.store.resumable_folder import partial_folder
+from vq_core.testing.tiny_models import Variant, write_samples
+from vq_infer.attention import sdpa
+from vq_infer.engine import batch
+from vq_infer.engine.batch import BatchOptions, BatchRequest, make_batch, resolve_batch
+from vq_infer.memory.plan import MemoryPlan
+from vq_infer.options import EngineSettings
+
+TinyModel = Callable[[Variant], Path]
+Convert = Callable[..., Path]
+
+SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
+
+
+@pytest.fixture
+def request_(tiny_model: TinyModel, convert: Convert, tmp_path: Path) -> BatchRequest:
+    model = tiny_model("t2v")
+    prompts = write_samples(tmp_path / "prompts", 2, with_images=False)
+    return BatchRequest(str(model), convert(model), prompts, tmp_path / "videos", SAMPLING, "cpu", EngineSettings())
+
+
+def test_every_video_is_that_of_the_single_command(
+    request_: BatchRequest, small: tuple[str, ...], vq_infer: Callable[..., int], tmp_path: Path
+) -> None:
+    made = make_batch(request_)
+    assert made is not None
+    assert (made.folder, made.prompts, made.resumed_videos) == (tmp_path / "videos" / "native", 2, 0)
+    assert made.summary.seconds > 0
+    assert made.summary.attention == ("flash",)
+    entry = json.loads((tmp_path / "prompts" / SAMPLES_FILE).read_text())[1]
+    texts = ("--prompt", entry["prompt"], "--negative-prompt", entry["negative_prompt"], "--seed", 43)
+    inputs = ("--model", request_.model, "--checkpoint", request_.checkpoint, "--device", "cpu")
+    assert vq_infer("t2v", *inputs, *texts, *small, "-o", tmp_path / "single.mkv") == 0
+    single, ours = read_video(tmp_path / "single.mkv"), read_video(tmp_path / "videos" / "native" / "001.mkv")
+    assert np.array_equal(single, ours)
+    assert (tmp_path / "videos" / "native" / "001.mp4").is_file()
+
+
+def test_little_memory_makes_the_same_videos(request_: BatchRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert make_batch(request_) is not None
+    monkeypatch.setattr(batch, "plan_for", lambda *_, references, alone: MemoryPlan(in_turns=True, vae_tiling=True))
+    little = replace(request_, output=request_.output.with_name("little"))
+    made = make_batch(little)
+    assert made is not None
+    assert made.kernels
+    assert made.summary.attention == ("flash",)
+    for name in ("000.mkv", "001.mkv"):
+        ours, theirs = (read_video(request.output / "native" / name) for request in (little, request_))
+        assert np.array_equal(ours, theirs)
+
+
+def test_offloading_is_refused_where_there_is_nothing_to_spare(request_: BatchRequest) -> None:
+    with pytest.raises(VqError, match="--offload block moves blocks between host and GPU"):
+        make_batch(replace(request_, settings=EngineSettings(offload="block")))
+    assert not request_.output.exists()
+
+
+def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: BatchRequest) -> None:
+    make_batch(replace(request_, sampling=replace(SAMPLING, steps=1)))
+    manifest = open_artifact(request_.output, KIND, FORMAT).manifest
+    checkpoint = open_artifact(request_.checkpoint, "lightx2v-checkpoint", 1)
+    assert manifest.parents == {"lightx2v-checkpoint": checkpoint.digest}
+    ours, theirs = manifest.components["transformer"], checkpoint.manifest.components["transformer"]
+    assert (ours.fingerprint, ours.config) == (theirs.fingerprint, theirs.config)
+    assert (manifest.settings["variants"], manifest.settings["attention"]) == (["native"], sdpa.NAME)
+    assert manifest.measured["attention"] == {"native": ["flash"]}
+
+
+def test_finished_videos_are_kept(request_: BatchRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = VideosWriter.files
+
+    def crash_at_the_second(self: VideosWriter, variant: str, index: int) -> object:
+        if index == 1:
+            raise RuntimeError("crash")
+        return files(self, variant, index)
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="crash"):
+        patched.setattr(VideosWriter, "files", crash_at_the_second)
+        make_batch(request_)
+    first = partial_folder(request_.output) / "native" / "000.mkv"
+    inode = first.stat().st_ino
+    made = make_batch(request_, resume=True)
+    assert made is not None
+    assert made.resumed_videos == 1
+    assert (request_.output / "native" / "000.mkv").stat().st_ino == inode
+
+
+def test_a_checkpoint_of_another_model_is_refused(request_: BatchRequest, tiny_model: TinyModel) -> None:
+    with pytest.raises(VqError, match="was made from another model|holds"):
+        make_batch(replace(request_, model=str(tiny_model("i2v"))))
+    assert not request_.output.exists()
+
+
+def test_options_come_before_the_recipe_and_that_before_the_model(tiny_model: TinyModel, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model("t2v"), tmp_path / "model")
+    (model / "sampling.json").write_text('{"steps": 9, "fps": 8, "height": 32}')
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {model}\noutput: out\neval: {{prompts: builtin:evaluation, height: 96}}\n")
+    asked = SamplingOptions(steps=3)
+    said = BatchOptions(None, None, None, tmp_path / "videos", asked, None, recipe, EngineSettings())
+    request = resolve_batch(said)
+    assert request.checkpoint == tmp_path / "out" / "lightx2v"
+    assert str(request.prompts) == "builtin:evaluation"
+    assert (request.sampling.steps, request.sampling.height, request.sampling.fps) == (3, 96, 8)
+    with pytest.raises(VqError, match="`--output` is missing"):
+        resolve_batch(replace(said, output=None))

@@ -1,0 +1,232 @@
+"""Estimates against the live tensors of the real modules, and bytes against the checkpoint's files."""
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.files.tensor_file import read_header
+from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.scheme import NumberFormat
+from vq_core.sampling.pipeline_layout import read_layout
+from vq_core.sampling.settings import Sampling
+from vq_infer.eight_bit.operands import Operands
+from vq_infer.fused.block import FusedBlock
+from vq_infer.kernels import cpu
+from vq_infer.kernels.quant_linear import QuantLinear
+from vq_infer.memory.needs import ModelMemory, TransformerBytes, block_order, read_memory
+
+TinyModel = Callable[[str], Path]
+Convert = Callable[..., Path]
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors made inside held at once; within `FakeTensorMode`, which computes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._seen.update(leaf.untyped_storage()._cdata for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
+        output = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._seen:
+                    self._seen.add(storage._cdata)
+                    self.live += storage.nbytes()
+                    self.peak = max(self.peak, self.live)
+                    weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+        return output
+
+    def _gone(self, key: int, nbytes: int) -> None:
+        self._seen.discard(key)
+        self.live -= nbytes
+
+
+def memory(itemsize: int = 4, *, expand_timesteps: bool = False, fused: bool = False, **config: Any) -> ModelMemory:
+    shape = {"num_attention_heads": 2, "attention_head_dim": 64, "ffn_dim": 345} | config
+    return ModelMemory(
+        config=shape,
+        vae_config={"base_dim": 8},
+        transformers={"transformer": TransformerBytes((1, 1), 1)},
+        vae_weights=1,
+        encoders=1,
+        grid=(4, 16, 16),
+        expand_timesteps=expand_timesteps,
+        itemsize=itemsize,
+        fused=fused,
+    )
+
+
+PICTURE, TOKENS = Sampling(height=512, width=512, num_frames=1), 32 * 32
+
+
+def peak_of_a_pass(model: Any, expand_timesteps: bool) -> int:
+    """The most bytes that a pass for `PICTURE` holds, in torch's default dtype."""
+    with torch.no_grad(), Peak() as seen:
+        model(
+            hidden_states=torch.randn(1, 16, 1, 64, 64),
+            timestep=torch.zeros((1, TOKENS) if expand_timesteps else (1,)),
+            encoder_hidden_states=torch.randn(1, 8, 16),
+            return_dict=False,
+        )
+    return seen.peak
+
+
+@pytest.mark.parametrize("expand_timesteps", [False, True])
+def test_activations_cover_what_a_transformer_holds(expand_timesteps: bool) -> None:
+    from diffusers import WanTransformer3DModel
+
+    with FakeTensorMode():
+        model: Any = WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=64, ffn_dim=345, num_layers=1, text_dim=16, freq_dim=32
+        ).eval()  # fmt: skip
+        linears = {name: layer for name, layer in model.blocks.named_modules() if isinstance(layer, nn.Linear)}
+        for name, layer in linears.items():
+            codes = Quantized(torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1))
+            model.blocks.set_submodule(name, QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, cpu))
+        peak = peak_of_a_pass(model, expand_timesteps)
+    estimate = memory(expand_timesteps=expand_timesteps).needs(PICTURE).activations
+    assert 0.85 * peak < estimate < 2 * peak
+
+
+class ResultsAlone:
+    """Kernels, products and 8-bit attention as far as memory is concerned: each allocates its result and no more."""
+
+    NAME, MULTIPLE, ERROR = "results alone", 1, 0.0
+
+    def norm_quantize(
+        self,
+        x: Tensor,
+        multiplier: Tensor,
+        offset: Tensor,
+        eps: float,
+        fmt: NumberFormat,
+        gain: Tensor | None = None,
+        update: Tensor | None = None,
+        gate: Tensor | None = None,
+    ) -> tuple[Tensor, Quantized]:
+        return (x if update is None else torch.empty_like(x)), self.codes(x)
+
+    def sum_quantize(self, x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
+        return self.codes(x)
+
+    def gelu_quantize(self, x: Tensor, fmt: NumberFormat) -> Quantized:
+        return self.codes(x)
+
+    def norm_rope(self, x: Tensor, weights: Tensor, eps: float, rope: Any, heads: int) -> tuple[Tensor, ...]:
+        parts, dim = weights.shape
+        return tuple(x.new_empty(parts, *x.shape[:2], heads, dim // heads))
+
+    def gated_sum(self, x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+        return torch.empty_like(x)
+
+    def multiply(self, tokens: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        return torch.empty(len(tokens.codes), len(weight.codes), dtype=dtype)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        operands = Operands.empty(q, k.shape[1])
+        out = torch.empty_like(q)
+        del operands  # alive until the output is
+        return out
+
+    def unavailable(self, device: torch.device) -> str | None:
+        return None
+
+    @staticmethod
+    def codes(x: Tensor) -> Quantized:
+        return Quantized(torch.empty_like(x, dtype=torch.int8), torch.empty(*x.shape[:2], 1))
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("expand_timesteps", [False, True])
+@pytest.mark.parametrize("ffn_dim", [2760, 11040])
+def test_activations_of_fused_blocks_cover_what_they_hold(expand_timesteps: bool, ffn_dim: int) -> None:
+    from diffusers import WanTransformer3DModel
+
+    with FakeTensorMode(), default_dtype(torch.bfloat16):
+        model: Any = WanTransformer3DModel(
+            num_attention_heads=16, attention_head_dim=64, ffn_dim=ffn_dim, num_layers=2, text_dim=16, freq_dim=32
+        ).eval()  # fmt: skip
+        for index, block in enumerate(model.blocks):
+            for name, layer in list(block.named_modules()):
+                if isinstance(layer, nn.Linear):
+                    codes = Quantized(
+                        torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1)
+                    )
+                    quantized = QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, ResultsAlone())
+                    block.set_submodule(name, quantized)
+            model.blocks[index] = FusedBlock(block, ResultsAlone(), ResultsAlone(), ResultsAlone())
+        peak = peak_of_a_pass(model, expand_timesteps)
+    shape = memory(2, expand_timesteps=expand_timesteps, fused=True, num_attention_heads=16, ffn_dim=ffn_dim)
+    estimate = shape.needs(PICTURE).activations
+    assert 0.9 * peak < estimate < 1.4 * peak
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_the_vae_s_estimate_covers_what_it_holds(tiled: bool) -> None:
+    from diffusers import AutoencoderKLWan
+
+    sampling = Sampling(height=192, width=320, num_frames=5)
+    needs = memory().needs(sampling)
+    with FakeTensorMode():
+        vae: Any = AutoencoderKLWan(base_dim=8, z_dim=16).eval()
+        if tiled:
+            vae.enable_tiling()
+        with torch.no_grad(), Peak() as seen:
+            frames = vae.decode(torch.randn(1, 16, 2, 24, 40)).sample
+    assert frames.shape[-2:] == (192, 320)
+    assert 0.9 * seen.peak < (needs.vae_tiled if tiled else needs.vae) < 1.8 * seen.peak
+
+
+def test_weights_are_those_of_the_files(tiny_model: TinyModel, convert: Convert) -> None:
+    model = tiny_model("i2v-2.2")
+    checkpoint = open_checkpoint(convert(model, smooth=True))
+    found = read_memory(checkpoint, read_layout(model), itemsize=2, fused=True)
+    assert list(found.transformers) == ["transformer", "transformer_2"]
+    for name, component in checkpoint.components.items():
+        folder = checkpoint.artifact.manifest.components[name].folder
+        for shard, size in zip(block_order(component.topology), found.transformers[name].blocks, strict=True):
+            header = read_header(checkpoint.artifact.path / folder / f"{shard}.safetensors")
+            stored = sum(info.end - info.begin for info in header.values())
+            assert 0.7 * stored < size < 1.1 * stored
+    encoder = sum(
+        (info.end - info.begin) // (4 if info.dtype == "F32" else 2)
+        for file in (model / "text_encoder").glob("*.safetensors")
+        for info in read_header(file).values()
+    )
+    assert found.encoders == 2 * encoder
+
+
+def test_vace_runs_its_own_blocks_first(tiny_model: TinyModel, convert: Convert) -> None:
+    component = open_checkpoint(convert(tiny_model("vace"))).components["transformer"]
+    kinds = [shard.startswith("vace") for shard in block_order(component.topology)]
+    assert kinds == sorted(kinds, reverse=True)
+    assert any(kinds)
+
+
+def test_reference_images_are_latent_frames() -> None:
+    sampling = Sampling(height=64, width=64, num_frames=5)
+    plain, more = (memory().needs(sampling, references=count).activations for count in (0, 2))
+    assert more == 2 * plain
