@@ -13,7 +13,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
-from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.model.source import open_source
@@ -61,7 +61,9 @@ def test_folded_model_equals_the_original_to_fp32_rounding(
 
 
 @pytest.fixture(params=["int8", "fp8"])
-def checkpoints(request: Any, run: Any, tiny_model: Any, smoothed: Path, tmp_path: Path) -> dict[str, Checkpoint]:
+def checkpoints(
+    request: Any, run: Any, tiny_model: Any, smoothed: Path, tmp_path: Path
+) -> dict[str, ConvertedCheckpoint]:
     """A smoothed and a plainly rounded checkpoint of one scheme."""
     run("vq-algos quantize", "--weights", smoothed, "--scheme", request.param, "-o", tmp_path / "qparams")
     run("vq-export lightx2v", "--weights", smoothed, "--qparams", tmp_path / "qparams", "-o", tmp_path / "smoothed")
@@ -71,7 +73,12 @@ def checkpoints(request: Any, run: Any, tiny_model: Any, smoothed: Path, tmp_pat
 
 @pytest.mark.parametrize("kind", ["smoothed", "rtn"])
 def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
-    checkpoints: dict[str, Checkpoint], kind: str, original: nn.Module, tiny_model: Any, smoothed: Path, inputs: Any
+    checkpoints: dict[str, ConvertedCheckpoint],
+    kind: str,
+    original: nn.Module,
+    tiny_model: Any,
+    smoothed: Path,
+    inputs: Any,
 ) -> None:
     """Without activation quantization, the checkpoint is the original with each weight replaced by its rounded value.
 
@@ -104,7 +111,9 @@ def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
     assert fidelity.other == []
 
 
-def _unfolded(rounded: dict[str, Tensor], checkpoint: Checkpoint, weights: Any, source: Any) -> dict[str, Tensor]:
+def _unfolded(
+    rounded: dict[str, Tensor], checkpoint: ConvertedCheckpoint, weights: Any, source: Any
+) -> dict[str, Tensor]:
     """Rounded folded weights in the original's terms: times the elementwise ratio of original to folded weight."""
     names = [f"{name}.weight" for name in rounded]
     folded, plain = weights.load(names), source.components["transformer"].load(names)
@@ -116,7 +125,7 @@ def _unfolded(rounded: dict[str, Tensor], checkpoint: Checkpoint, weights: Any, 
 
 
 def test_engine_and_simulation_compute_the_same_function(
-    checkpoints: dict[str, Checkpoint], original: nn.Module, smoothed: Path, inputs: Any
+    checkpoints: dict[str, ConvertedCheckpoint], original: nn.Module, smoothed: Path, inputs: Any
 ) -> None:
     checkpoint = checkpoints["smoothed"]
     engine = engine_of(checkpoint, "cpu")
@@ -155,7 +164,7 @@ bfloat16, 2⁻⁹ at every step of both, and the sums of the engine's FP8 have 1
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_engine_and_simulation_agree_in_every_linear_and_block(
-    checkpoints: dict[str, Checkpoint], tiny_model: Any, smoothed: Path, inputs: Any, device: str
+    checkpoints: dict[str, ConvertedCheckpoint], tiny_model: Any, smoothed: Path, inputs: Any, device: str
 ) -> None:
     """On the inputs that the simulated model itself gives them: errors of one are not handed on to the next."""
     checkpoint, dtype = checkpoints["smoothed"], runtime_dtype(torch.device(device))
@@ -179,13 +188,13 @@ def test_engine_and_simulation_agree_in_every_linear_and_block(
             assert relative_error(own(*given) - given[0], made - given[0]) < of_block
 
 
-def engine_of(checkpoint: Checkpoint, device: str) -> Any:
+def engine_of(checkpoint: ConvertedCheckpoint, device: str) -> Any:
     """The engine's transformer."""
     component = checkpoint.components["transformer"]
     return load_transformer(component, checkpoint.scheme, torch.device(device), "tiny", sdpa)
 
 
-def simulate(model: nn.Module, checkpoint: Checkpoint, smoothed: Path, device: str) -> None:
+def simulate(model: nn.Module, checkpoint: ConvertedCheckpoint, smoothed: Path, device: str) -> None:
     """Make `model` what fake-quant runs of the artifacts that `checkpoint` was written from."""
     weights = open_weights(smoothed).components["transformer"]
     qparams = open_qparams(checkpoint.artifact.path.parent / "qparams")

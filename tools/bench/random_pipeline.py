@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.random_model import write_model
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.testing.tiny_models import build_tiny
 from vq_infer.memory.model_sizes import MODEL_SIZES
 
@@ -36,7 +36,7 @@ def write_pipeline(folder: Path, device: str, *, blocks: int = BLOCKS, scale: in
     build_tiny("i2v", folder)
     shutil.rmtree(folder / "transformer")
     write_model(folder / "transformer", transformer_config(blocks, scale))
-    with quiet_libraries(), torch.device(device):
+    with silenced_libraries(), torch.device(device):
         _replace(folder / "text_encoder", _text_encoder(scale))
         _replace(folder / "image_encoder", _image_encoder(scale))
         _replace(folder / "vae", _vae(scale))

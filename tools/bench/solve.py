@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs, sampled
-from vq_algos.rounding.bias_and_score import settle
+from vq_algos.layer.inputs import LinearInputs, sampled
+from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.column_rounding import round_columns
 from vq_algos.rounding.rounders import rounder_named
 from vq_core.artifacts.stats import Tokens
@@ -95,11 +95,11 @@ def solve_group(
     for method in ("rtn", "clip", "gptq", "auto"):
         with measured(costs[method], device):
             # Made anew for each, so that none profits from what another has derived.
-            inputs = Inputs(sampled(fit, gain, scheme.activation), sampled(held_out, gain, scheme.activation))
+            inputs = LinearInputs(sampled(fit, gain, scheme.activation), sampled(held_out, gain, scheme.activation))
             rounded = rounder_named(method).quantize(weights, inputs, scheme.weight, rounding)
     with measured(costs["settle"], device):
         for weight, one in zip(weights, rounded, strict=True):
-            settle(weight, dequantize(one.quantized), inputs, scheme.weight, rounding, correct_bias=True)
+            correct_and_score(weight, dequantize(one.quantized), inputs, scheme.weight, rounding, correct_bias=True)
 
 
 def launches(scheme: QuantScheme, device: str, scale: int) -> int:
@@ -110,7 +110,7 @@ def launches(scheme: QuantScheme, device: str, scale: int) -> int:
     rows = sampled(
         tokens(FIT // scale, DIM // scale, generator, device), torch.ones(1, device=device), scheme.activation
     )
-    factor = Inputs(rows, rows).hessian.factor(0.1)
+    factor = LinearInputs(rows, rows).hessian.factor(0.1)
     weight = torch.randn(DIM // scale, DIM // scale, generator=generator, device=device)
     row_scale = weight_scale(weight, scheme.weight)
 

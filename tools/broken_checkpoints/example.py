@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.families import wan
-from vq_core.model.source import Checkpoint, open_source
+from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.scheme import scheme_named
@@ -89,7 +89,7 @@ class _Smoothed:
 
     has_gains = True
 
-    def __init__(self, original: Checkpoint, scheme: str) -> None:
+    def __init__(self, original: SourceTransformer, scheme: str) -> None:
         self.topology, self.config = original.topology, original.config
         self.fingerprint, self.lora = original.fingerprint, original.lora
         self._format = scheme_named(scheme).weight

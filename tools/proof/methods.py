@@ -13,8 +13,8 @@ from torch import Tensor
 
 from proof import llmc
 from proof.synthetic import Layer
-from vq_algos.layer.inputs import Inputs, sampled
-from vq_algos.rounding.bias_and_score import settle
+from vq_algos.layer.inputs import LinearInputs, sampled
+from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.smoothing.smoothers import smoother_named
 from vq_algos.smoothing.smoothing_error import gain_of
@@ -61,13 +61,13 @@ def rounded(layer: Layer, scheme: QuantScheme, gain: Tensor, rounder: str, *, co
     """The linears of `layer` smoothed by `gain` `[in]` and rounded."""
     fmt, rounding = scheme.weight, Rounding.NEAREST_EVEN
     fit, held_out = (sampled(part, gain, scheme.activation) for part in (layer.draws.fit, layer.draws.held_out))
-    inputs = Inputs(fit, held_out)
+    inputs = LinearInputs(fit, held_out)
     folded = [weight.float() / gain for weight in layer.weights]
     weights = [dequantize(one.quantized) for one in rounder_named(rounder).quantize(folded, inputs, fmt, rounding)]
     shifts: list[Tensor | None] = [None] * len(weights)
     if correct_bias:
         pairs = zip(folded, weights, strict=True)
-        shifts = [settle(w, w_hat, inputs, fmt, rounding, correct_bias=True).shift for w, w_hat in pairs]
+        shifts = [correct_and_score(w, w_hat, inputs, fmt, rounding, correct_bias=True).shift for w, w_hat in pairs]
     return Solved(gain, weights, shifts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_wan_tiny.world import FRAMES, SIDE
 from wan_tiny import parts
 from wan_tiny.denoiser import Denoiser
@@ -18,7 +18,7 @@ SAMPLING = {"height": SIDE, "width": SIDE, "num_frames": FRAMES, "steps": 20, "g
 
 def assemble(vae_folder: Path, model: Denoiser, folder: Path) -> Path:
     """Write the whole pipeline to `folder` and return it."""
-    with quiet_libraries():
+    with silenced_libraries():
         from diffusers import AutoencoderKLWan, WanImageToVideoPipeline
 
         WanImageToVideoPipeline(

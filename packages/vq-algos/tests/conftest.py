@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs, sampled
+from vq_algos.layer.inputs import LinearInputs, sampled
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_algos.smoothing.smoothing_problem import SmoothingProblem
 from vq_core.artifacts.stats import BRANCHES, ActivationStats, Split, Tokens, open_stats, stats_header
@@ -27,7 +27,7 @@ Activations = dict[tuple[str, str], Tensor]
 MakeModel = Callable[..., Path]
 MakeStats = Callable[..., Path]
 MakeSmoothed = Callable[..., Path]
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 MakeTokenStats = Callable[[Path], ActivationStats]
 
 T2V: Config = {
@@ -234,10 +234,10 @@ def make_inputs() -> MakeInputs:
 
     def make(
         in_features: int = 64, fit: int = 256, held_out: int = 96, fmt: NumberFormat = NumberFormat.INT8
-    ) -> Inputs:
+    ) -> LinearInputs:
         ones = torch.ones(in_features)
         parts = (correlated_tokens(fit, in_features, seed=1), correlated_tokens(held_out, in_features, seed=2))
-        return Inputs(*(sampled(part, ones, fmt) for part in parts))
+        return LinearInputs(*(sampled(part, ones, fmt) for part in parts))
 
     return make
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vq_calib.collection.collect import collect
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.run_plan import CollectRequest
 from vq_core.model.source import open_source
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.prompts import read_samples
@@ -52,7 +52,7 @@ def stats(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampl
     """Statistics of the image-to-video model over two prompts."""
     folder = tmp_path_factory.mktemp("stats")
     samples = write_samples(folder / "prompts", 2, with_images=True)
-    collect(Request(str(tiny_model("i2v")), samples, sampling, device="cpu"), folder / "stats")
+    collect(CollectRequest(str(tiny_model("i2v")), samples, sampling, device="cpu"), folder / "stats")
     return folder / "stats"
 
 

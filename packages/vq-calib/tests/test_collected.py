@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vq_calib.collection.collect import collect
 from vq_calib.estimate import estimate
-from vq_calib.planning.run_plan import Request, plan_run
+from vq_calib.planning.run_plan import CollectRequest, plan_run
 from vq_core.artifacts.stats import SPLITS, TABLE_COLUMNS, ActivationStats, open_stats
 from vq_core.model.source import open_source
 from vq_core.sampling.settings import Sampling
@@ -33,7 +33,7 @@ def _bf16(x: NDArray[np.float32]) -> Tensor:
 class Run:
     """A run, what it wrote, and everything that its linears read."""
 
-    request: Request
+    request: CollectRequest
     output: Path
     stats: ActivationStats
     recorded: dict[tuple[str, str], list[Any]]
@@ -51,7 +51,7 @@ def run(
 ) -> Run:
     model = tiny_model(request.param)
     sampling = replace(sampling, guidance_scale=3.0)
-    asked = Request(str(model), prompts, sampling, tokens=40, device="cpu")
+    asked = CollectRequest(str(model), prompts, sampling, tokens=40, device="cpu")
     output = tmp_path_factory.mktemp("run") / "stats"
     collect(asked, output)
     topologies = {name: checkpoint.topology for name, checkpoint in open_source(str(model)).components.items()}
@@ -185,7 +185,7 @@ def _check_conditions(stats: ActivationStats, component: str, group: Group, seen
 
 def test_a_single_prompt_is_divided_by_token(tiny_model: TinyModel, sampling: Sampling, tmp_path: Path) -> None:
     one = write_samples(tmp_path / "prompts", 1, with_images=True)
-    collect(Request(str(tiny_model("i2v")), one, sampling, tokens=100000, device="cpu"), tmp_path / "stats")
+    collect(CollectRequest(str(tiny_model("i2v")), one, sampling, tokens=100000, device="cpu"), tmp_path / "stats")
     stats = open_stats(tmp_path / "stats")
     sizes = {split: stats.sampled("transformer", split) for split in SPLITS}
     assert sum(sizes.values()) == stats.group("transformer", "blocks.0.ffn.up").tokens  # every token, in one of the two
@@ -198,7 +198,9 @@ def test_a_single_prompt_is_divided_by_token(tiny_model: TinyModel, sampling: Sa
 def test_without_tokens_sums_and_outliers_remain(
     tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
 ) -> None:
-    collected = collect(Request(str(tiny_model("i2v")), prompts, sampling, tokens=0, device="cpu"), tmp_path / "stats")
+    collected = collect(
+        CollectRequest(str(tiny_model("i2v")), prompts, sampling, tokens=0, device="cpu"), tmp_path / "stats"
+    )
     stats = open_stats(tmp_path / "stats")
     assert not stats.has_tokens
     assert collected.sampled == {"transformer": {"fit": 0, "held-out": 0}}

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vq_calib.collection.collect import collect
-from vq_calib.planning.calib_prompts import Part
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.calib_prompts import RunPart
+from vq_calib.planning.run_plan import CollectRequest
 from vq_calib.show import Row, by_place, describe, show, worst
 from vq_core.artifacts.stats import GroupStats
 from vq_core.errors import VqError
@@ -129,7 +129,7 @@ def test_a_part_says_that_it_is_one(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    request = Request(str(tiny_model("t2v")), prompts, sampling, tokens=0, part=Part(1, 2), device="cpu")
+    request = CollectRequest(str(tiny_model("t2v")), prompts, sampling, tokens=0, part=RunPart(1, 2), device="cpu")
     collect(request, tmp_path / "part")
     show(tmp_path / "part", every_group=False, top=None, as_json=False)
     assert "transformer, 2 of 3 prompts, sampled tokens: none" in capsys.readouterr().out

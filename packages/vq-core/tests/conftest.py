@@ -17,7 +17,7 @@ from vq_core.families.wan import native_config, to_native
 from vq_core.families.wan import topology as wan_topology
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.recipes.recipe import Recipe, read_recipe
-from vq_core.sampling.prompts import FILES, Inputs, Sample, read_samples
+from vq_core.sampling.prompts import FILES, ModelInputs, Sample, read_samples
 from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
 
 Config = dict[str, Any]
@@ -189,7 +189,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], 
 def two_samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
     """See `samples`."""
     folder = write_samples(tmp_path_factory.mktemp("samples") / "samples", 2, with_images=True)
-    return tuple(read_samples(folder, Inputs(optional=FILES)))
+    return tuple(read_samples(folder, ModelInputs(optional=FILES)))
 
 
 @pytest.fixture

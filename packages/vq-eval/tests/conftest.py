@@ -15,7 +15,7 @@ from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
 from vq_core.model.lora_request import LoraRequest
-from vq_core.model.source import Checkpoint, open_source
+from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
@@ -107,7 +107,7 @@ def write_weights() -> Callable[..., Path]:
     return write
 
 
-def _folded(component: Checkpoint, dtype: torch.dtype) -> dict[str, Tensor]:
+def _folded(component: SourceTransformer, dtype: torch.dtype) -> dict[str, Tensor]:
     topology = component.topology
     original = component.load(topology.tensors)
     tensors = original | {group.gain: torch.ones(group.in_features) for group in topology.groups}

@@ -16,7 +16,7 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.decisions import write_decided
 from vq_core.families.wan import to_native, topology
 from vq_core.files.tensor_file import read_metadata
-from vq_core.model.source import Checkpoint, open_source
+from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import snr_db, weight_scale
 from vq_core.numerics.rounding import emulate_qtorch_e4m3, round_to_codes
@@ -116,7 +116,7 @@ class Artifacts:
 
 
 def _folded(
-    component: Checkpoint, generator: torch.Generator, smooth: bool
+    component: SourceTransformer, generator: torch.Generator, smooth: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All tensors of a transformer, and the gain of every group that was folded into them."""
     topology = component.topology
@@ -212,16 +212,16 @@ def checkpoints(
 ) -> dict[str, Path]:
     """Checkpoints, not to be changed: image-to-video smoothed, every kind of model converted, in both schemes."""
     from vq_core.recipes.recipe import Recipe
-    from vq_export.export import Inputs, open_model
+    from vq_export.export import ExportInputs, open_model
     from vq_export.targets.lightx2v import export
 
     root = tmp_path_factory.mktemp("checkpoints")
     inputs = {
-        f"{scheme}-smoothed": Inputs(weights=made.weights, qparams=made.qparams)
+        f"{scheme}-smoothed": ExportInputs(weights=made.weights, qparams=made.qparams)
         for scheme, made in smoothed_i2v.items()
     }
     for kind, model in models.items():
-        inputs |= {f"{scheme}-{kind}": Inputs(model=str(model), scheme=scheme) for scheme in ("int8", "fp8")}
+        inputs |= {f"{scheme}-{kind}": ExportInputs(model=str(model), scheme=scheme) for scheme in ("int8", "fp8")}
     for name, said in inputs.items():
         export(open_model(said, Recipe()), root / name)
     return {name: root / name for name in inputs}

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import FORMAT, KIND, Role, checkpoint_entries
-from vq_core.model.source import Checkpoint, open_source
+from vq_core.artifacts.checkpoint import FORMAT, KIND, Role, checkpoint_tensors
+from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
@@ -72,7 +72,7 @@ def convert(tmp_path: Path) -> Convert:
 
 
 def _write_component(
-    writer: ArtifactWriter, folder: str, component: Checkpoint, scheme: QuantScheme, smooth: bool
+    writer: ArtifactWriter, folder: str, component: SourceTransformer, scheme: QuantScheme, smooth: bool
 ) -> None:
     topology = component.topology
     tensors = component.load(topology.tensors)
@@ -89,7 +89,7 @@ def _write_component(
         linear.name: quantize_weight(tensors[f"{linear.name}.weight"], scheme.weight) for linear in topology.linears
     }
     shards: dict[str, dict[str, Tensor]] = {}
-    for native, entry in checkpoint_entries(topology, component.family, gains=smooth).items():
+    for native, entry in checkpoint_tensors(topology, component.family, gains=smooth).items():
         match entry.role:
             case Role.CODES:
                 tensor = quantized[entry.origin].codes

@@ -15,7 +15,7 @@ from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import write_video
 from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate, run_config
-from vq_infer.request import Request
+from vq_infer.request import VideoRequest
 
 TinyModel = Callable[[str], Path]
 Convert = Callable[..., Path]
@@ -62,14 +62,16 @@ def native_model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def request_i2v(tiny_model: TinyModel, convert: Convert, native_model: Path, image: Path, tmp_path: Path) -> Request:
+def request_i2v(
+    tiny_model: TinyModel, convert: Convert, native_model: Path, image: Path, tmp_path: Path
+) -> VideoRequest:
     checkpoint = convert(tiny_model("i2v"))
     sampling = Sampling(steps=4, height=480, width=832, num_frames=81, guidance_scale=6.0, fps=24, seed=9)
     sample = Sample("a red kite", "blurred", image)
-    return Request("i2v", str(native_model), checkpoint, sample, tmp_path / "out.mp4", sampling, None)
+    return VideoRequest("i2v", str(native_model), checkpoint, sample, tmp_path / "out.mp4", sampling, None)
 
 
-def test_starts_lightx2v_on_this_run(request_i2v: Request, python_with_lightx2v: str, record: Path) -> None:
+def test_starts_lightx2v_on_this_run(request_i2v: VideoRequest, python_with_lightx2v: str, record: Path) -> None:
     outcome = generate(request_i2v, python_with_lightx2v, None)
     assert request_i2v.output.read_bytes() == b"video"
     assert outcome.kernels == ("LightX2V int8-vllm",)
@@ -93,14 +95,14 @@ def test_starts_lightx2v_on_this_run(request_i2v: Request, python_with_lightx2v:
     assert (config["fps"], config["seed"]) == (24, 9)
 
 
-def test_leaves_nothing_but_the_video(request_i2v: Request, python_with_lightx2v: str, tmp_path: Path) -> None:
+def test_leaves_nothing_but_the_video(request_i2v: VideoRequest, python_with_lightx2v: str, tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     generate(request_i2v, python_with_lightx2v, "torchao")
     assert set(tmp_path.iterdir()) - before == {request_i2v.output, tmp_path / "record.json"}
 
 
 def test_two_experts(
-    request_i2v: Request, tiny_model: TinyModel, convert: Convert, python_with_lightx2v: str, record: Path
+    request_i2v: VideoRequest, tiny_model: TinyModel, convert: Convert, python_with_lightx2v: str, record: Path
 ) -> None:
     checkpoint = convert(tiny_model("i2v-2.2"), name="experts")
     sampling = replace(request_i2v.sampling, guidance_scale=4.0, guidance_scale_2=3.0)
@@ -112,25 +114,25 @@ def test_two_experts(
 
 
 def test_its_words_leave_stdout_alone(
-    request_i2v: Request, python_with_lightx2v: str, capfd: pytest.CaptureFixture[str]
+    request_i2v: VideoRequest, python_with_lightx2v: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     generate(request_i2v, python_with_lightx2v, None)
     assert "LightX2V talks" not in capfd.readouterr().out
 
 
-def test_not_installed(request_i2v: Request) -> None:
+def test_not_installed(request_i2v: VideoRequest) -> None:
     with pytest.raises(
         VqError, match=r"cannot import lightx2v .*clone ModelTC/LightX2V from GitHub.*--lightx2v-python"
     ):
         generate(request_i2v, None, None)
 
 
-def test_no_such_python(request_i2v: Request, tmp_path: Path) -> None:
+def test_no_such_python(request_i2v: VideoRequest, tmp_path: Path) -> None:
     with pytest.raises(VqError, match="cannot be started"):
         generate(request_i2v, str(tmp_path / "no-python"), None)
 
 
-def test_failure_leaves_no_video(request_i2v: Request, python_with_lightx2v: str) -> None:
+def test_failure_leaves_no_video(request_i2v: VideoRequest, python_with_lightx2v: str) -> None:
     failing = replace(request_i2v, sample=replace(request_i2v.sample, prompt="fail"))
     with pytest.raises(VqError, match="LightX2V ended with exit code 3 and no video"):
         generate(failing, python_with_lightx2v, None)
@@ -138,40 +140,42 @@ def test_failure_leaves_no_video(request_i2v: Request, python_with_lightx2v: str
 
 
 @pytest.mark.parametrize("missing", [T5_FILE, "Wan2.1_VAE.pth", CLIP_FILE])
-def test_model_without_what_lightx2v_reads(request_i2v: Request, native_model: Path, missing: str) -> None:
+def test_model_without_what_lightx2v_reads(request_i2v: VideoRequest, native_model: Path, missing: str) -> None:
     (native_model / missing).unlink()
     with pytest.raises(VqError, match=f"lacks {missing}, which LightX2V reads: give the native Wan-AI folder"):
         generate(request_i2v, None, None)
 
 
-def test_model_files_may_lie_in_original(request_i2v: Request, native_model: Path, python_with_lightx2v: str) -> None:
+def test_model_files_may_lie_in_original(
+    request_i2v: VideoRequest, native_model: Path, python_with_lightx2v: str
+) -> None:
     (native_model / "original").mkdir()
     (native_model / T5_FILE).rename(native_model / "original" / T5_FILE)
     assert generate(request_i2v, python_with_lightx2v, None).output.exists()
 
 
-def test_diffusers_model(request_i2v: Request, tiny_model: TinyModel) -> None:
+def test_diffusers_model(request_i2v: VideoRequest, tiny_model: TinyModel) -> None:
     with pytest.raises(VqError, match="not the diffusers one"):
         generate(replace(request_i2v, model=str(tiny_model("i2v"))), None, None)
 
 
-def test_unknown_backend(request_i2v: Request) -> None:
+def test_unknown_backend(request_i2v: VideoRequest) -> None:
     with pytest.raises(VqError, match="no run config for the backend `marlin`: choose --backend from torchao, vllm"):
         generate(request_i2v, None, "marlin")
 
 
-def test_other_task(request_i2v: Request) -> None:
+def test_other_task(request_i2v: VideoRequest) -> None:
     with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
         generate(replace(request_i2v, task="t2v", sample=Sample("p")), None, None)
 
 
-def request_for(request_i2v: Request, checkpoint: Path, sample: Sample, **changes: Any) -> Request:
+def request_for(request_i2v: VideoRequest, checkpoint: Path, sample: Sample, **changes: Any) -> VideoRequest:
     return replace(request_i2v, checkpoint=checkpoint, sample=sample, **changes)
 
 
 @pytest.mark.parametrize("variant", ["flf2v", "i2v-2.2"])
 def test_a_last_frame_is_a_task_of_its_own(
-    request_i2v: Request,
+    request_i2v: VideoRequest,
     tiny_model: TinyModel,
     convert: Convert,
     image: Path,
@@ -187,27 +191,29 @@ def test_a_last_frame_is_a_task_of_its_own(
 
 
 def test_first_and_last_frame_without_the_last(
-    request_i2v: Request, tiny_model: TinyModel, convert: Convert, image: Path
+    request_i2v: VideoRequest, tiny_model: TinyModel, convert: Convert, image: Path
 ) -> None:
     checkpoint = convert(tiny_model("flf2v"), name="other")
     with pytest.raises(VqError, match="is a checkpoint for flf2v: use `vq-infer i2v` with --last-image"):
         generate(request_for(request_i2v, checkpoint, Sample("p", "", image)), None, None)
 
 
-def test_a_last_frame_for_a_model_of_one(request_i2v: Request, image: Path) -> None:
+def test_a_last_frame_for_a_model_of_one(request_i2v: VideoRequest, image: Path) -> None:
     with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
         generate(replace(request_i2v, sample=Sample("p", "", image, image)), None, None)
 
 
 @pytest.fixture
-def vace_request(request_i2v: Request, tiny_model: TinyModel, convert: Convert, image: Path, tmp_path: Path) -> Request:
+def vace_request(
+    request_i2v: VideoRequest, tiny_model: TinyModel, convert: Convert, image: Path, tmp_path: Path
+) -> VideoRequest:
     video = tmp_path / "sea.mkv"
     write_video(video, np.zeros((2, 16, 16, 3), np.uint8), fps=8)
     sample = Sample("p", reference_images=(image, image), video=video, mask=video)
     return request_for(request_i2v, convert(tiny_model("vace"), name="vace"), sample, task="vace")
 
 
-def test_vace(vace_request: Request, python_with_lightx2v: str, record: Path, image: Path) -> None:
+def test_vace(vace_request: VideoRequest, python_with_lightx2v: str, record: Path, image: Path) -> None:
     generate(vace_request, python_with_lightx2v, None)
     given = json.loads(record.read_text())["given"]
     assert (given["--model_cls"], given["--task"]) == ("wan2.1_vace", "vace")
@@ -215,18 +221,18 @@ def test_vace(vace_request: Request, python_with_lightx2v: str, record: Path, im
     assert given["--src_video"] == given["--src_mask"] == str(vace_request.sample.video)
 
 
-def test_vace_in_a_size_that_lightx2v_has_not(vace_request: Request) -> None:
+def test_vace_in_a_size_that_lightx2v_has_not(vace_request: VideoRequest) -> None:
     sampling = replace(vace_request.sampling, height=64, width=64)
     with pytest.raises(VqError, match="LightX2V runs VACE at 832x480 or 1280x720, not 64x64"):
         generate(replace(vace_request, sampling=sampling), None, None)
 
 
-def test_vace_with_a_mask_that_is_an_image(vace_request: Request, image: Path) -> None:
+def test_vace_with_a_mask_that_is_an_image(vace_request: VideoRequest, image: Path) -> None:
     with pytest.raises(VqError, match="LightX2V reads masks from videos and .*image.png is an image"):
         generate(replace(vace_request, sample=replace(vace_request.sample, mask=image)), None, None)
 
 
-def test_distilled_models_have_their_number_of_steps(request_i2v: Request) -> None:
+def test_distilled_models_have_their_number_of_steps(request_i2v: VideoRequest) -> None:
     template = {"sample_guide_scale": 1.0, "denoising_step_list": [1000, 500], "task": "i2v"}
     sampling = replace(request_i2v.sampling, steps=2, guidance_scale=1.0)
     config = run_config(template, replace(request_i2v, sampling=sampling), Path("checkpoint"))
@@ -235,18 +241,18 @@ def test_distilled_models_have_their_number_of_steps(request_i2v: Request) -> No
         run_config(template, request_i2v, Path("checkpoint"))
 
 
-def test_device_is_not_ours_to_choose(request_i2v: Request) -> None:
+def test_device_is_not_ours_to_choose(request_i2v: VideoRequest) -> None:
     with pytest.raises(VqError, match="set CUDA_VISIBLE_DEVICES"):
         generate(replace(request_i2v, device="cuda:1"), None, None)
 
 
-def test_lossless_output(request_i2v: Request) -> None:
+def test_lossless_output(request_i2v: VideoRequest) -> None:
     with pytest.raises(VqError, match="is not a video format that this engine writes"):
         generate(replace(request_i2v, output=request_i2v.output.with_suffix(".mkv")), None, None)
 
 
 @pytest.mark.parametrize(("field", "value"), [("height", 100), ("width", 100), ("num_frames", 80)])
-def test_size_that_lightx2v_would_round(request_i2v: Request, field: str, value: int) -> None:
+def test_size_that_lightx2v_would_round(request_i2v: VideoRequest, field: str, value: int) -> None:
     sampling = replace(request_i2v.sampling, **{field: value})
     with pytest.raises(VqError, match=f"{field} {value} is not"):
         generate(replace(request_i2v, sampling=sampling), None, None)

@@ -6,11 +6,11 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_infer.attention import attention_names
-from vq_infer.options import AttentionName, CacheChoice, EngineSettings, Options, engine_settings, parse_cache
+from vq_infer.options import AttentionName, CacheChoice, EngineSettings, VideoOptions, engine_settings, parse_cache
 
 
 def test_defaults_change_nothing() -> None:
-    assert engine_settings(Options()) == EngineSettings("sdpa", None, None, "auto", None)
+    assert engine_settings(VideoOptions()) == EngineSettings("sdpa", None, None, "auto", None)
 
 
 def test_every_attention_can_be_asked_for() -> None:
@@ -50,6 +50,6 @@ def test_what_is_no_cache(text: str, sentence: str) -> None:
 
 
 def test_a_tolerance_is_for_auto() -> None:
-    assert engine_settings(Options(attention="auto", attention_tolerance=0.05)).attention_tolerance == 0.05
+    assert engine_settings(VideoOptions(attention="auto", attention_tolerance=0.05)).attention_tolerance == 0.05
     with pytest.raises(VqError, match="--attention-tolerance is what --attention auto chooses by"):
-        engine_settings(Options(attention="fp8", attention_tolerance=0.05))
+        engine_settings(VideoOptions(attention="fp8", attention_tolerance=0.05))

@@ -11,7 +11,7 @@ from vq_core.errors import VqError
 from vq_core.runtime.meter import Usage
 from vq_core.sampling.settings import Sampling
 from vq_core.store.writer import Header, create_artifact
-from vq_infer.options import Options, Task
+from vq_infer.options import Task, VideoOptions
 from vq_infer.request import Outcome, check_output, resolve_request
 
 RECIPE = """
@@ -26,9 +26,9 @@ eval:
 """
 
 
-def options(**said: object) -> Options:
+def options(**said: object) -> VideoOptions:
     given = {"model": "m", "checkpoint": Path("c"), "prompt": "p", "image": Path("i.png"), "output": Path("o.mp4")}
-    return Options(**given | said)
+    return VideoOptions(**given | said)
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,11 @@ def test_defaults() -> None:
 
 
 def test_recipe_beats_defaults_and_options_beat_the_recipe(recipe: Path, tmp_path: Path) -> None:
-    request = resolve_request("t2v", Options(prompt="p", output=Path("o.mp4"), steps=3, seed=1, recipe=recipe))
+    request = resolve_request("t2v", VideoOptions(prompt="p", output=Path("o.mp4"), steps=3, seed=1, recipe=recipe))
     assert request.model == "some/model"
     assert request.checkpoint == tmp_path / "work" / "lightx2v"
     assert request.sampling == Sampling(steps=3, height=64, guidance_scale=3.5, fps=8, seed=1)
-    assert resolve_request("t2v", Options(prompt="p", output=Path("o.mp4"), recipe=recipe)).sampling.seed == 7
+    assert resolve_request("t2v", VideoOptions(prompt="p", output=Path("o.mp4"), recipe=recipe)).sampling.seed == 7
 
 
 def test_zero_is_said() -> None:

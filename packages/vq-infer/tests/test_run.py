@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from vq_core.errors import VqError
-from vq_infer.options import Options
+from vq_infer.options import VideoOptions
 from vq_infer.run import run
 
 
 @pytest.mark.parametrize(("name", "option"), [("backend", "--backend"), ("lightx2v_python", "--lightx2v-python")])
 def test_native_refuses_options_of_lightx2v(name: str, option: str) -> None:
-    options = Options(model="m", checkpoint=Path("c"), prompt="p", output=Path("o.mp4"), **{name: "x"})
+    options = VideoOptions(model="m", checkpoint=Path("c"), prompt="p", output=Path("o.mp4"), **{name: "x"})
     with pytest.raises(VqError, match=f"{option} is for LightX2V"):
         run("t2v", options)
 
@@ -29,6 +29,6 @@ def test_native_refuses_options_of_lightx2v(name: str, option: str) -> None:
     ],
 )
 def test_lightx2v_refuses_options_of_the_native_engine(said: dict[str, object], option: str) -> None:
-    options = Options(model="m", checkpoint=Path("c"), prompt="p", output=Path("o.mp4"), engine="lightx2v", **said)
+    options = VideoOptions(model="m", checkpoint=Path("c"), prompt="p", output=Path("o.mp4"), engine="lightx2v", **said)
     with pytest.raises(VqError, match=f"{option} is for the native engine"):
         run("t2v", options)

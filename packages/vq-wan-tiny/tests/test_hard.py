@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.families.wan import llmc_groups
-from vq_core.model.source import Checkpoint, open_source
+from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.linear import w8a8_linear
@@ -27,7 +27,7 @@ Hook = Callable[..., Tensor | None]
 class Transformer:
     """Diffusers' transformer with the random model's weights, and inputs on which it is run."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: SourceTransformer) -> None:
         from diffusers import WanTransformer3DModel
 
         config = checkpoint.config
@@ -89,12 +89,12 @@ class Transformer:
 
 
 @pytest.fixture
-def checkpoint(random_model: Path) -> Checkpoint:
+def checkpoint(random_model: Path) -> SourceTransformer:
     return open_source(str(random_model)).components["transformer"]
 
 
 @pytest.fixture
-def transformer(checkpoint: Checkpoint) -> Transformer:
+def transformer(checkpoint: SourceTransformer) -> Transformer:
     return Transformer(checkpoint)
 
 
@@ -247,7 +247,9 @@ def test_the_same_seed_gives_the_same_bytes_and_all_other_parts_are_copied(rando
     assert {name for name in source if first[name] != other[name]} == weights
 
 
-def test_what_is_written_is_the_hardened_model(random_model: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_what_is_written_is_the_hardened_model(
+    random_model: Path, checkpoint: SourceTransformer, tmp_path: Path
+) -> None:
     build_hard(random_model, tmp_path / "hard", SEED)
     written = open_source(str(tmp_path / "hard")).components["transformer"]
     expected = harden(checkpoint.load(checkpoint.topology.tensors), checkpoint.topology, SEED)

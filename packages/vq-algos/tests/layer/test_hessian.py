@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vq_algos.layer import hessian as hessian_module
 from vq_algos.layer.hessian import Hessian
-from vq_algos.layer.inputs import Inputs
+from vq_algos.layer.inputs import LinearInputs
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 
 
 def _literal(x_hat: Tensor, weight: Tensor) -> Tensor:

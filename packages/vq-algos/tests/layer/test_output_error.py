@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vq_algos.layer.inputs import Inputs, Sampled
-from vq_algos.layer.output_error import BUCKET_TOLERANCE, Energy, Judge, bucket_snr_db, snr_db, spares_buckets
+from vq_algos.layer.inputs import LinearInputs, Sampled
+from vq_algos.layer.output_error import BUCKET_TOLERANCE, Energy, HeldOutError, bucket_snr_db, snr_db, spares_buckets
 from vq_core.sampling.schedule import BUCKETS
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def _assert_same(one: Energy, other: Energy) -> None:
 
 def test_errors_are_the_literal_sums(tokens: Sampled) -> None:
     weight, rounded, shift = torch.randn(5, 12), torch.randn(5, 12), torch.randn(5)
-    judge = Judge(weight, tokens)
+    judge = HeldOutError(weight, tokens)
     exact = tokens.x.double() @ weight.double().T
     y_hat = tokens.x_hat.double() @ rounded.double().T
     _assert_same(judge.signal, _literal(exact, tokens))

@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs, Sampled
-from vq_algos.rounding.bias_and_score import Settled, settle
+from vq_algos.layer.inputs import LinearInputs, Sampled
+from vq_algos.rounding.bias_and_score import Scored, correct_and_score
 from vq_algos.rounding.bias_correction import bias_shift
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.sampling.schedule import BUCKETS
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 RECORDED_DB = 1e-3
 
 
 @pytest.fixture
-def inputs(make_inputs: MakeInputs) -> Inputs:
+def inputs(make_inputs: MakeInputs) -> LinearInputs:
     """Inputs whose mean is not zero, so that an error of the weight has a mean, too."""
     made = make_inputs(48)
-    return Inputs(
+    return LinearInputs(
         *(Sampled(part.x + 1, part.x_hat + 1, part.weight, part.bucket) for part in (made.fit, made.held_out))
     )
 
@@ -31,8 +31,10 @@ def weight() -> Tensor:
     return torch.randn(20, 48, generator=torch.Generator().manual_seed(3))
 
 
-def _settle(weight: Tensor, dequantized: Tensor, inputs: Inputs, *, correct_bias: bool = True) -> Settled:
-    return settle(weight, dequantized, inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN, correct_bias=correct_bias)
+def _score(weight: Tensor, dequantized: Tensor, inputs: LinearInputs, *, correct_bias: bool = True) -> Scored:
+    return correct_and_score(
+        weight, dequantized, inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN, correct_bias=correct_bias
+    )
 
 
 def _rounded(weight: Tensor) -> Tensor:
@@ -45,14 +47,14 @@ def _snr(exact: Tensor, output: Tensor, tokens: Sampled, bucket: int | None = No
     return float(10 * torch.log10(signal / noise))
 
 
-def test_every_figure_is_what_it_says(weight: Tensor, inputs: Inputs) -> None:
+def test_every_figure_is_what_it_says(weight: Tensor, inputs: LinearInputs) -> None:
     coarse = _rounded(weight) + 0.05
-    settled = _settle(weight, coarse, inputs)
-    assert settled.shift is not None
+    scored = _score(weight, coarse, inputs)
+    assert scored.shift is not None
     held_out = inputs.held_out
     x, x_hat, w, w_hat = (part.double() for part in (held_out.x, held_out.x_hat, weight, coarse))
-    exact, output = x @ w.T, x_hat @ w_hat.T + settled.shift.double()
-    figures = settled.figures
+    exact, output = x @ w.T, x_hat @ w_hat.T + scored.shift.double()
+    figures = scored.figures
     expected = {
         "output_snr_db": output,
         "rtn_output_snr_db": x_hat @ _rounded(weight).double().T,
@@ -70,44 +72,46 @@ def test_every_figure_is_what_it_says(weight: Tensor, inputs: Inputs) -> None:
     assert figures["bias_corrected"] is True
 
 
-def test_a_correction_that_pays_is_the_one_of_the_fit_tokens(weight: Tensor, inputs: Inputs) -> None:
+def test_a_correction_that_pays_is_the_one_of_the_fit_tokens(weight: Tensor, inputs: LinearInputs) -> None:
     shifted = _rounded(weight) + 0.05
-    settled = _settle(weight, shifted, inputs)
-    assert settled.shift is not None
-    assert torch.equal(settled.shift, bias_shift(weight, shifted, inputs.fit))
-    uncorrected = _settle(weight, shifted, inputs, correct_bias=False)
-    assert settled.figures["output_snr_db"] > uncorrected.figures["output_snr_db"]
+    scored = _score(weight, shifted, inputs)
+    assert scored.shift is not None
+    assert torch.equal(scored.shift, bias_shift(weight, shifted, inputs.fit))
+    uncorrected = _score(weight, shifted, inputs, correct_bias=False)
+    assert scored.figures["output_snr_db"] > uncorrected.figures["output_snr_db"]
 
 
-def test_without_being_asked_to_no_bias_is_corrected(weight: Tensor, inputs: Inputs) -> None:
-    settled = _settle(weight, _rounded(weight) + 0.05, inputs, correct_bias=False)
-    assert settled.shift is None
-    assert settled.figures["bias_corrected"] is False
+def test_without_being_asked_to_no_bias_is_corrected(weight: Tensor, inputs: LinearInputs) -> None:
+    scored = _score(weight, _rounded(weight) + 0.05, inputs, correct_bias=False)
+    assert scored.shift is None
+    assert scored.figures["bias_corrected"] is False
 
 
-def test_a_correction_that_other_prompts_contradict_is_dropped(weight: Tensor, inputs: Inputs) -> None:
+def test_a_correction_that_other_prompts_contradict_is_dropped(weight: Tensor, inputs: LinearInputs) -> None:
     fit = inputs.fit
-    opposite = Inputs(Sampled(-fit.x, -fit.x_hat, fit.weight, fit.bucket), inputs.held_out)
+    opposite = LinearInputs(Sampled(-fit.x, -fit.x_hat, fit.weight, fit.bucket), inputs.held_out)
     shifted = _rounded(weight) + 0.05
-    assert _settle(weight, shifted, opposite).shift is None
+    assert _score(weight, shifted, opposite).shift is None
 
 
-def test_a_correction_that_one_bucket_pays_for_is_dropped(weight: Tensor, inputs: Inputs) -> None:
+def test_a_correction_that_one_bucket_pays_for_is_dropped(weight: Tensor, inputs: LinearInputs) -> None:
     # Bucket 3 is on average where all others are not: what helps them moves it further away.
     held_out = inputs.held_out
     sign = torch.where(held_out.bucket == 3, -1.0, 1.0).unsqueeze(1)
-    turned = Inputs(inputs.fit, Sampled(held_out.x * sign, held_out.x_hat * sign, held_out.weight, held_out.bucket))
+    turned = LinearInputs(
+        inputs.fit, Sampled(held_out.x * sign, held_out.x_hat * sign, held_out.weight, held_out.bucket)
+    )
     shifted = _rounded(weight) + 0.05
-    judged_by_total = Inputs(
+    judged_by_total = LinearInputs(
         turned.fit, Sampled(*list(vars(turned.held_out).values())[:3], torch.full_like(held_out.bucket, -1))
     )
-    assert _settle(weight, shifted, judged_by_total).shift is not None
-    assert _settle(weight, shifted, turned).shift is None
+    assert _score(weight, shifted, judged_by_total).shift is not None
+    assert _score(weight, shifted, turned).shift is None
 
 
-def test_an_output_without_error_has_no_figures(inputs: Inputs) -> None:
+def test_an_output_without_error_has_no_figures(inputs: LinearInputs) -> None:
     zero = torch.zeros(4, 48)
-    figures = _settle(zero, zero, inputs).figures
+    figures = _score(zero, zero, inputs).figures
     assert figures.pop("bias_corrected") is False
     assert figures.pop("bucket_snr_db") == [None] * BUCKETS
     assert set(figures.values()) == {None}

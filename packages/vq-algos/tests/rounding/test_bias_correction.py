@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vq_algos.layer.inputs import Inputs, Sampled
+from vq_algos.layer.inputs import LinearInputs, Sampled
 from vq_algos.rounding.bias_correction import bias_shift
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.numerics.scheme import NumberFormat
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 
 
 @given(st.integers(1, 30), st.integers(1, 20), st.integers(1, 6), st.integers(0, 2**31))

@@ -46,8 +46,8 @@ def _snr_db(problem: FeedForward, s: torch.Tensor) -> float:
 def test_it_wins_where_channels_are_large_and_rare() -> None:
     problem = _feed_forward(spiky=4)
     found = rescaling(problem)
-    assert found.how["smoother"] == "gelu_rescale"
-    assert found.how["channels"] == 4
+    assert found.decision["smoother"] == "gelu_rescale"
+    assert found.decision["channels"] == 4
     assert torch.all(found.s[:4] > 1)
     assert torch.all(found.s[4:] == 1)
     assert _snr_db(problem, found.s) > _snr_db(problem, torch.ones(HIDDEN)) + 1

@@ -97,7 +97,7 @@ def collect_command(
         torchrun --nproc-per-node 8 -m vq_calib collect --model MODEL --prompts prompts -o stats
     """
     from vq_calib.collection.distributed import collect_here
-    from vq_calib.planning.request import Options, request_of
+    from vq_calib.planning.request import CollectOptions, request_of
     from vq_core.recipes.recipe import read_recipe
     from vq_core.runtime.meter import Meter
     from vq_core.sampling.settings import SamplingOptions
@@ -107,7 +107,7 @@ def collect_command(
     said = read_recipe(recipe)
     stats = required(output or said.path_of("activation-stats"), "--output")
     sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
-    asked = Options(model, prompts, sampling, tokens, part, device, lora)
+    asked = CollectOptions(model, prompts, sampling, tokens, part, device, lora)
     request = request_of(asked, said)
     collected = collect_here(request, stats, resume=resume)
     if collected is None:
@@ -152,13 +152,13 @@ def plan_command(
         vq-calib plan --model MODEL --prompts prompts --tokens 2048 --part 1/8 --seconds-per-step 9.5
     """
     from vq_calib.estimate import estimate
-    from vq_calib.planning.request import Options, request_of
+    from vq_calib.planning.request import CollectOptions, request_of
     from vq_calib.planning.run_plan import plan_run
     from vq_core.recipes.recipe import read_recipe
     from vq_core.sampling.settings import SamplingOptions
 
     sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
-    asked = Options(model, prompts, sampling, tokens, part, device, lora)
+    asked = CollectOptions(model, prompts, sampling, tokens, part, device, lora)
     request = request_of(asked, read_recipe(recipe))
     expected = estimate(plan_run(request), seconds_per_step)
     report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=as_json)

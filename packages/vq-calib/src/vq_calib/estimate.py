@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from vq_calib.planning.run_plan import Planned
+from vq_calib.planning.run_plan import RunPlan
 from vq_calib.planning.token_plan import Tables
 from vq_calib.planning.token_table import column
 from vq_core.artifacts.stats import BRANCHES, OUTLIERS, SPLITS, TABLE_COLUMNS
@@ -76,7 +76,7 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(planned: Planned, seconds_per_step: float | None) -> Estimate:
+def estimate(planned: RunPlan, seconds_per_step: float | None) -> Estimate:
     """What the run will do; `seconds_per_step` is what one step, of both guidance branches, is known to take."""
     components = {name: _component(planned, name) for name in planned.calls}
     steps = len(planned.prompts) * len({call.step for calls in planned.calls.values() for call in calls})
@@ -91,7 +91,7 @@ def estimate(planned: Planned, seconds_per_step: float | None) -> Estimate:
     )
 
 
-def _component(planned: Planned, name: str) -> ComponentEstimate:
+def _component(planned: RunPlan, name: str) -> ComponentEstimate:
     topology, calls = planned.topologies[name], planned.calls[name]
     tables = None if planned.tables is None else planned.tables[name]
     channels = sum(group.in_features for group in _reading_video(topology))
@@ -120,7 +120,7 @@ def _sums_bytes(group: Group) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in zero_sums(group).values())
 
 
-def _conditions(topology: Topology, branches: int, planned: Planned) -> int:
+def _conditions(topology: Topology, branches: int, planned: RunPlan) -> int:
     """If every prompt's tokens differ: text of every branch, and first and last image, which the branches share."""
     prompts, images = len(planned.prompts), 2 if "last_image" in planned.pipeline.inputs else 1
     rows = {"text": TEXT_TOKENS * branches * prompts, "image": images * IMAGE_TOKENS * prompts, "video": 0}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vq_calib.collection.collect import Collected, finished_before
 from vq_calib.collection.collect import collect as collect_request
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.run_plan import CollectRequest
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
@@ -30,7 +30,7 @@ Record = Callable[..., dict[tuple[str, str], list[Any]]]
 def collect(
     model: str, prompts: Path, output: Path, sampling: Sampling, *, device: str | None = None, resume: bool = False
 ) -> Collected:
-    return collect_request(Request(model, prompts, sampling, device=device), output, resume=resume)
+    return collect_request(CollectRequest(model, prompts, sampling, device=device), output, resume=resume)
 
 
 def _tensors(artifact: Path) -> dict[str, Tensor]:
@@ -260,7 +260,7 @@ def test_an_output_that_exists_is_refused(
 def test_what_was_finished_before_is_known_by_its_settings(
     whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
 ) -> None:
-    request = Request(str(tiny_model("t2v")), prompts, sampling, device="cpu")
+    request = CollectRequest(str(tiny_model("t2v")), prompts, sampling, device="cpu")
     found = finished_before(request, whole)
     assert found is not None
     assert (found.prompts, found.resumed_prompts, found.sampled) == (

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vq_calib.collection.collect import collect
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.run_plan import CollectRequest
 from vq_core.artifacts.stats import open_stats
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import open_source
@@ -45,7 +45,7 @@ def test_a_merged_model_is_the_model_that_was_rewritten(
 
     folders = {name: tmp_path / name for name in ("merged", "by hand", "plain")}
     for name, path, loras in (("merged", model, (lora,)), ("by hand", rewritten, ()), ("plain", model, ())):
-        request = Request(str(path), prompts, sampling, tokens=8, device="cpu", loras=loras)
+        request = CollectRequest(str(path), prompts, sampling, tokens=8, device="cpu", loras=loras)
         collect(request, folders[name])
     merged, by_hand, plain = (open_stats(folder).artifact.manifest for folder in folders.values())
     assert merged.files == by_hand.files

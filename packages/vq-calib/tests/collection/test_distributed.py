@@ -10,8 +10,8 @@ import torch
 import vq_calib.collection.distributed
 from vq_calib.collection.collect import collect
 from vq_calib.collection.distributed import collect_here, collect_together, part_path
-from vq_calib.planning.calib_prompts import Part
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.calib_prompts import RunPart
+from vq_calib.planning.run_plan import CollectRequest
 from vq_core.errors import VqError
 from vq_core.runtime.distributed import Rank
 from vq_core.sampling.settings import Sampling
@@ -23,11 +23,11 @@ TIMEOUT_S = 240
 
 
 @pytest.fixture(scope="module")
-def request_(tiny_model: TinyModel, prompts: Path, sampling: Sampling) -> Request:
-    return Request(str(tiny_model("t2v")), prompts, sampling, tokens=60, device="cpu")
+def request_(tiny_model: TinyModel, prompts: Path, sampling: Sampling) -> CollectRequest:
+    return CollectRequest(str(tiny_model("t2v")), prompts, sampling, tokens=60, device="cpu")
 
 
-def _arguments(request: Request, output: Path, *more: str) -> list[str]:
+def _arguments(request: CollectRequest, output: Path, *more: str) -> list[str]:
     model, prompts = ["--model", request.model], ["--prompts", str(request.prompts)]
     sizes = ["--steps", "4", "--height", "64", "--width", "64", "--num-frames", "5", "--tokens", "60"]
     return ["collect", *model, *prompts, *sizes, "--device", "cpu", "-o", str(output), *more]
@@ -42,7 +42,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_two_processes_give_the_bytes_of_one(request_: Request, tmp_path: Path, start_ranks: StartRanks) -> None:
+def test_two_processes_give_the_bytes_of_one(request_: CollectRequest, tmp_path: Path, start_ranks: StartRanks) -> None:
     collect(request_, tmp_path / "alone")
     (tmp_path / "together").mkdir()
     code = _code(_arguments(request_, tmp_path / "together" / "stats"))
@@ -63,7 +63,7 @@ VideoPipeline.denoise = fail
 
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
-    failing: int, request_: Request, tmp_path: Path, start_ranks: StartRanks
+    failing: int, request_: CollectRequest, tmp_path: Path, start_ranks: StartRanks
 ) -> None:
     output = tmp_path / "stats"
     code = _code(_arguments(request_, output))
@@ -72,7 +72,7 @@ def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
     errors = [rank.stderr for rank in ranks]
     assert "this rank fails" in errors[failing]
     assert "Another process ended before its part was done" in errors[1 - failing]
-    kept = part_path(output, Part(2 - failing, 2))
+    kept = part_path(output, RunPart(2 - failing, 2))
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
     if failing:
         return
@@ -87,7 +87,9 @@ def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
     assert _files(output) == _files(tmp_path / "alone")
 
 
-def test_fewer_prompts_than_processes_are_refused(request_: Request, tmp_path: Path, start_ranks: StartRanks) -> None:
+def test_fewer_prompts_than_processes_are_refused(
+    request_: CollectRequest, tmp_path: Path, start_ranks: StartRanks
+) -> None:
     one = write_samples(tmp_path / "one", 1, with_images=False)
     code = _code(_arguments(replace(request_, prompts=one), tmp_path / "stats"))
     for rank in start_ranks(code, code):
@@ -108,9 +110,9 @@ def _alone_as(patched: pytest.MonkeyPatch) -> None:
 
 
 def test_every_process_has_its_own_gpu_and_part(
-    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request_: CollectRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Request, Path]] = []
+    asked: list[tuple[CollectRequest, Path]] = []
     _alone_as(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(
@@ -124,14 +126,14 @@ def test_every_process_has_its_own_gpu_and_part(
     ]
 
 
-def test_a_process_alone_collects_everything(request_: Request, tmp_path: Path) -> None:
+def test_a_process_alone_collects_everything(request_: CollectRequest, tmp_path: Path) -> None:
     collected = collect_here(request_, tmp_path / "stats")
     assert collected is not None
     assert collected.prompts == 3
 
 
-def test_a_part_of_a_part_and_an_output_that_exists_are_refused(request_: Request, tmp_path: Path) -> None:
+def test_a_part_of_a_part_and_an_output_that_exists_are_refused(request_: CollectRequest, tmp_path: Path) -> None:
     with pytest.raises(VqError, match="`--part` and torchrun both divide the prompts"):
-        collect_together(replace(request_, part=Part(1, 2)), tmp_path / "stats", Rank(0, 2, 0))
+        collect_together(replace(request_, part=RunPart(1, 2)), tmp_path / "stats", Rank(0, 2, 0))
     with pytest.raises(VqError, match="exists already"):
         collect_together(request_, tmp_path, Rank(0, 2, 0))

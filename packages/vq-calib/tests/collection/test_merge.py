@@ -10,8 +10,8 @@ import pytest
 
 from vq_calib.collection.collect import collect
 from vq_calib.collection.merge import merge
-from vq_calib.planning.calib_prompts import Part
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.calib_prompts import RunPart
+from vq_calib.planning.run_plan import CollectRequest
 from vq_calib.planning.settings import settings_of
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
@@ -26,15 +26,15 @@ PROMPTS = 5
 
 
 @pytest.fixture(scope="module")
-def request_(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampling: Sampling) -> Request:
+def request_(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampling: Sampling) -> CollectRequest:
     """Five prompts, the last one held out, for a model of two experts; fewer tokens than strata could hold."""
     prompts = write_samples(tmp_path_factory.mktemp("five"), PROMPTS, with_images=True)
     sampling = replace(sampling, steps=2)  # one for each expert
-    return Request(str(tiny_model("i2v-2.2")), prompts, sampling, tokens=90, device="cpu")
+    return CollectRequest(str(tiny_model("i2v-2.2")), prompts, sampling, tokens=90, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def whole(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(request_: CollectRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The statistics of all prompts in one run."""
     path = tmp_path_factory.mktemp("whole") / "stats"
     collect(request_, path)
@@ -42,11 +42,11 @@ def whole(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(request_: Request, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def parts(request_: CollectRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The same in three parts."""
     folder = tmp_path_factory.mktemp("parts")
     for number in (1, 2, 3):
-        collect(replace(request_, part=Part(number, 3)), folder / str(number))
+        collect(replace(request_, part=RunPart(number, 3)), folder / str(number))
     return [folder / str(number) for number in (1, 2, 3)]
 
 
@@ -73,11 +73,11 @@ def test_merging_some_and_then_the_rest_gives_the_whole(whole: Path, parts: list
     assert _files(tmp_path / "all") == _files(whole)
 
 
-def test_parts_without_tokens_merge_too(request_: Request, tmp_path: Path) -> None:
+def test_parts_without_tokens_merge_too(request_: CollectRequest, tmp_path: Path) -> None:
     request = replace(request_, tokens=0)
     collect(request, tmp_path / "whole")
     for number in (1, 2):
-        collect(replace(request, part=Part(number, 2)), tmp_path / str(number))
+        collect(replace(request, part=RunPart(number, 2)), tmp_path / str(number))
     merge([tmp_path / "1", tmp_path / "2"], tmp_path / "merged")
     assert _files(tmp_path / "merged") == _files(tmp_path / "whole")
 
@@ -149,9 +149,9 @@ def test_parts_of_other_runs_are_refused_with_the_difference(
 
 
 def test_a_part_of_another_model_is_refused(
-    parts: list[Path], request_: Request, tiny_model: TinyModel, tmp_path: Path
+    parts: list[Path], request_: CollectRequest, tiny_model: TinyModel, tmp_path: Path
 ) -> None:
-    collect(replace(request_, model=str(tiny_model("t2v")), part=Part(2, 3)), tmp_path / "other")
+    collect(replace(request_, model=str(tiny_model("t2v")), part=RunPart(2, 3)), tmp_path / "other")
     with pytest.raises(VqError, match="other"):
         merge([parts[0], tmp_path / "other"], tmp_path / "stats")
 

@@ -5,22 +5,24 @@ from typing import Any
 
 import pytest
 
-from vq_calib.collection.run import Run
+from vq_calib.collection.run import PromptsRun
 from vq_calib.collection.totals import Totals
 from vq_calib.observing.reduction import eager_reduction
-from vq_calib.planning.run_plan import Planned, Request, plan_run
+from vq_calib.planning.run_plan import CollectRequest, RunPlan, plan_run
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
 
 
 @pytest.fixture
-def planned(tiny_model: Callable[[Variant], Path], prompts: Path, sampling: Sampling) -> Planned:
-    return plan_run(Request(str(tiny_model("i2v-2.2")), prompts, replace(sampling, steps=3), tokens=16, device="cpu"))
+def planned(tiny_model: Callable[[Variant], Path], prompts: Path, sampling: Sampling) -> RunPlan:
+    return plan_run(
+        CollectRequest(str(tiny_model("i2v-2.2")), prompts, replace(sampling, steps=3), tokens=16, device="cpu")
+    )
 
 
-def _run(planned: Planned, sampling: Sampling) -> Run:
-    return Run(
+def _run(planned: RunPlan, sampling: Sampling) -> PromptsRun:
+    return PromptsRun(
         planned.pipeline,
         planned.topologies,
         replace(sampling, steps=3),
@@ -32,7 +34,7 @@ def _run(planned: Planned, sampling: Sampling) -> Run:
 
 
 def test_prompts_that_are_done_are_not_sampled_again(
-    planned: Planned, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    planned: RunPlan, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds: list[int] = []
     denoise = VideoPipeline.denoise

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vq_calib.planning.calib_prompts import Part, calib_prompts, digest_of, indices_of, parse_part, split_of
+from vq_calib.planning.calib_prompts import RunPart, calib_prompts, digest_of, indices_of, parse_part, split_of
 from vq_core.errors import VqError
 from vq_core.sampling.pipeline import VideoPipeline
-from vq_core.sampling.prompts import FILES, FIRST_FRAME, Inputs, Sample, read_samples
+from vq_core.sampling.prompts import FILES, FIRST_FRAME, ModelInputs, Sample, read_samples
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
 
@@ -31,19 +31,19 @@ def test_whole_prompts_are_held_out_where_there_are_several(total: int, expected
 
 @pytest.mark.parametrize(("of", "total"), [(1, 1), (2, 3), (3, 3), (4, 11)])
 def test_parts_divide_the_prompts(of: int, total: int) -> None:
-    parts = [indices_of(Part(number, of), total) for number in range(1, of + 1)]
+    parts = [indices_of(RunPart(number, of), total) for number in range(1, of + 1)]
     assert all(part == [i for i in range(total) if i % of == number] for number, part in enumerate(parts))
     assert sorted(index for part in parts for index in part) == indices_of(None, total) == list(range(total))
 
 
 def test_more_parts_than_prompts_are_refused() -> None:
     with pytest.raises(VqError, match="3 prompts do not fill 4 parts: divide the run into at most 3"):
-        indices_of(Part(1, 4), 3)
+        indices_of(RunPart(1, 4), 3)
 
 
 def test_a_part_is_written_as_a_fraction() -> None:
-    assert parse_part("2/12") == Part(2, 12)
-    assert str(Part(2, 12)) == "2/12"
+    assert parse_part("2/12") == RunPart(2, 12)
+    assert str(RunPart(2, 12)) == "2/12"
 
 
 @pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "a/b", "1/", "-1/2", "1/2/3", "1.0/2"])
@@ -79,7 +79,7 @@ def test_reference_images_have_tokens_too(
 
 
 def test_the_digest_is_of_every_file(prompts: Path) -> None:
-    full = read_samples(prompts, Inputs(optional=FILES))[0]
+    full = read_samples(prompts, ModelInputs(optional=FILES))[0]
     assert full.image is not None
     only_image = Sample(full.prompt, full.negative_prompt, full.image)
     others = [

@@ -3,29 +3,29 @@ from pathlib import Path
 
 import pytest
 
-from vq_calib.planning.calib_prompts import Part
-from vq_calib.planning.request import Options, request_of
+from vq_calib.planning.calib_prompts import RunPart
+from vq_calib.planning.request import CollectOptions, request_of
 from vq_core.errors import VqError
 from vq_core.model.lora_request import LoraRequest
 from vq_core.recipes.recipe import Recipe, read_recipe
 from vq_core.sampling.settings import Sampling, SamplingOptions
 
-NOTHING = Options(**{field.name: None for field in fields(Options)} | {"sampling": SamplingOptions()})
+NOTHING = CollectOptions(**{field.name: None for field in fields(CollectOptions)} | {"sampling": SamplingOptions()})
 
 
 @pytest.fixture
-def said(stats: Path, tmp_path: Path) -> Options:
+def said(stats: Path, tmp_path: Path) -> CollectOptions:
     """Only what has no default."""
     return replace(NOTHING, model=str(stats), prompts=tmp_path)
 
 
-def test_defaults(said: Options) -> None:
+def test_defaults(said: CollectOptions) -> None:
     request = request_of(said, Recipe())
     assert request.sampling == Sampling()
     assert (request.tokens, request.part, request.device) == (None, None, None)
 
 
-def test_options_beat_the_recipe(said: Options, tmp_path: Path) -> None:
+def test_options_beat_the_recipe(said: CollectOptions, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yml"
     path.write_text("seed: 5\ncalib: {steps: 9, tokens: 128, guidance_scale: 3}\n")
     recipe = read_recipe(path)
@@ -35,18 +35,18 @@ def test_options_beat_the_recipe(said: Options, tmp_path: Path) -> None:
     assert request_of(replace(said, tokens=0), recipe).tokens == 0
 
 
-def test_the_part_is_read(said: Options) -> None:
-    assert request_of(replace(said, part="2/3"), Recipe()).part == Part(2, 3)
+def test_the_part_is_read(said: CollectOptions) -> None:
+    assert request_of(replace(said, part="2/3"), Recipe()).part == RunPart(2, 3)
     with pytest.raises(VqError, match="`--part 3/2`"):
         request_of(replace(said, part="3/2"), Recipe())
 
 
-def test_prompts_must_be_said(said: Options) -> None:
+def test_prompts_must_be_said(said: CollectOptions) -> None:
     with pytest.raises(VqError, match="`--prompts` is missing"):
         request_of(replace(said, prompts=None), Recipe())
 
 
-def test_loras_are_those_said_before_those_of_the_recipe(said: Options, tmp_path: Path) -> None:
+def test_loras_are_those_said_before_those_of_the_recipe(said: CollectOptions, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yml"
     path.write_text("lora: [{path: a.safetensors, strength: 0.5}]\n")
     recipe = read_recipe(path)

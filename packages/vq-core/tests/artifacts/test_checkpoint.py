@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vq_core.artifacts import checkpoint
-from vq_core.artifacts.checkpoint import Checkpoint, Role, checkpoint_entries, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, Role, checkpoint_tensors, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.families.wan import topology
@@ -32,7 +32,7 @@ def write(folder: Path, config: dict[str, Any], gains: bool, components: tuple[s
     with create_artifact(folder, header) as writer:
         for component_number, place in enumerate(folders.values()):
             shards: dict[str, dict[str, torch.Tensor]] = {}
-            for number, (name, entry) in enumerate(checkpoint_entries(topology(config), WAN, gains=gains).items()):
+            for number, (name, entry) in enumerate(checkpoint_tensors(topology(config), WAN, gains=gains).items()):
                 dtype = torch.int8 if entry.role is Role.CODES else torch.float32
                 value = (number + component_number) % 100
                 shards.setdefault(entry.shard, {})[name] = torch.full(entry.shape, value, dtype=dtype)
@@ -42,7 +42,7 @@ def write(folder: Path, config: dict[str, Any], gains: bool, components: tuple[s
 
 
 def test_table_of_the_fullest_block(i2v_config: dict[str, Any]) -> None:
-    entries = checkpoint_entries(topology(i2v_config), WAN, gains=True)
+    entries = checkpoint_tensors(topology(i2v_config), WAN, gains=True)
     block = {name: entry for name, entry in entries.items() if name.startswith("blocks.1.")}
     assert {entry.shard for entry in block.values()} == {"block_1"}
     by_role = Counter(entry.role for entry in block.values())
@@ -71,7 +71,7 @@ def test_table_of_the_fullest_block(i2v_config: dict[str, Any]) -> None:
 
 
 def test_outside_the_blocks_nothing_is_quantized(i2v_config: dict[str, Any]) -> None:
-    entries = checkpoint_entries(topology(i2v_config), WAN, gains=True)
+    entries = checkpoint_tensors(topology(i2v_config), WAN, gains=True)
     outside = {name: entry for name, entry in entries.items() if not name.startswith("blocks.")}
     assert {(entry.role, entry.shard) for entry in outside.values()} == {(Role.PLAIN, "non_block")}
     assert {"head.head.weight", "head.modulation", "img_emb.proj.4.bias", "text_embedding.2.weight"} <= outside.keys()
@@ -79,16 +79,16 @@ def test_outside_the_blocks_nothing_is_quantized(i2v_config: dict[str, Any]) -> 
 
 def test_the_table_has_every_tensor_of_every_layout(wan_config: dict[str, Any]) -> None:
     wan = topology(wan_config)
-    entries = checkpoint_entries(wan, WAN, gains=False)
+    entries = checkpoint_tensors(wan, WAN, gains=False)
     assert len(entries) == len(wan.tensors) + len(wan.linears)
-    assert len(checkpoint_entries(wan, WAN, gains=True)) == len(entries) + 2 * len(wan.gains)
+    assert len(checkpoint_tensors(wan, WAN, gains=True)) == len(entries) + 2 * len(wan.gains)
     assert not any(entry.role is Role.GAIN for entry in entries.values())
 
 
 @pytest.mark.parametrize("gains", [True, False])
 def test_reads_back_by_diffusers_names(tmp_path: Path, i2v_config: dict[str, Any], gains: bool) -> None:
     opened = open_checkpoint(write(tmp_path / "ckpt", i2v_config, gains))
-    assert isinstance(opened, Checkpoint)
+    assert isinstance(opened, ConvertedCheckpoint)
     assert (opened.family_name, opened.scheme.name, opened.has_gains) == ("wan", "int8", gains)
     component = opened.components["transformer"]
     numbers = {name: number % 100 for number, name in enumerate(component.entries)}

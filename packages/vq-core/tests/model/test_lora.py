@@ -18,12 +18,12 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.model.lora import Lora, Merge
 from vq_core.model.lora_request import LoraRequest
-from vq_core.model.source import Checkpoint, open_source
+from vq_core.model.source import SourceTransformer, open_source
 
 TO_Q = "blocks.1.attn1.to_q.weight"
 RANK = 4
 
-OpenMerged = Callable[..., Checkpoint]
+OpenMerged = Callable[..., SourceTransformer]
 
 
 def low_rank(stem: str, rows: int, columns: int, alpha: float | None = None, seed: int = 1) -> dict[str, Tensor]:
@@ -62,19 +62,19 @@ def write_lora(tmp_path: Path) -> Callable[..., Path]:
 def merged(folder: Path, write_lora: Callable[..., Path]) -> OpenMerged:
     """The transformer with LoRA files of these tensors merged, all of one strength."""
 
-    def open_merged(*files: Mapping[str, Tensor], strength: float = 1.0, model: Path = folder) -> Checkpoint:
+    def open_merged(*files: Mapping[str, Tensor], strength: float = 1.0, model: Path = folder) -> SourceTransformer:
         paths = [write_lora(tensors, f"{index}.safetensors") for index, tensors in enumerate(files)]
         return open_source(str(model), [LoraRequest(path, strength) for path in paths]).components["transformer"]
 
     return open_merged
 
 
-def plain(folder: Path) -> Checkpoint:
+def plain(folder: Path) -> SourceTransformer:
     """The transformer without a LoRA."""
     return open_source(str(folder)).components["transformer"]
 
 
-def change(merged: Checkpoint, folder: Path, name: str) -> Tensor:
+def change(merged: SourceTransformer, folder: Path, name: str) -> Tensor:
     """W' − W in float64."""
     (after,), (before,) = merged.load([name]).values(), plain(folder).load([name]).values()
     assert after.dtype == before.dtype

@@ -5,48 +5,48 @@ from typing import Any
 import pytest
 
 from vq_core.families import wan
-from vq_core.model.lora_keys import KeyTable, Part, Target, block_in, is_additive
+from vq_core.model.lora_keys import KeyTable, LoraPart, Target, block_in, is_additive
 
 TO_Q = "blocks.1.attn1.to_q.weight"
 SPELLINGS = {
-    "diffusion_model.blocks.1.self_attn.q.lora_A.weight": Target(TO_Q, Part.DOWN),
-    "diffusion_model.blocks.1.self_attn.q.lora_B.weight": Target(TO_Q, Part.UP),
-    "diffusion_model.blocks.1.self_attn.q.lora_down.weight": Target(TO_Q, Part.DOWN),
-    "diffusion_model.blocks.1.self_attn.q.alpha": Target(TO_Q, Part.ALPHA),
-    "model.diffusion_model.blocks.1.self_attn.q.lora_up.weight": Target(TO_Q, Part.UP),
-    "transformer.blocks.1.attn1.to_q.lora_A.weight": Target(TO_Q, Part.DOWN),
-    "transformer.blocks.1.attn1.to_q.lora.up.weight": Target(TO_Q, Part.UP),
-    "blocks.1.attn1.to_q.lora_A.default.weight": Target(TO_Q, Part.DOWN),
-    "pipe.dit.blocks.1.self_attn.q.lora_B.default.weight": Target(TO_Q, Part.UP),
-    "base_model.model.blocks.1.self_attn.q.lora_A.weight": Target(TO_Q, Part.DOWN),
-    "base_model.model.diffusion_model.blocks.1.self_attn.q.lora_A": Target(TO_Q, Part.DOWN),
-    "lora_unet_blocks_1_self_attn_q.lora_down.weight": Target(TO_Q, Part.DOWN),
-    "lora_unet_blocks_1_self_attn_q.lora_up.weight": Target(TO_Q, Part.UP),
-    "lora_unet_blocks_1_self_attn_q.alpha": Target(TO_Q, Part.ALPHA),
-    "lora_unet_blocks_1_attn1_to_out_0.lora_up.weight": Target("blocks.1.attn1.to_out.0.weight", Part.UP),
-    "transformer.blocks.1.attn1.to_q.lora_B.bias": Target("blocks.1.attn1.to_q.bias", Part.UP_BIAS),
-    "diffusion_model.blocks.0.self_attn.q.diff": Target("blocks.0.attn1.to_q.weight", Part.DIFF),
-    "diffusion_model.blocks.0.self_attn.q.diff_b": Target("blocks.0.attn1.to_q.bias", Part.DIFF),
-    "diffusion_model.blocks.0.self_attn.norm_q.diff": Target("blocks.0.attn1.norm_q.weight", Part.DIFF),
+    "diffusion_model.blocks.1.self_attn.q.lora_A.weight": Target(TO_Q, LoraPart.DOWN),
+    "diffusion_model.blocks.1.self_attn.q.lora_B.weight": Target(TO_Q, LoraPart.UP),
+    "diffusion_model.blocks.1.self_attn.q.lora_down.weight": Target(TO_Q, LoraPart.DOWN),
+    "diffusion_model.blocks.1.self_attn.q.alpha": Target(TO_Q, LoraPart.ALPHA),
+    "model.diffusion_model.blocks.1.self_attn.q.lora_up.weight": Target(TO_Q, LoraPart.UP),
+    "transformer.blocks.1.attn1.to_q.lora_A.weight": Target(TO_Q, LoraPart.DOWN),
+    "transformer.blocks.1.attn1.to_q.lora.up.weight": Target(TO_Q, LoraPart.UP),
+    "blocks.1.attn1.to_q.lora_A.default.weight": Target(TO_Q, LoraPart.DOWN),
+    "pipe.dit.blocks.1.self_attn.q.lora_B.default.weight": Target(TO_Q, LoraPart.UP),
+    "base_model.model.blocks.1.self_attn.q.lora_A.weight": Target(TO_Q, LoraPart.DOWN),
+    "base_model.model.diffusion_model.blocks.1.self_attn.q.lora_A": Target(TO_Q, LoraPart.DOWN),
+    "lora_unet_blocks_1_self_attn_q.lora_down.weight": Target(TO_Q, LoraPart.DOWN),
+    "lora_unet_blocks_1_self_attn_q.lora_up.weight": Target(TO_Q, LoraPart.UP),
+    "lora_unet_blocks_1_self_attn_q.alpha": Target(TO_Q, LoraPart.ALPHA),
+    "lora_unet_blocks_1_attn1_to_out_0.lora_up.weight": Target("blocks.1.attn1.to_out.0.weight", LoraPart.UP),
+    "transformer.blocks.1.attn1.to_q.lora_B.bias": Target("blocks.1.attn1.to_q.bias", LoraPart.UP_BIAS),
+    "diffusion_model.blocks.0.self_attn.q.diff": Target("blocks.0.attn1.to_q.weight", LoraPart.DIFF),
+    "diffusion_model.blocks.0.self_attn.q.diff_b": Target("blocks.0.attn1.to_q.bias", LoraPart.DIFF),
+    "diffusion_model.blocks.0.self_attn.norm_q.diff": Target("blocks.0.attn1.norm_q.weight", LoraPart.DIFF),
     # The native norm3 is diffusers' norm2.
-    "diffusion_model.blocks.0.norm3.diff": Target("blocks.0.norm2.weight", Part.DIFF),
-    "diffusion_model.blocks.0.norm3.diff_b": Target("blocks.0.norm2.bias", Part.DIFF),
-    "blocks.0.norm2.diff": Target("blocks.0.norm2.weight", Part.DIFF),
-    "diffusion_model.blocks.0.diff_m": Target("blocks.0.scale_shift_table", Part.DIFF),
-    "diffusion_model.blocks.0.modulation.diff": Target("blocks.0.scale_shift_table", Part.DIFF),
-    "diffusion_model.blocks.0.modulation.diff_m": Target("blocks.0.scale_shift_table", Part.DIFF),
-    "transformer.blocks.0.scale_shift_table.diff": Target("blocks.0.scale_shift_table", Part.DIFF),
-    "diffusion_model.head.modulation.diff": Target("scale_shift_table", Part.DIFF),
-    "diffusion_model.head.diff_m": Target("scale_shift_table", Part.DIFF),
-    "diffusion_model.head.head.lora_down.weight": Target("proj_out.weight", Part.DOWN),
-    "diffusion_model.patch_embedding.diff_b": Target("patch_embedding.bias", Part.DIFF),
+    "diffusion_model.blocks.0.norm3.diff": Target("blocks.0.norm2.weight", LoraPart.DIFF),
+    "diffusion_model.blocks.0.norm3.diff_b": Target("blocks.0.norm2.bias", LoraPart.DIFF),
+    "blocks.0.norm2.diff": Target("blocks.0.norm2.weight", LoraPart.DIFF),
+    "diffusion_model.blocks.0.diff_m": Target("blocks.0.scale_shift_table", LoraPart.DIFF),
+    "diffusion_model.blocks.0.modulation.diff": Target("blocks.0.scale_shift_table", LoraPart.DIFF),
+    "diffusion_model.blocks.0.modulation.diff_m": Target("blocks.0.scale_shift_table", LoraPart.DIFF),
+    "transformer.blocks.0.scale_shift_table.diff": Target("blocks.0.scale_shift_table", LoraPart.DIFF),
+    "diffusion_model.head.modulation.diff": Target("scale_shift_table", LoraPart.DIFF),
+    "diffusion_model.head.diff_m": Target("scale_shift_table", LoraPart.DIFF),
+    "diffusion_model.head.head.lora_down.weight": Target("proj_out.weight", LoraPart.DOWN),
+    "diffusion_model.patch_embedding.diff_b": Target("patch_embedding.bias", LoraPart.DIFF),
     "diffusion_model.text_embedding.0.lora_A.weight": Target(
-        "condition_embedder.text_embedder.linear_1.weight", Part.DOWN
+        "condition_embedder.text_embedder.linear_1.weight", LoraPart.DOWN
     ),
-    "diffusion_model.time_projection.1.diff": Target("condition_embedder.time_proj.weight", Part.DIFF),
-    "diffusion_model.blocks.0.cross_attn.k_img.lora_B.weight": Target("blocks.0.attn2.add_k_proj.weight", Part.UP),
+    "diffusion_model.time_projection.1.diff": Target("condition_embedder.time_proj.weight", LoraPart.DIFF),
+    "diffusion_model.blocks.0.cross_attn.k_img.lora_B.weight": Target("blocks.0.attn2.add_k_proj.weight", LoraPart.UP),
     "diffusion_model.img_emb.proj.1.lora_B.weight": Target(
-        "condition_embedder.image_embedder.ff.net.0.proj.weight", Part.UP
+        "condition_embedder.image_embedder.ff.net.0.proj.weight", LoraPart.UP
     ),
 }
 
@@ -85,7 +85,7 @@ def test_every_weight_and_bias_is_reached_and_none_is_confused(
         if ending is None or not stem:
             continue
         key = f"lora_unet_{stem.replace('.', '_')}.{ending}" if underscored else f"diffusion_model.{stem}.{ending}"
-        assert table.resolve(key) == Target(tensor, Part.DIFF)
+        assert table.resolve(key) == Target(tensor, LoraPart.DIFF)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import open_source
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.testing.tiny_models import Variant
 
 
@@ -21,7 +21,7 @@ def test_fused_by_diffusers_is_merged_by_us(
     tiny_model: Callable[[Variant], Path], tmp_path: Path, strength: float
 ) -> None:
     model = tiny_model("t2v")
-    with quiet_libraries():
+    with silenced_libraries():
         trained = WanPipeline.from_pretrained(model, dtype=torch.float32)
         config = LoraConfig(r=4, lora_alpha=10, target_modules=["to_q", "to_v", "to_out.0", "net.0.proj", "net.2"])
         trained.transformer.add_adapter(config)

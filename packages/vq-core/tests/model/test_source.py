@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from vq_core.errors import VqError
 from vq_core.families.wan import topology as wan_topology
 from vq_core.files.tensor_folder import INDEX_FILE
-from vq_core.model.source import TRANSFORMER_FILES, Checkpoint, open_source, resolve_model
+from vq_core.model.source import TRANSFORMER_FILES, SourceTransformer, open_source, resolve_model
 
 RandomTensors = Callable[..., dict[str, torch.Tensor]]
 WriteTransformer = Callable[..., Path]
@@ -66,7 +66,7 @@ def sharded(
     return write_transformer(tmp_path / "sharded", i2v_config, random_tensors(i2v_config), shards=3)
 
 
-def transformer_in(folder: Path) -> Checkpoint:
+def transformer_in(folder: Path) -> SourceTransformer:
     """The one transformer of a folder."""
     (checkpoint,) = open_source(str(folder)).components.values()
     return checkpoint

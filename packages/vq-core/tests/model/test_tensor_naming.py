@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from vq_core.errors import VqError
 from vq_core.families.wan import to_native, topology
 from vq_core.files.tensor_folder import gather_tensors
-from vq_core.model.tensor_naming import Spelt, load_stored, spell
+from vq_core.model.tensor_naming import NamedTensors, load_stored, name_tensors
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def names(i2v_config: dict[str, Any]) -> list[str]:
 def spelt(tmp_path: Path) -> Any:
     """Spell a file with tensors of these names, each of which holds its position."""
 
-    def of(names: Iterable[str]) -> Spelt:
+    def of(names: Iterable[str]) -> NamedTensors:
         path = tmp_path / "x.safetensors"
         save_file({name: torch.tensor([position]) for position, name in enumerate(names)}, path)
-        return spell(gather_tensors([path]), path)
+        return name_tensors(gather_tensors([path]), path)
 
     return of
 

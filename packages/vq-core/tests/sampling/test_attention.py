@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vq_core.errors import VqError
-from vq_core.sampling.attention import Kernel, attention_of, other_kernels
+from vq_core.sampling.attention import AttentionKernel, attention_of, other_kernels
 
 
 class Attends(nn.Module):
@@ -69,7 +69,7 @@ def test_on_the_cpu_the_other_kernel_is_the_plain_one() -> None:
 
 
 def test_where_no_other_kernel_rounds_otherwise_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_for_all(inputs: object, kernels: tuple[Kernel, ...]) -> tuple[Kernel, Tensor]:
+    def one_for_all(inputs: object, kernels: tuple[AttentionKernel, ...]) -> tuple[AttentionKernel, Tensor]:
         return (kernels[0] if kernels else "flash"), torch.zeros(1)
 
     monkeypatch.setattr("vq_core.sampling.attention._run", one_for_all)

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.sampling.images import open_image
 from vq_core.sampling.prompts import Sample
@@ -22,7 +22,7 @@ TinyModel = Callable[[Variant], Path]
 
 
 def stock(model: Path) -> Any:
-    with quiet_libraries():
+    with silenced_libraries():
         return DiffusionPipeline.from_pretrained(model)
 
 

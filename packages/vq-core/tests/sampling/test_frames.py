@@ -9,12 +9,12 @@ from PIL import Image
 
 from vq_core.errors import VqError
 from vq_core.sampling.frames import Frames, open_frames
-from vq_core.sampling.prompts import FILES, FIRST_FRAME, TEXT_ONLY, Inputs, Sample
+from vq_core.sampling.prompts import FILES, FIRST_FRAME, TEXT_ONLY, ModelInputs, Sample
 from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import read_video, write_video
 
 SAMPLING = Sampling(height=64, width=96, num_frames=5)
-ALL = Inputs(optional=FILES)
+ALL = ModelInputs(optional=FILES)
 
 
 def test_text_takes_the_size_that_is_asked_for(samples: list[Sample]) -> None:

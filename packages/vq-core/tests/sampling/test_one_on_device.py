@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from vq_core.sampling.one_on_device import Turns
+from vq_core.sampling.one_on_device import OneOnDevice
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
@@ -29,7 +29,7 @@ def test_only_one_is_there() -> None:
         alive[name] = weakref.ref(model)
         return model
 
-    turns = Turns(load)
+    turns = OneOnDevice(load)
     turns.release()
     assert isinstance(turns.get("a"), nn.Linear)
     assert turns.get("a") is turns.get("a")

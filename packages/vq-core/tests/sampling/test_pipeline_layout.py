@@ -6,7 +6,7 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_core.sampling.pipeline_layout import read_layout
-from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, Inputs
+from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
 from vq_core.testing.tiny_models import Variant, build_tiny
 
 
@@ -46,15 +46,15 @@ def test_the_small_vae_of_wan22_has_a_coarser_grid(tmp_path: Path) -> None:
     [
         ("t2v", TEXT_ONLY),
         ("i2v", FIRST_FRAME),
-        ("flf2v", Inputs(required=("image", "last_image"))),
-        ("vace", Inputs(optional=("reference_images", "video", "mask"))),
+        ("flf2v", ModelInputs(required=("image", "last_image"))),
+        ("vace", ModelInputs(optional=("reference_images", "video", "mask"))),
         ("t2v-2.2", TEXT_ONLY),
-        ("i2v-2.2", Inputs(required=("image",), optional=("last_image",))),
-        ("ti2v-5b", Inputs(optional=("image",))),
+        ("i2v-2.2", ModelInputs(required=("image",), optional=("last_image",))),
+        ("ti2v-5b", ModelInputs(optional=("image",))),
         ("t2v-distilled", TEXT_ONLY),
     ],
 )
-def test_knows_what_each_model_makes_videos_from(variant: Variant, inputs: Inputs, tmp_path: Path) -> None:
+def test_knows_what_each_model_makes_videos_from(variant: Variant, inputs: ModelInputs, tmp_path: Path) -> None:
     assert read_layout(build_tiny(variant, tmp_path / "model")).inputs == inputs
 
 

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, WanImageToVideoPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.images import open_image, resize_to_area
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
@@ -43,7 +43,7 @@ def vace_inputs(sample: Sample, sampling: Sampling) -> dict[str, Any]:
 
 def stock_video(model: Path, sample: Sample, sampling: Sampling, seed: int, *, last_image: bool) -> NDArray[np.uint8]:
     """The same video by diffusers alone: everything loaded, raw prompt and files in."""
-    with quiet_libraries():
+    with silenced_libraries():
         pipeline = DiffusionPipeline.from_pretrained(model)
     pipeline.set_progress_bar_config(disable=True)
     inputs: dict[str, Any] = {"height": sampling.height, "width": sampling.width}

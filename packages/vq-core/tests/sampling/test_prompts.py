@@ -10,7 +10,7 @@ from PIL import Image
 
 from vq_core.errors import VqError
 from vq_core.remote.location import parse_location
-from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, Inputs, Sample, read_samples
+from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs, Sample, read_samples
 from vq_core.sampling.video import write_video
 
 
@@ -100,8 +100,8 @@ def test_refuses_a_prompt_without_the_image_that_the_model_needs(folder: Path) -
         read_samples(folder, FIRST_FRAME)
 
 
-FIRST_AND_LAST = Inputs(required=("image", "last_image"))
-VACE = Inputs(optional=("reference_images", "video", "mask"))
+FIRST_AND_LAST = ModelInputs(required=("image", "last_image"))
+VACE = ModelInputs(optional=("reference_images", "video", "mask"))
 
 
 def test_reads_a_last_frame_where_the_model_has_one(folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_core.remote.location import Uri
-from vq_eval.compare.compared_folders import Entry, entries_of, open_folders, parse_candidate
+from vq_eval.compare.compared_folders import ComparedEntry, entries_of, open_folders, parse_candidate
 
 MakeFolder = Callable[[str, dict[str, np.ndarray]], Path]
 
@@ -14,14 +14,14 @@ MakeFolder = Callable[[str, dict[str, np.ndarray]], Path]
 @pytest.mark.parametrize(
     ("text", "entry"),
     [
-        ("out/int8", Entry("int8", "candidate", Path("out/int8"))),
-        ("INT8 auto=out/int8", Entry("INT8 auto", "candidate", Path("out/int8"))),
-        ("out/alpha=0.5", Entry("alpha=0.5", "candidate", Path("out/alpha=0.5"))),
-        ("x=s3://bucket/v", Entry("x", "candidate", Uri("s3", "bucket/v"))),
-        ("s3://bucket/v", Entry("v", "candidate", Uri("s3", "bucket/v"))),
+        ("out/int8", ComparedEntry("int8", "candidate", Path("out/int8"))),
+        ("INT8 auto=out/int8", ComparedEntry("INT8 auto", "candidate", Path("out/int8"))),
+        ("out/alpha=0.5", ComparedEntry("alpha=0.5", "candidate", Path("out/alpha=0.5"))),
+        ("x=s3://bucket/v", ComparedEntry("x", "candidate", Uri("s3", "bucket/v"))),
+        ("s3://bucket/v", ComparedEntry("v", "candidate", Uri("s3", "bucket/v"))),
     ],
 )
-def test_a_candidate_may_have_a_name(text: str, entry: Entry) -> None:
+def test_a_candidate_may_have_a_name(text: str, entry: ComparedEntry) -> None:
     assert parse_candidate(text) == entry
 
 

@@ -7,7 +7,7 @@ from vq_core.errors import GateFailed, VqError
 from vq_eval.compare.compared_folders import entries_of
 from vq_eval.compare.gate import check_limits, enforce, hold, verdict_of
 from vq_eval.compare.limits import Limit
-from vq_eval.compare.metric_choice import choose
+from vq_eval.compare.metric_choice import choose_metrics
 from vq_eval.compare.schema import CompareReport, Row, VideoInfo
 
 MakeRow = Callable[..., Row]
@@ -164,7 +164,7 @@ def test_a_video_that_a_limited_metric_does_not_suit_is_refused(reference: Row, 
 )
 def test_a_limit_that_cannot_be_held_is_refused_before_anything_is_measured(limit: Limit, sentence: str) -> None:
     with pytest.raises(VqError, match=sentence):
-        check_limits([limit], choose("psnr,flicker"), entries_of(Path("a"), ["int8"], None))
+        check_limits([limit], choose_metrics("psnr,flicker"), entries_of(Path("a"), ["int8"], None))
 
 
 def test_a_limit_that_can_be_held_is_taken() -> None:
@@ -172,4 +172,4 @@ def test_a_limit_that_can_be_held_is_taken() -> None:
         Limit("psnr", "worse_than_floor_by", 1.0, "g.yaml", ("int8",)),
         Limit("flicker", "worse_than_reference_by", 1.0, "g.yaml"),
     ]
-    check_limits(limits, choose("psnr,flicker"), entries_of(Path("a"), ["int8"], Path("f")))
+    check_limits(limits, choose_metrics("psnr,flicker"), entries_of(Path("a"), ["int8"], Path("f")))

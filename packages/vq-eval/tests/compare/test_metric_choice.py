@@ -4,7 +4,7 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_eval.compare import metric_choice as chosen
-from vq_eval.compare.metric_choice import choose
+from vq_eval.compare.metric_choice import choose_metrics
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def _three(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_three")
 def test_all_are_those_that_can_be_measured_in_their_order() -> None:
-    picked = choose("all")
+    picked = choose_metrics("all")
     assert list(picked.metrics) == ["early", "late"]
     assert picked.unavailable == {"absent": "its package is not installed: install it"}
 
 
 @pytest.mark.usefixtures("_three")
 def test_named_ones_stand_as_they_were_named() -> None:
-    picked = choose("late, early")
+    picked = choose_metrics("late, early")
     assert list(picked.metrics) == ["late", "early"]
     assert picked.unavailable == {}
 
@@ -36,19 +36,19 @@ def test_named_ones_stand_as_they_were_named() -> None:
 @pytest.mark.usefixtures("_three")
 def test_a_named_one_has_to_be_there() -> None:
     with pytest.raises(VqError, match="`absent` cannot be measured here: its package is not installed: install it, or"):
-        choose("early,absent")
+        choose_metrics("early,absent")
 
 
 @pytest.mark.usefixtures("_three")
 def test_one_named_twice_is_refused() -> None:
     with pytest.raises(VqError, match="`--metrics late,late` names a metric twice"):
-        choose("late,late")
+        choose_metrics("late,late")
 
 
 def test_an_unknown_one_is_refused() -> None:
     with pytest.raises(VqError, match="`psnrr` is not one of the metrics"):
-        choose("psnrr")
+        choose_metrics("psnrr")
 
 
 def test_the_familiar_come_first() -> None:
-    assert list(choose("all").metrics)[:3] == ["psnr", "ssim", "ms_ssim"]
+    assert list(choose_metrics("all").metrics)[:3] == ["psnr", "ssim", "ms_ssim"]

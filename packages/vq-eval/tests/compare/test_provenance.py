@@ -10,7 +10,7 @@ from vq_core.errors import VqError
 from vq_core.sampling.video import write_video
 from vq_core.store.manifest import read_manifest
 from vq_core.store.writer import Header, create_artifact
-from vq_eval.compare.compared_folders import Folder, entries_of, open_folders
+from vq_eval.compare.compared_folders import ComparedFolder, entries_of, open_folders
 from vq_eval.compare.provenance import AskedVideos, Origin, asked_videos, origin_of
 from vq_eval.videos.fake_quant import FORMAT, KIND
 
@@ -33,7 +33,7 @@ def made(clip: np.ndarray, tmp_path: Path) -> Path:
     return tmp_path / "made"
 
 
-def _folder(path: Path) -> Folder:
+def _folder(path: Path) -> ComparedFolder:
     return open_folders(entries_of(path, [f"again={path}"], None))[0]
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vq_core.model.source import open_source
-from vq_core.sampling.attention import Kernel
+from vq_core.sampling.attention import AttentionKernel
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
@@ -29,7 +29,7 @@ def model(tiny_model: Callable[[Variant], Path], tmp_path: Path) -> Path:
 def identity(
     model: Path,
     sampling: Sampling = SAMPLING,
-    kernels: Sequence[Kernel] = (),
+    kernels: Sequence[AttentionKernel] = (),
     dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
     source = open_source(str(model))

@@ -92,7 +92,7 @@ def export_command(
     from vq_core.recipes.recipe import read_recipe
     from vq_core.runtime.device import resolve_device
     from vq_core.runtime.meter import Meter
-    from vq_export.export import Inputs, open_model, verified_row, written
+    from vq_export.export import ExportInputs, open_model, verified_row, written
     from vq_export.gate import export
     from vq_export.targets import target_named
 
@@ -101,7 +101,7 @@ def export_command(
     target = str(context.info_name)
     said = read_recipe(recipe)
     folder = required(output or (said.output and said.output / target), "--output")
-    inputs = Inputs(weights, qparams, model, scheme, rounding, tuple(lora or ()), allow_pth)
+    inputs = ExportInputs(weights, qparams, model, scheme, rounding, tuple(lora or ()), allow_pth)
     where = resolve_device(device)
     quantized = open_model(inputs, said, device=where)
     found = export(target, quantized, folder, resume=resume, verify=verify, strict=strict, device=where)
@@ -149,12 +149,12 @@ def diffusers_command(
     """
     from vq_core.runtime.meter import Meter
     from vq_export.diffusers_folder import export_diffusers, written
-    from vq_export.model.full_precision import Inputs, open_full_precision
+    from vq_export.model.full_precision import FullPrecisionInputs, open_full_precision
 
     set_up_logging(verbose)
     meter = Meter()
     folder = required(output, "--output")
-    opened = open_full_precision(Inputs(model, checkpoint, weights, qparams, tuple(lora or ()), allow_pth))
+    opened = open_full_precision(FullPrecisionInputs(model, checkpoint, weights, qparams, tuple(lora or ()), allow_pth))
     export_diffusers(opened, folder, dtype, resume=resume)
     summary = written(opened, folder)
     report(

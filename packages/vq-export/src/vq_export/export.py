@@ -21,7 +21,7 @@ SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "gu
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ExportInputs:
     """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding.
 
     `allow_pth` allows to read the model from `.pth` files.
@@ -36,7 +36,7 @@ class Inputs:
     allow_pth: bool = False
 
 
-def open_model(inputs: Inputs, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
+def open_model(inputs: ExportInputs, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
     """Open what `inputs` and `recipe` name; `device` is for conversion.
 
     A recipe's model was smoothed and quantized, and its artifacts lie where the recipe says. Only a model among
@@ -59,7 +59,7 @@ def _with_sampling(model: QuantizedModel, recipe: Recipe) -> QuantizedModel:
     return replace(model, settings={**model.settings, "sampling": sampling}) if sampling else model
 
 
-def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> QuantizedModel:
+def _convert(name: str, inputs: ExportInputs, recipe: Recipe, device: str) -> QuantizedModel:
     if inputs.weights or inputs.qparams:
         raise VqError("`--model` converts a plain model, --weights and --qparams do not: give one or the other.")
     if quantized := open_quantized_source(name, loras=inputs.loras, allow_pth=inputs.allow_pth):
@@ -75,7 +75,7 @@ def _convert(name: str, inputs: Inputs, recipe: Recipe, device: str) -> Quantize
     return replace(converted, settings={**converted.settings, "sampling": said}) if said else converted
 
 
-def _as_asked(model: QuantizedModel, inputs: Inputs, recipe: Recipe) -> QuantizedModel:
+def _as_asked(model: QuantizedModel, inputs: ExportInputs, recipe: Recipe) -> QuantizedModel:
     """A model that is quantized already; what would quantize it otherwise is refused."""
     if inputs.rounding is not None:
         raise VqError(f"{model.model} is rounded already: leave --rounding out.")
@@ -87,7 +87,7 @@ def _as_asked(model: QuantizedModel, inputs: Inputs, recipe: Recipe) -> Quantize
     return model
 
 
-def _open_artifacts(inputs: Inputs, recipe: Recipe) -> QuantizedModel:
+def _open_artifacts(inputs: ExportInputs, recipe: Recipe) -> QuantizedModel:
     weights = inputs.weights or recipe.path_of("smoothed-weights")
     qparams = inputs.qparams or recipe.path_of("quant-params")
     if weights is None or qparams is None:

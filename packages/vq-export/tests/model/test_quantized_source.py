@@ -15,7 +15,7 @@ from vq_core.errors import VqError
 from vq_core.families.wan import to_native
 from vq_core.numerics.quantize import snr_db
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import Inputs, open_model
+from vq_export.export import ExportInputs, open_model
 from vq_export.model.quantized_source import open_quantized_source
 from vq_export.targets.lightx2v import export
 from vq_export.verify.verify import verify
@@ -43,7 +43,7 @@ def edit(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
 @pytest.mark.parametrize("kind", ["t2v", "i2v", "ti2v-5b"])
 def test_conversion_is_renaming(by_llmc: Any, tmp_path: Path, kind: str, scheme: str, native: bool) -> None:
     folder = by_llmc(kind, scheme, native=native)
-    export(open_model(Inputs(model=str(folder)), Recipe()), tmp_path / "ckpt")
+    export(open_model(ExportInputs(model=str(folder)), Recipe()), tmp_path / "ckpt")
     stored, written = content(folder), content(tmp_path / "ckpt")
     assert len(stored) == len(written)
     for name, tensor in stored.items():
@@ -69,7 +69,7 @@ def test_conversion_is_renaming(by_llmc: Any, tmp_path: Path, kind: str, scheme:
 
 def test_the_code_minus_128_is_kept(by_llmc: Any, tmp_path: Path) -> None:
     folder = by_llmc("i2v", "int8")
-    export(open_model(Inputs(model=str(folder), scheme="int8"), Recipe()), tmp_path / "ckpt")
+    export(open_model(ExportInputs(model=str(folder), scheme="int8"), Recipe()), tmp_path / "ckpt")
     codes = [tensor for tensor in content(tmp_path / "ckpt").values() if tensor.dtype == torch.int8]
     assert min(int(tensor.min()) for tensor in codes) == -128
 
@@ -108,7 +108,7 @@ def test_plain_models_are_none(models: dict[str, Path], by_llmc: Any) -> None:
 
 def refusal(folder: Path, **said: Any) -> str:
     with pytest.raises(VqError) as caught:
-        model = open_model(Inputs(model=str(folder), **said), Recipe())
+        model = open_model(ExportInputs(model=str(folder), **said), Recipe())
         model.components["transformer"].linear(Q)
     return str(caught.value)
 

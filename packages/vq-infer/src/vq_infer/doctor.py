@@ -19,7 +19,7 @@ from vq_core.runtime.device import resolve_device
 from vq_infer.attention import availability
 from vq_infer.engine.transformer import runtime_dtype
 from vq_infer.fused.ops import has_kernels
-from vq_infer.kernels import Kernel, cpu, cuda_fp8, cuda_int8, select_kernel
+from vq_infer.kernels import ProductKernel, cpu, cuda_fp8, cuda_int8, select_kernel
 from vq_infer.memory.free import free_bytes, host_free_bytes
 from vq_infer.memory.needs import GIB
 from vq_infer.memory.plan import plan_memory
@@ -120,7 +120,7 @@ def _select(device: torch.device, fmt: NumberFormat) -> None:
 
 def _kernels(device: torch.device) -> Reasons:
     reasons: Reasons = {}
-    tried: tuple[tuple[Kernel, str, NumberFormat], ...] = (
+    tried: tuple[tuple[ProductKernel, str, NumberFormat], ...] = (
         (cuda_fp8, "cuda", NumberFormat.FP8_E4M3),
         (cuda_int8, "cuda", NumberFormat.INT8),
         (cpu, "cpu", NumberFormat.INT8),
@@ -156,7 +156,7 @@ def driver_version(file: Path = DRIVER_FILE) -> str | None:
     return found[1] if found else None
 
 
-def try_kernel(kernel: Kernel, device: torch.device, fmt: NumberFormat) -> None:
+def try_kernel(kernel: ProductKernel, device: torch.device, fmt: NumberFormat) -> None:
     """Multiply a small matrix.
 
     Raises:

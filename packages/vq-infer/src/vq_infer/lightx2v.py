@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, ConvertedCheckpoint, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.remote.location import parse_location
 from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.meter import Meter
 from vq_core.sampling.prompts import is_video
-from vq_infer.request import Outcome, Request, check_output
+from vq_infer.request import Outcome, VideoRequest, check_output
 
 FORMATS = (".mp4",)
 # The checkpoint's own run configs, `SCHEME-BACKEND.json`; where the checkpoint lies is left open in them.
@@ -42,7 +42,7 @@ SMALL_MODEL = "wan2.2"  # TI2V-5B
 VACE_AREAS = (480 * 832, 720 * 1280)
 
 
-def generate(request: Request, python: str | None, backend: str | None) -> Outcome:
+def generate(request: VideoRequest, python: str | None, backend: str | None) -> Outcome:
     """Have LightX2V make the video of `request`.
 
     Args:
@@ -74,7 +74,7 @@ def generate(request: Request, python: str | None, backend: str | None) -> Outco
     return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage}, usage)
 
 
-def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, dict[str, Any]]:
+def read_run_config(checkpoint: ConvertedCheckpoint, backend: str | None) -> tuple[str, dict[str, Any]]:
     """Name (such as `int8-vllm`) and content of the checkpoint's run config for `backend`.
 
     Raises:
@@ -97,7 +97,7 @@ def read_run_config(checkpoint: Checkpoint, backend: str | None) -> tuple[str, d
     return name, content
 
 
-def run_config(template: Mapping[str, Any], request: Request, checkpoint: Path) -> dict[str, Any]:
+def run_config(template: Mapping[str, Any], request: VideoRequest, checkpoint: Path) -> dict[str, Any]:
     """`template` with this run's sampling and the place of the folder `checkpoint` filled in."""
     sampling = request.sampling
     place = str(checkpoint.resolve())
@@ -127,13 +127,13 @@ def run_config(template: Mapping[str, Any], request: Request, checkpoint: Path) 
     return settings
 
 
-def _task_of(template: Mapping[str, Any], request: Request) -> str:
+def _task_of(template: Mapping[str, Any], request: VideoRequest) -> str:
     """LightX2V's name of what is to be made; a last frame is a task of its own there."""
     last_frame = request.task == "i2v" and request.sample.last_image is not None
     return "flf2v" if last_frame else request.task
 
 
-def _require_task(template: Mapping[str, Any], request: Request) -> None:
+def _require_task(template: Mapping[str, Any], request: VideoRequest) -> None:
     own, asked = template["task"], _task_of(template, request)
     if template["model_cls"] == SMALL_MODEL:  # it makes videos from text and from images
         able = asked in ("t2v", "i2v")
@@ -151,7 +151,7 @@ def _require_task(template: Mapping[str, Any], request: Request) -> None:
         raise VqError(f"{request.checkpoint} is a checkpoint for {own}: use `vq-infer {command}.")
 
 
-def _require_size(config: Mapping[str, Any], request: Request) -> None:
+def _require_size(config: Mapping[str, Any], request: VideoRequest) -> None:
     """Refuse a size that LightX2V would round without a word."""
     frames, height, width = config.get("vae_stride", VAE_STRIDE)
     sampling = request.sampling
@@ -189,7 +189,7 @@ def _require_lightx2v(python: str) -> None:
         )
 
 
-def _start(python: str, config: Mapping[str, Any], request: Request, model: Path, output: Path) -> None:
+def _start(python: str, config: Mapping[str, Any], request: VideoRequest, model: Path, output: Path) -> None:
     """Run LightX2V; the video appears at its place only when it is whole."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
@@ -203,7 +203,9 @@ def _start(python: str, config: Mapping[str, Any], request: Request, model: Path
         draft.replace(output)
 
 
-def _arguments(config: Mapping[str, Any], request: Request, model: Path, config_json: Path, draft: Path) -> list[str]:
+def _arguments(
+    config: Mapping[str, Any], request: VideoRequest, model: Path, config_json: Path, draft: Path
+) -> list[str]:
     arguments = {
         "--model_cls": config["model_cls"],
         "--task": config["task"],

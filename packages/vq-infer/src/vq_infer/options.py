@@ -71,7 +71,7 @@ FILES = ("image", "last_image", "reference_images", "video", "mask")
 
 
 @dataclass(frozen=True)
-class Options:
+class VideoOptions:
     """What was said on the command line; None where nothing was."""
 
     model: Annotated[
@@ -154,7 +154,7 @@ class EngineSettings:
     parallel: ParallelPlan = field(default_factory=ParallelPlan)
 
 
-def engine_settings(options: Options) -> EngineSettings:
+def engine_settings(options: VideoOptions) -> EngineSettings:
     """Those that `options` say.
 
     Raises:

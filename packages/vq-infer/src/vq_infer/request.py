@@ -16,11 +16,11 @@ from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.prompts import TEXT_ONLY, Sample
 from vq_core.sampling.settings import Sampling, SamplingOptions, resolve_sampling
 from vq_core.store.manifest import FILE_NAME
-from vq_infer.options import EngineSettings, Options, Task, engine_settings
+from vq_infer.options import EngineSettings, Task, VideoOptions, engine_settings
 
 
 @dataclass(frozen=True)
-class Request:
+class VideoRequest:
     """One video to make: `model` gives encoders and VAE, `checkpoint` the quantized transformers."""
 
     task: Task
@@ -84,7 +84,7 @@ def _stage(name: str, usage: Usage) -> str:
     return f"{name} {usage.seconds:.1f} s{device}"
 
 
-def resolve_request(task: Task, options: Options) -> Request:
+def resolve_request(task: Task, options: VideoOptions) -> VideoRequest:
     """Options, else the recipe, else the checkpoint, else the model; the recipe's `eval` is about inference too.
 
     The built-in model is image-to-video and in diffusers' layout: it is nobody's default where neither is asked for.
@@ -114,7 +114,7 @@ def resolve_request(task: Task, options: Options) -> Request:
     defaults = replace(defaults_of(model) if native else DEFAULTS, **said_by_checkpoint(checkpoint))
     asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
     sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
-    return Request(task, model, checkpoint, sample, output, sampling, options.device, settings)
+    return VideoRequest(task, model, checkpoint, sample, output, sampling, options.device, settings)
 
 
 def _local(location: Location | None) -> Path | None:

@@ -3,11 +3,11 @@
 from vq_core.errors import VqError
 from vq_infer import lightx2v
 from vq_infer.engine import native
-from vq_infer.options import Options, Task
+from vq_infer.options import Task, VideoOptions
 from vq_infer.request import Outcome, resolve_request
 
 
-def run(task: Task, options: Options) -> Outcome | None:
+def run(task: Task, options: VideoOptions) -> Outcome | None:
     """Make the video that `options` describe; None in every process but the first of those that make one together.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Fields of `Options` as a command's options."""
+"""Fields of `VideoOptions` as a command's options."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from vq_infer.cli.command import takes_options
-from vq_infer.options import Options
+from vq_infer.options import VideoOptions
 
 
 def run(*arguments: str, without: tuple[str, ...] = ()) -> tuple[int, list[Any]]:
@@ -14,7 +14,7 @@ def run(*arguments: str, without: tuple[str, ...] = ()) -> tuple[int, list[Any]]
 
     @app.command()
     @takes_options(without=without)
-    def command(options: Options, as_json: bool, verbose: bool) -> None:
+    def command(options: VideoOptions, as_json: bool, verbose: bool) -> None:
         """Says so."""
         seen.extend([options, as_json, verbose])
 
@@ -22,7 +22,7 @@ def run(*arguments: str, without: tuple[str, ...] = ()) -> tuple[int, list[Any]]
 
 
 def test_nothing_said_is_the_defaults() -> None:
-    assert run() == (0, [Options(), False, False])
+    assert run() == (0, [VideoOptions(), False, False])
 
 
 def test_what_is_said_arrives() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.errors import VqError
 from vq_infer.engine.loader import Engine
 from vq_infer.memory.plan import MemoryPlan
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
 
 
-def forward(checkpoint: Checkpoint, device: torch.device, offloaded: int) -> torch.Tensor:
+def forward(checkpoint: ConvertedCheckpoint, device: torch.device, offloaded: int) -> torch.Tensor:
     engine = Engine(checkpoint, device, MemoryPlan(offloaded=offloaded), EngineSettings(), vace=True)
     model = engine.load("transformer")
     generator = torch.Generator().manual_seed(0)

@@ -12,7 +12,7 @@ import torch
 
 from vq_core.errors import VqError
 from vq_core.sampling.pipeline import VideoPipeline
-from vq_core.sampling.prompts import FILES, Inputs, Sample, read_samples
+from vq_core.sampling.prompts import FILES, ModelInputs, Sample, read_samples
 from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import read_video
 from vq_core.testing.tiny_models import write_samples
@@ -20,11 +20,11 @@ from vq_infer.engine.native import StepClock, generate
 from vq_infer.memory.plan import MemoryPlan
 from vq_infer.options import CacheChoice, EngineSettings, Task
 from vq_infer.parallel.plan import ParallelPlan
-from vq_infer.request import Request
+from vq_infer.request import VideoRequest
 
 TinyModel = Callable[[str], Path]
 Convert = Callable[..., Path]
-MakeRequest = Callable[..., Request]
+MakeRequest = Callable[..., VideoRequest]
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 
 
@@ -40,9 +40,9 @@ def make_request(tmp_path: Path, image: Path) -> MakeRequest:
         sampling: Sampling = SAMPLING,
         first_frame: Path = image,
         **files: Any,
-    ) -> Request:
+    ) -> VideoRequest:
         sample = Sample("a fox in fresh snow", "blurred", first_frame if task == "i2v" else None, **files)
-        return Request(task, str(model), checkpoint, sample, tmp_path / output, sampling, device)
+        return VideoRequest(task, str(model), checkpoint, sample, tmp_path / output, sampling, device)
 
     return make
 
@@ -106,7 +106,7 @@ def test_makes_the_video_of_every_wan(
     files: set[str],
 ) -> None:
     model = tiny_model(variant)
-    (drawn,) = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), Inputs(optional=FILES))
+    (drawn,) = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), ModelInputs(optional=FILES))
     request = make_request(model, convert(model, smooth=True), task, **{key: getattr(drawn, key) for key in files})
     generate(request)
     frames = read_video(request.output)

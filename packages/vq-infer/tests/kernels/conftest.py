@@ -8,13 +8,20 @@ import torch
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import quantize_tokens, quantize_weight
 from vq_core.numerics.scheme import NumberFormat
-from vq_infer.kernels import Kernel
+from vq_infer.kernels import ProductKernel
 from vq_infer.kernels.quant_linear import QuantLinear
 
 
 class RelativeError(Protocol):
     def __call__(
-        self, kernel: Kernel, fmt: NumberFormat, tokens: int, in_features: int, out_features: int, *, smoothed: bool
+        self,
+        kernel: ProductKernel,
+        fmt: NumberFormat,
+        tokens: int,
+        in_features: int,
+        out_features: int,
+        *,
+        smoothed: bool,
     ) -> float: ...
 
 
@@ -23,7 +30,7 @@ def relative_error() -> RelativeError:
     """‖Y − Y₆₄‖ / ‖Y₆₄‖ of a linear on the GPU with bfloat16 in and out; `smoothed` adds gain and bias."""
 
     def error(
-        kernel: Kernel, fmt: NumberFormat, tokens: int, in_features: int, out_features: int, *, smoothed: bool
+        kernel: ProductKernel, fmt: NumberFormat, tokens: int, in_features: int, out_features: int, *, smoothed: bool
     ) -> float:
         torch.manual_seed(0)
         weight = quantize_weight(torch.randn(out_features, in_features, device="cuda") / in_features**0.5, fmt)

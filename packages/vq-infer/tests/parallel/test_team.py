@@ -27,7 +27,7 @@ from vq_infer.engine.transformer import load_transformer
 from vq_infer.options import EngineSettings
 from vq_infer.parallel.plan import Launch, ParallelPlan, launch_of
 from vq_infer.parallel.team import Team, parallelize, team
-from vq_infer.request import Request
+from vq_infer.request import VideoRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -63,7 +63,7 @@ def made_by_the_engine(model: Path, checkpoint: Path, plan: ParallelPlan, output
     """Did this process write the video?"""
     torch.set_num_threads(1)
     settings = EngineSettings(parallel=plan)
-    return generate(Request("t2v", str(model), checkpoint, SAMPLE, output, SAMPLING, "cpu", settings)) is not None
+    return generate(VideoRequest("t2v", str(model), checkpoint, SAMPLE, output, SAMPLING, "cpu", settings)) is not None
 
 
 def test_the_engine_writes_one_video_in_the_first_process(

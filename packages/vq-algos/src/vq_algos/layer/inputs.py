@@ -29,7 +29,7 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class LinearInputs:
     """Tokens to solve on, and tokens of other prompts to judge by."""
 
     fit: Sampled

@@ -35,7 +35,7 @@ class Energy:
         return cls(total, tuple(by_bucket))
 
 
-class Judge:
+class HeldOutError:
     """Judges quantized versions of one linear, `weight` fp32 `[out, in]`, on the tokens `held_out`."""
 
     def __init__(self, weight: Tensor, held_out: Sampled) -> None:

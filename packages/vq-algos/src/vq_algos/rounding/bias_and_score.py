@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs
-from vq_algos.layer.output_error import Judge, bucket_snr_db, snr_db, spares_buckets
+from vq_algos.layer.inputs import LinearInputs
+from vq_algos.layer.output_error import HeldOutError, bucket_snr_db, snr_db, spares_buckets
 from vq_algos.rounding.bias_correction import bias_shift
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
 
 @dataclass(frozen=True)
-class Settled:
+class Scored:
     """What was found about a rounded linear.
 
     Attributes:
@@ -28,11 +28,17 @@ class Settled:
     figures: dict[str, Any]
 
 
-def settle(
-    weight: Tensor, dequantized: Tensor, inputs: Inputs, fmt: NumberFormat, rounding: Rounding, *, correct_bias: bool
-) -> Settled:
-    """Judge Ŵ = `dequantized` of W = `weight`, both fp32 `[out, in]`, and correct the bias where that pays."""
-    judge = Judge(weight, inputs.held_out)
+def correct_and_score(
+    weight: Tensor,
+    dequantized: Tensor,
+    inputs: LinearInputs,
+    fmt: NumberFormat,
+    rounding: Rounding,
+    *,
+    correct_bias: bool,
+) -> Scored:
+    """Score Ŵ = `dequantized` of W = `weight`, both fp32 `[out, in]`, and correct the bias where that pays."""
+    judge = HeldOutError(weight, inputs.held_out)
     rtn = judge.error(dequantize(quantize_weight(weight, fmt, rounding)))
     error = judge.error(dequantized)
     shift = None
@@ -49,4 +55,4 @@ def settle(
         "bucket_snr_db": bucket_snr_db(judge.signal, error),
         "bias_corrected": shift is not None,
     }
-    return Settled(shift, figures)
+    return Scored(shift, figures)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vq_algos.rounding.bias_and_score import settle
+from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.rounders import Rounded, rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core import __version__
@@ -179,10 +179,10 @@ class _Component:
             decisions[linear] = _decision(weight, dequantized, one)
             if inputs is not None:
                 correct = self.settings.bias_correction
-                settled = settle(weight, dequantized, inputs, fmt, rounding, correct_bias=correct)
-                decisions[linear] |= settled.figures
-                if settled.shift is not None:
-                    tensors[f"{linear}.bias"] = (self._tensor(f"{linear}.bias") + settled.shift).cpu()
+                scored = correct_and_score(weight, dequantized, inputs, fmt, rounding, correct_bias=correct)
+                decisions[linear] |= scored.figures
+                if scored.shift is not None:
+                    tensors[f"{linear}.bias"] = (self._tensor(f"{linear}.bias") + scored.shift).cpu()
             logger.debug("%s: %s", linear, decisions[linear])
 
     def _tensor(self, name: str) -> Tensor:
@@ -195,4 +195,4 @@ class _Component:
 def _decision(weight: Tensor, dequantized: Tensor, rounded: Rounded) -> dict[str, Any]:
     snr = snr_db(weight, dequantized)
     # JSON has no infinity: null says that the codes hold the weight exactly.
-    return {**rounded.how, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
+    return {**rounded.decision, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}

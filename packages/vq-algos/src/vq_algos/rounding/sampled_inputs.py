@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
 
-from vq_algos.layer.inputs import Inputs, Sampled, sampled
+from vq_algos.layer.inputs import LinearInputs, Sampled, sampled
 from vq_algos.smoothing.gelu_rescale import gelu
 from vq_core.artifacts.stats import ActivationStats, Split, Tokens
 from vq_core.artifacts.weights import SmoothedComponent
@@ -31,9 +31,9 @@ class SampledInputs:
     stats: ActivationStats
     activation: NumberFormat
     device: str
-    _shared: dict[str, Inputs] = field(default_factory=dict, init=False)
+    _shared: dict[str, LinearInputs] = field(default_factory=dict, init=False)
 
-    def inputs_of(self, group: Group) -> Inputs:
+    def inputs_of(self, group: Group) -> LinearInputs:
         """What the linears of `group` read; those of a group that spans all blocks are kept once they were asked for.
 
         Raises:
@@ -41,7 +41,7 @@ class SampledInputs:
         """
         if group.name in self._shared:
             return self._shared[group.name]
-        inputs = Inputs(self._sampled(group, "fit"), self._sampled(group, "held-out"))
+        inputs = LinearInputs(self._sampled(group, "fit"), self._sampled(group, "held-out"))
         if block_of(group.name) is None:
             self._shared[group.name] = inputs
         return inputs

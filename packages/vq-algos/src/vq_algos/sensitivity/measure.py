@@ -7,7 +7,7 @@ others left in full precision: what one would gain by treating it better, or by 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vq_algos.layer.output_error import Judge, snr_db
+from vq_algos.layer.output_error import HeldOutError, snr_db
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedWeights
@@ -64,7 +64,7 @@ def _costs_of_block(inputs: dict[QuantScheme, SampledInputs], block: str) -> Ite
                 assert held_out is not None
                 name = f"{linear}.weight"
                 weight = source.component.load([name], source.device)[name].float()
-                judge = Judge(weight, held_out)
+                judge = HeldOutError(weight, held_out)
                 rounded = dequantize(quantize_weight(weight, scheme.weight))
                 signal, noise = judge.signal.total, judge.error(rounded).total
                 yield Cost(

@@ -24,7 +24,7 @@ from vq_core.errors import VqError
 from vq_core.families import Family
 from vq_core.files.buffers import Buffers
 from vq_core.files.read_ahead import read_ahead
-from vq_core.model.source import Checkpoint, Source
+from vq_core.model.source import Source, SourceTransformer
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.scheme import NumberFormat, QuantScheme, scheme_named
@@ -173,7 +173,7 @@ class _Component:
     """
 
     name: str
-    checkpoint: Checkpoint
+    checkpoint: SourceTransformer
     groups: tuple[Group, ...]
     stats: ActivationStats | None
     settings: SmoothSettings
@@ -297,7 +297,7 @@ class _Component:
         s = 1 / gain
         decision = {
             "method": self.settings.method,
-            **smoothing.how,
+            **smoothing.decision,
             "s_min": float(s.min()),
             "s_median": float(s.median()),
             "s_max": float(s.max()),

@@ -43,4 +43,4 @@ class Smoothing:
     """A smoothing vector s, fp32 `[in]`, positive and finite, and how it was found."""
 
     s: Tensor
-    how: Mapping[str, str | float] = field(default_factory=dict)
+    decision: Mapping[str, str | float] = field(default_factory=dict)

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs, Sampled
-from vq_algos.layer.output_error import BUCKET_TOLERANCE, Energy, Judge
+from vq_algos.layer.inputs import LinearInputs, Sampled
+from vq_algos.layer.output_error import BUCKET_TOLERANCE, Energy, HeldOutError
 from vq_algos.rounding.rounders import auto, clip, gptq, rtn
 from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 EVEN = Rounding.NEAREST_EVEN
 
 
@@ -24,8 +24,8 @@ def weights() -> list[Tensor]:
     return [torch.randn(rows, 64, generator=generator) for rows in (48, 20)]
 
 
-def _errors(weight: Tensor, dequantized: Tensor, inputs: Inputs) -> Energy:
-    return Judge(weight, inputs.held_out).error(dequantized)
+def _errors(weight: Tensor, dequantized: Tensor, inputs: LinearInputs) -> Energy:
+    return HeldOutError(weight, inputs.held_out).error(dequantized)
 
 
 @pytest.mark.parametrize("rounding", Rounding)
@@ -39,7 +39,7 @@ def test_it_is_the_best_candidate(
     for index, weight in enumerate(weights):
         best = min(_errors(weight, dequantize(one[index].quantized), inputs).total for one in candidates)
         assert _errors(weight, dequantize(chosen[index].quantized), inputs).total == pytest.approx(best)
-        assert chosen[index].how["method"] == "gptq"
+        assert chosen[index].decision["method"] == "gptq"
 
 
 @given(st.integers(1, 60), st.integers(1, 24), st.sampled_from(list(NumberFormat)), st.integers(0, 2**31))
@@ -51,7 +51,7 @@ def test_it_is_never_worse_than_plain_rounding(tokens: int, channels: int, fmt: 
         x = torch.randn(tokens, channels, generator=generator) * torch.rand(channels, generator=generator).exp2() ** 8
         bucket = torch.randint(0, 8, (tokens,), generator=generator)
         parts.append(Sampled(x, dequantize(quantize_tokens(x, fmt)), torch.ones(tokens), bucket))
-    inputs = Inputs(*parts)
+    inputs = LinearInputs(*parts)
     weight = torch.randn(6, channels, generator=generator)
     (one,) = auto.quantize([weight], inputs, fmt, EVEN)
     ours = _errors(weight, dequantize(one.quantized), inputs)
@@ -69,10 +69,10 @@ def test_what_one_bucket_would_pay_for_is_not_taken(weights: list[Tensor], make_
     turned = torch.where(odd.unsqueeze(1), signs, torch.ones(64))
     x, x_hat = held_out.x * turned, held_out.x_hat * turned
     bucket = torch.where(odd, 0, 5)
-    with_bucket = Inputs(inputs.fit, Sampled(x, x_hat, held_out.weight, bucket))
-    without = Inputs(inputs.fit, Sampled(x, x_hat, held_out.weight, torch.full_like(bucket, -1)))
+    with_bucket = LinearInputs(inputs.fit, Sampled(x, x_hat, held_out.weight, bucket))
+    without = LinearInputs(inputs.fit, Sampled(x, x_hat, held_out.weight, torch.full_like(bucket, -1)))
     free, guarded = (auto.quantize(weights, one, NumberFormat.INT8, EVEN) for one in (without, with_bucket))
-    assert [one.how["method"] for one in free] == ["gptq", "gptq"]
+    assert [one.decision["method"] for one in free] == ["gptq", "gptq"]
     for weight, one, other in zip(weights, free, guarded, strict=True):
         plain = _errors(weight, dequantize(quantize_weight(weight, NumberFormat.INT8)), with_bucket).buckets[0]
         assert _errors(weight, dequantize(one.quantized), with_bucket).buckets[0] > BUCKET_TOLERANCE * plain

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs
+from vq_algos.layer.inputs import LinearInputs
 from vq_algos.rounding.rounders import clip
 from vq_core.numerics.quantize import dequantize, quantize_weight, weight_scale
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def weight() -> Tensor:
     return weight
 
 
-def _error(row: Tensor, rounded: Tensor, inputs: Inputs) -> float:
+def _error(row: Tensor, rounded: Tensor, inputs: LinearInputs) -> float:
     fit = inputs.fit
     return float((fit.weight.double() * (fit.x_hat.double() @ (row - rounded).double()).square()).sum())
 
 
-def _quietened(inputs: Inputs) -> Inputs:
+def _quietened(inputs: LinearInputs) -> LinearInputs:
     for part in (inputs.fit.x, inputs.fit.x_hat):
         part[:, 7] *= 1e-3
     return inputs
@@ -63,15 +63,15 @@ def test_where_nothing_is_gained_the_scale_is_that_of_the_absmax(make_inputs: Ma
     weight = torch.arange(-127, 128).float().repeat(2, 1)  # codes hold it exactly
     (one,) = clip.quantize([weight], make_inputs(255), NumberFormat.INT8, Rounding.NEAREST_EVEN)
     assert torch.equal(one.quantized.codes, quantize_weight(weight, NumberFormat.INT8).codes)
-    assert one.how["clip"] == 1
+    assert one.decision["clip"] == 1
 
 
 def test_the_median_factor_is_told(weight: Tensor, make_inputs: MakeInputs) -> None:
     inputs = _quietened(make_inputs(40))
     (one,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
     ratio = (one.quantized.scale / weight_scale(weight, NumberFormat.INT8)).median()
-    assert one.how["clip"] == pytest.approx(float(ratio), abs=0.01)
-    assert one.how["clip"] < 1
+    assert one.decision["clip"] == pytest.approx(float(ratio), abs=0.01)
+    assert one.decision["clip"] < 1
 
 
 def test_rows_are_searched_in_parts_to_the_same_codes(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs
+from vq_algos.layer.inputs import LinearInputs
 from vq_algos.rounding import rounders
 from vq_algos.rounding.rounders import Rounder, rounder_named
 from vq_core.discover import plugin_names
@@ -16,7 +16,7 @@ from vq_core.numerics.bfloat16 import is_bf16
 from vq_core.numerics.quantize import dequantize, quantize_weight, snr_db
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 
 NAMES = plugin_names(rounders.__name__)
 CODE_DTYPES = {NumberFormat.INT8: torch.int8, NumberFormat.FP8_E4M3: torch.float8_e4m3fn}
@@ -45,7 +45,7 @@ def weights() -> list[Tensor]:
 
 
 @pytest.fixture
-def inputs(make_inputs: MakeInputs) -> Inputs:
+def inputs(make_inputs: MakeInputs) -> LinearInputs:
     return make_inputs(40)
 
 
@@ -61,7 +61,7 @@ def test_an_unknown_rounder_lists_the_known_ones() -> None:
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("fmt", NumberFormat)
 def test_codes_and_scales_have_the_promised_form(
-    rounder: Rounder, weights: list[Tensor], inputs: Inputs, fmt: NumberFormat, rounding: Rounding
+    rounder: Rounder, weights: list[Tensor], inputs: LinearInputs, fmt: NumberFormat, rounding: Rounding
 ) -> None:
     rounded = rounder.quantize(weights, inputs, fmt, rounding)
     assert len(rounded) == len(weights)
@@ -78,15 +78,15 @@ def test_codes_and_scales_have_the_promised_form(
     assert rounded[0].quantized.scale[3] == 1
 
 
-def test_it_says_what_it_did(rounder: Rounder, name: str, weights: list[Tensor], inputs: Inputs) -> None:
+def test_it_says_what_it_did(rounder: Rounder, name: str, weights: list[Tensor], inputs: LinearInputs) -> None:
     for one in rounder.quantize(weights, inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN):
-        assert one.how["method"] in NAMES if name == "auto" else one.how["method"] == name
-        assert all(isinstance(value, str | float) for value in one.how.values())
+        assert one.decision["method"] in NAMES if name == "auto" else one.decision["method"] == name
+        assert all(isinstance(value, str | float) for value in one.decision.values())
 
 
 @pytest.mark.parametrize("fmt", NumberFormat)
 def test_the_output_comes_close_to_plain_rounding_or_beats_it(
-    rounder: Rounder, weights: list[Tensor], inputs: Inputs, fmt: NumberFormat
+    rounder: Rounder, weights: list[Tensor], inputs: LinearInputs, fmt: NumberFormat
 ) -> None:
     for weight, one in zip(weights, rounder.quantize(weights, inputs, fmt, Rounding.NEAREST_EVEN), strict=True):
         exact = inputs.held_out.x @ weight.T
@@ -102,10 +102,12 @@ def test_the_same_again_is_the_same_bits(rounder: Rounder, weights: list[Tensor]
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one.quantized.codes.view(torch.int8), other.quantized.codes.view(torch.int8))
         assert torch.equal(one.quantized.scale, other.quantized.scale)
-        assert one.how == other.how
+        assert one.decision == other.decision
 
 
-def test_weights_and_tokens_are_left_as_they_were(rounder: Rounder, weights: list[Tensor], inputs: Inputs) -> None:
+def test_weights_and_tokens_are_left_as_they_were(
+    rounder: Rounder, weights: list[Tensor], inputs: LinearInputs
+) -> None:
     parts = [*weights, *vars(inputs.fit).values(), *vars(inputs.held_out).values()]
     before = [part.clone() for part in parts]
     rounder.quantize(weights, inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from vq_algos.layer.hessian import Hessian
-from vq_algos.layer.inputs import Inputs, Sampled
-from vq_algos.layer.output_error import Judge
+from vq_algos.layer.inputs import LinearInputs, Sampled
+from vq_algos.layer.output_error import HeldOutError
 from vq_algos.rounding.column_rounding import round_columns
 from vq_algos.rounding.rounders import Rounded
 from vq_algos.rounding.rounders.gptq import DAMPS, quantize
 from vq_core.numerics.quantize import Quantized, dequantize, quantize_weight, snr_db, weight_scale
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
-MakeInputs = Callable[..., Inputs]
+MakeInputs = Callable[..., LinearInputs]
 EVEN = Rounding.NEAREST_EVEN
 
 
@@ -25,9 +25,9 @@ def weights() -> list[Tensor]:
     return [torch.randn(rows, 64, generator=generator) for rows in (48, 20)]
 
 
-def _unquantized(inputs: Inputs) -> Inputs:
+def _unquantized(inputs: LinearInputs) -> LinearInputs:
     """The same inputs with exact activations, so that the weights' error is seen alone."""
-    return Inputs(*(Sampled(part.x, part.x, part.weight, part.bucket) for part in (inputs.fit, inputs.held_out)))
+    return LinearInputs(*(Sampled(part.x, part.x, part.weight, part.bucket) for part in (inputs.fit, inputs.held_out)))
 
 
 def _output_snr(weight: Tensor, quantized: Quantized, tokens: Sampled) -> float:
@@ -55,7 +55,7 @@ def test_linears_that_share_an_input_are_rounded_as_each_alone(
     for weight, one, other in zip(weights, together, alone, strict=True):
         assert torch.equal(one.quantized.codes.float(), other.quantized.codes.float())
         assert torch.equal(one.quantized.scale, weight_scale(weight, fmt))
-        assert one.how == other.how
+        assert one.decision == other.decision
 
 
 def test_every_linear_keeps_the_damping_that_is_best_on_held_out_tokens(
@@ -63,12 +63,12 @@ def test_every_linear_keeps_the_damping_that_is_best_on_held_out_tokens(
 ) -> None:
     inputs = make_inputs(64, fit=40)
     for weight, one in zip(weights, quantize(weights, inputs, NumberFormat.INT8, EVEN), strict=True):
-        scale, judge = weight_scale(weight, NumberFormat.INT8), Judge(weight, inputs.held_out)
+        scale, judge = weight_scale(weight, NumberFormat.INT8), HeldOutError(weight, inputs.held_out)
         errors = {}
         for damp in DAMPS:
             factor = Hessian(inputs.fit.x_hat, inputs.fit.weight).factor(damp)
             errors[damp] = judge.error(dequantize(round_columns(weight, scale, factor, NumberFormat.INT8, EVEN))).total
-        assert one.how == {"method": "gptq", "damp": min(errors, key=errors.__getitem__)}
+        assert one.decision == {"method": "gptq", "damp": min(errors, key=errors.__getitem__)}
 
 
 def test_tokens_count_by_their_weight(weights: list[Tensor], make_inputs: MakeInputs) -> None:
@@ -79,13 +79,13 @@ def test_tokens_count_by_their_weight(weights: list[Tensor], make_inputs: MakeIn
     repeated = Sampled(repeated.x, repeated.x_hat, torch.ones(len(repeated.x)), repeated.bucket)
     weighted = Sampled(fit.x, fit.x_hat, times.float(), fit.bucket)
     one, other = (
-        quantize(weights[:1], Inputs(part, inputs.held_out), NumberFormat.INT8, EVEN)[0].quantized
+        quantize(weights[:1], LinearInputs(part, inputs.held_out), NumberFormat.INT8, EVEN)[0].quantized
         for part in (repeated, weighted)
     )
     assert torch.equal(one.codes, other.codes)
 
 
-def _quantize_one(weight: Tensor, inputs: Inputs) -> Rounded:
+def _quantize_one(weight: Tensor, inputs: LinearInputs) -> Rounded:
     (one,) = quantize([weight], inputs, NumberFormat.INT8, EVEN)
     return one
 
@@ -106,5 +106,5 @@ def test_inputs_that_are_all_zero_give_plain_rounding(weights: list[Tensor], mak
     zero = Sampled(
         *(torch.zeros_like(part) for part in (inputs.fit.x, inputs.fit.x_hat)), *list(vars(inputs.fit).values())[2:]
     )
-    codes = _quantize_one(weights[0], Inputs(zero, inputs.held_out)).quantized.codes
+    codes = _quantize_one(weights[0], LinearInputs(zero, inputs.held_out)).quantized.codes
     assert torch.equal(codes, quantize_weight(weights[0], NumberFormat.INT8).codes)

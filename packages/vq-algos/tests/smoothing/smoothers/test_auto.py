@@ -72,7 +72,7 @@ def test_an_input_without_outliers_is_not_made_worse(make_problem: MakeProblem) 
 
 
 def test_it_says_who_won(make_problem: MakeProblem) -> None:
-    assert smoothing(make_problem(), SmootherOptions()).how["smoother"] in ("noise", "smoothquant", "awq", "none")
+    assert smoothing(make_problem(), SmootherOptions()).decision["smoother"] in ("noise", "smoothquant", "awq", "none")
 
 
 def test_the_ranking_sees_the_tokens_with_the_largest_crest() -> None:

@@ -56,8 +56,8 @@ def test_the_ratio_is_the_best_over_all_tokens(
     problem = make_problem(seed=seed)
     found = smoothing(problem, SmootherOptions(awq_version=version))
     errors = {ratio: _int8_output_error(problem, _reference(problem, version, ratio), int8_rows) for ratio in RATIOS}
-    assert errors[float(found.how["ratio"])] <= 1.001 * min(errors.values())  # fp32 may move a rounding tie
-    assert found.how["awq_version"] == version
+    assert errors[float(found.decision["ratio"])] <= 1.001 * min(errors.values())  # fp32 may move a rounding tie
+    assert found.decision["awq_version"] == version
 
 
 def test_later_tokens_count_as_much_as_the_first(make_problem: MakeProblem) -> None:
@@ -69,10 +69,10 @@ def test_later_tokens_count_as_much_as_the_first(make_problem: MakeProblem) -> N
     both = Tokens(rows, torch.ones(len(rows)), torch.zeros(len(rows), dtype=torch.int64))
     turned = replace(both, rows=rows.flip(0))
     options = SmootherOptions()
-    first_only = smoothing(replace(problem, fit=calm), options).how["ratio"]
+    first_only = smoothing(replace(problem, fit=calm), options).decision["ratio"]
     whole = smoothing(replace(problem, fit=both), options)
-    assert whole.how["ratio"] == smoothing(replace(problem, fit=turned), options).how["ratio"]
-    assert whole.how["ratio"] != first_only
+    assert whole.decision["ratio"] == smoothing(replace(problem, fit=turned), options).decision["ratio"]
+    assert whole.decision["ratio"] != first_only
 
 
 def test_dead_channels_are_left_alone(make_problem: MakeProblem) -> None:

@@ -23,7 +23,7 @@ def _ours(calls: list[np.ndarray], weights: list[np.ndarray], alpha: float) -> n
     activation = torch.stack([torch.from_numpy(call).abs().amax(dim=0) for call in calls]).amax(dim=0)
     problem = SmoothingProblem([torch.from_numpy(weight) for weight in weights], activation, activation)
     found = smoothing(problem, SmootherOptions(alpha))
-    assert found.how == {"alpha": alpha}
+    assert found.decision == {"alpha": alpha}
     return found.s.numpy()
 
 

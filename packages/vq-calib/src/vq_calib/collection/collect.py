@@ -6,11 +6,11 @@ from importlib.metadata import version
 
 import torch
 
-from vq_calib.collection.run import Run
+from vq_calib.collection.run import PromptsRun
 from vq_calib.collection.totals import Totals
 from vq_calib.observing.reduction import reduction_for
 from vq_calib.planning.calib_prompts import digest_of
-from vq_calib.planning.run_plan import Planned, Request, plan_run
+from vq_calib.planning.run_plan import CollectRequest, RunPlan, plan_run
 from vq_calib.planning.settings import RunSettings, prompt_entries, sampling_fields
 from vq_core.artifacts.stats import SPLITS, open_stats, stats_header
 from vq_core.errors import VqError
@@ -59,7 +59,7 @@ class Collected:
         return vars(self) | {"output": str(self.output)}
 
 
-def collect(request: Request, output: Location, *, resume: bool = False) -> Collected:
+def collect(request: CollectRequest, output: Location, *, resume: bool = False) -> Collected:
     """Sample every prompt (prompt i with seed `sampling.seed` + i) and write the statistics to `output`.
 
     After every prompt the sums are on disk: with `resume`, a killed run goes on from there to the same bits.
@@ -71,7 +71,7 @@ def collect(request: Request, output: Location, *, resume: bool = False) -> Coll
     planned = plan_run(request)
     reduction = reduction_for(planned.pipeline.device)
     header = header_of(request, planned, reduction.name)
-    run = Run(
+    run = PromptsRun(
         planned.pipeline,
         planned.topologies,
         request.sampling,
@@ -89,7 +89,7 @@ def collect(request: Request, output: Location, *, resume: bool = False) -> Coll
     return describe(output, resumed_prompts=resumed, step_seconds=run.step_seconds)
 
 
-def finished_before(request: Request, output: Location) -> Collected | None:
+def finished_before(request: CollectRequest, output: Location) -> Collected | None:
     """What `output` holds, if an earlier run of this very request has finished it; None if there is nothing.
 
     Raises:
@@ -108,7 +108,7 @@ def finished_before(request: Request, output: Location) -> Collected | None:
     return describe(output, resumed_prompts=len(planned.prompts))
 
 
-def header_of(request: Request, planned: Planned, reduction: str) -> Header:
+def header_of(request: CollectRequest, planned: RunPlan, reduction: str) -> Header:
     """The header of the statistics that a run writes."""
     digests = [digest_of(sample) for sample in planned.samples]
     settings = RunSettings(

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 from vq_calib.collection.collect import Collected, collect, describe, finished_before
 from vq_calib.collection.merge import merge
-from vq_calib.planning.calib_prompts import Part
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.calib_prompts import RunPart
+from vq_calib.planning.run_plan import CollectRequest
 from vq_core.errors import VqError
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import refuse_existing, remove
 from vq_core.runtime.distributed import Rank, joined, rank_of, wait_for_all
 
 
-def collect_here(request: Request, output: Location, *, resume: bool = False) -> Collected | None:
+def collect_here(request: CollectRequest, output: Location, *, resume: bool = False) -> Collected | None:
     """Collect alone, or under torchrun together; None in every process but the one that has the result."""
     rank = rank_of()
     if rank is None:
@@ -20,7 +20,9 @@ def collect_here(request: Request, output: Location, *, resume: bool = False) ->
     return collect_together(request, output, rank, resume=resume)
 
 
-def collect_together(request: Request, output: Location, rank: Rank, *, resume: bool = False) -> Collected | None:
+def collect_together(
+    request: CollectRequest, output: Location, rank: Rank, *, resume: bool = False
+) -> Collected | None:
     """Collect the part of this rank, beside `output`; the first rank then merges all parts into `output`.
 
     A rank that fails ends at once. torchrun then ends the others; without it they end when they have done their own
@@ -35,7 +37,7 @@ def collect_together(request: Request, output: Location, rank: Rank, *, resume: 
     if request.part is not None:
         raise VqError("`--part` and torchrun both divide the prompts: use one of them.")
     refuse_existing(output)
-    part = Part(rank.number + 1, rank.of)
+    part = RunPart(rank.number + 1, rank.of)
     mine, path = replace(request, part=part, device=rank.device(request.device)), part_path(output, part)
     with joined():
         collected = finished_before(mine, path) if resume else None
@@ -43,13 +45,13 @@ def collect_together(request: Request, output: Location, rank: Rank, *, resume: 
         wait_for_all()
     if rank.number:
         return None
-    paths = [part_path(output, Part(number, rank.of)) for number in range(1, rank.of + 1)]
+    paths = [part_path(output, RunPart(number, rank.of)) for number in range(1, rank.of + 1)]
     merge(paths, output, resume=resume)
     for path in paths:
         remove(path)
     return describe(output, resumed_prompts=collected.resumed_prompts, step_seconds=collected.step_seconds)
 
 
-def part_path(output: Location, part: Part) -> Location:
+def part_path(output: Location, part: RunPart) -> Location:
     """Where the statistics of `part` lie until they are merged."""
     return output.with_name(f"{output.name}.part-{part.number}-of-{part.of}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vq_calib.observing.outliers import merge_outliers, no_outliers
-from vq_calib.observing.unique_rows import distinct
+from vq_calib.observing.unique_rows import unique_rows
 from vq_calib.planning.settings import RunSettings, settings_of
 from vq_calib.planning.token_plan import budget_of, rows_per_stratum
 from vq_calib.planning.token_table import smallest
@@ -156,7 +156,7 @@ def _joined(group: Group, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> d
         return joined | merge_outliers(group, a, b)
     names = _condition_names(group)
     if names[0] in b:
-        joined |= zip(names, distinct(*(torch.cat([a[name], b[name]]) for name in names)), strict=True)
+        joined |= zip(names, unique_rows(*(torch.cat([a[name], b[name]]) for name in names)), strict=True)
     return joined
 
 

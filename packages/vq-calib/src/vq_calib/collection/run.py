@@ -20,7 +20,7 @@ from vq_core.sampling.settings import Sampling
 from vq_core.topology import Topology
 
 
-class Run:
+class PromptsRun:
     """What `collect` samples: `prompts`, by the `calls` and sampled tokens (`tables`) of each component."""
 
     def __init__(

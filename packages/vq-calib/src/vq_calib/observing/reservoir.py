@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vq_calib.observing.unique_rows import distinct
+from vq_calib.observing.unique_rows import unique_rows
 from vq_calib.planning.token_plan import Script, ScriptedCall, in_split
 from vq_core.artifacts.stats import SPLITS
 from vq_core.topology import Group
@@ -71,7 +71,7 @@ class Reservoir:
             taken["positions"] = torch.cat(self._positions)
             for group in self._conditions:
                 if group in self._on_host:
-                    rows, counts = distinct(torch.cat(self._on_host[group]), torch.cat(self._counts[group]))
+                    rows, counts = unique_rows(torch.cat(self._on_host[group]), torch.cat(self._counts[group]))
                     taken[f"{group}.rows"], taken[f"{group}.row_counts"] = rows, counts
         for gathered in (self._on_host, self._counts):
             gathered.clear()

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vq_calib.observing.unique_rows import distinct
+from vq_calib.observing.unique_rows import unique_rows
 from vq_calib.planning.token_plan import Tables
 from vq_core.artifacts.stats import SPLIT_PARTS, SPLITS
 from vq_core.files.tensor_file import load_tensors, read_header
@@ -34,7 +34,7 @@ def all_distinct(files: Iterable[Path], group: Group) -> dict[str, Tensor]:
     """`GROUP.rows` and `GROUP.row_counts` of the union of `files`, of which some have none."""
     names = [f"{group.name}.rows", f"{group.name}.row_counts"]
     found = [load_tensors(path, names) for path in files if names[0] in read_header(path)]
-    rows, counts = distinct(
+    rows, counts = unique_rows(
         torch.cat([part[names[0]] for part in found]), torch.cat([part[names[1]] for part in found])
     )
     return {names[0]: rows, names[1]: counts}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 
-def distinct(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+def unique_rows(rows: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Each row once, with the counts of all rows equal to it added up, in an order that the rows alone decide.
 
     Rows are equal where their bits are.

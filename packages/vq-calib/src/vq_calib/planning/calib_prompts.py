@@ -17,7 +17,7 @@ SplitRule = Literal["fit", "held-out", "by-token"]
 
 
 @dataclass(frozen=True)
-class Part:
+class RunPart:
     """Part `number` of `of`, counted from 1: the prompts i with i mod `of` = `number` - 1."""
 
     number: int
@@ -51,7 +51,7 @@ class CalibPrompt:
         return int(self.sha256[:16], 16)
 
 
-def parse_part(text: str) -> Part:
+def parse_part(text: str) -> RunPart:
     """The part that `K/N` names.
 
     Raises:
@@ -60,10 +60,10 @@ def parse_part(text: str) -> Part:
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise VqError(f"`--part {text}` is not K/N with K from 1 to N: write for instance 1/4.")
-    return Part(int(number), int(of))
+    return RunPart(int(number), int(of))
 
 
-def indices_of(part: Part | None, total: int) -> list[int]:
+def indices_of(part: RunPart | None, total: int) -> list[int]:
     """Indices of the prompts of `part` among `total`; of all where it is None.
 
     Raises:

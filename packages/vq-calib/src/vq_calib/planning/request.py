@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vq_calib.planning.calib_prompts import parse_part
-from vq_calib.planning.run_plan import Request
+from vq_calib.planning.run_plan import CollectRequest
 from vq_core.cli.app import required
 from vq_core.model.embedded import model_or_default
 from vq_core.recipes.recipe import Recipe, loras_of, resolve
@@ -13,7 +13,7 @@ from vq_core.sampling.settings import SamplingOptions, resolve_sampling
 
 
 @dataclass(frozen=True)
-class Options:
+class CollectOptions:
     """What was said on the command line, None where nothing was."""
 
     model: str | None
@@ -25,7 +25,7 @@ class Options:
     lora: list[str] | None = None
 
 
-def request_of(said: Options, recipe: Recipe) -> Request:
+def request_of(said: CollectOptions, recipe: Recipe) -> CollectRequest:
     """The request; `recipe` fills in what the options leave open, and the model's defaults the rest.
 
     Raises:
@@ -37,4 +37,4 @@ def request_of(said: Options, recipe: Recipe) -> Request:
     sampling = resolve_sampling(said.sampling, calib, defaults_of(model), seed=recipe.calib_seed)
     part = None if said.part is None else parse_part(said.part)
     tokens = resolve(said.tokens, calib.tokens, None)
-    return Request(model, prompts, sampling, tokens, part, said.device, loras_of(said.lora, recipe))
+    return CollectRequest(model, prompts, sampling, tokens, part, said.device, loras_of(said.lora, recipe))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vq_calib.planning.calib_prompts import CalibPrompt, Part, calib_prompts, indices_of
+from vq_calib.planning.calib_prompts import CalibPrompt, RunPart, calib_prompts, indices_of
 from vq_calib.planning.token_plan import Tables, plan_tokens
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import Source, open_source
@@ -18,7 +18,7 @@ TOKENS_PER_CHANNEL, MAX_TOKENS = 4, 4096
 
 
 @dataclass(frozen=True)
-class Request:
+class CollectRequest:
     """What the user asks for; `tokens` None stands for the default and `part` None for all prompts.
 
     `loras` are merged into the model.
@@ -28,13 +28,13 @@ class Request:
     prompts: Location
     sampling: Sampling
     tokens: int | None = None
-    part: Part | None = None
+    part: RunPart | None = None
     device: str | None = None
     loras: tuple[LoraRequest, ...] = ()
 
 
 @dataclass(frozen=True)
-class Planned:
+class RunPlan:
     """What follows from a request.
 
     Attributes:
@@ -61,7 +61,7 @@ class Planned:
         return {name: entry.topology for name, entry in self.source.components.items()}
 
 
-def plan_run(request: Request) -> Planned:
+def plan_run(request: CollectRequest) -> RunPlan:
     """Plan a run.
 
     Raises:
@@ -78,7 +78,7 @@ def plan_run(request: Request) -> Planned:
     topologies = [entry.topology for entry in source.components.values()]
     tokens = default_tokens(topologies) if request.tokens is None else request.tokens
     tables = {name: plan_tokens(prompts, of, tokens) for name, of in calls.items()} if tokens else None
-    return Planned(source, pipeline, samples, prompts, calls, tokens, tables)
+    return RunPlan(source, pipeline, samples, prompts, calls, tokens, tables)
 
 
 def default_tokens(topologies: list[Topology]) -> int:

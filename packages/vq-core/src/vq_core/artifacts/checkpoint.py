@@ -39,7 +39,7 @@ class Role(Enum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CheckpointTensor:
     """One tensor of the checkpoint: where it comes from (a diffusers tensor, a linear or a gain), shape and shard."""
 
     role: Role
@@ -48,25 +48,25 @@ class Entry:
     shard: str
 
 
-def checkpoint_entries(topology: Topology, family: Family, *, gains: bool) -> dict[str, Entry]:
+def checkpoint_tensors(topology: Topology, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
     """Every tensor that the checkpoint of a transformer has, by its name there.
 
     `gains` says whether modulated norms have gains (LightX2V's `quant_method: advanced_ptq`).
     """
     linears = {f"{linear.name}.weight": linear for linear in topology.linears}
-    entries: dict[str, Entry] = {}
+    entries: dict[str, CheckpointTensor] = {}
     for name, shape in topology.tensors.items():
         native, shard = family.to_native(name), shard_of(name)
         if name in linears:
             origin = linears[name].name
-            entries[native] = Entry(Role.CODES, origin, shape, shard)
-            entries[f"{native}_scale"] = Entry(Role.SCALE, origin, (shape[0], 1), shard)
+            entries[native] = CheckpointTensor(Role.CODES, origin, shape, shard)
+            entries[f"{native}_scale"] = CheckpointTensor(Role.SCALE, origin, (shape[0], 1), shard)
         else:
-            entries[native] = Entry(Role.PLAIN, name, shape, shard)
+            entries[native] = CheckpointTensor(Role.PLAIN, name, shape, shard)
     if gains:
         for name, length in topology.gains.items():
             for tensor in affine_norm(name):
-                entries[tensor] = Entry(Role.GAIN, name, (length,), shard_of(name))
+                entries[tensor] = CheckpointTensor(Role.GAIN, name, (length,), shard_of(name))
     return entries
 
 
@@ -79,7 +79,7 @@ class CheckpointComponent:
         entry = artifact.manifest.components[name]
         self.config = entry.config
         self.topology: Topology = family.topology(entry.config)
-        self.entries = checkpoint_entries(self.topology, family, gains=gains)
+        self.entries = checkpoint_tensors(self.topology, family, gains=gains)
         self._native: dict[Role, dict[str, str]] = {role: {} for role in Role}
         for native, item in self.entries.items():
             self._native[item.role][item.origin] = native
@@ -114,7 +114,7 @@ class CheckpointComponent:
         return None if native is None else self._artifact.tensors(self._name, [native], device)[native]
 
 
-class Checkpoint:
+class ConvertedCheckpoint:
     """An opened lightx2v-checkpoint artifact."""
 
     def __init__(self, artifact: Artifact) -> None:
@@ -139,6 +139,6 @@ class Checkpoint:
         return {name: CheckpointComponent(self.artifact, name, self.family, self.has_gains) for name in names}
 
 
-def open_checkpoint(path: Location) -> Checkpoint:
+def open_checkpoint(path: Location) -> ConvertedCheckpoint:
     """Open the lightx2v-checkpoint artifact in `path`; refuses anything else or damaged."""
-    return Checkpoint(open_artifact(path, KIND, FORMAT))
+    return ConvertedCheckpoint(open_artifact(path, KIND, FORMAT))

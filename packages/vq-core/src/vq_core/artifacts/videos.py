@@ -24,7 +24,7 @@ from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
 from vq_core.runtime.distributed import Rank, joined, wait_for_all
 from vq_core.runtime.progress import Advance
-from vq_core.sampling.attention import Kernel, attention_of
+from vq_core.sampling.attention import AttentionKernel, attention_of
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
@@ -49,7 +49,7 @@ class VideoRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     seconds: float
-    attention: list[Kernel]
+    attention: list[AttentionKernel]
     cached: bool = False
 
 
@@ -108,7 +108,7 @@ class Summary:
     """
 
     seconds: float
-    attention: tuple[Kernel, ...]
+    attention: tuple[AttentionKernel, ...]
     cached: int
 
     @classmethod
@@ -218,13 +218,13 @@ def _kept() -> Iterator[None]:
         raise Unfinished(str(error)) from error
 
 
-def film(
+def render_video(
     pipeline: VideoPipeline,
     conditions: Conditions,
     sampling: Sampling,
     index: int,
     advance: Advance,
-    kernels: Sequence[Kernel] = (),
+    kernels: Sequence[AttentionKernel] = (),
 ) -> tuple[NDArray[np.uint8], VideoRecord]:
     """The video of prompt `index`, uint8 RGB [frames, height, width, 3], and how it was made.
 

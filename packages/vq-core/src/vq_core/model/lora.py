@@ -27,7 +27,7 @@ from vq_core.errors import VqError
 from vq_core.families import Family
 from vq_core.files.tensor_file import FLOAT_DTYPES, TensorInfo, read_metadata
 from vq_core.files.tensor_folder import gather_tensors, index_tensors, read_json
-from vq_core.model.lora_keys import KeyTable, Part, block_in, is_additive
+from vq_core.model.lora_keys import KeyTable, LoraPart, block_in, is_additive
 from vq_core.model.lora_request import LoraRequest
 from vq_core.numerics.finite import require_finite
 from vq_core.remote.location import Location
@@ -98,24 +98,24 @@ class Change:
     """What one LoRA adds to one tensor: keys of the file by part."""
 
     lora: Lora
-    keys: Mapping[Part, str]
+    keys: Mapping[LoraPart, str]
 
     def add_to(self, tensor: Tensor) -> None:
         """Add strength · (alpha / rank · B·A + diff) to `tensor`, fp32, in place."""
         strength = self.lora.request.strength
-        if Part.UP in self.keys:
+        if LoraPart.UP in self.keys:
             # A convolution's pair is a linear's on flattened patches.
-            down, up = (self.lora.load(self.keys[part]).flatten(1) for part in (Part.DOWN, Part.UP))
+            down, up = (self.lora.load(self.keys[part]).flatten(1) for part in (LoraPart.DOWN, LoraPart.UP))
             tensor += (up @ down).mul_(strength * self._scale).reshape(tensor.shape)
-        if Part.UP_BIAS in self.keys:
-            tensor += self.lora.load(self.keys[Part.UP_BIAS]).mul_(strength * self._scale).reshape(tensor.shape)
-        if Part.DIFF in self.keys:
-            tensor += self.lora.load(self.keys[Part.DIFF]).mul_(strength).reshape(tensor.shape)
+        if LoraPart.UP_BIAS in self.keys:
+            tensor += self.lora.load(self.keys[LoraPart.UP_BIAS]).mul_(strength * self._scale).reshape(tensor.shape)
+        if LoraPart.DIFF in self.keys:
+            tensor += self.lora.load(self.keys[LoraPart.DIFF]).mul_(strength).reshape(tensor.shape)
 
     @property
     def _scale(self) -> float:
-        alpha = float(self.lora.load(self.keys[Part.ALPHA])) if Part.ALPHA in self.keys else self.lora.alpha
-        return 1.0 if alpha is None else alpha / self.lora.infos[self.keys[Part.DOWN]].shape[0]
+        alpha = float(self.lora.load(self.keys[LoraPart.ALPHA])) if LoraPart.ALPHA in self.keys else self.lora.alpha
+        return 1.0 if alpha is None else alpha / self.lora.infos[self.keys[LoraPart.DOWN]].shape[0]
 
 
 class Merge:
@@ -200,7 +200,7 @@ def _changes(lora: Lora, component: str, table: KeyTable, topology: Topology) ->
             do not fit.
     """
     path = lora.request.path
-    keys: dict[str, dict[Part, str]] = {}
+    keys: dict[str, dict[LoraPart, str]] = {}
     unmatched: list[str] = []
     for key in lora.infos:
         target = table.resolve(key)
@@ -215,11 +215,13 @@ def _changes(lora: Lora, component: str, table: KeyTable, topology: Topology) ->
             keys[target.tensor][target.part] = key
     changes = {}
     for tensor, parts in keys.items():
-        weight = keys.get(f"{tensor.removesuffix('.bias')}.weight", {}) if Part.UP_BIAS in parts else {}
+        weight = keys.get(f"{tensor.removesuffix('.bias')}.weight", {}) if LoraPart.UP_BIAS in parts else {}
         # The bias of B is scaled as B is, so it needs the rank and the alpha of its pair.
-        borrowed: dict[Part, str] = {part: weight[part] for part in (Part.DOWN, Part.ALPHA) if part in weight}
-        if Part.ALPHA in parts and Part.DOWN not in parts:
-            unmatched.append(parts.pop(Part.ALPHA))
+        borrowed: dict[LoraPart, str] = {
+            part: weight[part] for part in (LoraPart.DOWN, LoraPart.ALPHA) if part in weight
+        }
+        if LoraPart.ALPHA in parts and LoraPart.DOWN not in parts:
+            unmatched.append(parts.pop(LoraPart.ALPHA))
         if parts:
             _check_parts(path, tensor, parts, borrowed)
             _check_shapes(lora, tensor, parts, topology.tensors[tensor])
@@ -250,32 +252,32 @@ def _tell_unmatched(lora: Lora, component: str, unmatched: Sequence[str], num_bl
         logger.debug("%s: `%s` is not merged.", path, key)
 
 
-def _check_parts(path: Location, tensor: str, parts: Mapping[Part, str], borrowed: Mapping[Part, str]) -> None:
-    for one, other in ((Part.DOWN, Part.UP), (Part.UP, Part.DOWN)):
+def _check_parts(path: Location, tensor: str, parts: Mapping[LoraPart, str], borrowed: Mapping[LoraPart, str]) -> None:
+    for one, other in ((LoraPart.DOWN, LoraPart.UP), (LoraPart.UP, LoraPart.DOWN)):
         if one in parts and other not in parts:
             raise VqError(f"`{parts[one]}` in {path} has no partner ({other.value}) for `{tensor}`: get it whole.")
-    if Part.UP_BIAS in parts and Part.DOWN not in borrowed:
-        raise VqError(f"`{parts[Part.UP_BIAS]}` in {path} has no low-rank pair beside it: get it whole.")
+    if LoraPart.UP_BIAS in parts and LoraPart.DOWN not in borrowed:
+        raise VqError(f"`{parts[LoraPart.UP_BIAS]}` in {path} has no low-rank pair beside it: get it whole.")
 
 
-def _check_shapes(lora: Lora, tensor: str, parts: Mapping[Part, str], shape: tuple[int, ...]) -> None:
+def _check_shapes(lora: Lora, tensor: str, parts: Mapping[LoraPart, str], shape: tuple[int, ...]) -> None:
     def refuse(key: str) -> VqError:
         return VqError(
             f"{lora.request.path} does not fit {lora.model}: its `{key}` is {list(lora.infos[key].shape)} and "
             f"`{tensor}` is {list(shape)}, so give a LoRA of this model."
         )
 
-    if Part.DOWN in parts:
-        down, up = (lora.infos[parts[part]] for part in (Part.DOWN, Part.UP))
+    if LoraPart.DOWN in parts:
+        down, up = (lora.infos[parts[part]] for part in (LoraPart.DOWN, LoraPart.UP))
         if _rows_and_columns(down)[1] != prod(shape[1:]):
-            raise refuse(parts[Part.DOWN])
+            raise refuse(parts[LoraPart.DOWN])
         if _rows_and_columns(up) != (shape[0], down.shape[0]):
-            raise refuse(parts[Part.UP])
-    for part in (Part.DIFF, Part.UP_BIAS):
+            raise refuse(parts[LoraPart.UP])
+    for part in (LoraPart.DIFF, LoraPart.UP_BIAS):
         if part in parts and _without_ones(lora.infos[parts[part]].shape) != _without_ones(shape):
             raise refuse(parts[part])
-    if Part.ALPHA in parts and prod(lora.infos[parts[Part.ALPHA]].shape) != 1:
-        raise refuse(parts[Part.ALPHA])
+    if LoraPart.ALPHA in parts and prod(lora.infos[parts[LoraPart.ALPHA]].shape) != 1:
+        raise refuse(parts[LoraPart.ALPHA])
 
 
 def _rows_and_columns(info: TensorInfo) -> tuple[int, int]:

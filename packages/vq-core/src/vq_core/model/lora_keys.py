@@ -22,7 +22,7 @@ PREFIXES = (
 )
 
 
-class Part(Enum):
+class LoraPart(Enum):
     """What a tensor of a LoRA is to the tensor that it changes."""
 
     DOWN = "down"
@@ -39,13 +39,13 @@ _UP = rf"(?:\.lora_B{_ADAPTER}|\.lora_up|[._]lora\.up)"
 _ENDINGS = tuple(
     (part, of, re.compile(rf"(?P<stem>.+?){ending}"))
     for part, of, ending in (
-        (Part.DOWN, "weight", rf"{_DOWN}(?:\.weight)?"),
-        (Part.UP, "weight", rf"{_UP}(?:\.weight)?"),
-        (Part.UP_BIAS, "bias", rf"{_UP}\.bias"),
-        (Part.ALPHA, "weight", r"\.alpha"),
-        (Part.DIFF, "weight", r"\.diff"),
-        (Part.DIFF, "bias", r"\.diff_b"),
-        (Part.DIFF, "modulation", r"\.diff_m"),
+        (LoraPart.DOWN, "weight", rf"{_DOWN}(?:\.weight)?"),
+        (LoraPart.UP, "weight", rf"{_UP}(?:\.weight)?"),
+        (LoraPart.UP_BIAS, "bias", rf"{_UP}\.bias"),
+        (LoraPart.ALPHA, "weight", r"\.alpha"),
+        (LoraPart.DIFF, "weight", r"\.diff"),
+        (LoraPart.DIFF, "bias", r"\.diff_b"),
+        (LoraPart.DIFF, "modulation", r"\.diff_m"),
     )
 )
 # Of these the low-rank pair is only a part (DoRA, `lora_mid`), or the change is none that is made of pairs and
@@ -61,7 +61,7 @@ class Target:
     """What a key stands for: `part` of the change to the diffusers tensor `tensor`."""
 
     tensor: str
-    part: Part
+    part: LoraPart
 
 
 class KeyTable:

@@ -46,7 +46,7 @@ TRANSFORMER_WEIGHTS = ["transformer*/*.safetensors*"]
 FILE_SUFFIXES = (".safetensors", *PTH_SUFFIXES)
 
 
-class Checkpoint:
+class SourceTransformer:
     """One transformer on disk. Its tensors are those of its topology, by diffusers' names; nothing is kept loaded.
 
     One that LLMC has smoothed brings gains of its modulated norms with it; those are tensors too.
@@ -106,7 +106,7 @@ class Checkpoint:
         for name in merged.intersection(names):
             (original,) = load_stored({name: self._stored[name]}).values()
             loaded[name] = self._merge.apply(name, original).to(device)
-        self._gains.settle(loaded)
+        self._gains.absorb_rounding(loaded)
         return {name: (gains | loaded)[name] for name in names}
 
     @cached_property
@@ -129,7 +129,7 @@ class Source:
 
     name: str
     path: Path
-    components: Mapping[str, Checkpoint]
+    components: Mapping[str, SourceTransformer]
 
     @property
     def family_name(self) -> str:
@@ -153,7 +153,7 @@ class Source:
 
 
 def fingerprint_of(stored: Mapping[str, StoredTensor], names: Iterable[str]) -> "hashlib._Hash":
-    """SHA-256 over the tensors `names` of those that are `stored`, to be continued or read; see `Checkpoint`."""
+    """SHA-256 over the tensors `names` of those that are `stored`, to be continued or read; see `SourceTransformer`."""
     digest = hashlib.sha256()
     for name in sorted(names):
         tensor = stored[name]
@@ -177,7 +177,8 @@ def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: boo
     opened = [Lora(request, model) for request in loras]
     require_components(opened, paths, model)
     components = {
-        name: Checkpoint(read_transformer(where, allow_pth=allow_pth), name, opened) for name, where in paths.items()
+        name: SourceTransformer(read_transformer(where, allow_pth=allow_pth), name, opened)
+        for name, where in paths.items()
     }
     return Source(model, path, components)
 

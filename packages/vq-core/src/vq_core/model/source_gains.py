@@ -53,7 +53,7 @@ class SourceGains:
         """
         return {gain: nearest_bf16(self._exact(gain, device)) for gain in gains} if self.present else {}
 
-    def settle(self, tensors: MutableMapping[str, Tensor]) -> None:
+    def absorb_rounding(self, tensors: MutableMapping[str, Tensor]) -> None:
         """Multiply the columns of those of `tensors` that read a gain by what its rounding to bfloat16 has taken away.
 
         They become fp32 where that is not one.

@@ -22,7 +22,7 @@ from vq_core.files.tensor_file import TensorInfo
 from vq_core.files.tensor_folder import INDEX_FILE, gather_tensors, index_tensors, is_shard, read_json
 from vq_core.files.weights_file import WeightsFile
 from vq_core.model.already_quantized import refuse_artifact
-from vq_core.model.tensor_naming import StoredTensor, spell
+from vq_core.model.tensor_naming import StoredTensor, name_tensors
 
 CONFIG_FILE = "config.json"
 # Wan-AI's folders hold the text and image encoders and the VAE beside the transformer.
@@ -95,13 +95,13 @@ def read_transformer(path: TransformerPath, *, allow_pth: bool = False) -> Store
     config = None if path.config is None else read_json(path.config)
     if config is not None and not _is_native(config):
         family_of(config, str(path.weights))  # an unknown model is told by its configuration, before its tensors
-    spelt = spell(_open_weights(path.weights, allow_pth), path.weights)
-    if config is None or spelt.family.is_native_config(config):
-        shapes = {name: tensor.info.shape for name, tensor in spelt.tensors.items()}
-        config = spelt.family.diffusers_config(shapes, config, str(path.weights))
+    named = name_tensors(_open_weights(path.weights, allow_pth), path.weights)
+    if config is None or named.family.is_native_config(config):
+        shapes = {name: tensor.info.shape for name, tensor in named.tensors.items()}
+        config = named.family.diffusers_config(shapes, config, str(path.weights))
     # What LLMC adds for LightX2V says nothing of the model.
     config = {key: value for key, value in config.items() if key != "quant_method"}
-    return StoredTransformer(path.weights, spelt.family_name, spelt.family, config, spelt.native, spelt.tensors)
+    return StoredTransformer(path.weights, named.family_name, named.family, config, named.native, named.tensors)
 
 
 def require_tensors(

@@ -48,7 +48,7 @@ def load_stored(tensors: Mapping[str, StoredTensor], device: str = "cpu") -> dic
 
 
 @dataclass(frozen=True)
-class Spelt:
+class NamedTensors:
     """Tensors of a transformer by diffusers' names; what has none keeps its own.
 
     `native` says whether the files spell them as Wan-AI does.
@@ -60,7 +60,7 @@ class Spelt:
     tensors: Mapping[str, StoredTensor]
 
 
-def spell(files: Mapping[str, WeightsFile], where: Path) -> Spelt:
+def name_tensors(files: Mapping[str, WeightsFile], where: Path) -> NamedTensors:
     """Give the tensors in `files` (by their names there) diffusers' names; `where` is for messages.
 
     Raises:
@@ -80,10 +80,10 @@ def spell(files: Mapping[str, WeightsFile], where: Path) -> Spelt:
             f"(`{native[0]}`, {len(native)}): keep the files of one model."
         )
     if not native:
-        return Spelt(family_name, family, False, stored)
+        return NamedTensors(family_name, family, False, stored)
     known = frozenset(native)
     renamed = {(family.to_diffusers(name) if name in known else name): tensor for name, tensor in stored.items()}
-    return Spelt(family_name, family, True, renamed)
+    return NamedTensors(family_name, family, True, renamed)
 
 
 def _without_prefix(stored: Mapping[str, StoredTensor], where: Path) -> Mapping[str, StoredTensor]:

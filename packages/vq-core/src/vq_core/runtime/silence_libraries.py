@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quiet_libraries() -> Iterator[None]:
+def silenced_libraries() -> Iterator[None]:
     """Without the loading bars of diffusers and transformers, and without the latter's wish for torchvision.
 
     Warnings stay: among them is the one that weights were missing and are random.

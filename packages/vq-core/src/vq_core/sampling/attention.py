@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vq_core.errors import VqError
 
-Kernel = Literal["cudnn", "flash", "efficient", "math"]
+AttentionKernel = Literal["cudnn", "flash", "efficient", "math"]
 
-BACKENDS: dict[Kernel, SDPBackend] = {
+BACKENDS: dict[AttentionKernel, SDPBackend] = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
@@ -41,7 +41,7 @@ class _Operators(TorchDispatchMode):
 class _Attention(TorchFunctionMode):
     """Notes the kernel of every attention, and lets it choose among `kernels` only, the first that can."""
 
-    def __init__(self, kernels: Sequence[Kernel], used: set[Kernel]) -> None:
+    def __init__(self, kernels: Sequence[AttentionKernel], used: set[AttentionKernel]) -> None:
         super().__init__()
         self._backends = [BACKENDS[kernel] for kernel in kernels]
         self._used = used
@@ -57,12 +57,14 @@ class _Attention(TorchFunctionMode):
 
 
 @contextmanager
-def attention_of(modules: Iterable[nn.Module], kernels: Sequence[Kernel] = ()) -> Iterator[set[Kernel]]:
+def attention_of(
+    modules: Iterable[nn.Module], kernels: Sequence[AttentionKernel] = ()
+) -> Iterator[set[AttentionKernel]]:
     """Watch the attention of `modules`, without altering it, within the block; yields the kernels that have run.
 
     With `kernels`, it runs the first of them that can take its inputs; without, what torch chooses.
     """
-    used: set[Kernel] = set()
+    used: set[AttentionKernel] = set()
     mode = _Attention(kernels, used)
 
     def enter(*_: object) -> None:
@@ -81,7 +83,7 @@ def attention_of(modules: Iterable[nn.Module], kernels: Sequence[Kernel] = ()) -
             handle.remove()
 
 
-def other_kernels(device: str, dtype: torch.dtype, head_dim: int) -> tuple[Kernel, ...]:
+def other_kernels(device: str, dtype: torch.dtype, head_dim: int) -> tuple[AttentionKernel, ...]:
     """The kernels that run here, and round otherwise than the one that torch chooses by itself.
 
     Both are found out by running them on noise.
@@ -94,7 +96,7 @@ def other_kernels(device: str, dtype: torch.dtype, head_dim: int) -> tuple[Kerne
     query, key, value = (torch.randn(shape, generator=generator).to(device, dtype) for _ in range(3))
     inputs = (query, key, value)
     own, expected = _run(inputs, ())
-    others: list[Kernel] = []
+    others: list[AttentionKernel] = []
     for kernel in BACKENDS:
         try:
             ran, result = _run(inputs, (kernel,))
@@ -111,15 +113,15 @@ def other_kernels(device: str, dtype: torch.dtype, head_dim: int) -> tuple[Kerne
 
 
 @torch.no_grad()
-def _run(inputs: tuple[Tensor, Tensor, Tensor], kernels: Sequence[Kernel]) -> tuple[Kernel, Tensor]:
-    used: set[Kernel] = set()
+def _run(inputs: tuple[Tensor, Tensor, Tensor], kernels: Sequence[AttentionKernel]) -> tuple[AttentionKernel, Tensor]:
+    used: set[AttentionKernel] = set()
     with _Attention(kernels, used):
         result = F.scaled_dot_product_attention(*inputs)
     (kernel,) = used
     return kernel, result
 
 
-def _kernel_of(operators: Iterable[str]) -> Kernel:
+def _kernel_of(operators: Iterable[str]) -> AttentionKernel:
     """The kernel, from the operators that an attention was made of; only fused ones have one of their own."""
     for name in operators:
         for kernel in BACKENDS:

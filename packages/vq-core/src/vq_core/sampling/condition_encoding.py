@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.prompts import Sample
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def encode_texts(
     Returns:
         Embeddings [1, 512, text_dim] of type `dtype` on the host, zero behind the text's own tokens.
     """
-    with quiet_libraries():
+    with silenced_libraries():
         from diffusers import WanPipeline
         from transformers import AutoTokenizer, UMT5EncoderModel
 
@@ -57,7 +57,7 @@ def encode_images(model: Path, images: "Sequence[Sequence[Image]]", *, device: s
     Returns:
         Hidden states of the last layer but one, which Wan was trained on: [images, tokens, image_dim] on the host.
     """
-    with quiet_libraries():
+    with silenced_libraries():
         from transformers import AutoImageProcessor, CLIPVisionModel
 
         # Named, because torchvision's resize differs in the last bits and would be used wherever it is installed.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vq_core.errors import VqError
 from vq_core.sampling.images import open_image, resize_to_cover, size_of_area
-from vq_core.sampling.prompts import Inputs, Sample, is_video
+from vq_core.sampling.prompts import ModelInputs, Sample, is_video
 from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import read_video
 
@@ -42,7 +42,7 @@ class Frames:
         return tuple(image for image in (self.image, self.last_image) if image is not None)
 
 
-def open_frames(sample: Sample, inputs: Inputs, sampling: Sampling, multiple: int) -> Frames:
+def open_frames(sample: Sample, inputs: ModelInputs, sampling: Sampling, multiple: int) -> Frames:
     """What of `inputs` the sample has, in the size of its video; sides are multiples of `multiple` pixels.
 
     A first frame or a video keeps its aspect, and height x width is the area; without them it is the size. A last

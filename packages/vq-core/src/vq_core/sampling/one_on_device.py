@@ -12,7 +12,7 @@ from torch import nn
 _log = logging.getLogger(__name__)
 
 
-class Turns:
+class OneOnDevice:
     """At most one transformer of a pipeline, loaded when its turn comes."""
 
     def __init__(self, load: Callable[[str], nn.Module]) -> None:
@@ -38,7 +38,7 @@ class Turns:
             torch.cuda.empty_cache()
 
 
-class InTurn(nn.Module):
+class LazyTransformer(nn.Module):
     """Stands for a transformer in a diffusers pipeline, which holds on to what it has called.
 
     It has no weights: the real transformer is loaded when it is called, not when the pipeline asks what it is like, so
@@ -50,19 +50,21 @@ class InTurn(nn.Module):
         device: that it is on when it is called.
     """
 
-    def __init__(self, turns: Turns, name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, transformers: OneOnDevice, name: str, config: Any, dtype: torch.dtype, device: torch.device
+    ) -> None:
         super().__init__()
         self.config, self.dtype, self.device = config, dtype, device
-        self._turns = turns
+        self._transformers = transformers
         self._name = name
 
     @contextmanager
     def cache_context(self, *args: Any, **kwargs: Any) -> Iterator[None]:
         """Of the transformer: what a call of it is about."""
-        model: Any = self._turns.get(self._name)
+        model: Any = self._transformers.get(self._name)
         with model.cache_context(*args, **kwargs):
             yield
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Of the transformer."""
-        return self._turns.get(self._name)(*args, **kwargs)
+        return self._transformers.get(self._name)(*args, **kwargs)

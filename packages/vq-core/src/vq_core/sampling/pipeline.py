@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.files.tensor_folder import read_json
-from vq_core.model.source import TRANSFORMER_WEIGHTS, Checkpoint, Source, resolve_model
+from vq_core.model.source import TRANSFORMER_WEIGHTS, Source, SourceTransformer, resolve_model
 from vq_core.runtime.device import resolve_device
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.sampling.frames import Frames, open_frames
-from vq_core.sampling.one_on_device import InTurn, Turns
+from vq_core.sampling.one_on_device import LazyTransformer, OneOnDevice
 from vq_core.sampling.pipeline_layout import IMAGE_TO_VIDEO, VACE, PipelineLayout, read_layout
-from vq_core.sampling.prompts import Inputs, Sample
+from vq_core.sampling.prompts import ModelInputs, Sample
 from vq_core.sampling.schedule import ScheduledStep
 from vq_core.sampling.settings import Sampling
 
@@ -91,19 +91,19 @@ class VideoPipeline:
         self._layout = read_layout(self.path)
         self._load_transformer = load_transformer or self._load_own_transformer
         self._source = source
-        self._turns = Turns(self._load_transformer) if in_turns else None
+        self._one_on_device = OneOnDevice(self._load_transformer) if in_turns else None
         self._vae_tiling = vae_tiling
 
     @property
-    def inputs(self) -> Inputs:
+    def inputs(self) -> ModelInputs:
         """The files that the model makes videos from, besides text."""
         return self._layout.inputs
 
     @cached_property
     def transformers(self) -> dict[str, nn.Module]:
         """`transformer` and, for Wan2.2, `transformer_2` (the low-noise expert), on the device; loaded on first use."""
-        if self._turns is not None:
-            return self._in_turn(self._turns)
+        if self._one_on_device is not None:
+            return self._in_turn(self._one_on_device)
         return {name: self._load_transformer(name) for name in self._layout.transformers}
 
     def check(self, sampling: Sampling) -> None:
@@ -194,8 +194,8 @@ class VideoPipeline:
         def end_of_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if on_step is not None:
                 on_step()
-            if self._turns is not None and step == pipeline.num_timesteps - 1:
-                self._turns.release()  # the VAE needs the room
+            if self._one_on_device is not None and step == pipeline.num_timesteps - 1:
+                self._one_on_device.release()  # the VAE needs the room
             return {}
 
         frames = self._frames(conditions.sample, sampling)
@@ -240,7 +240,7 @@ class VideoPipeline:
 
     def _load_own_transformer(self, name: str) -> nn.Module:
         _log.debug("Loading %s", self.path / name)
-        with quiet_libraries():
+        with silenced_libraries():
             import diffusers
 
             transformer_class = getattr(diffusers, read_json(self.path / name / "config.json")["_class_name"])
@@ -260,7 +260,7 @@ class VideoPipeline:
         parts = {"transformer_2": transformers.get("transformer_2"), "boundary_ratio": layout.boundary_ratio}
         if pipeline_class != VACE:
             parts["expand_timesteps"] = layout.expand_timesteps
-        with quiet_libraries():
+        with silenced_libraries():
             import diffusers
 
             pipeline = getattr(diffusers, pipeline_class)(
@@ -274,8 +274,8 @@ class VideoPipeline:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def _in_turn(self, turns: Turns) -> dict[str, nn.Module]:
-        with quiet_libraries():
+    def _in_turn(self, one_on_device: OneOnDevice) -> dict[str, nn.Module]:
+        with silenced_libraries():
             import diffusers
             from accelerate import init_empty_weights
 
@@ -284,12 +284,14 @@ class VideoPipeline:
                 config = read_json(self.path / name / "config.json")
                 with init_empty_weights():
                     model = getattr(diffusers, config["_class_name"]).from_config(config)
-                standing[name] = InTurn(turns, name, model.config, self.dtype, torch.device(self.device))
+                standing[name] = LazyTransformer(
+                    one_on_device, name, model.config, self.dtype, torch.device(self.device)
+                )
         return standing
 
     @cached_property
     def _vae(self) -> nn.Module:
-        with quiet_libraries():
+        with silenced_libraries():
             from diffusers import AutoencoderKLWan
 
             vae: Any = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
@@ -299,7 +301,7 @@ class VideoPipeline:
         return placed
 
     def _scheduler(self) -> Any:
-        with quiet_libraries():
+        with silenced_libraries():
             import diffusers
 
             return getattr(diffusers, self._layout.scheduler_class).from_pretrained(self.path / "scheduler")
@@ -328,7 +330,7 @@ def check_sampling(layout: PipelineLayout, sampling: Sampling) -> None:
 
 
 @torch.no_grad()
-def load_merged(transformer: nn.Module, checkpoint: Checkpoint) -> None:
+def load_merged(transformer: nn.Module, checkpoint: SourceTransformer) -> None:
     """Put the weights that LoRAs change into `transformer`, one after another, each rounded to its parameter's dtype.
 
     They are rounded to the checkpoint's dtype first, so the model that runs is the one that other stages read.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
-from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, Inputs
+from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
 
 TEXT_TO_VIDEO = "WanPipeline"
 IMAGE_TO_VIDEO = "WanImageToVideoPipeline"
@@ -37,7 +37,7 @@ class PipelineLayout:
     pipeline_class: str
     scheduler_class: str
     transformers: tuple[str, ...]
-    inputs: Inputs
+    inputs: ModelInputs
     has_image_encoder: bool
     boundary_ratio: float | None
     expand_timesteps: bool
@@ -80,19 +80,19 @@ def read_layout(path: Path) -> PipelineLayout:
     )
 
 
-def _inputs(index: dict[str, Any], transformer: dict[str, Any]) -> Inputs:
+def _inputs(index: dict[str, Any], transformer: dict[str, Any]) -> ModelInputs:
     """The files that a pipeline reads, told by its class and by how its transformer takes in an image."""
     if index["_class_name"] == VACE:
-        return Inputs(optional=("reference_images", "video", "mask"))
+        return ModelInputs(optional=("reference_images", "video", "mask"))
     if index.get("expand_timesteps", False):  # Wan2.2's small model: an image is the latent of its first frame
-        return Inputs(optional=("image",)) if index["_class_name"] == TEXT_TO_VIDEO else FIRST_FRAME
+        return ModelInputs(optional=("image",)) if index["_class_name"] == TEXT_TO_VIDEO else FIRST_FRAME
     if index["_class_name"] == TEXT_TO_VIDEO:
         return TEXT_ONLY
     if transformer.get("pos_embed_seq_len") is not None:
-        return Inputs(required=("image", "last_image"))
+        return ModelInputs(required=("image", "last_image"))
     if transformer.get("image_dim") is not None:
         return FIRST_FRAME
-    return Inputs(required=("image",), optional=("last_image",))  # Wan2.2: frames are only latents to it
+    return ModelInputs(required=("image",), optional=("last_image",))  # Wan2.2: frames are only latents to it
 
 
 def _read_json(path: Path) -> dict[str, Any]:

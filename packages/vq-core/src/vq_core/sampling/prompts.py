@@ -25,7 +25,7 @@ FILES = ("image", "last_image", "reference_images", "video", "mask")
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ModelInputs:
     """Which files a model reads besides the texts, as the keys of a sample that it needs and that it may have."""
 
     required: tuple[str, ...] = ()
@@ -35,8 +35,8 @@ class Inputs:
         return key in self.required or key in self.optional
 
 
-TEXT_ONLY = Inputs()
-FIRST_FRAME = Inputs(required=("image",))
+TEXT_ONLY = ModelInputs()
+FIRST_FRAME = ModelInputs(required=("image",))
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Sample:
             found.setdefault(key, []).append(hashlib.sha256(path.read_bytes()).hexdigest())
         return found
 
-    def require(self, inputs: Inputs, where: str) -> None:
+    def require(self, inputs: ModelInputs, where: str) -> None:
         """Refuse a sample that lacks a file which the model needs; `where` begins the sentence.
 
         Raises:
@@ -108,7 +108,7 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 
-def read_samples(folder_or_json: Location, inputs: Inputs) -> list[Sample]:
+def read_samples(folder_or_json: Location, inputs: ModelInputs) -> list[Sample]:
     """Read a folder that holds `samples.json`, the JSON file itself, or `builtin:NAME`; paths in it are relative to it.
 
     Every file is decoded once here, before minutes are spent on the first prompts. What is not among `inputs` is left
@@ -144,7 +144,7 @@ def _read_list(path: Path) -> list[Any]:
     return entries
 
 
-def _sample(entry: Any, where: str, folder: Path, inputs: Inputs) -> Sample:
+def _sample(entry: Any, where: str, folder: Path, inputs: ModelInputs) -> Sample:
     if not isinstance(entry, dict):
         raise VqError(f"{where} is not an object with a `prompt`: write it as one.")
     if unknown := sorted(set(entry) - set(TEXTS) - set(FILES)):
@@ -161,7 +161,7 @@ def _sample(entry: Any, where: str, folder: Path, inputs: Inputs) -> Sample:
     return sample
 
 
-def _files_named(entries: list[Any], inputs: Inputs) -> Iterator[str]:
+def _files_named(entries: list[Any], inputs: ModelInputs) -> Iterator[str]:
     """Patterns of the files that the entries name under the keys of `inputs`; what is malformed is refused later."""
     for entry in entries:
         for key in FILES:

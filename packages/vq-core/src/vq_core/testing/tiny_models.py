@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vq_core.runtime.silence_libraries import quiet_libraries
+from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.model_defaults import SAMPLING_FILE
 from vq_core.sampling.prompts import SAMPLES_FILE
 from vq_core.sampling.video import write_video
@@ -75,7 +75,7 @@ def build_tiny(variant: Variant, folder: Path, seed: int = 0) -> Path:
     Transformers are stored in bfloat16, sharded, their norms and modulation tables in float32.
     """
     layout = LAYOUTS[variant]
-    with quiet_libraries(), torch.random.fork_rng(devices=[]):
+    with silenced_libraries(), torch.random.fork_rng(devices=[]):
         import diffusers
 
         torch.manual_seed(seed)

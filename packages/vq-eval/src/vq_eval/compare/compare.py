@@ -9,12 +9,12 @@ from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_output, refuse_existing
 from vq_core.runtime.device import resolve_device
 from vq_core.runtime.progress import progress
-from vq_eval.compare.compared_folders import Entry, Folder, open_folders
+from vq_eval.compare.compared_folders import ComparedEntry, ComparedFolder, open_folders
 from vq_eval.compare.gate import check_limits, hold, verdict_of
 from vq_eval.compare.intervals import mean_interval
 from vq_eval.compare.limits import Limit
 from vq_eval.compare.measure import open_reference
-from vq_eval.compare.metric_choice import ALL, Chosen, choose
+from vq_eval.compare.metric_choice import ALL, MetricChoice, choose_metrics
 from vq_eval.compare.provenance import AskedVideos, Origin, asked_videos, origin_of
 from vq_eval.compare.schema import (
     JSON_NAME,
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def compare(
-    entries: Sequence[Entry],
+    entries: Sequence[ComparedEntry],
     output: Location,
     limits: Sequence[Limit] = (),
     *,
@@ -55,7 +55,7 @@ def compare(
             or suits no video, prompts are others than the reference's, a limit cannot be held, or `output` exists.
     """
     refuse_existing(output)
-    chosen = choose(metrics)
+    chosen = choose_metrics(metrics)
     check_limits(limits, chosen, entries)
     device = resolve_device(device)
     folders = open_folders(entries)
@@ -69,7 +69,7 @@ def compare(
 
 
 def _measure_all(
-    folders: Sequence[Folder], chosen: Chosen, asked: AskedVideos, device: str
+    folders: Sequence[ComparedFolder], chosen: MetricChoice, asked: AskedVideos, device: str
 ) -> tuple[list[VideoInfo], list[list[MeasuredVideo]]]:
     """Video by video, so that one of the reference is decoded once; the measured videos by folder."""
     videos: list[VideoInfo] = []
@@ -87,9 +87,9 @@ def _measure_all(
 
 
 def _report(
-    folders: Sequence[Folder],
+    folders: Sequence[ComparedFolder],
     origins: Sequence[Origin | None],
-    chosen: Chosen,
+    chosen: MetricChoice,
     videos: Sequence[VideoInfo],
     measured: Sequence[Sequence[MeasuredVideo]],
     limits: Sequence[Limit],
@@ -113,7 +113,7 @@ def _report(
 
 
 def _row(
-    folder: Folder, origin: Origin | None, videos: Sequence[MeasuredVideo], infos: Mapping[str, MetricInfo]
+    folder: ComparedFolder, origin: Origin | None, videos: Sequence[MeasuredVideo], infos: Mapping[str, MetricInfo]
 ) -> Row:
     entry = folder.entry
     return Row(

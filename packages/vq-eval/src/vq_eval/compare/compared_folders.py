@@ -17,7 +17,7 @@ SUFFIXES = (".mp4", LOSSLESS)  # where a folder holds both under one name, the l
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComparedEntry:
     """One folder as it was asked for."""
 
     name: str
@@ -26,15 +26,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Folder:
+class ComparedFolder:
     """The same on this machine; `videos` are its files by stem, sorted."""
 
-    entry: Entry
+    entry: ComparedEntry
     path: Path
     videos: dict[str, Path]
 
 
-def parse_candidate(text: str) -> Entry:
+def parse_candidate(text: str) -> ComparedEntry:
     """The candidate `[NAME=]FOLDER`; without a name it has the folder's. A name holds no slash.
 
     Raises:
@@ -43,13 +43,13 @@ def parse_candidate(text: str) -> Entry:
     name, equals, folder = text.partition("=")
     if not equals or "/" in name:
         location = parse_location(text)
-        return Entry(location.name or text, "candidate", location)
+        return ComparedEntry(location.name or text, "candidate", location)
     if not name.strip() or not folder:
         raise VqError(f"`--candidate {text}` names no row or no folder: write NAME=FOLDER.")
-    return Entry(name.strip(), "candidate", parse_location(folder))
+    return ComparedEntry(name.strip(), "candidate", parse_location(folder))
 
 
-def entries_of(reference: Location, candidates: Sequence[str], floor: Location | None) -> tuple[Entry, ...]:
+def entries_of(reference: Location, candidates: Sequence[str], floor: Location | None) -> tuple[ComparedEntry, ...]:
     """The reference, the floor where there is one, and the candidates.
 
     Raises:
@@ -57,9 +57,9 @@ def entries_of(reference: Location, candidates: Sequence[str], floor: Location |
     """
     if not candidates:
         raise VqError("`--candidate` is missing: give a folder of videos to compare, with a name: NAME=FOLDER.")
-    rows = [Entry(REFERENCE_NAME, "reference", reference)]
+    rows = [ComparedEntry(REFERENCE_NAME, "reference", reference)]
     if floor is not None:
-        rows.append(Entry(FLOOR_NAME, "floor", floor))
+        rows.append(ComparedEntry(FLOOR_NAME, "floor", floor))
     rows += map(parse_candidate, candidates)
     seen: set[str] = set()
     for row in rows:
@@ -69,7 +69,7 @@ def entries_of(reference: Location, candidates: Sequence[str], floor: Location |
     return tuple(rows)
 
 
-def open_folders(entries: Sequence[Entry]) -> tuple[Folder, ...]:
+def open_folders(entries: Sequence[ComparedEntry]) -> tuple[ComparedFolder, ...]:
     """The folders of `entries`, the reference first; all hold videos of the same names.
 
     Raises:
@@ -78,13 +78,13 @@ def open_folders(entries: Sequence[Entry]) -> tuple[Folder, ...]:
     folders = []
     for entry in entries:
         path = local_copy(entry.location)
-        folders.append(Folder(entry, path, _videos_in(path)))
+        folders.append(ComparedFolder(entry, path, _videos_in(path)))
     for folder in folders[1:]:
         _require_same_names(folders[0], folder)
     return tuple(folders)
 
 
-def _require_same_names(reference: Folder, candidate: Folder) -> None:
+def _require_same_names(reference: ComparedFolder, candidate: ComparedFolder) -> None:
     if reference.videos.keys() != candidate.videos.keys():
         sides = (
             (reference.path, reference.videos.keys() - candidate.videos.keys()),

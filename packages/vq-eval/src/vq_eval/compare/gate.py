@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from vq_core.errors import GateFailed, VqError
-from vq_eval.compare.compared_folders import Entry
+from vq_eval.compare.compared_folders import ComparedEntry
 from vq_eval.compare.limits import Limit
-from vq_eval.compare.metric_choice import Chosen
+from vq_eval.compare.metric_choice import MetricChoice
 from vq_eval.compare.schema import CompareReport, GateResult, MetricInfo, Row, Verdict, VideoInfo
 
 
-def check_limits(limits: Sequence[Limit], chosen: Chosen, entries: Sequence[Entry]) -> None:
+def check_limits(limits: Sequence[Limit], chosen: MetricChoice, entries: Sequence[ComparedEntry]) -> None:
     """Refuse limits that could not be held, before minutes are spent; `entries` begin with the reference.
 
     Raises:

@@ -10,14 +10,14 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class MetricChoice:
     """The metrics to measure by name, and the others with the reason why not."""
 
     metrics: Mapping[str, Metric]
     unavailable: Mapping[str, str]
 
 
-def choose(asked: str) -> Chosen:
+def choose_metrics(asked: str) -> MetricChoice:
     """The metrics of `asked`: names with commas between them, in that order, or `all`, in their own.
 
     Of `all` those are left out that cannot be measured on this machine. One that was named has to be there.
@@ -36,4 +36,4 @@ def choose(asked: str) -> Chosen:
     if unavailable and asked != ALL:
         name, reason = next(iter(unavailable.items()))
         raise VqError(f"`{name}` cannot be measured here: {reason}, or leave it out of --metrics.")
-    return Chosen({name: metric for name, metric in metrics.items() if name not in unavailable}, unavailable)
+    return MetricChoice({name: metric for name, metric in metrics.items() if name not in unavailable}, unavailable)

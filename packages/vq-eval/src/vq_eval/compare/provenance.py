@@ -15,12 +15,12 @@ from vq_core.files.tensor_file import sha256_of
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy
 from vq_core.sampling.images import open_image
-from vq_core.sampling.prompts import Inputs, Sample, read_samples
+from vq_core.sampling.prompts import ModelInputs, Sample, read_samples
 from vq_core.store.manifest import FILE_NAME, Manifest, kind_of, read_manifest
-from vq_eval.compare.compared_folders import Folder
+from vq_eval.compare.compared_folders import ComparedFolder
 from vq_eval.compare.schema import PromptInfo, Provenance
 
-FIRST_FRAME_IF_ANY = Inputs(optional=("image",))
+FIRST_FRAME_IF_ANY = ModelInputs(optional=("image",))
 TEXTS = ("prompt", "negative_prompt")
 
 
@@ -32,7 +32,7 @@ class Origin:
     seconds_per_video: float | None
 
 
-def origin_of(folder: Folder) -> Origin | None:
+def origin_of(folder: ComparedFolder) -> Origin | None:
     """What the manifest of the videos in `folder`, or in the folder around it, says; None without a manifest of videos.
 
     Raises:

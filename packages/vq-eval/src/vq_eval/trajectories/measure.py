@@ -14,7 +14,7 @@ from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import Source, open_source
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
-from vq_core.sampling.attention import Kernel, attention_of, other_kernels
+from vq_core.sampling.attention import AttentionKernel, attention_of, other_kernels
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.prompts import Sample, read_samples
 from vq_core.sampling.schedule import TRAIN_TIMESTEPS, bucket_of
@@ -136,7 +136,7 @@ class _Run:
         self.writer.write_text(_drift_file(candidate, index), drift.model_dump_json() + "\n")
 
     @cached_property
-    def _floor_kernels(self) -> tuple[Kernel, ...]:
+    def _floor_kernels(self) -> tuple[AttentionKernel, ...]:
         """The attention kernels of the floor."""
         config: Any = next(iter(self.pipeline.transformers.values())).config
         return other_kernels(self.pipeline.device, self.pipeline.dtype, int(config.attention_head_dim))

@@ -18,14 +18,14 @@ from vq_core.recipes.recipe import Variant
 from vq_core.remote.location import Location
 from vq_core.runtime.distributed import Rank
 from vq_core.runtime.progress import progress
-from vq_core.sampling.attention import Kernel, other_kernels
+from vq_core.sampling.attention import AttentionKernel, other_kernels
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample, read_samples
 from vq_core.sampling.settings import Sampling
 from vq_core.store.reader import require_parent, require_same_model
 from vq_core.store.writer import Header
 from vq_eval.videos.reference_cache import ReferenceCache
-from vq_eval.videos.run import Run
+from vq_eval.videos.run import VideosRun
 from vq_eval.videos.variants import VARIANTS, apply_fake_quant, apply_smoothed
 
 
@@ -160,7 +160,7 @@ def make_videos(
     floor = _floor_kernels(source, pipeline) if "floor" in candidates.variants else ()
     header = _header(source, candidates, samples, sampling, pipeline, floor)
     with create_videos(output, header, candidates.variants, len(samples), rank=rank, resume=resume) as videos:
-        run = Run(pipeline, candidates.variants, candidates.apply, samples, sampling, videos, floor)
+        run = VideosRun(pipeline, candidates.variants, candidates.apply, samples, sampling, videos, floor)
         if cache is not None:
             run.share(cache, source)
         left = run.left()
@@ -177,7 +177,7 @@ def make_videos(
     )
 
 
-def _floor_kernels(source: Source, pipeline: VideoPipeline) -> tuple[Kernel, ...]:
+def _floor_kernels(source: Source, pipeline: VideoPipeline) -> tuple[AttentionKernel, ...]:
     """The attention kernels of the variant `floor`."""
     config = next(iter(source.components.values())).config
     return other_kernels(pipeline.device, pipeline.dtype, int(str(config["attention_head_dim"])))
@@ -189,7 +189,7 @@ def _header(
     samples: Sequence[Sample],
     sampling: Sampling,
     pipeline: VideoPipeline,
-    floor: tuple[Kernel, ...],
+    floor: tuple[AttentionKernel, ...],
 ) -> Header:
     artifacts = [part.artifact for part in (candidates.weights, candidates.qparams) if part is not None]
     return Header(

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from vq_core.artifacts.videos import describe
 from vq_core.files.weights_file import SafetensorsFile
 from vq_core.model.source import Source
-from vq_core.sampling.attention import Kernel
+from vq_core.sampling.attention import AttentionKernel
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
@@ -23,7 +23,7 @@ SAMPLED_BYTES = 4096  # of either end of a tensor, as in a transformer's fingerp
 
 
 def identity_of_run(
-    source: Source, pipeline: VideoPipeline, sampling: Sampling, kernels: Sequence[Kernel]
+    source: Source, pipeline: VideoPipeline, sampling: Sampling, kernels: Sequence[AttentionKernel]
 ) -> dict[str, JsonValue]:
     """What all videos of a run depend on; `kernels` are those of attention, none where torch chooses."""
     return {

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from vq_core.artifacts.videos import VideosWriter, film
+from vq_core.artifacts.videos import VideosWriter, render_video
 from vq_core.model.source import Source
 from vq_core.recipes.recipe import Variant
 from vq_core.runtime.progress import Advance
-from vq_core.sampling.attention import Kernel
+from vq_core.sampling.attention import AttentionKernel
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
@@ -22,7 +22,7 @@ SHARED: tuple[Variant, ...] = ("full", "floor")
 Apply = Callable[[Variant, Mapping[str, nn.Module], str], None]
 
 
-class Run:
+class VideosRun:
     """What the videos of one run have in common.
 
     `apply` turns the transformers, in full precision or a variant before it, into a variant; `floor` are the attention
@@ -37,14 +37,14 @@ class Run:
         samples: Sequence[Sample],
         sampling: Sampling,
         videos: VideosWriter,
-        floor: tuple[Kernel, ...],
+        floor: tuple[AttentionKernel, ...],
     ) -> None:
         self._pipeline = pipeline
         self._apply = apply
         self._samples = samples
         self._sampling = sampling
         self._videos = videos
-        self._kernels: dict[Variant, tuple[Kernel, ...]] = {"floor": floor}
+        self._kernels: dict[Variant, tuple[AttentionKernel, ...]] = {"floor": floor}
         self._pending: dict[Variant, list[int]] = {variant: videos.pending(variant) for variant in variants}
         self._cache: ReferenceCache | None = None
         self._identities: dict[Variant, Identity] = {}
@@ -83,7 +83,7 @@ class Run:
 
     def _film(self, variant: Variant, index: int, conditions: Conditions, advance: Advance) -> None:
         kernels = self._kernels.get(variant, ())
-        frames, record = film(self._pipeline, conditions, self._sampling, index, advance, kernels)
+        frames, record = render_video(self._pipeline, conditions, self._sampling, index, advance, kernels)
         self._videos.files(variant, index).write(frames, self._sampling.fps, record)
 
     @contextmanager

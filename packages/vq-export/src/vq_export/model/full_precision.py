@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
-from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent, open_checkpoint
+from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint, open_checkpoint
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
@@ -87,7 +87,7 @@ class FullPrecisionModel:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class FullPrecisionInputs:
     """What was said on the command line: a model, a checkpoint, smoothed weights, or these with quant params."""
 
     model: str | None = None
@@ -98,7 +98,7 @@ class Inputs:
     allow_pth: bool = False
 
 
-def open_full_precision(inputs: Inputs) -> FullPrecisionModel:
+def open_full_precision(inputs: FullPrecisionInputs) -> FullPrecisionModel:
     """Open what `inputs` name.
 
     Raises:
@@ -169,7 +169,7 @@ def _of_quantized(model: QuantizedModel) -> FullPrecisionModel:
     return FullPrecisionModel(model.model, model.family_name, "dequantized", components, model.settings, model.parents)
 
 
-def _of_checkpoint(checkpoint: Checkpoint) -> FullPrecisionModel:
+def _of_checkpoint(checkpoint: ConvertedCheckpoint) -> FullPrecisionModel:
     manifest = checkpoint.artifact.manifest
     components = {
         name: FullPrecisionComponent(

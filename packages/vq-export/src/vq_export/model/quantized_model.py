@@ -15,7 +15,7 @@ from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
 from vq_core.families import Family
 from vq_core.files.buffers import Buffers
-from vq_core.model.source import Checkpoint, Source
+from vq_core.model.source import Source, SourceTransformer
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, quantize_weight_into, quantized_snr_db
 from vq_core.numerics.rounding import CODE_DTYPE
@@ -128,7 +128,7 @@ class _FromArtifacts:
 
 
 class _FromCheckpoint:
-    def __init__(self, checkpoint: Checkpoint, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
+    def __init__(self, checkpoint: SourceTransformer, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
         self._checkpoint = checkpoint
         self._scheme = scheme
         self._rounding = rounding

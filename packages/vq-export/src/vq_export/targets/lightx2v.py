@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, Entry, Role, checkpoint_entries
+from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, CheckpointTensor, Role, checkpoint_tensors
 from vq_core.artifacts.components import headers_in
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
@@ -50,7 +50,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
         progress("export", total, "shard") as advance,
     ):
         for name, component in model.components.items():
-            entries = checkpoint_entries(component.topology, model.family, gains=model.has_gains)
+            entries = checkpoint_tensors(component.topology, model.family, gains=model.has_gains)
             draft, publish = partial(_draft_shard, writer, model, name, entries), partial(_publish, writer, advance)
             overlap(draft, component.topology.shards(), publish)
             writer.note_measured({name: _measured(writer, component, folders[name])})
@@ -78,7 +78,7 @@ def next_steps(model: QuantizedModel, output: Location) -> str:
 
 
 def _draft_shard(
-    writer: ArtifactWriter, model: QuantizedModel, name: str, entries: dict[str, Entry], shard: str
+    writer: ArtifactWriter, model: QuantizedModel, name: str, entries: dict[str, CheckpointTensor], shard: str
 ) -> str:
     """Write the file of `shard` where it is not finished yet, and say which that is."""
     folder = model.family.expert_folders(tuple(model.components))[name]
@@ -95,7 +95,7 @@ def _publish(writer: ArtifactWriter, advance: Advance, file: str) -> None:
     advance()
 
 
-def shard_tensors(component: QuantizedComponent, entries: dict[str, Entry], shard: str) -> dict[str, Tensor]:
+def shard_tensors(component: QuantizedComponent, entries: dict[str, CheckpointTensor], shard: str) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
     own = {name: entry for name, entry in entries.items() if entry.shard == shard}
     plain = component.plain(entry.origin for entry in own.values() if entry.role is Role.PLAIN)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import Checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
-from vq_core.model.source import Checkpoint as SourceCheckpoint
 from vq_core.model.source import Source
+from vq_core.model.source import SourceTransformer as SourceCheckpoint
 from vq_core.store.reader import require_same_model
 from vq_export.model.quantized_model import QuantizedModel
 
@@ -37,7 +37,7 @@ class Reference:
     components: Mapping[str, ReferenceComponent]
 
 
-def model_reference(source: Source, checkpoint: Checkpoint) -> Reference:
+def model_reference(source: Source, checkpoint: ConvertedCheckpoint) -> Reference:
     """The model that `checkpoint` was made from.
 
     Raises:

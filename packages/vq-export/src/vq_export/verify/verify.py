@@ -7,7 +7,7 @@ Structure is compared with a table of what LightX2V reads, not with what the exp
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.runtime.progress import progress
 from vq_core.topology import Topology
 from vq_export.verify.checks.block_error import BlockError, block_error, cast_snr_db
@@ -34,7 +34,7 @@ def verify_lightx2v(folder: Path, reference: Reference | None, device: str) -> V
     return verify(open_checkpoint(folder), reference, device=device)
 
 
-def verify(checkpoint: Checkpoint, reference: Reference | None = None, *, device: str = "cpu") -> Verification:
+def verify(checkpoint: ConvertedCheckpoint, reference: Reference | None = None, *, device: str = "cpu") -> Verification:
     """Re-read every file of `checkpoint`, and hold it against `reference` where there is one.
 
     Then every tensor is compared with the one that it was made from, and one block of each transformer, as LightX2V
@@ -78,7 +78,7 @@ def _middle_block(topology: Topology) -> int:
     return sum(shard.startswith("block_") for shard in topology.block_shards) // 2
 
 
-def _values(checkpoint: Checkpoint, device: str) -> Values:
+def _values(checkpoint: ConvertedCheckpoint, device: str) -> Values:
     values = Values()
     total = sum(len(component.topology.shards()) for component in checkpoint.components.values())
     with progress("verify", total, "shard") as advance:

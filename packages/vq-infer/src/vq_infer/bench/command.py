@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.discover import load_plugin, plugin_names
 from vq_core.errors import VqError
 from vq_core.remote.transfer import local_copy, local_output, refuse_existing
@@ -48,7 +48,7 @@ def bench(options: BenchOptions) -> Results:
     return results
 
 
-def plan_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Plan:
+def plan_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Plan:
     """What to run.
 
     Raises:
@@ -76,7 +76,7 @@ def plan_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Plan:
     )
 
 
-def workload_of(options: BenchOptions, checkpoint: Checkpoint | None) -> Workload:
+def workload_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Workload:
     """The model's shape and the video's size."""
     config: dict[str, Any]
     if checkpoint is not None:

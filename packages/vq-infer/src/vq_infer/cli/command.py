@@ -1,4 +1,4 @@
-"""Commands whose options are the fields of `Options`, so that each is written once for all of them."""
+"""Commands whose options are the fields of `VideoOptions`, so that each is written once for all of them."""
 
 import inspect
 from collections.abc import Callable, Collection
@@ -6,9 +6,9 @@ from dataclasses import fields
 from typing import Any
 
 from vq_core.cli.options import AsJson, Verbose
-from vq_infer.options import Options
+from vq_infer.options import VideoOptions
 
-RunWith = Callable[[Options, bool, bool], None]
+RunWith = Callable[[VideoOptions, bool, bool], None]
 
 
 def takes_options(*, without: Collection[str]) -> Callable[[RunWith], Callable[..., None]]:
@@ -17,9 +17,9 @@ def takes_options(*, without: Collection[str]) -> Callable[[RunWith], Callable[.
     def decorate(function: RunWith) -> Callable[..., None]:
         def command(**said: Any) -> None:
             as_json, verbose = said.pop("as_json"), said.pop("verbose")
-            function(Options(**said), as_json, verbose)
+            function(VideoOptions(**said), as_json, verbose)
 
-        taken = [(field.name, field.type, field.default) for field in fields(Options) if field.name not in without]
+        taken = [(field.name, field.type, field.default) for field in fields(VideoOptions) if field.name not in without]
         own = [("as_json", AsJson, False), ("verbose", Verbose, False)]
         command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [

@@ -9,7 +9,7 @@ from vq_core.cli.options import AsJson, Device
 from vq_infer.bench.cli import bench
 from vq_infer.cli.batch import batch
 from vq_infer.cli.command import takes_options
-from vq_infer.options import FILES, Options, Task
+from vq_infer.options import FILES, Task, VideoOptions
 
 app = new_app("Make videos from a quantized checkpoint.")
 
@@ -23,7 +23,7 @@ def vq_infer() -> None:
 
 @app.command("i2v")
 @takes_options(without=set(FILES) - set(FRAMES))
-def i2v(options: Options, as_json: bool, verbose: bool) -> None:
+def i2v(options: VideoOptions, as_json: bool, verbose: bool) -> None:
     """Make a video from an image and a prompt, or from a first and a last frame.
 
     The image keeps its aspect: height x width is the area. An output that ends in `.mkv` is lossless.
@@ -39,7 +39,7 @@ def i2v(options: Options, as_json: bool, verbose: bool) -> None:
 
 @app.command("t2v")
 @takes_options(without=FILES)
-def t2v(options: Options, as_json: bool, verbose: bool) -> None:
+def t2v(options: VideoOptions, as_json: bool, verbose: bool) -> None:
     """Make a video from a prompt.
 
     An output that ends in `.mkv` is lossless.
@@ -55,7 +55,7 @@ def t2v(options: Options, as_json: bool, verbose: bool) -> None:
 
 @app.command("vace")
 @takes_options(without=FRAMES)
-def vace(options: Options, as_json: bool, verbose: bool) -> None:
+def vace(options: VideoOptions, as_json: bool, verbose: bool) -> None:
     """Make a video from a prompt, steered by reference images, or by a video and a mask (VACE).
 
     A video keeps its aspect: height x width is the area. An output that ends in `.mkv` is lossless.
@@ -85,7 +85,7 @@ def doctor(device: Device = None, as_json: AsJson = False) -> None:
     report("This machine", found.rows(), result=found.to_json(), as_json=as_json)
 
 
-def _make(task: Task, options: Options, as_json: bool, verbose: bool) -> None:
+def _make(task: Task, options: VideoOptions, as_json: bool, verbose: bool) -> None:
     from vq_infer.run import run
 
     set_up_logging(verbose)

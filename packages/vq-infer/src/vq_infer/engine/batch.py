@@ -7,8 +7,8 @@ from importlib.metadata import version
 import torch
 
 from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
-from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
-from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, film, settings_of
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, render_video, settings_of
 from vq_core.cli.app import required
 from vq_core.model.embedded import model_or_default
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
@@ -148,7 +148,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
             encoded = pipeline.encode([samples[index] for index in pending], request.sampling)
             with progress("sample", len(pending) * request.sampling.steps, "step") as advance:
                 for index, conditions in zip(pending, encoded, strict=True):
-                    frames, record = film(pipeline, conditions, request.sampling, index, advance)
+                    frames, record = render_video(pipeline, conditions, request.sampling, index, advance)
                     videos.files(VARIANT, index).write(frames, request.sampling.fps, record)
     if rank is not None and rank.number:
         return None
@@ -157,7 +157,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
 
 def open_engine(
     request: BatchRequest,
-    checkpoint: Checkpoint,
+    checkpoint: ConvertedCheckpoint,
     layout: PipelineLayout,
     samples: Sequence[Sample],
     device: torch.device,
@@ -178,7 +178,7 @@ def open_engine(
     return engine, pipeline
 
 
-def _components(checkpoint: Checkpoint) -> dict[str, ComponentHeader]:
+def _components(checkpoint: ConvertedCheckpoint) -> dict[str, ComponentHeader]:
     return {
         name: ComponentHeader(name, entry.fingerprint, entry.config, entry.merged)
         for name, entry in checkpoint.artifact.manifest.components.items()

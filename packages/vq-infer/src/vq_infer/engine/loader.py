@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from vq_core.artifacts.checkpoint import Checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_infer.attention import FULL_PRECISION
 from vq_infer.attention_choice import select_attention
 from vq_infer.engine.caching import Passes, enable_cache, require_cacheable
@@ -18,7 +18,13 @@ class Engine:
     """Loads the transformers of a checkpoint, and knows afterwards what they ran with."""
 
     def __init__(
-        self, checkpoint: Checkpoint, device: torch.device, plan: MemoryPlan, settings: EngineSettings, *, vace: bool
+        self,
+        checkpoint: ConvertedCheckpoint,
+        device: torch.device,
+        plan: MemoryPlan,
+        settings: EngineSettings,
+        *,
+        vace: bool,
     ) -> None:
         """Settle what can be before anything is loaded.
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vq_core.artifacts.checkpoint import Checkpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.remote.transfer import local_output
@@ -21,7 +21,7 @@ from vq_core.runtime.meter import StageMeter
 from vq_core.runtime.progress import progress
 from vq_core.sampling.pipeline import VideoPipeline, check_sampling
 from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
-from vq_core.sampling.prompts import Inputs
+from vq_core.sampling.prompts import ModelInputs
 from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import FORMATS, write_video
 from vq_infer.engine.loader import Engine
@@ -33,7 +33,7 @@ from vq_infer.memory.plan import MemoryPlan, require_plan
 from vq_infer.options import EngineSettings, Task
 from vq_infer.parallel.plan import launch_of
 from vq_infer.parallel.team import Team, parallelize, team
-from vq_infer.request import Outcome, Request, check_output
+from vq_infer.request import Outcome, VideoRequest, check_output
 
 # What a transformer must share with the model whose encoders and VAE surround it.
 ARCHITECTURE = (
@@ -42,7 +42,7 @@ ARCHITECTURE = (
 )  # fmt: skip
 
 
-def generate(request: Request) -> Outcome | None:
+def generate(request: VideoRequest) -> Outcome | None:
     """Make the video of `request`: encode, load the transformers, sample, decode, write.
 
     Whatever can be refused is refused before the first weight is read.
@@ -62,7 +62,7 @@ def generate(request: Request) -> Outcome | None:
         return _generate(request, here)
 
 
-def _generate(request: Request, here: Team) -> Outcome | None:
+def _generate(request: VideoRequest, here: Team) -> Outcome | None:
     meter = StageMeter()
     device, sampling, first = here.device, request.sampling, here.launch.is_first
     checkpoint = open_checkpoint(request.checkpoint)
@@ -123,7 +123,7 @@ def _generate(request: Request, here: Team) -> Outcome | None:
 def plan_for(
     settings: EngineSettings,
     sampling: Sampling,
-    checkpoint: Checkpoint,
+    checkpoint: ConvertedCheckpoint,
     layout: PipelineLayout,
     device: torch.device,
     *,
@@ -150,7 +150,7 @@ def plan_for(
     )
 
 
-def require_same_architecture(checkpoint: Checkpoint, layout: PipelineLayout) -> None:
+def require_same_architecture(checkpoint: ConvertedCheckpoint, layout: PipelineLayout) -> None:
     """Refuse a checkpoint whose transformers would not fit into the pipeline that `layout` describes.
 
     Only the configurations are read, so the model's own transformer weights need not be there.
@@ -198,7 +198,7 @@ class StepClock:
         return statistics.median(durations[1:] or durations) if durations else None
 
 
-def _require_task(layout: PipelineLayout, request: Request) -> None:
+def _require_task(layout: PipelineLayout, request: VideoRequest) -> None:
     inputs, task, model = layout.inputs, request.task, request.model
     if (task == "vace") != (layout.pipeline_class == VACE):
         right = "is steered by videos, masks and references" if layout.pipeline_class == VACE else "is no VACE model"
@@ -213,7 +213,7 @@ def _require_task(layout: PipelineLayout, request: Request) -> None:
         raise VqError(f"{model} goes from a first frame to a last: give --last-image.")
 
 
-def _task_of(inputs: Inputs, layout: PipelineLayout) -> Task:
+def _task_of(inputs: ModelInputs, layout: PipelineLayout) -> Task:
     if layout.pipeline_class == VACE:
         return "vace"
     return "i2v" if "image" in inputs.required else "t2v"

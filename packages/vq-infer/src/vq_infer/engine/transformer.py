@@ -16,7 +16,7 @@ from vq_infer.attention_choice import select_attention
 from vq_infer.engine.component import Component
 from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.ops import select_ops
-from vq_infer.kernels import Kernel, checked_kernel, select_kernel
+from vq_infer.kernels import ProductKernel, checked_kernel, select_kernel
 from vq_infer.kernels.quant_linear import QuantLinear
 
 OnBlock = Callable[[str, nn.Module], None]
@@ -92,7 +92,7 @@ def _block(model: nn.Module, shard: str) -> nn.Module:
     return model.get_submodule(f"{stack}s.{number}")
 
 
-def kernel_for(device: torch.device, scheme: QuantScheme) -> Kernel:
+def kernel_for(device: torch.device, scheme: QuantScheme) -> ProductKernel:
     """The kernel that `scheme` runs with on `device`.
 
     Raises:
@@ -120,7 +120,7 @@ def _place_linears(
     model: nn.Module,
     component: Component,
     scheme: QuantScheme,
-    kernel: Kernel,
+    kernel: ProductKernel,
     device: torch.device,
     plain: dict[str, Tensor],
     shard: tuple[str, ...],
@@ -135,7 +135,7 @@ def _place_linears(
         model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
 
 
-def _require_sizes(component: Component, kernel: Kernel) -> None:
+def _require_sizes(component: Component, kernel: ProductKernel) -> None:
     for linear in component.topology.linears:
         if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
             raise VqError(

@@ -21,7 +21,7 @@ FP8_CAPABILITY = (8, 9)  # Ada and Hopper brought FP8 tensor cores
 BF16_CAPABILITY = (8, 0)  # the models run in bfloat16
 
 
-class Kernel(Protocol):
+class ProductKernel(Protocol):
     """What a kernel's module provides."""
 
     NAME: str
@@ -37,7 +37,7 @@ class Kernel(Protocol):
         """
 
 
-def select_kernel(device_type: str, capability: tuple[int, int] | None, fmt: NumberFormat) -> Kernel:
+def select_kernel(device_type: str, capability: tuple[int, int] | None, fmt: NumberFormat) -> ProductKernel:
     """The kernel for codes in `fmt` on a kind of device; `capability` is the GPU's CUDA compute capability.
 
     Raises:
@@ -59,7 +59,7 @@ def select_kernel(device_type: str, capability: tuple[int, int] | None, fmt: Num
     return cuda_fp8
 
 
-def checked_kernel(kernel: Kernel, device: torch.device) -> Kernel:
+def checked_kernel(kernel: ProductKernel, device: torch.device) -> ProductKernel:
     """`kernel`, or for INT8 on a GPU our faster one, where Triton is installed and its products there are right."""
     if kernel is not cuda_int8 or importlib.util.find_spec("triton") is None:
         return kernel

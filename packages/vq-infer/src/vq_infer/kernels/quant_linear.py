@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vq_core.numerics.quantize import Quantized, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
-from vq_infer.kernels import Kernel
+from vq_infer.kernels import ProductKernel
 
 
 class QuantLinear(nn.Module):
@@ -26,7 +26,12 @@ class QuantLinear(nn.Module):
     gain: Tensor | None
 
     def __init__(
-        self, weight: Quantized, bias: Tensor | None, gain: Tensor | None, activation: NumberFormat, kernel: Kernel
+        self,
+        weight: Quantized,
+        bias: Tensor | None,
+        gain: Tensor | None,
+        activation: NumberFormat,
+        kernel: ProductKernel,
     ) -> None:
         super().__init__()
         self.register_buffer("codes", weight.codes)

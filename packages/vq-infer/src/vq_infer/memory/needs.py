@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import Checkpoint, Entry, Role
+from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, Role
 from vq_core.files.tensor_file import read_header
 from vq_core.files.tensor_folder import read_json
 from vq_core.sampling.pipeline_layout import PipelineLayout
@@ -139,7 +139,7 @@ class ModelMemory:
         return pixels // int(config.get("patch_size") or 1) ** 2 * channels * per_channel
 
 
-def read_memory(checkpoint: Checkpoint, layout: PipelineLayout, *, itemsize: int, fused: bool) -> ModelMemory:
+def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, itemsize: int, fused: bool) -> ModelMemory:
     """Of the transformers in `checkpoint` and of what surrounds them, from headers and configurations."""
     encoders = [itemsize * _elements(layout.path / "text_encoder")]
     if layout.has_image_encoder:
@@ -160,7 +160,7 @@ def read_memory(checkpoint: Checkpoint, layout: PipelineLayout, *, itemsize: int
     )
 
 
-def transformer_bytes(topology: Topology, entries: Mapping[str, Entry], itemsize: int) -> TransformerBytes:
+def transformer_bytes(topology: Topology, entries: Mapping[str, CheckpointTensor], itemsize: int) -> TransformerBytes:
     """Weights on the device of the transformer that a checkpoint's `entries` make, its blocks as they run."""
     sizes = dict.fromkeys((*block_order(topology), NON_BLOCK), 0)
     for entry in entries.values():

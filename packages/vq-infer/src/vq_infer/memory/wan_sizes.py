@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vq_core.artifacts.checkpoint import checkpoint_entries
+from vq_core.artifacts.checkpoint import checkpoint_tensors
 from vq_core.families import family_named
 from vq_core.sampling.settings import Sampling
 from vq_infer.memory.model_sizes import MODEL_SIZES
@@ -33,7 +33,7 @@ def wan_sizes(itemsize: int, *, fused: bool) -> dict[str, tuple[ModelMemory, Sam
 def _model(config: Mapping[str, Any], experts: int, itemsize: int, fused: bool, *, small: bool = False) -> ModelMemory:
     family = family_named("wan")
     topology = family.topology(config)
-    weights = transformer_bytes(topology, checkpoint_entries(topology, family, gains=False), itemsize)
+    weights = transformer_bytes(topology, checkpoint_tensors(topology, family, gains=False), itemsize)
     return ModelMemory(
         config=config,
         vae_config=SMALL_VAE if small else {},

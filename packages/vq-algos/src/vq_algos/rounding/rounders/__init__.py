@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs
+from vq_algos.layer.inputs import LinearInputs
 from vq_core.discover import load_plugin
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import NumberFormat, Rounding
@@ -22,11 +22,11 @@ class Rounded:
 
     Attributes:
         quantized: codes `[out, in]` and scale `[out, 1]`, a bfloat16 value.
-        how: what was decided, as JSON scalars: `method`, the rounder that did it, and that rounder's own figures.
+        decision: what was decided, as JSON scalars: `method`, the rounder that did it, and that rounder's own figures.
     """
 
     quantized: Quantized
-    how: Mapping[str, str | float]
+    decision: Mapping[str, str | float]
 
 
 class Rounder(Protocol):
@@ -36,7 +36,7 @@ class Rounder(Protocol):
     """Must tokens of the input have been sampled?"""
 
     def quantize(
-        self, weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding
+        self, weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
     ) -> list[Rounded]:
         """Codes and scales of the linears that read one input, one scale per output channel.
 

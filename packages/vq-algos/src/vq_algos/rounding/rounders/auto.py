@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs
-from vq_algos.layer.output_error import Judge, spares_buckets
+from vq_algos.layer.inputs import LinearInputs
+from vq_algos.layer.output_error import HeldOutError, spares_buckets
 from vq_algos.rounding.rounders import Rounded, clip, gptq, rtn
 from vq_core.numerics.quantize import dequantize
 from vq_core.numerics.scheme import NumberFormat, Rounding
@@ -18,10 +18,12 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 NEEDS_TOKENS = True
 
 
-def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding) -> list[Rounded]:
-    """Codes and scales of `weights` `[out_i, in]`; `how` is that of the rounder chosen."""
+def quantize(
+    weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
+) -> list[Rounded]:
+    """Codes and scales of `weights` `[out_i, in]`; `decision` is that of the rounder chosen."""
     assert inputs is not None
-    judges = [Judge(weight, inputs.held_out) for weight in weights]
+    judges = [HeldOutError(weight, inputs.held_out) for weight in weights]
     best = rtn.quantize(weights, inputs, fmt, rounding)
     plain = [judge.error(dequantize(one.quantized)) for judge, one in zip(judges, best, strict=True)]
     least = list(plain)
@@ -34,7 +36,7 @@ def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat
 
 
 def _others(
-    weights: Sequence[Tensor], inputs: Inputs, fmt: NumberFormat, rounding: Rounding
+    weights: Sequence[Tensor], inputs: LinearInputs, fmt: NumberFormat, rounding: Rounding
 ) -> Iterator[list[Rounded]]:
     """All `weights` by every other candidate in turn; one is made when the one before it has been judged."""
     yield clip.quantize(weights, inputs, fmt, rounding)

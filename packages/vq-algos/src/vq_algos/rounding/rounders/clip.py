@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vq_algos.layer.hessian import Hessian
-from vq_algos.layer.inputs import Inputs
+from vq_algos.layer.inputs import LinearInputs
 from vq_algos.rounding.rounders import Rounded
 from vq_core.numerics.quantize import Quantized, dequantize, weight_scale
 from vq_core.numerics.rounding import round_to_codes
@@ -24,8 +24,10 @@ ROWS_AT_ONCE = 2048
 """Bounds the temporaries: a few times `[rows, in]` and `[tokens, rows]`."""
 
 
-def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding) -> list[Rounded]:
-    """Codes and scales of `weights` `[out_i, in]`; `how["clip"]` is the median of the rows' factors."""
+def quantize(
+    weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
+) -> list[Rounded]:
+    """Codes and scales of `weights` `[out_i, in]`; `decision["clip"]` is the median of the rows' factors."""
     assert inputs is not None
     return [_clipped(weight, inputs.hessian, fmt, rounding) for weight in weights]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vq_algos.layer.hessian import Factor
-from vq_algos.layer.inputs import Inputs
-from vq_algos.layer.output_error import Judge
+from vq_algos.layer.inputs import LinearInputs
+from vq_algos.layer.output_error import HeldOutError
 from vq_algos.rounding.column_rounding import round_columns
 from vq_algos.rounding.rounders import Rounded
 from vq_core.numerics.quantize import Quantized, dequantize, weight_scale
@@ -23,11 +23,13 @@ NEEDS_TOKENS = True
 DAMPS = (0.01, 0.1, 0.3, 1.0)
 
 
-def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding) -> list[Rounded]:
-    """Codes and scales of `weights` `[out_i, in]`; `how["damp"]` is the damping λ that was chosen."""
+def quantize(
+    weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
+) -> list[Rounded]:
+    """Codes and scales of `weights` `[out_i, in]`; `decision["damp"]` is the damping λ that was chosen."""
     assert inputs is not None
     best: list[tuple[float, Rounded]] = []
-    judges = [Judge(weight, inputs.held_out) for weight in weights]
+    judges = [HeldOutError(weight, inputs.held_out) for weight in weights]
     for versions in damped_versions(weights, inputs, fmt, rounding):
         errors = [judge.error(dequantize(one.quantized)).total for judge, one in zip(judges, versions, strict=True)]
         judged = list(zip(errors, versions, strict=True))
@@ -36,7 +38,7 @@ def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat
 
 
 def damped_versions(
-    weights: Sequence[Tensor], inputs: Inputs, fmt: NumberFormat, rounding: Rounding
+    weights: Sequence[Tensor], inputs: LinearInputs, fmt: NumberFormat, rounding: Rounding
 ) -> Iterator[list[Rounded]]:
     """All `weights` rounded with each of `DAMPS` in turn.
 

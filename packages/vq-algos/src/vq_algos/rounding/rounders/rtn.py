@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from vq_algos.layer.inputs import Inputs
+from vq_algos.layer.inputs import LinearInputs
 from vq_algos.rounding.rounders import Rounded
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.scheme import NumberFormat, Rounding
@@ -12,6 +12,8 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 NEEDS_TOKENS = False
 
 
-def quantize(weights: Sequence[Tensor], inputs: Inputs | None, fmt: NumberFormat, rounding: Rounding) -> list[Rounded]:
+def quantize(
+    weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
+) -> list[Rounded]:
     """Codes and scales of `weights` `[out_i, in]`; `inputs` are not looked at."""
     return [Rounded(quantize_weight(weight, fmt, rounding), {"method": "rtn"}) for weight in weights]

@@ -30,7 +30,7 @@ KEPT = 4
 
 
 def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
-    """The best candidate that passes the guard; its `how` says which one."""
+    """The best candidate that passes the guard; its `decision` says which one."""
     assert problem.fit is not None
     assert problem.held_out is not None
     assert problem.scheme is not None
@@ -41,7 +41,7 @@ def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
     columns = column_absmax(problem.weights)
     optimum = noise.optimum(problem, best[0].s, dead_channels(problem.absmax, columns))
     identity = Smoothing(torch.ones_like(problem.absmax), {"smoother": "none"})
-    kept = [identity, replace(optimum, how={"smoother": "noise"}), *best]
+    kept = [identity, replace(optimum, decision={"smoother": "noise"}), *best]
     errors = output_errors(problem.held_out, problem.weights, [candidate.s for candidate in kept], problem.scheme)
     return kept[chosen(errors)]
 

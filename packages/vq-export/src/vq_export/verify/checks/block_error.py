@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
+from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import Quantized, dequantize
@@ -78,7 +78,9 @@ class BlockError:
         return [name for name, error in self.branches.items() if not error.excess_db <= self.limit_db]
 
 
-def block_error(checkpoint: Checkpoint, name: str, reference: Reference, block: int, device: str = "cpu") -> BlockError:
+def block_error(
+    checkpoint: ConvertedCheckpoint, name: str, reference: Reference, block: int, device: str = "cpu"
+) -> BlockError:
     """Block `block` of the component `name`, held against `reference`. Host memory: one linear in fp32, twice."""
     original = reference.components[name]
     own = _Inputs(checkpoint, name, block, device)
@@ -97,7 +99,7 @@ def block_error(checkpoint: Checkpoint, name: str, reference: Reference, block: 
     return BlockError(block, branches, limit)
 
 
-def cast_snr_db(checkpoint: Checkpoint, name: str, block: int, device: str = "cpu") -> float:
+def cast_snr_db(checkpoint: ConvertedCheckpoint, name: str, block: int, device: str = "cpu") -> float:
     """SNR in dB, in its worst branch, of a block as LightX2V casts its tensors against the same block as stored."""
     own = _Inputs(checkpoint, name, block, device)
     pairs = zip(own.lightx2v(as_loaded=False), own.lightx2v(as_loaded=True), strict=True)
@@ -140,7 +142,7 @@ def _error(exact: Tensor, expected: Tensor, found: Tensor) -> BranchError:
 class _Inputs:
     """The random inputs of one block, and how both sides compute it."""
 
-    def __init__(self, checkpoint: Checkpoint, name: str, block: int, device: str) -> None:
+    def __init__(self, checkpoint: ConvertedCheckpoint, name: str, block: int, device: str) -> None:
         self.checkpoint, self.name, self.block, self.device = checkpoint, name, block, device
         self.component: CheckpointComponent = checkpoint.components[name]
         config = cast(dict[str, int], self.component.config)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, Checkpoint
+from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, ConvertedCheckpoint
 from vq_export.verify.checks.lightx2v_reads import number_format
 
 CONFIG_FILE = "config.json"
@@ -23,13 +23,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def run_config_files(checkpoint: Checkpoint) -> list[Path]:
+def run_config_files(checkpoint: ConvertedCheckpoint) -> list[Path]:
     """The run configs beside the checkpoint, those of old releases last."""
     folder = checkpoint.artifact.path / RUN_CONFIG_FOLDER
     return [*sorted(folder.glob("*.json")), *sorted((folder / OLD).glob("*.json"))]
 
 
-def config_problems(checkpoint: Checkpoint) -> Iterator[str]:
+def config_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     """Keys of config.json that are missing or wrong, and run configs that do not fit the checkpoint."""
     path = checkpoint.artifact.path / CONFIG_FILE
     config = read_json(path)
@@ -68,7 +68,7 @@ def _scheme_problems(run_config: dict[str, Any], fmt: str) -> Iterator[str]:
         yield f"says dit_quant_scheme={scheme!r} and the codes are {fmt}"
 
 
-def _place_problems(run_config: dict[str, Any], checkpoint: Checkpoint) -> Iterator[str]:
+def _place_problems(run_config: dict[str, Any], checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     """Where the run config says that the weights lie, and what two experts need besides."""
     folders = {name: entry.folder for name, entry in checkpoint.artifact.manifest.components.items()}
     if len(folders) == 1:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
+from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint
 from vq_core.files.tensor_file import TensorInfo, read_header
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_export.verify.checks.configs import OLD, read_json, run_config_files
@@ -13,7 +13,7 @@ Found = dict[str, tuple[str, TensorInfo]]
 """Tensor → the file that holds it, and what its header says."""
 
 
-def coverage_problems(checkpoint: Checkpoint) -> Iterator[str]:
+def coverage_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     """Tensors that are missing, twice, extra, of the wrong dtype or shape or in the wrong file; a wrong index.
 
     Every file of the folder counts, as in LightX2V, not those that the index lists.
@@ -33,7 +33,9 @@ def coverage_problems(checkpoint: Checkpoint) -> Iterator[str]:
             yield f"{folder / INDEX_FILE} does not say where the tensors are."
 
 
-def _all_problems(checkpoint: Checkpoint, component: CheckpointComponent, folder: Path, found: Found) -> Iterator[str]:
+def _all_problems(
+    checkpoint: ConvertedCheckpoint, component: CheckpointComponent, folder: Path, found: Found
+) -> Iterator[str]:
     config = checkpoint.family.native_config(component.config)
     for path in run_config_files(checkpoint):
         if path.parent.name != OLD and (run_config := read_json(path)):

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import Checkpoint, CheckpointComponent
+from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint
 from vq_core.numerics.folding import fold_group
 from vq_core.runtime.progress import progress
 from vq_core.topology import Group, shard_of
@@ -35,7 +35,7 @@ class Fidelity:
     other: list[str] = field(default_factory=list)
 
 
-def compare(checkpoint: Checkpoint, reference: Reference, *, device: str = "cpu") -> dict[str, Fidelity]:
+def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: str = "cpu") -> dict[str, Fidelity]:
     """By component, every tensor of `checkpoint` held against that of `reference`. Host memory: one linear."""
     found: dict[str, Fidelity] = {}
     total = sum(len(component.topology.shards()) for component in checkpoint.components.values())
@@ -62,20 +62,20 @@ def compare(checkpoint: Checkpoint, reference: Reference, *, device: str = "cpu"
     return found
 
 
-def gain_finder(checkpoint: Checkpoint, name: str, original: ReferenceComponent, device: str) -> GainFinder:
+def gain_finder(checkpoint: ConvertedCheckpoint, name: str, original: ReferenceComponent, device: str) -> GainFinder:
     """Finds how the component `name` was smoothed."""
     smooth = cast(dict[str, Any], checkpoint.artifact.manifest.settings.get("smooth", {}))
     rescaled = smooth.get("method") == "auto"
     return GainFinder(checkpoint.components[name], original, checkpoint.scheme.weight, rescaled, device)
 
 
-def rounds_to_nearest(checkpoint: Checkpoint) -> bool:
+def rounds_to_nearest(checkpoint: ConvertedCheckpoint) -> bool:
     """Are the codes the nearest ones at their scale?"""
     how = cast(dict[str, str], checkpoint.artifact.manifest.settings["quantize"])
     return how["method"] in NEAREST
 
 
-def corrected_biases(checkpoint: Checkpoint, name: str) -> frozenset[str]:
+def corrected_biases(checkpoint: ConvertedCheckpoint, name: str) -> frozenset[str]:
     """Names of the biases that rounding has corrected, which are none of the model's own."""
     measured = cast(dict[str, dict[str, Any]], checkpoint.artifact.manifest.measured.get(name, {}))
     return frozenset(f"{linear}.bias" for linear, how in measured.items() if how.get("bias_corrected"))

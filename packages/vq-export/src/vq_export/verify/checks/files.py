@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, Checkpoint
+from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, ConvertedCheckpoint
 from vq_core.files.tensor_file import read_metadata
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_export.lightx2v.provenance import METADATA_KEY
@@ -12,7 +12,7 @@ from vq_export.lightx2v.run_configs import RUN_SCRIPT
 from vq_export.verify.checks.configs import CONFIG_FILE
 
 
-def file_problems(checkpoint: Checkpoint) -> Iterator[str]:
+def file_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     """Stray files, and shards whose own metadata say that they are another.
 
     LightX2V loads every safetensors file of a folder, the last one wins; so even a copy of a shard is a problem.
@@ -33,7 +33,7 @@ def file_problems(checkpoint: Checkpoint) -> Iterator[str]:
             yield f"{path} says that it is {said[1]} of {said[0]} and lies where {shard} of {component} belongs."
 
 
-def file_warnings(checkpoint: Checkpoint) -> Iterator[str]:
+def file_warnings(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     """Shards that do not say how they were made."""
     silent = [file for file in _shards(checkpoint) if _said(checkpoint.artifact.path / file) is None]
     if silent:
@@ -43,13 +43,13 @@ def file_warnings(checkpoint: Checkpoint) -> Iterator[str]:
         )
 
 
-def _folders(checkpoint: Checkpoint) -> dict[str, str]:
+def _folders(checkpoint: ConvertedCheckpoint) -> dict[str, str]:
     """Where each component's files lie: a prefix of their paths."""
     entries = checkpoint.artifact.manifest.components.items()
     return {name: f"{entry.folder}/" if entry.folder else "" for name, entry in entries}
 
 
-def _shards(checkpoint: Checkpoint) -> dict[str, tuple[str, str]]:
+def _shards(checkpoint: ConvertedCheckpoint) -> dict[str, tuple[str, str]]:
     """Component and shard that each safetensors file holds."""
     return {
         f"{_folders(checkpoint)[name]}{shard}.safetensors": (name, shard)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import Checkpoint, Entry, Role
+from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, Role
 from vq_core.numerics.bfloat16 import is_bf16
 from vq_export.model.quantized_source import is_imported
 
@@ -31,7 +31,7 @@ class Values:
     read: int = 0
     rounded: int = 0
 
-    def check_shard(self, checkpoint: Checkpoint, name: str, shard: str, device: str) -> None:
+    def check_shard(self, checkpoint: ConvertedCheckpoint, name: str, shard: str, device: str) -> None:
         """Read the tensors of one shard of the component `name`, and add what is wrong with them."""
         table = checkpoint.artifact.manifest.components[name].tensors
         entries = checkpoint.components[name].entries.items()
@@ -60,7 +60,7 @@ class Values:
             ]
 
 
-def _problems(entry: Entry, tensor: Tensor, *, imported: bool) -> Iterator[str]:
+def _problems(entry: CheckpointTensor, tensor: Tensor, *, imported: bool) -> Iterator[str]:
     if tensor.dtype == torch.int8:
         if entry.role is Role.CODES and not imported and bool((tensor == -128).any()):
             yield "holds the code −128, which symmetric INT8 never has"

@@ -14,20 +14,20 @@ from vq_infer.bench.measuring.kinds import Kind, kind_range, linear_range
 from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.norm_rope import Rope
 from vq_infer.fused.ops import Ops
-from vq_infer.kernels import Kernel
+from vq_infer.kernels import ProductKernel
 from vq_infer.kernels.quant_linear import QuantLinear
 
 
 class RangedKernel:
     """A kernel that multiplies within its linear's range."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: ProductKernel) -> None:
         self.kernel = kernel
         self.NAME = kernel.NAME
         self.MULTIPLE = kernel.MULTIPLE
 
     def multiply(self, x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """See `Kernel.multiply`."""
+        """See `ProductKernel.multiply`."""
         out_features, in_features = weight.codes.shape
         with record_function(linear_range(x.codes.shape[0], in_features, out_features)):
             return self.kernel.multiply(x, weight, bias, dtype)
