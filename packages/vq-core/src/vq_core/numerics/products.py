@@ -1,11 +1,12 @@
-"""Products of codes, summed in fp32 or exactly: in 8-bit or bfloat16 instructions where there are some.
+"""Products of codes, summed in fp32 or exactly: in 8-bit instructions of a CPU that has them, in bfloat16 on a GPU.
 
 Every code of both formats is a bfloat16 value, and a product of two has at most 16 significant bits: only sums are
-rounded. Processors without such instructions multiply fp32 many times faster than int8.
+rounded. CPUs without 8-bit instructions multiply fp32 many times faster than int8.
+
+No setting of torch is changed: those for fp32 products hold for the whole process, and another thread may be computing
+in full precision. On the CPU torch multiplies bfloat16 into fp32 by such a setting alone, so FP8 is multiplied in fp32.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -30,8 +31,7 @@ def product_of_codes(x: Tensor, weight: Tensor) -> Tensor:
         return product_on_tensor_cores(x, weight)
     if weight.dtype == torch.int8:
         return _int32_sums(x, weight) if multiplies_int8() else _exact_parts(x, weight)
-    with _codes_as_bfloat16():
-        return _fp32_sums(x, weight)
+    return _fp32_sums(x, weight)
 
 
 def product_on_tensor_cores(x: Tensor, weight: Tensor) -> Tensor:
@@ -59,30 +59,8 @@ def _fp32_sums(x: Tensor, weight: Tensor) -> Tensor:
     return y
 
 
-@contextmanager
-def _codes_as_bfloat16() -> Iterator[None]:
-    """Let fp32 products take their factors as bfloat16, which is what codes are: only the order of the sums changes.
-
-    oneDNN then uses the matrix instructions for bfloat16, several times as fast, and still sums and stores in fp32;
-    torch's own product of bfloat16 tensors would round its result. Elsewhere oneDNN multiplies as before.
-    """
-    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch makes it as it is imported
-    before = matmul.fp32_precision
-    matmul.fp32_precision = "bf16" if multiplies_bfloat16() else before
-    try:
-        yield
-    finally:
-        matmul.fp32_precision = before
-
-
 @cache
 def multiplies_int8() -> bool:
     """Has this processor what torch multiplies int8 with? Without that it takes many times as long as fp32."""
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_vnni") or has.get("amx_int8"))
-
-
-@cache
-def multiplies_bfloat16() -> bool:
-    """Has this processor matrix instructions for bfloat16?"""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
