@@ -161,9 +161,8 @@ def start_ranks(start_code: Callable[..., Started]) -> Callable[..., list[Starte
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-        ranks = [
-            {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(len(codes))} for rank in range(len(codes))
-        ]
+        sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(len(codes)))
+        ranks = [sizes | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(len(codes))]
         return [start_code(code, **address, **rank) for code, rank in zip(codes, ranks, strict=True)]
 
     return start

@@ -9,7 +9,6 @@ predictions are compared. From the root, on a machine with two GPUs:
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ import torch.distributed as dist
 import typer
 
 from vq_core.runtime.device import resolve_device
+from vq_core.runtime.process import this_process
 from vq_infer.bench.measuring.measure import steady, timed
 from vq_infer.bench.models.engine import engine
 from vq_infer.bench.models.workload import Step, Workload, timesteps
@@ -25,7 +25,7 @@ from vq_infer.bench.report.results import relative_error
 from vq_infer.bench.worker import CHECKED_TIMESTEP, cut
 from vq_infer.engine.transformer import runtime_dtype
 from vq_infer.memory.model_sizes import MODEL_SIZES
-from vq_infer.parallel.plan import ParallelPlan, launch_of
+from vq_infer.parallel.plan import ParallelPlan
 from vq_infer.parallel.team import parallelize, team
 
 
@@ -50,12 +50,12 @@ def main(
     workload.check()
     workload = cut(workload, blocks or workload.whole)
     plan = ParallelPlan(ulysses, ring, cfg_parallel)
-    with team(plan, launch_of(os.environ), torch.device(resolve_device(device))) as here:
+    with team(plan, this_process(), torch.device(resolve_device(device))) as here:
         model = engine(workload, here.device, scheme, None, attention)
         step, stream = Step(workload, here.device, runtime_dtype(here.device)), timesteps()
         alone = step.run(model, CHECKED_TIMESTEP).float().cpu().numpy()
         found: dict[str, object] = {"plan": vars(plan), "scheme": scheme, "attention": attention}
-        if here.launch.is_first:
+        if here.process.is_first:
             found["alone"] = steady(lambda: step.run(model, next(stream)), here.device, seconds).median
         dist.barrier()
         parallelize(model, here, tokens=workload.tokens, guided=True)
@@ -66,7 +66,7 @@ def main(
         dist.broadcast(count, 0)
         times = sorted(timed(lambda: step.run(model, next(stream)), here.device) for _ in range(int(count)))
         found |= {"shared": times[len(times) // 2], "difference": relative_error(together, alone)}
-    if here.launch.is_first:
+    if here.process.is_first:
         found["workload"] = {"size": model_size, "tokens": workload.tokens, "blocks": workload.blocks}
         output.write_text(json.dumps(found, indent=1) + "\n")
         print(json.dumps(found))

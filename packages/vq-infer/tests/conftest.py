@@ -185,5 +185,8 @@ def _one_of(
     rank: int, world: int, port: int, answer: Any, work: Callable[..., Any], arguments: tuple[Any, ...]
 ) -> None:
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    os.environ.update(address | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)})
+    ranks = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) | dict.fromkeys(
+        ("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(world)
+    )
+    os.environ.update(address | ranks)
     answer.send(work(*arguments))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import vq_calib.collection.distributed
 from vq_calib.collection.collect import collect
@@ -13,7 +12,7 @@ from vq_calib.collection.distributed import collect_here, collect_together, part
 from vq_calib.planning.calib_prompts import RunPart
 from vq_calib.planning.run_plan import CollectRequest
 from vq_core.errors import VqError
-from vq_core.runtime.distributed import Rank
+from vq_core.runtime.process import Process
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant, write_samples
 
@@ -80,10 +79,10 @@ def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
     inode = (kept / "manifest.json").stat().st_ino
     with pytest.MonkeyPatch.context() as patched:
         _alone_as(patched)
-        again = collect_together(request_, output, Rank(1, 2, 1), resume=True)
+        again = collect_together(request_, output, Process(1, 2), resume=True)
         assert again is None
         assert (kept / "manifest.json").stat().st_ino == inode
-        assert collect_together(request_, output, Rank(0, 2, 0), resume=True) is not None
+        assert collect_together(request_, output, Process(0, 2), resume=True) is not None
     assert _files(output) == _files(tmp_path / "alone")
 
 
@@ -109,21 +108,16 @@ def _alone_as(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(vq_calib.collection.distributed, "wait_for_all", lambda: None)
 
 
-def test_every_process_has_its_own_gpu_and_part(
+def test_every_process_has_its_own_part(
     request_: CollectRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[CollectRequest, Path]] = []
     _alone_as(monkeypatch)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(
         vq_calib.collection.distributed, "collect", lambda request, path, resume: asked.append((request, path))
     )
-    for device in (None, "cuda:7"):
-        collect_together(replace(request_, device=device), tmp_path / "stats", Rank(5, 8, 1))
-    assert [(str(request.part), request.device, path.name) for request, path in asked] == [
-        ("6/8", "cuda:1", "stats.part-6-of-8"),
-        ("6/8", "cuda:7", "stats.part-6-of-8"),
-    ]
+    collect_together(request_, tmp_path / "stats", Process(5, 8))
+    assert [(str(request.part), path.name) for request, path in asked] == [("6/8", "stats.part-6-of-8")]
 
 
 def test_a_process_alone_collects_everything(request_: CollectRequest, tmp_path: Path) -> None:
@@ -134,6 +128,6 @@ def test_a_process_alone_collects_everything(request_: CollectRequest, tmp_path:
 
 def test_a_part_of_a_part_and_an_output_that_exists_are_refused(request_: CollectRequest, tmp_path: Path) -> None:
     with pytest.raises(VqError, match="`--part` and torchrun both divide the prompts"):
-        collect_together(replace(request_, part=RunPart(1, 2)), tmp_path / "stats", Rank(0, 2, 0))
+        collect_together(replace(request_, part=RunPart(1, 2)), tmp_path / "stats", Process(0, 2))
     with pytest.raises(VqError, match="exists already"):
-        collect_together(request_, tmp_path, Rank(0, 2, 0))
+        collect_together(request_, tmp_path, Process(0, 2))

@@ -19,7 +19,7 @@ from vq_core.artifacts.videos import (
     describe,
 )
 from vq_core.errors import Unfinished, VqError
-from vq_core.runtime.distributed import Rank
+from vq_core.runtime.process import ALONE, Process
 from vq_core.sampling.prompts import Sample
 from vq_core.store.reader import open_artifact
 from vq_core.store.resumable_folder import partial_folder
@@ -57,7 +57,7 @@ def write_pending(videos: VideosWriter, seconds: float = 1.0) -> list[tuple[str,
 
 
 def test_the_manifest_says_how_long_a_video_takes_and_which_attention_ran(tmp_path: Path, header: Header) -> None:
-    with create_videos(tmp_path / "videos", header, VARIANTS, 3, rank=None, resume=False) as videos:
+    with create_videos(tmp_path / "videos", header, VARIANTS, 3, process=ALONE, resume=False) as videos:
         assert len(write_pending(videos)) == 6
     assert videos.noted["full"] == Summary(2.0, ("flash",), 0)
     measured = open_artifact(tmp_path / "videos", KIND, FORMAT).manifest.measured
@@ -73,9 +73,9 @@ def test_the_manifest_says_how_long_a_video_takes_and_which_attention_ran(tmp_pa
 @pytest.mark.usefixtures("together")
 def test_processes_share_the_prompts_out_and_the_first_completes(tmp_path: Path, header: Header) -> None:
     path = tmp_path / "videos"
-    with create_videos(path, header, VARIANTS, 3, rank=Rank(0, 2, 0), resume=False) as first:
+    with create_videos(path, header, VARIANTS, 3, process=Process(0, 2), resume=False) as first:
         mine = write_pending(first)
-        with create_videos(path, header, VARIANTS, 3, rank=Rank(1, 2, 1), resume=False) as second:
+        with create_videos(path, header, VARIANTS, 3, process=Process(1, 2), resume=False) as second:
             theirs = write_pending(second)
         assert not path.exists()
     assert mine == [("full", 0), ("full", 2), ("floor", 0), ("floor", 2)]
@@ -89,12 +89,12 @@ def test_what_several_have_begun_one_can_end(tmp_path: Path, header: Header) -> 
     path = tmp_path / "videos"
     with (
         pytest.raises(Unfinished, match="gone"),
-        create_videos(path, header, VARIANTS, 3, rank=Rank(0, 2, 0), resume=False) as first,
+        create_videos(path, header, VARIANTS, 3, process=Process(0, 2), resume=False) as first,
     ):
         write_pending(first)
         raise VqError("the other is gone")  # a mistake, but others may be writing: nothing is removed
     assert partial_folder(path).is_dir()
-    with create_videos(path, header, VARIANTS, 3, rank=None, resume=True) as alone:
+    with create_videos(path, header, VARIANTS, 3, process=ALONE, resume=True) as alone:
         assert alone.resumed == 4
         assert write_pending(alone) == [("full", 1), ("floor", 1)]
 
@@ -103,7 +103,7 @@ def test_what_several_have_begun_one_can_end(tmp_path: Path, header: Header) -> 
 def test_a_process_that_does_not_see_the_folder_is_told(tmp_path: Path, header: Header) -> None:
     with (
         pytest.raises(VqError, match=r"videos.partial, which the first process has made, is not here"),
-        create_videos(tmp_path / "videos", header, VARIANTS, 3, rank=Rank(1, 2, 1), resume=False),
+        create_videos(tmp_path / "videos", header, VARIANTS, 3, process=Process(1, 2), resume=False),
     ):
         pass
 

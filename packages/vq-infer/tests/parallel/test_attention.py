@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.runtime.process import this_process
 from vq_infer.attention import load_attention
 from vq_infer.parallel.attention import Ring, Ulysses
-from vq_infer.parallel.plan import ParallelPlan, launch_of
+from vq_infer.parallel.plan import ParallelPlan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -39,18 +40,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def own_share(tokens: int) -> tuple[Any, ...]:
-    import os
 
     from vq_infer.parallel.team import team
 
-    launch = launch_of(os.environ)
-    with team(ParallelPlan(ulysses=launch.world), launch, torch.device("cpu")) as here:
+    process = this_process()
+    with team(ParallelPlan(ulysses=process.world_size), process, torch.device("cpu")) as here:
         assert here.mesh is not None
         shared = Ulysses(InOneProcess(), here.mesh.get_group("ulysses"), tokens)
-        own = [x.tensor_split(launch.world, dim=1)[launch.rank] for x in inputs(tokens)]
+        own = [x.tensor_split(process.world_size, dim=1)[process.rank] for x in inputs(tokens)]
         seen = shared.attend(*own).numpy()
     assert not dist.is_initialized()
-    return launch.rank, seen
+    return process.rank, seen
 
 
 @pytest.mark.parametrize(("world", "tokens"), [(2, 12), (2, 13), (4, 15)])

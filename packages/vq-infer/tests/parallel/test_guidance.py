@@ -1,6 +1,5 @@
 """Both predictions on two halves: each half computes one, and both end with both."""
 
-import os
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vq_core.runtime.process import this_process
 from vq_infer.parallel.guidance import NAME, SplitGuidance
-from vq_infer.parallel.plan import ParallelPlan, launch_of
+from vq_infer.parallel.plan import ParallelPlan
 from vq_infer.parallel.team import team
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -41,8 +41,8 @@ class Predictor(nn.Module):
 def guided_step() -> tuple[int, list[float], int]:
     from diffusers.hooks import HookRegistry
 
-    launch, model = launch_of(os.environ), Predictor()
-    with team(ParallelPlan(guidance=True), launch, torch.device("cpu")) as here, torch.no_grad():
+    process, model = this_process(), Predictor()
+    with team(ParallelPlan(guidance=True), process, torch.device("cpu")) as here, torch.no_grad():
         assert here.mesh is not None
         hook = SplitGuidance(here.mesh.get_group("guidance"))
         HookRegistry.check_if_exists_or_initialize(model).register_hook(hook, NAME)
@@ -55,7 +55,7 @@ def guided_step() -> tuple[int, list[float], int]:
         hook.reset_state(model)
         with model.cache_context("uncond"), pytest.raises(RuntimeError, match="was asked for first"):
             model(hidden_states=x, text=1.0)
-    return launch.rank, [*cond.unique().tolist(), *uncond.unique().tolist()], model.calls
+    return process.rank, [*cond.unique().tolist(), *uncond.unique().tolist()], model.calls
 
 
 def test_each_half_computes_one(together: Callable[..., list[Any]]) -> None:

@@ -3,22 +3,15 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_infer.parallel.plan import Launch, ParallelPlan, launch_of
-
-
-def test_launch() -> None:
-    assert launch_of({}) == Launch(0, 0, 1)
-    launch = launch_of({"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8"})
-    assert launch == Launch(5, 1, 8)
-    assert not launch.is_first
-    assert Launch().is_first
+from vq_core.runtime.process import Process
+from vq_infer.parallel.plan import ParallelPlan
 
 
 def test_number_of_processes() -> None:
     assert ParallelPlan(ulysses=2, ring=2, guidance=True).world == 8
     assert ParallelPlan(guidance=True).shares == 1
     assert ParallelPlan().is_alone
-    ParallelPlan(ulysses=2, guidance=True).check_launch(Launch(3, 3, 4))
+    ParallelPlan(ulysses=2, guidance=True).check_launch(Process(3, 4, 3, 4))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +30,7 @@ def test_number_of_processes() -> None:
 )
 def test_another_number_of_processes(plan: ParallelPlan, world: int, sentence: str) -> None:
     with pytest.raises(VqError, match=sentence):
-        plan.check_launch(Launch(0, 0, world))
+        plan.check_launch(Process(0, world, 0, world))
 
 
 @pytest.mark.parametrize(

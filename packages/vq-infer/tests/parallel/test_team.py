@@ -16,6 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
+from vq_core.runtime.device import resolve_device
+from vq_core.runtime.process import ALONE, this_process
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
@@ -25,7 +27,7 @@ from vq_infer.attention_choice import select_attention
 from vq_infer.engine.native import generate
 from vq_infer.engine.transformer import load_transformer
 from vq_infer.options import EngineSettings
-from vq_infer.parallel.plan import Launch, ParallelPlan, launch_of
+from vq_infer.parallel.plan import ParallelPlan
 from vq_infer.parallel.team import Team, parallelize, team
 from vq_infer.request import VideoRequest
 
@@ -39,7 +41,7 @@ def video(model: Path, checkpoint: Path, plan: ParallelPlan, device: str = "cpu"
     """The frames, from this process's share of the work."""
     torch.set_num_threads(1)
     converted = open_checkpoint(checkpoint)
-    with team(plan, launch_of(os.environ), torch.device(device)) as here:
+    with team(plan, this_process(), torch.device(resolve_device(device))) as here:
 
         def load(name: str) -> nn.Module:
             return load_transformer(
@@ -131,25 +133,16 @@ def with_another_attention_kernel(model: Path, checkpoint: Path) -> Any:
 
 def test_alone_nothing_changes() -> None:
     model = nn.Linear(2, 2)
-    with team(ParallelPlan(), Launch(), torch.device("cpu")) as here:
-        assert here == Team(ParallelPlan(), Launch(), torch.device("cpu"), None)
+    with team(ParallelPlan(), ALONE, torch.device("cpu")) as here:
+        assert here == Team(ParallelPlan(), ALONE, torch.device("cpu"), None)
         parallelize(model, here, tokens=4, guided=True)
     assert "forward" not in vars(model)
-
-
-def test_fewer_gpus_than_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with (
-        pytest.raises(VqError, match=r"process 1 of this machine has no GPU \(1 are there\)"),
-        team(ParallelPlan(ulysses=2), Launch(1, 1, 2), torch.device("cuda")),
-    ):
-        pass
 
 
 def test_wrong_number_of_processes() -> None:
     with (
         pytest.raises(VqError, match="share a video among 2 processes and there are 1"),
-        team(ParallelPlan(ulysses=2), Launch(), torch.device("cpu")),
+        team(ParallelPlan(ulysses=2), ALONE, torch.device("cpu")),
     ):
         pass
 

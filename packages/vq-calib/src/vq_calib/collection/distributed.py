@@ -9,21 +9,22 @@ from vq_calib.planning.run_plan import CollectRequest
 from vq_core.errors import VqError
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import refuse_existing, remove
-from vq_core.runtime.distributed import Rank, joined, rank_of, wait_for_all
+from vq_core.runtime.distributed import joined, wait_for_all
+from vq_core.runtime.process import Process, this_process
 
 
 def collect_here(request: CollectRequest, output: Location, *, resume: bool = False) -> Collected | None:
     """Collect alone, or under torchrun together; None in every process but the one that has the result."""
-    rank = rank_of()
-    if rank is None:
+    process = this_process()
+    if process.is_alone:
         return collect(request, output, resume=resume)
-    return collect_together(request, output, rank, resume=resume)
+    return collect_together(request, output, process, resume=resume)
 
 
 def collect_together(
-    request: CollectRequest, output: Location, rank: Rank, *, resume: bool = False
+    request: CollectRequest, output: Location, process: Process, *, resume: bool = False
 ) -> Collected | None:
-    """Collect the part of this rank, beside `output`; the first rank then merges all parts into `output`.
+    """Collect the part of this `process`, beside `output`; the first rank then merges all parts into `output`.
 
     A rank that fails ends at once. torchrun then ends the others; without it they end when they have done their own
     part and find that one is gone.
@@ -37,15 +38,15 @@ def collect_together(
     if request.part is not None:
         raise VqError("`--part` and torchrun both divide the prompts: use one of them.")
     refuse_existing(output)
-    part = RunPart(rank.number + 1, rank.of)
-    mine, path = replace(request, part=part, device=rank.device(request.device)), part_path(output, part)
+    part = RunPart(process.rank + 1, process.world_size)
+    mine, path = replace(request, part=part), part_path(output, part)
     with joined():
         collected = finished_before(mine, path) if resume else None
         collected = collected or collect(mine, path, resume=resume)
         wait_for_all()
-    if rank.number:
+    if not process.is_first:
         return None
-    paths = [part_path(output, RunPart(number, rank.of)) for number in range(1, rank.of + 1)]
+    paths = [part_path(output, RunPart(number, part.of)) for number in range(1, part.of + 1)]
     merge(paths, output, resume=resume)
     for path in paths:
         remove(path)

@@ -22,7 +22,8 @@ from vq_core.errors import Unfinished, VqError
 from vq_core.files.tensor_file import write_bytes
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
-from vq_core.runtime.distributed import Rank, joined, wait_for_all
+from vq_core.runtime.distributed import joined, wait_for_all
+from vq_core.runtime.process import Process
 from vq_core.runtime.progress import Advance
 from vq_core.sampling.attention import AttentionKernel, attention_of
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
@@ -138,11 +139,11 @@ class VideosWriter:
         noted: what is known of every variant, in the process that completes the artifact, once that is done.
     """
 
-    def __init__(self, writer: ArtifactWriter, variants: Sequence[str], prompts: int, rank: Rank | None) -> None:
+    def __init__(self, writer: ArtifactWriter, variants: Sequence[str], prompts: int, process: Process) -> None:
         self._writer = writer
         self._variants = variants
         self._prompts = prompts
-        self._rank = rank
+        self._process = process
         self.noted: dict[str, Summary] = {}
         self.resumed = sum(writer.has(_lossless(variant, index)) for variant in variants for index in range(prompts))
 
@@ -152,8 +153,7 @@ class VideosWriter:
 
     def pending(self, variant: str) -> list[int]:
         """The prompts whose videos are this process' and not there yet."""
-        first, stride = (0, 1) if self._rank is None else (self._rank.number, self._rank.of)
-        mine = range(first, self._prompts, stride)
+        mine = range(self._process.rank, self._prompts, self._process.world_size)
         return [index for index in mine if not self._writer.has(_lossless(variant, index))]
 
     def note_summaries(self) -> None:
@@ -173,20 +173,20 @@ class VideosWriter:
 
 @contextmanager
 def create_videos(
-    output: Location, header: Header, variants: Sequence[str], prompts: int, *, rank: Rank | None, resume: bool
+    output: Location, header: Header, variants: Sequence[str], prompts: int, *, process: Process, resume: bool
 ) -> Iterator[VideosWriter]:
     """Build the artifact of `prompts` videos of each variant; it is complete when the block ends without an error.
 
-    With a `rank`, every process has every so-manieth prompt and writes into the same folder, which the first one
+    With several processes, each has every N-th prompt and writes into the same folder, which the first one
     begins and completes. How many there are may change from a run to the one that resumes it.
 
     Raises:
         VqError: see `vq_core.store.writer.create_artifact`; a process does not see the folder of the first; one has
             failed.
     """
-    if rank is None:
+    if process.is_alone:
         with create_artifact(output, header, resume=resume) as writer:
-            videos = VideosWriter(writer, variants, prompts, None)
+            videos = VideosWriter(writer, variants, prompts, process)
             yield videos
             videos.note_summaries()
         return
@@ -194,18 +194,18 @@ def create_videos(
         stack.enter_context(joined())
         folder = partial_folder(staging_path(output))
         writer = (
-            ArtifactWriter(folder, header)
-            if rank.number
-            else stack.enter_context(create_artifact(output, header, resume=resume))
+            stack.enter_context(create_artifact(output, header, resume=resume))
+            if process.is_first
+            else ArtifactWriter(folder, header)
         )
-        videos = VideosWriter(writer, variants, prompts, rank)
+        videos = VideosWriter(writer, variants, prompts, process)
         with _kept():
             wait_for_all()
             if not folder.is_dir():
                 raise VqError(f"{folder}, which the first process has made, is not here: use a disk that all share.")
             yield videos
             wait_for_all()
-            if rank.number == 0:
+            if process.is_first:
                 videos.note_summaries()
 
 

@@ -36,7 +36,11 @@ Output = Annotated[Location | None, path_option("--output", "-o", help="Folder o
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run into the same output.")]
 Device = Annotated[
     str | None,
-    typer.Option("--device", help="cuda, cuda:1, cpu …  [default: cuda where there is one]", show_default=False),
+    typer.Option(
+        "--device",
+        help="cuda (under torchrun each process its own), cuda:1, cpu …  [default: cuda where there is one]",
+        show_default=False,
+    ),
 ]
 Seed = Annotated[
     int | None,

@@ -3,24 +3,43 @@
 import torch
 
 from vq_core.errors import VqError
+from vq_core.runtime.process import this_process
 
 
 def resolve_device(device: str | None) -> str:
-    """`device`, checked; without one, `cuda` where there is CUDA, else `cpu`.
+    """The device that `device` names, checked; if a GPU's number is known, it is torch's current device from now on.
+
+    None means `cuda` where there is CUDA, else `cpu`. Under torchrun `cuda` is the process's own GPU. Kernels of Triton
+    start on the current device, and peaks of memory are those of the current device.
 
     Raises:
-        VqError: the device is not known, or not in this machine.
+        VqError: the device is not known, not in this machine, or another process's own.
     """
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(device)
+        chosen = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
         chosen = torch.device("meta")
     if chosen.type not in ("cpu", "cuda"):
         raise VqError(f"`{device}` is not a device that is used here: choose cpu, cuda or cuda:N.")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    return str(chosen) if chosen.type == "cpu" else _resolve_gpu(str(chosen))
+
+
+def _resolve_gpu(asked: str) -> str:
+    process, count = this_process(), torch.cuda.device_count()
+    own = f"cuda:{process.local_rank}"
+    chosen = own if asked == "cuda" and not process.is_alone else asked
+    if process.local_world_size > 1 and chosen != own:
         raise VqError(
-            f"`{device}` is not in this machine ({torch.cuda.device_count()} CUDA devices): use --device cpu."
+            f"`{asked}` would be for all {process.local_world_size} processes of this machine: use --device cuda, "
+            "which gives each its own GPU."
         )
-    return device
+    if (torch.device(chosen).index or 0) >= count:
+        if process.local_world_size > 1:
+            raise VqError(
+                f"Process {process.local_rank} of this machine has no GPU ({count} are there): "
+                "start as many processes as GPUs."
+            )
+        raise VqError(f"`{asked}` is not in this machine ({count} CUDA devices): use --device cpu.")
+    if chosen != "cuda":
+        torch.cuda.set_device(chosen)
+    return chosen

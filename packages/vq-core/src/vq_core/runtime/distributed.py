@@ -1,39 +1,15 @@
-"""Several processes of one command, as torchrun starts them: which one this is, and waiting for the others."""
+"""Waiting for the other processes of one command, as torchrun starts them."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
-import torch
 from torch import distributed
 
 from vq_core.errors import Unfinished
 
 TIME_TO_JOIN = timedelta(minutes=10)
 TIME_TO_FINISH = timedelta(days=30)  # a rank with longer videos may take hours more than the others
-
-
-@dataclass(frozen=True)
-class Rank:
-    """This process among `of` that run together; `local` counts those on this machine."""
-
-    number: int
-    of: int
-    local: int
-
-    def device(self, asked: str | None) -> str | None:
-        """The device that was `asked` for; where nothing was, this process' own GPU, if there is CUDA."""
-        return f"cuda:{self.local}" if asked is None and torch.cuda.is_available() else asked
-
-
-def rank_of(environment: Mapping[str, str] = os.environ) -> Rank | None:
-    """The rank that torchrun gave this process; None where it runs alone."""
-    world = int(environment.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return None
-    return Rank(int(environment["RANK"]), world, int(environment["LOCAL_RANK"]))
 
 
 @contextmanager

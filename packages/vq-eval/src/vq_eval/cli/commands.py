@@ -138,8 +138,8 @@ def fake_quant_command(
     """
     from vq_core.model.embedded import model_or_default
     from vq_core.recipes.recipe import ignored_of, loras_of, read_recipe
-    from vq_core.runtime.distributed import rank_of
     from vq_core.runtime.meter import Meter
+    from vq_core.runtime.process import this_process
     from vq_core.sampling.model_defaults import defaults_of
     from vq_core.sampling.settings import SamplingOptions, resolve_sampling
     from vq_eval.videos.fake_quant import make_videos, open_candidates
@@ -170,7 +170,7 @@ def fake_quant_command(
         device=device,
         resume=resume,
         cache=open_cache(cache, no_cache=no_cache),
-        rank=rank_of(),
+        process=this_process(),
     )
     if made is None:  # another process reports
         return

@@ -16,7 +16,7 @@ from vq_core.model.source import Source, open_source
 from vq_core.recipes.ignored import IgnoreRule, ignored_linears
 from vq_core.recipes.recipe import Variant
 from vq_core.remote.location import Location
-from vq_core.runtime.distributed import Rank
+from vq_core.runtime.process import ALONE, Process
 from vq_core.runtime.progress import progress
 from vq_core.sampling.attention import AttentionKernel, other_kernels
 from vq_core.sampling.pipeline import VideoPipeline
@@ -136,12 +136,12 @@ def make_videos(
     device: str | None = None,
     resume: bool = False,
     cache: ReferenceCache | None = None,
-    rank: Rank | None = None,
+    process: Process = ALONE,
 ) -> Made | None:
     """Write `output/VARIANT/000.mp4` …, to look at, and `.mkv`, lossless, to measure.
 
     Prompt i has seed `sampling.seed` + i. With `resume`, videos that are there already are kept. Those of the model
-    itself are taken from `cache`, and kept there. With a `rank`, the processes share the prompts out.
+    itself are taken from `cache`, and kept there. Several processes share the prompts out.
 
     Returns:
         What was made; None in every process but the first.
@@ -154,12 +154,12 @@ def make_videos(
     source = open_source(model, loras)
     if candidates.weights is not None:
         require_same_model(candidates.weights.artifact, source.fingerprints, model)
-    pipeline = VideoPipeline(model, device if rank is None else rank.device(device), source=source)
+    pipeline = VideoPipeline(model, device, source=source)
     pipeline.check(sampling)
     samples = read_samples(prompts, pipeline.inputs)
     floor = _floor_kernels(source, pipeline) if "floor" in candidates.variants else ()
     header = _header(source, candidates, samples, sampling, pipeline, floor)
-    with create_videos(output, header, candidates.variants, len(samples), rank=rank, resume=resume) as videos:
+    with create_videos(output, header, candidates.variants, len(samples), process=process, resume=resume) as videos:
         run = VideosRun(pipeline, candidates.variants, candidates.apply, samples, sampling, videos, floor)
         if cache is not None:
             run.share(cache, source)
@@ -167,7 +167,7 @@ def make_videos(
         if left:
             with progress("sample", left * sampling.steps, "step") as advance:
                 run.make(advance)
-    if rank is not None and rank.number:
+    if not process.is_first:
         return None
     return Made(
         {variant: output / variant for variant in candidates.variants},

@@ -64,8 +64,8 @@ def batch(
 
         vq-eval compare --reference reference/full --candidate engine/native -o report
     """
-    from vq_core.runtime.distributed import rank_of
     from vq_core.runtime.meter import Meter
+    from vq_core.runtime.process import this_process
     from vq_core.sampling.settings import SamplingOptions
     from vq_infer.engine.batch import BatchOptions, make_batch, resolve_batch
 
@@ -74,7 +74,7 @@ def batch(
     sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, fps, seed)
     settings = EngineSettings(attention, attention_tolerance, offload=offload, vae_tiling=vae_tiling)
     said = BatchOptions(model, checkpoint, prompts, output, sampling, device, recipe, settings)
-    made = make_batch(resolve_batch(said), resume=resume, rank=rank_of())
+    made = make_batch(resolve_batch(said), resume=resume, process=this_process())
     if made is None:  # another process reports
         return
     report(

@@ -15,7 +15,7 @@ from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.recipes.recipe import read_recipe
 from vq_core.remote.location import Location
 from vq_core.runtime.device import resolve_device
-from vq_core.runtime.distributed import Rank
+from vq_core.runtime.process import ALONE, Process
 from vq_core.runtime.progress import progress
 from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.pipeline import VideoPipeline, check_sampling
@@ -110,7 +110,7 @@ def resolve_batch(said: BatchOptions) -> BatchRequest:
     )
 
 
-def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None = None) -> Batch | None:
+def make_batch(request: BatchRequest, *, resume: bool = False, process: Process = ALONE) -> Batch | None:
     """Write `output/native/000.mkv` … with the native engine; prompt i has seed `sampling.seed` + i.
 
     Returns:
@@ -121,7 +121,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
             settings or the device do not fit, or another process has failed.
     """
     checkpoint = open_checkpoint(request.checkpoint)
-    device = torch.device(resolve_device(request.device if rank is None else rank.device(request.device)))
+    device = torch.device(resolve_device(request.device))
     kernel_for(device, checkpoint.scheme)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     require_same_architecture(checkpoint, layout)
@@ -142,7 +142,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
         },
         parents={CHECKPOINT_KIND: checkpoint.artifact.digest},
     )
-    with create_videos(request.output, header, [VARIANT], len(samples), rank=rank, resume=resume) as videos:
+    with create_videos(request.output, header, [VARIANT], len(samples), process=process, resume=resume) as videos:
         pending = videos.pending(VARIANT)
         if pending:
             encoded = pipeline.encode([samples[index] for index in pending], request.sampling)
@@ -150,7 +150,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, rank: Rank | None
                 for index, conditions in zip(pending, encoded, strict=True):
                     frames, record = render_video(pipeline, conditions, request.sampling, index, advance)
                     videos.files(VARIANT, index).write(frames, request.sampling.fps, record)
-    if rank is not None and rank.number:
+    if not process.is_first:
         return None
     return Batch(request.output / VARIANT, len(samples), videos.resumed, engine.kernels, videos.noted[VARIANT])
 

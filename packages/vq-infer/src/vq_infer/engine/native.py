@@ -1,7 +1,6 @@
 """The native engine: the model's own pipeline with its transformers on codes."""
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.remote.transfer import local_output
 from vq_core.runtime.device import resolve_device
 from vq_core.runtime.meter import StageMeter
+from vq_core.runtime.process import this_process
 from vq_core.runtime.progress import progress
 from vq_core.sampling.pipeline import VideoPipeline, check_sampling
 from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
@@ -31,7 +31,6 @@ from vq_infer.memory.free import free_bytes, host_free_bytes
 from vq_infer.memory.needs import read_memory
 from vq_infer.memory.plan import MemoryPlan, require_plan
 from vq_infer.options import EngineSettings, Task
-from vq_infer.parallel.plan import launch_of
 from vq_infer.parallel.team import Team, parallelize, team
 from vq_infer.request import Outcome, VideoRequest, check_output
 
@@ -58,13 +57,13 @@ def generate(request: VideoRequest) -> Outcome | None:
     check_output(request.output, FORMATS)
     request.sample.check_files()
     device = torch.device(resolve_device(request.device))
-    with team(request.settings.parallel, launch_of(os.environ), device) as here:
+    with team(request.settings.parallel, this_process(), device) as here:
         return _generate(request, here)
 
 
 def _generate(request: VideoRequest, here: Team) -> Outcome | None:
     meter = StageMeter()
-    device, sampling, first = here.device, request.sampling, here.launch.is_first
+    device, sampling, first = here.device, request.sampling, here.process.is_first
     checkpoint = open_checkpoint(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))

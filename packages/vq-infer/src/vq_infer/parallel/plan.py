@@ -1,30 +1,9 @@
 """How one video is shared among processes, and which ways cannot be; free of heavy imports."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vq_core.errors import VqError
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What `torchrun` tells a process: its number among all, that on its machine, and how many there are."""
-
-    rank: int = 0
-    local_rank: int = 0
-    world: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Is it the process that writes and talks?"""
-        return self.rank == 0
-
-
-def launch_of(environment: Mapping[str, str]) -> Launch:
-    """The launch that the environment describes; a process that nobody launched is alone."""
-    if "WORLD_SIZE" not in environment:
-        return Launch()
-    return Launch(int(environment["RANK"]), int(environment["LOCAL_RANK"]), int(environment["WORLD_SIZE"]))
+from vq_core.runtime.process import Process
 
 
 @dataclass(frozen=True)
@@ -56,7 +35,7 @@ class ParallelPlan:
         """Is there one process?"""
         return self.world == 1
 
-    def check_launch(self, launch: Launch) -> None:
+    def check_launch(self, process: Process) -> None:
         """Refuse to run as another number of processes.
 
         Raises:
@@ -65,17 +44,17 @@ class ParallelPlan:
         for name, degree in (("--ulysses", self.ulysses), ("--ring", self.ring)):
             if degree < 1:
                 raise VqError(f"{name} {degree} is no number of processes: give 1 or more.")
-        if launch.world == self.world:
+        if process.world_size == self.world:
             return
         if self.is_alone:
             raise VqError(
-                f"torchrun started {launch.world} processes and each would make the whole video: "
-                f"say how they share it, with --ulysses {launch.world} for example."
+                f"torchrun started {process.world_size} processes and each would make the whole video: "
+                f"say how they share it, with --ulysses {process.world_size} for example."
             )
         guidance = " and --cfg-parallel" if self.guidance else ""
         raise VqError(
             f"--ulysses {self.ulysses}, --ring {self.ring}{guidance} share a video among {self.world} processes "
-            f"and there are {launch.world}: start `torchrun --nproc-per-node {self.world} -m vq_infer …`."
+            f"and there are {process.world_size}: start `torchrun --nproc-per-node {self.world} -m vq_infer …`."
         )
 
     def check_video(self, *, heads: int, tokens: int, guided: bool) -> None:

@@ -17,10 +17,11 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from vq_core.errors import VqError
+from vq_core.runtime.process import Process
 from vq_infer.fused.block import FusedBlock
 from vq_infer.parallel.attention import Ring, Ulysses
 from vq_infer.parallel.guidance import NAME, SplitGuidance
-from vq_infer.parallel.plan import Launch, ParallelPlan
+from vq_infer.parallel.plan import ParallelPlan
 
 DIMENSIONS = ("guidance", "ring", "ulysses")
 
@@ -30,30 +31,22 @@ class Team:
     """This process among the others; `mesh` is None where it is alone."""
 
     plan: ParallelPlan
-    launch: Launch
+    process: Process
     device: torch.device
     mesh: DeviceMesh | None
 
 
 @contextmanager
-def team(plan: ParallelPlan, launch: Launch, device: torch.device) -> Iterator[Team]:
-    """Join the other processes, each on its own GPU, or on the CPU.
+def team(plan: ParallelPlan, process: Process, device: torch.device) -> Iterator[Team]:
+    """Join the other processes, each on its own GPU (see `resolve_device`), or on the CPU.
 
     Raises:
-        VqError: `torchrun` started another number of processes than `plan` has, or there are fewer GPUs.
+        VqError: `torchrun` started another number of processes than `plan` has.
     """
-    plan.check_launch(launch)
+    plan.check_launch(process)
     if plan.is_alone:
-        yield Team(plan, launch, device, None)
+        yield Team(plan, process, device, None)
         return
-    if device.type == "cuda":
-        if launch.local_rank >= torch.cuda.device_count():
-            raise VqError(
-                f"process {launch.local_rank} of this machine has no GPU ({torch.cuda.device_count()} are there): "
-                "start as many processes as GPUs."
-            )
-        device = torch.device("cuda", launch.local_rank)
-        torch.cuda.set_device(device)
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo", device_id=device if device.type == "cuda" else None
     )
@@ -62,7 +55,7 @@ def team(plan: ParallelPlan, launch: Launch, device: torch.device) -> Iterator[T
             # Diffusers gathers by a function that newer versions of torch have under another name.
             warnings.filterwarnings("ignore", ".*_functional_collectives.*deprecated", FutureWarning)
             shape = (2 if plan.guidance else 1, plan.ring, plan.ulysses)
-            yield Team(plan, launch, device, init_device_mesh(device.type, shape, mesh_dim_names=DIMENSIONS))
+            yield Team(plan, process, device, init_device_mesh(device.type, shape, mesh_dim_names=DIMENSIONS))
     finally:
         dist.destroy_process_group()
 
@@ -110,7 +103,7 @@ def _share_tokens(model: Any, team: Team, mesh: DeviceMesh, tokens: int) -> None
         mesh=mesh,
     )
     config = ParallelConfig(context_parallel_config=context)
-    config.setup(team.launch.rank, team.launch.world, team.device, mesh=mesh)
+    config.setup(team.process.rank, team.process.world_size, team.device, mesh=mesh)
     apply_context_parallel(model, context, model._cp_plan)
     for block in model.blocks:
         _share_attention(block, team, mesh, tokens, config)
