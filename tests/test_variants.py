@@ -70,7 +70,7 @@ def test_the_whole_road(run: Any, tiny_model: Any, one_prompt: Path, tmp_path: P
     error = np.square(read_video(tmp_path / "video.mkv").astype(float) - full).mean()
     assert 20 < 10 * np.log10(255**2 / error) < 60  # dB: close to the model, and not the model
 
-    branches = {"cond", "uncond"} if sampling.guidance_scale > 1 else {"cond"}
+    branches = {"cond", "uncond"} if sampling.guided else {"cond"}
     opened = open_stats(stats)
     for component in open_checkpoint(checkpoint).components:
         counts = opened.group(component, opened.groups(component)[0]).count.sum(dim=0)

@@ -113,6 +113,12 @@ def test_two_experts(
     assert config["low_noise_quantized_ckpt"] == str(checkpoint / "low_noise_model")
 
 
+def test_a_second_scale_for_one_transformer_is_refused(request_i2v: VideoRequest, python_with_lightx2v: str) -> None:
+    sampling = replace(request_i2v.sampling, guidance_scale_2=3.0)
+    with pytest.raises(VqError, match="guidance_scale_2 is for models with two transformers"):
+        generate(replace(request_i2v, sampling=sampling), python_with_lightx2v, None)
+
+
 def test_its_words_leave_stdout_alone(
     request_i2v: VideoRequest, python_with_lightx2v: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

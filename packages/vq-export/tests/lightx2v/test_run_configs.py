@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER
+from vq_core.errors import VqError
 from vq_core.numerics.scheme import FP8, INT8, QuantScheme
 from vq_export.lightx2v.run_configs import (
     BOUNDARY,
@@ -120,6 +121,21 @@ def test_settings_that_were_said_replace_the_authors() -> None:
     both = run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0, "guidance_scale_2": 2.0})
     assert both.guidance_scales == (3.0, 2.0)
     assert run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0}).guidance_scales == (3.0, 3.0)
+    assert run_settings("wan2.2_moe", "t2v", {"guidance_scale_2": 2.0}).guidance_scales == (4.0, 2.0)
+
+
+@pytest.mark.parametrize("said", [{"guidance_scale_2": 2.0}, {"guidance_scale": 5.0, "guidance_scale_2": 5.0}])
+def test_a_second_scale_for_one_transformer_is_refused(said: dict[str, float]) -> None:
+    with pytest.raises(VqError, match="guidance_scale_2 is for models with two transformers and this one has one"):
+        run_settings("wan2.1", "i2v", said)
+
+
+@pytest.mark.parametrize(("scales", "guided"), [((4.0, 1.0), True), ((1.0, 3.0), False)])
+def test_the_first_scale_decides_as_in_diffusers(scales: tuple[float, float], guided: bool) -> None:
+    said = {"steps": 4, "guidance_scale": scales[0], "guidance_scale_2": scales[1]}
+    settings = run_settings("wan2.2_moe", "t2v", said)
+    config = run_configs("t2v", "wan2.2_moe", INT8, gains=False, settings=settings)["int8-vllm.json"]
+    assert (config["enable_cfg"], config["sample_guide_scale"]) == (guided, list(scales))
 
 
 FOUR_STEPS = {"steps": 4, "guidance_scale": 1.0}

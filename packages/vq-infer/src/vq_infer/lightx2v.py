@@ -14,6 +14,7 @@ from vq_core.errors import VqError
 from vq_core.remote.location import parse_location
 from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.meter import Meter
+from vq_core.sampling.guidance import scales_of
 from vq_core.sampling.prompts import is_video
 from vq_infer.request import Outcome, VideoRequest, check_output
 
@@ -98,25 +99,29 @@ def read_run_config(checkpoint: ConvertedCheckpoint, backend: str | None) -> tup
 
 
 def run_config(template: Mapping[str, Any], request: VideoRequest, checkpoint: Path) -> dict[str, Any]:
-    """`template` with this run's sampling and the place of the folder `checkpoint` filled in."""
+    """`template` with this run's sampling and the place of the folder `checkpoint` filled in.
+
+    Raises:
+        VqError: the second guidance scale or the number of steps is not the model's.
+    """
     sampling = request.sampling
     place = str(checkpoint.resolve())
     located = {
         key: value.replace(CHECKPOINT_PLACEHOLDER, place) if isinstance(value, str) else value
         for key, value in template.items()
     }
-    scale: float | list[float] = sampling.guidance_scale
-    if isinstance(template["sample_guide_scale"], list):
-        low_noise = sampling.guidance_scale if sampling.guidance_scale_2 is None else sampling.guidance_scale_2
-        scale = [sampling.guidance_scale, low_noise]
+    experts = isinstance(template["sample_guide_scale"], list)
+    scales = scales_of(
+        sampling.guidance_scale, sampling.guidance_scale_2, transformers=1 + experts, where=request.checkpoint
+    )
     settings = located | {
         "task": _task_of(template, request),
         "infer_steps": sampling.steps,
         "target_height": sampling.height,
         "target_width": sampling.width,
         "target_video_length": sampling.num_frames,
-        "sample_guide_scale": scale,
-        "enable_cfg": sampling.guidance_scale > 1,
+        "sample_guide_scale": list(scales) if experts else scales[0],
+        "enable_cfg": sampling.guided,
         "fps": sampling.fps,
         "seed": sampling.seed,
     }

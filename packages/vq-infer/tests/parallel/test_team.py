@@ -52,7 +52,7 @@ def video(model: Path, checkpoint: Path, plan: ParallelPlan, device: str = "cpu"
         (conditions,) = pipeline.encode([SAMPLE], SAMPLING)
         tokens = pipeline.video_tokens(SAMPLE, SAMPLING)
         for transformer in pipeline.transformers.values():
-            parallelize(transformer, here, tokens=tokens, guided=SAMPLING.guidance_scale > 1)
+            parallelize(transformer, here, tokens=tokens, guided=SAMPLING.guided)
         return pipeline.sample(conditions, SAMPLING, SAMPLING.seed)
 
 

@@ -73,8 +73,7 @@ def plan_run(request: CollectRequest) -> RunPlan:
     samples = read_samples(request.prompts, pipeline.inputs)
     prompts = calib_prompts(samples, indices_of(request.part, len(samples)), pipeline, request.sampling)
     schedule = pipeline.schedule(request.sampling)
-    guided = request.sampling.guidance_scale > 1
-    calls = {name: calls_of(schedule, name, guided=guided) for name in source.components}
+    calls = {name: calls_of(schedule, name, guided=request.sampling.guided) for name in source.components}
     topologies = [entry.topology for entry in source.components.values()]
     tokens = default_tokens(topologies) if request.tokens is None else request.tokens
     tables = {name: plan_tokens(prompts, of, tokens) for name, of in calls.items()} if tokens else None

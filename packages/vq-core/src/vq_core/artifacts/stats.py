@@ -29,6 +29,7 @@ from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.model.source import Source
 from vq_core.remote.location import Location
+from vq_core.sampling.guidance import is_guided
 from vq_core.sampling.schedule import BUCKETS
 from vq_core.store.reader import Artifact, open_artifact
 from vq_core.store.writer import Header
@@ -117,7 +118,7 @@ class ActivationStats:
         """Steps and guidance of the run, where it had no guidance, as a distilled model's has none; else empty."""
         settings = self.artifact.manifest.settings
         scale = settings.get("guidance_scale")
-        if not isinstance(scale, int | float) or scale > 1:
+        if not isinstance(scale, int | float) or is_guided(scale):
             return {}
         return {key: settings[key] for key in ("steps", "guidance_scale")}
 

@@ -44,6 +44,7 @@ class Defaults:
     width: int = 832
     num_frames: int = 81
     guidance_scale: float = 5.0
+    guidance_scale_2: float | None = None
     fps: int = 16
     seed: int = 42
     smooth_method: str = "smoothquant"

@@ -22,6 +22,7 @@ from vq_core.runtime.device import resolve_device
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.sampling.frames import Frames, open_frames
+from vq_core.sampling.guidance import scales_of
 from vq_core.sampling.one_on_device import LazyTransformer, OneOnDevice
 from vq_core.sampling.pipeline_layout import IMAGE_TO_VIDEO, VACE, PipelineLayout, read_layout
 from vq_core.sampling.prompts import ModelInputs, Sample
@@ -139,9 +140,8 @@ class VideoPipeline:
         """
         self.check(sampling)
         ends = [self._frames(sample, sampling).ends for sample in samples]
-        guided = sampling.guidance_scale > 1
         _log.debug("Encoding %d prompts", len(samples))
-        texts = encode_texts(self.path, samples, guided=guided, device=self.device, dtype=self.dtype)
+        texts = encode_texts(self.path, samples, guided=sampling.guided, device=self.device, dtype=self.dtype)
         embeds: Sequence[Tensor | None] = [None] * len(samples)
         if self._layout.has_image_encoder:
             embeds = encode_images(self.path, ends, device=self.device)
@@ -325,8 +325,8 @@ def check_sampling(layout: PipelineLayout, sampling: Sampling) -> None:
     for name, value in (("steps", sampling.steps), ("fps", sampling.fps)):
         if value < 1:
             raise VqError(f"{name} {value} is less than 1: use 1 or more.")
-    if sampling.guidance_scale_2 is not None and layout.boundary_ratio is None:
-        raise VqError(f"guidance_scale_2 is for models with two transformers and {layout.path} has one: leave it out.")
+    transformers = len(layout.transformers)
+    scales_of(sampling.guidance_scale, sampling.guidance_scale_2, transformers=transformers, where=layout.path)
 
 
 @torch.no_grad()

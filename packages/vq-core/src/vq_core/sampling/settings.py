@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from vq_core.recipes.recipe import DEFAULTS, Defaults, SamplingSettings, resolve
+from vq_core.sampling.guidance import is_guided
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Sampling:
         height: pixels; for image-to-video `height` x `width` is the area, and the image gives the aspect.
         width: pixels.
         num_frames: 4k + 1.
-        guidance_scale: of classifier-free guidance; 1 or less leaves the negative prompt out.
+        guidance_scale: of classifier-free guidance, see `vq_core.sampling.guidance`.
         guidance_scale_2: of Wan2.2's low-noise transformer; None means `guidance_scale`.
         fps: frames per second of the file.
         seed: of the first prompt; prompt i uses `seed` + i.
@@ -28,6 +29,11 @@ class Sampling:
     guidance_scale_2: float | None = None
     fps: int = DEFAULTS.fps
     seed: int = DEFAULTS.seed
+
+    @property
+    def guided(self) -> bool:
+        """Does every step predict without the prompt too?"""
+        return is_guided(self.guidance_scale)
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,20 @@ def resolve_sampling(
     fps: int | None = None,
     seed: int | None = None,
 ) -> Sampling:
-    """An option beats the recipe's section `said`, with its `fps` and `seed`, and that beats `defaults`."""
+    """An option beats the recipe's section `said`, with its `fps` and `seed`, and that beats `defaults`.
+
+    A first guidance scale that is said leaves the second's default out: both experts have what is said.
+    """
+    own_scale = asked.guidance_scale is None and said.guidance_scale is None
     return Sampling(
         steps=resolve(asked.steps, said.steps, defaults.steps),
         height=resolve(asked.height, said.height, defaults.height),
         width=resolve(asked.width, said.width, defaults.width),
         num_frames=resolve(asked.num_frames, said.num_frames, defaults.num_frames),
         guidance_scale=resolve(asked.guidance_scale, said.guidance_scale, defaults.guidance_scale),
-        guidance_scale_2=resolve(asked.guidance_scale_2, said.guidance_scale_2, None),
+        guidance_scale_2=resolve(
+            asked.guidance_scale_2, said.guidance_scale_2, defaults.guidance_scale_2 if own_scale else None
+        ),
         fps=resolve(asked.fps, fps, defaults.fps),
         seed=resolve(asked.seed, seed, defaults.seed),
     )

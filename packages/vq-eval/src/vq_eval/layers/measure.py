@@ -78,9 +78,8 @@ def measure_layers(
     require_same_model(candidate.weights.artifact, source.fingerprints, model)
     pipeline = VideoPipeline(model, device, source=source)
     pipeline.check(sampling)
-    guided = sampling.guidance_scale > 1
     schedule = pipeline.schedule(sampling)
-    calls = {component: calls_of(schedule, component, guided=guided) for component in source.components}
+    calls = {component: calls_of(schedule, component, guided=sampling.guided) for component in source.components}
     samples = read_samples(prompts, pipeline.inputs)
     with create_artifact(output, _header(source, candidate, samples, sampling, pipeline), resume=resume) as writer:
         run = _Run(model, source, candidate, samples, sampling, pipeline.device, writer)

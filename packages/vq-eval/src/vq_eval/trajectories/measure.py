@@ -175,7 +175,7 @@ def _drift_file(candidate: NamedCandidate | None, index: int) -> str:
 
 
 def _branches(sampling: Sampling) -> tuple[Branch, ...]:
-    return ("cond", "uncond") if sampling.guidance_scale > 1 else ("cond",)
+    return ("cond", "uncond") if sampling.guided else ("cond",)
 
 
 def _header(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER
 from vq_core.numerics.scheme import QuantScheme
+from vq_core.sampling.guidance import is_guided, scales_of
 
 Task = Literal["i2v", "t2v", "flf2v", "vace"]
 Variant = Literal["wan2.1", "wan2.1_vace", "wan2.2_moe", "wan2.2_moe_vace", "wan2.2"]
@@ -58,7 +59,7 @@ class RunSettings:
     @property
     def distilled(self) -> bool:
         """Whether guidance is left out, because a distilled model has it built in."""
-        return max(self.guidance_scales) <= 1
+        return not is_guided(self.guidance_scales[0])
 
     @property
     def denoising_steps(self) -> list[int]:
@@ -104,15 +105,23 @@ def variant_and_task(native_config: Mapping[str, Any], experts: int) -> tuple[Va
 
 
 def run_settings(variant: Variant, task: Task, said: Mapping[str, Any]) -> RunSettings:
-    """The settings of the model's authors with what was `said` in their place, by the names of a recipe's `eval`."""
+    """The settings of the model's authors with what was `said` in their place, by the names of a recipe's `eval`.
+
+    Raises:
+        VqError: a second guidance scale was said for a model with one transformer.
+    """
     settings = DEFAULT_SETTINGS[variant, task]
     plain = {key: said[key] for key in ("steps", "height", "width", "num_frames", "fps") if said.get(key) is not None}
-    scale = said.get("guidance_scale")
-    if scale is None:
-        return replace(settings, **plain)
-    low_noise = said.get("guidance_scale_2")
-    both = (scale, scale if low_noise is None else low_noise)
-    settings = replace(settings, **plain, guidance_scales=both[: len(settings.guidance_scales)])
+    first, second = said.get("guidance_scale"), said.get("guidance_scale_2")
+    if first is not None or second is not None:
+        scales = scales_of(
+            settings.guidance_scales[0] if first is None else first,
+            second,
+            transformers=len(settings.guidance_scales),
+            where="this one",
+        )
+        plain["guidance_scales"] = scales
+    settings = replace(settings, **plain)
     return replace(settings, shift=DISTILLED_SHIFT) if settings.distilled else settings
 
 

@@ -6,6 +6,7 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 
 import json
 import shlex
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,15 @@ from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, Header, create_artifact
 from vq_export.lightx2v.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
-from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
+from vq_export.lightx2v.run_configs import (
+    RUN_SCRIPT,
+    Task,
+    Variant,
+    run_configs,
+    run_script,
+    run_settings,
+    variant_and_task,
+)
 from vq_export.model.quantized_model import QuantizedComponent, QuantizedModel
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
@@ -32,7 +41,14 @@ QUANT_METHOD = "advanced_ptq"
 
 
 def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
-    """Write `model` to the folder `output`. Host memory: two blocks."""
+    """Write `model` to the folder `output`. Host memory: two blocks.
+
+    Raises:
+        VqError: LightX2V cannot sample as is said of the model; see `create_artifact`.
+    """
+    variant, task = _variant_and_task(model)
+    settings = run_settings(variant, task, cast(dict[str, Any], model.settings.get("sampling", {})))
+    configs = run_configs(task, variant, model.scheme, gains=model.has_gains, settings=settings)
     folders = model.family.expert_folders(tuple(model.components))
     header = Header(
         kind=KIND,
@@ -55,7 +71,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             overlap(draft, component.topology.shards(), publish)
             writer.note_measured({name: _measured(writer, component, folders[name])})
             write_index(writer, folders[name], {tensor: f"{it.shard}.safetensors" for tensor, it in entries.items()})
-        _write_configs(writer, model)
+        _write_configs(writer, model, configs)
 
 
 def next_steps(model: QuantizedModel, output: Location) -> str:
@@ -66,8 +82,7 @@ def next_steps(model: QuantizedModel, output: Location) -> str:
     which a transformer alone is not.
     """
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
-    config = model.family.native_config(next(iter(model.components.values())).config)
-    _, task = variant_and_task(config, len(model.components))
+    _, task = _variant_and_task(model)
     image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
     command = "i2v" if task == "flf2v" else task
     here = Path(model.model)
@@ -121,15 +136,21 @@ def _measured(writer: ArtifactWriter, component: QuantizedComponent, folder: str
     return measured
 
 
-def _write_configs(writer: ArtifactWriter, model: QuantizedModel) -> None:
-    # LightX2V reads one config.json for both experts of Wan 2.2, so it stands at the root.
-    config = model.family.native_config(next(iter(model.components.values())).config)
+def _native_config(model: QuantizedModel) -> dict[str, Any]:
+    """LightX2V reads one config.json for both experts of Wan 2.2."""
+    return model.family.native_config(next(iter(model.components.values())).config)
+
+
+def _variant_and_task(model: QuantizedModel) -> tuple[Variant, Task]:
+    return variant_and_task(_native_config(model), len(model.components))
+
+
+def _write_configs(writer: ArtifactWriter, model: QuantizedModel, run_configs: Mapping[str, Any]) -> None:
+    config = _native_config(model)
     if model.has_gains:
         config["quant_method"] = QUANT_METHOD
     writer.write_text(CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-    variant, task = variant_and_task(config, len(model.components))
-    settings = run_settings(variant, task, cast(dict[str, Any], model.settings.get("sampling", {})))
-    for file, run_config in run_configs(task, variant, model.scheme, gains=model.has_gains, settings=settings).items():
+    for file, run_config in run_configs.items():
         writer.write_text(f"{RUN_CONFIG_FOLDER}/{file}", json.dumps(run_config, indent=2) + "\n")
     writer.write_text(RUN_SCRIPT, run_script())
     writer.path(RUN_SCRIPT).chmod(0o755)

@@ -82,7 +82,7 @@ def _generate(request: VideoRequest, here: Team) -> Outcome | None:
         return transformer
 
     pipeline = VideoPipeline(str(layout.path), str(device), load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling)
-    tokens, guided = pipeline.video_tokens(request.sample, sampling), sampling.guidance_scale > 1
+    tokens, guided = pipeline.video_tokens(request.sample, sampling), sampling.guided
     for component in checkpoint.components.values():
         heads = int(str(component.config["num_attention_heads"]))
         here.plan.check_video(heads=heads, tokens=tokens, guided=guided)
