@@ -18,12 +18,13 @@ from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize
+from vq_core.runtime.device import runtime_dtype
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear
 from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
 from vq_export.verify.checks.fidelity import compare
 from vq_export.verify.reference import model_reference
 from vq_infer.attention import sdpa
-from vq_infer.engine.transformer import load_transformer, runtime_dtype
+from vq_infer.engine.transformer import load_transformer
 
 FP32_ROUNDING = 2e-5
 

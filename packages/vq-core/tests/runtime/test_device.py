@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
-from vq_core.runtime.device import resolve_device
+from vq_core.runtime.device import resolve_device, runtime_dtype
 
 
 def test_takes_what_is_asked_for() -> None:
@@ -71,3 +71,7 @@ def test_fewer_gpus_than_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_processes_without_gpus_use_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, 0, rank=5, local_rank=1, local_world_size=4)
     assert resolve_device(None) == "cpu"
+
+
+def test_values_are_in_bfloat16_on_a_gpu_alone() -> None:
+    assert [runtime_dtype(device) for device in ("cpu", "cuda:1")] == [torch.float32, torch.bfloat16]

@@ -15,9 +15,8 @@ from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_tokens, quantize_weight
 from vq_core.numerics.scheme import NumberFormat
-from vq_core.runtime.device import resolve_device
+from vq_core.runtime.device import resolve_device, runtime_dtype
 from vq_infer.attention import availability
-from vq_infer.engine.transformer import runtime_dtype
 from vq_infer.fused.ops import has_kernels
 from vq_infer.kernels import ProductKernel, cpu, cuda_fp8, cuda_int8, select_kernel
 from vq_infer.memory.free import free_bytes, host_free_bytes

@@ -3,13 +3,16 @@
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,6 +20,7 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.files.tensor_file import read_header
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import NumberFormat
+from vq_core.runtime.process import Process
 from vq_core.sampling.pipeline_layout import read_layout
 from vq_core.sampling.settings import Sampling
 from vq_infer.eight_bit.operands import Operands
@@ -24,6 +28,8 @@ from vq_infer.fused.block import FusedBlock
 from vq_infer.kernels import cpu
 from vq_infer.kernels.quant_linear import QuantLinear
 from vq_infer.memory.needs import ModelMemory, TransformerBytes, block_order, read_memory
+from vq_infer.parallel.plan import ParallelPlan
+from vq_infer.parallel.team import DIMENSIONS, Team, parallelize
 
 TinyModel = Callable[[str], Path]
 Convert = Callable[..., Path]
@@ -160,28 +166,74 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def fused_model(ffn_dim: int) -> Any:
+    """Two blocks of 16 heads of 64 channels."""
+    from diffusers import WanTransformer3DModel
+
+    model: Any = WanTransformer3DModel(
+        num_attention_heads=16, attention_head_dim=64, ffn_dim=ffn_dim, num_layers=2, text_dim=16, freq_dim=32
+    ).eval()  # fmt: skip
+    for index, block in enumerate(model.blocks):
+        for name, layer in list(block.named_modules()):
+            if isinstance(layer, nn.Linear):
+                codes = Quantized(torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1))
+                quantized = QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, ResultsAlone())
+                block.set_submodule(name, quantized)
+        model.blocks[index] = FusedBlock(block, ResultsAlone(), ResultsAlone(), ResultsAlone())
+    return model
+
+
 @pytest.mark.parametrize("expand_timesteps", [False, True])
 @pytest.mark.parametrize("ffn_dim", [2760, 11040])
 def test_activations_of_fused_blocks_cover_what_they_hold(expand_timesteps: bool, ffn_dim: int) -> None:
-    from diffusers import WanTransformer3DModel
-
     with FakeTensorMode(), default_dtype(torch.bfloat16):
-        model: Any = WanTransformer3DModel(
-            num_attention_heads=16, attention_head_dim=64, ffn_dim=ffn_dim, num_layers=2, text_dim=16, freq_dim=32
-        ).eval()  # fmt: skip
-        for index, block in enumerate(model.blocks):
-            for name, layer in list(block.named_modules()):
-                if isinstance(layer, nn.Linear):
-                    codes = Quantized(
-                        torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1)
-                    )
-                    quantized = QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, ResultsAlone())
-                    block.set_submodule(name, quantized)
-            model.blocks[index] = FusedBlock(block, ResultsAlone(), ResultsAlone(), ResultsAlone())
-        peak = peak_of_a_pass(model, expand_timesteps)
+        peak = peak_of_a_pass(fused_model(ffn_dim), expand_timesteps)
     shape = memory(2, expand_timesteps=expand_timesteps, fused=True, num_attention_heads=16, ffn_dim=ffn_dim)
     estimate = shape.needs(PICTURE).activations
     assert 0.9 * peak < estimate < 1.4 * peak
+
+
+@contextmanager
+def first_of(plan: ParallelPlan) -> Iterator[Team]:
+    """The first process of `plan`, whose messages nobody answers."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.init_process_group("fake", rank=0, world_size=plan.world, store=FakeStore())
+    try:
+        mesh = init_device_mesh("cpu", (1, plan.ring, plan.ulysses), mesh_dim_names=DIMENSIONS)
+        yield Team(plan, Process(0, plan.world, 0, plan.world), torch.device("cpu"), mesh)
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:.*_functional_collectives.*deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    "plan",
+    [ParallelPlan(ulysses=2), ParallelPlan(ulysses=8), ParallelPlan(ring=2)],
+    ids=["ulysses 2", "ulysses 8", "ring 2"],  # of a longer ring, fake tensors count what is gathered twice
+)
+def test_activations_of_one_process_are_of_its_share_of_the_tokens(plan: ParallelPlan) -> None:
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with first_of(plan) as team, default_dtype(torch.bfloat16):
+        with fake:
+            model = fused_model(2760)
+        parallelize(model, team, tokens=TOKENS, guided=False)
+        with fake:
+            peak = peak_of_a_pass(model, False)
+    shape = memory(2, fused=True, num_attention_heads=16, ffn_dim=2760)
+    estimate = shape.needs(PICTURE, parallel=plan).activations
+    assert 0.9 * peak < estimate < 1.4 * peak
+
+
+def test_of_shared_tokens_every_process_holds_its_part_and_all_weights() -> None:
+    shape = memory(2, fused=True, num_attention_heads=16, ffn_dim=2760)
+    alone, shared = shape.needs(PICTURE), shape.needs(PICTURE, parallel=ParallelPlan(ulysses=8))
+    assert alone.activations == TOKENS * 22 * 1024
+    # All tokens and their positions as they are embedded; of an eighth, what Ulysses exchanges.
+    assert shared.activations == TOKENS * (2 * 1024 + 8 * 64) + TOKENS // 8 * 31 * 1024
+    assert replace(shared, activations=alone.activations) == alone
+    guidance = shape.needs(PICTURE, parallel=ParallelPlan(guidance=True))
+    assert guidance == alone
 
 
 @pytest.mark.parametrize("tiled", [False, True])

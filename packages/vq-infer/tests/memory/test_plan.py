@@ -1,15 +1,18 @@
 """What is kept, moved or refused for how much memory is free."""
 
 from functools import cache
+from typing import Any
 
 import pytest
+import torch
 
 from vq_core.errors import VqError
 from vq_core.sampling.settings import Sampling
 from vq_infer.memory.needs import GIB, MARGIN, ModelMemory, Needs, TransformerBytes
-from vq_infer.memory.plan import MemoryPlan, peak_bytes, plan_memory, require_plan
+from vq_infer.memory.plan import MemoryPlan, peak_bytes, plan_for, plan_memory, require_plan
 from vq_infer.memory.wan_sizes import wan_sizes
-from vq_infer.options import OffloadName
+from vq_infer.options import EngineSettings, OffloadName
+from vq_infer.parallel.plan import ParallelPlan
 
 BLOCKS = 10
 
@@ -168,3 +171,18 @@ def test_offload_is_for_a_gpu() -> None:
     with pytest.raises(VqError, match="leave it out with --device cpu"):
         require(80, "block", device="cpu")
     assert require(80, device="cpu").offloaded == 0
+
+
+def test_a_plan_is_for_one_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vq_infer.memory.plan.read_memory", lambda *_, **__: model_memory())
+    monkeypatch.setattr("vq_infer.memory.plan.free_bytes", lambda _: 80 * GIB)
+
+    def peak(parallel: ParallelPlan) -> int:
+        nothing: Any = None
+        settings, device = EngineSettings(parallel=parallel), torch.device("cpu")
+        return plan_for(settings, Sampling(), nothing, nothing, device, references=0, alone=True).peak_bytes
+
+    shared = ParallelPlan(ulysses=8)
+    saved = model_memory().needs(Sampling()).activations - model_memory().needs(Sampling(), parallel=shared).activations
+    assert saved > 2 * GIB
+    assert peak(ParallelPlan()) - peak(shared) == saved

@@ -10,6 +10,7 @@ from vq_infer.parallel.plan import ParallelPlan
 def test_number_of_processes() -> None:
     assert ParallelPlan(ulysses=2, ring=2, guidance=True).world == 8
     assert ParallelPlan(guidance=True).shares == 1
+    assert [ParallelPlan(ulysses=4, ring=2).share(tokens) for tokens in (8, 9, 16)] == [1, 2, 2]
     assert ParallelPlan().is_alone
     ParallelPlan(ulysses=2, guidance=True).check_launch(Process(3, 4, 3, 4))
 

@@ -1,4 +1,4 @@
-"""The device that a command computes on."""
+"""The device that a command computes on, and the dtype there."""
 
 import torch
 
@@ -22,6 +22,11 @@ def resolve_device(device: str | None) -> str:
     if chosen.type not in ("cpu", "cuda"):
         raise VqError(f"`{device}` is not a device that is used here: choose cpu, cuda or cuda:N.")
     return str(chosen) if chosen.type == "cpu" else _resolve_gpu(str(chosen))
+
+
+def runtime_dtype(device: torch.device | str) -> torch.dtype:
+    """Dtype of activations and of what is not quantized: bfloat16 on CUDA; fp32 on the CPU, where bfloat16 is slow."""
+    return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
 
 
 def _resolve_gpu(asked: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vq_core.errors import VqError
 from vq_core.files.tensor_folder import read_json
 from vq_core.model.source import TRANSFORMER_WEIGHTS, Source, SourceTransformer, resolve_model
-from vq_core.runtime.device import resolve_device
+from vq_core.runtime.device import resolve_device, runtime_dtype
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
 from vq_core.sampling.frames import Frames, open_frames
@@ -87,7 +87,7 @@ class VideoPipeline:
                 "give the model that was smoothed, or write it anew with `vq-export diffusers --model`."
             )
         self.device = resolve_device(device)
-        self.dtype = dtype or (torch.float32 if self.device == "cpu" else torch.bfloat16)
+        self.dtype = dtype or runtime_dtype(self.device)
         self.path = resolve_model(model, without=TRANSFORMER_WEIGHTS if load_transformer else None)
         self._layout = read_layout(self.path)
         self._load_transformer = load_transformer or self._load_own_transformer

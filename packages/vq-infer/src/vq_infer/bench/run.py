@@ -18,6 +18,7 @@ from vq_core.discover import load_plugin
 from vq_core.errors import VqError
 from vq_core.families import wan
 from vq_core.remote.location import Location
+from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.measuring.breakdown import breakdown
 from vq_infer.bench.measuring.ceilings import SECONDS, Ceilings
 from vq_infer.bench.measuring.measure import Steady
@@ -26,7 +27,6 @@ from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.process import RemoteWorker
 from vq_infer.bench.report.results import Results, Row, extrapolate, relative_error
 from vq_infer.bench.worker import CONTENDERS, Failure, First, Job, Machine
-from vq_infer.engine.transformer import runtime_dtype
 
 ROUNDS = 3
 MEMORY_USED = 0.9  # of the device's, by contenders that are measured in turns

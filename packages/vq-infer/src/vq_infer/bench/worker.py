@@ -18,6 +18,7 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.discover import load_plugin
 from vq_core.errors import VqError
 from vq_core.remote.location import Location
+from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.measuring.breakdown import Share, profile_pass, shares
 from vq_infer.bench.measuring.ceilings import Ceilings, measure_ceilings
 from vq_infer.bench.measuring.kinds import Kind
@@ -26,7 +27,6 @@ from vq_infer.bench.measuring.ranges import named_ranges
 from vq_infer.bench.models.contenders import Contender
 from vq_infer.bench.models.workload import Step, Workload, timesteps
 from vq_infer.engine.component import Component
-from vq_infer.engine.transformer import runtime_dtype
 
 CONTENDERS = "vq_infer.bench.models.contenders"
 CHECKED_TIMESTEP = 500.0

@@ -23,9 +23,10 @@ from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.sampling.prompts import Sample, read_samples
 from vq_core.sampling.settings import Sampling, SamplingOptions, resolve_sampling
 from vq_core.store.writer import ComponentHeader, Header
+from vq_infer.engine.architecture import require_same_architecture
 from vq_infer.engine.loader import Engine
-from vq_infer.engine.native import plan_for, require_same_architecture
 from vq_infer.engine.transformer import kernel_for
+from vq_infer.memory.plan import plan_for
 from vq_infer.options import EngineSettings
 from vq_infer.request import said_by_checkpoint
 

@@ -1,17 +1,11 @@
 """The native engine: the model's own pipeline with its transformers on codes."""
 
-import json
-import statistics
 import sys
-import time
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.remote.transfer import local_output
@@ -22,23 +16,15 @@ from vq_core.runtime.progress import progress
 from vq_core.sampling.pipeline import VideoPipeline, check_sampling
 from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.sampling.prompts import ModelInputs
-from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import FORMATS, write_video
+from vq_infer.engine.architecture import require_same_architecture
 from vq_infer.engine.loader import Engine
-from vq_infer.engine.transformer import kernel_for, runtime_dtype
-from vq_infer.fused.ops import has_kernels
-from vq_infer.memory.free import free_bytes, host_free_bytes
-from vq_infer.memory.needs import read_memory
-from vq_infer.memory.plan import MemoryPlan, require_plan
-from vq_infer.options import EngineSettings, Task
+from vq_infer.engine.step_clock import StepClock
+from vq_infer.engine.transformer import kernel_for
+from vq_infer.memory.plan import plan_for
+from vq_infer.options import Task
 from vq_infer.parallel.team import Team, parallelize, team
 from vq_infer.request import Outcome, VideoRequest, check_output
-
-# What a transformer must share with the model whose encoders and VAE surround it.
-ARCHITECTURE = (
-    "in_channels", "out_channels", "text_dim", "image_dim", "added_kv_proj_dim", "num_layers", "num_attention_heads",
-    "attention_head_dim", "ffn_dim", "pos_embed_seq_len", "vace_layers", "vace_in_channels",
-)  # fmt: skip
 
 
 def generate(request: VideoRequest) -> Outcome | None:
@@ -119,84 +105,6 @@ def _generate(request: VideoRequest, here: Team) -> Outcome | None:
     )
 
 
-def plan_for(
-    settings: EngineSettings,
-    sampling: Sampling,
-    checkpoint: ConvertedCheckpoint,
-    layout: PipelineLayout,
-    device: torch.device,
-    *,
-    references: int,
-    alone: bool,
-) -> MemoryPlan:
-    """How a video with that many reference images uses memory, from headers and from what is free now.
-
-    It is made `alone`, or others of its size come after it.
-
-    Raises:
-        VqError: it does not suffice; says what would fit.
-    """
-    memory = read_memory(checkpoint, layout, itemsize=runtime_dtype(device).itemsize, fused=has_kernels(device))
-    return require_plan(
-        lambda sampling: memory.needs(sampling, references=references),
-        sampling,
-        settings.offload,
-        settings.vae_tiling,
-        device=str(device),
-        free=free_bytes(device),
-        host_free=host_free_bytes(),
-        alone=alone,
-    )
-
-
-def require_same_architecture(checkpoint: ConvertedCheckpoint, layout: PipelineLayout) -> None:
-    """Refuse a checkpoint whose transformers would not fit into the pipeline that `layout` describes.
-
-    Only the configurations are read, so the model's own transformer weights need not be there.
-
-    Raises:
-        VqError: names the first difference.
-    """
-    path, converted = checkpoint.artifact.path, checkpoint.artifact.manifest.components
-    if sorted(converted) != sorted(layout.transformers):
-        raise VqError(
-            f"{path} holds {' and '.join(sorted(converted))} and {layout.path} has "
-            f"{' and '.join(layout.transformers)}: give the model that the checkpoint was made from."
-        )
-    for name, entry in converted.items():
-        own = _read_config(layout.path / name / "config.json")
-        for key in ARCHITECTURE:
-            if entry.config.get(key) != own.get(key):
-                raise VqError(
-                    f"{path} was made from another model: its {name} has {key} {entry.config.get(key)} and that of "
-                    f"{layout.path} has {own.get(key)}: give the model that it was made from."
-                )
-
-
-class StepClock:
-    """Times the steps of a sampling loop."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._times = [time.monotonic()]
-
-    def tick(self) -> None:
-        """A step has ended; waits for the device, which runs behind the host."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        self._times.append(time.monotonic())
-
-    @property
-    def count(self) -> int:
-        """Steps that have ended."""
-        return len(self._times) - 1
-
-    def median(self) -> float | None:
-        """Median seconds of a step; the first, which also encodes the image, counts only where it is alone."""
-        durations = [after - before for before, after in pairwise(self._times)]
-        return statistics.median(durations[1:] or durations) if durations else None
-
-
 def _require_task(layout: PipelineLayout, request: VideoRequest) -> None:
     inputs, task, model = layout.inputs, request.task, request.model
     if (task == "vace") != (layout.pipeline_class == VACE):
@@ -216,11 +124,3 @@ def _task_of(inputs: ModelInputs, layout: PipelineLayout) -> Task:
     if layout.pipeline_class == VACE:
         return "vace"
     return "i2v" if "image" in inputs.required else "t2v"
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise VqError(f"{path} cannot be read ({error}): get the whole pipeline again.") from None
-    return config

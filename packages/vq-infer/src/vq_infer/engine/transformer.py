@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
 from vq_core.numerics.scheme import QuantScheme
+from vq_core.runtime.device import runtime_dtype
 from vq_core.runtime.progress import progress
 from vq_core.topology import NON_BLOCK
 from vq_infer.attention import AUTO, Attention
@@ -109,11 +110,6 @@ def kernel_names(model: nn.Module) -> tuple[str, ...]:
         if isinstance(module, FusedBlock):
             names |= {module.ops.NAME, module.attention.NAME}
     return tuple(sorted(names))
-
-
-def runtime_dtype(device: torch.device) -> torch.dtype:
-    """Dtype of activations and of what is not quantized: bfloat16 on CUDA; fp32 on the CPU, where bfloat16 is slow."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _place_linears(

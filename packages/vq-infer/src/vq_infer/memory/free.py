@@ -1,11 +1,13 @@
-"""How much memory is free now."""
+"""How much memory this process can take now."""
 
 import psutil
 import torch
 
+from vq_core.runtime.process import this_process
+
 
 def free_bytes(device: torch.device) -> int:
-    """What this process can still take on `device`: for CUDA also what torch has kept and does not use."""
+    """Of `device`, which is no other process's: for CUDA also what torch has kept and does not use."""
     if device.type != "cuda":
         return host_free_bytes()
     free, _ = torch.cuda.mem_get_info(device)
@@ -13,5 +15,5 @@ def free_bytes(device: torch.device) -> int:
 
 
 def host_free_bytes() -> int:
-    """Host memory that can be taken without swapping."""
-    return int(psutil.virtual_memory().available)
+    """Host memory that can be taken without swapping: its share of what torchrun's processes on this machine can."""
+    return this_process().host_share(int(psutil.virtual_memory().available))

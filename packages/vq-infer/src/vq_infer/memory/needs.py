@@ -16,6 +16,7 @@ from vq_core.files.tensor_folder import read_json
 from vq_core.sampling.pipeline_layout import PipelineLayout
 from vq_core.sampling.settings import Sampling
 from vq_core.topology import NON_BLOCK, Topology
+from vq_infer.parallel.plan import UNSHARED, ParallelPlan
 
 GIB = 2**30
 # Alive at the worst moment of a block with one kernel between two products, in bytes per token. In self-attention: the
@@ -24,6 +25,11 @@ GIB = 2**30
 # came in, the stream, its codes; the product, and its codes.
 ATTENTION_BYTES_PER_DIM = 22
 FUSED_BYTES_PER_DIM, FUSED_BYTES_PER_FFN_DIM = 5, 3
+# Where tokens are shared, in values per token and channel. Beside the exchange, as above: the stream, q, k and v, and
+# q and k rotated. Ulysses has q, k and v side by side, as they are sent and as they are received. The ring has keys and
+# values of all its processes, and sums outputs in fp32.
+NEIGHBOURS, ULYSSES_VALUES = 6, 9
+RING_VALUES, RING_BYTES_PER_DIM = 2, 16
 # The same in plain torch: FFN's second linear quantizes its input, which is there in the model's dtype, in fp32,
 # scaled, rounded and as codes; beside it the stream and its norm.
 BYTES_PER_FFN_DIM = 17
@@ -102,8 +108,12 @@ class ModelMemory:
     itemsize: int
     fused: bool
 
-    def needs(self, sampling: Sampling, *, references: int = 0) -> Needs:
-        """For a video of the size of `sampling`; each of `references` images is one latent frame more."""
+    def needs(self, sampling: Sampling, *, references: int = 0, parallel: ParallelPlan = UNSHARED) -> Needs:
+        """For a video of the size of `sampling`; each of `references` images is one latent frame more.
+
+        Of the processes of `parallel` each has its share of the tokens, but all weights; the first decodes the whole
+        video.
+        """
         frame_multiple, height_multiple, width_multiple = self.grid
         pixels = sampling.height * sampling.width
         latent_frames = (sampling.num_frames - 1) // frame_multiple + 1 + references
@@ -111,16 +121,39 @@ class ModelMemory:
         values = sampling.num_frames * pixels
         return Needs(
             transformers=self.transformers,
-            activations=tokens * self._bytes_per_token(),
+            activations=self._activations(tokens, parallel),
             vae_weights=self.vae_weights,
             vae=self._vae_bytes(pixels) + VAE_BYTES_PER_VALUE * values,
             vae_tiled=self._vae_bytes(min(pixels, TILE_PIXELS)) + TILED_BYTES_PER_VALUE * values,
             encoders=self.encoders,
         )
 
-    def _bytes_per_token(self) -> int:
-        config = self.config
-        dim, ffn_dim = int(config["num_attention_heads"]) * int(config["attention_head_dim"]), int(config["ffn_dim"])
+    @property
+    def _dim(self) -> int:
+        return int(self.config["num_attention_heads"]) * int(self.config["attention_head_dim"])
+
+    def _activations(self, tokens: int, parallel: ParallelPlan) -> int:
+        if parallel.shares == 1:
+            return tokens * self._bytes_per_token(0)
+        # Every process embeds all tokens, and holds them until it is through the first block with its own. Cosines and
+        # sines of all positions, in fp32, stay.
+        stream, rope = tokens * self.itemsize * self._dim, tokens * 2 * 4 * int(self.config["attention_head_dim"])
+        exchange = self._bytes_per_exchanged_token(parallel)
+        return rope + stream + max(stream, parallel.share(tokens) * self._bytes_per_token(exchange))
+
+    def _bytes_per_exchanged_token(self, parallel: ParallelPlan) -> int:
+        values, others = NEIGHBOURS, 1
+        if parallel.ulysses > 1:
+            values += ULYSSES_VALUES
+        if parallel.ring > 1:
+            values += RING_VALUES * parallel.ring
+            others += RING_BYTES_PER_DIM
+        return (values * self.itemsize + others) * self._dim
+
+    def _bytes_per_token(self, exchange: int) -> int:
+        """At the worst moment of a block, where attention's exchange of shared tokens takes `exchange`."""
+        config, dim = self.config, self._dim
+        ffn_dim = int(config["ffn_dim"])
         vace_layers = config.get("vace_layers")
         if self.fused and not vace_layers:
             feed_forward = FUSED_BYTES_PER_DIM * dim + FUSED_BYTES_PER_FFN_DIM * ffn_dim
@@ -130,7 +163,7 @@ class ModelMemory:
         modulation = MODULATIONS * (self.itemsize + 4) * dim if self.expand_timesteps else 0
         # For VACE a hint for each of its layers, and the stream that makes them.
         hints = self.itemsize * (len(vace_layers) + 3) * dim if vace_layers else 0
-        return in_block + modulation + hints
+        return max(in_block, exchange) + modulation + hints
 
     def _vae_bytes(self, pixels: int) -> int:
         config = self.vae_config

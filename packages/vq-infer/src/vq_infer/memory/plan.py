@@ -3,11 +3,18 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
+from vq_core.runtime.device import runtime_dtype
+from vq_core.sampling.pipeline_layout import PipelineLayout
 from vq_core.sampling.settings import Sampling
-from vq_infer.memory.needs import GIB, MARGIN, Needs, TransformerBytes
+from vq_infer.fused.ops import has_kernels
+from vq_infer.memory.free import free_bytes, host_free_bytes
+from vq_infer.memory.needs import GIB, MARGIN, Needs, TransformerBytes, read_memory
 from vq_infer.memory.offload import PLACES
-from vq_infer.options import OffloadName
+from vq_infer.options import EngineSettings, OffloadName
 
 NeedsOf = Callable[[Sampling], Needs]
 
@@ -38,6 +45,36 @@ class MemoryPlan:
         if self.vae_tiling:
             parts.append("the VAE in tiles")
         return f"{', '.join(parts)}; about {_gib(self.peak_bytes)} at its peak"
+
+
+def plan_for(
+    settings: EngineSettings,
+    sampling: Sampling,
+    checkpoint: ConvertedCheckpoint,
+    layout: PipelineLayout,
+    device: torch.device,
+    *,
+    references: int,
+    alone: bool,
+) -> MemoryPlan:
+    """How this process uses memory for a video with that many reference images: from headers and what is free now.
+
+    The video is made `alone`, or others of its size come after it.
+
+    Raises:
+        VqError: memory does not suffice; says what would fit.
+    """
+    memory = read_memory(checkpoint, layout, itemsize=runtime_dtype(device).itemsize, fused=has_kernels(device))
+    return require_plan(
+        lambda sampling: memory.needs(sampling, references=references, parallel=settings.parallel),
+        sampling,
+        settings.offload,
+        settings.vae_tiling,
+        device=str(device),
+        free=free_bytes(device),
+        host_free=host_free_bytes(),
+        alone=alone,
+    )
 
 
 def plan_memory(
@@ -101,7 +138,7 @@ def require_plan(
     if plan.offloaded and plan.host_bytes > host_free:
         raise VqError(
             f"{plan.offloaded} blocks would wait on the host, which takes {_gib(plan.host_bytes)} where "
-            f"{_gib(host_free)} are free: end other programs, or use a device with more memory."
+            f"{_gib(host_free)} are free for this process: end other programs, or use a device with more memory."
         )
     return plan
 

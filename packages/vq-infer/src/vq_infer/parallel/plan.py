@@ -35,6 +35,10 @@ class ParallelPlan:
         """Is there one process?"""
         return self.world == 1
 
+    def share(self, tokens: int) -> int:
+        """The most of a video's `tokens` that one process has."""
+        return -(-tokens // self.shares)
+
     def check_launch(self, process: Process) -> None:
         """Refuse to run as another number of processes.
 
@@ -82,3 +86,6 @@ class ParallelPlan:
             raise VqError(
                 "--cfg-parallel needs guidance and it is off: leave it out, or give --guidance-scale above 1."
             )
+
+
+UNSHARED = ParallelPlan()

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vq_core.numerics.quantize import quantize_tokens, quantize_weight
 from vq_core.numerics.scheme import SCHEMES
+from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.measuring.measure import steady
 from vq_infer.bench.models.engine import why_not
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.transformer import runtime_dtype
 
 SECONDS = 1.0
 COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}

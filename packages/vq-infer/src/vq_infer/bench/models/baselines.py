@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from vq_core.numerics.scheme import INT8
+from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.models.random_weights import RandomWeights
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.transformer import runtime_dtype
 
 CUDNN = "_native_cudnn"
 

@@ -1,0 +1,47 @@
+"""Whether converted transformers fit into the pipeline that surrounds them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.errors import VqError
+from vq_core.sampling.pipeline_layout import PipelineLayout
+
+# What a transformer must share with the model whose encoders and VAE surround it.
+ARCHITECTURE = (
+    "in_channels", "out_channels", "text_dim", "image_dim", "added_kv_proj_dim", "num_layers", "num_attention_heads",
+    "attention_head_dim", "ffn_dim", "pos_embed_seq_len", "vace_layers", "vace_in_channels",
+)  # fmt: skip
+
+
+def require_same_architecture(checkpoint: ConvertedCheckpoint, layout: PipelineLayout) -> None:
+    """Refuse a checkpoint whose transformers would not fit into the pipeline that `layout` describes.
+
+    Only the configurations are read, so the model's own transformer weights need not be there.
+
+    Raises:
+        VqError: names the first difference.
+    """
+    path, converted = checkpoint.artifact.path, checkpoint.artifact.manifest.components
+    if sorted(converted) != sorted(layout.transformers):
+        raise VqError(
+            f"{path} holds {' and '.join(sorted(converted))} and {layout.path} has "
+            f"{' and '.join(layout.transformers)}: give the model that the checkpoint was made from."
+        )
+    for name, entry in converted.items():
+        own = _read_config(layout.path / name / "config.json")
+        for key in ARCHITECTURE:
+            if entry.config.get(key) != own.get(key):
+                raise VqError(
+                    f"{path} was made from another model: its {name} has {key} {entry.config.get(key)} and that of "
+                    f"{layout.path} has {own.get(key)}: give the model that it was made from."
+                )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError) as error:
+        raise VqError(f"{path} cannot be read ({error}): get the whole pipeline again.") from None
+    return config
