@@ -1,6 +1,5 @@
 """A copy of a checkpoint that can be changed, and sealed again as if its writer had made the mistake."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.files.tensor_file import load_tensors, read_header, read_metadata, write_tensors
+from vq_core.files.tensor_file import load_tensors, read_header, read_metadata, sha256_of, write_tensors
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.store.manifest import FILE_NAME, FileEntry, Manifest, TensorEntry
+from vq_core.store.resumable_folder import files_in
 
 
 class Content:
@@ -96,8 +96,7 @@ class Content:
         content = json.loads((self.path / FILE_NAME).read_text())
         content.pop("digest")
         manifest = Manifest.model_validate(content)
-        paths = sorted(path for path in self.path.rglob("*") if path.is_file() and path.name != FILE_NAME)
-        files = {path.relative_to(self.path).as_posix(): _entry(path) for path in paths}
+        files = {file: _entry(self.path / file) for file in files_in(self.path)}
         components = {
             name: component.model_copy(update={"tensors": self._tensors(component.folder) or component.tensors})
             for name, component in manifest.components.items()
@@ -119,4 +118,4 @@ class Content:
 
 
 def _entry(path: Path) -> FileEntry:
-    return FileEntry(size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    return FileEntry(size=path.stat().st_size, sha256=sha256_of(path))

@@ -13,6 +13,7 @@ from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
 from vq_core.model.source import open_source
+from vq_core.store.resumable_folder import partial_folder
 
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]
@@ -50,6 +51,11 @@ def _nothing_left(output: Path) -> bool:
     return not list(output.parent.glob(f"{output.name}*"))
 
 
+def _finished(output: Path) -> list[str]:
+    """The shards that a run which was refused has left for --resume."""
+    return sorted(path.stem for path in partial_folder(output).rglob("*.safetensors"))
+
+
 def test_smoothquant_without_statistics_is_refused(i2v_model: Path, tmp_path: Path) -> None:
     with pytest.raises(VqError, match="`smoothquant` needs activation statistics: run vq-calib collect"):
         _smooth(i2v_model, None, tmp_path / "out")
@@ -84,15 +90,21 @@ def test_statistics_that_lack_an_expert_are_refused(
         _smooth(pipeline, stats, tmp_path / "out")
 
 
-@pytest.mark.parametrize("group", ["blocks.1.attn2.q", "text", "image"])
+@pytest.mark.parametrize(("group", "finished"), [("blocks.1.attn2.q", ["block_0"]), ("text", []), ("image", [])])
 def test_a_group_that_was_never_seen_is_refused(
-    group: str, i2v_model: Path, make_stats: MakeStats, activations_of: Callable[[Path], Activations], tmp_path: Path
+    group: str,
+    finished: list[str],
+    i2v_model: Path,
+    make_stats: MakeStats,
+    activations_of: Callable[[Path], Activations],
+    tmp_path: Path,
 ) -> None:
     activations = activations_of(i2v_model)
     activations["transformer", group].zero_()
     with pytest.raises(VqError, match=f"stats saw no input of {group} in transformer"):
         _smooth(i2v_model, make_stats(i2v_model, activations), tmp_path / "out")
-    assert _nothing_left(tmp_path / "out")
+    assert _finished(tmp_path / "out") == finished
+    assert finished or _nothing_left(tmp_path / "out")
 
 
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
@@ -105,15 +117,30 @@ def test_statistics_that_are_not_finite_are_refused(
         VqError, match="`blocks.1.ffn.up.absmax` in .*stats has 1 values of 32 that are NaN or infinite"
     ):
         _smooth(i2v_model, make_stats(i2v_model, activations), tmp_path / "out")
-    assert _nothing_left(tmp_path / "out")
+    assert _finished(tmp_path / "out") == ["block_0"]
 
 
 @pytest.mark.parametrize(
-    "name", ["blocks.1.attn1.to_q.weight", "blocks.1.attn2.to_k.weight", "blocks.0.ffn.net.2.bias", "proj_out.weight"]
+    ("name", "method", "finished"),
+    [
+        ("blocks.0.ffn.net.2.bias", "smoothquant", []),
+        ("blocks.0.ffn.net.2.bias", "none", []),
+        ("blocks.1.attn2.to_k.weight", "smoothquant", []),  # the text is smoothed for all blocks at once
+        ("blocks.1.attn2.to_k.weight", "none", ["block_0"]),
+        ("blocks.1.attn1.to_q.weight", "smoothquant", ["block_0"]),
+        ("blocks.1.attn1.to_q.weight", "none", ["block_0"]),
+        ("proj_out.weight", "smoothquant", ["block_0", "block_1"]),
+        ("proj_out.weight", "none", ["block_0", "block_1"]),
+    ],
 )
-@pytest.mark.parametrize("method", ["smoothquant", "none"])
-def test_nan_in_a_weight_is_refused_by_name(
-    name: str, method: str, make_model: MakeModel, make_stats: MakeStats, i2v_config: Config, tmp_path: Path
+def test_nan_in_a_weight_is_refused_by_name_and_what_is_finished_is_kept(
+    name: str,
+    method: str,
+    finished: list[str],
+    make_model: MakeModel,
+    make_stats: MakeStats,
+    i2v_config: Config,
+    tmp_path: Path,
 ) -> None:
     clean = load_file(make_model(i2v_config) / "diffusion_pytorch_model.safetensors")[name]
     damaged = clean.clone()
@@ -121,7 +148,8 @@ def test_nan_in_a_weight_is_refused_by_name(
     model = make_model(i2v_config, edit={name: damaged})
     with pytest.raises(VqError, match=f"`{name}` in .*model has 1 values of {clean.numel()} that are NaN"):
         _smooth(model, make_stats(model), tmp_path / "out", method=method)
-    assert _nothing_left(tmp_path / "out")
+    assert _finished(tmp_path / "out") == finished
+    assert finished or _nothing_left(tmp_path / "out")
 
 
 def test_an_output_that_exists_is_refused_and_left_alone(
@@ -141,7 +169,7 @@ def test_a_damaged_statistics_file_is_refused(i2v_model: Path, make_stats: MakeS
     file.write_bytes(content)
     with pytest.raises(VqError, match="block_1.safetensors is not the file that was written"):
         _smooth(i2v_model, stats, tmp_path / "out")
-    assert _nothing_left(tmp_path / "out")
+    assert _finished(tmp_path / "out") == ["block_0"]
 
 
 def test_a_missing_shard_is_refused(i2v_model: Path, tmp_path: Path) -> None:

@@ -214,10 +214,46 @@ def test_nan_in_a_weight_names_the_first_input_that_has_it(
     with pytest.raises(VqError) as refused:
         collect(str(model), prompts, tmp_path / "stats", sampling, device="cpu")
     assert str(refused.value) == (
-        "The input of blocks.1.attn1.out in transformer, prompt 0, holds NaN or Inf in 64 rows at sigma 0.999 "
-        "(bucket 7): look for such values in the weights before it."
+        "The input of blocks.1.attn1.out (`blocks.1.attn1.to_out.0`) in transformer, prompt 0, holds NaN or Inf in 64 "
+        "rows at sigma 0.999 (bucket 7): look for such values in the weights before it."
     )
     _assert_nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+def test_nan_in_a_later_prompt_keeps_the_prompts_before_it(
+    bad: int,
+    whole: Path,
+    tiny_model: TinyModel,
+    prompts: Path,
+    sampling: Sampling,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, output, denoise = str(tiny_model("t2v")), tmp_path / "stats", VideoPipeline.denoise
+
+    def poisoned(self: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int, on_step: Any) -> None:
+        steps = iter(range(sampling.steps))
+
+        def step() -> None:
+            if seed == sampling.seed + bad and next(steps) == 2:  # one bucket is on the disk by then
+                next(iter(self.transformers.values())).blocks[1].attn1.to_v.weight.data[3, 5] = torch.nan
+            on_step()
+
+        denoise(self, conditions, sampling, seed, step)
+
+    with monkeypatch.context() as patch, pytest.raises(VqError) as refused:
+        patch.setattr(VideoPipeline, "denoise", poisoned)
+        collect(model, prompts, output, sampling, device="cpu")
+    sentence = str(refused.value)
+    assert f"blocks.1.attn1.out (`blocks.1.attn1.to_out.0`) in transformer, prompt {bad}, holds NaN" in sentence
+    if bad == 0:
+        assert "What is finished" not in sentence
+        _assert_nothing_is_left(tmp_path)
+        return
+    assert f"What is finished lies in {partial_folder(output)}: mend the cause and run" in sentence
+    assert collect(model, prompts, output, sampling, device="cpu", resume=True).resumed_prompts == bad
+    _assert_same(output, whole)
 
 
 def test_too_few_steps_for_an_expert_are_refused_before_anything_runs(

@@ -101,4 +101,6 @@ def test_rows_that_are_not_finite_are_counted_for_the_first_group(value: float) 
             x[:rows, 1] = value
             accumulator.add(group, branch, x, _hashes(x))
             accumulator.add(group, branch, torch.ones_like(x), _hashes(x))
-    assert accumulator.non_finite() == ("blocks.0.attn1.out", 6)
+    found = accumulator.non_finite()
+    assert found is not None
+    assert (found[0].name, found[1]) == ("blocks.0.attn1.out", 6)

@@ -209,6 +209,33 @@ def test_alpha_in_diffusers_metadata(folder: Path, write_lora: Any, prefix: str)
     assert close(change(checkpoint, folder, TO_Q), 16 / RANK * product(pair))
 
 
+@pytest.mark.parametrize("others_first", [True, False])
+def test_metadata_of_other_parts_are_not_the_transformer_s(folder: Path, write_lora: Any, others_first: bool) -> None:
+    pair = low_rank(PEFT, 64, 64)
+    own: dict[str, Any] = {"transformer.lora_alpha": 32}
+    others = {"text_encoder.lora_alpha": 4, "text_encoder.use_dora": True, "transformer_2.lora_alpha": 8}
+    noted = others | own if others_first else own | others
+    path = write_lora(pair, lora_adapter_metadata=json.dumps(noted))
+    checkpoint = open_source(str(folder), [LoraRequest(path)]).components["transformer"]
+    assert close(change(checkpoint, folder, TO_Q), 32 / RANK * product(pair))
+
+
+@pytest.mark.parametrize(
+    ("noted", "alphas"),
+    [
+        ({"transformer.lora_alpha": 32, "transformer_2.lora_alpha": 8}, {"transformer": 32, "transformer_2": 8}),
+        ({"transformer.lora_alpha": 32}, {"transformer": 32, "transformer_2": 32}),
+        ({"lora_alpha": 16}, {"transformer": 16, "transformer_2": 16}),
+        ({"text_encoder.lora_alpha": 4}, {"transformer": None, "transformer_2": None}),
+    ],
+)
+def test_each_expert_has_the_alpha_that_is_noted_for_it(
+    write_lora: Any, noted: dict[str, int], alphas: dict[str, int | None]
+) -> None:
+    lora = Lora(LoraRequest(write_lora(PAIR, lora_adapter_metadata=json.dumps(noted))))
+    assert {component: lora.alpha(component) for component in alphas} == alphas
+
+
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_alpha_in_peft_s_config(folder: Path, tmp_path: Path, whole_folder: bool) -> None:
     (tmp_path / "adapter").mkdir()

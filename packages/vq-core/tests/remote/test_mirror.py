@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
+from vq_core.files.folder_content import files_below
 from vq_core.remote.location import Uri
-from vq_core.remote.mirror import Mirror, RemoteFile, cache_folder, files_below
+from vq_core.remote.mirror import Mirror, RemoteFile, cache_folder
 
 FILE = RemoteFile("bucket/run/a", 3, "etag 1")
 
@@ -55,7 +56,7 @@ def test_what_is_gone_and_what_was_half_copied_is_removed(mirror: Mirror) -> Non
     put(mirror, "sub/b")
     mirror.draft("c").write_text("hal")
     mirror.keep_only(["a"])
-    assert list(files_below(mirror.path(""), hidden=True)) == ["a"]
+    assert list(files_below(mirror.path(""))) == ["a"]
 
 
 def test_a_folder_may_become_a_file_and_a_file_a_folder(mirror: Mirror) -> None:

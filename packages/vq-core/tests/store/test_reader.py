@@ -1,5 +1,6 @@
 """What is read back, and one test for every refusal."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from vq_core.errors import VqError
+from vq_core.store.manifest import FILE_NAME, Manifest
 from vq_core.store.reader import Artifact, open_artifact, require_parent, require_same_model
 from vq_core.store.resumable_folder import partial_folder
 from vq_core.store.writer import Header, create_artifact
@@ -44,6 +46,25 @@ def test_refuses_an_unfinished_artifact(tmp_path: Path, header: Header) -> None:
 def test_refuses_a_missing_file(artifact: Path) -> None:
     (artifact / "transformer" / "block_0.safetensors").unlink()
     with pytest.raises(VqError, match=r"lacks transformer/block_0\.safetensors"):
+        reopen(artifact)
+
+
+def test_what_a_hub_client_and_a_model_card_add_is_ignored(artifact: Path) -> None:
+    for name in (".cache/huggingface/download/run.sh.metadata", ".gitattributes", "README.md"):
+        (artifact / name).parent.mkdir(parents=True, exist_ok=True)
+        (artifact / name).write_text("x")
+    assert "README.md" not in reopen(artifact).manifest.files
+
+
+def test_a_model_card_that_the_manifest_lists_is_checked(artifact: Path) -> None:
+    manifest = json.loads((artifact / FILE_NAME).read_text())
+    del manifest["digest"]
+    manifest["files"]["README.md"] = {"size": 4, "sha256": ""}
+    (artifact / FILE_NAME).write_text(Manifest.model_validate(manifest).to_json())
+    with pytest.raises(VqError, match=r"lacks README\.md"):
+        reopen(artifact)
+    (artifact / "README.md").write_text("12345")
+    with pytest.raises(VqError, match=r"README\.md has 5 bytes and should have 4"):
         reopen(artifact)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vq_core.errors import VqError
+from vq_core.errors import GateFailed, Unfinished, VqError
 from vq_core.files import tensor_file
 from vq_core.files.tensor_file import read_metadata
 from vq_core.store.manifest import FILE_NAME
@@ -177,10 +177,32 @@ def test_never_removes_a_folder_that_it_did_not_write(tmp_path: Path, header: He
 
 
 def test_a_mistake_in_the_input_leaves_nothing(tmp_path: Path, header: Header) -> None:
-    with pytest.raises(VqError, match="bad weight"), create_artifact(tmp_path / "a", header) as writer:
-        writer.write_text("first.txt", "1")
-        raise VqError("bad weight")
+    with pytest.raises(VqError, match=r"^bad weight\.$"), create_artifact(tmp_path / "a", header) as writer:
+        writer.draft_tensors("first.safetensors", {"x": torch.ones(1)})
+        raise VqError("bad weight.")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [VqError, GateFailed, Unfinished])
+def test_a_mistake_that_shows_late_keeps_what_is_finished(tmp_path: Path, header: Header, kind: type[VqError]) -> None:
+    partial = partial_folder(tmp_path / "a")
+    with pytest.raises(kind) as failed, create_artifact(tmp_path / "a", header) as writer:
+        writer.write_text("first.txt", "1")
+        raise kind("The second is bad: mend it.")
+    assert str(failed.value) == (
+        f"The second is bad: mend it. What is finished lies in {partial}: mend the cause and run the same command "
+        "with --resume, or remove it."
+    )
+    with create_artifact(tmp_path / "a", header, resume=True) as writer:
+        assert writer.has("first.txt")
+        writer.write_text("second.txt", "2")
+    assert reopen(tmp_path / "a").manifest.files.keys() == {"first.txt", "second.txt"}
+
+
+def test_work_that_is_stopped_from_outside_keeps_the_folder(tmp_path: Path, header: Header) -> None:
+    with pytest.raises(Unfinished, match=r"^another\.$"), create_artifact(tmp_path / "a", header):
+        raise Unfinished("another.")
+    assert partial_folder(tmp_path / "a").is_dir()
 
 
 def test_a_mistake_while_resuming_keeps_what_was_there(tmp_path: Path, header: Header) -> None:

@@ -14,6 +14,7 @@ import torch
 from vq_core import __version__
 from vq_core.artifacts.components import headers_in
 from vq_core.errors import VqError
+from vq_core.files.folder_content import size_of
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.runtime.progress import progress
@@ -78,8 +79,7 @@ class Written:
 
 def written(model: FullPrecisionModel, output: Location) -> Written:
     """What was written of `model` to the folder `output`."""
-    size = sum(path.stat().st_size for path in local_copy(output).rglob("*") if path.is_file())
-    return Written(output, model.form, tuple(model.components), size)
+    return Written(output, model.form, tuple(model.components), size_of(local_copy(output)))
 
 
 def _files(component: FullPrecisionComponent) -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.cli.app import required
 from vq_core.errors import VqError
+from vq_core.files.folder_content import size_of
 from vq_core.model.source import open_source
 from vq_core.numerics.scheme import Rounding, scheme_named
 from vq_core.recipes.ignored import ignored_linears
@@ -135,8 +136,7 @@ class Written:
 
 def written(model: QuantizedModel, output: Location) -> Written:
     """What was written of `model` to the folder `output`."""
-    size = sum(path.stat().st_size for path in local_copy(output).rglob("*") if path.is_file())
-    return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size)
+    return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size_of(local_copy(output)))
 
 
 def verified_row(target: str, found: Verification | None, *, asked: bool) -> dict[str, str]:

@@ -4,6 +4,7 @@ import errno
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,16 +104,23 @@ def test_refuses_what_an_interrupted_run_left_and_resumes_it_when_told(
 
 
 @every_target
-def test_a_damaged_source_is_refused_by_tensor_and_leaves_nothing(
-    target: str, make_model: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_damaged_source_is_refused_by_tensor_and_what_is_finished_is_kept(
+    target: str, block: int, make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
+    name, output = f"blocks.{block}.attn1.to_k.weight", tmp_path / "out"
+
     def damage(tensors: dict[str, torch.Tensor]) -> None:
-        tensors["blocks.1.attn1.to_k.weight"][3, 5] = float("nan")
+        tensors[name][3, 5] = float("nan")
 
     damaged = open_model(ExportInputs(model=str(make_model("t2v", edit=damage)), scheme="fp8"), Recipe())
-    with pytest.raises(VqError, match=r"`blocks\.1\.attn1\.to_k\.weight` in .* has 1 values .* NaN or infinite"):
-        target_named(target).export(damaged, tmp_path / "out", resume=False)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(VqError, match=rf"`{re.escape(name)}` in .* has 1 values .* NaN or infinite") as refused:
+        target_named(target).export(damaged, output, resume=False)
+    if finished := [path.name for path in partial_folder(output).glob("[!.]*")]:
+        assert (block, finished) == (1, ["block_0.safetensors"])
+        assert f"What is finished lies in {partial_folder(output)}:" in str(refused.value)
+    else:
+        assert list(tmp_path.iterdir()) == []
 
 
 @every_target

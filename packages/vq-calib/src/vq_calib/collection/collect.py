@@ -14,6 +14,7 @@ from vq_calib.planning.run_plan import CollectRequest, RunPlan, plan_run
 from vq_calib.planning.settings import RunSettings, prompt_entries, sampling_fields
 from vq_core.artifacts.stats import SPLITS, open_stats, stats_header
 from vq_core.errors import VqError
+from vq_core.files.folder_content import size_of
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists
 from vq_core.sampling.schedule import BUCKETS
@@ -135,7 +136,7 @@ def describe(output: Location, *, resumed_prompts: int = 0, step_seconds: float 
     components = stats.artifact.manifest.components
     return Collected(
         output,
-        size_bytes=sum(path.stat().st_size for path in stats.artifact.path.rglob("*") if path.is_file()),
+        size_bytes=size_of(stats.artifact.path),
         prompts=len(settings.prompts),
         resumed_prompts=resumed_prompts,
         tokens={name: stats.group(name, stats.groups(name)[0]).tokens for name in components},

@@ -2,10 +2,10 @@
 
 Inside the folder of an unfinished artifact:
 
-* `prompt/`: what each bucket of the current prompt has gathered, one file after another;
+* `.prompt/`: what each bucket of the current prompt has gathered, one file after another;
 * `rows-N/`: the sampled rows of the prompt that was done as the Nth, by shard;
-* `next/`: the sums being written once the prompt is done;
-* `totals-N/`: the sums over N prompts, by shard. Renaming `next` to it is the one moment at which both the sums and
+* `.next/`: the sums being written once the prompt is done;
+* `totals-N/`: the sums over N prompts, by shard. Renaming `.next` to it is the one moment at which both the sums and
   the number of prompts change.
 """
 
@@ -50,7 +50,7 @@ class Totals:
 
     def add_bucket(self, component: str, bucket: int, gathered: Mapping[str, Tensor]) -> None:
         """Add to the current prompt what an observer handed over for one bucket of one transformer."""
-        path = self._folder / "prompt" / f"{len(self._pieces)}.safetensors"
+        path = self._folder / ".prompt" / f"{len(self._pieces)}.safetensors"
         write_tensors(path, gathered)
         self._pieces.append((component, bucket, path))
 
@@ -65,8 +65,8 @@ class Totals:
             totals = self._before(file, groups)
             for bucket, path in pieces:
                 _add(groups, totals, bucket, load_tensors(path, totals))
-            write_tensors(self._folder / "next" / file, totals)
-        publish(self._folder / "next", self._totals(self.prompts + 1))
+            write_tensors(self._folder / ".next" / file, totals)
+        publish(self._folder / ".next", self._totals(self.prompts + 1))
         if self.prompts:
             shutil.rmtree(self._totals(self.prompts))
         self.prompts += 1
@@ -75,7 +75,7 @@ class Totals:
     def drop_prompt(self) -> None:
         """Forget the unfinished prompt."""
         self._pieces = []
-        for name in ("prompt", "next"):
+        for name in (".prompt", ".next"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def finish(self) -> None:

@@ -72,7 +72,7 @@ class Accumulator:
             here = highest(torch.cat([before[0], here[0]]), torch.cat([before[1], here[1]]))
         self._outliers[group] = here
 
-    def non_finite(self) -> tuple[str, int] | None:
+    def non_finite(self) -> tuple[Group, int] | None:
         """The first group, in the order of the groups, that has read NaN or Inf, and in how many rows.
 
         Waits for the device once.
@@ -83,7 +83,7 @@ class Accumulator:
         counts = torch.stack([sums.non_finite for sums in self._sums.values()]).tolist()
         for (group, _), count in zip(self._sums, counts, strict=True):
             rows[group] = rows.get(group, 0) + count
-        return next(((group.name, rows[group.name]) for group in self._groups if rows.get(group.name)), None)
+        return next(((group, rows[group.name]) for group in self._groups if rows.get(group.name)), None)
 
     def take(self) -> dict[str, Tensor]:
         """What was added since the last `take`, on the host; the device memory is free again.

@@ -62,8 +62,8 @@ class Observer:
             group, rows = found
             call = self._call.call
             raise VqError(
-                f"The input of {group} in {self._name} holds NaN or Inf in {rows} rows at sigma "
-                f"{call.timestep / TRAIN_TIMESTEPS:.3f} (bucket {call.bucket}): "
+                f"The input of {group.name} (`{group.reads[0]}`) in {self._name} holds NaN or Inf in {rows} rows "
+                f"at sigma {call.timestep / TRAIN_TIMESTEPS:.3f} (bucket {call.bucket}): "
                 "look for such values in the weights before it."
             )
         self._reservoir.end_step()

@@ -39,15 +39,14 @@ logger = logging.getLogger(__name__)
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
 DIFFUSERS_METADATA = "lora_adapter_metadata"
+TRANSFORMER = "transformer"
+"""What diffusers calls the part of a pipeline that a LoRA is for, whichever expert it is."""
 NOT_MERGED = ("alpha_pattern", "use_rslora", "use_dora")
 """Settings of PEFT that change what a low-rank pair means."""
 
 
 class Lora:
-    """The tensors of one LoRA, by their keys; nothing is kept loaded.
-
-    `alpha` is the one that is noted beside the tensors, for all of them; None where none is.
-    """
+    """The tensors of one LoRA, by their keys; nothing is kept loaded."""
 
     def __init__(self, request: LoraRequest, model: str = "the model") -> None:
         """Open the LoRA that is to be merged into `model`, a name for messages."""
@@ -73,7 +72,7 @@ class Lora:
         config = (path if path.is_dir() else path.parent) / PEFT_CONFIG
         beside = [config] if (path.is_dir() or path.name == PEFT_WEIGHTS) and config.exists() else []
         self._read = [*weights, *beside]
-        self.alpha = _noted_alpha(path, weights, beside)
+        self._noted = _noted(weights, beside)
 
     @cached_property
     def digest(self) -> str:
@@ -86,6 +85,25 @@ class Lora:
             return digests[0].hexdigest()
         return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
+    def alpha(self, component: str) -> float | None:
+        """The alpha that is noted beside the tensors, for all that are merged into `component`; None where none is.
+
+        Raises:
+            VqError: it was trained with a setting of PEFT that is not merged here.
+        """
+        # PEFT notes settings as they are. Diffusers puts the part of the pipeline before them, and calls either expert
+        # the transformer.
+        config = dict(self._noted)
+        for prefix in (f"{TRANSFORMER}.", f"{component}."):
+            config |= {key.removeprefix(prefix): it for key, it in self._noted.items() if key.startswith(prefix)}
+        for setting in NOT_MERGED:
+            if config.get(setting):
+                raise VqError(
+                    f"{self.request.path} was trained with PEFT's {setting}, which is not merged here: "
+                    "merge it with PEFT first."
+                )
+        return config.get("lora_alpha")
+
     def load(self, key: str) -> Tensor:
         """The tensor `key`, fp32."""
         tensor = self._files[key].load([key])[key].float()
@@ -95,10 +113,11 @@ class Lora:
 
 @dataclass(frozen=True)
 class Change:
-    """What one LoRA adds to one tensor: keys of the file by part."""
+    """What one LoRA adds to one tensor: keys of the file by part, and the alpha of a pair that has none itself."""
 
     lora: Lora
     keys: Mapping[LoraPart, str]
+    noted_alpha: float | None
 
     def add_to(self, tensor: Tensor) -> None:
         """Add strength · (alpha / rank · B·A + diff) to `tensor`, fp32, in place."""
@@ -114,7 +133,7 @@ class Change:
 
     @property
     def _scale(self) -> float:
-        alpha = float(self.lora.load(self.keys[LoraPart.ALPHA])) if LoraPart.ALPHA in self.keys else self.lora.alpha
+        alpha = float(self.lora.load(self.keys[LoraPart.ALPHA])) if LoraPart.ALPHA in self.keys else self.noted_alpha
         return 1.0 if alpha is None else alpha / self.lora.infos[self.keys[LoraPart.DOWN]].shape[0]
 
 
@@ -173,7 +192,7 @@ def require_components(loras: Iterable[Lora], components: Iterable[str], model: 
             )
 
 
-def _noted_alpha(path: Path, weights: Iterable[Path], configs: Iterable[Path]) -> float | None:
+def _noted(weights: Iterable[Path], configs: Iterable[Path]) -> dict[str, Any]:
     """What diffusers notes in the headers of `weights`, or PEFT in `configs`."""
     noted: dict[str, Any] = {}
     for file in weights:
@@ -183,13 +202,7 @@ def _noted_alpha(path: Path, weights: Iterable[Path], configs: Iterable[Path]) -
             raise VqError(f"`{DIFFUSERS_METADATA}` in {file} is not JSON ({error}): get it again.") from None
     for file in configs:
         noted |= read_json(file)
-    config = {key.rpartition(".")[2]: value for key, value in noted.items()}
-    for setting in NOT_MERGED:
-        if config.get(setting):
-            raise VqError(
-                f"{path} was trained with PEFT's {setting}, which is not merged here: merge it with PEFT first."
-            )
-    return config.get("lora_alpha")
+    return noted
 
 
 def _changes(lora: Lora, component: str, table: KeyTable, topology: Topology) -> dict[str, Change]:
@@ -213,7 +226,7 @@ def _changes(lora: Lora, component: str, table: KeyTable, topology: Topology) ->
             )
         else:
             keys[target.tensor][target.part] = key
-    changes = {}
+    changes, alpha = {}, lora.alpha(component)
     for tensor, parts in keys.items():
         weight = keys.get(f"{tensor.removesuffix('.bias')}.weight", {}) if LoraPart.UP_BIAS in parts else {}
         # The bias of B is scaled as B is, so it needs the rank and the alpha of its pair.
@@ -225,7 +238,7 @@ def _changes(lora: Lora, component: str, table: KeyTable, topology: Topology) ->
         if parts:
             _check_parts(path, tensor, parts, borrowed)
             _check_shapes(lora, tensor, parts, topology.tensors[tensor])
-            changes[tensor] = Change(lora, parts | borrowed)
+            changes[tensor] = Change(lora, parts | borrowed, alpha)
     if not changes:
         raise VqError(
             f"{path} does not fit {lora.model}: none of its keys is that of a tensor of {component}, the first is "

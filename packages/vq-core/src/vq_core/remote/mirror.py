@@ -8,6 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from vq_core.files.folder_content import files_below
 from vq_core.files.tensor_file import publish, write_bytes
 from vq_core.remote.location import Uri
 
@@ -71,7 +72,7 @@ class Mirror:
         kept = set(names)
         if ("" in kept) is self._files.is_dir():  # a file where a folder was, or the reverse
             remove_local(self._files)
-        for name, path in files_below(self._files, hidden=True).items():
+        for name, path in files_below(self._files).items():
             if name not in kept:
                 path.unlink()
 
@@ -96,12 +97,6 @@ class Mirror:
     def _note(self, name: str, version: str | None) -> None:
         if version is not None:
             write_bytes(self._version(name), version.encode())
-
-
-def files_below(folder: Path, *, hidden: bool = False) -> dict[str, Path]:
-    """Files of a folder by their path below it; those whose names begin with a dot only if `hidden`."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path for path in paths if hidden or not path.name.startswith(".")}
 
 
 def remove_local(path: Path) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vq_core.errors import VqError
+from vq_core.files.folder_content import content_of
 from vq_core.files.tensor_file import publish
 from vq_core.remote.failures import describe, is_full_disk, remedy
 from vq_core.remote.location import Location, Uri
-from vq_core.remote.mirror import CACHE_VARIABLE, Mirror, RemoteFile, cache_folder, files_below, remove_local
+from vq_core.remote.mirror import CACHE_VARIABLE, Mirror, RemoteFile, cache_folder, remove_local
 from vq_core.runtime.progress import AdvanceBytes, transfer_progress
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def refuse_existing(location: Location, option: str = "--output") -> None:
 def deliver(local: Path, location: Location, *, last: str = "", advice: str) -> Path:
     """Give the finished file or folder `local` its final place: by its name, or at a URI by uploading it.
 
-    The file `last` of a folder is uploaded last. Files whose names begin with a dot are working files and stay here.
+    Of a folder its content is uploaded, see `content_of`, the file `last` last.
 
     Args:
         local: built beside the final place, or below `staging_path`.
@@ -152,7 +153,7 @@ def deliver(local: Path, location: Location, *, last: str = "", advice: str) -> 
 
 def _upload_all(local: Path, uri: Uri, last: str, advice: str) -> dict[str, RemoteFile]:
     """Upload the files of `local`; what is then at `uri`."""
-    files = {"": local} if local.is_file() else files_below(local)
+    files = {"": local} if local.is_file() else content_of(local)
     completing = [(last, files.pop(last))] if last else []
     with _failing_as(uri, "written", advice):
         filesystem, root = _open(uri)

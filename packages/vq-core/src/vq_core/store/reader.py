@@ -14,9 +14,7 @@ from vq_core.files.weights_file import SafetensorsFile
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.store.manifest import Manifest, read_manifest
-from vq_core.store.resumable_folder import (
-    files_in,
-)
+from vq_core.store.resumable_folder import files_in
 
 
 class Artifact:
@@ -97,10 +95,9 @@ def open_artifact(location: Location, kind: str, fmt: int) -> Artifact:
     """
     path = local_copy(location)
     manifest = read_manifest(path, kind, fmt)
-    present, expected = set(files_in(path)), set(manifest.files)
-    if missing := sorted(expected - present):
+    if missing := sorted(file for file in manifest.files if not (path / file).is_file()):
         raise VqError(f"{path} lacks {missing[0]} ({len(missing)} files missing): copy or make the artifact again.")
-    if extra := sorted(present - expected):
+    if extra := sorted(set(files_in(path)) - manifest.files.keys()):
         raise VqError(f"{path} holds {extra[0]}, which is not part of the artifact: move it away.")
     for file, entry in manifest.files.items():
         size = (path / file).stat().st_size

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from vq_core.errors import VqError
+from vq_core.files.folder_content import content_of
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
 from vq_core.store.manifest import FILE_NAME
@@ -53,7 +54,5 @@ def remove_working_files(partial: Path) -> None:
 
 
 def files_in(folder: Path) -> list[str]:
-    """Paths of the finished files of an artifact, sorted; names that start with a dot are working files."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    names = (path.relative_to(folder).as_posix() for path in paths if not path.name.startswith("."))
-    return sorted(name for name in names if name != FILE_NAME)
+    """Paths of the finished files of an artifact, sorted: what its manifest lists."""
+    return sorted(content_of(folder).keys() - {FILE_NAME})

@@ -173,8 +173,8 @@ def create_artifact(
 
     Before it gets its name, `check` is called with the folder in which it was built, complete.
 
-    An error in the input (VqError) removes what a fresh run has written. Anything else, a kill and `Unfinished`
-    included, leaves the partial folder for `resume`.
+    An error in the input (VqError) that a fresh run meets before any file is finished leaves nothing. Whatever ends a
+    run later leaves the partial folder for `resume`, and a VqError then says so.
 
     Raises:
         VqError: `path` exists; a partial folder exists and `resume` is off; it was made with other settings; or what
@@ -202,10 +202,13 @@ def create_artifact(
     writer = ArtifactWriter(partial, header, check)
     try:
         yield writer
-    except Unfinished:
-        raise
-    except VqError:
-        if not resumed:
+    except VqError as error:
+        if files_in(partial):
+            raise type(error)(
+                f"{error} What is finished lies in {partial}: mend the cause and run the same command with --resume, "
+                "or remove it."
+            ) from error
+        if not resumed and not isinstance(error, Unfinished):
             shutil.rmtree(partial)
         raise
     writer.commit(path)

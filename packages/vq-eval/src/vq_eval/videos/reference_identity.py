@@ -10,6 +10,7 @@ import torch
 from pydantic import JsonValue
 
 from vq_core.artifacts.videos import describe
+from vq_core.files.folder_content import content_of
 from vq_core.files.weights_file import SafetensorsFile
 from vq_core.model.source import Source
 from vq_core.sampling.attention import AttentionKernel
@@ -59,11 +60,9 @@ def parts_of(pipeline: Path, transformers: Sequence[str]) -> Mapping[str, str]:
 
     Of safetensors, names, dtypes, shapes, and the ends of every tensor: the text encoder has eleven gigabytes.
     """
-    files = sorted(path for path in pipeline.rglob("*") if path.is_file())
-    named = {path.relative_to(pipeline).as_posix(): path for path in files}
     return {
         name: _sampled(path) if path.suffix == ".safetensors" else _whole(path)
-        for name, path in named.items()
+        for name, path in content_of(pipeline).items()
         if _is_read(name, transformers)
     }
 
@@ -72,7 +71,7 @@ def _is_read(name: str, transformers: Sequence[str]) -> bool:
     folder, _, rest = name.partition("/")
     if not rest:
         return name == "model_index.json"
-    return folder not in transformers and not any(part.startswith(".") for part in name.split("/"))
+    return folder not in transformers
 
 
 def _sampled(path: Path) -> str:

@@ -20,6 +20,14 @@ def test_a_sound_checkpoint_says_of_every_file_what_it_is(checkpoints: dict[str,
         assert list(file_warnings(open_checkpoint(path))) == []
 
 
+def test_what_a_hub_client_and_a_model_card_add_is_no_problem(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    path = shutil.copytree(checkpoints["int8-i2v"], tmp_path / "copy")
+    for name in (".cache/huggingface/download/block_0.safetensors.metadata", ".gitattributes", "README.md"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("x")
+    assert list(file_problems(open_checkpoint(path))) == []
+
+
 def test_a_shard_that_lies_in_another_s_place(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "copy"
     shutil.copytree(checkpoints["int8-i2v"], path)
