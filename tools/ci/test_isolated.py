@@ -1,9 +1,10 @@
-"""Install each wheel alone, with nothing else of ours but what it declares, and run that package's tests there.
+"""Install each wheel alone, with nothing else of ours but what it declares, and run all of that package's tests there.
 
     uv run python tools/ci/test_isolated.py [package …]
 
-Reads the wheels in `dist/`. A package that uses a sibling, or a library that it does not declare, fails here
-and nowhere else: in the workspace everything is installed.
+Reads the wheels in `dist/`. This proves that a wheel holds every file that its package reads, and that neither the
+package nor its tests use a sibling or a library that they do not declare. In the workspace, where everything is
+installed, such a mistake passes. Two packages are tested at a time.
 """
 
 import os
@@ -11,12 +12,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ROOT / "build" / "isolated"
-PACKAGES = ("vq-core", "vq-calib", "vq-algos", "vq-export", "vq-eval", "vq-infer", "vq-wan-tiny")
+# Those whose tests take longest come first, so that two workers end at about the same time.
+PACKAGES = ("vq-core", "vq-eval", "vq-infer", "vq-calib", "vq-export", "vq-algos", "vq-wan-tiny")
 COMMANDS = PACKAGES[1:]
+AT_A_TIME = 2
 TESTED_WITH_EXTRA = {"vq-core": "[pipeline]"}
 
 NOT_IMPORTABLE = """
@@ -28,10 +33,13 @@ sys.exit(f"A sibling came with it: {', '.join(found)}." if found else 0)
 
 def main() -> None:
     """Test the packages named on the command line, or all seven; exit 1 where one fails."""
-    uv = os.environ["UV"]  # set by `uv run`
+    test = partial(tested, uv=os.environ["UV"], constraints=write_constraints())  # UV is set by `uv run`
     packages = sys.argv[1:] or PACKAGES
-    constraints = write_constraints()
-    failed = [package for package in packages if not passes(package, uv, constraints)]
+    failed = []
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for package, (passed, output) in zip(packages, pool.map(test, packages), strict=True):
+            print(f"\n=== {package} alone ===\n{output}", flush=True)
+            failed += [] if passed else [package]
     if failed:
         sys.exit(f"Failed alone: {', '.join(failed)}.")
     print(f"Passed alone: {', '.join(packages)}.")
@@ -53,24 +61,37 @@ def wheel(package: str) -> Path:
     return path
 
 
-def passes(package: str, uv: str, constraints: Path) -> bool:
-    """Whether `package` installs alone, sees no sibling, starts its command and passes its tests."""
-    print(f"\n=== {package} alone ===", flush=True)
+def tested(package: str, uv: str, constraints: Path) -> tuple[bool, str]:
+    """Whether `package` installs alone, sees no sibling, starts its command and passes its tests; what they printed."""
     environment = ENVIRONMENTS / package
     shutil.rmtree(environment, ignore_errors=True)
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
     binaries = environment / "bin"
     requirement = f"{package}{TESTED_WITH_EXTRA.get(package, '')} @ {wheel(package).as_uri()}"
     group = f"{ROOT / 'packages' / package / 'pyproject.toml'}:test"
     options = ["--quiet", "--python", f"{binaries}/python", "--constraints", f"{constraints}", "--group", group]
-    subprocess.run([uv, "pip", "install", *options, requirement], check=True, cwd=ENVIRONMENTS)
-
     siblings = [sibling.replace("-", "_") for sibling in COMMANDS if sibling != package]
-    checks = [[f"{binaries}/python", "-I", "-c", NOT_IMPORTABLE, *siblings]]
-    if package in COMMANDS:
-        checks.append([f"{binaries}/{package}", "--help"])
-    checks.append([f"{binaries}/pytest", f"packages/{package}/tests"])
-    return all(subprocess.run(check, cwd=ROOT, check=False).returncode == 0 for check in checks)
+    steps = [
+        [uv, "venv", "--quiet", "--python", sys.executable, f"{environment}"],
+        [uv, "--directory", f"{ENVIRONMENTS}", "pip", "install", *options, requirement],
+        [f"{binaries}/python", "-I", "-c", NOT_IMPORTABLE, *siblings],
+        *([[f"{binaries}/{package}", "--help"]] if package in COMMANDS else []),
+        [f"{binaries}/pytest", f"packages/{package}/tests"],
+    ]
+    output = ""
+    for step in steps:
+        run = subprocess.run(
+            step,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # two that each take every core are slower than either alone
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        output += run.stdout
+        if run.returncode != 0:
+            return False, output
+    return True, output
 
 
 if __name__ == "__main__":
