@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue prompt-sets wheels test-isolated test-qtorch test-lpips clean
+.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue wheels test-isolated test-qtorch test-lpips clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,9 +71,6 @@ variants: $(UV) ## Take a tiny model of every Wan through every stage: docs/vari
 
 catalogue: $(UV) ## Break a checkpoint in every way and write down what verify says: docs/broken_checkpoints.md
 	$(TOOL) tools/broken_checkpoints/page.py
-
-prompt-sets: $(UV) ## Draw the pictures of the built-in prompt sets again
-	$(TOOL) tools/prompt_sets/draw.py
 
 wheels: $(UV) ## Build the seven wheels into dist/
 	$(UV) build --all-packages --wheel --clear --out-dir dist

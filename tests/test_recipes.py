@@ -9,8 +9,9 @@ import yaml
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.smoothing.smoothers import smoother_named
 from vq_core.errors import VqError
-from vq_core.recipes.named_recipes import named_recipe, recipe_names
-from vq_core.recipes.recipe import read_recipe
+from vq_core.families.wan.sampling import USUAL
+from vq_core.recipes.named_recipes import recipe_names
+from vq_core.recipes.recipe import read_recipe, resolve
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 OURS = sorted(RECIPES.glob("*.yaml"))
@@ -63,37 +64,37 @@ def test_the_bits_of_llmc_s_examples_that_lightx2v_cannot_run_are_refused(path: 
         read_recipe(tmp_path / "edited.yaml")
 
 
-def quantization(path: Path) -> str:
-    """`int8`, `fp8` or `int8-fast`, as the recipe's name ends."""
-    return max((name for name in recipe_names() if path.stem.endswith(f"-{name}")), key=len)
-
-
-def test_every_model_has_every_named_quantization() -> None:
-    models = {path.stem.removesuffix(f"-{quantization(path)}") for path in OURS}
-    assert {path.stem for path in OURS} == {f"{model}-{name}" for model in models for name in recipe_names()}
-    assert len(models) == 14
-
-
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-def test_ours_quantize_as_the_named_recipe_does(path: Path) -> None:
-    recipe, named = read_recipe(path), read_recipe(named_recipe(quantization(path)))
-    assert (recipe.scheme, recipe.smooth, recipe.quantize) == (named.scheme, named.smooth, named.quantize)
+def test_ours_quantize_as_int8_does(path: Path) -> None:
+    recipe, named = read_recipe(path), read_recipe(Path("int8"))
+    smoothing = {name: resolve(said, None, getattr(named.smooth, name)) for name, said in recipe.smooth}
+    assert (recipe.scheme, smoothing, recipe.quantize) == (named.scheme, dict(named.smooth), named.quantize)
     assert recipe.output == path.parent / "../out" / path.stem
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-def test_ours_say_how_the_model_is_sampled(path: Path) -> None:
+def test_ours_say_what_their_model_cannot(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.model is not None
-    model = path.stem.removesuffix(f"-{quantization(path)}")
-    assert recipe.model.lower() == f"wan-ai/{model.removesuffix('-distilled')}-diffusers"
-    experts, distilled = "-a14b-" in path.stem, "-distilled-" in path.stem
-    loras = {lora.component for lora in recipe.lora}
-    assert loras == (({"transformer", "transformer_2"} if experts else {None}) if distilled else set())
-    for sampling in (recipe.calib, recipe.eval):
-        assert None not in (sampling.prompts, sampling.steps, sampling.height, sampling.width, sampling.num_frames)
-        assert (sampling.guidance_scale_2 is not None) == experts
-        assert (sampling.steps, sampling.guidance_scale) == (4, 1.0) or not distilled
+    assert recipe.model.lower() == f"wan-ai/{path.stem.removesuffix('-distilled')}-diffusers"
+    model_type, experts = ("i2v" if "-i2v-" in path.stem else "t2v"), (2 if "-a14b-" in path.stem else 1)
+    usual = USUAL[model_type, experts]
+    for settings in (recipe.calib, recipe.eval):
+        said = settings.model_dump(include=set(usual), exclude_none=True)
+        assert said
+        assert all(usual[key] != value for key, value in said.items())
+    assert bool(recipe.lora) == path.stem.endswith("-distilled")
+    assert recipe.calib.prompts != recipe.eval.prompts
+
+
+def test_a_distilled_model_has_a_lora_for_each_expert_and_no_guidance() -> None:
+    for path in OURS:
+        if not path.stem.endswith("-distilled"):
+            continue
+        recipe = read_recipe(path)
+        experts = {"transformer", "transformer_2"} if "-a14b-" in path.stem else {None}
+        assert {lora.component for lora in recipe.lora} == experts
+        assert {(said.steps, said.guidance_scale) for said in (recipe.calib, recipe.eval)} == {(4, 1.0)}
 
 
 @pytest.mark.parametrize("name", recipe_names())

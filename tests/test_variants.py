@@ -10,9 +10,11 @@ import pytest
 from variants.travel import command_of
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, open_checkpoint
 from vq_core.artifacts.stats import BRANCHES, open_stats
+from vq_core.recipes.recipe import SamplingSettings
+from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import read_samples
-from vq_core.sampling.settings import Sampling
+from vq_core.sampling.settings import SamplingOptions, resolve_sampling
 from vq_core.sampling.video import read_video
 from vq_core.testing.tiny_models import VARIANTS, Variant, write_samples
 
@@ -65,7 +67,8 @@ def test_the_whole_road(run: Any, tiny_model: Any, one_prompt: Path, tmp_path: P
         *said, *size, "--device", "cpu",
     )  # fmt: skip
     pipeline = VideoPipeline(str(model), "cpu")
-    sampling = Sampling(steps=steps, guidance_scale=1.0 if variant in STEPS else 5.0, **SIZE)
+    asked = SamplingOptions(steps=steps, **SIZE)
+    sampling = resolve_sampling(asked, SamplingSettings(), defaults_of(str(model)))
     full = pipeline.sample(pipeline.encode(read_samples(one_prompt, pipeline.inputs), sampling)[0], sampling, seed=42)
     error = np.square(read_video(tmp_path / "video.mkv").astype(float) - full).mean()
     assert 20 < 10 * np.log10(255**2 / error) < 60  # dB: close to the model, and not the model

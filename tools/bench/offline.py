@@ -69,12 +69,11 @@ def group_statistics(group: Group, counts: tuple[int, int]) -> dict[str, Tensor]
     fit, held_out = rows(sum(counts), group.in_features).split(counts)
     tensors: dict[str, Tensor] = {
         "absmax": fit.float().abs().amax(dim=0).expand(*size, -1).contiguous(),
+        "abs_sum": fit.abs().double().sum(dim=0).expand(*size, -1).contiguous(),
         "count": torch.full(size, len(fit)),
         "outliers": fit[:64].clone(),
         "outlier_keys": torch.arange(64),
     }
-    for name, total in (("abs_sum", fit.abs()), ("sum", fit), ("square_sum", fit.float().square())):
-        tensors[name] = total.double().sum(dim=0).expand(*size, -1).contiguous()
     for name, histogram in HISTOGRAMS.items():
         tensors[f"{name}_histogram"] = torch.zeros(*size, histogram.bins, dtype=torch.int64)
     if group.sequence == "video":

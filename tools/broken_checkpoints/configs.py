@@ -1,5 +1,6 @@
 """Breaks of what LightX2V is told: config.json and the run configs."""
 
+from collections.abc import Callable
 from typing import Any
 
 from broken_checkpoints.content import Content
@@ -7,6 +8,14 @@ from broken_checkpoints.entry import Broken
 
 CONFIG_FILE = "config.json"
 RUN_CONFIG = "run_configs/int8-vllm.json"
+
+
+def without(file: str, key: str) -> Callable[[Content], None]:
+    return lambda content: content.edit_json(file, lambda config: config.pop(key))
+
+
+def saying(file: str, **said: object) -> Callable[[Content], None]:
+    return lambda content: content.edit_json(file, lambda config: config.update(said))
 
 
 def as_diffusers_says_it(content: Content) -> None:
@@ -27,33 +36,33 @@ CONFIGS = (
         "a lost quant_method",
         "leaves the gains unread without a word: another video",
         "config.json says quant_method=None while the checkpoint has gains",
-        lambda content: content.edit_json(CONFIG_FILE, lambda config: config.pop("quant_method")),
+        without(CONFIG_FILE, "quant_method"),
     ),
     Broken(
         "a lost quant_method of two experts",
         "takes it from the run config here, and leaves the gains unread without a word",
         "int8-vllm.json says quant_method=None while the checkpoint has gains",
-        lambda content: content.edit_json(RUN_CONFIG, lambda config: config.pop("quant_method")),
+        without(RUN_CONFIG, "quant_method"),
         example="experts",
     ),
     Broken(
         "a native key that is missing",
         "KeyError: it indexes them directly",
         "config.json says dim=None and the model has 64",
-        lambda content: content.edit_json(CONFIG_FILE, lambda config: config.pop("dim")),
+        without(CONFIG_FILE, "dim"),
     ),
     Broken(
         "a native key that is wrong",
         "builds another model: KeyError, or blocks left out",
         "config.json says num_layers=2 and the model has 3",
-        lambda content: content.edit_json(CONFIG_FILE, lambda config: config.update(num_layers=2)),
+        saying(CONFIG_FILE, num_layers=2),
     ),
     Broken("diffusers' config.json", "KeyError 'in_dim'", "config.json says num_heads=None", as_diffusers_says_it),
     Broken(
         "a run config that names the wrong scheme",
         "reads INT8 codes with FP8 kernels",
         "int8-vllm.json says dit_quant_scheme='fp8-vllm' and the codes are int8",
-        lambda content: content.edit_json(RUN_CONFIG, lambda config: config.update(dit_quant_scheme="fp8-vllm")),
+        saying(RUN_CONFIG, dit_quant_scheme="fp8-vllm"),
     ),
     Broken(
         "an old run config that names the wrong scheme",
@@ -68,7 +77,7 @@ CONFIGS = (
         "a run config without dit_quantized",
         "reads the codes as weights",
         "says dit_quantized=None",
-        lambda content: content.edit_json(RUN_CONFIG, lambda config: config.pop("dit_quantized")),
+        without(RUN_CONFIG, "dit_quantized"),
     ),
     Broken(
         "an image encoder where there is none",
@@ -94,16 +103,14 @@ CONFIGS = (
         "dit_quantized_ckpt besides the experts' folders",
         "loads the same weights for both experts",
         "says dit_quantized_ckpt=",
-        lambda content: content.edit_json(
-            RUN_CONFIG, lambda config: config.update(dit_quantized_ckpt="/path/to/this/checkpoint/high_noise_model")
-        ),
+        saying(RUN_CONFIG, dit_quantized_ckpt="/path/to/this/checkpoint/high_noise_model"),
         example="experts",
     ),
     Broken(
         "a run config without boundary",
         "KeyError: it does not know when the low-noise expert takes over",
         "says boundary=None",
-        lambda content: content.edit_json(RUN_CONFIG, lambda config: config.pop("boundary")),
+        without(RUN_CONFIG, "boundary"),
         example="experts",
     ),
 )

@@ -23,17 +23,21 @@ class Content:
         self.path = path
         shutil.copytree(original, path)
 
-    def file_of(self, name: str, folder: str = "") -> Path:
+    def file_of(self, name: str) -> Path:
         """The file that holds the tensor `name`."""
-        return next(path for path in sorted((self.path / folder).glob("*.safetensors")) if name in read_header(path))
+        return next(path for path in sorted(self.path.glob("*.safetensors")) if name in read_header(path))
 
-    def tensor(self, name: str, folder: str = "") -> Tensor:
+    def tensors_in(self, file: Path) -> dict[str, Tensor]:
+        """Every tensor of `file`."""
+        return load_tensors(file, read_header(file))
+
+    def tensor(self, name: str) -> Tensor:
         """The tensor `name`."""
-        return load_tensors(self.file_of(name, folder), [name])[name]
+        return load_tensors(self.file_of(name), [name])[name]
 
     def rewrite(self, file: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
         """Let `change` work on the tensors of `file`; its metadata stay, and the index follows."""
-        tensors = load_tensors(file, read_header(file))
+        tensors = self.tensors_in(file)
         before = set(tensors)
         change(tensors)
         kept = {key: value for key, value in read_metadata(file).items() if key != "format"}
@@ -46,9 +50,9 @@ class Content:
             listed["weight_map"] |= dict.fromkeys(sorted(tensors.keys() - before), file.name)
             index.write_text(json.dumps(listed))
 
-    def change(self, name: str, edited: Callable[[Tensor], Tensor], folder: str = "") -> None:
+    def change(self, name: str, edited: Callable[[Tensor], Tensor]) -> None:
         """Replace the tensor `name`."""
-        self.rewrite(self.file_of(name, folder), lambda tensors: tensors.update({name: edited(tensors[name])}))
+        self.rewrite(self.file_of(name), lambda tensors: tensors.update({name: edited(tensors[name])}))
 
     def put(self, name: str, position: int, value: float) -> None:
         """Set one element of the tensor `name`."""

@@ -1,5 +1,8 @@
 """Breaks in which every tensor is sound by itself, and the checkpoint is another function than its model."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -10,9 +13,9 @@ Q, K = "blocks.1.self_attn.q", "blocks.1.self_attn.k"
 UP = "blocks.1.ffn.0"
 
 
-def gains(content: Content, norm: str, edited: object) -> None:
+def gains(content: Content, norm: str, edited: Callable[[Tensor], Tensor]) -> None:
     for part in ("weight", "bias"):
-        content.change(f"blocks.1.{norm}.{part}", edited)  # type: ignore[arg-type]
+        content.change(f"blocks.1.{norm}.{part}", edited)
 
 
 def double_one(tensor: Tensor) -> Tensor:
@@ -31,40 +34,32 @@ def swap_gains(content: Content) -> None:
         content.swap(f"blocks.1.affine_norm1.{part}", f"blocks.1.affine_norm3.{part}")
 
 
+def exchange(content: Content, first: Path, second: Path, prefixes: tuple[str, str] = ("", "")) -> None:
+    """Put the tensors of each file into the other, by the names that the other's have; metadata stay."""
+    own, other = prefixes
+    to_second = {other + name.removeprefix(own): tensor for name, tensor in content.tensors_in(first).items()}
+    to_first = {own + name.removeprefix(other): tensor for name, tensor in content.tensors_in(second).items()}
+    content.rewrite(first, lambda tensors: tensors.update(to_first))
+    content.rewrite(second, lambda tensors: tensors.update(to_second))
+
+
 def swap_blocks(content: Content) -> None:
     """As an exporter would that numbers blocks from the end: names and files are those of the other block."""
-    first, last = content.path / "block_0.safetensors", content.path / "block_2.safetensors"
-    taken: dict[str, dict[str, Tensor]] = {}
-    for file, block in ((first, "blocks.0."), (last, "blocks.2.")):
-        content.rewrite(file, lambda tensors, block=block: taken.update({block: dict(tensors)}))  # type: ignore[misc]
-    for file, own, other in ((first, "blocks.0.", "blocks.2."), (last, "blocks.2.", "blocks.0.")):
-        renamed = {own + name.removeprefix(other): tensor for name, tensor in taken[other].items()}
-        content.rewrite(file, lambda tensors, renamed=renamed: tensors.update(renamed))  # type: ignore[misc]
+    first, last = (content.path / f"block_{block}.safetensors" for block in (0, 2))
+    exchange(content, first, last, ("blocks.0.", "blocks.2."))
 
 
 def swap_experts(content: Content) -> None:
     """As an exporter would that mistakes one for the other: each file says that it is where it belongs."""
-    taken: dict[str, dict[str, Tensor]] = {}
     for shard in ("block_0", "block_1", "block_2", "non_block"):
-        for expert in ("high", "low"):
-            file = content.path / f"{expert}_noise_model/{shard}.safetensors"
-            content.rewrite(file, lambda tensors, expert=expert: taken.update({expert: dict(tensors)}))  # type: ignore[misc]
-        for expert, other in (("high", "low"), ("low", "high")):
-            file = content.path / f"{expert}_noise_model/{shard}.safetensors"
-            content.rewrite(file, lambda tensors, other=other: tensors.update(taken[other]))  # type: ignore[misc]
-
-
-def unfold_norm3(content: Content) -> None:
-    for part in ("weight", "bias"):
-        content.change(f"blocks.1.norm3.{part}", lambda tensor: tensor * torch.linspace(0.25, 4, len(tensor)))
+        high, low = (content.path / f"{expert}_noise_model/{shard}.safetensors" for expert in ("high", "low"))
+        exchange(content, high, low)
 
 
 def saturate(content: Content) -> None:
     content.change(f"{UP}.weight", lambda codes: (3 * codes.float()).clamp(-127, 127).to(torch.int8))
     content.change(f"{UP}.weight_scale", lambda scale: scale / 4)
 
-
-UNEXPLAINED = "more error than rounding leaves"
 
 FUNCTIONS = (
     Broken(
@@ -145,7 +140,7 @@ FUNCTIONS = (
         "the fold into norm3 lost",
         "loads; cross-attention's queries are wrong",
         "The cross attention of block 1 of transformer",
-        unfold_norm3,
+        lambda content: gains(content, "norm3", lambda tensor: tensor * torch.linspace(0.25, 4, len(tensor))),
     ),
     Broken(
         "the fold into the values lost",

@@ -147,8 +147,6 @@ def _statistics(group: str, tokens: Tensor) -> dict[str, Tensor]:
     return {
         f"{group}.absmax": parts.abs().amax(dim=2),
         f"{group}.abs_sum": parts.abs().double().sum(dim=2),
-        f"{group}.sum": parts.double().sum(dim=2),
-        f"{group}.square_sum": parts.double().square().sum(dim=2),
         f"{group}.count": torch.full((BUCKETS, len(BRANCHES)), parts.shape[2]),
     }
 

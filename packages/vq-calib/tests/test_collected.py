@@ -116,14 +116,9 @@ def _compare(ours: Any, recorded: list[Any]) -> None:
                 assert not ours.absmax[bucket, branch].any()
                 continue
             x = np.concatenate(inputs)
-            mean_abs, second_moment = np.abs(x).mean(0), (x**2).mean(0)
-            # The sum of each call moves by half a grid at most.
-            of_sum, of_squares = (0.5 * grid * len(inputs) / len(x) for grid in (2**-16, 2**-12))
+            of_grid = 0.5 * 2**-16 * len(inputs) / len(x)  # the sum of each call moves by half a grid at most
             np.testing.assert_array_equal(ours.absmax[bucket, branch], np.abs(x).max(0))
-            np.testing.assert_allclose(ours.mean_abs[bucket, branch], mean_abs, rtol=1e-6, atol=of_sum)
-            np.testing.assert_allclose(ours.second_moment[bucket, branch], second_moment, rtol=1e-6, atol=of_squares)
-            # A mean may cancel to nothing: its error is relative to the magnitudes that were added.
-            assert np.all(np.abs(ours.mean[bucket, branch].numpy() - x.mean(0)) <= 1e-6 * mean_abs + of_sum)
+            np.testing.assert_allclose(ours.mean_abs[bucket, branch], np.abs(x).mean(0), rtol=1e-6, atol=of_grid)
 
 
 def _check_sampled(stats: ActivationStats, component: str, group: Group, seen: list[Any]) -> None:

@@ -73,14 +73,14 @@ def test_prompts_add_up(tmp_path: Path) -> None:
     file = tmp_path / "transformer_2" / "block_1.safetensors"
     group = "blocks.1.attn1.out"
     total = load_tensors(
-        file, [f"{group}.{part}" for part in ("absmax", "sum", "count", "crest_histogram", "outliers")]
+        file, [f"{group}.{part}" for part in ("absmax", "abs_sum", "count", "crest_histogram", "outliers")]
     )
     parts = [_gathered(10 * prompt + 1) for prompt in range(PROMPTS)]
     assert torch.equal(total[f"{group}.absmax"][3], torch.stack([part[f"{group}.absmax"] for part in parts]).amax(0))
-    for name in ("sum", "count", "crest_histogram"):
+    for name in ("abs_sum", "count", "crest_histogram"):
         assert torch.equal(total[f"{group}.{name}"][3], parts[0][f"{group}.{name}"] + parts[1][f"{group}.{name}"])
-    assert total[f"{group}.sum"].shape == (8, 2, 5)
-    assert not total[f"{group}.sum"][[0, 1, 2, 4, 5, 6, 7]].any()
+    assert total[f"{group}.abs_sum"].shape == (8, 2, 5)
+    assert not total[f"{group}.abs_sum"][[0, 1, 2, 4, 5, 6, 7]].any()
     keys = torch.cat([part[f"{group}.outlier_keys"] for part in parts])
     rows = torch.cat([part[f"{group}.outliers"] for part in parts])
     assert torch.equal(total[f"{group}.outliers"], rows[keys.argsort(descending=True)[:64]])

@@ -21,13 +21,10 @@ def _inputs(tokens: int, channels: int) -> torch.Tensor:
 def test_eager_gives_every_statistic_of_the_input(chunk_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vq_calib.observing.reduction, "CHUNK_ELEMENTS", chunk_elements)
     x = _inputs(100, 8)
-    exact = x.double()
     reduced = eager_reduction().channels(x)
-    assert sorted(reduced) == ["abs_sum", "absmax", "square_sum", "sum"]
+    assert sorted(reduced) == ["abs_sum", "absmax"]
     assert torch.equal(reduced["absmax"], x.abs().amax(0))
-    torch.testing.assert_close(reduced["abs_sum"], exact.abs().sum(0), rtol=1e-6, atol=2**-17)
-    torch.testing.assert_close(reduced["square_sum"], exact.square().sum(0), rtol=1e-6, atol=2**-13)
-    assert torch.all((reduced["sum"] - exact.sum(0)).abs() <= 1e-6 * exact.abs().sum(0) + 2**-17)
+    torch.testing.assert_close(reduced["abs_sum"], x.double().abs().sum(0), rtol=1e-6, atol=2**-17)
 
 
 @pytest.mark.parametrize("chunk_elements", [2**23, 64, 1])
@@ -91,13 +88,13 @@ def test_compiled_equals_eager_on_cuda(dtype: torch.dtype) -> None:
     compiled, eager = compiled_reduction(), eager_reduction()
     for tokens, channels in ((4096, 5120), (4096, 13824), (512, 5120), (257, 1280), (1, 64), (4095, 96)):
         x = _inputs(tokens, channels).to("cuda", dtype)
-        fused, exact, size = compiled.channels(x), x.double(), x.double().abs().sum(0)
+        fused = compiled.channels(x)
         assert torch.equal(fused["absmax"], eager.channels(x)["absmax"])
         for name, reference in eager.channels(x).items():
-            tolerance = 1e-6 * size if name == "sum" else 1e-6 * reference.double()
             grid = all_statistics()[name].GRID or 0.0
-            assert torch.all((fused[name].double() - reference.double()).abs() <= 2 * tolerance + grid), name
-        assert torch.all((fused["sum"] - exact.sum(0)).abs() <= 1e-6 * size + 2**-17)
+            tolerance = 2e-6 * reference.double() + grid
+            assert torch.all((fused[name].double() - reference.double()).abs() <= tolerance), name
+        torch.testing.assert_close(fused["abs_sum"], x.double().abs().sum(0), rtol=1e-6, atol=2**-17)
         assert all(torch.equal(again, fused[name]) for name, again in compiled.channels(x).items())
         rows, reference_rows = compiled.rows(x), eager.rows(x)
         assert torch.equal(rows.absmax, reference_rows.absmax)

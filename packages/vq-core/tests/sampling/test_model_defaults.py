@@ -1,7 +1,7 @@
 """A model's own sampling settings: which of them hold, and what is refused."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,15 @@ from vq_core.errors import VqError
 from vq_core.recipes.recipe import DEFAULTS
 from vq_core.sampling.model_defaults import defaults_of
 
-WHOLE = {"height": 96, "width": 128, "num_frames": 17, "steps": 20, "guidance_scale": 3.5, "fps": 8}
+WHOLE = {
+    "height": 96,
+    "width": 128,
+    "num_frames": 17,
+    "steps": 20,
+    "guidance_scale": 3.5,
+    "guidance_scale_2": 3.0,
+    "fps": 8,
+}
 
 
 def write(folder: Path, content: object) -> Path:
@@ -32,6 +40,30 @@ def test_what_the_model_says_holds_and_nothing_else_changes(tmp_path: Path, said
     assert asdict(defaults_of(str(tmp_path))) == asdict(DEFAULTS) | said
 
 
+WAN22_T2V = {"_class_name": "WanTransformer3DModel", "in_channels": 16, "out_channels": 16}
+
+
+def write_experts(folder: Path, config: dict[str, Any]) -> None:
+    for component in ("transformer", "transformer_2"):
+        (folder / component).mkdir(parents=True)
+        (folder / component / "config.json").write_text(json.dumps(config))
+
+
+def test_a_model_that_says_nothing_is_sampled_as_its_authors_do(tmp_path: Path) -> None:
+    write_experts(tmp_path, WAN22_T2V)
+    assert defaults_of(str(tmp_path)) == replace(DEFAULTS, guidance_scale=4.0, guidance_scale_2=3.0)
+    write(tmp_path, {"steps": 20})
+    assert defaults_of(str(tmp_path)) == replace(DEFAULTS, steps=20, guidance_scale=4.0, guidance_scale_2=3.0)
+    write(tmp_path, {"guidance_scale": 1.0})
+    assert defaults_of(str(tmp_path)) == replace(DEFAULTS, guidance_scale=1.0)
+
+
+@pytest.mark.parametrize("config", [{}, {"_class_name": "AnotherModel"}])
+def test_of_an_unknown_transformer_nothing_is_known(tmp_path: Path, config: dict[str, Any]) -> None:
+    write_experts(tmp_path, config)
+    assert defaults_of(str(tmp_path)) == DEFAULTS
+
+
 def test_an_embedded_model_has_settings_too(embedded: Path) -> None:
     write(embedded, WHOLE)
     assert (defaults_of("pocket").height, defaults_of("pocket").width) == (96, 128)
@@ -46,7 +78,7 @@ def test_of_a_hub_model_only_the_settings_are_fetched(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert defaults_of("Wan-AI/Wan2.1-Example") == DEFAULTS
-    assert asked == [["sampling.json"]]
+    assert asked == [["sampling.json", "transformer*/config.json"]]
 
 
 @pytest.mark.parametrize(

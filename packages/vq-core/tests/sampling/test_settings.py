@@ -28,6 +28,16 @@ def test_an_option_beats_the_recipe(name: str) -> None:
     assert found == replace(Sampling(**SAID, fps=12, seed=0), **{name: 33})
 
 
+def test_a_guidance_scale_that_stands_alone_is_for_both_experts() -> None:
+    defaults = replace(DEFAULTS, guidance_scale=4.0, guidance_scale_2=3.0)
+    nothing = SamplingSettings()
+    assert resolve_sampling(SamplingOptions(), nothing, defaults).guidance_scale_2 == 3.0
+    assert resolve_sampling(SamplingOptions(guidance_scale=1.0), nothing, defaults).guidance_scale_2 is None
+    assert resolve_sampling(SamplingOptions(), SamplingSettings(guidance_scale=1.0), defaults).guidance_scale_2 is None
+    low_noise = resolve_sampling(SamplingOptions(guidance_scale_2=2.0), nothing, defaults)
+    assert (low_noise.guidance_scale, low_noise.guidance_scale_2) == (4.0, 2.0)
+
+
 def test_an_option_can_be_anything_that_sampling_has() -> None:
     assert [field.name for field in fields(SamplingOptions)] == [field.name for field in fields(Sampling)]
 

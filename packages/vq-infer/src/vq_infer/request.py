@@ -1,6 +1,6 @@
 """One video to make, and what came of it: the same for every engine."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def resolve_request(task: Task, options: VideoOptions) -> VideoRequest:
     )
     sample.require(TEXT_ONLY, "The command")
     output = required(options.output, "--output")
-    defaults = replace(defaults_of(model) if native else DEFAULTS, **said_by_checkpoint(checkpoint))
+    defaults = (defaults_of(model) if native else DEFAULTS).with_said(said_by_checkpoint(checkpoint))
     asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
     sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
     return VideoRequest(task, model, checkpoint, sample, output, sampling, options.device, settings)

@@ -36,7 +36,7 @@ from vq_core.store.writer import Header
 from vq_core.topology import Group, shard_of
 
 KIND = "activation-stats"
-FORMAT = 1
+FORMAT = 2
 BRANCHES = ("cond", "uncond")
 OUTLIERS = 64
 
@@ -55,14 +55,12 @@ class GroupStats:
 
     Attributes:
         absmax: fp32 `[buckets, branches, in]`.
-        mean_abs, mean, second_moment: fp64 `[buckets, branches, in]`, zero where nothing was seen.
+        mean_abs: fp64 `[buckets, branches, in]`, zero where nothing was seen.
         count: int64 `[buckets, branches]`, tokens.
     """
 
     absmax: Tensor
     mean_abs: Tensor
-    mean: Tensor
-    second_moment: Tensor
     count: Tensor
 
     @property
@@ -137,10 +135,9 @@ class ActivationStats:
 
     def group(self, component: str, group: str) -> GroupStats:
         """The statistics of one group of one component."""
-        names = [f"{group}.{part}" for part in ("absmax", "abs_sum", "sum", "square_sum", "count")]
-        absmax, abs_sum, total, square_sum, count = self.artifact.tensors(component, names).values()
-        tokens = count.clamp(min=1).unsqueeze(-1)
-        return GroupStats(absmax, abs_sum / tokens, total / tokens, square_sum / tokens, count)
+        names = [f"{group}.{part}" for part in ("absmax", "abs_sum", "count")]
+        absmax, abs_sum, count = self.artifact.tensors(component, names).values()
+        return GroupStats(absmax, abs_sum / count.clamp(min=1).unsqueeze(-1), count)
 
     def absmax(self, component: str, group: str) -> Tensor:
         """Absmax of a group's input over all tokens, fp32 `[in]`.

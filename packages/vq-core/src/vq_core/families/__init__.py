@@ -46,6 +46,12 @@ class Family(Protocol):
         `native` is the native config.json where there is one, for what no shape tells; `where` is for messages.
         """
 
+    def usual_sampling(self, config: Mapping[str, Any], experts: int) -> Mapping[str, Any]:
+        """How the authors of a model of this transformer `config` and so many experts sample it, keyed as `Defaults`.
+
+        Empty where nothing is known.
+        """
+
     def expert_folders(self, components: tuple[str, ...]) -> dict[str, str]:
         """Folder of each component in a native model."""
 

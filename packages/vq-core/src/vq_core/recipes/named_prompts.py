@@ -1,7 +1,7 @@
 """Prompt sets that come with the package and are named `builtin:calibration` and `builtin:evaluation`.
 
 Both have images, for image-to-video; text-to-video leaves them alone. No prompt and no image is in both. They are
-drawn by tools/prompt_sets, or photographs from scikit-image that are in the public domain: see docs/prompt_sets.md.
+drawn for this project, or photographs from scikit-image that are in the public domain: see docs/prompt_sets.md.
 """
 
 from pathlib import Path

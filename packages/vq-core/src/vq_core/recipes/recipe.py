@@ -1,13 +1,13 @@
 """A recipe: the settings of every stage in one YAML file, ours or LLMC's.
 
 Every setting is optional, and `None` means "not said". A stage takes an explicit option, else what the recipe says,
-else the model's own `sampling.json` or `DEFAULTS`: see `resolve` and `vq_core.sampling.model_defaults`.
+else what is known of the model or `DEFAULTS`: see `resolve` and `vq_core.sampling.model_defaults`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PlainValidator, PositiveInt, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -36,7 +36,8 @@ Value = TypeVar("Value")
 class Defaults:
     """What holds where neither an option nor a recipe says anything.
 
-    Units: `height` and `width` in pixels, `fps` in frames per second.
+    Units: `height` and `width` in pixels, `fps` in frames per second. `guidance_scale_2` is for the low-noise expert;
+    None means `guidance_scale`.
     """
 
     steps: int = 40
@@ -55,6 +56,10 @@ class Defaults:
     quantize_method: str = "rtn"
     rounding: Rounding = Rounding.NEAREST_EVEN
     variants: tuple[Variant, ...] = ("full", "fake-quant")
+
+    def with_said(self, said: Mapping[str, Any]) -> "Defaults":
+        """These with what is `said` in their place; a guidance scale that stands alone is for both experts."""
+        return replace(self, **({"guidance_scale_2": None} if "guidance_scale" in said else {}) | dict(said))
 
 
 DEFAULTS = Defaults()

@@ -1,18 +1,21 @@
-"""What a model says of how it is best sampled: `sampling.json` in its pipeline folder."""
+"""What is known of how a model is best sampled: its own `sampling.json`, and what the authors of its kind use."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
 
 from vq_core.errors import VqError
+from vq_core.families import family_named, family_names
+from vq_core.files.tensor_folder import read_json
 from vq_core.model.source import resolve_model
 from vq_core.recipes.recipe import DEFAULTS, Defaults
 from vq_core.recipes.typed_yaml import Section, validated
 
 SAMPLING_FILE = "sampling.json"
+TRANSFORMER_CONFIGS = "transformer*/config.json"
 
 
 class ModelSampling(Section):
@@ -23,16 +26,20 @@ class ModelSampling(Section):
     num_frames: PositiveInt | None = None
     steps: PositiveInt | None = None
     guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
     fps: PositiveInt | None = None
 
 
 def defaults_of(model: str) -> Defaults:
-    """What holds for `model` where neither an option nor a recipe says anything: its own settings before `DEFAULTS`.
+    """What holds for `model` where neither an option nor a recipe says anything.
+
+    Its own `sampling.json` beats what its authors use, and that beats `DEFAULTS`.
 
     Raises:
         VqError: there is no such model; its `sampling.json` is not JSON, has an unknown key or a value of a wrong type.
     """
-    return replace(DEFAULTS, **said_by(resolve_model(model, only=[SAMPLING_FILE])))
+    folder = resolve_model(model, only=[SAMPLING_FILE, TRANSFORMER_CONFIGS])
+    return DEFAULTS.with_said(_usual(folder)).with_said(said_by(folder))
 
 
 def said_by(folder: Path) -> dict[str, Any]:
@@ -45,6 +52,16 @@ def said_by(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     return validated(ModelSampling, _read(path), path).model_dump(exclude_none=True)
+
+
+def _usual(folder: Path) -> Mapping[str, Any]:
+    """What the authors of models like the pipeline in `folder` use; empty where its transformers are not known."""
+    for family in map(family_named, family_names()):
+        paths = [folder / name / "config.json" for name in family.COMPONENTS]
+        configs = [read_json(path) for path in paths if path.is_file()]
+        if configs and family.matches(configs[0]):
+            return family.usual_sampling(configs[0], len(configs))
+    return {}
 
 
 def _read(path: Path) -> dict[str, object]:

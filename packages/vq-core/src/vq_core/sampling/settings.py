@@ -1,6 +1,6 @@
 """How videos are sampled, and how that is settled between options, recipe and the model's own settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vq_core.recipes.recipe import DEFAULTS, Defaults, SamplingSettings, resolve
 from vq_core.sampling.guidance import is_guided
@@ -26,7 +26,7 @@ class Sampling:
     width: int = DEFAULTS.width
     num_frames: int = DEFAULTS.num_frames
     guidance_scale: float = DEFAULTS.guidance_scale
-    guidance_scale_2: float | None = None
+    guidance_scale_2: float | None = DEFAULTS.guidance_scale_2
     fps: int = DEFAULTS.fps
     seed: int = DEFAULTS.seed
 
@@ -60,18 +60,17 @@ def resolve_sampling(
 ) -> Sampling:
     """An option beats the recipe's section `said`, with its `fps` and `seed`, and that beats `defaults`.
 
-    A first guidance scale that is said leaves the second's default out: both experts have what is said.
+    A guidance scale that is said alone is for both experts.
     """
-    own_scale = asked.guidance_scale is None and said.guidance_scale is None
+    if asked.guidance_scale is not None or said.guidance_scale is not None:
+        defaults = replace(defaults, guidance_scale_2=None)
     return Sampling(
         steps=resolve(asked.steps, said.steps, defaults.steps),
         height=resolve(asked.height, said.height, defaults.height),
         width=resolve(asked.width, said.width, defaults.width),
         num_frames=resolve(asked.num_frames, said.num_frames, defaults.num_frames),
         guidance_scale=resolve(asked.guidance_scale, said.guidance_scale, defaults.guidance_scale),
-        guidance_scale_2=resolve(
-            asked.guidance_scale_2, said.guidance_scale_2, defaults.guidance_scale_2 if own_scale else None
-        ),
+        guidance_scale_2=resolve(asked.guidance_scale_2, said.guidance_scale_2, defaults.guidance_scale_2),
         fps=resolve(asked.fps, fps, defaults.fps),
         seed=resolve(asked.seed, seed, defaults.seed),
     )

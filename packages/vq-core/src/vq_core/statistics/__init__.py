@@ -6,8 +6,8 @@ rounding errors. Between reductions it adds in fp64.
 
 A sum over many calls must not depend on their order, or parts of a run could not be merged to the bits of the whole.
 So whoever adds rounds the fp32 sum of each call to a multiple of `GRID` first: as long as a total stays below
-2^53 · `GRID`, every fp64 addition of such multiples is exact, hence associative. That is 2^37 for Σ|x| and Σx with a
-grid of 2^-16, and 2^41 for Σx² with 2^-12; a call's sum moves by half a grid at most.
+2^53 · `GRID`, every fp64 addition of such multiples is exact, hence associative. That is 2^37 for Σ|x| with a grid of
+2^-16; a call's sum moves by half a grid at most.
 """
 
 from collections.abc import Mapping

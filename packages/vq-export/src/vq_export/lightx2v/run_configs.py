@@ -14,6 +14,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER
+from vq_core.families.wan.sampling import USUAL
 from vq_core.numerics.scheme import QuantScheme
 from vq_core.sampling.guidance import is_guided, scales_of
 
@@ -68,17 +69,26 @@ class RunSettings:
 
 
 TRAIN_TIMESTEPS = 1000
+
+
+def _usual(model_type: str, experts: int, shift: float) -> RunSettings:
+    said = USUAL[model_type, experts]
+    plain = {key: said[key] for key in ("steps", "height", "width", "num_frames", "fps")}
+    scales = (said["guidance_scale"], said.get("guidance_scale_2", said["guidance_scale"]))
+    return RunSettings(**plain, guidance_scales=scales[:experts], shift=shift)
+
+
 # What the model authors' own code uses.
 DEFAULT_SETTINGS: Mapping[tuple[Variant, Task], RunSettings] = {
-    ("wan2.1", "i2v"): RunSettings(40, 480, 832, 81, 16, (5.0,), 3.0),
-    ("wan2.1", "t2v"): RunSettings(50, 480, 832, 81, 16, (5.0,), 5.0),
-    ("wan2.1", "flf2v"): RunSettings(50, 720, 1280, 81, 16, (5.0,), 16.0),
-    ("wan2.1_vace", "vace"): RunSettings(50, 480, 832, 81, 16, (5.0,), 16.0),
-    ("wan2.2_moe_vace", "vace"): RunSettings(40, 480, 832, 81, 16, (3.5, 3.5), 8.0),
-    ("wan2.2_moe", "i2v"): RunSettings(40, 480, 832, 81, 16, (3.5, 3.5), 5.0),
-    ("wan2.2_moe", "t2v"): RunSettings(40, 480, 832, 81, 16, (4.0, 3.0), 12.0),
-    ("wan2.2", "i2v"): RunSettings(50, 704, 1280, 121, 24, (5.0,), 5.0),
-    ("wan2.2", "t2v"): RunSettings(50, 704, 1280, 121, 24, (5.0,), 5.0),
+    ("wan2.1", "i2v"): _usual("i2v", 1, shift=3.0),
+    ("wan2.1", "t2v"): _usual("t2v", 1, shift=5.0),
+    ("wan2.1", "flf2v"): _usual("flf2v", 1, shift=16.0),
+    ("wan2.1_vace", "vace"): _usual("vace", 1, shift=16.0),
+    ("wan2.2_moe_vace", "vace"): _usual("vace", 2, shift=8.0),
+    ("wan2.2_moe", "i2v"): _usual("i2v", 2, shift=5.0),
+    ("wan2.2_moe", "t2v"): _usual("t2v", 2, shift=12.0),
+    ("wan2.2", "i2v"): _usual("ti2v", 1, shift=5.0),
+    ("wan2.2", "t2v"): _usual("ti2v", 1, shift=5.0),
 }
 # What distilled models were trained with, whatever they make.
 DISTILLED_SHIFT = 5.0

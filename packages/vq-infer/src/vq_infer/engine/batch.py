@@ -1,7 +1,7 @@
 """Videos of all prompts of a set, as an artifact that `vq-eval compare` holds against the model's own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
@@ -103,7 +103,7 @@ def resolve_batch(said: BatchOptions) -> BatchRequest:
     recipe = read_recipe(said.recipe)
     model = model_or_default(said.model or recipe.model)
     checkpoint = required(said.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
-    defaults = replace(defaults_of(model), **said_by_checkpoint(checkpoint))
+    defaults = defaults_of(model).with_said(said_by_checkpoint(checkpoint))
     sampling = resolve_sampling(said.sampling, recipe.eval, defaults, fps=recipe.eval.fps, seed=recipe.seed)
     prompts = required(said.prompts or recipe.eval.prompts, "--prompts")
     return BatchRequest(

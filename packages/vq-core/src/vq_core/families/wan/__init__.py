@@ -9,6 +9,7 @@ from vq_core.families.wan.config import (
     native_config,
 )
 from vq_core.families.wan.names import IGNORED_TENSORS, to_diffusers, to_native
+from vq_core.families.wan.sampling import usual_sampling
 from vq_core.families.wan.topology import llmc_groups, topology
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "to_diffusers",
     "to_native",
     "topology",
+    "usual_sampling",
 ]

@@ -39,7 +39,7 @@ def native_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The native config.json (Wan-AI's keys, which LightX2V indexes directly) for a diffusers `config`."""
     native = {
         "_class_name": "VaceWanModel" if is_vace(config) else "WanModel",
-        "model_type": _model_type(config),
+        "model_type": model_type(config),
         "dim": inner_dim(config),
         "ffn_dim": config["ffn_dim"],
         "freq_dim": config["freq_dim"],
@@ -60,7 +60,8 @@ def native_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return native
 
 
-def _model_type(config: Mapping[str, Any]) -> str:
+def model_type(config: Mapping[str, Any]) -> str:
+    """What a native config.json calls what the model makes: t2v, i2v, flf2v, vace or ti2v."""
     if is_vace(config):
         return "vace"
     if config.get("pos_embed_seq_len") is not None:
