@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue prompt-sets wheels test-isolated test-qtorch test-lpips clean
+.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue prompt-sets same wheels test-isolated test-qtorch test-lpips clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,11 @@ catalogue: $(UV) ## Break a checkpoint in every way and write down what verify s
 
 prompt-sets: $(UV) ## Draw the pictures of the built-in prompt sets again
 	$(TOOL) tools/prompt_sets/draw.py
+
+# `make same COMMIT=main EXPECT='*.second_moment'` allows for differences that are meant; KEEP=1 takes what the commit made
+# in an earlier run.
+same: $(UV) ## Make every artifact of the built-in models as COMMIT did, and compare bit for bit
+	$(TOOL) tools/same_artifacts/check.py $(COMMIT) $(if $(KEEP),--keep) $(foreach it,$(EXPECT),--expect '$(it)')
 
 wheels: $(UV) ## Build the seven wheels into dist/
 	$(UV) build --all-packages --wheel --clear --out-dir dist
