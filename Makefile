@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue wheels test-isolated test-qtorch test-lpips clean
+.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue same wheels test-isolated test-qtorch test-lpips clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,11 @@ variants: $(UV) ## Take a tiny model of every Wan through every stage: docs/vari
 
 catalogue: $(UV) ## Break a checkpoint in every way and write down what verify says: docs/broken_checkpoints.md
 	$(TOOL) tools/broken_checkpoints/page.py
+
+# `make same COMMIT=main EXPECT='*.second_moment'` allows for differences that are meant; KEEP=1 takes what the commit made
+# in an earlier run.
+same: $(UV) ## Make every artifact of the built-in models as COMMIT did, and compare bit for bit
+	$(TOOL) tools/same_artifacts/check.py $(COMMIT) $(if $(KEEP),--keep) $(foreach it,$(EXPECT),--expect '$(it)')
 
 wheels: $(UV) ## Build the seven wheels into dist/
 	$(UV) build --all-packages --wheel --clear --out-dir dist

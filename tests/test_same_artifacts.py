@@ -1,0 +1,95 @@
+"""What the comparison of two commits' artifacts finds, and that the road which it takes names commands that exist."""
+
+import json
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from safetensors.torch import save_file
+from torch import Tensor
+
+from same_artifacts.compare import differences
+from same_artifacts.road import commands
+
+TENSORS = {"kept": torch.arange(6.0).reshape(2, 3), "codes": torch.tensor([1, 2, 3], dtype=torch.int8)}
+MANIFEST = {"tool": "vq-calib 0.1.0", "parents": {"stats": "9f"}, "settings": {"seeds": [1, 2], "alpha": 0.5}}
+
+
+def folder(path: Path, tensors: dict[str, Tensor], manifest: object = MANIFEST, metadata: object = MANIFEST) -> Path:
+    """An artifact with one file of tensors."""
+    path.mkdir()
+    save_file(tensors, path / "block_0.safetensors", {"vq": json.dumps(metadata), "format": "pt"})
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "run.sh").write_text("#!/bin/sh\n")
+    return path
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    return folder(tmp_path / "before", TENSORS)
+
+
+def listed(before: Path, after: Path) -> list[str]:
+    return [f"{it.where} {it.what}" for it in differences(before, after)]
+
+
+def test_what_a_version_notes_of_itself_is_no_difference(before: Path, tmp_path: Path) -> None:
+    other = MANIFEST | {"tool": "vq-calib 0.2.0", "parents": {"stats": "a0"}}
+    assert listed(before, folder(tmp_path / "after", TENSORS, other, other)) == []
+
+
+def test_a_flipped_bit_a_missing_and_an_extra_tensor(before: Path, tmp_path: Path) -> None:
+    flipped = TENSORS["kept"].clone()
+    flipped.view(torch.int32)[1, 2] ^= 1
+    assert listed(before, folder(tmp_path / "after", {"kept": flipped, "new": torch.zeros(1)})) == [
+        "block_0.safetensors:codes is missing",
+        "block_0.safetensors:kept differs in 1 of 6 elements",
+        "block_0.safetensors:new is extra",
+    ]
+
+
+def test_negative_zero_is_not_zero_and_the_same_nan_is_the_same(tmp_path: Path) -> None:
+    before = folder(tmp_path / "before", {"x": torch.tensor([0.0, float("nan")])})
+    after = folder(tmp_path / "after", {"x": torch.tensor([-0.0, float("nan")])})
+    assert listed(before, after) == ["block_0.safetensors:x differs in 1 of 2 elements"]
+
+
+def test_another_dtype_or_shape(before: Path, tmp_path: Path) -> None:
+    changed = {"kept": TENSORS["kept"].reshape(3, 2), "codes": TENSORS["codes"].view(torch.uint8)}
+    assert listed(before, folder(tmp_path / "after", changed)) == [
+        "block_0.safetensors:codes was torch.int8 [3] and is torch.uint8 [3]",
+        "block_0.safetensors:kept was torch.float32 [2, 3] and is torch.float32 [3, 2]",
+    ]
+
+
+def test_a_setting_in_a_manifest_or_in_a_header(before: Path, tmp_path: Path) -> None:
+    other = MANIFEST | {"settings": {"seeds": [1, 3], "alpha": 0.5}, "parents": {"weights": "9f"}}
+    assert listed(before, folder(tmp_path / "after", TENSORS, other, other)) == [
+        "block_0.safetensors:vq.parents.stats is missing",
+        "block_0.safetensors:vq.parents.weights is extra",
+        "block_0.safetensors:vq.settings.seeds.1 was 2 and is 3",
+        "manifest.json:parents.stats is missing",
+        "manifest.json:parents.weights is extra",
+        "manifest.json:settings.seeds.1 was 2 and is 3",
+    ]
+
+
+def test_files(before: Path, tmp_path: Path) -> None:
+    after = folder(tmp_path / "after", TENSORS)
+    (after / "run.sh").write_text("#!/bin/bash\n")
+    (after / "manifest.json").rename(after / "more.json")
+    assert listed(before, after) == [
+        "manifest.json: file is missing",
+        "more.json: file is extra",
+        "run.sh: differs",
+    ]
+
+
+def test_the_road_takes_commands_that_exist() -> None:
+    for line in commands("wan-tiny"):
+        program, command, *_ = shlex.split(line)
+        app = import_module(f"{program.replace('-', '_')}.cli").app
+        assert command in typer.main.get_group(app).commands
