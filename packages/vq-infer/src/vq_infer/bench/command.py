@@ -58,7 +58,7 @@ def plan_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Pl
         raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")
     if options.seconds <= 0 or options.start_limit <= 0:
         raise VqError("--seconds and --start-limit are times: give more than 0.")
-    contenders = options.contenders or tuple(CONTENDERS)
+    contenders = tuple(options.contenders or CONTENDERS)
     for name in contenders:
         contender_named(name)
     location = None if options.checkpoint is None else local_copy(options.checkpoint)
