@@ -212,16 +212,17 @@ def checkpoints(
 ) -> dict[str, Path]:
     """Checkpoints, not to be changed: image-to-video smoothed, every kind of model converted, in both schemes."""
     from vq_core.recipes.recipe import Recipe
-    from vq_export.export import ExportInputs, open_model
+    from vq_export.export import open_model
+    from vq_export.options import ExportOptions
     from vq_export.targets.lightx2v import export
 
     root = tmp_path_factory.mktemp("checkpoints")
     inputs = {
-        f"{scheme}-smoothed": ExportInputs(weights=made.weights, qparams=made.qparams)
+        f"{scheme}-smoothed": ExportOptions(weights=made.weights, qparams=made.qparams)
         for scheme, made in smoothed_i2v.items()
     }
     for kind, model in models.items():
-        inputs |= {f"{scheme}-{kind}": ExportInputs(model=str(model), scheme=scheme) for scheme in ("int8", "fp8")}
+        inputs |= {f"{scheme}-{kind}": ExportOptions(model=str(model), scheme=scheme) for scheme in ("int8", "fp8")}
     for name, said in inputs.items():
         export(open_model(said, Recipe()), root / name)
     return {name: root / name for name in inputs}

@@ -14,17 +14,13 @@ from vq_core.model.source import open_source
 from vq_core.store.reader import open_artifact
 from vq_core.store.resumable_folder import partial_folder
 from vq_export.diffusers_folder import FORMAT, KIND, export_diffusers, written
-from vq_export.model.full_precision import (
-    FullPrecisionComponent,
-    FullPrecisionInputs,
-    FullPrecisionModel,
-    open_full_precision,
-)
+from vq_export.model.full_precision import FullPrecisionComponent, FullPrecisionModel, open_full_precision
+from vq_export.options import DiffusersOptions
 
 
 @pytest.fixture
 def opened(checkpoints: dict[str, Path]) -> FullPrecisionModel:
-    return open_full_precision(FullPrecisionInputs(checkpoint=checkpoints["int8-smoothed"]))
+    return open_full_precision(DiffusersOptions(checkpoint=checkpoints["int8-smoothed"]))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -51,7 +47,7 @@ def test_one_transformer_is_the_folder_itself(opened: FullPrecisionModel, models
 
 
 def test_two_experts_have_a_folder_each_and_the_whole_is_a_model(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    export_diffusers(open_full_precision(FullPrecisionInputs(checkpoint=checkpoints["fp8-i2v-2.2"])), tmp_path / "out")
+    export_diffusers(open_full_precision(DiffusersOptions(checkpoint=checkpoints["fp8-i2v-2.2"])), tmp_path / "out")
     assert not (tmp_path / "out" / "model_index.json").exists()
     source = open_source(str(tmp_path / "out"))
     assert list(source.components) == ["transformer", "transformer_2"]
@@ -100,7 +96,7 @@ def test_what_was_finished_before_a_damaged_tensor_is_kept(make_model: Callable[
     def damage(tensors: Any) -> None:
         tensors["blocks.1.norm2.bias"][0] = float("inf")
 
-    model = open_full_precision(FullPrecisionInputs(model=str(make_model("t2v", edit=damage))))
+    model = open_full_precision(DiffusersOptions(model=str(make_model("t2v", edit=damage))))
     partial = partial_folder(tmp_path / "out")
     with pytest.raises(VqError, match=rf"blocks.1.norm2.bias.* What is finished lies in {partial}:"):
         export_diffusers(model, tmp_path / "out")

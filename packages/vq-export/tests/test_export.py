@@ -16,7 +16,8 @@ from vq_core.model.source import open_source
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.recipes.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
-from vq_export.export import ExportInputs, open_model, verified_row, written
+from vq_export.export import open_model, verified_row, written
+from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import next_steps
 from vq_export.verify.verification import Verification
 
@@ -32,26 +33,26 @@ def road(tmp_path: Path, smoothed_i2v: dict[str, Any], models: dict[str, Path]) 
     return read_recipe(path)
 
 
-def refusal(inputs: ExportInputs, recipe: Recipe | None = None) -> str:
+def refusal(inputs: ExportOptions, recipe: Recipe | None = None) -> str:
     with pytest.raises(VqError) as refused:
         open_model(inputs, recipe or Recipe())
     return str(refused.value)
 
 
 def test_a_recipe_that_names_a_model_and_has_artifacts_gives_the_artifacts(road: Recipe) -> None:
-    model = open_model(ExportInputs(), road)
+    model = open_model(ExportOptions(), road)
     assert set(model.parents) == {"smoothed-weights", "quant-params"}
     assert model.has_gains
 
 
 def test_an_explicit_model_is_converted_as_the_recipe_says(road: Recipe, models: dict[str, Path]) -> None:
-    model = open_model(ExportInputs(model=str(models["t2v"])), road)
+    model = open_model(ExportOptions(model=str(models["t2v"])), road)
     assert model.parents == {}
     assert model.settings == {"quantize": {"scheme": "int8", "method": "rtn", "rounding": "qtorch"}}
 
 
 def test_options_beat_the_recipe(road: Recipe, models: dict[str, Path]) -> None:
-    model = open_model(ExportInputs(model=str(models["t2v"]), scheme="fp8", rounding="nearest-even"), road)
+    model = open_model(ExportOptions(model=str(models["t2v"]), scheme="fp8", rounding="nearest-even"), road)
     assert model.settings == {"quantize": {"scheme": "fp8", "method": "rtn", "rounding": "nearest-even"}}
 
 
@@ -60,52 +61,52 @@ def test_sampling_is_as_the_recipe_says_else_as_the_model_does(
 ) -> None:
     model = shutil.copytree(models["t2v"], tmp_path / "distilled")
     (model / "sampling.json").write_text('{"steps": 4, "guidance_scale": 1.0}')
-    inputs = ExportInputs(model=str(model), scheme="int8")
+    inputs = ExportOptions(model=str(model), scheme="int8")
     assert open_model(inputs, Recipe()).settings["sampling"] == {"steps": 4, "guidance_scale": 1.0}
     said = Recipe(eval=EvalSettings(steps=8, height=720, prompts=tmp_path))
     expected = {"steps": 8, "guidance_scale": 1.0, "height": 720}
     assert open_model(inputs, said).settings["sampling"] == expected
-    assert open_model(ExportInputs(), road.model_copy(update={"eval": said.eval})).settings["sampling"] == {
+    assert open_model(ExportOptions(), road.model_copy(update={"eval": said.eval})).settings["sampling"] == {
         "steps": 8,
         "height": 720,
     }
-    assert "sampling" not in open_model(ExportInputs(), road).settings
+    assert "sampling" not in open_model(ExportOptions(), road).settings
 
 
 def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: dict[str, Path]) -> None:
     made = make_artifacts(models["t2v"])
-    model = open_model(ExportInputs(weights=made.weights, qparams=made.qparams), road)
+    model = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), road)
     assert model.model == str(models["t2v"])
 
 
 def test_a_recipe_whose_artifacts_are_missing_is_not_converted(tmp_path: Path, models: dict[str, Path]) -> None:
     recipe = Recipe(model=str(models["t2v"]), scheme="int8", output=tmp_path)
-    assert "smoothed-weights is not a smoothed-weights artifact" in refusal(ExportInputs(), recipe)
+    assert "smoothed-weights is not a smoothed-weights artifact" in refusal(ExportOptions(), recipe)
 
 
 def test_what_is_mixed_or_missing_is_refused(models: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
     model, made = str(models["t2v"]), smoothed_i2v["int8"]
     nothing = "Nothing to export: give --weights and --qparams, or --model and --scheme."
-    assert refusal(ExportInputs()) == nothing
-    assert refusal(ExportInputs(weights=made.weights)) == nothing
-    assert refusal(ExportInputs(qparams=made.qparams)) == nothing
-    for mixed in (ExportInputs(weights=made.weights, model=model), ExportInputs(qparams=made.qparams, model=model)):
+    assert refusal(ExportOptions()) == nothing
+    assert refusal(ExportOptions(weights=made.weights)) == nothing
+    assert refusal(ExportOptions(qparams=made.qparams)) == nothing
+    for mixed in (ExportOptions(weights=made.weights, model=model), ExportOptions(qparams=made.qparams, model=model)):
         assert "give one or the other" in refusal(mixed)
-    assert "`--scheme` is missing" in refusal(ExportInputs(model=model))
+    assert "`--scheme` is missing" in refusal(ExportOptions(model=model))
     assert "`--rounding` goes with --model" in refusal(
-        ExportInputs(weights=made.weights, qparams=made.qparams, rounding="qtorch")
+        ExportOptions(weights=made.weights, qparams=made.qparams, rounding="qtorch")
     )
     assert "is int8, and fp8 is asked for" in refusal(
-        ExportInputs(weights=made.weights, qparams=made.qparams, scheme="fp8")
+        ExportOptions(weights=made.weights, qparams=made.qparams, scheme="fp8")
     )
     assert "`up` is not a rounding: choose one of nearest-even, qtorch" in refusal(
-        ExportInputs(model=model, scheme="int8", rounding="up")
+        ExportOptions(model=model, scheme="int8", rounding="up")
     )
 
 
 @pytest.mark.parametrize("scheme", ["int4", "INT8", "fp8-vllm"])
 def test_an_unknown_scheme_is_refused(models: dict[str, Path], scheme: str) -> None:
-    assert "choose int8 or fp8" in refusal(ExportInputs(model=str(models["t2v"]), scheme=scheme))
+    assert "choose int8 or fp8" in refusal(ExportOptions(model=str(models["t2v"]), scheme=scheme))
 
 
 def test_a_source_that_is_quantized_already_is_refused(make_model: Callable[..., Path]) -> None:
@@ -113,13 +114,13 @@ def test_a_source_that_is_quantized_already_is_refused(make_model: Callable[...,
         tensors["blocks.0.attn1.to_q.weight"] = tensors["blocks.0.attn1.to_q.weight"].char()
 
     assert "is quantized already" in refusal(
-        ExportInputs(model=str(make_model("t2v", edit=quantize_one)), scheme="int8")
+        ExportOptions(model=str(make_model("t2v", edit=quantize_one)), scheme="int8")
     )
 
 
 def test_summary(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
     made, output = smoothed_i2v["int8"], checkpoints["int8-smoothed"]
-    summary = written(open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe()), output)
+    summary = written(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), output)
     assert summary.size == sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     assert summary.rows()["smoothed"] == "yes (quant_method advanced_ptq)"
     assert (summary.scheme, summary.components) == ("int8", ("transformer",))
@@ -138,13 +139,13 @@ def test_next_steps_are_commands(models: dict[str, Path], smoothed_i2v: dict[str
     made = smoothed_i2v["int8"]
     output = Path("my checkpoint")
     verify, infer = next_steps(
-        open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe()), output
+        open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), output
     ).splitlines()
     assert shlex.split(verify) == ["vq-export", "verify", "my checkpoint", "--model", str(models["i2v"])]
     command = ["vq-infer", "i2v", "--model", str(models["i2v"]), "--checkpoint", "my checkpoint", "--image", "IMAGE"]
     assert shlex.split(infer)[1:] == [*command, "--prompt", "TEXT", "-o", "video.mp4"]
 
-    converted = open_model(ExportInputs(model=str(models["t2v"]), scheme="int8"), Recipe())
+    converted = open_model(ExportOptions(model=str(models["t2v"]), scheme="int8"), Recipe())
     infer = next_steps(converted, output)  # it was held against the model when it was written
     assert shlex.split(infer)[:2] == ["vq-infer", "t2v"]
     assert "--image" not in infer
@@ -162,8 +163,8 @@ def lora(tmp_path: Path) -> Path:
 
 def test_a_model_is_converted_with_its_loras_merged(models: dict[str, Path], lora: Path) -> None:
     plain, merged = (
-        open_model(ExportInputs(model=str(models["t2v"]), scheme="int8", loras=loras), Recipe())
-        for loras in ((), (f"{lora}:0.5",))
+        open_model(ExportOptions(model=str(models["t2v"]), scheme="int8", lora=loras), Recipe())
+        for loras in (None, [f"{lora}:0.5"])
     )
     name = "blocks.1.attn1.to_q"
     source = open_source(str(models["t2v"]), [LoraRequest(lora, 0.5)]).components["transformer"]
@@ -179,24 +180,24 @@ def test_a_model_is_converted_with_its_loras_merged(models: dict[str, Path], lor
 
 def test_a_recipe_s_loras_are_merged_too(models: dict[str, Path], lora: Path) -> None:
     recipe = Recipe(scheme="int8", lora=(LoraSettings(path=lora),))
-    assert open_model(ExportInputs(model=str(models["t2v"])), recipe).components["transformer"].lora
+    assert open_model(ExportOptions(model=str(models["t2v"])), recipe).components["transformer"].lora
 
 
 def test_artifacts_have_their_loras_merged_already(smoothed_i2v: dict[str, Any]) -> None:
     made = smoothed_i2v["int8"]
-    inputs = ExportInputs(weights=made.weights, qparams=made.qparams, loras=("lora.safetensors",))
+    inputs = ExportOptions(weights=made.weights, qparams=made.qparams, lora=["lora.safetensors"])
     assert "`--lora` goes with --model" in refusal(inputs)
 
 
 def test_ignored_linears_cannot_be_exported(models: dict[str, Path], road: Recipe) -> None:
     recipe = Recipe(scheme="int8", ignored=(IgnoreRule(blocks=(0,), linears=("attn1.to_q", "ffn.net.2")),))
-    sentence = refusal(ExportInputs(model=str(models["t2v"])), recipe)
+    sentence = refusal(ExportOptions(model=str(models["t2v"])), recipe)
     assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and LightX2V runs one scheme" in sentence
     one = road.model_copy(update={"ignored": (IgnoreRule(blocks=(0,), linears=("ffn.net.2",)),)})
-    assert "ignores blocks.0.ffn.net.2 of transformer" in refusal(ExportInputs(), one)
+    assert "ignores blocks.0.ffn.net.2 of transformer" in refusal(ExportOptions(), one)
 
 
 def test_next_steps_of_a_model_from_elsewhere_name_no_model_that_would_be_refused(by_llmc: Any, tmp_path: Path) -> None:
     for model in (by_llmc("t2v", "int8"), by_llmc("t2v", None)):
-        said = next_steps(open_model(ExportInputs(model=str(model), scheme="int8"), Recipe()), tmp_path / "ckpt")
+        said = next_steps(open_model(ExportOptions(model=str(model), scheme="int8"), Recipe()), tmp_path / "ckpt")
         assert said == f"vq-infer t2v --model PIPELINE --checkpoint {tmp_path / 'ckpt'} --prompt TEXT -o video.mp4"

@@ -8,16 +8,17 @@ import pytest
 from vq_core.errors import GateFailed, VqError
 from vq_core.recipes.recipe import Recipe
 from vq_export import gate
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
 from vq_export.gate import export
 from vq_export.model.quantized_model import QuantizedModel
+from vq_export.options import ExportOptions
 from vq_export.targets import lightx2v
 from vq_export.verify.verification import Verification
 
 
 @pytest.fixture
 def model(models: dict[str, Path]) -> QuantizedModel:
-    return open_model(ExportInputs(model=str(models["t2v"]), scheme="int8"), Recipe())
+    return open_model(ExportOptions(model=str(models["t2v"]), scheme="int8"), Recipe())
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -28,7 +29,7 @@ def test_a_sound_one_is_held_against_what_it_was_rounded_from(
     smoothed_i2v: dict[str, Any], models: dict[str, Path], tmp_path: Path
 ) -> None:
     made = smoothed_i2v["int8"]
-    quantized = open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe())
+    quantized = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
     found = export("lightx2v", quantized, tmp_path / "ckpt")
     assert found is not None
     assert found.reference == str(models["i2v"])

@@ -43,11 +43,12 @@ warm, big, output = sys.argv[1:]
 """
 COMFYUI = """
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
+from vq_export.options import ExportOptions
 from vq_export.targets.comfyui import export
 
 def convert(model, folder):
-    export(open_model(ExportInputs(model=model, scheme="int8"), Recipe()), Path(folder))
+    export(open_model(ExportOptions(model=model, scheme="int8"), Recipe()), Path(folder))
 
 convert(warm, output + "-warm")
 print(peak_of(lambda: convert(big, output)))

@@ -10,7 +10,9 @@ from vq_infer.options import AttentionName, CacheChoice, EngineSettings, VideoOp
 
 
 def test_defaults_change_nothing() -> None:
-    assert engine_settings(VideoOptions()) == EngineSettings("sdpa", None, None, "auto", None)
+    assert engine_settings(VideoOptions()) == EngineSettings(
+        attention="sdpa", attention_tolerance=None, cache=None, offload="auto", vae_tiling=None
+    )
 
 
 def test_every_attention_can_be_asked_for() -> None:

@@ -1,82 +1,15 @@
 """`vq-calib`: run a model over prompts and gather what its linears read."""
 
-from typing import Annotated
-
-import typer
-
+from vq_calib.options import CollectOptions, MergeOptions, PlanOptions, ShowOptions
 from vq_core.cli.app import new_app, report, required, run, set_up_logging
-from vq_core.cli.options import (
-    AsJson,
-    Device,
-    GuidanceScale,
-    GuidanceScale2,
-    Height,
-    Lora,
-    ModelOrDefault,
-    NumFrames,
-    Output,
-    Prompts,
-    Recipe,
-    Resume,
-    Seed,
-    Steps,
-    Verbose,
-    Width,
-    path_argument,
-)
-from vq_core.remote.location import Location
+from vq_core.cli.command import takes_options
 
 app = new_app("Run a video diffusion model over prompts and gather what its linears read.")
 
-StatsFolder = Annotated[Location, path_argument(help="Statistics from `vq-calib collect`.")]
-Parts = Annotated[list[Location], path_argument(help="Statistics from `vq-calib collect --part K/N`.")]
-EveryGroup = Annotated[bool, typer.Option("--groups", help="A row per group, not per place in the block.")]
-Top = Annotated[
-    int | None, typer.Option("--top", min=1, help="Only the N groups with the largest ratio.", show_default=False)
-]
-Tokens = Annotated[
-    int | None,
-    typer.Option(
-        "--tokens",
-        min=0,
-        help="Rows of each input to keep, and a quarter more held out; 0 for none.  "
-        "[default: 4 × the model's width, at most 4096]",
-        show_default=False,
-    ),
-]
-PartOption = Annotated[
-    str | None,
-    typer.Option("--part", help="K/N: every Nth prompt from the Kth; `merge` joins the parts.", show_default=False),
-]
-SecondsPerStep = Annotated[
-    float | None,
-    typer.Option(
-        "--seconds-per-step", min=0, help="What a step takes, from an earlier run: gives the time.", show_default=False
-    ),
-]
-
 
 @app.command("collect")
-def collect_command(
-    model: ModelOrDefault = None,
-    lora: Lora = None,
-    prompts: Prompts = None,
-    output: Output = None,
-    steps: Steps = None,
-    height: Height = None,
-    width: Width = None,
-    num_frames: NumFrames = None,
-    guidance_scale: GuidanceScale = None,
-    guidance_scale_2: GuidanceScale2 = None,
-    seed: Seed = None,
-    tokens: Tokens = None,
-    part: PartOption = None,
-    device: Device = None,
-    recipe: Recipe = None,
-    resume: Resume = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+@takes_options(CollectOptions)
+def collect_command(options: CollectOptions) -> None:
     """Sample every prompt with the real pipeline and gather statistics of every linear's input.
 
     Covers the whole trajectory, both guidance branches and every transformer, and keeps a sample of the rows.
@@ -97,52 +30,35 @@ def collect_command(
         torchrun --nproc-per-node 8 -m vq_calib collect --model MODEL --prompts prompts -o stats
     """
     from vq_calib.collection.distributed import collect_here
-    from vq_calib.planning.request import CollectOptions, request_of
+    from vq_calib.planning.request import request_of
     from vq_core.recipes.recipe import read_recipe
     from vq_core.runtime.meter import Meter
-    from vq_core.sampling.settings import SamplingOptions
 
-    set_up_logging(verbose)
+    set_up_logging(options.verbose)
     meter = Meter()
-    said = read_recipe(recipe)
-    stats = required(output or said.path_of("activation-stats"), "--output")
-    sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
-    asked = CollectOptions(model, prompts, sampling, tokens, part, device, lora)
-    request = request_of(asked, said)
-    collected = collect_here(request, stats, resume=resume)
+    said = read_recipe(options.recipe)
+    stats = required(options.output or said.path_of("activation-stats"), "--output")
+    request = request_of(options, said)
+    collected = collect_here(request, stats, resume=options.resume)
     if collected is None:
         return
-    said_again = [*(f"--lora {it}" for it in lora or ()), *([f"--recipe {recipe}"] if recipe else [])]
+    said_again = [f"--lora {it}" for it in options.lora or ()]
+    if options.recipe:
+        said_again.append(f"--recipe {options.recipe}")
     how = " ".join([*said_again, *([] if said.output else ["-o smoothed"])])
     smooth = f"vq-algos smooth --model {request.model} --stats {collected.output} {how}"
     report(
         f"Statistics of {request.model}",
         {**collected.rows(), **meter.usage().rows()},
         result={**collected.to_json(), "usage": vars(meter.usage())},
-        as_json=as_json,
+        as_json=options.as_json,
         next_steps=f"vq-calib merge {collected.output} ... -o stats" if request.part else smooth,
     )
 
 
 @app.command("plan")
-def plan_command(
-    model: ModelOrDefault = None,
-    lora: Lora = None,
-    prompts: Prompts = None,
-    steps: Steps = None,
-    height: Height = None,
-    width: Width = None,
-    num_frames: NumFrames = None,
-    guidance_scale: GuidanceScale = None,
-    guidance_scale_2: GuidanceScale2 = None,
-    seed: Seed = None,
-    tokens: Tokens = None,
-    part: PartOption = None,
-    device: Device = None,
-    recipe: Recipe = None,
-    seconds_per_step: SecondsPerStep = None,
-    as_json: AsJson = False,
-) -> None:
+@takes_options(PlanOptions)
+def plan_command(options: PlanOptions) -> None:
     """Tell what `collect` with the same options will run, keep and write, without running anything.
 
     For example:
@@ -152,20 +68,18 @@ def plan_command(
         vq-calib plan --model MODEL --prompts prompts --tokens 2048 --part 1/8 --seconds-per-step 9.5
     """
     from vq_calib.estimate import estimate
-    from vq_calib.planning.request import CollectOptions, request_of
+    from vq_calib.planning.request import request_of
     from vq_calib.planning.run_plan import plan_run
     from vq_core.recipes.recipe import read_recipe
-    from vq_core.sampling.settings import SamplingOptions
 
-    sampling = SamplingOptions(steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed=seed)
-    asked = CollectOptions(model, prompts, sampling, tokens, part, device, lora)
-    request = request_of(asked, read_recipe(recipe))
-    expected = estimate(plan_run(request), seconds_per_step)
-    report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=as_json)
+    request = request_of(options, read_recipe(options.recipe))
+    expected = estimate(plan_run(request), options.seconds_per_step)
+    report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=options.as_json)
 
 
 @app.command("merge")
-def merge_command(parts: Parts, output: Output = None, resume: Resume = False, as_json: AsJson = False) -> None:
+@takes_options(MergeOptions)
+def merge_command(options: MergeOptions) -> None:
     """Join the parts of one run; all of them give the very bytes that the whole run would have given.
 
     For example:
@@ -177,20 +91,21 @@ def merge_command(parts: Parts, output: Output = None, resume: Resume = False, a
     from vq_core.runtime.meter import Meter
 
     meter = Meter()
-    stats = required(output, "--output")
-    merge(parts, stats, resume=resume)
+    stats = required(options.output, "--output")
+    merge(options.parts, stats, resume=options.resume)
     merged = describe(stats)
     report(
-        f"Statistics of {len(parts)} parts",
+        f"Statistics of {len(options.parts)} parts",
         {**merged.rows(), **meter.usage().rows()},
         result={**merged.to_json(), "usage": vars(meter.usage())},
-        as_json=as_json,
+        as_json=options.as_json,
         next_steps=f"vq-algos smooth --model MODEL --stats {stats} -o smoothed",
     )
 
 
 @app.command("show")
-def show_command(stats: StatsFolder, groups: EveryGroup = False, top: Top = None, as_json: AsJson = False) -> None:
+@takes_options(ShowOptions)
+def show_command(options: ShowOptions) -> None:
     """Show which inputs have outlier channels, and at which noise levels.
 
     For example:
@@ -201,7 +116,7 @@ def show_command(stats: StatsFolder, groups: EveryGroup = False, top: Top = None
     """
     from vq_calib.show import show
 
-    show(stats, every_group=groups, top=top, as_json=as_json)
+    show(options.stats, every_group=options.groups, top=options.top, as_json=options.as_json)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The shared options are parsed, and without them nothing is said."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from vq_core.cli import options
 from vq_core.cli.app import new_app, run
+from vq_core.cli.command import takes_options
 from vq_core.remote.location import Location
 
 LINE = (
@@ -37,40 +39,33 @@ SAID = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shared(options.SamplingOptions):
+    """All of them."""
+
+    model: options.Model = None
+    output: options.Output = None
+    resume: options.Resume = False
+    device: options.Device = None
+    recipe: options.Recipe = None
+    as_json: options.AsJson = False
+    verbose: options.Verbose = False
+    weights: options.Weights = None
+    qparams: options.QParams = None
+    prompts: options.Prompts = None
+    fps: options.Fps = None
+
+
 @pytest.mark.parametrize("line", [LINE, "vq-test"], ids=["all", "none"])
 def test_shared_options(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
-    seen: dict[str, object] = {}
+    seen: list[Shared] = []
     app = typer.Typer()
-
-    @app.command()
-    def go(
-        model: options.Model = None,
-        output: options.Output = None,
-        resume: options.Resume = False,
-        device: options.Device = None,
-        seed: options.Seed = None,
-        recipe: options.Recipe = None,
-        as_json: options.AsJson = False,
-        verbose: options.Verbose = False,
-        weights: options.Weights = None,
-        qparams: options.QParams = None,
-        prompts: options.Prompts = None,
-        steps: options.Steps = None,
-        height: options.Height = None,
-        width: options.Width = None,
-        num_frames: options.NumFrames = None,
-        guidance_scale: options.GuidanceScale = None,
-        guidance_scale_2: options.GuidanceScale2 = None,
-        fps: options.Fps = None,
-    ) -> None:
-        seen.update(locals())
-
+    app.command()(takes_options(Shared)(seen.append))
     monkeypatch.setattr(sys, "argv", line.split())
     with pytest.raises(SystemExit):
         run(app)
-    del seen["seen"]
     nothing = {name: False if value is True else None for name, value in SAID.items()}
-    assert seen == (SAID if line == LINE else nothing)
+    assert [vars(it) for it in seen] == [SAID if line == LINE else nothing]
 
 
 @pytest.mark.parametrize("text", ["s3://bucket/run/out", "hf://datasets/me/out", "/data/out", "out"])

@@ -3,21 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from vq_core.errors import VqError
 from vq_eval.cli import app
-from vq_eval.cli.report import add_command
 
 
 def run(*arguments: object) -> None:
     app(["report", *map(str, arguments)], standalone_mode=False)
-
-
-def test_the_command_is_added() -> None:
-    other = typer.Typer()
-    add_command(other)
-    assert [it.name for it in other.registered_commands] == ["report"]
 
 
 def test_says_what_is_missing() -> None:

@@ -1,81 +1,17 @@
 """`vq-export`: write quantized checkpoints for runtimes, and verify them cold."""
 
 import inspect
-from typing import Annotated
-
-import typer
+from functools import partial
 
 from vq_core.cli.app import new_app, report, required, run, set_up_logging
-from vq_core.cli.options import (
-    AllowPth,
-    AsJson,
-    Device,
-    Lora,
-    Model,
-    Output,
-    QParams,
-    Recipe,
-    Resume,
-    Verbose,
-    Weights,
-    path_argument,
-    path_option,
-)
-from vq_core.remote.location import Location
+from vq_core.cli.command import takes_options
+from vq_export.options import DiffusersOptions, EncodersOptions, ExportOptions, ShowOptions, VerifyOptions
 from vq_export.targets import target_names, target_summary
 
 app = new_app("Write quantized checkpoints in the layouts that runtimes load, and verify them.")
 
-Scheme = Annotated[
-    str | None, typer.Option("--scheme", help="int8 or fp8; with --model, for conversion only.", show_default=False)
-]
-RoundingOption = Annotated[
-    str | None,
-    typer.Option(
-        "--rounding",
-        help="With --model: nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]",
-        show_default=False,
-    ),
-]
-Verify = Annotated[
-    bool, typer.Option("--verify/--no-verify", help="Read back what was written before it gets its name.")
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")]
-CheckpointOption = Annotated[
-    Location | None, path_option("--checkpoint", help="Checkpoint written by `vq-export lightx2v`.")
-]
-Dtype = Annotated[
-    str, typer.Option("--dtype", help="Of tensors that are dequantized or unsmoothed: fp32 (exact) or bf16.")
-]
-T5File = Annotated[Location | None, path_option("--t5", help="The original text encoder's file, .pth or safetensors.")]
-ClipFile = Annotated[
-    Location | None, path_option("--clip", help="The original image encoder's file, .pth or safetensors.")
-]
-Pth = Annotated[bool, typer.Option("--pth", help="Write .pth files, which LightX2V finds by itself, not safetensors.")]
-CheckpointOrFile = Annotated[
-    Location, path_argument(help="A checkpoint written by vq-export, or one safetensors file of it.")
-]
-CheckpointFolder = Annotated[Location, path_argument(help="A checkpoint written by `vq-export lightx2v`.")]
 
-
-def export_command(
-    context: typer.Context,
-    weights: Weights = None,
-    qparams: QParams = None,
-    model: Model = None,
-    lora: Lora = None,
-    scheme: Scheme = None,
-    rounding: RoundingOption = None,
-    allow_pth: AllowPth = False,
-    output: Output = None,
-    device: Device = None,
-    recipe: Recipe = None,
-    verify: Verify = True,
-    strict: Strict = False,
-    resume: Resume = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+def export_command(target: str, options: ExportOptions) -> None:
     """From smoothed weights and quant params, or straight from a model (round to nearest, no calibration).
 
     Needs no GPU and no more memory than two blocks. What was written is read back and held against what it was rounded
@@ -92,48 +28,38 @@ def export_command(
     from vq_core.recipes.recipe import read_recipe
     from vq_core.runtime.device import resolve_device
     from vq_core.runtime.meter import Meter
-    from vq_export.export import ExportInputs, open_model, verified_row, written
+    from vq_export.export import open_model, verified_row, written
     from vq_export.gate import export
     from vq_export.targets import target_named
 
-    set_up_logging(verbose)
+    set_up_logging(options.verbose)
     meter = Meter()
-    target = str(context.info_name)
-    said = read_recipe(recipe)
-    folder = required(output or (said.output and said.output / target), "--output")
-    inputs = ExportInputs(weights, qparams, model, scheme, rounding, tuple(lora or ()), allow_pth)
-    where = resolve_device(device)
-    quantized = open_model(inputs, said, device=where)
-    found = export(target, quantized, folder, resume=resume, verify=verify, strict=strict, device=where)
+    said = read_recipe(options.recipe)
+    folder = required(options.output or (said.output and said.output / target), "--output")
+    where = resolve_device(options.device)
+    quantized = open_model(options, said, device=where)
+    found = export(
+        target, quantized, folder, resume=options.resume, verify=options.verify, strict=options.strict, device=where
+    )
     summary = written(quantized, folder)
     report(
         f"Wrote {folder}",
-        {**summary.rows(), **verified_row(target, found, asked=verify), **meter.usage().rows()},
+        {**summary.rows(), **verified_row(target, found, asked=options.verify), **meter.usage().rows()},
         result={**vars(summary), "verified": found and found.as_json(), "usage": vars(meter.usage())},
-        as_json=as_json,
+        as_json=options.as_json,
         next_steps=target_named(target).next_steps(quantized, folder),
     )
 
 
 for name in target_names():
     examples = inspect.cleandoc(export_command.__doc__ or "").replace("TARGET", name)
-    app.command(name, help=f"{target_summary(name)}\n\n{examples}")(export_command)
+    to_target = takes_options(ExportOptions)(partial(export_command, name))
+    app.command(name, help=f"{target_summary(name)}\n\n{examples}")(to_target)
 
 
 @app.command("diffusers")
-def diffusers_command(
-    model: Model = None,
-    checkpoint: CheckpointOption = None,
-    weights: Weights = None,
-    qparams: QParams = None,
-    lora: Lora = None,
-    allow_pth: AllowPth = False,
-    dtype: Dtype = "fp32",
-    output: Output = None,
-    resume: Resume = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+@takes_options(DiffusersOptions)
+def diffusers_command(options: DiffusersOptions) -> None:
     """Write transformers in full precision as diffusers loads them.
 
     A model in Wan-AI's layout is renamed, tensor by tensor the same. A quantized checkpoint is dequantized. Smoothed
@@ -149,35 +75,25 @@ def diffusers_command(
     """
     from vq_core.runtime.meter import Meter
     from vq_export.diffusers_folder import export_diffusers, written
-    from vq_export.model.full_precision import FullPrecisionInputs, open_full_precision
+    from vq_export.model.full_precision import open_full_precision
 
-    set_up_logging(verbose)
+    set_up_logging(options.verbose)
     meter = Meter()
-    folder = required(output, "--output")
-    opened = open_full_precision(FullPrecisionInputs(model, checkpoint, weights, qparams, tuple(lora or ()), allow_pth))
-    export_diffusers(opened, folder, dtype, resume=resume)
+    folder = required(options.output, "--output")
+    opened = open_full_precision(options)
+    export_diffusers(opened, folder, options.dtype, resume=options.resume)
     summary = written(opened, folder)
     report(
         f"Wrote {folder}",
         {**summary.rows(), **meter.usage().rows()},
         result={**vars(summary), "usage": vars(meter.usage())},
-        as_json=as_json,
+        as_json=options.as_json,
     )
 
 
 @app.command("encoders")
-def encoders_command(
-    model: Model = None,
-    t5: T5File = None,
-    clip: ClipFile = None,
-    scheme: Scheme = None,
-    pth: Pth = False,
-    output: Output = None,
-    device: Device = None,
-    resume: Resume = False,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+@takes_options(EncodersOptions)
+def encoders_command(options: EncodersOptions) -> None:
     """Write the text encoder, and the image encoder where there is one, as LightX2V's quantized files.
 
     From a diffusers pipeline, or from the files of the original model. Needs no GPU and about 1 GB of memory.
@@ -194,13 +110,16 @@ def encoders_command(
     from vq_export.encoders.export import export_encoders, next_steps, rows, run_config_keys, written
     from vq_export.encoders.source import open_encoders
 
-    set_up_logging(verbose)
+    set_up_logging(options.verbose)
     meter = Meter()
-    chosen, folder = scheme_named(required(scheme, "--scheme")), required(output, "--output")
-    sources = open_encoders(model, {key: path for key, path in (("t5", t5), ("clip", clip)) if path})
-    name = model or ", ".join(path.name for path in (t5, clip) if path)
-    export_encoders(sources, chosen, folder, model=name, pth=pth, device=resolve_device(device), resume=resume)
-    summary, keys = written(sources, chosen, folder, pth=pth), run_config_keys(sources, chosen, folder, pth=pth)
+    chosen, folder = scheme_named(required(options.scheme, "--scheme")), required(options.output, "--output")
+    files = {key: path for key, path in (("t5", options.t5), ("clip", options.clip)) if path}
+    sources = open_encoders(options.model, files)
+    name = options.model or ", ".join(path.name for path in files.values())
+    device = resolve_device(options.device)
+    export_encoders(sources, chosen, folder, model=name, pth=options.pth, device=device, resume=options.resume)
+    summary = written(sources, chosen, folder, pth=options.pth)
+    keys = run_config_keys(sources, chosen, folder, pth=options.pth)
     report(
         f"Wrote {folder}",
         {"scheme": chosen.name, **rows(summary), **meter.usage().rows()},
@@ -211,22 +130,14 @@ def encoders_command(
             "run_config": keys,
             "usage": vars(meter.usage()),
         },
-        as_json=as_json,
+        as_json=options.as_json,
         next_steps=next_steps(keys),
     )
 
 
 @app.command("verify")
-def verify_command(
-    checkpoint: CheckpointFolder,
-    model: Model = None,
-    lora: Lora = None,
-    allow_pth: AllowPth = False,
-    strict: Strict = False,
-    device: Device = None,
-    as_json: AsJson = False,
-    verbose: Verbose = False,
-) -> None:
+@takes_options(VerifyOptions)
+def verify_command(options: VerifyOptions) -> None:
     """Re-read a checkpoint and check everything that LightX2V will rely on.
 
     With --model, also compare every tensor with the one it was made from, and compute a block from both; --lora says
@@ -247,23 +158,26 @@ def verify_command(
     from vq_export.verify.verification import enforce
     from vq_export.verify.verify import verify
 
-    set_up_logging(verbose)
+    set_up_logging(options.verbose)
     meter = Meter()
-    opened = open_checkpoint(checkpoint)
-    source = open_source(model, [parse_lora(it) for it in lora or ()], allow_pth=allow_pth) if model else None
-    reference = model_reference(source, opened) if source else None
-    found = verify(opened, reference, device=resolve_device(device))
+    opened = open_checkpoint(options.checkpoint)
+    reference = None
+    if options.model:
+        loras = [parse_lora(it) for it in options.lora or ()]
+        reference = model_reference(open_source(options.model, loras, allow_pth=options.allow_pth), opened)
+    found = verify(opened, reference, device=resolve_device(options.device))
     report(
-        f"Verified {checkpoint}",
+        f"Verified {options.checkpoint}",
         {**found.rows(), **meter.usage().rows()},
-        result={"checkpoint": checkpoint, **found.as_json(), "usage": vars(meter.usage())},
-        as_json=as_json,
+        result={"checkpoint": options.checkpoint, **found.as_json(), "usage": vars(meter.usage())},
+        as_json=options.as_json,
     )
-    enforce(found, checkpoint, strict=strict)
+    enforce(found, options.checkpoint, strict=options.strict)
 
 
 @app.command("show")
-def show_command(checkpoint: CheckpointOrFile, as_json: AsJson = False) -> None:
+@takes_options(ShowOptions)
+def show_command(options: ShowOptions) -> None:
     """Tell how a checkpoint was quantized: model, LoRAs, settings, statistics, versions, and the error of every layer.
 
     For example:
@@ -274,8 +188,8 @@ def show_command(checkpoint: CheckpointOrFile, as_json: AsJson = False) -> None:
     """
     from vq_export.show import provenance_of, provenance_rows
 
-    said = provenance_of(checkpoint)
-    report(f"How {checkpoint} was quantized", provenance_rows(said), result=said, as_json=as_json)
+    said = provenance_of(options.checkpoint)
+    report(f"How {options.checkpoint} was quantized", provenance_rows(said), result=said, as_json=options.as_json)
 
 
 def main() -> None:

@@ -16,37 +16,25 @@ from vq_core.remote.transfer import local_copy
 from vq_core.sampling.model_defaults import said_by
 from vq_export.model.quantized_model import QuantizedModel, from_artifacts, from_source
 from vq_export.model.quantized_source import open_quantized_source
+from vq_export.options import ExportOptions
 from vq_export.verify.verification import Verification
 
 SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
 
 
-@dataclass(frozen=True)
-class ExportInputs:
-    """What was said on the command line: both artifacts, or a model to convert with LoRAs, a scheme and a rounding.
-
-    `allow_pth` allows to read the model from `.pth` files.
-    """
-
-    weights: Location | None = None
-    qparams: Location | None = None
-    model: str | None = None
-    scheme: str | None = None
-    rounding: str | None = None
-    loras: tuple[str, ...] = ()
-    allow_pth: bool = False
-
-
-def open_model(inputs: ExportInputs, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
-    """Open what `inputs` and `recipe` name; `device` is for conversion.
+def open_model(options: ExportOptions, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
+    """Open what `options` and `recipe` name; `device` is for conversion.
 
     A recipe's model was smoothed and quantized, and its artifacts lie where the recipe says. Only a model among
-    `inputs` is converted as it is.
+    the options is converted as it is.
 
     Raises:
         VqError: artifacts and a model are mixed, something is missing, a name is unknown, or linears are ignored.
     """
-    model = _open_artifacts(inputs, recipe) if inputs.model is None else _convert(inputs.model, inputs, recipe, device)
+    if options.model is None:
+        model = _open_artifacts(options, recipe)
+    else:
+        model = _convert(options.model, options, recipe, device)
     _refuse_ignored(model, recipe)
     return _with_sampling(model, recipe)
 
@@ -60,27 +48,27 @@ def _with_sampling(model: QuantizedModel, recipe: Recipe) -> QuantizedModel:
     return replace(model, settings={**model.settings, "sampling": sampling}) if sampling else model
 
 
-def _convert(name: str, inputs: ExportInputs, recipe: Recipe, device: str) -> QuantizedModel:
-    if inputs.weights or inputs.qparams:
+def _convert(name: str, options: ExportOptions, recipe: Recipe, device: str) -> QuantizedModel:
+    if options.weights or options.qparams:
         raise VqError("`--model` converts a plain model, --weights and --qparams do not: give one or the other.")
-    if quantized := open_quantized_source(name, loras=inputs.loras, allow_pth=inputs.allow_pth):
-        return _as_asked(quantized, inputs, recipe)
-    scheme = scheme_named(required(inputs.scheme or recipe.scheme, "--scheme"))
-    rounding = resolve(inputs.rounding, recipe.quantize.rounding, DEFAULTS.rounding)
+    if quantized := open_quantized_source(name, loras=options.lora or (), allow_pth=options.allow_pth):
+        return _as_asked(quantized, options, recipe)
+    scheme = scheme_named(required(options.scheme or recipe.scheme, "--scheme"))
+    rounding = resolve(options.rounding, recipe.quantize.rounding, DEFAULTS.rounding)
     known = [known.value for known in Rounding]
     if rounding not in known:
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(known)}.")
-    source = open_source(name, loras_of(inputs.loras, recipe), allow_pth=inputs.allow_pth)
+    source = open_source(name, loras_of(options.lora, recipe), allow_pth=options.allow_pth)
     converted = from_source(source, scheme, Rounding(rounding), device=device)
     said = said_by(source.path)
     return replace(converted, settings={**converted.settings, "sampling": said}) if said else converted
 
 
-def _as_asked(model: QuantizedModel, inputs: ExportInputs, recipe: Recipe) -> QuantizedModel:
+def _as_asked(model: QuantizedModel, options: ExportOptions, recipe: Recipe) -> QuantizedModel:
     """A model that is quantized already; what would quantize it otherwise is refused."""
-    if inputs.rounding is not None:
+    if options.rounding is not None:
         raise VqError(f"{model.model} is rounded already: leave --rounding out.")
-    scheme = inputs.scheme or recipe.scheme
+    scheme = options.scheme or recipe.scheme
     if scheme not in (None, model.scheme.name):
         raise VqError(
             f"{model.model} is {model.scheme.name}, and {scheme} is asked for: give the model it was made from."
@@ -88,17 +76,17 @@ def _as_asked(model: QuantizedModel, inputs: ExportInputs, recipe: Recipe) -> Qu
     return model
 
 
-def _open_artifacts(inputs: ExportInputs, recipe: Recipe) -> QuantizedModel:
-    weights = inputs.weights or recipe.path_of("smoothed-weights")
-    qparams = inputs.qparams or recipe.path_of("quant-params")
+def _open_artifacts(options: ExportOptions, recipe: Recipe) -> QuantizedModel:
+    weights = options.weights or recipe.path_of("smoothed-weights")
+    qparams = options.qparams or recipe.path_of("quant-params")
     if weights is None or qparams is None:
         raise VqError("Nothing to export: give --weights and --qparams, or --model and --scheme.")
-    if inputs.rounding is not None:
+    if options.rounding is not None:
         raise VqError("`--rounding` goes with --model: quant params are rounded already.")
-    if inputs.loras:
+    if options.lora:
         raise VqError("`--lora` goes with --model: smoothed weights have their LoRAs merged already.")
     model = from_artifacts(open_weights(weights), open_qparams(qparams))
-    scheme = inputs.scheme or recipe.scheme
+    scheme = options.scheme or recipe.scheme
     if scheme not in (None, model.scheme.name):
         raise VqError(f"{qparams} is {model.scheme.name}, and {scheme} is asked for: quantize to that, or do not ask.")
     return model

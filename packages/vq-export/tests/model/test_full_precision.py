@@ -12,7 +12,8 @@ from torch import Tensor
 from vq_core.errors import VqError
 from vq_core.families.wan import to_native
 from vq_core.model.source import open_source
-from vq_export.model.full_precision import FullPrecisionInputs, FullPrecisionModel, open_full_precision
+from vq_export.model.full_precision import FullPrecisionModel, open_full_precision
+from vq_export.options import DiffusersOptions
 
 AFFINE = {"attn1.to_q": "affine_norm1", "attn1.to_k": "affine_norm1", "attn1.to_v": "affine_norm1"}
 AFFINE |= {"ffn.net.0.proj": "affine_norm3"}
@@ -41,7 +42,7 @@ def expected_weight(weight: str, native: str, stored: dict[str, Tensor]) -> Tens
 
 @pytest.mark.parametrize("name", ["int8-smoothed", "fp8-smoothed", "int8-t2v", "fp8-ti2v-5b"])
 def test_a_checkpoint_is_dequantized_exactly(checkpoints: dict[str, Path], name: str) -> None:
-    stored, opened = content(checkpoints[name]), open_full_precision(FullPrecisionInputs(checkpoint=checkpoints[name]))
+    stored, opened = content(checkpoints[name]), open_full_precision(DiffusersOptions(checkpoint=checkpoints[name]))
     assert opened.form == "dequantized"
     assert any("affine_norm" in tensor for tensor in stored) is name.endswith("smoothed")
     component = opened.components["transformer"]
@@ -57,7 +58,7 @@ def test_a_checkpoint_is_dequantized_exactly(checkpoints: dict[str, Path], name:
 
 def test_each_expert_is_its_own(checkpoints: dict[str, Path]) -> None:
     folder = checkpoints["int8-i2v-2.2"]
-    opened = open_full_precision(FullPrecisionInputs(checkpoint=folder))
+    opened = open_full_precision(DiffusersOptions(checkpoint=folder))
     for component, expert in (("transformer", "high_noise_model"), ("transformer_2", "low_noise_model")):
         stored, name = content(folder / expert), "blocks.1.ffn.net.2.weight"
         assert torch.equal(read(opened, component)[name].double(), expected_weight(name, to_native(name), stored))
@@ -65,15 +66,15 @@ def test_each_expert_is_its_own(checkpoints: dict[str, Path]) -> None:
 
 def test_artifacts_give_what_their_checkpoint_gives(checkpoints: dict[str, Path], smoothed_i2v: Any) -> None:
     made = smoothed_i2v["fp8"]
-    one = read(open_full_precision(FullPrecisionInputs(weights=made.weights, qparams=made.qparams)))
-    other = read(open_full_precision(FullPrecisionInputs(checkpoint=checkpoints["fp8-smoothed"])))
+    one = read(open_full_precision(DiffusersOptions(weights=made.weights, qparams=made.qparams)))
+    other = read(open_full_precision(DiffusersOptions(checkpoint=checkpoints["fp8-smoothed"])))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_smoothed_weights_stay_folded_but_for_modulated_norms(smoothed_i2v: Any) -> None:
     made = smoothed_i2v["int8"]
-    opened = open_full_precision(FullPrecisionInputs(weights=made.weights))
+    opened = open_full_precision(DiffusersOptions(weights=made.weights))
     assert opened.form == "folded"
     stored = content(made.weights / "transformer")
     for name, value in read(opened).items():
@@ -91,7 +92,7 @@ def test_what_llmc_has_quantized(by_llmc: Callable[..., Path], scheme: str) -> N
     folder = by_llmc("i2v", scheme)
     stored = content(folder)
     stored |= {name: tensor.bfloat16() for name, tensor in stored.items() if "affine_norm" in name}
-    found = read(open_full_precision(FullPrecisionInputs(model=str(folder))))
+    found = read(open_full_precision(DiffusersOptions(model=str(folder))))
     for name in ("blocks.0.attn1.to_v.weight", "blocks.1.ffn.net.0.proj.weight", "blocks.1.attn2.to_q.weight"):
         assert torch.equal(found[name].double(), expected_weight(name, name, stored))
     assert torch.equal(found["blocks.0.norm2.bias"], stored["blocks.0.norm2.bias"])
@@ -99,7 +100,7 @@ def test_what_llmc_has_quantized(by_llmc: Callable[..., Path], scheme: str) -> N
 
 def test_what_llmc_has_smoothed(by_llmc: Callable[..., Path]) -> None:
     folder = by_llmc("i2v", None)
-    stored, found = content(folder), read(open_full_precision(FullPrecisionInputs(model=str(folder))))
+    stored, found = content(folder), read(open_full_precision(DiffusersOptions(model=str(folder))))
     for name in ("blocks.0.attn1.to_v.weight", "blocks.1.ffn.net.0.proj.weight"):
         exact = stored[name].double() * gain_of(name, stored)
         assert torch.allclose(found[name].double(), exact, rtol=2**-22, atol=0)  # quotient, product, product in fp32
@@ -108,7 +109,7 @@ def test_what_llmc_has_smoothed(by_llmc: Callable[..., Path]) -> None:
 
 
 def test_a_plain_model_is_as_it_was(models: dict[str, Path]) -> None:
-    opened = open_full_precision(FullPrecisionInputs(model=str(models["i2v"])))
+    opened = open_full_precision(DiffusersOptions(model=str(models["i2v"])))
     assert opened.form == "plain"
     original = open_source(str(models["i2v"])).components["transformer"]
     for name, value in read(opened, dtype=torch.float32).items():
@@ -117,7 +118,7 @@ def test_a_plain_model_is_as_it_was(models: dict[str, Path]) -> None:
 
 
 def test_only_what_is_computed_takes_the_dtype(checkpoints: dict[str, Path]) -> None:
-    opened = open_full_precision(FullPrecisionInputs(checkpoint=checkpoints["int8-smoothed"]))
+    opened = open_full_precision(DiffusersOptions(checkpoint=checkpoints["int8-smoothed"]))
     exact, rounded = read(opened), read(opened, dtype=torch.bfloat16)
     linears = {f"{linear.name}.weight" for linear in opened.components["transformer"].topology.linears}
     for name, value in rounded.items():
@@ -127,20 +128,20 @@ def test_only_what_is_computed_takes_the_dtype(checkpoints: dict[str, Path]) -> 
 @pytest.mark.parametrize("said", [{}, {"model": "a", "checkpoint": Path("b")}, {"qparams": Path("q"), "model": "a"}])
 def test_refuses_none_and_several(said: dict[str, Any]) -> None:
     with pytest.raises(VqError, match="Give one of --model, --checkpoint and --weights; --qparams goes with --weights"):
-        open_full_precision(FullPrecisionInputs(**said))
+        open_full_precision(DiffusersOptions(**said))
 
 
 def test_refuses_a_lora_for_what_is_quantized(checkpoints: dict[str, Path], by_llmc: Callable[..., Path]) -> None:
     with pytest.raises(VqError, match="`--lora` goes with --model"):
-        open_full_precision(FullPrecisionInputs(checkpoint=checkpoints["int8-t2v"], loras=("x.safetensors",)))
+        open_full_precision(DiffusersOptions(checkpoint=checkpoints["int8-t2v"], lora=["x.safetensors"]))
     with pytest.raises(VqError, match="is quantized already, and a LoRA is merged before that"):
-        open_full_precision(FullPrecisionInputs(model=str(by_llmc("t2v", "int8")), loras=("x.safetensors",)))
+        open_full_precision(DiffusersOptions(model=str(by_llmc("t2v", "int8")), lora=["x.safetensors"]))
 
 
 def test_refuses_values_that_are_none(make_model: Callable[..., Path]) -> None:
     def damage(tensors: dict[str, Tensor]) -> None:
         tensors["proj_out.bias"][1] = float("nan")
 
-    opened = open_full_precision(FullPrecisionInputs(model=str(make_model("t2v", edit=damage))))
+    opened = open_full_precision(DiffusersOptions(model=str(make_model("t2v", edit=damage))))
     with pytest.raises(VqError, match=r"`proj_out.bias` in .* has 1 values of \d+ that are NaN or infinite"):
         read(opened)

@@ -15,8 +15,9 @@ from vq_core.errors import VqError
 from vq_core.families.wan import to_native
 from vq_core.numerics.quantize import snr_db
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
 from vq_export.model.quantized_source import open_quantized_source
+from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
 from vq_export.verify.verify import verify
 
@@ -43,7 +44,7 @@ def edit(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
 @pytest.mark.parametrize("kind", ["t2v", "i2v", "ti2v-5b"])
 def test_conversion_is_renaming(by_llmc: Any, tmp_path: Path, kind: str, scheme: str, native: bool) -> None:
     folder = by_llmc(kind, scheme, native=native)
-    export(open_model(ExportInputs(model=str(folder)), Recipe()), tmp_path / "ckpt")
+    export(open_model(ExportOptions(model=str(folder)), Recipe()), tmp_path / "ckpt")
     stored, written = content(folder), content(tmp_path / "ckpt")
     assert len(stored) == len(written)
     for name, tensor in stored.items():
@@ -69,7 +70,7 @@ def test_conversion_is_renaming(by_llmc: Any, tmp_path: Path, kind: str, scheme:
 
 def test_the_code_minus_128_is_kept(by_llmc: Any, tmp_path: Path) -> None:
     folder = by_llmc("i2v", "int8")
-    export(open_model(ExportInputs(model=str(folder), scheme="int8"), Recipe()), tmp_path / "ckpt")
+    export(open_model(ExportOptions(model=str(folder), scheme="int8"), Recipe()), tmp_path / "ckpt")
     codes = [tensor for tensor in content(tmp_path / "ckpt").values() if tensor.dtype == torch.int8]
     assert min(int(tensor.min()) for tensor in codes) == -128
 
@@ -108,7 +109,7 @@ def test_plain_models_are_none(models: dict[str, Path], by_llmc: Any) -> None:
 
 def refusal(folder: Path, **said: Any) -> str:
     with pytest.raises(VqError) as caught:
-        model = open_model(ExportInputs(model=str(folder), **said), Recipe())
+        model = open_model(ExportOptions(model=str(folder), **said), Recipe())
         model.components["transformer"].linear(Q)
     return str(caught.value)
 
@@ -117,7 +118,7 @@ def test_refuses_what_would_quantize_it_otherwise(by_llmc: Any) -> None:
     folder = by_llmc("t2v", "int8")
     assert "is int8, and fp8 is asked for: give the model it was made from" in refusal(folder, scheme="fp8")
     assert "is rounded already: leave --rounding out" in refusal(folder, rounding="qtorch")
-    assert "a LoRA is merged before that" in refusal(folder, loras=("some.safetensors",))
+    assert "a LoRA is merged before that" in refusal(folder, lora=["some.safetensors"])
 
 
 def test_refuses_a_linear_that_llmc_has_ignored(by_llmc: Any) -> None:

@@ -18,7 +18,8 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_metadata
 from vq_core.recipes.recipe import Recipe
 from vq_core.store.reader import open_artifact
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
+from vq_export.options import ExportOptions
 from vq_export.targets.comfyui import FORMAT, KIND, export, next_steps
 
 DIM, FFN, TEXT, FREQ, IMAGE = 64, 160, 32, 16, 48
@@ -89,7 +90,7 @@ def written(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     def write(kind: str, scheme: str) -> Path:
         output = root / f"{kind}-{scheme}"
         if not output.exists():
-            export(open_model(ExportInputs(model=str(models[kind]), scheme=scheme), Recipe()), output)
+            export(open_model(ExportOptions(model=str(models[kind]), scheme=scheme), Recipe()), output)
         return output
 
     return write
@@ -153,7 +154,7 @@ def test_int8_is_what_the_quant_params_hold(
     models: dict[str, Path], make_artifacts: Callable[..., Any], tmp_path: Path
 ) -> None:
     made = make_artifacts(models["i2v"], "int8", smooth=False, corrected="blocks.1.ffn.net.2")
-    export(open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "out")
+    export(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "out")
     tensors = load_file(tmp_path / "out" / "wan_i2v_int8.safetensors")
     qparams = load_file(made.qparams / "transformer" / "blocks.safetensors")
     for ours, theirs in (
@@ -170,7 +171,7 @@ def test_int8_is_what_the_quant_params_hold(
 def test_fp8_has_one_scale_per_tensor_and_is_rounded_once(
     models: dict[str, Path], rounding: str, tmp_path: Path
 ) -> None:
-    inputs = ExportInputs(model=str(models["t2v"]), scheme="fp8", rounding=rounding)
+    inputs = ExportOptions(model=str(models["t2v"]), scheme="fp8", rounding=rounding)
     export(open_model(inputs, Recipe()), tmp_path / "out")
     tensors = load_file(tmp_path / "out" / "wan_t2v_fp8.safetensors")
     source = load_file(models["t2v"] / "transformer" / "diffusion_pytorch_model.safetensors")
@@ -192,7 +193,7 @@ def test_a_midpoint_is_rounded_as_asked(make_model: Callable[..., Path], tmp_pat
 
     model = make_model("t2v", edit=edit)
     for rounding, code in (("nearest-even", 16), ("qtorch", 18)):
-        inputs = ExportInputs(model=str(model), scheme="fp8", rounding=rounding)
+        inputs = ExportOptions(model=str(model), scheme="fp8", rounding=rounding)
         export(open_model(inputs, Recipe()), tmp_path / rounding)
         tensors = load_file(tmp_path / rounding / "wan_t2v_fp8.safetensors")
         assert float(tensors["blocks.0.self_attn.q.weight"][0, 1]) == code
@@ -205,7 +206,7 @@ def test_experts_are_not_mixed_up(written: Callable[[str, str], Path], models: d
         assert torch.equal(load_file(path)["patch_embedding.weight"], source["patch_embedding.weight"])
 
 
-def refusal(inputs: ExportInputs, output: Path) -> str:
+def refusal(inputs: ExportOptions, output: Path) -> str:
     with pytest.raises(VqError) as refused:
         export(open_model(inputs, Recipe()), output)
     assert not list(output.parent.iterdir())
@@ -214,7 +215,7 @@ def refusal(inputs: ExportInputs, output: Path) -> str:
 
 def test_gains_of_modulated_norms_are_refused(smoothed_i2v: dict[str, Any], tmp_path: Path) -> None:
     made = smoothed_i2v["int8"]
-    sentence = refusal(ExportInputs(weights=made.weights, qparams=made.qparams), tmp_path / "out")
+    sentence = refusal(ExportOptions(weights=made.weights, qparams=made.qparams), tmp_path / "out")
     assert sentence.startswith("ComfyUI has no gains of modulated norms")
     assert "`vq-algos smooth --groups folded`" in sentence
 
@@ -223,13 +224,13 @@ def test_fp8_scales_per_channel_are_refused(
     models: dict[str, Path], make_artifacts: Callable[..., Any], tmp_path: Path
 ) -> None:
     made = make_artifacts(models["t2v"], "fp8", smooth=False)
-    sentence = refusal(ExportInputs(weights=made.weights, qparams=made.qparams), tmp_path / "out")
+    sentence = refusal(ExportOptions(weights=made.weights, qparams=made.qparams), tmp_path / "out")
     assert sentence.startswith("ComfyUI reads one FP8 scale per tensor")
     assert "quantize to int8, or convert the model itself with --model and --scheme fp8" in sentence
 
 
 def test_the_next_step_names_the_files_and_comfyuis_folder(models: dict[str, Path]) -> None:
-    model = open_model(ExportInputs(model=str(models["i2v-2.2"]), scheme="int8"), Recipe())
+    model = open_model(ExportOptions(model=str(models["i2v-2.2"]), scheme="int8"), Recipe())
     said = next_steps(model, Path("out"))
     assert re.findall(r"[\w/.]+\.safetensors", said) == [
         "out/high_noise_model/wan_i2v_high_noise_int8.safetensors",

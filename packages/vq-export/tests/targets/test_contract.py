@@ -20,8 +20,9 @@ from vq_core.numerics.scheme import Rounding
 from vq_core.recipes.recipe import Recipe
 from vq_core.store.manifest import FILE_NAME
 from vq_core.store.resumable_folder import partial_folder
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
 from vq_export.model.quantized_model import QuantizedModel
+from vq_export.options import ExportOptions
 from vq_export.targets import target_named, target_names, target_summary
 
 every_target = pytest.mark.parametrize("target", target_names())
@@ -29,7 +30,7 @@ every_target = pytest.mark.parametrize("target", target_names())
 
 @pytest.fixture
 def model(models: dict[str, Path]) -> QuantizedModel:
-    return open_model(ExportInputs(model=str(models["t2v"]), scheme="int8"), Recipe())
+    return open_model(ExportOptions(model=str(models["t2v"]), scheme="int8"), Recipe())
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -113,7 +114,7 @@ def test_a_damaged_source_is_refused_by_tensor_and_what_is_finished_is_kept(
     def damage(tensors: dict[str, torch.Tensor]) -> None:
         tensors[name][3, 5] = float("nan")
 
-    damaged = open_model(ExportInputs(model=str(make_model("t2v", edit=damage)), scheme="fp8"), Recipe())
+    damaged = open_model(ExportOptions(model=str(make_model("t2v", edit=damage)), scheme="fp8"), Recipe())
     with pytest.raises(VqError, match=rf"`{re.escape(name)}` in .* has 1 values .* NaN or infinite") as refused:
         target_named(target).export(damaged, output, resume=False)
     if finished := [path.name for path in partial_folder(output).glob("[!.]*")]:
@@ -153,7 +154,7 @@ def test_a_full_disk_leaves_what_resume_completes(
 def test_on_a_gpu_the_files_are_the_same(
     target: str, scheme: str, rounding: Rounding, models: dict[str, Path], tmp_path: Path
 ) -> None:
-    inputs = ExportInputs(model=str(models["i2v"]), scheme=scheme, rounding=rounding.value)
+    inputs = ExportOptions(model=str(models["i2v"]), scheme=scheme, rounding=rounding.value)
     for device in ("cpu", "cuda"):
         target_named(target).export(open_model(inputs, Recipe(), device=device), tmp_path / device, resume=False)
     assert content(tmp_path / "cuda") == content(tmp_path / "cpu")

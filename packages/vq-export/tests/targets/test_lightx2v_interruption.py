@@ -17,12 +17,13 @@ from pathlib import Path
 import torch
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
+from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
 
 torch.set_num_threads(1)
 root, cases = Path(sys.argv[1]), [
-    ExportInputs(weights=Path(sys.argv[2]), qparams=Path(sys.argv[3])), ExportInputs(model=sys.argv[4], scheme="fp8")
+    ExportOptions(weights=Path(sys.argv[2]), qparams=Path(sys.argv[3])), ExportOptions(model=sys.argv[4], scheme="fp8")
 ]
 killed = 0
 for inputs in cases:
@@ -69,7 +70,8 @@ import ctypes, sys, threading
 from pathlib import Path
 import torch
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
+from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
 
 def resident_bytes():
@@ -83,7 +85,7 @@ warm, big, output = sys.argv[1:]
 
 def growth(scheme):
     folder = f"{output}-{scheme}"
-    export(open_model(ExportInputs(model=warm, scheme=scheme), Recipe()), Path(folder + "-warm"))
+    export(open_model(ExportOptions(model=warm, scheme=scheme), Recipe()), Path(folder + "-warm"))
     before, seen, done = resident_bytes(), [0], threading.Event()
 
     def watch():
@@ -92,7 +94,7 @@ def growth(scheme):
 
     thread = threading.Thread(target=watch)
     thread.start()
-    export(open_model(ExportInputs(model=big, scheme=scheme), Recipe()), Path(folder))
+    export(open_model(ExportOptions(model=big, scheme=scheme), Recipe()), Path(folder))
     done.set()
     thread.join()
     return max(seen) - before

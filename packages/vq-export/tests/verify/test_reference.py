@@ -10,7 +10,8 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_core.model.source import open_source
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
+from vq_export.options import ExportOptions
 from vq_export.verify.reference import model_reference, unrounded_reference
 
 
@@ -33,7 +34,7 @@ def test_a_model_has_no_gains_and_smoothed_weights_have_theirs(
     assert reference.components["transformer"].gain is None
 
     made = smoothed_i2v["int8"]
-    unrounded = unrounded_reference(open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe()))
+    unrounded = unrounded_reference(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()))
     gain = unrounded.components["transformer"].gain
     assert gain is not None
     assert torch.equal(gain("blocks.0.norm1.gain"), made.gains["transformer"]["blocks.0.attn1.qkv"])
@@ -44,7 +45,7 @@ def test_a_model_has_no_gains_and_smoothed_weights_have_theirs(
 
 
 def test_a_conversion_is_held_against_the_model_itself(models: dict[str, Path]) -> None:
-    converted = unrounded_reference(open_model(ExportInputs(model=str(models["t2v"]), scheme="fp8"), Recipe()))
+    converted = unrounded_reference(open_model(ExportOptions(model=str(models["t2v"]), scheme="fp8"), Recipe()))
     component = converted.components["transformer"]
     assert component.gain is not None
     assert bool((component.gain("blocks.0.norm1.gain") == 1).all())

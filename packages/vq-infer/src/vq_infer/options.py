@@ -1,23 +1,27 @@
-"""What can be said on the command line, one option a field; free of heavy imports."""
+"""The options of each command, one a field, and what those of the native engine come to; free of heavy imports."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Literal
 
 import typer
 
 from vq_core.cli.options import (
+    GENERAL,
+    INPUT,
+    LIGHTX2V,
+    MEMORY_AND_SPEED,
     MODEL_HELP,
+    SEVERAL_GPUS,
+    AsJson,
     Device,
     Fps,
-    GuidanceScale,
-    GuidanceScale2,
-    Height,
-    NumFrames,
+    ModelOrDefault,
     Output,
+    Prompts,
     Recipe,
-    Seed,
-    Steps,
-    Width,
+    Resume,
+    SamplingOptions,
+    Verbose,
     path_option,
 )
 from vq_core.errors import VqError
@@ -28,57 +32,82 @@ Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]
 AttentionName = Literal["auto", "sdpa", "cudnn", "flash3", "flash4", "sage", "fp8"]
 """`auto` and the files of `vq_infer/attention`; a test holds them together."""
-Attention = Annotated[
-    AttentionName,
-    typer.Option("--attention", help="What computes self-attention; auto takes the fastest that is exact enough."),
-]
-AttentionTolerance = Annotated[
-    float | None,
-    typer.Option(
-        "--attention-tolerance",
-        help="Relative error that --attention auto may have.  [default: that of 16 bits]",
-        show_default=False,
-    ),
-]
 OffloadName = Literal["auto", "none", "block"]
-Offload = Annotated[
-    OffloadName,
-    typer.Option("--offload", help="Blocks that wait on the host: as many as must, none, or all."),
-]
-VaeTiling = Annotated[
-    bool | None,
-    typer.Option(
-        "--vae-tiling/--no-vae-tiling",
-        help="Decode in tiles.  [default: where nothing else makes it fit]",
-        show_default=False,
-    ),
-]
 CacheName = Literal["first-block", "taylorseer"]
-Cache = Annotated[
-    str | None,
-    typer.Option(
-        "--cache",
-        metavar="NAME[:VALUE]",
-        help="Skip steps that change little: first-block (threshold 0.08) or taylorseer (every 3rd step is "
-        "computed).  [default: none]",
-        show_default=False,
-    ),
-]
 CACHE_VALUES: dict[CacheName, float] = {"first-block": 0.08, "taylorseer": 3}
 """The caches, and the value of each where none is given: FirstBlock's threshold, TaylorSeer's interval in steps."""
 
 FILES = ("image", "last_image", "reference_images", "video", "mask")
 
 
-@dataclass(frozen=True)
-class VideoOptions:
-    """What was said on the command line; None where nothing was."""
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How the native engine is to run."""
+
+    attention: Annotated[
+        AttentionName,
+        typer.Option(
+            "--attention",
+            help="What computes self-attention; auto takes the fastest that is exact enough.",
+            rich_help_panel=MEMORY_AND_SPEED,
+        ),
+    ] = "sdpa"
+    attention_tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--attention-tolerance",
+            help="Relative error that --attention auto may have.  [default: that of 16 bits]",
+            rich_help_panel=MEMORY_AND_SPEED,
+        ),
+    ] = None
+    offload: Annotated[
+        OffloadName,
+        typer.Option(
+            "--offload",
+            help="Blocks that wait on the host: as many as must, none, or all.",
+            rich_help_panel=MEMORY_AND_SPEED,
+        ),
+    ] = "auto"
+    vae_tiling: Annotated[
+        bool | None,
+        typer.Option(
+            "--vae-tiling/--no-vae-tiling",
+            help="Decode in tiles.  [default: where nothing else makes it fit]",
+            rich_help_panel=MEMORY_AND_SPEED,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(SamplingOptions, EngineOptions):
+    """Of every command that makes videos."""
+
+    checkpoint: Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")] = None
+    recipe: Recipe = None
+    output: Output = None
+    fps: Fps = None
+    device: Device = None
+    as_json: AsJson = False
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(GenerateOptions):
+    """Of `vq-infer batch`."""
+
+    model: ModelOrDefault = None
+    prompts: Prompts = None
+    resume: Resume = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions(GenerateOptions):
+    """Of `vq-infer i2v`, `t2v` and `vace`; each lacks those of `FILES` that it does not read."""
 
     model: Annotated[
         str | None,
-        typer.Option("--model", help=f"{MODEL_HELP}  [default for i2v: wan-tiny, the built-in]", show_default=False),
+        typer.Option("--model", help=f"{MODEL_HELP}  [default for i2v: wan-tiny, the built-in]", rich_help_panel=INPUT),
     ] = None
-    checkpoint: Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")] = None
     image: Annotated[Location | None, path_option("--image", help="The first frame.")] = None
     last_image: Annotated[
         Location | None, path_option("--last-image", help="The last frame, for models that end at one.")
@@ -92,46 +121,77 @@ class VideoOptions:
         Location | None,
         path_option("--mask", help="What of that is made anew: white in a video, or in an image for every frame."),
     ] = None
-    prompt: Annotated[str | None, typer.Option("--prompt", help="What the video shows.", show_default=False)] = None
+    prompt: Annotated[str | None, typer.Option("--prompt", help="What the video shows.", rich_help_panel=INPUT)] = None
     negative_prompt: Annotated[
-        str, typer.Option("--negative-prompt", help="What it should not show.  [default: nothing]", show_default=False)
+        str,
+        typer.Option(
+            "--negative-prompt",
+            help="What it should not show.  [default: nothing]",
+            show_default=False,
+            rich_help_panel=INPUT,
+        ),
     ] = ""
-    output: Output = None
-    engine: Annotated[EngineName, typer.Option("--engine", help="What runs the checkpoint.")] = "native"
-    steps: Steps = None
-    height: Height = None
-    width: Width = None
-    num_frames: NumFrames = None
-    guidance_scale: GuidanceScale = None
-    guidance_scale_2: GuidanceScale2 = None
-    fps: Fps = None
-    seed: Seed = None
-    device: Device = None
-    attention: Attention = "sdpa"
-    attention_tolerance: AttentionTolerance = None
-    cache: Cache = None
-    offload: Offload = "auto"
-    vae_tiling: VaeTiling = None
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="What runs the checkpoint.", rich_help_panel=GENERAL)
+    ] = "native"
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            metavar="NAME[:VALUE]",
+            help="Skip steps that change little: first-block (threshold 0.08) or taylorseer (every 3rd step is "
+            "computed).  [default: none]",
+            rich_help_panel=MEMORY_AND_SPEED,
+        ),
+    ] = None
     ulysses: Annotated[
-        int, typer.Option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
+        int,
+        typer.Option(
+            "--ulysses",
+            help="Processes that share the video's tokens and heads, under torchrun.",
+            rich_help_panel=SEVERAL_GPUS,
+        ),
     ] = 1
     ring: Annotated[
-        int, typer.Option("--ring", help="Processes that share its tokens and pass keys and values around.")
+        int,
+        typer.Option(
+            "--ring",
+            help="Processes that share its tokens and pass keys and values around.",
+            rich_help_panel=SEVERAL_GPUS,
+        ),
     ] = 1
     cfg_parallel: Annotated[
-        bool, typer.Option("--cfg-parallel", help="One half of the processes predicts with the prompt, one without.")
+        bool,
+        typer.Option(
+            "--cfg-parallel",
+            help="One half of the processes predicts with the prompt, one without.",
+            rich_help_panel=SEVERAL_GPUS,
+        ),
     ] = False
-    recipe: Recipe = None
     lightx2v_python: Annotated[
         str | None,
-        typer.Option("--lightx2v-python", help="Python that has LightX2V.  [default: this one]", show_default=False),
+        typer.Option(
+            "--lightx2v-python",
+            help="Python that has LightX2V.  [default: this one]",
+            rich_help_panel=LIGHTX2V,
+        ),
     ] = None
     backend: Annotated[
         str | None,
         typer.Option(
-            "--backend", help="Whose kernels LightX2V uses: vllm, sgl, …  [default: vllm]", show_default=False
+            "--backend",
+            help="Whose kernels LightX2V uses: vllm, sgl, …  [default: vllm]",
+            rich_help_panel=LIGHTX2V,
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """Of `vq-infer doctor`."""
+
+    device: Device = None
+    as_json: AsJson = False
 
 
 @dataclass(frozen=True)
@@ -142,19 +202,15 @@ class CacheChoice:
     value: float
 
 
-@dataclass(frozen=True)
-class EngineSettings:
-    """How the native engine is to run; see the options of the same names."""
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings(EngineOptions):
+    """How the native engine runs, with what only a single video can have."""
 
-    attention: AttentionName = "sdpa"
-    attention_tolerance: float | None = None
     cache: CacheChoice | None = None
-    offload: OffloadName = "auto"
-    vae_tiling: bool | None = None
     parallel: ParallelPlan = field(default_factory=ParallelPlan)
 
 
-def engine_settings(options: VideoOptions) -> EngineSettings:
+def engine_settings(options: BatchOptions | VideoOptions) -> EngineSettings:
     """Those that `options` say.
 
     Raises:
@@ -162,14 +218,11 @@ def engine_settings(options: VideoOptions) -> EngineSettings:
     """
     if options.attention_tolerance is not None and options.attention != "auto":
         raise VqError("--attention-tolerance is what --attention auto chooses by: add it, or leave the tolerance out.")
-    return EngineSettings(
-        options.attention,
-        options.attention_tolerance,
-        parse_cache(options.cache),
-        options.offload,
-        options.vae_tiling,
-        ParallelPlan(options.ulysses, options.ring, options.cfg_parallel),
-    )
+    settings = EngineSettings(**{field.name: getattr(options, field.name) for field in fields(EngineOptions)})
+    if isinstance(options, BatchOptions):
+        return settings
+    parallel = ParallelPlan(options.ulysses, options.ring, options.cfg_parallel)
+    return replace(settings, cache=parse_cache(options.cache), parallel=parallel)
 
 
 def parse_cache(text: str | None) -> CacheChoice | None:

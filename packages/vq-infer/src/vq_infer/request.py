@@ -6,15 +6,16 @@ from typing import Any
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.cli.app import required
+from vq_core.cli.sampling import resolve_sampling
 from vq_core.errors import VqError
 from vq_core.model.embedded import model_or_default
-from vq_core.recipes.recipe import DEFAULTS, Defaults, read_recipe
+from vq_core.recipes.recipe import DEFAULTS, Defaults, read_recipe, resolve
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy, refuse_existing
 from vq_core.runtime.meter import Usage
 from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.prompts import TEXT_ONLY, Sample
-from vq_core.sampling.settings import Sampling, SamplingOptions, resolve_sampling
+from vq_core.sampling.settings import Sampling
 from vq_core.store.manifest import FILE_NAME
 from vq_infer.options import EngineSettings, Task, VideoOptions, engine_settings
 
@@ -112,8 +113,8 @@ def resolve_request(task: Task, options: VideoOptions) -> VideoRequest:
     sample.require(TEXT_ONLY, "The command")
     output = required(options.output, "--output")
     defaults = (defaults_of(model) if native else DEFAULTS).with_said(said_by_checkpoint(checkpoint))
-    asked = SamplingOptions(**{field.name: getattr(options, field.name) for field in fields(SamplingOptions)})
-    sampling = resolve_sampling(asked, said, defaults, fps=said.fps, seed=recipe.seed)
+    fps = resolve(options.fps, said.fps, None)
+    sampling = resolve_sampling(options, said, defaults, fps=fps, seed=recipe.seed)
     return VideoRequest(task, model, checkpoint, sample, output, sampling, options.device, settings)
 
 

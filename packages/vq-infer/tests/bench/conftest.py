@@ -2,23 +2,22 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from vq_core.discover import load_plugin
 from vq_infer.bench.measuring.breakdown import Line, Share
 from vq_infer.bench.measuring.ceilings import Ceilings
 from vq_infer.bench.measuring.kinds import Kind
 from vq_infer.bench.measuring.measure import Steady
-from vq_infer.bench.models.contenders import Contender
+from vq_infer.bench.models.contenders import CONTENDERS
 from vq_infer.bench.models.workload import Step, Workload
 from vq_infer.bench.report.results import Results, Row
 from vq_infer.bench.run import Plan
-from vq_infer.bench.worker import CONTENDERS, First, Machine, Memory, cut
+from vq_infer.bench.worker import First, Machine, Memory, cut
 from vq_infer.memory.model_sizes import MODEL_SIZES
 
 CPU = torch.device("cpu")
@@ -37,18 +36,12 @@ def gpu_workload() -> Workload:
 
 
 @pytest.fixture(scope="session")
-def contender() -> Callable[[str], Contender]:
-    """A contender by name."""
-    return lambda name: cast(Contender, load_plugin(CONTENDERS, name))
-
-
-@pytest.fixture(scope="session")
-def built(workload: Workload, contender: Callable[[str], Contender]) -> Callable[[str], nn.Module]:
+def built(workload: Workload) -> Callable[[str], nn.Module]:
     """A contender's model on the CPU, made once; tests leave it as it is."""
 
     @cache
     def build(name: str) -> nn.Module:
-        return contender(name).build(workload, CPU, None)
+        return CONTENDERS[name].build(workload, CPU, None)
 
     return build
 

@@ -12,16 +12,16 @@ import pytest
 from vq_core.artifacts.videos import FORMAT, KIND, VideosWriter
 from vq_core.errors import VqError
 from vq_core.sampling.prompts import SAMPLES_FILE
-from vq_core.sampling.settings import Sampling, SamplingOptions
+from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import read_video
 from vq_core.store.reader import open_artifact
 from vq_core.store.resumable_folder import partial_folder
 from vq_core.testing.tiny_models import Variant, write_samples
 from vq_infer.attention import sdpa
 from vq_infer.engine import batch
-from vq_infer.engine.batch import BatchOptions, BatchRequest, make_batch, resolve_batch
+from vq_infer.engine.batch import BatchRequest, make_batch, resolve_batch
 from vq_infer.memory.plan import MemoryPlan
-from vq_infer.options import EngineSettings
+from vq_infer.options import BatchOptions, EngineSettings
 
 TinyModel = Callable[[Variant], Path]
 Convert = Callable[..., Path]
@@ -113,11 +113,15 @@ def test_options_come_before_the_recipe_and_that_before_the_model(tiny_model: Ti
     (model / "sampling.json").write_text('{"steps": 9, "fps": 8, "height": 32}')
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"model: {model}\noutput: out\neval: {{prompts: builtin:evaluation, height: 96}}\n")
-    asked = SamplingOptions(steps=3)
-    said = BatchOptions(None, None, None, tmp_path / "videos", asked, None, recipe, EngineSettings())
-    request = resolve_batch(said)
+    options = BatchOptions(output=tmp_path / "videos", steps=3, recipe=recipe)
+    request = resolve_batch(options)
     assert request.checkpoint == tmp_path / "out" / "lightx2v"
     assert str(request.prompts) == "builtin:evaluation"
     assert (request.sampling.steps, request.sampling.height, request.sampling.fps) == (3, 96, 8)
     with pytest.raises(VqError, match="`--output` is missing"):
-        resolve_batch(replace(said, output=None))
+        resolve_batch(replace(options, output=None))
+
+
+def test_a_tolerance_without_auto_is_refused() -> None:
+    with pytest.raises(VqError, match="--attention-tolerance is what --attention auto chooses by"):
+        resolve_batch(BatchOptions(attention="sdpa", attention_tolerance=0.05))

@@ -1,4 +1,4 @@
-"""What every command shares: the app and its error table, the options, how results are printed.
+"""What every command shares: the app and its error table, the options, what they come to, how results are printed.
 
-Only the stages' own command files import this room.
+Stages import this room where their options are declared and read; no other room of vq_core does.
 """

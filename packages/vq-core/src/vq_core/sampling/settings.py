@@ -1,8 +1,8 @@
-"""How videos are sampled, and how that is settled between options, recipe and the model's own settings."""
+"""How videos are sampled."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from vq_core.recipes.recipe import DEFAULTS, Defaults, SamplingSettings, resolve
+from vq_core.recipes.recipe import DEFAULTS
 from vq_core.sampling.guidance import is_guided
 
 
@@ -34,43 +34,3 @@ class Sampling:
     def guided(self) -> bool:
         """Does every step predict without the prompt too?"""
         return is_guided(self.guidance_scale)
-
-
-@dataclass(frozen=True)
-class SamplingOptions:
-    """What was said of `Sampling` on the command line, None where nothing was."""
-
-    steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    num_frames: int | None = None
-    guidance_scale: float | None = None
-    guidance_scale_2: float | None = None
-    fps: int | None = None
-    seed: int | None = None
-
-
-def resolve_sampling(
-    asked: SamplingOptions,
-    said: SamplingSettings,
-    defaults: Defaults,
-    *,
-    fps: int | None = None,
-    seed: int | None = None,
-) -> Sampling:
-    """An option beats the recipe's section `said`, with its `fps` and `seed`, and that beats `defaults`.
-
-    A guidance scale that is said alone is for both experts.
-    """
-    if asked.guidance_scale is not None or said.guidance_scale is not None:
-        defaults = replace(defaults, guidance_scale_2=None)
-    return Sampling(
-        steps=resolve(asked.steps, said.steps, defaults.steps),
-        height=resolve(asked.height, said.height, defaults.height),
-        width=resolve(asked.width, said.width, defaults.width),
-        num_frames=resolve(asked.num_frames, said.num_frames, defaults.num_frames),
-        guidance_scale=resolve(asked.guidance_scale, said.guidance_scale, defaults.guidance_scale),
-        guidance_scale_2=resolve(asked.guidance_scale_2, said.guidance_scale_2, defaults.guidance_scale_2),
-        fps=resolve(asked.fps, fps, defaults.fps),
-        seed=resolve(asked.seed, seed, defaults.seed),
-    )

@@ -21,10 +21,10 @@ from vq_core.model.lora_request import parse_lora
 from vq_core.model.source import Source, open_source
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, dequantize
-from vq_core.remote.location import Location
 from vq_core.topology import Topology, shard_of
 from vq_export.model.quantized_model import QuantizedModel, from_artifacts
 from vq_export.model.quantized_source import open_quantized_source
+from vq_export.options import DiffusersOptions
 
 
 @dataclass(frozen=True)
@@ -86,41 +86,29 @@ class FullPrecisionModel:
     parents: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class FullPrecisionInputs:
-    """What was said on the command line: a model, a checkpoint, smoothed weights, or these with quant params."""
-
-    model: str | None = None
-    checkpoint: Location | None = None
-    weights: Location | None = None
-    qparams: Location | None = None
-    loras: tuple[str, ...] = ()
-    allow_pth: bool = False
-
-
-def open_full_precision(inputs: FullPrecisionInputs) -> FullPrecisionModel:
-    """Open what `inputs` name.
+def open_full_precision(options: DiffusersOptions) -> FullPrecisionModel:
+    """Open what `options` name.
 
     Raises:
         VqError: none or several are named, or what is named cannot be read.
     """
-    named = [item for item in (inputs.model, inputs.checkpoint, inputs.weights) if item is not None]
-    if len(named) != 1 or (inputs.qparams and not inputs.weights):
+    named = [item for item in (options.model, options.checkpoint, options.weights) if item is not None]
+    if len(named) != 1 or (options.qparams and not options.weights):
         raise VqError("Give one of --model, --checkpoint and --weights; --qparams goes with --weights.")
-    if inputs.loras and inputs.model is None:
+    if options.lora and options.model is None:
         raise VqError("`--lora` goes with --model: what is quantized or smoothed has its LoRAs merged already.")
-    if inputs.checkpoint is not None:
-        return _of_checkpoint(open_checkpoint(inputs.checkpoint))
-    if inputs.weights is not None:
-        weights = open_weights(inputs.weights)
-        if inputs.qparams is None:
+    if options.checkpoint is not None:
+        return _of_checkpoint(open_checkpoint(options.checkpoint))
+    if options.weights is not None:
+        weights = open_weights(options.weights)
+        if options.qparams is None:
             return _of_weights(weights)
-        return _of_quantized(from_artifacts(weights, open_qparams(inputs.qparams)))
-    assert inputs.model is not None
-    if quantized := open_quantized_source(inputs.model, loras=inputs.loras, allow_pth=inputs.allow_pth):
+        return _of_quantized(from_artifacts(weights, open_qparams(options.qparams)))
+    assert options.model is not None
+    if quantized := open_quantized_source(options.model, loras=options.lora or (), allow_pth=options.allow_pth):
         return _of_quantized(quantized)
-    loras = [parse_lora(lora) for lora in inputs.loras]
-    return _of_source(open_source(inputs.model, loras, allow_pth=inputs.allow_pth))
+    loras = [parse_lora(lora) for lora in options.lora or ()]
+    return _of_source(open_source(options.model, loras, allow_pth=options.allow_pth))
 
 
 def _of_source(source: Source) -> FullPrecisionModel:

@@ -11,7 +11,8 @@ import torch
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
+from vq_export.options import ExportOptions
 from vq_export.verify.checks.block_error import (
     MAX_EXCESS_DB,
     MAX_EXCESS_NEAREST_DB,
@@ -51,7 +52,7 @@ def test_every_kind_of_block_is_computed(checkpoints: dict[str, Path], models: d
 
 def test_smoothed_weights_serve_as_well(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
     made = smoothed_i2v["int8"]
-    quantized = open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe())
+    quantized = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
     checkpoint = open_checkpoint(checkpoints["int8-smoothed"])
     assert block_error(checkpoint, "transformer", unrounded_reference(quantized), BLOCK).wrong == []
 

@@ -11,7 +11,8 @@ import torch
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
+from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
 from vq_export.verify.checks.fidelity import Fidelity, compare, corrected_biases, rounds_to_nearest
 from vq_export.verify.reference import model_reference, unrounded_reference
@@ -39,7 +40,7 @@ def test_nothing_differs_from_the_model_or_from_the_smoothed_weights(
     checkpoints: dict[str, Path], models: dict[str, Path], smoothed_i2v: dict[str, Any], scheme: str
 ) -> None:
     made = smoothed_i2v[scheme]
-    quantized = open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe())
+    quantized = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
     checkpoint = open_checkpoint(checkpoints[f"{scheme}-smoothed"])
     for found in (
         against_model(checkpoints[f"{scheme}-smoothed"], models["i2v"]),
@@ -77,7 +78,7 @@ def test_a_corrected_bias_is_none_of_the_model_and_is_that_of_the_quant_params(
 ) -> None:
     linear = "blocks.1.attn2.to_q"
     made = make_artifacts(models["i2v"], corrected=linear)
-    quantized = open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe())
+    quantized = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
     export(quantized, tmp_path / "ckpt")
     checkpoint = open_checkpoint(tmp_path / "ckpt")
     assert corrected_biases(checkpoint, "transformer") == {f"{linear}.bias"}
@@ -85,7 +86,7 @@ def test_a_corrected_bias_is_none_of_the_model_and_is_that_of_the_quant_params(
     assert compare(checkpoint, unrounded_reference(quantized))["transformer"].other == []
 
     without = make_artifacts(models["i2v"])
-    uncorrected = open_model(ExportInputs(weights=without.weights, qparams=without.qparams), Recipe())
+    uncorrected = open_model(ExportOptions(weights=without.weights, qparams=without.qparams), Recipe())
     assert compare(checkpoint, unrounded_reference(uncorrected))["transformer"].other == [f"{linear}.bias"]
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
 from vq_core.recipes.recipe import Recipe
-from vq_export.export import ExportInputs, open_model
+from vq_export.export import open_model
 from vq_export.model.quantized_model import QuantizedModel
+from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
 from vq_export.verify.checks.fidelity import compare, gain_finder
 from vq_export.verify.checks.gains import NON_BLOCK, GainFinder
@@ -46,7 +47,7 @@ def test_every_gain_is_found_exactly(
 
 def test_smoothed_weights_leave_nothing_to_find(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
     made = smoothed_i2v["int8"]
-    quantized: QuantizedModel = open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe())
+    quantized: QuantizedModel = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
     reference = unrounded_reference(quantized).components["transformer"]
     finder = gain_finder(open_checkpoint(checkpoints["int8-smoothed"]), "transformer", reference, "cpu")
     assert finder.gains(NON_BLOCK, {}) == {}
@@ -57,7 +58,7 @@ def test_rows_behind_gelu_are_found_where_they_may_have_been_rescaled(
     make_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     model = make_model("t2v")
-    export(open_model(ExportInputs(model=str(model), scheme="int8"), Recipe()), tmp_path / "plain")
+    export(open_model(ExportOptions(model=str(model), scheme="int8"), Recipe()), tmp_path / "plain")
     finder = finder_of(tmp_path / "plain", model)
     names = ("blocks.0.ffn.net.0.proj.weight", "blocks.0.ffn.net.0.proj.bias")
 
@@ -89,7 +90,7 @@ def test_gains_are_recovered_from_weights_where_biases_are_zero(
 ) -> None:
     model = make_model("i2v", edit=zero_biases)
     made = make_artifacts(model, scheme)
-    export(open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
+    export(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
     errors = linears_of(tmp_path / "ckpt", model)
     assert len(errors) == 24
     assert max(error.excess_db for error in errors.values()) < 6
@@ -109,6 +110,6 @@ def test_gains_are_recovered_from_weights_where_a_bias_was_corrected(
 ) -> None:
     model = make_model("i2v")
     made = make_artifacts(model, scheme, corrected=value, clip=clip)
-    export(open_model(ExportInputs(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
+    export(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
     errors = linears_of(tmp_path / "ckpt", model)
     assert max(error.excess_db for error in errors.values()) < 6

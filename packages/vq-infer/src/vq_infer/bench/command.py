@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
-from vq_core.discover import load_plugin, plugin_names
 from vq_core.errors import VqError
 from vq_core.remote.transfer import local_copy, local_output, refuse_existing
 from vq_core.runtime.device import resolve_device
-from vq_infer.bench.models.contenders import REFERENCE
+from vq_infer.bench.models.contenders import CONTENDERS, contender_named
 from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.options import BenchOptions
 from vq_infer.bench.report.chart import draw, require_matplotlib
 from vq_infer.bench.report.page import page
 from vq_infer.bench.report.results import Results
 from vq_infer.bench.run import Plan, run
-from vq_infer.bench.worker import CONTENDERS, cut
+from vq_infer.bench.worker import cut
 from vq_infer.memory.model_sizes import MODEL_SIZES
 
 DEFAULT_SIZE = "14b"
@@ -59,9 +58,9 @@ def plan_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Pl
         raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")
     if options.seconds <= 0 or options.start_limit <= 0:
         raise VqError("--seconds and --start-limit are times: give more than 0.")
-    contenders = options.contenders or (REFERENCE, *(name for name in plugin_names(CONTENDERS) if name != REFERENCE))
+    contenders = tuple(options.contenders or CONTENDERS)
     for name in contenders:
-        load_plugin(CONTENDERS, name)
+        contender_named(name)
     location = None if options.checkpoint is None else local_copy(options.checkpoint)
     return Plan(
         contenders=contenders,

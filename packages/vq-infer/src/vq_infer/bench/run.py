@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from functools import reduce
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from vq_core.discover import load_plugin
 from vq_core.errors import VqError
 from vq_core.families import wan
 from vq_core.remote.location import Location
@@ -22,11 +21,11 @@ from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.measuring.breakdown import breakdown
 from vq_infer.bench.measuring.ceilings import SECONDS, Ceilings
 from vq_infer.bench.measuring.measure import Steady
-from vq_infer.bench.models.contenders import REFERENCE, Contender
+from vq_infer.bench.models.contenders import REFERENCE, contender_named
 from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.process import RemoteWorker
 from vq_infer.bench.report.results import Results, Row, extrapolate, relative_error
-from vq_infer.bench.worker import CONTENDERS, Failure, First, Job, Machine
+from vq_infer.bench.worker import Failure, First, Job, Machine
 
 ROUNDS = 3
 MEMORY_USED = 0.9  # of the device's, by contenders that are measured in turns
@@ -60,9 +59,9 @@ class Plan:
     extrapolate: bool
     details: bool
 
-    def job(self, contender: str, cache: Path) -> Job:
+    def job(self, name: str, cache: Path) -> Job:
         """For a worker."""
-        return Job(contender, self.workload, self.device, cache, self.checkpoint)
+        return Job(name, self.workload, self.device, cache, self.checkpoint)
 
 
 def run(plan: Plan, tell: Callable[[str], None], keep: Callable[[Results], None]) -> Results:
@@ -104,7 +103,7 @@ def groups(names: Sequence[str], plan: Plan, memory: int) -> list[list[str]]:
     gathered: list[list[str]] = []
     used = 0.0
     for name in names:
-        need = needed_bytes(plan.workload, _contender(name).LOADED_BYTES, torch.device(plan.device))
+        need = needed_bytes(plan.workload, contender_named(name).loaded_bytes, torch.device(plan.device))
         if not gathered or used + need > MEMORY_USED * memory:
             gathered.append([])
             used = 0.0
@@ -118,19 +117,15 @@ def needed_bytes(workload: Workload, weight_bytes: int, device: torch.device) ->
     value = runtime_dtype(device).itemsize
     weights = sum(prod(shape) for shape in wan.topology(workload.config).tensors.values())
     widest = workload.tokens * (3 * int(workload.config["ffn_dim"]) + 16 * workload.dim) * value
-    scale = value / 2  # `LOADED_BYTES` is of bfloat16
+    scale = value / 2  # `loaded_bytes` is of bfloat16
     return weights * weight_bytes * scale + widest + CONTEXT_BYTES
 
 
-def _contender(name: str) -> Contender:
-    return cast(Contender, load_plugin(CONTENDERS, name))
-
-
 def _row(plan: Plan, name: str) -> Row:
-    contender = _contender(name)
-    row = Row(name, contender.TITLE, contender.LINEARS, contender.ATTENTION)
+    contender = contender_named(name)
+    row = Row(name, contender.title, contender.linears, contender.attention)
     reason = contender.missing(torch.device(plan.device))
-    if reason is None and plan.scheme not in (None, contender.LINEARS) and name.startswith("vq_"):
+    if reason is None and contender.ours and plan.scheme not in (None, contender.linears):
         reason = f"the checkpoint is {plan.scheme}"
     return replace(row, why_not=reason)
 
@@ -170,7 +165,7 @@ def _measure_group(
             found[name] = replace(found[name], steady=reduce(Steady.then, rounds[name]))
             found[name] = _looked_into(found[name], worker, plan, ceilings, tell)
     for name, row in found.items():
-        restarts = row.steady is not None and _contender(name).COMPILES
+        restarts = row.steady is not None and contender_named(name).compiles
         yield _restarted(row, plan, folder, tell) if restarts else row
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.discover import load_plugin
 from vq_core.errors import VqError
 from vq_core.remote.location import Location
 from vq_core.runtime.device import runtime_dtype
@@ -24,11 +23,10 @@ from vq_infer.bench.measuring.ceilings import Ceilings, measure_ceilings
 from vq_infer.bench.measuring.kinds import Kind
 from vq_infer.bench.measuring.measure import Steady, steady, timed
 from vq_infer.bench.measuring.ranges import named_ranges
-from vq_infer.bench.models.contenders import Contender
+from vq_infer.bench.models.contenders import contender_named
 from vq_infer.bench.models.workload import Step, Workload, timesteps
 from vq_infer.engine.component import Component
 
-CONTENDERS = "vq_infer.bench.models.contenders"
 CHECKED_TIMESTEP = 500.0
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VQ_CACHE")
 """Where compilers and autotuners keep what they made; a worker starts with the folders that it is given."""
@@ -93,7 +91,7 @@ class Machine:
 
 
 class Worker:
-    """Does what it is asked for; every method is a command."""
+    """Does what it is contender for; every method is a command."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -102,7 +100,7 @@ class Worker:
 
     def first(self) -> First:
         """Make the model and run its first step."""
-        contender = cast(Contender, load_plugin(CONTENDERS, self._job.contender))
+        contender = contender_named(self._job.contender)
         workload = self._job.workload
         step = Step(workload, self._device, runtime_dtype(self._device))
         made: list[nn.Module] = []
@@ -117,7 +115,7 @@ class Worker:
             torch.cuda.reset_peak_memory_stats(self._device)
         seconds = timed(self._run, self._device)
         prediction = step.run(self._model, CHECKED_TIMESTEP).float().cpu().numpy()
-        return First(seconds, load_seconds, prediction, contender.runs_with(self._model, self._device))
+        return First(seconds, load_seconds, prediction, contender.runs_with(self._model))
 
     def steady(self, seconds: float) -> Steady:
         """Steps under steady load."""

@@ -5,11 +5,10 @@ import sys
 
 from vq_core.cli.app import new_app, report, set_up_logging
 from vq_core.cli.app import run as run_app
-from vq_core.cli.options import AsJson, Device
+from vq_core.cli.command import takes_options
 from vq_infer.bench.cli import bench
 from vq_infer.cli.batch import batch
-from vq_infer.cli.command import takes_options
-from vq_infer.options import FILES, Task, VideoOptions
+from vq_infer.options import FILES, DoctorOptions, Task, VideoOptions
 
 app = new_app("Make videos from a quantized checkpoint.")
 
@@ -22,8 +21,8 @@ def vq_infer() -> None:
 
 
 @app.command("i2v")
-@takes_options(without=set(FILES) - set(FRAMES))
-def i2v(options: VideoOptions, as_json: bool, verbose: bool) -> None:
+@takes_options(VideoOptions, without=set(FILES) - set(FRAMES))
+def i2v(options: VideoOptions) -> None:
     """Make a video from an image and a prompt, or from a first and a last frame.
 
     The image keeps its aspect: height x width is the area. An output that ends in `.mkv` is lossless.
@@ -34,12 +33,12 @@ def i2v(options: VideoOptions, as_json: bool, verbose: bool) -> None:
 
         vq-infer i2v --engine lightx2v --model NATIVE --checkpoint ckpt --image cat.jpg --prompt "A cat" -o cat.mp4
     """
-    _make("i2v", options, as_json, verbose)
+    _make("i2v", options)
 
 
 @app.command("t2v")
-@takes_options(without=FILES)
-def t2v(options: VideoOptions, as_json: bool, verbose: bool) -> None:
+@takes_options(VideoOptions, without=FILES)
+def t2v(options: VideoOptions) -> None:
     """Make a video from a prompt.
 
     An output that ends in `.mkv` is lossless.
@@ -50,12 +49,12 @@ def t2v(options: VideoOptions, as_json: bool, verbose: bool) -> None:
 
         vq-infer t2v --recipe recipe.yaml --prompt "A cat surfs" --steps 20 --seed 7 -o cat.mp4
     """
-    _make("t2v", options, as_json, verbose)
+    _make("t2v", options)
 
 
 @app.command("vace")
-@takes_options(without=FRAMES)
-def vace(options: VideoOptions, as_json: bool, verbose: bool) -> None:
+@takes_options(VideoOptions, without=FRAMES)
+def vace(options: VideoOptions) -> None:
     """Make a video from a prompt, steered by reference images, or by a video and a mask (VACE).
 
     A video keeps its aspect: height x width is the area. An output that ends in `.mkv` is lossless.
@@ -66,11 +65,12 @@ def vace(options: VideoOptions, as_json: bool, verbose: bool) -> None:
 
         vq-infer vace --model MODEL --checkpoint ckpt --video cat.mp4 --mask sea.png --prompt "A dog surfs" -o dog.mp4
     """
-    _make("vace", options, as_json, verbose)
+    _make("vace", options)
 
 
 @app.command("doctor")
-def doctor(device: Device = None, as_json: AsJson = False) -> None:
+@takes_options(DoctorOptions)
+def doctor(options: DoctorOptions) -> None:
     """Say which schemes, kernels and attentions this machine can run, why not the others, and what fits its memory.
 
     For example:
@@ -81,18 +81,18 @@ def doctor(device: Device = None, as_json: AsJson = False) -> None:
     """
     from vq_infer.doctor import examine
 
-    found = examine(device)
-    report("This machine", found.rows(), result=found.to_json(), as_json=as_json)
+    found = examine(options.device)
+    report("This machine", found.rows(), result=found.to_json(), as_json=options.as_json)
 
 
-def _make(task: Task, options: VideoOptions, as_json: bool, verbose: bool) -> None:
+def _make(task: Task, options: VideoOptions) -> None:
     from vq_infer.run import run
 
-    set_up_logging(verbose)
+    set_up_logging(options.verbose)
     outcome = run(task, options)
     if outcome is None:  # the first of several processes reports
         return
-    report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=as_json)
+    report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=options.as_json)
 
 
 app.command("batch")(batch)

@@ -10,9 +10,10 @@ from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, render_video, settings_of
 from vq_core.cli.app import required
+from vq_core.cli.sampling import resolve_sampling
 from vq_core.model.embedded import model_or_default
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
-from vq_core.recipes.recipe import read_recipe
+from vq_core.recipes.recipe import read_recipe, resolve
 from vq_core.remote.location import Location
 from vq_core.runtime.device import resolve_device
 from vq_core.runtime.process import ALONE, Process
@@ -21,31 +22,17 @@ from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.pipeline import VideoPipeline, check_sampling
 from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.sampling.prompts import Sample, read_samples
-from vq_core.sampling.settings import Sampling, SamplingOptions, resolve_sampling
+from vq_core.sampling.settings import Sampling
 from vq_core.store.writer import ComponentHeader, Header
 from vq_infer.engine.architecture import require_same_architecture
 from vq_infer.engine.loader import Engine
 from vq_infer.engine.transformer import kernel_for
 from vq_infer.memory.plan import plan_for
-from vq_infer.options import EngineSettings
+from vq_infer.options import BatchOptions, EngineSettings, engine_settings
 from vq_infer.request import said_by_checkpoint
 
 VARIANT = "native"
 """The folder of the videos: the engine that made them."""
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What was said on the command line, None where nothing was."""
-
-    model: str | None
-    checkpoint: Location | None
-    prompts: Location | None
-    output: Location | None
-    sampling: SamplingOptions
-    device: str | None
-    recipe: Location | None
-    settings: EngineSettings
 
 
 @dataclass(frozen=True)
@@ -94,21 +81,22 @@ class Batch:
         return vars(self) | {"folder": str(self.folder), "summary": self.summary.to_json()}
 
 
-def resolve_batch(said: BatchOptions) -> BatchRequest:
+def resolve_batch(options: BatchOptions) -> BatchRequest:
     """Options, else the recipe, else the checkpoint, else the model.
 
     Raises:
-        VqError: the recipe cannot be read, or something that has no default is missing.
+        VqError: the recipe cannot be read, something that has no default is missing, or see `engine_settings`.
     """
-    recipe = read_recipe(said.recipe)
-    model = model_or_default(said.model or recipe.model)
-    checkpoint = required(said.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
+    settings = engine_settings(options)
+    recipe = read_recipe(options.recipe)
+    model = model_or_default(options.model or recipe.model)
+    checkpoint = required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
     defaults = defaults_of(model).with_said(said_by_checkpoint(checkpoint))
-    sampling = resolve_sampling(said.sampling, recipe.eval, defaults, fps=recipe.eval.fps, seed=recipe.seed)
-    prompts = required(said.prompts or recipe.eval.prompts, "--prompts")
-    return BatchRequest(
-        model, checkpoint, prompts, required(said.output, "--output"), sampling, said.device, said.settings
-    )
+    fps = resolve(options.fps, recipe.eval.fps, None)
+    sampling = resolve_sampling(options, recipe.eval, defaults, fps=fps, seed=recipe.seed)
+    prompts = required(options.prompts or recipe.eval.prompts, "--prompts")
+    output = required(options.output, "--output")
+    return BatchRequest(model, checkpoint, prompts, output, sampling, options.device, settings)
 
 
 def make_batch(request: BatchRequest, *, resume: bool = False, process: Process = ALONE) -> Batch | None:

@@ -4,8 +4,10 @@ from dataclasses import fields, replace
 
 import pytest
 
+from vq_core.cli.options import SamplingOptions
+from vq_core.cli.sampling import resolve_sampling
 from vq_core.recipes.recipe import DEFAULTS, SamplingSettings
-from vq_core.sampling.settings import Sampling, SamplingOptions, resolve_sampling
+from vq_core.sampling.settings import Sampling
 
 SAID = {"steps": 7, "height": 64, "width": 96, "num_frames": 9, "guidance_scale": 0.0, "guidance_scale_2": 2.0}
 
@@ -21,7 +23,7 @@ def test_the_recipe_beats_the_defaults() -> None:
     assert found == Sampling(**SAID, fps=12, seed=0)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Sampling)])
+@pytest.mark.parametrize("name", [field.name for field in fields(SamplingOptions)])
 def test_an_option_beats_the_recipe(name: str) -> None:
     recipe = SamplingSettings(**SAID)
     found = resolve_sampling(SamplingOptions(**{name: 33}), recipe, DEFAULTS, fps=12, seed=0)
@@ -38,10 +40,6 @@ def test_a_guidance_scale_that_stands_alone_is_for_both_experts() -> None:
     assert (low_noise.guidance_scale, low_noise.guidance_scale_2) == (4.0, 2.0)
 
 
-def test_an_option_can_be_anything_that_sampling_has() -> None:
-    assert [field.name for field in fields(SamplingOptions)] == [field.name for field in fields(Sampling)]
-
-
 def test_the_second_scale_of_a_checkpoint_goes_with_its_first() -> None:
     defaults = replace(DEFAULTS, guidance_scale=4.0, guidance_scale_2=3.0)
     nothing = resolve_sampling(SamplingOptions(), SamplingSettings(), defaults)
@@ -52,3 +50,7 @@ def test_the_second_scale_of_a_checkpoint_goes_with_its_first() -> None:
     ):
         found = resolve_sampling(asked, said, defaults)
         assert (found.guidance_scale, found.guidance_scale_2) == (6.0, None)
+
+
+def test_an_option_can_be_anything_that_sampling_has_but_the_frame_rate_of_the_file() -> None:
+    assert {field.name for field in fields(SamplingOptions)} == {field.name for field in fields(Sampling)} - {"fps"}

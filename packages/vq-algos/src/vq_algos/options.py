@@ -1,0 +1,150 @@
+"""The options of each command, one a field; free of heavy imports."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from vq_core.cli.options import (
+    METHOD,
+    OUTPUT,
+    AllowPth,
+    AsJson,
+    Device,
+    Lora,
+    ModelOrDefault,
+    Output,
+    Recipe,
+    Resume,
+    Verbose,
+    Weights,
+    path_argument,
+    path_option,
+)
+from vq_core.remote.location import Location
+
+TokenStats = Annotated[
+    Location | None,
+    path_option("--stats", help="Activation statistics with sampled tokens, to solve on and to judge by."),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothOptions:
+    """Of `vq-algos smooth`."""
+
+    model: ModelOrDefault = None
+    lora: Lora = None
+    allow_pth: AllowPth = False
+    stats: Annotated[Location | None, path_option("--stats", help="Activation statistics from `vq-calib collect`.")] = (
+        None
+    )
+    recipe: Recipe = None
+    output: Output = None
+    resume: Resume = False
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="auto, smoothquant, awq, noise or none.  [default: smoothquant]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None
+    scheme: Annotated[
+        str | None,
+        typer.Option(
+            "--scheme",
+            help="int8 or fp8: what auto and awq try, and what the report is about.",
+            rich_help_panel=METHOD,
+        ),
+    ] = None
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            "--alpha",
+            help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None
+    awq_version: Annotated[
+        str | None,
+        typer.Option("--awq-version", help="Scales of awq: v1 or v2.  [default: v2]", rich_help_panel=METHOD),
+    ] = None
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            "--groups",
+            help="all: every exact fold; llmc: LLMC's three per block; folded: what ComfyUI can hold.  [default: all]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="Of folded weights: fp32 or bf16.  [default: fp32]", rich_help_panel=METHOD),
+    ] = None
+    device: Device = None
+    as_json: AsJson = False
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions:
+    """Of `vq-algos quantize`."""
+
+    weights: Weights = None
+    stats: TokenStats = None
+    recipe: Recipe = None
+    output: Output = None
+    resume: Resume = False
+    scheme: Annotated[str | None, typer.Option("--scheme", help="int8 or fp8.", rich_help_panel=METHOD)] = None
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help="rtn, clip, gptq or auto.  [default: rtn]", rich_help_panel=METHOD),
+    ] = None
+    rounding: Annotated[
+        str | None,
+        typer.Option(
+            "--rounding",
+            help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None
+    bias_correction: Annotated[
+        bool,
+        typer.Option(
+            "--bias-correction/--no-bias-correction",
+            help="With --stats, correct biases where it pays.",
+            rich_help_panel=METHOD,
+        ),
+    ] = True
+    device: Device = None
+    as_json: AsJson = False
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """Of `vq-algos show`."""
+
+    artifact: Annotated[Location, path_argument(help="Smoothed weights or quant params.")]
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="A row per group or linear, not per place in the block.", rich_help_panel=OUTPUT),
+    ] = False
+    heat_map: Annotated[
+        Location | None,
+        path_option("--heat-map", help="Also write a picture of blocks × linears to this PNG.", panel=OUTPUT),
+    ] = None
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityOptions:
+    """Of `vq-algos sensitivity`."""
+
+    weights: Weights = None
+    stats: TokenStats = None
+    recipe: Recipe = None
+    top: Annotated[int, typer.Option("--top", min=1, help="How many linears to show.", rich_help_panel=OUTPUT)] = 20
+    device: Device = None
+    as_json: AsJson = False

@@ -1,0 +1,103 @@
+"""The options of each command, one a field; free of heavy imports."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from vq_core.cli.options import (
+    INPUT,
+    METHOD,
+    OUTPUT,
+    SEVERAL_GPUS,
+    AsJson,
+    Device,
+    Lora,
+    ModelOrDefault,
+    Output,
+    Prompts,
+    Recipe,
+    Resume,
+    SamplingOptions,
+    Verbose,
+    path_argument,
+)
+from vq_core.remote.location import Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(SamplingOptions):
+    """Of a calibration run, made or only planned."""
+
+    model: ModelOrDefault = None
+    lora: Lora = None
+    prompts: Prompts = None
+    recipe: Recipe = None
+    tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens",
+            min=0,
+            help="Rows of each input to keep, and a quarter more held out; 0 for none.  "
+            "[default: 4 × the model's width, at most 4096]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part", help="K/N: every Nth prompt from the Kth; `merge` joins the parts.", rich_help_panel=SEVERAL_GPUS
+        ),
+    ] = None
+    device: Device = None
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectOptions(RunOptions):
+    """Of `vq-calib collect`."""
+
+    output: Output = None
+    resume: Resume = False
+    verbose: Verbose = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(RunOptions):
+    """Of `vq-calib plan`."""
+
+    seconds_per_step: Annotated[
+        float | None,
+        typer.Option(
+            "--seconds-per-step",
+            min=0,
+            help="What a step takes, from an earlier run: gives the time.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """Of `vq-calib merge`."""
+
+    parts: Annotated[list[Location], path_argument(help="Statistics from `vq-calib collect --part K/N`.")]
+    output: Output = None
+    resume: Resume = False
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """Of `vq-calib show`."""
+
+    stats: Annotated[Location, path_argument(help="Statistics from `vq-calib collect`.")]
+    groups: Annotated[
+        bool,
+        typer.Option("--groups", help="A row per group, not per place in the block.", rich_help_panel=OUTPUT),
+    ] = False
+    top: Annotated[
+        int | None,
+        typer.Option("--top", min=1, help="Only the N groups with the largest ratio.", rich_help_panel=OUTPUT),
+    ] = None
+    as_json: AsJson = False

@@ -1,0 +1,45 @@
+"""Commands whose options are the fields of a dataclass, so that each is declared once."""
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar
+
+from typer.models import ArgumentInfo
+
+from vq_core.cli.options import PANELS
+
+Options = TypeVar("Options")
+
+
+def takes_options(
+    kind: type[Options], *, without: Collection[str] = ()
+) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Make a typer command of a function of one `kind`: a dataclass whose fields are annotated with typer's options.
+
+    The help shows them panel by panel, in the order of `PANELS`. The command lacks the fields named by `without`,
+    which keep their defaults.
+    """
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        def command(**said: Any) -> None:
+            function(kind(**said))
+
+        taken = sorted((field for field in fields(kind) if field.name not in without), key=_panel)  # type: ignore[arg-type]
+        command.__signature__ = inspect.Signature([_parameter(field) for field in taken])  # type: ignore[attr-defined]
+        command.__annotations__ = {field.name: field.type for field in taken}
+        command.__doc__ = function.__doc__
+        return command
+
+    return decorate
+
+
+def _panel(field: Field[Any]) -> int:
+    """The place of a field's panel; arguments stand first."""
+    (declared,) = field.type.__metadata__  # type: ignore[union-attr]
+    return -1 if isinstance(declared, ArgumentInfo) else PANELS.index(declared.rich_help_panel)
+
+
+def _parameter(field: Field[Any]) -> inspect.Parameter:
+    default = inspect.Parameter.empty if field.default is MISSING else field.default
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
