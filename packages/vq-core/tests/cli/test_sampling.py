@@ -40,17 +40,5 @@ def test_a_guidance_scale_that_stands_alone_is_for_both_experts() -> None:
     assert (low_noise.guidance_scale, low_noise.guidance_scale_2) == (4.0, 2.0)
 
 
-def test_the_second_scale_of_a_checkpoint_goes_with_its_first() -> None:
-    defaults = replace(DEFAULTS, guidance_scale=4.0, guidance_scale_2=3.0)
-    nothing = resolve_sampling(SamplingOptions(), SamplingSettings(), defaults)
-    assert (nothing.guidance_scale, nothing.guidance_scale_2) == (4.0, 3.0)
-    for asked, said in (
-        (SamplingOptions(guidance_scale=6.0), SamplingSettings()),
-        (SamplingOptions(), SamplingSettings(guidance_scale=6.0)),
-    ):
-        found = resolve_sampling(asked, said, defaults)
-        assert (found.guidance_scale, found.guidance_scale_2) == (6.0, None)
-
-
 def test_an_option_can_be_anything_that_sampling_has_but_the_frame_rate_of_the_file() -> None:
     assert {field.name for field in fields(SamplingOptions)} == {field.name for field in fields(Sampling)} - {"fps"}
