@@ -177,7 +177,7 @@ def create_videos(
 ) -> Iterator[VideosWriter]:
     """Build the artifact of `prompts` videos of each variant; it is complete when the block ends without an error.
 
-    With a `rank`, every process has every so-manieth prompt and writes into the same folder, which the first one
+    With a `rank`, every process has every N-th prompt and writes into the same folder, which the first one
     begins and completes. How many there are may change from a run to the one that resumes it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Diffusers as it comes."""
+"""Diffusers unchanged."""
 
 import torch
 from torch import nn
