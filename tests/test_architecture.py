@@ -139,13 +139,14 @@ def test_every_resolved_version_is_pinned() -> None:
     assert {(name, version) for name, version in locked - pins if not name.startswith(PINNED_BY_TORCH)} == set()
 
 
-def outline(readme: str) -> tuple[list[int], list[str]]:
+def outline(page: str) -> tuple[list[int], list[str]]:
     """The levels of the headings, and the code blocks, in order."""
-    text = (ROOT / readme).read_text(encoding="utf-8")
+    text = (ROOT / page).read_text(encoding="utf-8")
     fence = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
     levels = [len(marks) for marks in re.findall(r"^(#+) ", fence.sub("", text), re.MULTILINE)]
     return levels, fence.findall(text)
 
 
-def test_readmes_are_in_step() -> None:
-    assert outline("README_zh.md") == outline("README.md")
+@pytest.mark.parametrize("page", ["README", "docs/guide"])
+def test_readmes_are_in_step(page: str) -> None:
+    assert outline(f"{page}_zh.md") == outline(f"{page}.md")

@@ -41,7 +41,7 @@ def test_each_demand_is_held_against_its_own_limit(found: list[Line], met: list[
 def test_page_and_json_hold_every_figure(tmp_path: Path) -> None:
     found = lines(3.21)
     page = write(tmp_path, RUN, found, demands(RUN, found)).read_text()
-    assert "2 of 6 demands are missed." in page
+    assert "2 of 6 requirements are missed." in page
     assert page.count("**missed**") == 2
     assert page.count("| 3.21 | 3.21 to 3.21 | 6.42 |") == 2
     content = json.loads((tmp_path / "export_bench.json").read_text())

@@ -1,7 +1,7 @@
 """Conversion of a Wan2.1-1.3B-shaped random checkpoint beside `cp`, the arithmetic alone and the plain way.
 
 Each run has a process of its own; memory is that process's peak above one that has only imported the same modules.
-The works take turns, so that a busy minute hits all alike. Exits with 1 where a demand is missed.
+The works take turns, so that a busy minute hits all alike. Exits with 1 if a requirement is missed.
 """
 
 import multiprocessing
@@ -92,7 +92,7 @@ def main(
     folder: Annotated[Path | None, typer.Option(help="Where to write the models; needs about 6 GB.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
 ) -> None:
-    """Measure, write the page, and hold the figures against the demands."""
+    """Measure, write the page, and check the figures against the requirements."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         model, copied = Path(temporary) / "model", Path(temporary) / "output"

@@ -79,7 +79,7 @@ def demands(run: Run, lines: Sequence[Line]) -> list[Demand]:
         longer = _longer(by_key, scheme)
         tenth = LIGHTX2V_S[scheme] * run.blocks / run.of_blocks / TIMES_FASTER
         judged += [
-            Demand(f"{name}: a tenth of what LightX2V's converter takes, s", tenth, ours.seconds),
+            Demand(f"{name}: a tenth of the time of LightX2V's converter, s", tenth, ours.seconds),
             Demand(f"{name}: times the longer of `cp` and the arithmetic", TIMES_SLOWER, ours.seconds / longer),
             Demand(f"{name}: memory above imports, GiB", MEMORY_GIB, ours.peak_bytes / 2**30),
         ]
@@ -96,7 +96,7 @@ def floor(run: Run, lines: Sequence[Line]) -> str:
         ours = by_key["convert", scheme].cpu_seconds
         figures = (*parts, sum(parts), ours, least, TIMES_SLOWER * longer)
         rows.append((scheme.upper(), *(f"{figure:.2f}" for figure in figures)))
-    head = ("CPU s", "reading", "SHA-256", "writing", "arithmetic", "together", "ours", "on all cores, s", "asked, s")
+    head = ("CPU s", "reading", "SHA-256", "writing", "arithmetic", "together", "ours", "on all cores, s", "limit, s")
     return _table(head, rows)
 
 
@@ -114,7 +114,7 @@ def _longer(by_key: Mapping[tuple[str, str], Line], scheme: str, copy: str = "co
 def markdown(run: Run, lines: Sequence[Line], judged: Sequence[Demand]) -> str:
     """The page."""
     missed = sum(not demand.met for demand in judged)
-    outcome = "All demands are met." if not missed else f"{missed} of {len(judged)} demands are missed."
+    outcome = "All requirements are met." if not missed else f"{missed} of {len(judged)} requirements are missed."
     rows = (
         (MEANING[it.work], it.scheme.upper(), f"{it.seconds:.2f}", _spread(it), f"{it.cpu_seconds:.2f}", _mib(it))
         for it in lines
@@ -125,27 +125,27 @@ def markdown(run: Run, lines: Sequence[Line], judged: Sequence[Demand]) -> str:
 
 Written by `{run.command}` on {run.date}: torch {run.torch}, safetensors {run.safetensors}, {run.cores} CPU cores;
 the load average before was {run.load}. A random checkpoint of Wan2.1-1.3B's shape, {run.blocks} blocks,
-{run.bytes / 1e9:.2f} GB of bfloat16 in the page cache. The works take turns, {run.repeats} runs of each, each in a
-process of its own. The same figures, run by run, are in [{NAME}.json]({NAME}.json).
+{run.bytes / 1e9:.2f} GB of bfloat16 in the page cache. The tasks take turns, {run.repeats} runs each, every run
+in its own process. The same figures, run by run, are in [{NAME}.json]({NAME}.json).
 
 {outcome}
 
 {_table(("", "scheme", "median s", "all runs, s", "CPU s", "MiB above imports"), rows)}
 
-{_table(("demand: at most", "asked", "measured", ""), verdicts)}
+{_table(("requirement", "at most", "measured", ""), verdicts)}
 
-What a conversion cannot do without, each part measured alone, in CPU seconds of all threads and of the system for
-them. Shared out perfectly among the cores, with nothing else to do and no wait for the disk, the parts take what stands
-under "on all cores"; where that is more than is asked, it is out of reach on this machine.
+The parts of a conversion that cannot be avoided, each measured alone, in CPU seconds of all threads and of the system
+for them. "On all cores" is the time of all parts if they were spread perfectly over the cores and never waited for the
+disk. If it exceeds what is required, this machine cannot reach the requirement.
 
 {floor(run, lines)}
 
 `cp` leaves what it wrote to be flushed later and reads nothing but the page cache; our conversion flushes every file
-and computes its SHA-256. The plain way does neither. Of the longer of the arithmetic and a copy that is on the disk too
-(`cp -r` and `sync`) ours takes {beside_a_copy_on_the_disk(lines)} times.
+and computes its SHA-256. The plain script does neither. Beside the longer of the arithmetic and a copy flushed to disk
+(`cp -r` and `sync`) ours takes {beside_a_copy_on_the_disk(lines)} times as long.
 
-What LightX2V's own converter takes was measured once on 2 CPU cores ({LIGHTX2V_S["int8"]:.0f} s INT8,
-{LIGHTX2V_S["fp8"]:.0f} s FP8, 5.0 GB resident) and means nothing on another machine.
+LightX2V's own converter was measured once on 2 CPU cores ({LIGHTX2V_S["int8"]:.0f} s INT8,
+{LIGHTX2V_S["fp8"]:.0f} s FP8, 5.0 GB resident); the figure means nothing on another machine.
 """
 
 

@@ -25,11 +25,11 @@ DOCS, IMAGES = ROOT / "docs", "images"
 INTRODUCTION = """\
 # Speed on a GPU
 
-Written by `make bench-gpu` from runs of `vq-infer bench`; figures in [gpu_bench.json](gpu_bench.json). A step is two
-passes through the whole transformer, with the prompt and without. Contenders of one table were measured in one run,
-each in a process of its own, those that fit into memory together in turns. The floor of a kind of work is what it must
-compute at the measured rate of matrix products, or what it must read and write once at the measured rate of copies,
-whichever takes longer. A heading begins with the run's folder; where that ends in `flash4`, FlashAttention-4 was
+Written by `make bench-gpu` from runs of `vq-infer bench`; the figures are in [gpu_bench.json](gpu_bench.json). A step
+is two passes through the whole transformer, with the prompt and without. The contenders of one table were measured in
+one run, each in its own process, those that fit into memory together in turns. The floor of a kind of work is the time
+of its operations at the measured rate of matrix products, or of reading and writing its bytes once at the measured rate
+of copies, whichever is longer. A heading begins with the run's folder; if that ends in `flash4`, FlashAttention-4 was
 installed.
 """
 

@@ -34,13 +34,13 @@ def exchange_folders(run_config: dict[str, Any]) -> None:
 CONFIGS = (
     Broken(
         "a lost quant_method",
-        "leaves the gains unread without a word: another video",
+        "silently ignores the gains: another video",
         "config.json says quant_method=None while the checkpoint has gains",
         without(CONFIG_FILE, "quant_method"),
     ),
     Broken(
         "a lost quant_method of two experts",
-        "takes it from the run config here, and leaves the gains unread without a word",
+        "takes it from the run config here, and silently ignores the gains",
         "int8-vllm.json says quant_method=None while the checkpoint has gains",
         without(RUN_CONFIG, "quant_method"),
         example="experts",
@@ -80,15 +80,15 @@ CONFIGS = (
         without(RUN_CONFIG, "dit_quantized"),
     ),
     Broken(
-        "an image encoder where there is none",
+        "an image encoder in the config of a model without one",
         "KeyError for k_img",
         "`blocks.0.cross_attn.k_img.weight` is missing",
         lambda content: content.edit_run_configs(lambda config: config.update(use_image_encoder=True)),
         example="experts",
     ),
     Broken(
-        "no image encoder where there is one",
-        "leaves the image's keys and values unread without a word",
+        "no image encoder in the config of a model with one",
+        "silently ignores the image's keys and values",
         "is nothing that LightX2V reads",
         lambda content: content.edit_run_configs(lambda config: config.update(use_image_encoder=False)),
     ),

@@ -11,12 +11,12 @@ from vq_core.runtime.progress import progress
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "broken_checkpoints.md"
 HEAD = """# Broken checkpoints
 
-What can be wrong with a LightX2V checkpoint, what LightX2V makes of it, and what `vq-export verify` says. Made by
-`make catalogue`, which breaks a small checkpoint in every one of these ways; the tests break it again.
+What can be wrong with a LightX2V checkpoint, how LightX2V reacts, and what `vq-export verify` says. Written by
+`make catalogue`, which breaks a small checkpoint in each of these ways; the tests break it again.
 
-Unless a line is about damage, the manifest is written anew after the break, as it would be if the exporter had made the
-mistake: so it is not the digests that tell. "Needs" says what `verify` needs to see it: nothing but the checkpoint, or
-the model too (`--model`; right after an export, what the codes were rounded from). Exit code 1: not sound; 2: damaged.
+Except for damage, the manifest is rewritten after each break, as if the exporter had made the mistake, so the digests
+do not reveal it. "Needs" says what `verify` needs to find it: only the checkpoint, or also the model (`--model`; right
+after an export, what the codes were rounded from). Exit code 1: not sound; 2: damaged.
 """
 
 

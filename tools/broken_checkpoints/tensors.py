@@ -50,7 +50,7 @@ TENSORS = (
     ),
     Broken(
         "a lost bias",
-        "loads, and leaves the bias out without a word",
+        "loads, and silently omits the bias",
         f"`{Q}.bias` is missing",
         lambda content: content.drop(f"{Q}.bias"),
     ),
@@ -80,10 +80,8 @@ TENSORS = (
         "`patch_embedding.weight` is missing",
         lambda content: content.rename(lambda name: f"model.diffusion_model.{name}"),
     ),
-    Broken(
-        "an extra tensor", "ignores it without a word", "`blocks.1.extra.weight` in block_1.safetensors", add_tensor
-    ),
-    Broken("a tensor that is there twice", "takes whichever it reads last", "LightX2V takes whichever", twice),
+    Broken("an extra tensor", "silently ignores it", "`blocks.1.extra.weight` in block_1.safetensors", add_tensor),
+    Broken("a duplicate tensor", "takes whichever it reads last", "LightX2V takes whichever", twice),
     Broken(
         "a transposed weight",
         "checks no shape: fails, or computes nonsense, when the linear is applied",
@@ -109,13 +107,13 @@ TENSORS = (
         lambda content: content.change(f"{Q}.weight_scale", lambda scale: scale.bfloat16()),
     ),
     Broken(
-        "scales that are no bfloat16 values",
+        "scales that are not bfloat16 values",
         "rounds them as it loads: rows are off by up to 0.4 %",
         f"`{Q}.weight_scale` of transformer holds values that LightX2V's cast to bfloat16 would change",
         lambda content: content.change(f"{Q}.weight_scale", lambda scale: scale * 1.001),
     ),
     Broken(
-        "a gain that is no bfloat16 value",
+        "a gain that is not a bfloat16 value",
         "rounds it as it loads: the channel is off by up to 0.4 %",
         f"`{GAIN}.weight` of transformer holds values that LightX2V's cast to bfloat16 would change",
         lambda content: both_gains(content, 1.001),

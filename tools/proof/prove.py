@@ -1,4 +1,4 @@
-"""Do the algorithms do what is asked of them? On made-up layers and on the trained models; exits with 1 where not."""
+"""Do the algorithms meet their requirements, on synthetic layers and on the trained models? Exits with 1 if not."""
 
 import os
 import shlex
@@ -21,14 +21,14 @@ SEEDS = 4
 
 
 def main(
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the made-up layers.")] = SEEDS,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the synthetic layers.")] = SEEDS,
     models: Annotated[bool, typer.Option(help="Measure the trained models too.")] = True,
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts for these.")] = PROMPTS,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = STEPS,
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
     folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/proof"),
 ) -> None:
-    """Measure every method, write the page, and hold the figures against the demands."""
+    """Measure every method, write the page, and check the figures against the requirements."""
     start = time.monotonic()
     sizes = Sizes()
 

@@ -36,7 +36,7 @@ class Run:
 def markdown(run: Run, figures: Sequence[Figure], real: Real | None, verdicts: Sequence[Verdict]) -> str:
     """The page."""
     missed = sum(not verdict.met for verdict in verdicts)
-    outcome = "All demands are met." if not missed else f"{missed} of {len(verdicts)} demands are missed."
+    outcome = "All requirements are met." if not missed else f"{missed} of {len(verdicts)} requirements are missed."
     return f"""\
 # What the algorithms do
 
@@ -45,56 +45,56 @@ The same figures, seed by seed, are in [{NAME}.json]({NAME}.json).
 
 {outcome}
 
-{_table(("demand", "asked", "worst case", "where", ""), map(_verdict_row, verdicts))}
+{_table(("requirement", "limit", "worst case", "where", ""), map(_verdict_row, verdicts))}
 
 ## The methods
 
 {_table(("method", "what it does"), MEANING)}
 
-Every method sees the fit tokens alone; `gptq` and `auto` choose on the held-out ones. Ours are the packages' functions,
-put together as `vq-algos` does. LLMC's are written out from a description of what it computes, in bfloat16 as it runs;
-its clipping is left out. Smoothing by LLMC is given every fold, though in Wan it uses three per block.
+Every method sees only the fit tokens; `gptq` and `auto` also choose on the held-out ones. Our methods are the packages'
+functions, combined as `vq-algos` combines them. LLMC's are reimplemented from a description of what it computes, in
+bfloat16 as it runs, without its clipping. LLMC's smoothing gets every fold here; in Wan it uses only three per block.
 
-## Made-up layers
+## Synthetic layers
 
 {run.seeds} seeds of each layer; {run.sizes.channels} channels, {run.sizes.hidden} behind GELU.
-{run.sizes.fit} tokens to solve on, {run.sizes.held_out} held out to choose by, {run.sizes.test} to measure on.
-They are drawn independently. Inputs have massive channels, correlated channels, outlier tokens, and a modulation that
+{run.sizes.fit} fit tokens, {run.sizes.held_out} held-out tokens to choose by, {run.sizes.test} more to measure on,
+all drawn independently. Inputs have massive channels, correlated channels, outlier tokens, and a modulation that
 changes over eight buckets of sigma (tools/proof/synthetic.py); weights are Gaussian with heavy tails and a low-rank
 part.
 
-A figure is the output SNR in dB, of the mean of noise over signal over a layer's linears, averaged over seeds; in
-brackets on tokens whose modulation is half as strong again as in calibration. ffn.2 has no fold: smoothing leaves it.
+A figure is the output SNR in dB: noise over signal averaged over a layer's linears, then the SNR averaged over seeds.
+Brackets: on tokens whose modulation is 1.5 times as strong as in calibration. ffn.2 has no fold, so smoothing skips it.
 
 {_layer_tables(figures)}
 
 ### The feed-forward as a whole
 
-Output SNR of both linears and the GELU between them. `auto` with the rescale divides the hottest hidden channels before
-GELU and multiplies them back after it, which changes the function a little; in FP8 it does nothing.
+Output SNR of both linears and the GELU between them. `auto` with the rescale divides the largest hidden channels before
+GELU and multiplies them back after it, which changes the function slightly; in FP8 it does nothing.
 
 {_pair_table(figures)}
 {"" if real is None else _real_part(run, real)}
 ## Not covered
 
-Real Wan weights, which were not available: the layers above imitate the structure of their inputs, and wan-tiny is a
-trained model of the same architecture, but a tiny one. Neither says what the gain on a 14B model is. Nor are LightX2V's
-own kernels measured: quantization is simulated, with fp32 arithmetic.
+Real Wan weights were not available. The layers above imitate the structure of their inputs, and wan-tiny is a trained
+model of the same architecture, but a tiny one. Neither says what the gain on a 14B model is. LightX2V's own kernels
+were not measured either: quantization is simulated, with fp32 arithmetic.
 """
 
 
 MEANING = (
     ("RTN", "rounds every weight to nearest, at the scale of its row's absmax"),
     ("LLMC's SmoothQuant", "as smoothquant, in bfloat16, and rounded with bfloat16 scales"),
-    ("LLMC's AWQ", "searches the exponent of awq v2, but keeps what suits the first call of the model; in bfloat16"),
+    ("LLMC's AWQ", "searches the exponent of awq v2, but only on the model's first call; in bfloat16"),
     ("smoothquant", "s = max\\|X\\|^α / max\\|W\\|^(1−α)"),
     ("awq v1, v2", "s = mean\\|X\\|^r, in v1 over mean\\|W\\|^(1−r); r by the output error on sampled tokens"),
     ("noise", "s that minimises a model of the rounding noise of activations and weights, by gradient descent"),
-    ("clip", "per row the scale of least output error among shrunk ones"),
-    ("gptq", "rounds column after column, each making up for the error of those before; damping by held-out tokens"),
+    ("clip", "per row, the reduced scale with the least output error"),
+    ("gptq", "rounds column by column, each compensating for the error of those before; damping by held-out tokens"),
     (
         "auto",
-        "the best smoothing, then the best rounding of all, then the bias; by held-out tokens, never worse than RTN",
+        "the best smoothing, then the best rounding, then the bias, all by held-out tokens; never worse than RTN",
     ),
 )
 
@@ -154,16 +154,16 @@ def _real_part(run: Run, real: Real) -> str:
     return f"""
 ## Trained models
 
-By the commands (`vq-calib collect` with 8 prompts, `vq-algos smooth` and `quantize`, `vq-eval fake-quant`):
+Quantized with the commands (`vq-calib collect` with 8 prompts, `vq-algos smooth` and `quantize`, `vq-eval fake-quant`):
 {run.prompts} held-out prompts, {run.steps} steps, PSNR and SSIM against the same model in full precision from the same
-noise. Direction is the share of shapes that go the way the caption says. In brackets 95 % confidence intervals,
+noise. Direction is the share of shapes that move as the caption says. Brackets hold 95 % confidence intervals,
 bootstrapped over videos. SmoothQuant is α 0.75 on every fold; all but auto round to nearest.
 
 {lines}
 
-Output SNR in dB on held-out tokens, median over the blocks, as the artifacts have it. That of ffn.net.2 in INT8 auto
-leaves out what rescaling through GELU changes, where that was chosen. to_v and add_v_proj carry the fold of the linear
-that reads them, so their outputs are scaled otherwise where that is smoothed: compare them under one smoothing only.
+Output SNR in dB on held-out tokens, as a median over the blocks, from the artifacts. For ffn.net.2 in INT8 auto it
+excludes what the rescale through GELU changes, if that was chosen. to_v and add_v_proj contain the fold of the linear
+that reads them, which scales their outputs: compare them only under the same smoothing.
 
 {tables}
 """

@@ -1,4 +1,4 @@
-"""Every method on every made-up layer, in both schemes: figures on tokens that nothing was solved on."""
+"""Every method on every synthetic layer, in both schemes: figures on held-out tokens."""
 
 import math
 import multiprocessing

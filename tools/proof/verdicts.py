@@ -27,7 +27,7 @@ class Verdict:
 
 
 def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
-    """All demands on the made-up layers."""
+    """All requirements on the synthetic layers."""
     by_key = {(f.seed, f.layer, f.scheme, f.method): f for f in figures}
 
     def other(figure: Figure, method: str) -> Figure:

@@ -32,20 +32,20 @@ INTRODUCTION = """\
 # Every Wan, at every stage
 
 Written by `make variants` on {date}: torch {torch}, diffusers {diffusers}, {cores} CPU cores, {seconds} s in all.
-Every cell was run, on a random model of a few megabytes that is laid out as the models in the first column are
+Every cell was run on a random model of a few megabytes, with the layout of the models in the first column
 (`vq_core.testing.tiny_models`): two steps (the distilled model's own four), 64x64 pixels, five frames, SmoothQuant,
-rounding to nearest. Where INT8 and FP8 differ a cell has both.
+rounding to nearest. A cell has two values if INT8 and FP8 differ.
 
-| column | what it says |
+| column | content |
 | --- | --- |
-| collect | tokens that one linear of self-attention read, by transformer; with guidance, of both branches |
-| smooth, quantize | groups with a decision, linears with codes, of all transformers |
+| collect | tokens that one linear of self-attention read, per transformer, over both branches of guidance |
+| smooth, quantize | groups with a decision and linears with codes, over all transformers |
 | export | size of the checkpoint |
-| verify | tensors that were read back without a problem, and the lowest SNR of a weight against the model's |
-| fake-quant, infer | PSNR of the video against full precision, quantization simulated, and with real codes |
+| verify | tensors that were read back and found sound, and the lowest SNR of a weight against the model's |
+| fake-quant, infer | PSNR of the video against full precision: quantization simulated, and with real codes |
 | LightX2V runs it as | its class and task in the run configs |
 
-The models are random, so a PSNR says that the road holds, and nothing about a trained model.
+The models are random, so a PSNR shows that every stage works; it says nothing about a trained model.
 
 """
 

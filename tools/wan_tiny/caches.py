@@ -21,9 +21,9 @@ CACHES = ("none", *FIRST_BLOCK, "taylorseer:2", "taylorseer:3", "taylorseer:5")
 PAGE = """# What caches cost and save
 
 {date}, `{command}`: INT8 (rounded to nearest), {prompts} held-out prompts, {steps} steps with CFG. PSNR and SSIM
-are against the same checkpoint without a cache, means over videos as `vq-eval compare` takes them. The models are
-tiny, with few steps: large ones under 40 to 50 steps change less from step to step, so take these figures for the
-order of caches, not for theirs. wan-tiny-hard rounded to nearest is a broken model, whose steps change too much to
+compare with the same checkpoint without a cache, as means over videos (`vq-eval compare`). The models are tiny and take
+few steps; large models with 40 to 50 steps change less from step to step. So these figures rank the caches; they do not
+predict the error on a large model. wan-tiny-hard rounded to nearest is a broken model, whose steps change too much to
 skip any.
 
 {tables}

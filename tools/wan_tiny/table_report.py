@@ -95,9 +95,9 @@ Written by `{run.command}` on {run.date}: {run.steps} steps, {run.prompts} held-
 The same figures, and the other grades, are in [{NAME}.json]({NAME}.json).
 
 PSNR and SSIM are means over videos, against the same model in full precision from the same noise. Direction and speed
-are the shares of shapes that go the way, and at the speed, that the caption says. In brackets: 95 % confidence
-intervals, bootstrapped over videos. Quantization is simulated (`vq-eval fake-quant`); RTN is rounding to nearest
-without smoothing, SmoothQuant smooths every group that has an exact fold.
+are the shares of shapes that move in the direction, and at the speed, that the caption says. Brackets hold 95 %
+confidence intervals, bootstrapped over videos. Quantization is simulated (`vq-eval fake-quant`). RTN rounds to nearest
+without smoothing; SmoothQuant smooths every group that has an exact fold.
 
 {table}
 

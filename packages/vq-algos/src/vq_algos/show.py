@@ -1,4 +1,4 @@
-"""Readable tables of what an artifact says was decided."""
+"""Tables of the decisions that an artifact records."""
 
 import json
 from collections import Counter

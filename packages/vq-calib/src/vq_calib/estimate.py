@@ -1,4 +1,4 @@
-"""What a run of `collect` will do and write, told before anything is run."""
+"""What a run of `collect` will compute and write, estimated beforehand."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""The hard twin of a Wan transformer: the same function, with the outlier channels that make the 14B model hard.
+"""The hard twin of a Wan transformer: the same function, with outlier channels like those of the 14B model.
 
 In a large Wan model a few channels of every linear's input are hundreds of times larger than the others. Round to
 nearest spends the 127 steps of a token's INT8 scale on them, and nothing is left for the rest. The twin has such

@@ -1,4 +1,4 @@
-"""What the linears of a group read, sampled: the data from which smoothing and rounding are solved and judged."""
+"""Sampled tokens of a group's input: the fit ones to solve smoothing and rounding on, the held-out ones to judge by."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,14 +30,14 @@ class Sampled:
 
 @dataclass(frozen=True)
 class LinearInputs:
-    """Tokens to solve on, and tokens of other prompts to judge by."""
+    """The fit tokens of an input, and the held-out ones, from other prompts."""
 
     fit: Sampled
     held_out: Sampled
 
     @cached_property
     def hessian(self) -> Hessian:
-        """H of the tokens to solve on."""
+        """H of the fit tokens."""
         return Hessian(self.fit.x_hat, self.fit.weight)
 
 

@@ -1,4 +1,4 @@
-"""How far a quantized linear's output is from the model's own on held-out tokens, and what is no worse than rounding.
+"""How far a quantized linear's output is from the model's own on held-out tokens, and when it counts as no worse.
 
 The error of a linear is E = Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖², summed in fp64 over all tokens and over those of each bucket of
 sigma: the weights' and the activations' quantization together, and where in the denoising it falls.

@@ -1,4 +1,4 @@
-"""The last step of a linear that was rounded with sampled tokens at hand: its bias, and how good it is.
+"""The last step of rounding a linear with sampled tokens: correct its bias, and measure its error.
 
 Both are judged on the held-out tokens: a corrected bias is kept only where it pays there.
 """

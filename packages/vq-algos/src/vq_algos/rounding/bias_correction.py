@@ -1,4 +1,4 @@
-"""Bias correction: what quantization adds to a linear's output on average is taken back by its bias.
+"""Bias correction: the bias takes back what quantization adds to a linear's output on average.
 
 Δb = Σ_t w_t (x_t·Wᵀ − x̂_t·Ŵᵀ) / Σ_t w_t (Nagel et al., 2019, arXiv 1906.04721, section 4.2, with the mean over sampled
 tokens; the error of quantized activations counts too). The output is linear in the inputs, so their means suffice.

@@ -1,4 +1,4 @@
-"""Where the inputs come from on which a group is solved and judged: the tokens that `vq-calib collect` sampled."""
+"""The inputs on which a group is solved and judged, from the tokens that `vq-calib collect` sampled."""
 
 from dataclasses import dataclass, field, replace
 

@@ -1,4 +1,4 @@
-"""A picture of a decided artifact: blocks across, linears or groups down, the colour their SNR."""
+"""A heat map of SNRs: blocks across, linears or groups down."""
 
 from collections.abc import Mapping
 from pathlib import Path

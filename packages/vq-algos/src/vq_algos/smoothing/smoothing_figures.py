@@ -1,4 +1,4 @@
-"""What smoothing did for a group, on held-out tokens and with the quantizers of the runtime: the figures of the report.
+"""What smoothing gained for a group: SNRs on held-out tokens with the quantizers of the runtime.
 
 Each is the signal-to-noise ratio of the outputs in dB, the mean of noise over signal over the linears that read the
 input, weights rounded to nearest.

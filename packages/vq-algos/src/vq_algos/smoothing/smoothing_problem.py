@@ -18,7 +18,7 @@ class SmoothingProblem:
             and again, and may load each only when its turn comes.
         absmax: fp32 `[in]`, max |X| of each channel over all tokens of all calls; ones where nothing was collected.
         mean_abs: fp32 `[in]`, mean |X| likewise.
-        fit, held_out: sampled tokens to solve on, and of other prompts to judge by; None where none were collected.
+        fit, held_out: sampled tokens to solve on, and those of other prompts; None if none were collected.
         scheme: the formats that weights and activations will have; None where the smoother does not ask.
     """
 

@@ -1,4 +1,4 @@
-"""Statistics of the inputs of one transformer's groups, summed up on the device until they are taken to the host."""
+"""Statistics of the inputs of one transformer's groups, summed on the device until they move to the host."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Hooks that lead the inputs of a transformer's groups to an accumulator, by noise level and guidance branch."""
+"""Hooks that pass the inputs of a transformer's groups to an accumulator, by noise level and guidance branch."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

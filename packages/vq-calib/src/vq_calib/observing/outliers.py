@@ -1,4 +1,4 @@
-"""The rows of highest absmax: an order of tokens that does not depend on when they come, and the first of them."""
+"""Outlier rows: the tokens of highest absmax, in an order that does not depend on when they arrive."""
 
 from collections.abc import Mapping
 

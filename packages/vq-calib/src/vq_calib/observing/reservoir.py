@@ -1,4 +1,4 @@
-"""The rows of the inputs of one transformer's groups that are kept as they are: sampled tokens, and conditions."""
+"""The rows of the inputs of one transformer's groups that are kept: sampled tokens, and conditions."""
 
 from collections.abc import Sequence
 

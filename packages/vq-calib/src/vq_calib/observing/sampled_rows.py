@@ -1,4 +1,4 @@
-"""Sampled rows on disk: each prompt's as they come, and those of all prompts in the order of the tables.
+"""Sampled rows on disk: each prompt's in order of arrival, and those of all prompts in the order of the tables.
 
 A prompt's file of one shard holds `GROUP.sampled` bf16 `[n, in]` with their `positions` int64 `[n]` among all sampled
 rows (fit before held-out), and of conditions `GROUP.rows` and `GROUP.row_counts`.

@@ -1,4 +1,4 @@
-"""Distinct rows and how many tokens each stands for: what a condition's tokens come down to."""
+"""The distinct rows of a condition, and how many tokens each stands for."""
 
 import numpy as np
 import torch

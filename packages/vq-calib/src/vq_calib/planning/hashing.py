@@ -1,4 +1,4 @@
-"""A 64-bit hash of where a token stands, by which tokens are sampled and ties are broken.
+"""A 64-bit hash of a token's position, which decides what is sampled and breaks ties.
 
 Nothing else decides: no generator whose state depends on what ran before, so that every rank, every part of a run and
 every order of its prompts chooses the same tokens.

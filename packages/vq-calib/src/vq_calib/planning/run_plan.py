@@ -1,4 +1,4 @@
-"""A run of `collect` before anything is run: its prompts, calls and sampled tokens, from files of the model alone."""
+"""The plan of a run of `collect`: its prompts, calls and sampled tokens, derived from the model's files alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

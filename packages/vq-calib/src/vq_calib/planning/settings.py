@@ -1,4 +1,4 @@
-"""What a run of `collect` was asked to do, as the manifest of its statistics says it."""
+"""The settings of a run of `collect`, as the manifest of its statistics records them."""
 
 from typing import Annotated, Any
 

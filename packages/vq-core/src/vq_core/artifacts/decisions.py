@@ -1,4 +1,4 @@
-"""What was decided, in JSON beside the tensors it was decided for: `block_0.json` beside `block_0.safetensors`."""
+"""Decisions, in JSON beside their tensors: `block_0.json` beside `block_0.safetensors`."""
 
 import json
 from collections.abc import Iterator, Mapping

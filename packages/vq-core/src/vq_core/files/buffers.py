@@ -1,4 +1,4 @@
-"""Memory that tensors are read or written into, used again once nothing refers to them.
+"""Memory that tensors are read or written into, reused once nothing refers to them.
 
 The system clears every page that it hands out, and for large tensors that takes several times as long as reading them
 from its cache does.

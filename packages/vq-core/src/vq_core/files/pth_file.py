@@ -1,4 +1,4 @@
-"""A `.pth` file with a model's weights, for who asks: unpickled by torch's loader of plain data, which runs no code."""
+"""A `.pth` file with a model's weights, only on request: `torch.load(weights_only=True)`, which runs no code."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reading what is worked on next while something else is worked on."""
+"""Reading the next item while the current one is processed."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Codes as the numbers that they stand for before they are scaled."""
+"""Codes as numbers, before scaling."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The function that every W8A8 linear computes, whoever computes it."""
+"""The function that every W8A8 linear computes, in simulation and in every kernel."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Silence around third-party code that talks on stderr of what our users cannot act on."""
+"""Silences third-party messages on stderr that users cannot act on."""
 
 import logging
 from collections.abc import Iterator

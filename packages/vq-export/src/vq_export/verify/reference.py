@@ -1,4 +1,4 @@
-"""What a checkpoint is held against: the model that it was made from, or what its codes were rounded from."""
+"""What a checkpoint is compared with: the model that it was made from, or what its codes were rounded from."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Cold verification of a converted checkpoint: re-read from disk, and held against what LightX2V will read.
+"""Verification of a converted checkpoint: read back from disk and compared with what LightX2V will read.
 
 Structure is compared with a table of what LightX2V reads, not with what the exporter says it wrote. See
 `vq_export.verify.checks` for each check, and docs/broken_checkpoints.md for what they catch.

@@ -1,4 +1,4 @@
-"""Shards worked on two at a time, so that one is read or written while the other is computed."""
+"""Two shards at a time, so that one is read or written while the other is computed."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor

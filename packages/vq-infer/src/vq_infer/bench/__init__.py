@@ -1,1 +1,1 @@
-"""`vq-infer bench`: every way to run the model, beside each other on the machine at hand."""
+"""`vq-infer bench`: every way to run the model, compared on this machine."""

@@ -1,4 +1,4 @@
-"""Workers as seen from outside: asked with a time limit, ended when it is over."""
+"""Worker processes, called with a time limit and ended when it is over."""
 
 import multiprocessing
 import os

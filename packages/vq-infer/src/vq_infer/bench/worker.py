@@ -1,4 +1,4 @@
-"""One contender in a process of its own: its memory is its own, and it can be ended when it takes too long."""
+"""One contender in a process of its own, with its own memory, which can be ended if it takes too long."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""8-bit attention in plain torch: what the kernels compute, for where they do not run and to test them by."""
+"""8-bit attention in plain torch: the function of the kernels, for the CPU and for their tests."""
 
 import torch
 import torch.nn.functional as F

@@ -11,7 +11,7 @@ from vq_infer.kernels import ProductKernel
 
 
 class QuantLinear(nn.Module):
-    """Y = Q(X·gain)·Ŵᵀ + b, where Q quantizes every token as it comes.
+    """Y = Q(X·gain)·Ŵᵀ + b, where Q quantizes every token at run time.
 
     Attributes:
         codes: `[out, in]`, int8 or float8_e4m3fn.

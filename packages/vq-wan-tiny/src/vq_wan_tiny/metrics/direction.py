@@ -1,4 +1,4 @@
-"""Share of a clip's shapes that go the way, of eight, that the caption says, or stand still if it says so."""
+"""Share of a clip's shapes that move in the direction (of eight, or still) that the caption says."""
 
 from collections.abc import Sequence
 from statistics import fmean

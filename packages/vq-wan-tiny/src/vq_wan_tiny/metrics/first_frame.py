@@ -1,4 +1,4 @@
-"""PSNR of a clip's first frame against the image that it was to start from, in dB.
+"""PSNR of a clip's first frame against the image that it starts from, in dB.
 
 `vq-wan-tiny grade` calls a first frame right from 25 dB on.
 """

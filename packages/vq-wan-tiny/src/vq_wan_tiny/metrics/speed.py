@@ -1,4 +1,4 @@
-"""Share of a clip's shapes that go at the speed that the caption says: standing still, slow or quick."""
+"""Share of a clip's shapes that move at the speed that the caption says: still, slow or quick."""
 
 from collections.abc import Sequence
 from statistics import fmean

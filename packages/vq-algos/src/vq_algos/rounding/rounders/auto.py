@@ -1,8 +1,8 @@
-"""Whatever leaves the least output error on held-out tokens, for each linear: rounding to nearest, clipping or GPTQ.
+"""For each linear the best of rounding to nearest, clipping and GPTQ, by output error on held-out tokens.
 
-E = Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖² on tokens of prompts that nothing was solved on. Rounding to nearest is always among the
-candidates, so no linear is worse than it there, and no candidate is taken that is worse in one bucket of sigma by more
-than the tolerance, however much it gains in others.
+E = Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖² on held-out tokens. Rounding to nearest is always a candidate, so no linear is worse than
+it there. A candidate that is worse in one bucket of sigma by more than the tolerance is not taken, however much it
+gains in others.
 """
 
 from collections.abc import Iterator, Sequence

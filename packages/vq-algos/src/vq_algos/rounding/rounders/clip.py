@@ -1,4 +1,4 @@
-"""Clipping: per row, the scale that leaves the least output error among shrunk absmax scales.
+"""Clipping: per row, the reduced absmax scale with the least output error.
 
 For row w and a factor p of 1.0, 0.95, …, 0.6 (the range that LLMC searches): s_p = p·absmax(w) / qmax, rounded up to
 bfloat16, and ŵ_p = s_p·round(w / s_p), saturated. The p with the least Σ_t w_t (x̂_t·(w − ŵ_p))² on the inputs as they

@@ -1,4 +1,4 @@
-"""GPTQ (Frantar et al., 2022): columns are rounded in turn, each making up for the output error of those before it.
+"""GPTQ (Frantar et al., 2022): columns are rounded in turn, each compensating for the error of those before it.
 
 The scale of a row is that of its absmax, fixed beforehand; what compensation moves beyond it saturates. H is that of
 the inputs as they are quantized. Its damping decides how much of what a few thousand tokens say is believed, and no

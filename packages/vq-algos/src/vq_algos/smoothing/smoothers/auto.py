@@ -1,4 +1,4 @@
-"""The best of every smoother for each group, and never worse than none.
+"""For each group the best candidate of all smoothers, never worse than no smoothing.
 
 Candidates are s = 1, SmoothQuant's for α = 0.05 … 1, AWQ's for r = 0 … 0.95 (v2), and the optimum of the noise model
 that starts from the best of these. They are ranked by output error on a part of the fit tokens, the best are judged on

@@ -1,4 +1,4 @@
-"""What LightX2V is told: config.json, which it indexes directly, and the run configs, one for each kernel backend."""
+"""The settings that LightX2V reads: config.json, which it indexes directly, and a run config per kernel backend."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The files of a checkpoint: none that nothing reads, none that LightX2V would read besides ours, each what it says."""
+"""The files of a checkpoint: no useless one, no foreign one that LightX2V would read, each what its metadata say."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How a checkpoint is smoothed, found out from the checkpoint and the model that it was made from.
+"""How a checkpoint is smoothed, recovered from the checkpoint and its model.
 
 The checkpoint does not say it, and need not: gains are bfloat16 values, so the ratio between a folded producer and the
 original one gives them back exactly. A producer that was forgotten shows as an error of what reads it.

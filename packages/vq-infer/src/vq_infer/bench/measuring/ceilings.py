@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured: matrix products in each format, and copying."""
+"""The machine's measured peak rates: matrix products in each format, and copying."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

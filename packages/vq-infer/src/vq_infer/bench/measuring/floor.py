@@ -1,4 +1,4 @@
-"""The least that a block has to do: operations and bytes by kind, and the time that takes at the measured ceilings.
+"""The floor of a block: its operations and bytes by kind, and their time at the measured ceilings.
 
 Each kind is one pass: what it must read and write once, in the format at hand. That is the best that kernels between
 matrix products can do; what is computed inside one kernel (softmax, say) is not counted.
