@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import typer
 from safetensors.torch import save_file
 from torch import Tensor
 
+from same_artifacts.check import TRAVEL
 from same_artifacts.compare import differences
 from same_artifacts.road import commands
 
@@ -86,6 +89,18 @@ def test_files(before: Path, tmp_path: Path) -> None:
         "more.json: file is extra",
         "run.sh: differs",
     ]
+
+
+def test_a_command_that_fails_ends_the_travel(tmp_path: Path) -> None:
+    lines = "".join(
+        f"vq-wan-tiny prompts --count {count} -o {name}\n" for count, name in ((1, "a"), (0, "b"), (1, "c"))
+    )
+    travel = subprocess.run(
+        [sys.executable, TRAVEL], input=lines, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert travel.returncode == 1
+    assert "failed: vq-wan-tiny prompts --count 0 -o b" in travel.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_the_road_takes_commands_that_exist() -> None:

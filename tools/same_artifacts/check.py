@@ -6,7 +6,6 @@ Run by `make same COMMIT=…`. Both make everything that `road.py` lists, on the
 import io
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from same_artifacts.compare import differences
 from same_artifacts.road import commands
 
 MODELS = ("wan-tiny", "wan-tiny-hard")
+TRAVEL = Path(__file__).with_name("travel.py")
 BUILT_IN = Path("packages/vq-wan-tiny/src/vq_wan_tiny/wan_tiny")
 
 
@@ -46,7 +46,7 @@ def main(
         with TemporaryDirectory() as checkout:
             _make_all(before, Path(checkout), _install(revision, Path(checkout)))
         made_by.write_text(made, encoding="utf-8")
-    _make_all(after, Path.cwd(), Path(sys.executable).parent)
+    _make_all(after, Path.cwd(), sys.executable)
 
     found = differences(before, after)
     unexpected = [it for it in found if not any(fnmatchcase(it.where, pattern) for pattern in expect or ())]
@@ -57,41 +57,40 @@ def main(
     sys.exit(1 if unexpected else 0)
 
 
-def _install(revision: str, checkout: Path) -> Path:
-    """Check `revision` out into `checkout` and install it with its own pins; the folder of its commands."""
+def _install(revision: str, checkout: Path) -> str:
+    """Check `revision` out into `checkout` and install it with its own pins; the path of its Python."""
     with tarfile.open(fileobj=io.BytesIO(_git("archive", revision))) as archive:
         archive.extractall(checkout, filter="data")
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     sync = [os.environ.get("UV", "uv"), "sync", "--quiet", "--no-dev", "--python", sys.executable]
     subprocess.run(sync, cwd=checkout, env=environment, check=True)
-    return checkout / ".venv" / "bin"
+    return str(checkout / ".venv" / "bin" / "python")
 
 
 def _git(*arguments: str) -> bytes:
     return subprocess.run(["git", *arguments], check=True, stdout=subprocess.PIPE).stdout
 
 
-def _make_all(folder: Path, checkout: Path, binaries: Path) -> None:
+def _make_all(folder: Path, checkout: Path, python: str) -> None:
     """Make `folder` anew, with a folder for each model, both at a time."""
     shutil.rmtree(folder, ignore_errors=True)
     with TemporaryDirectory() as cache, ThreadPoolExecutor(len(MODELS)) as models:
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": cache}
-        travels = [models.submit(_make, model, folder / model, checkout, binaries, environment) for model in MODELS]
+        travels = [models.submit(_make, model, folder / model, checkout, python, environment) for model in MODELS]
         for travel in travels:
             travel.result()
 
 
-def _make(model: str, folder: Path, checkout: Path, binaries: Path, environment: dict[str, str]) -> None:
+def _make(model: str, folder: Path, checkout: Path, python: str, environment: dict[str, str]) -> None:
     """Run every command for `model` in `folder`."""
     _copy_encoders(checkout / BUILT_IN, folder / "encoders")
-    for command in commands(model):
-        program, *arguments = shlex.split(command)
-        done = subprocess.run(
-            [binaries / program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"{folder}$ {command}\n{done.stderr}")
-        print(f"{folder.parent.name}/{model}$ {command}", flush=True)
+    lines = "".join(f"{command}\n" for command in commands(model))
+    travel = [python, TRAVEL]
+    done = subprocess.run(
+        travel, input=lines, cwd=folder, env=environment, stdout=subprocess.DEVNULL, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{folder} is unfinished: one of its commands failed.")
 
 
 def _copy_encoders(model: Path, copy: Path) -> None:
