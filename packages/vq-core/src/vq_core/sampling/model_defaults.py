@@ -1,13 +1,12 @@
 """What a model says of how it is best sampled: `sampling.json` in its pipeline folder."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
 
-from vq_core.errors import VqError
+from vq_core.files.json_file import read_json
 from vq_core.model.source import resolve_model
 from vq_core.recipes.recipe import DEFAULTS, Defaults
 from vq_core.recipes.typed_yaml import Section, validated
@@ -44,14 +43,4 @@ def said_by(folder: Path) -> dict[str, Any]:
     path = folder / SAMPLING_FILE
     if not path.is_file():
         return {}
-    return validated(ModelSampling, _read(path), path).model_dump(exclude_none=True)
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise VqError(f"{path} is not JSON ({error}): mend it or remove it.") from None
-    if not isinstance(content, dict):
-        raise VqError(f"{path} is not a JSON object: mend it or remove it.")
-    return content
+    return validated(ModelSampling, read_json(path, damaged="mend it or remove it"), path).model_dump(exclude_none=True)

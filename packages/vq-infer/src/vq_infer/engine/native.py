@@ -1,19 +1,17 @@
 """The native engine: the model's own pipeline with its transformers on codes."""
 
-import json
 import os
 import statistics
 import sys
 import time
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.errors import VqError
+from vq_core.files.json_file import read_json
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.remote.transfer import local_output
 from vq_core.runtime.device import resolve_device
@@ -165,7 +163,7 @@ def require_same_architecture(checkpoint: ConvertedCheckpoint, layout: PipelineL
             f"{' and '.join(layout.transformers)}: give the model that the checkpoint was made from."
         )
     for name, entry in converted.items():
-        own = _read_config(layout.path / name / "config.json")
+        own = read_json(layout.path / name / "config.json", missing="get the whole pipeline again")
         for key in ARCHITECTURE:
             if entry.config.get(key) != own.get(key):
                 raise VqError(
@@ -217,11 +215,3 @@ def _task_of(inputs: ModelInputs, layout: PipelineLayout) -> Task:
     if layout.pipeline_class == VACE:
         return "vace"
     return "i2v" if "image" in inputs.required else "t2v"
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise VqError(f"{path} cannot be read ({error}): get the whole pipeline again.") from None
-    return config
