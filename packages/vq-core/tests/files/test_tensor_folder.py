@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from vq_core.errors import VqError
-from vq_core.files.tensor_folder import INDEX_FILE, index_tensors, read_json
+from vq_core.files.tensor_folder import INDEX_FILE, index_tensors
 
 
 def test_without_an_index_every_file_counts(tmp_path: Path) -> None:
@@ -42,11 +42,3 @@ def test_an_index_that_promises_nothing_or_too_much(tmp_path: Path, weight_map: 
 def test_a_folder_without_tensors(tmp_path: Path) -> None:
     with pytest.raises(VqError, match="holds no safetensors file"):
         index_tensors(tmp_path)
-
-
-@pytest.mark.parametrize(("content", "sentence"), [("{", "is not JSON"), ("[]", "JSON object"), (None, "missing")])
-def test_json_that_is_none(tmp_path: Path, content: str | None, sentence: str) -> None:
-    if content is not None:
-        (tmp_path / "x.json").write_text(content)
-    with pytest.raises(VqError, match=sentence):
-        read_json(tmp_path / "x.json")

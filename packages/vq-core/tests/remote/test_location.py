@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.remote.location import Location, Uri, join, parse_location
+from vq_core.remote.location import Location, NamedPath, Uri, join, parse_location, parse_named
 
 
 @pytest.mark.parametrize("text", ["stats", "./stats", "/data/stats", "a:b", "C:/x", "wan=1"])
@@ -50,3 +50,26 @@ def test_what_is_said_relative_to_a_folder() -> None:
         assert str(join(folder, "x")) == f"{folder}/x"
         assert join(folder, "/data/x") == Path("/data/x")
         assert join(folder, "gs://other/x") == Uri("gs", "other/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("int8=runs/q", NamedPath("int8", Path("runs/q"))),
+        ("INT8 auto =runs/q", NamedPath("INT8 auto", Path("runs/q"))),
+        ("runs/q", NamedPath("q", Path("runs/q"))),
+        (".", NamedPath(".", Path())),
+        ("fp8=s3://bucket/a=b/q", NamedPath("fp8", Uri("s3", "bucket/a=b/q"))),
+        ("s3://bucket/q", NamedPath("q", Uri("s3", "bucket/q"))),
+        ("runs/lr=3/q", NamedPath("q", Path("runs/lr=3/q"))),
+        ("out/alpha=0.5", NamedPath("alpha=0.5", Path("out/alpha=0.5"))),
+    ],
+)
+def test_names_stand_before_the_path_or_are_its_last_part(text: str, named: NamedPath) -> None:
+    assert parse_named(text, "--qparams") == named
+
+
+@pytest.mark.parametrize("text", ["int8=", "=runs/q", " =runs/q", ""])
+def test_an_empty_name_or_path_is_refused(text: str) -> None:
+    with pytest.raises(VqError, match=f"^`--qparams {text}` has an empty name or path: write --qparams NAME=PATH"):
+        parse_named(text, "--qparams")

@@ -7,7 +7,6 @@ from diffusers import WanImageToVideoPipeline, WanPipeline, WanVACEPipeline
 
 from vq_core.errors import VqError
 from vq_core.sampling.guidance import is_guided, scales_of
-from vq_core.sampling.settings import Sampling
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 1.001, 5.0])
@@ -15,11 +14,6 @@ from vq_core.sampling.settings import Sampling
 def test_guided_where_diffusers_is(pipeline: type, scale: float) -> None:
     theirs = pipeline.do_classifier_free_guidance.fget(SimpleNamespace(_guidance_scale=scale))  # type: ignore[attr-defined]
     assert is_guided(scale) is theirs
-
-
-@pytest.mark.parametrize(("scale", "scale_2"), [(5.0, None), (5.0, 1.0), (1.0, 3.0), (1.0, None)])
-def test_the_first_scale_decides_for_both_experts(scale: float, scale_2: float | None) -> None:
-    assert Sampling(guidance_scale=scale, guidance_scale_2=scale_2).guided is (scale > 1)
 
 
 def test_scales_of_each_transformer() -> None:

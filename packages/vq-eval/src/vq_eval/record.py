@@ -2,16 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from vq_core.files.disk_record import DiskRecord
 
 Branch = Literal["cond", "uncond"]
 """A call of the transformer with the prompt, or with the negative prompt under classifier-free guidance."""
 
 
-class Record(BaseModel):
-    """Frozen, refuses unknown keys, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Record(DiskRecord, strict=False, allow_inf_nan=False):
+    """Refuses NaN and infinity too; a value of another type is converted where pydantic knows how."""
 
 
 class ArtifactId(Record):

@@ -5,30 +5,9 @@ import numpy as np
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.remote.location import Uri
-from vq_eval.compare.compared_folders import ComparedEntry, entries_of, open_folders, parse_candidate
+from vq_eval.compare.compared_folders import entries_of, open_folders
 
 MakeFolder = Callable[[str, dict[str, np.ndarray]], Path]
-
-
-@pytest.mark.parametrize(
-    ("text", "entry"),
-    [
-        ("out/int8", ComparedEntry("int8", "candidate", Path("out/int8"))),
-        ("INT8 auto=out/int8", ComparedEntry("INT8 auto", "candidate", Path("out/int8"))),
-        ("out/alpha=0.5", ComparedEntry("alpha=0.5", "candidate", Path("out/alpha=0.5"))),
-        ("x=s3://bucket/v", ComparedEntry("x", "candidate", Uri("s3", "bucket/v"))),
-        ("s3://bucket/v", ComparedEntry("v", "candidate", Uri("s3", "bucket/v"))),
-    ],
-)
-def test_a_candidate_may_have_a_name(text: str, entry: ComparedEntry) -> None:
-    assert parse_candidate(text) == entry
-
-
-@pytest.mark.parametrize("text", ["=videos", " =videos", "name="])
-def test_half_a_candidate_is_refused(text: str) -> None:
-    with pytest.raises(VqError, match=f"`--candidate {text}` names no row or no folder: write NAME=FOLDER"):
-        parse_candidate(text)
 
 
 def test_the_floor_stands_before_the_candidates() -> None:

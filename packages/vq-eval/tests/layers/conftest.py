@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.numerics.scheme import scheme_named
+from vq_core.remote.location import NamedPath
 from vq_core.sampling.condition_encoding import TEXT_TOKENS
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.schedule import Call
@@ -22,7 +23,7 @@ from vq_eval.layers.lockstep import Lockstep
 from vq_eval.layers.measure import measure_layers
 from vq_eval.layers.noise_meter import NoiseMeter, SumRow
 from vq_eval.layers.sensitivity import SensitivityRequest
-from vq_eval.videos.candidates import NamedPath, open_named
+from vq_eval.videos.candidates import open_named
 from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]

@@ -12,6 +12,7 @@ from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import KIND as WEIGHTS_KIND
 from vq_core.artifacts.weights import open_weights
 from vq_core.model.source import open_source
+from vq_core.remote.location import NamedPath
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
 from vq_eval.layers.figures import places_of, ranking_of
@@ -19,7 +20,7 @@ from vq_eval.layers.measure import measure_layers
 from vq_eval.layers.schema import MARKDOWN_NAME, Place, Ranking, Suspect
 from vq_eval.layers.suspects import find_suspects
 from vq_eval.trajectories.measure import measure_trajectories
-from vq_eval.videos.candidates import NamedPath, open_named
+from vq_eval.videos.candidates import open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -6,6 +6,7 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_core.model.source import open_source
+from vq_core.remote.location import NamedPath
 from vq_core.sampling.settings import Sampling
 from vq_core.store.reader import open_artifact
 from vq_core.testing.tiny_models import Variant
@@ -13,7 +14,7 @@ from vq_eval.layers import measure
 from vq_eval.layers.measure import measure_layers
 from vq_eval.layers.schema import FORMAT, JSON_NAME, KIND, LayersReport
 from vq_eval.layers.sensitivity import SensitivityRequest
-from vq_eval.videos.candidates import NamedCandidate, NamedPath, open_named
+from vq_eval.videos.candidates import NamedCandidate, open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from vq_core.remote.location import NamedPath
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
 from vq_eval.trajectories.measure import measure_trajectories
-from vq_eval.videos.candidates import NamedPath, open_named
+from vq_eval.videos.candidates import open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
+from vq_core.remote.location import NamedPath
 from vq_core.sampling.prompts import SAMPLES_FILE
 from vq_core.sampling.settings import Sampling
 from vq_core.store.reader import open_artifact
@@ -15,7 +16,7 @@ from vq_eval.trajectories import measure
 from vq_eval.trajectories.drift import mean_drift
 from vq_eval.trajectories.measure import measure_trajectories
 from vq_eval.trajectories.schema import FORMAT, JSON_NAME, KIND, PICTURE_NAME, TrajectoryReport
-from vq_eval.videos.candidates import NamedCandidate, NamedPath, open_named
+from vq_eval.videos.candidates import NamedCandidate, open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]

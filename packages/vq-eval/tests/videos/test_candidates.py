@@ -6,30 +6,11 @@ import pytest
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.errors import VqError
 from vq_core.recipes.recipe import Recipe
-from vq_core.remote.location import Uri
+from vq_core.remote.location import NamedPath
 from vq_core.testing.tiny_models import Variant
-from vq_eval.videos.candidates import NamedPath, artifacts_of, open_named, parse_named
+from vq_eval.videos.candidates import artifacts_of, open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("int8=runs/q", NamedPath("int8", Path("runs/q"))),
-        ("runs/q", NamedPath("q", Path("runs/q"))),
-        ("fp8=s3://bucket/a=b/q", NamedPath("fp8", Uri("s3", "bucket/a=b/q"))),
-        ("runs/lr=3/q", NamedPath("q", Path("runs/lr=3/q"))),
-    ],
-)
-def test_names_stand_before_the_path_or_are_its_last_part(text: str, named: NamedPath) -> None:
-    assert parse_named(text) == named
-
-
-@pytest.mark.parametrize("text", ["int8=", "=runs/q", ""])
-def test_an_empty_part_is_refused(text: str) -> None:
-    with pytest.raises(VqError, match=r"is not \[NAME=\]PATH"):
-        parse_named(text)
 
 
 def test_every_candidate_finds_its_own_weights(artifacts: Artifacts, other_artifacts: tuple[Path, Path]) -> None:

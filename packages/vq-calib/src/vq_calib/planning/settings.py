@@ -2,19 +2,16 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from vq_calib.planning.calib_prompts import CalibPrompt, SplitRule
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
+from vq_core.files.disk_record import DiskRecord
 from vq_core.sampling.settings import Sampling
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class PromptEntry(_Frozen):
+class PromptEntry(DiskRecord):
     """One prompt that was run; `index` is its place among all prompts of the run, its other parts included."""
 
     index: int
@@ -23,7 +20,7 @@ class PromptEntry(_Frozen):
     split: SplitRule
 
 
-class RunSettings(_Frozen):
+class RunSettings(DiskRecord):
     """The settings of one artifact.
 
     Attributes:

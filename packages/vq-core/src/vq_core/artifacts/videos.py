@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from vq_core.errors import Unfinished, VqError
+from vq_core.files.disk_record import DiskRecord
 from vq_core.files.tensor_file import write_bytes
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
@@ -38,7 +39,7 @@ FORMAT = 2
 LOSSLESS = ".mkv"
 
 
-class VideoRecord(BaseModel):
+class VideoRecord(DiskRecord):
     """How a video was made.
 
     Attributes:
@@ -46,8 +47,6 @@ class VideoRecord(BaseModel):
         attention: the kernels that its transformers' attention ran.
         cached: whether an earlier run made it, and it was taken from the cache.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     seconds: float
     attention: list[AttentionKernel]

@@ -1,35 +1,17 @@
 """Where the tensors of a folder lie: its one safetensors file, or its shards and the index over them."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.files.buffers import Buffers
+from vq_core.files.json_file import read_json
 from vq_core.files.weights_file import OpenWeights, SafetensorsFile, WeightsFile
 
 INDEX_FILE = "diffusion_pytorch_model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`.
-
-    Raises:
-        VqError: the file is missing, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise VqError(f"{path} is missing: give a whole model folder.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
-    if not isinstance(content, dict):
-        raise VqError(f"{path} is not a JSON object: get it again.")
-    return content
 
 
 def index_tensors(folder: Path) -> dict[str, WeightsFile]:

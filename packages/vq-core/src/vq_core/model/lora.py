@@ -25,8 +25,9 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.families import Family
-from vq_core.files.tensor_file import FLOAT_DTYPES, TensorInfo, read_metadata
-from vq_core.files.tensor_folder import gather_tensors, index_tensors, read_json
+from vq_core.files.json_file import read_json
+from vq_core.files.tensor_file import FLOAT_DTYPES, TensorInfo, read_metadata, sha256_of
+from vq_core.files.tensor_folder import gather_tensors, index_tensors
 from vq_core.model.lora_keys import KeyTable, LoraPart, block_in, is_additive
 from vq_core.model.lora_request import LoraRequest
 from vq_core.numerics.finite import require_finite
@@ -77,13 +78,8 @@ class Lora:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of its file or, of several, over theirs in order; PEFT's configuration is one of them."""
-        digests = []
-        for path in self._read:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256"))
-        if len(digests) == 1:
-            return digests[0].hexdigest()
-        return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
+        digests = [sha256_of(path) for path in self._read]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
 
     def alpha(self, component: str) -> float | None:
         """The alpha that is noted beside the tensors, for all that are merged into `component`; None where none is.

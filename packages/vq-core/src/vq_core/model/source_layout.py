@@ -16,10 +16,11 @@ from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.families import Family, family_named, family_names, family_of
+from vq_core.files.json_file import read_json
 from vq_core.files.pth_file import SUFFIXES as PTH_SUFFIXES
 from vq_core.files.pth_file import PthFile
 from vq_core.files.tensor_file import TensorInfo
-from vq_core.files.tensor_folder import INDEX_FILE, gather_tensors, index_tensors, is_shard, read_json
+from vq_core.files.tensor_folder import INDEX_FILE, gather_tensors, index_tensors, is_shard
 from vq_core.files.weights_file import WeightsFile
 from vq_core.model.already_quantized import refuse_artifact
 from vq_core.model.tensor_naming import StoredTensor, name_tensors

@@ -8,18 +8,17 @@ from reprlib import repr as short_repr
 from typing import Annotated, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from vq_core.errors import VqError
+from vq_core.files.disk_record import DiskRecord
 from vq_core.recipes.named_recipes import recipe_names
 from vq_core.remote.location import Location
 
 
-class Section(BaseModel):
+class Section(DiskRecord, allow_inf_nan=False):
     """One mapping of a file: unknown keys and wrong types are refused, a string is no number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=Section)

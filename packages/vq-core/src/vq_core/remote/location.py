@@ -79,6 +79,30 @@ def parse_location(text: str) -> Location:
     return Path(path) if protocol in _LOCAL else Uri(protocol, path)
 
 
+@dataclass(frozen=True)
+class NamedPath:
+    """A path or URI, and what it is called."""
+
+    name: str
+    path: Location
+
+
+def parse_named(text: str, option: str) -> NamedPath:
+    """The named path that `[NAME=]PATH` spells after `option`; without a name it has the path's last part.
+
+    Raises:
+        VqError: the name or the path is empty.
+    """
+    name, equals, path = text.partition("=")
+    named = bool(equals) and "/" not in name  # a bucket's key may hold `=`
+    if not named:
+        name, path = "", text
+    if not path or (named and not name.strip()):
+        raise VqError(f"`{option} {text}` has an empty name or path: write {option} NAME=PATH.")
+    location = parse_location(path)
+    return NamedPath(name.strip() or location.name or path, location)
+
+
 def join(folder: Location, text: str) -> Location:
     """What `text` names where paths are relative to `folder`; a URI or an absolute path is what it is."""
     location = parse_location(text)

@@ -1,15 +1,13 @@
 """What is known of how a model is best sampled: its own `sampling.json`, and what the authors of its kind use."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import PositiveInt
 
-from vq_core.errors import VqError
 from vq_core.families import family_named, family_names
-from vq_core.files.tensor_folder import read_json
+from vq_core.files.json_file import read_json
 from vq_core.model.source import resolve_model
 from vq_core.recipes.recipe import DEFAULTS, Defaults
 from vq_core.recipes.typed_yaml import Section, validated
@@ -51,7 +49,7 @@ def said_by(folder: Path) -> dict[str, Any]:
     path = folder / SAMPLING_FILE
     if not path.is_file():
         return {}
-    return validated(ModelSampling, _read(path), path).model_dump(exclude_none=True)
+    return validated(ModelSampling, read_json(path, damaged="mend it or remove it"), path).model_dump(exclude_none=True)
 
 
 def _usual(folder: Path) -> Mapping[str, Any]:
@@ -62,13 +60,3 @@ def _usual(folder: Path) -> Mapping[str, Any]:
         if configs and family.matches(configs[0]):
             return family.usual_sampling(configs[0], len(configs))
     return {}
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise VqError(f"{path} is not JSON ({error}): mend it or remove it.") from None
-    if not isinstance(content, dict):
-        raise VqError(f"{path} is not a JSON object: mend it or remove it.")
-    return content

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vq_core.errors import VqError
-from vq_core.files.tensor_folder import read_json
+from vq_core.files.json_file import read_json
 from vq_core.model.source import TRANSFORMER_WEIGHTS, Source, SourceTransformer, resolve_model
 from vq_core.runtime.device import resolve_device, runtime_dtype
 from vq_core.runtime.silence_libraries import silenced_libraries

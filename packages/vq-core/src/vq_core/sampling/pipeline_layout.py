@@ -1,11 +1,11 @@
 """What a diffusers pipeline folder of the Wan family says of itself, before any weight is read."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.files.json_file import read_json
 from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
 
 TEXT_TO_VIDEO = "WanPipeline"
@@ -13,6 +13,7 @@ IMAGE_TO_VIDEO = "WanImageToVideoPipeline"
 VACE = "WanVACEPipeline"
 PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO, VACE)
 TRANSFORMERS = ("transformer", "transformer_2")
+_MISSING = "give a whole diffusers pipeline folder or a hub id of one"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_layout(path: Path) -> PipelineLayout:
     Raises:
         VqError: it is none of the Wan pipelines known here, or a part that it lists is missing.
     """
-    index = _read_json(path / "model_index.json")
+    index = read_json(path / "model_index.json", missing=_MISSING)
     if index.get("_class_name") not in PIPELINES:
         raise VqError(
             f"{path} is a {index.get('_class_name')}: give a model whose model_index.json says "
@@ -62,7 +63,7 @@ def read_layout(path: Path) -> PipelineLayout:
     for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *parts):
         if name not in parts or not (path / name).is_dir():
             raise VqError(f"{path} lacks the part `{name}`: get the whole pipeline.")
-    vae, transformer = (_read_json(path / name / "config.json") for name in ("vae", "transformer"))
+    vae, transformer = (read_json(path / name / "config.json", missing=_MISSING) for name in ("vae", "transformer"))
     frame_patch, height_patch, width_patch = transformer.get("patch_size", (1, 2, 2))
     pixels = vae.get("scale_factor_spatial", 8)
     return PipelineLayout(
@@ -93,13 +94,3 @@ def _inputs(index: dict[str, Any], transformer: dict[str, Any]) -> ModelInputs:
     if transformer.get("image_dim") is not None:
         return FIRST_FRAME
     return ModelInputs(required=("image",), optional=("last_image",))  # Wan2.2: frames are only latents to it
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):  # not a directory: a model that is one file
-        raise VqError(f"{path} is missing: give a whole diffusers pipeline folder or a hub id of one.") from None
-    except ValueError as error:
-        raise VqError(f"{path} is not JSON ({error}): get it again.") from None
-    return content

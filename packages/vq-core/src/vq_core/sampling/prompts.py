@@ -4,7 +4,6 @@ Besides LLMC's keys an entry may have those of the other Wan models: `last_image
 `reference_images` (one path or a list), `video` and `mask` (white: to be made; a video, or one image for all frames).
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.files.tensor_file import sha256_of
 from vq_core.recipes.named_prompts import resolve_prompts
 from vq_core.remote.location import Location, Uri
 from vq_core.remote.transfer import local_copy
@@ -73,7 +73,7 @@ class Sample:
         """SHA-256 of the files by key."""
         found: dict[str, list[str]] = {}
         for key, path in self.files():
-            found.setdefault(key, []).append(hashlib.sha256(path.read_bytes()).hexdigest())
+            found.setdefault(key, []).append(sha256_of(path))
         return found
 
     def require(self, inputs: ModelInputs, where: str) -> None:

@@ -9,25 +9,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from vq_core.errors import VqError
+from vq_core.files.disk_record import DiskRecord
+from vq_core.files.json_file import read_json
 
 FILE_NAME = "manifest.json"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class FileEntry(_Frozen):
+class FileEntry(DiskRecord):
     """One file of the artifact."""
 
     size: int
     sha256: str
 
 
-class TensorEntry(_Frozen):
+class TensorEntry(DiskRecord):
     """One tensor: the file that holds it, safetensors' name of its dtype, its shape."""
 
     file: str
@@ -35,7 +33,7 @@ class TensorEntry(_Frozen):
     shape: list[int]
 
 
-class LoraEntry(_Frozen):
+class LoraEntry(DiskRecord):
     """A LoRA that was merged into a transformer: name and SHA-256 of its file, and its strength."""
 
     file: str
@@ -43,7 +41,7 @@ class LoraEntry(_Frozen):
     strength: float
 
 
-class ComponentEntry(_Frozen):
+class ComponentEntry(DiskRecord):
     """One transformer of the model (Wan 2.2 has two)."""
 
     folder: str
@@ -58,7 +56,7 @@ class ComponentEntry(_Frozen):
         return [entry.model_dump() for entry in self.lora]
 
 
-class Manifest(_Frozen):
+class Manifest(DiskRecord):
     """Everything that is known of an artifact; see docs/formats/manifest.md."""
 
     kind: str
@@ -97,15 +95,12 @@ def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
     path = folder / FILE_NAME
     if folder.name.endswith(".partial"):
         raise VqError(f"{folder} is unfinished: continue the run that wrote it with --resume.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.is_file():
         raise VqError(
             f"{folder} is not a {kind} artifact (it has no {FILE_NAME}): give the folder that a stage has written."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VqError(f"{path} is not JSON ({error}): make the artifact again.") from None
-    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        )
+    content = read_json(path, damaged="make the artifact again")
+    if not isinstance(content.get("format"), int):
         raise VqError(f"{path} has no format number: give the folder a stage has written.")
     if content.get("kind") != kind:
         raise VqError(f"{folder} holds {content.get('kind')}, and {kind} is needed here: give that one.")

@@ -76,12 +76,13 @@ def layers_command(options: LayersOptions) -> None:
     from vq_core.cli.sampling import resolve_sampling
     from vq_core.model.embedded import model_or_default
     from vq_core.recipes.recipe import loras_of, read_recipe
+    from vq_core.remote.location import NamedPath
     from vq_core.runtime.meter import Meter
     from vq_core.sampling.model_defaults import defaults_of
     from vq_eval.layers.markdown import print_layers
     from vq_eval.layers.measure import measure_layers
     from vq_eval.layers.sensitivity import parse_request
-    from vq_eval.videos.candidates import NamedPath, open_named
+    from vq_eval.videos.candidates import open_named
 
     set_up_logging(options.verbose)
     meter = Meter()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vq_core.errors import VqError
-from vq_core.remote.location import Location, parse_location
+from vq_core.remote.location import Location, parse_named
 from vq_core.remote.transfer import local_copy
 from vq_eval.compare.schema import Role
 
@@ -34,33 +34,19 @@ class ComparedFolder:
     videos: dict[str, Path]
 
 
-def parse_candidate(text: str) -> ComparedEntry:
-    """The candidate `[NAME=]FOLDER`; without a name it has the folder's. A name holds no slash.
-
-    Raises:
-        VqError: the name or the folder is empty.
-    """
-    name, equals, folder = text.partition("=")
-    if not equals or "/" in name:
-        location = parse_location(text)
-        return ComparedEntry(location.name or text, "candidate", location)
-    if not name.strip() or not folder:
-        raise VqError(f"`--candidate {text}` names no row or no folder: write NAME=FOLDER.")
-    return ComparedEntry(name.strip(), "candidate", parse_location(folder))
-
-
 def entries_of(reference: Location, candidates: Sequence[str], floor: Location | None) -> tuple[ComparedEntry, ...]:
     """The reference, the floor where there is one, and the candidates.
 
     Raises:
-        VqError: no candidate, or two rows of one name; see `parse_candidate`.
+        VqError: no candidate, or two rows of one name; see `parse_named`.
     """
     if not candidates:
         raise VqError("`--candidate` is missing: give a folder of videos to compare, with a name: NAME=FOLDER.")
     rows = [ComparedEntry(REFERENCE_NAME, "reference", reference)]
     if floor is not None:
         rows.append(ComparedEntry(FLOOR_NAME, "floor", floor))
-    rows += map(parse_candidate, candidates)
+    named = [parse_named(text, "--candidate") for text in candidates]
+    rows += [ComparedEntry(candidate.name, "candidate", candidate.path) for candidate in named]
     seen: set[str] = set()
     for row in rows:
         if row.name in seen:

@@ -9,11 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from vq_core.files.tensor_file import publish, write_bytes
 from vq_core.remote.transfer import refuse_existing
 from vq_eval.metrics import Metric, Per
+from vq_eval.record import Record
 
 JSON_NAME = "compare.json"
 MARKDOWN_NAME = "compare.md"
@@ -23,11 +24,7 @@ Statistic = Literal["mean", "worst"]
 Verdict = Literal["passed", "failed", "no gate"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MetricInfo(_Record):
+class MetricInfo(Record):
     """What a metric is, for people.
 
     Attributes:
@@ -72,14 +69,14 @@ class MetricInfo(_Record):
         return limit - figure if self.higher_is_better else figure - limit
 
 
-class Figure(_Record):
+class Figure(Record):
     """One metric of one video; None is infinite. `per_frame` is empty where the metric has no such figures."""
 
     video: float | None
     per_frame: tuple[float | None, ...]
 
 
-class Overall(_Record):
+class Overall(Record):
     """One metric over the videos of a row.
 
     Attributes:
@@ -95,7 +92,7 @@ class Overall(_Record):
     worst_video: str
 
 
-class MeasuredVideo(_Record):
+class MeasuredVideo(Record):
     """A video of a row. `figures` lacks the metrics that are not available for it, see `VideoInfo.unavailable`."""
 
     name: str
@@ -105,7 +102,7 @@ class MeasuredVideo(_Record):
     figures: dict[str, Figure]
 
 
-class PromptInfo(_Record):
+class PromptInfo(Record):
     """What a video was made from; `files` are SHA-256 of its images and videos, by key of the prompt's entry."""
 
     prompt: str
@@ -113,7 +110,7 @@ class PromptInfo(_Record):
     files: dict[str, JsonValue]
 
 
-class Provenance(_Record):
+class Provenance(Record):
     """What the manifest of a folder of videos says.
 
     Attributes:
@@ -141,7 +138,7 @@ class Provenance(_Record):
     altered: tuple[str, ...]
 
 
-class Row(_Record):
+class Row(Record):
     """A folder of videos: the reference itself, the floor or a candidate.
 
     Attributes:
@@ -165,7 +162,7 @@ class Row(_Record):
     videos: tuple[MeasuredVideo, ...]
 
 
-class VideoInfo(_Record):
+class VideoInfo(Record):
     """What the videos of one name have in common.
 
     Attributes:
@@ -185,7 +182,7 @@ class VideoInfo(_Record):
     unavailable: dict[str, str]
 
 
-class GateResult(_Record):
+class GateResult(Record):
     """One limit, held against one row.
 
     Attributes:
@@ -211,7 +208,7 @@ class GateResult(_Record):
     sentence: str
 
 
-class CompareReport(_Record):
+class CompareReport(Record):
     """A comparison of one folder of videos with others.
 
     Attributes:

@@ -10,20 +10,12 @@ from vq_core.artifacts.weights import KIND as WEIGHTS_KIND
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.recipes.recipe import Recipe
-from vq_core.remote.location import Location, parse_location
+from vq_core.remote.location import Location, NamedPath, parse_named
 from vq_eval.record import ArtifactId
 from vq_eval.videos.variants import apply_fake_quant
 
 FLOOR = "floor"
 """Full precision once more, with another kernel: no candidate can be asked to come closer."""
-
-
-@dataclass(frozen=True)
-class NamedPath:
-    """`NAME=PATH`, or a path that is named for its last part."""
-
-    name: str
-    path: Location
 
 
 @dataclass(frozen=True)
@@ -43,21 +35,6 @@ class NamedCandidate:
             apply_fake_quant(transformer, weights, self.qparams, component, device)
 
 
-def parse_named(text: str) -> NamedPath:
-    """The named path that `[NAME=]PATH` spells.
-
-    Raises:
-        VqError: a part is empty.
-    """
-    name, equals, path = text.partition("=")
-    if not equals or "/" in name:  # a bucket's key may hold `=`
-        name, path = "", text
-    if not path or (equals and not name and text.startswith("=")):
-        raise VqError(f"`--qparams {text}` is not [NAME=]PATH: write for instance int8=qparams.")
-    location = parse_location(path)
-    return NamedPath(name or location.name, location)
-
-
 def artifacts_of(
     weights: Sequence[Location] | None, qparams: Sequence[str] | None, recipe: Recipe
 ) -> tuple[list[Location], list[NamedPath]]:
@@ -70,7 +47,7 @@ def artifacts_of(
     said = [] if quantized is None else [NamedPath(quantized.name, quantized)]
     return (
         list(weights) if weights else [] if smoothed is None else [smoothed],
-        [parse_named(text) for text in qparams] if qparams else said,
+        [parse_named(text, "--qparams") for text in qparams] if qparams else said,
     )
 
 

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from vq_core.artifacts.videos import VideoFiles, VideoRecord
 from vq_core.errors import VqError
-from vq_core.files.tensor_file import write_bytes
+from vq_core.files.disk_record import DiskRecord
+from vq_core.files.tensor_file import sha256_of, write_bytes
 from vq_core.remote.mirror import remove_local, user_cache
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,8 @@ ENTRY_FILE = "entry.json"
 LOSSLESS, TO_LOOK_AT = "video.mkv", "video.mp4"
 
 
-class _Entry(BaseModel):
+class _Entry(DiskRecord):
     """What an entry's folder says of itself: what its video depends on, how it was made, and the files' SHA-256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     identity: dict[str, JsonValue]
     record: VideoRecord
@@ -97,7 +96,7 @@ class ReferenceCache:
         try:
             shutil.copyfile(files.lossless, draft / LOSSLESS)
             shutil.copyfile(files.to_look_at, draft / TO_LOOK_AT)
-            digests = {name: _sha256(draft / name) for name in (LOSSLESS, TO_LOOK_AT)}
+            digests = {name: sha256_of(draft / name) for name in (LOSSLESS, TO_LOOK_AT)}
             entry = _Entry(identity=dict(identity), record=files.read_record(), files=digests)
             write_bytes(draft / ENTRY_FILE, entry.model_dump_json(indent=1).encode())
             remove_local(path)
@@ -140,9 +139,4 @@ def _copied(path: Path, copy: Path, digest: str | None) -> bool:
         shutil.copyfile(path, copy)
     except FileNotFoundError:
         return False
-    return _sha256(copy) == digest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(copy) == digest

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from vq_core.artifacts.videos import describe
 from vq_core.files.folder_content import content_of
+from vq_core.files.tensor_file import sha256_of
 from vq_core.files.weights_file import SafetensorsFile
 from vq_core.model.source import Source
 from vq_core.sampling.attention import AttentionKernel
@@ -61,7 +62,7 @@ def parts_of(pipeline: Path, transformers: Sequence[str]) -> Mapping[str, str]:
     Of safetensors, names, dtypes, shapes, and the ends of every tensor: the text encoder has eleven gigabytes.
     """
     return {
-        name: _sampled(path) if path.suffix == ".safetensors" else _whole(path)
+        name: _sampled(path) if path.suffix == ".safetensors" else sha256_of(path)
         for name, path in content_of(pipeline).items()
         if _is_read(name, transformers)
     }
@@ -82,8 +83,3 @@ def _sampled(path: Path) -> str:
         for content in file.ends(name, SAMPLED_BYTES):
             digest.update(content)
     return digest.hexdigest()
-
-
-def _whole(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

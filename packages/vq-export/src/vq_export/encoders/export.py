@@ -9,12 +9,11 @@ from pathlib import Path
 
 import torch
 from pydantic import JsonValue
-from safetensors import safe_open
 from torch import Tensor
 
 from vq_core import __version__
 from vq_core.errors import VqError
-from vq_core.files.tensor_file import TensorSpec, new_file
+from vq_core.files.tensor_file import TensorSpec, load_tensors, new_file, read_header
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.rounding import CODE_DTYPE
@@ -130,8 +129,8 @@ def _safetensors_of(path: Path) -> Iterator[Path]:
         return
     beside = path.with_name(f".{path.stem}.safetensors")
     yield beside
-    with safe_open(beside, framework="pt") as mapped, new_file(path) as file:
-        torch.save({name: mapped.get_tensor(name) for name in mapped.keys()}, file)  # noqa: SIM118 not a dict
+    with new_file(path) as file:
+        torch.save(load_tensors(beside, sorted(read_header(beside))), file)
     beside.unlink()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.files.tensor_folder import read_json
+from vq_core.files.json_file import read_json
 from vq_core.model.source import resolve_model
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy

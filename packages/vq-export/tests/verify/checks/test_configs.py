@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_export.verify.checks.configs import config_problems, read_json, run_config_files
+from vq_export.verify.checks.configs import config_problems, json_or_empty, run_config_files
 
 RUN_CONFIG = "run_configs/int8-vllm.json"
 PLACE = "/path/to/this/checkpoint"
@@ -68,5 +68,5 @@ def test_no_run_config_at_all(checkpoints: dict[str, Path], rewrite: Rewrite) ->
 def test_json_that_is_none_is_empty(tmp_path: Path) -> None:
     for text in ("{", "[]", "3"):
         (tmp_path / "x.json").write_text(text)
-        assert read_json(tmp_path / "x.json") == {}
-    assert read_json(tmp_path / "nothing.json") == {}
+        assert json_or_empty(tmp_path / "x.json") == {}
+    assert json_or_empty(tmp_path / "nothing.json") == {}

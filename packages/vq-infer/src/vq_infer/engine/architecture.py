@@ -1,11 +1,8 @@
 """Whether converted transformers fit into the pipeline that surrounds them."""
 
-import json
-from pathlib import Path
-from typing import Any
-
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
+from vq_core.files.json_file import read_json
 from vq_core.sampling.pipeline_layout import PipelineLayout
 
 # What a transformer must share with the model whose encoders and VAE surround it.
@@ -30,18 +27,10 @@ def require_same_architecture(checkpoint: ConvertedCheckpoint, layout: PipelineL
             f"{' and '.join(layout.transformers)}: give the model that the checkpoint was made from."
         )
     for name, entry in converted.items():
-        own = _read_config(layout.path / name / "config.json")
+        own = read_json(layout.path / name / "config.json", missing="get the whole pipeline again")
         for key in ARCHITECTURE:
             if entry.config.get(key) != own.get(key):
                 raise VqError(
                     f"{path} was made from another model: its {name} has {key} {entry.config.get(key)} and that of "
                     f"{layout.path} has {own.get(key)}: give the model that it was made from."
                 )
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError) as error:
-        raise VqError(f"{path} cannot be read ({error}): get the whole pipeline again.") from None
-    return config

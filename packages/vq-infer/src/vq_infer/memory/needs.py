@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, Role
+from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import read_header
-from vq_core.files.tensor_folder import read_json
 from vq_core.sampling.pipeline_layout import PipelineLayout
 from vq_core.sampling.settings import Sampling
 from vq_core.topology import NON_BLOCK, Topology

@@ -1,11 +1,12 @@
 """The settings that LightX2V reads: config.json, which it indexes directly, and a run config per kernel backend."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, ConvertedCheckpoint
+from vq_core.errors import VqError
+from vq_core.files.json_file import read_json
 from vq_export.verify.checks.lightx2v_reads import number_format
 
 CONFIG_FILE = "config.json"
@@ -14,13 +15,12 @@ OLD = "old"
 """Folder of the run configs for releases that name the kernels in `mm_config`."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def json_or_empty(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; empty where there is none, which the checks of its keys then tell."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return read_json(path)
+    except VqError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def run_config_files(checkpoint: ConvertedCheckpoint) -> list[Path]:
@@ -32,7 +32,7 @@ def run_config_files(checkpoint: ConvertedCheckpoint) -> list[Path]:
 def config_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     """Keys of config.json that are missing or wrong, and run configs that do not fit the checkpoint."""
     path = checkpoint.artifact.path / CONFIG_FILE
-    config = read_json(path)
+    config = json_or_empty(path)
     component = next(iter(checkpoint.components.values()))
     for key, value in checkpoint.family.native_config(component.config).items():
         if config.get(key) != value:
@@ -42,7 +42,7 @@ def config_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
         yield f"{path.parent / RUN_CONFIG_FOLDER} holds no run config: LightX2V would not know the scheme."
     # With two experts it is the run config that LightX2V takes the method from.
     for file in (path, *files):
-        method = read_json(file).get("quant_method")
+        method = json_or_empty(file).get("quant_method")
         if (method == QUANT_METHOD) != checkpoint.has_gains:
             state = "has gains" if checkpoint.has_gains else "has no gains"
             yield (
@@ -50,7 +50,7 @@ def config_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
                 f"LightX2V applies gains exactly when it is {QUANT_METHOD!r}."
             )
     for file in files:
-        run_config = read_json(file)
+        run_config = json_or_empty(file)
         yield from (f"{file} {problem}." for problem in _scheme_problems(run_config, checkpoint.scheme.name))
         yield from (f"{file} {problem}." for problem in _place_problems(run_config, checkpoint))
 

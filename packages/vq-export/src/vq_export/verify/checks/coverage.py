@@ -6,7 +6,7 @@ from pathlib import Path
 from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint
 from vq_core.files.tensor_file import TensorInfo, read_header
 from vq_core.files.tensor_folder import INDEX_FILE
-from vq_export.verify.checks.configs import OLD, read_json, run_config_files
+from vq_export.verify.checks.configs import OLD, json_or_empty, run_config_files
 from vq_export.verify.checks.lightx2v_reads import Read, tensors_read
 
 Found = dict[str, tuple[str, TensorInfo]]
@@ -29,7 +29,9 @@ def coverage_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
                 found[tensor] = (path.name, info)
         # Most run configs read the same, so most sentences come more than once.
         yield from dict.fromkeys(_all_problems(checkpoint, component, folder, found))
-        if read_json(folder / INDEX_FILE).get("weight_map") != {tensor: file for tensor, (file, _) in found.items()}:
+        if json_or_empty(folder / INDEX_FILE).get("weight_map") != {
+            tensor: file for tensor, (file, _) in found.items()
+        }:
             yield f"{folder / INDEX_FILE} does not say where the tensors are."
 
 
@@ -38,7 +40,7 @@ def _all_problems(
 ) -> Iterator[str]:
     config = checkpoint.family.native_config(component.config)
     for path in run_config_files(checkpoint):
-        if path.parent.name != OLD and (run_config := read_json(path)):
+        if path.parent.name != OLD and (run_config := json_or_empty(path)):
             # LightX2V lets config.json overrule the run config.
             merged = {"model_cls": "", "task": ""} | run_config | config
             reads = tensors_read(merged, checkpoint.scheme.name, smoothed=checkpoint.has_gains)
