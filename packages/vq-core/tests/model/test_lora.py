@@ -1,8 +1,7 @@
-"""Merged weights are the literal formula's, whatever the file's spelling; what cannot be merged is refused by name."""
+"""Merged weights are the literal formula's, whatever the file's spelling."""
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vq_core.errors import VqError
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.model.lora import Lora, Merge
 from vq_core.model.lora_request import LoraRequest
@@ -40,33 +38,6 @@ def product(pair: Mapping[str, Tensor]) -> Tensor:
     """B·A in float64."""
     down, up = (next(t for key, t in pair.items() if part in key).double() for part in ("down", "up"))
     return up @ down
-
-
-@pytest.fixture
-def folder(tmp_path: Path, i2v_config: dict[str, Any], random_tensors: Any, write_transformer: Any) -> Path:
-    """A transformer in float32."""
-    path: Path = write_transformer(tmp_path / "model", i2v_config, random_tensors(i2v_config, torch.float32), shards=2)
-    return path
-
-
-@pytest.fixture
-def write_lora(tmp_path: Path) -> Callable[..., Path]:
-    def write(tensors: Mapping[str, Tensor], name: str = "lora.safetensors", **metadata: str) -> Path:
-        save_file(dict(tensors), tmp_path / name, metadata=metadata or None)
-        return tmp_path / name
-
-    return write
-
-
-@pytest.fixture
-def merged(folder: Path, write_lora: Callable[..., Path]) -> OpenMerged:
-    """The transformer with LoRA files of these tensors merged, all of one strength."""
-
-    def open_merged(*files: Mapping[str, Tensor], strength: float = 1.0, model: Path = folder) -> SourceTransformer:
-        paths = [write_lora(tensors, f"{index}.safetensors") for index, tensors in enumerate(files)]
-        return open_source(str(model), [LoraRequest(path, strength) for path in paths]).components["transformer"]
-
-    return open_merged
 
 
 def plain(folder: Path) -> SourceTransformer:
@@ -285,93 +256,3 @@ def test_experts(tmp_path: Path, write_lora: Any, tiny_model: Any) -> None:
         source = open_source(model, [LoraRequest(path, component=component)])
         assert {name for name, part in source.components.items() if part.merged} == changed
         assert {name for name in plain if plain[name] != source.fingerprints[name]} == changed
-
-
-# --- warned about and refused ----------------------------------------------------------------------
-
-
-def test_keys_that_match_nothing_are_named_in_one_warning(merged: OpenMerged, caplog: Any) -> None:
-    stray = {f"diffusion_model.blocks.{block}.audio.q.lora_A.weight": torch.ones(2, 2) for block in range(2)}
-    alone = {"diffusion_model.blocks.0.self_attn.k.alpha": torch.tensor(4.0)}
-    with caplog.at_level(logging.DEBUG, logger="vq_core.model.lora"):
-        merged(low_rank(NATIVE, 64, 64) | stray | alone | {"lora_te_q.lora_down.weight": torch.ones(1, 1)})
-    record, *each = caplog.records
-    assert [line.message.split("`")[1] for line in each] == [*stray, "lora_te_q.lora_down.weight", *alone]
-    assert "4 of 6 keys match nothing in transformer and are not merged" in record.message
-    for pattern in ("`diffusion_model.blocks.N.audio.q.lora_A.weight` (2)", "N.self_attn.k.alpha`", "`lora_te_q."):
-        assert pattern in record.message
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_nothing_is_said_where_all_is_merged(merged: OpenMerged, caplog: Any, native: bool) -> None:
-    merged(low_rank(NATIVE if native else PEFT, 64, 64, alpha=1.0))
-    assert not caplog.records
-
-
-DOWN, UP = f"{NATIVE}.lora_down.weight", f"{NATIVE}.lora_up.weight"
-PAIR = low_rank(NATIVE, 64, 64)
-REFUSALS = {
-    "another architecture": (
-        {"unet.down.q.lora_A.weight": torch.ones(2, 2)},
-        "does not fit .*model: none of its keys .* of transformer",
-    ),
-    "empty": ({}, "none of its keys"),
-    "half a pair": ({UP: PAIR[UP]}, rf"`{UP}` .* has no partner \(down\) for `{TO_Q}`"),
-    "the other half": ({DOWN: PAIR[DOWN]}, r"has no partner \(up\)"),
-    "other width": (
-        {DOWN: torch.ones(RANK, 65), UP: PAIR[UP]},
-        rf"does not fit .*: its `{DOWN}` is \[4, 65\] and `{TO_Q}` is",
-    ),
-    "other height": ({DOWN: PAIR[DOWN], UP: torch.ones(65, RANK)}, rf"does not fit .*: its `{UP}` is"),
-    "two ranks": ({DOWN: PAIR[DOWN], UP: torch.ones(64, RANK + 1)}, rf"its `{UP}` is \[64, 5\]"),
-    "vectors": ({DOWN: torch.ones(64), UP: torch.ones(64)}, "does not fit"),
-    "difference of another shape": (
-        {f"{NATIVE}.diff": torch.ones(64, 32)},
-        r"` is \[64, 64\], so give a LoRA of this model",
-    ),
-    "bias of another length": ({f"{NATIVE}.diff_b": torch.ones(32)}, "and `blocks.1.attn1.to_q.bias` is"),
-    "bias without a pair": ({f"{NATIVE}.lora_B.bias": torch.ones(64)}, "has no low-rank pair"),
-    "one tensor twice": (PAIR | {f"{PEFT}.lora_A.weight": PAIR[DOWN].clone()}, f"both change `{TO_Q}`"),
-    "alpha of each row": (PAIR | {f"{NATIVE}.alpha": torch.ones(RANK)}, r"alpha` is \[4\] and"),
-    "deeper": (
-        PAIR | low_rank("diffusion_model.blocks.7.self_attn.q", 64, 64),
-        r"does not fit .*: `diffusion_model\.blocks\.7\..* is about a block that transformer, with its 2, does",
-    ),
-    "lokr": (PAIR | {f"{NATIVE}.lokr_w1": torch.ones(2, 2)}, "lokr_w1` .* makes it more than"),
-    "dora": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* makes it more than a low-rank pair"),
-    "quantized": ({DOWN: PAIR[DOWN].char(), UP: PAIR[UP]}, "is I8: give the LoRA in full or half precision"),
-}
-
-
-@pytest.mark.parametrize(("tensors", "sentence"), REFUSALS.values(), ids=REFUSALS.keys())
-def test_refused_by_name(merged: OpenMerged, tensors: dict[str, Tensor], sentence: str) -> None:
-    with pytest.raises(VqError, match=sentence) as refused:
-        merged(tensors)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused_when_read(merged: OpenMerged, value: float) -> None:
-    checkpoint = merged(PAIR | {UP: torch.full((64, RANK), value)})
-    with pytest.raises(VqError, match="lora_up"):
-        checkpoint.load([TO_Q])
-
-
-@pytest.mark.parametrize("setting", ["alpha_pattern", "use_rslora", "use_dora"])
-def test_settings_of_peft_that_mean_another_sum_are_refused(folder: Path, write_lora: Any, setting: str) -> None:
-    path = write_lora(PAIR, lora_adapter_metadata=json.dumps({f"transformer.{setting}": {"to_q": 2}}))
-    with pytest.raises(VqError, match=f"PEFT's {setting}"):
-        open_source(str(folder), [LoraRequest(path)])
-
-
-def test_metadata_that_is_damaged_is_refused(folder: Path, write_lora: Any) -> None:
-    with pytest.raises(VqError, match="`lora_adapter_metadata` in .* is not JSON"):
-        open_source(str(folder), [LoraRequest(write_lora(PAIR, lora_adapter_metadata="{"))])
-
-
-def test_a_file_that_is_not_there_and_a_transformer_that_is_not(folder: Path, write_lora: Any, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match=r"There is no LoRA .*nowhere"):
-        open_source(str(folder), [LoraRequest(tmp_path / "nowhere")])
-    request = LoraRequest(write_lora(PAIR), component="high_noise")
-    with pytest.raises(VqError, match="is for high_noise, and .* has transformer: name one of these"):
-        open_source(str(folder), [request])
