@@ -46,7 +46,7 @@ def _quantize(
 
 
 def _original(component: SmoothedComponent, linear: str) -> tuple[Tensor, Tensor]:
-    return tuple(component.load([f"{linear}.weight", f"{linear}.bias"]).values())  # type: ignore[return-value]
+    return tuple(component.plain([f"{linear}.weight", f"{linear}.bias"]).values())  # type: ignore[return-value]
 
 
 def _output_snr(
@@ -54,7 +54,7 @@ def _output_snr(
 ) -> float:
     """SNR of what a runtime computes, bias included in the error alone, as in X·Wᵀ + b − (X̂·Ŵᵀ + b̂)."""
     original, original_bias = (part.double() for part in _original(component, linear))
-    gain = component.gain(component.topology.group_of(linear))
+    gain = component.gain(component.topology.group_of(linear).gain)
     exact = (tokens.rows.double() * gain.double()) @ original.T
     output = w8a8_linear(tokens.rows, weight, bias, scheme_named(scheme).activation, gain).double()
     w = tokens.weight.double()

@@ -44,7 +44,7 @@ def test_inputs_are_the_tokens_times_the_gain(
 ) -> None:
     group = _group(component, name)
     inputs = _source(component, stats, fmt).inputs_of(group)
-    gain = component.gain(group)
+    gain = component.gain(group.gain)
     splits: tuple[Split, ...] = ("fit", "held-out")
     for split, part in zip(splits, (inputs.fit, inputs.held_out), strict=True):
         tokens = stats.tokens("transformer", name, split)

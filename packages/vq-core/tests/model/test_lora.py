@@ -76,7 +76,7 @@ def plain(folder: Path) -> SourceTransformer:
 
 def change(merged: SourceTransformer, folder: Path, name: str) -> Tensor:
     """W' − W in float64."""
-    (after,), (before,) = merged.load([name]).values(), plain(folder).load([name]).values()
+    (after,), (before,) = merged.plain([name]).values(), plain(folder).plain([name]).values()
     assert after.dtype == before.dtype
     return after.double() - before.double()
 
@@ -101,7 +101,7 @@ def test_a_low_rank_pair(merged: OpenMerged, folder: Path, stem: str, alpha: flo
 
 def test_what_is_not_changed_is_read_as_it_was(merged: OpenMerged, folder: Path) -> None:
     original, checkpoint = plain(folder), merged(low_rank(NATIVE, 64, 64))
-    before, after = (it.load(original.topology.tensors) for it in (original, checkpoint))
+    before, after = (it.plain(original.topology.tensors) for it in (original, checkpoint))
     assert [name for name in before if not torch.equal(before[name], after[name])] == [TO_Q]
 
 
@@ -179,7 +179,7 @@ def test_the_sum_is_rounded_once_to_the_stored_dtype(
     half = write_transformer(tmp_path / "half", i2v_config, tensors)
     # Neither of them alone would move 1 to its neighbour in bfloat16, 1 + 1/128.
     small = {f"{NATIVE}.diff": torch.full((64, 64), 0.003)}
-    (weight,) = merged(small, small, model=half).load([TO_Q]).values()
+    (weight,) = merged(small, small, model=half).plain([TO_Q]).values()
     assert weight.dtype == torch.bfloat16
     assert torch.all(weight == 1 + 1 / 128)
 
@@ -327,7 +327,7 @@ def test_refused_by_name(merged: OpenMerged, tensors: dict[str, Tensor], sentenc
 def test_values_that_are_not_finite_are_refused_when_read(merged: OpenMerged, value: float) -> None:
     checkpoint = merged(PAIR | {UP: torch.full((64, RANK), value)})
     with pytest.raises(VqError, match="lora_up"):
-        checkpoint.load([TO_Q])
+        checkpoint.plain([TO_Q])
 
 
 @pytest.mark.parametrize("setting", ["alpha_pattern", "use_rslora", "use_dora"])

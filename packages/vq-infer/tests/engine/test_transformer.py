@@ -41,7 +41,7 @@ class ReferenceLinear(nn.Module):
         super().__init__()
         gain = component.topology.gain_of(name)
         self.weight = component.linear(name)
-        self.bias = component.plain()[f"{name}.bias"]
+        self.bias = component.plain([f"{name}.bias"])[f"{name}.bias"]
         self.gain = component.gain(gain) if gain else None
         self.scheme = scheme
 
@@ -51,7 +51,8 @@ class ReferenceLinear(nn.Module):
 
 def reference_transformer(model: Path, component: CheckpointComponent, scheme: QuantScheme) -> nn.Module:
     transformer = diffusers_transformer(model)
-    plain = {name: tensor.float() for name, tensor in component.plain().items()}
+    names = component.topology.tensors.keys() - component.topology.weights
+    plain = {name: tensor.float() for name, tensor in component.plain(names).items()}
     transformer.load_state_dict(plain, strict=False)
     for linear in component.topology.linears:
         transformer.set_submodule(linear.name, ReferenceLinear(component, linear.name, scheme))

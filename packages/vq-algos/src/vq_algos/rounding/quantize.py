@@ -187,7 +187,7 @@ class _Component:
 
     def _tensor(self, name: str) -> Tensor:
         """A tensor of the smoothed weights, fp32."""
-        tensor = self.weights.load([name], self.device)[name]
+        tensor = self.weights.plain([name], self.device)[name]
         require_finite(tensor, name, "the smoothed weights")
         return tensor.float()
 

@@ -79,7 +79,7 @@ class NoiseMeter:
         self._full, self._twin = full, twin
         self._topology = weights.topology
         self._scheme = scheme
-        self._gain = cache(lambda group: _unless_ones(weights.gain(group, device)))
+        self._gain = cache(lambda group: _unless_ones(weights.gain(group.gain, device)))
         self._factors = {linear.name: self._factors_of(linear.name) for linear in self._topology.linears}
         self._sums: dict[tuple[Kind, str, int, str], Tensor] = {}
 

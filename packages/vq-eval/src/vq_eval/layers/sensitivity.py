@@ -120,7 +120,7 @@ def restore(transformer: nn.Module, weights: SmoothedComponent, linears: Sequenc
         simulated = transformer.get_submodule(name)
         if not isinstance(simulated, FakeQuantLinear):
             raise TypeError(f"{name} is not quantized")
-        weight, bias = weights.load([f"{name}.weight", f"{name}.bias"], device).values()
+        weight, bias = weights.plain([f"{name}.weight", f"{name}.bias"], device).values()
         linear = nn.Linear(weight.shape[1], weight.shape[0], device=device, dtype=_dtype_of(transformer))
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)

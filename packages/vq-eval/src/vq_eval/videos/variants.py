@@ -24,7 +24,7 @@ def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: s
     bear that cost in their block linears, whose codes were rounded once, from the folded weights as stored.
     """
     for names in weights.topology.shards().values():
-        _fill(transformer, weights.load(names, device))
+        _fill(transformer, weights.plain(names, device))
     for linear, gain in _gains_of_linears(weights, device).items():
         transformer.set_submodule(linear, GainLinear(transformer.get_submodule(linear), gain))
 
@@ -47,7 +47,7 @@ def apply_fake_quant(
     done = {name for name in ignored if isinstance(transformer.get_submodule(name), GainLinear)}
     apart = {f"{name}.{part}" for name in (*done, *(it.name for it in simulated)) for part in ("weight", "bias")}
     for names in weights.topology.shards().values():
-        _fill(transformer, weights.load((name for name in names if name not in apart), device))
+        _fill(transformer, weights.plain((name for name in names if name not in apart), device))
     gains = _gains_of_linears(weights, device)
     corrected = qparams.corrected_biases(component)
     for name in gains.keys() & set(ignored) - done:
@@ -56,7 +56,7 @@ def apply_fake_quant(
         if linear.name in corrected:
             (bias,) = qparams.artifact.tensors(component, [corrected[linear.name]], device).values()
         else:
-            (bias,) = weights.load([f"{linear.name}.bias"], device).values()
+            (bias,) = weights.plain([f"{linear.name}.bias"], device).values()
         codes = qparams.linear(component, linear.name, device)
         module = FakeQuantLinear(codes, bias, gains.get(linear.name), qparams.scheme.activation)
         transformer.set_submodule(linear.name, module)
@@ -71,6 +71,6 @@ def _fill(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _gains_of_linears(weights: SmoothedComponent, device: str) -> dict[str, Tensor]:
     """The gains that multiply inputs, fp32 `[in]`, by the name of the linear that reads the input."""
     topology: Topology = weights.topology
-    gains = weights.load(topology.gains, device)
+    gains = {name: weights.gain(name, device) for name in topology.gains}
     names = {linear.name: topology.gain_of(linear.name) for linear in topology.linears}
     return {linear: gains[name] for linear, name in names.items() if name is not None}

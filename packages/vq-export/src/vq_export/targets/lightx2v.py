@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from pydantic import JsonValue
 from torch import Tensor
 
@@ -98,14 +99,15 @@ def _publish(writer: ArtifactWriter, advance: Advance, file: str) -> None:
 def shard_tensors(component: QuantizedComponent, entries: dict[str, CheckpointTensor], shard: str) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
     own = {name: entry for name, entry in entries.items() if entry.shard == shard}
-    plain = component.plain(entry.origin for entry in own.values() if entry.role is Role.PLAIN)
+    plain = component.plain(component.topology.plain_shards()[shard])
     tensors: dict[str, Tensor] = {}
     for name, entry in own.items():
         match entry.role:
             case Role.PLAIN:
                 tensors[name] = plain[entry.origin]
             case Role.GAIN:
-                tensors[name] = component.gain(entry.origin)
+                gain = component.gain(entry.origin)
+                tensors[name] = torch.ones(entry.shape) if gain is None else gain
             case Role.CODES:
                 tensors[name], tensors[f"{name}_scale"] = component.linear(entry.origin)
             case Role.SCALE:

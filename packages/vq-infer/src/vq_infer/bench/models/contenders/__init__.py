@@ -5,8 +5,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.component import Component
 
 REFERENCE = "diffusers_eager"
 """The contender that all ratios and errors are to."""
@@ -33,7 +34,9 @@ class Contender(Protocol):
     def missing(self, device: torch.device) -> str | None:
         """Why it cannot run on `device`, in one sentence; None where it can. Loads nothing."""
 
-    def build(self, workload: Workload, device: torch.device, checkpoint: Component | None) -> nn.Module:
+    def build(
+        self, workload: Workload, device: torch.device, checkpoint: TransformerReader[Quantized] | None
+    ) -> nn.Module:
         """The transformer, ready to be called; its weights are random unless a checkpoint gives them."""
 
     def runs_with(self, model: nn.Module, device: torch.device) -> tuple[str, ...]:

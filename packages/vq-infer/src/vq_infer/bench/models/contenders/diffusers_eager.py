@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_infer.bench.models.baselines import diffusers_model
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.component import Component
 
 TITLE = "diffusers, eager"
 LINEARS = ATTENTION = "plain"
@@ -18,7 +19,7 @@ def missing(device: torch.device) -> str | None:
     return None
 
 
-def build(workload: Workload, device: torch.device, checkpoint: Component | None) -> nn.Module:
+def build(workload: Workload, device: torch.device, checkpoint: TransformerReader[Quantized] | None) -> nn.Module:
     """See `Contender.build`."""
     return diffusers_model(workload, device)
 

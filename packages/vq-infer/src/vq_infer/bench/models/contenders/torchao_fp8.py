@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_infer.bench.models.baselines import CUDNN, compiled, diffusers_model, quantize_with_torchao, without_torchao
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.component import Component
 
 TITLE = "torchao FP8, compiled, cuDNN attention"
 LINEARS = "fp8"
@@ -20,7 +21,7 @@ def missing(device: torch.device) -> str | None:
     return without_torchao(device, CAPABILITY)
 
 
-def build(workload: Workload, device: torch.device, checkpoint: Component | None) -> nn.Module:
+def build(workload: Workload, device: torch.device, checkpoint: TransformerReader[Quantized] | None) -> nn.Module:
     """See `Contender.build`."""
     from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow
 

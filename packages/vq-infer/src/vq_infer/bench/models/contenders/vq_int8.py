@@ -3,10 +3,11 @@
 import torch
 from torch import nn
 
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_infer.attention import AUTO
 from vq_infer.bench.models.engine import engine, why_not
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.component import Component
 from vq_infer.engine.transformer import kernel_names
 
 TITLE = "vq-infer INT8"
@@ -21,7 +22,7 @@ def missing(device: torch.device) -> str | None:
     return why_not(device, LINEARS)
 
 
-def build(workload: Workload, device: torch.device, checkpoint: Component | None) -> nn.Module:
+def build(workload: Workload, device: torch.device, checkpoint: TransformerReader[Quantized] | None) -> nn.Module:
     """See `Contender.build`."""
     return engine(workload, device, LINEARS, checkpoint, AUTO)
 
