@@ -12,7 +12,7 @@ from vq_algos.smoothing import smooth as smoothing_harness
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_algos.smoothing.smoothing_problem import Smoothing
 from vq_core.artifacts.stats import ActivationStats
-from vq_core.artifacts.weights import SmoothedComponent, open_weights
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
@@ -31,11 +31,11 @@ def _smooth(model: Path, stats: ActivationStats, output: Path, method: str, sche
     return output
 
 
-def _component(artifact: Path) -> SmoothedComponent:
+def _component(artifact: Path) -> SmoothedTransformer:
     return open_weights(artifact).components["transformer"]
 
 
-def _group(component: SmoothedComponent, name: str) -> Group:
+def _group(component: SmoothedTransformer, name: str) -> Group:
     return next(group for group in component.topology.groups if group.name == name)
 
 

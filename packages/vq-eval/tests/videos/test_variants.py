@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import QuantParams, open_qparams
-from vq_core.artifacts.weights import SmoothedComponent, open_weights
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.numerics.quantize import snr_db
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.testing.tiny_models import IMAGE_DIM, TEXT_DIM, Variant
@@ -25,7 +25,7 @@ class Opened:
 
     def __init__(self, model: Path, weights: Path, qparams: Path) -> None:
         self.full = VideoPipeline(str(model), "cpu").transformers["transformer"]
-        self.weights: SmoothedComponent = open_weights(weights).components["transformer"]
+        self.weights: SmoothedTransformer = open_weights(weights).components["transformer"]
         self.qparams: QuantParams = open_qparams(qparams)
 
     def smoothed(self) -> nn.Module:

@@ -17,7 +17,7 @@ from vq_core.model.transformer_reader import DescribedTransformer
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import INT8, Rounding
 from vq_export.model.derived import Derived
-from vq_export.model.quantized_model import QuantizedComponent, from_artifacts, from_source
+from vq_export.model.quantized_model import QuantizedTransformer, from_artifacts, from_source
 from vq_export.model.quantized_source import open_quantized_source
 
 Reader = DescribedTransformer[Tensor | Quantized]
@@ -27,10 +27,10 @@ QUANTIZED = ("rounded weights", "rounded source", "codes of LLMC")
 @pytest.fixture
 def quantized(
     models: dict[str, Path], smoothed_i2v: dict[str, Any], by_llmc: Callable[..., Path]
-) -> Callable[[str], QuantizedComponent]:
+) -> Callable[[str], QuantizedTransformer]:
     """`quantized(form)`: one of `QUANTIZED`."""
 
-    def open_form(form: str) -> QuantizedComponent:
+    def open_form(form: str) -> QuantizedTransformer:
         made = smoothed_i2v["int8"]
         if form == "rounded weights":
             model = from_artifacts(open_weights(made.weights), open_qparams(made.qparams))
@@ -74,7 +74,7 @@ def test_every_form_is_read_in_one_way(
     smoothed_i2v: dict[str, Any],
     checkpoints: dict[str, Path],
     by_llmc: Callable[..., Path],
-    quantized: Callable[[str], QuantizedComponent],
+    quantized: Callable[[str], QuantizedTransformer],
 ) -> None:
     if form == "source":
         check(open_source(str(models["i2v"])).components["transformer"])
@@ -90,7 +90,7 @@ def test_every_form_is_read_in_one_way(
 
 @pytest.mark.parametrize("form", QUANTIZED)
 def test_what_was_rounded_is_the_same_but_for_its_linears(
-    form: str, quantized: Callable[[str], QuantizedComponent]
+    form: str, quantized: Callable[[str], QuantizedTransformer]
 ) -> None:
     rounded = quantized(form)
     linear = "blocks.1.ffn.net.2"

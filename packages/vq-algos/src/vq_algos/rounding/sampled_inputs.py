@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from vq_algos.layer.inputs import LinearInputs, Sampled, sampled
 from vq_algos.smoothing.gelu_rescale import gelu
 from vq_core.artifacts.stats import ActivationStats, Split, Tokens
-from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
@@ -27,7 +27,7 @@ class SampledInputs:
     """
 
     name: str
-    component: SmoothedComponent
+    component: SmoothedTransformer
     stats: ActivationStats
     activation: NumberFormat
     device: str

@@ -53,12 +53,11 @@ def checkpoint_tensors(topology: Topology, family: Family, *, gains: bool) -> di
 
     `gains` says whether modulated norms have gains (LightX2V's `quant_method: advanced_ptq`).
     """
-    linears = {f"{linear.name}.weight": linear for linear in topology.linears}
     entries: dict[str, CheckpointTensor] = {}
     for name, shape in topology.tensors.items():
         native, shard = family.to_native(name), shard_of(name)
-        if name in linears:
-            origin = linears[name].name
+        if name in topology.weights:
+            origin = topology.weights[name]
             entries[native] = CheckpointTensor(Role.CODES, origin, shape, shard)
             entries[f"{native}_scale"] = CheckpointTensor(Role.SCALE, origin, (shape[0], 1), shard)
         else:
@@ -70,7 +69,7 @@ def checkpoint_tensors(topology: Topology, family: Family, *, gains: bool) -> di
     return entries
 
 
-class CheckpointComponent:
+class ConvertedTransformer:
     """One transformer of a converted checkpoint, read as any other: see `vq_core.model.transformer_reader`."""
 
     def __init__(self, artifact: Artifact, name: str, family: Family, gains: bool) -> None:
@@ -131,10 +130,10 @@ class ConvertedCheckpoint:
         return bool(self.artifact.manifest.settings["gains"])
 
     @cached_property
-    def components(self) -> Mapping[str, CheckpointComponent]:
+    def components(self) -> Mapping[str, ConvertedTransformer]:
         """The transformers by component name."""
         names = self.artifact.manifest.components
-        return {name: CheckpointComponent(self.artifact, name, self.family, self.has_gains) for name in names}
+        return {name: ConvertedTransformer(self.artifact, name, self.family, self.has_gains) for name in names}
 
 
 def open_checkpoint(path: Location) -> ConvertedCheckpoint:

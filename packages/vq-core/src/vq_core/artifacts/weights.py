@@ -23,7 +23,7 @@ KIND = "smoothed-weights"
 FORMAT = 1
 
 
-class SmoothedComponent:
+class SmoothedTransformer:
     """One transformer of the artifact, read as any other: see `vq_core.model.transformer_reader`."""
 
     def __init__(self, artifact: Artifact, name: str, family: Family) -> None:
@@ -66,10 +66,10 @@ class SmoothedWeights:
         self.family = family_named(self.family_name)
 
     @cached_property
-    def components(self) -> Mapping[str, SmoothedComponent]:
+    def components(self) -> Mapping[str, SmoothedTransformer]:
         """The transformers by component name."""
         names = self.artifact.manifest.components
-        return {name: SmoothedComponent(self.artifact, name, self.family) for name in names}
+        return {name: SmoothedTransformer(self.artifact, name, self.family) for name in names}
 
     def decisions(self, component: str) -> dict[str, Any]:
         """How each group was smoothed, by group name."""

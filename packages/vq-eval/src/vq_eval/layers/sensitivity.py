@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import load_tensors
 from vq_core.runtime.progress import Advance
@@ -114,7 +114,7 @@ def _inside(component: str, linear: str, unit: str) -> bool:
 
 
 @torch.no_grad()
-def restore(transformer: nn.Module, weights: SmoothedComponent, linears: Sequence[str], device: str) -> None:
+def restore(transformer: nn.Module, weights: SmoothedTransformer, linears: Sequence[str], device: str) -> None:
     """Put full precision, smoothed like its neighbours, in the place of each of the fake-quantized `linears`."""
     for name in linears:
         simulated = transformer.get_submodule(name)

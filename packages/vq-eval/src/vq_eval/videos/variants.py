@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import QuantParams
-from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.recipes.recipe import Variant
 from vq_core.topology import Topology
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
@@ -15,7 +15,7 @@ from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
-def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: str) -> None:
+def apply_smoothed(transformer: nn.Module, weights: SmoothedTransformer, device: str) -> None:
     """Turn a full-precision `transformer` into its smoothed twin, shard by shard; every parameter keeps its dtype.
 
     In a float32 model the twin is the same function up to fp32 rounding. In a bfloat16 model the folded weights are
@@ -31,7 +31,7 @@ def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: s
 
 def apply_fake_quant(
     transformer: nn.Module,
-    weights: SmoothedComponent,
+    weights: SmoothedTransformer,
     qparams: QuantParams,
     component: str,
     device: str,
@@ -68,7 +68,7 @@ def _fill(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         transformer.get_parameter(name).copy_(tensor)
 
 
-def _gains_of_linears(weights: SmoothedComponent, device: str) -> dict[str, Tensor]:
+def _gains_of_linears(weights: SmoothedTransformer, device: str) -> dict[str, Tensor]:
     """The gains that multiply inputs, fp32 `[in]`, by the name of the linear that reads the input."""
     topology: Topology = weights.topology
     gains = {name: weights.gain(name, device) for name in topology.gains}

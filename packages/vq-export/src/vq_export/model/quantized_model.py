@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.qparams import QuantParams
-from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
+from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.families import Family
 from vq_core.files.buffers import Buffers
 from vq_core.model.source import Source, SourceTransformer
@@ -31,7 +31,7 @@ SNR_EVERY = 32
 """Of a converted weight the SNR of one row in 32 stands for all: on all of them it takes as long as rounding does."""
 
 
-class QuantizedComponent(DescribedTransformer[Quantized], Protocol):
+class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
     """One quantized transformer; of its `plain` tensors, biases are as the rounder corrected them."""
 
     @property
@@ -50,7 +50,7 @@ class QuantizedModel:
     family_name: str
     family: Family
     scheme: QuantScheme
-    components: Mapping[str, QuantizedComponent]
+    components: Mapping[str, QuantizedTransformer]
     settings: Mapping[str, JsonValue]
     parents: Mapping[str, str]
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class QuantizedModel:
 class _CorrectedWeights(Derived):
     """Smoothed weights with the biases that rounding has corrected."""
 
-    def __init__(self, name: str, weights: SmoothedComponent, qparams: QuantParams) -> None:
+    def __init__(self, name: str, weights: SmoothedTransformer, qparams: QuantParams) -> None:
         super().__init__(weights)
         self._name = name
         self._qparams = qparams
@@ -86,7 +86,7 @@ class _CorrectedWeights(Derived):
 class _RoundedWeights(Derived):
     """Smoothed weights and their quant params."""
 
-    def __init__(self, name: str, weights: SmoothedComponent, qparams: QuantParams) -> None:
+    def __init__(self, name: str, weights: SmoothedTransformer, qparams: QuantParams) -> None:
         self.unrounded = _CorrectedWeights(name, weights, qparams)
         super().__init__(self.unrounded)
         self._name = name

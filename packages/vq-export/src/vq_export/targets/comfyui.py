@@ -24,7 +24,7 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import Check, Header, create_artifact
-from vq_export.model.quantized_model import QuantizedComponent, QuantizedModel
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import TensorStream, stream_tensors
 
@@ -100,7 +100,7 @@ def _refuse_what_has_no_place(model: QuantizedModel) -> None:
         )
 
 
-def _write(path: Path, model: QuantizedModel, component: QuantizedComponent, advance: Advance) -> None:
+def _write(path: Path, model: QuantizedModel, component: QuantizedTransformer, advance: Advance) -> None:
     family, layer = model.family, LAYERS[model.scheme.weight]
     shards, plain, weights = component.topology.shards(), component.topology.plain_shards(), component.topology.weights
     marker = torch.frombuffer(bytearray(json.dumps(layer).encode()), dtype=torch.uint8)
@@ -129,7 +129,7 @@ def _append_linear(stream: TensorStream, native: str, quantized: Quantized, mark
     stream.append(f"{native.removesuffix('.weight')}.comfy_quant", marker)
 
 
-def _specs(model: QuantizedModel, component: QuantizedComponent, marker: Tensor) -> dict[str, TensorSpec]:
+def _specs(model: QuantizedModel, component: QuantizedTransformer, marker: Tensor) -> dict[str, TensorSpec]:
     """Every tensor of the file. Those that are not quantized are read for it, because only so their dtype is known."""
     family, topology = model.family, component.topology
     specs: dict[str, TensorSpec] = {}
@@ -145,7 +145,7 @@ def _specs(model: QuantizedModel, component: QuantizedComponent, marker: Tensor)
     return specs
 
 
-def _quantized(model: QuantizedModel, component: QuantizedComponent, linear: str) -> Quantized:
+def _quantized(model: QuantizedModel, component: QuantizedTransformer, linear: str) -> Quantized:
     """Codes and scale as ComfyUI takes them: INT8 per channel, FP8 per tensor."""
     rounding = _rounding(model)
     if model.scheme.weight is NumberFormat.INT8 or rounding is None:

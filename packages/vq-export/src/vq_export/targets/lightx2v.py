@@ -21,7 +21,7 @@ from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, Header, create_artifact
 from vq_export.lightx2v.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
 from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script, run_settings, variant_and_task
-from vq_export.model.quantized_model import QuantizedComponent, QuantizedModel
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
 from vq_export.writing.shard_index import write_index
@@ -96,7 +96,9 @@ def _publish(writer: ArtifactWriter, advance: Advance, file: str) -> None:
     advance()
 
 
-def shard_tensors(component: QuantizedComponent, entries: dict[str, CheckpointTensor], shard: str) -> dict[str, Tensor]:
+def shard_tensors(
+    component: QuantizedTransformer, entries: dict[str, CheckpointTensor], shard: str
+) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
     own = {name: entry for name, entry in entries.items() if entry.shard == shard}
     plain = component.plain(component.topology.plain_shards()[shard])
@@ -115,7 +117,7 @@ def shard_tensors(component: QuantizedComponent, entries: dict[str, CheckpointTe
     return tensors
 
 
-def _measured(writer: ArtifactWriter, component: QuantizedComponent, folder: str) -> dict[str, JsonValue]:
+def _measured(writer: ArtifactWriter, component: QuantizedTransformer, folder: str) -> dict[str, JsonValue]:
     """How each linear was rounded and with what error, read from the files: an earlier run may have written some."""
     measured: dict[str, JsonValue] = {}
     for shard in component.topology.shards():
