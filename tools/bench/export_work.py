@@ -51,7 +51,7 @@ def read(model: Path, output: Path, scheme: str) -> Timed:
     source = open_source(str(model)).components["transformer"]
 
     def load(name: str) -> None:
-        source.load([name])
+        source.plain([name])
 
     return lambda: overlap(load, source.topology.tensors, lambda _: None)
 
@@ -91,7 +91,7 @@ def arithmetic(model: Path, output: Path, scheme: str) -> Timed:
     """Every weight quantized in memory, by as many workers; nothing is read or written, the codes are thrown away."""
     source, fmt = open_source(str(model)).components["transformer"], scheme_named(scheme).weight
     names = [f"{linear.name}.weight" for linear in source.topology.linears]
-    weights = [tensor.clone() for tensor in source.load(names).values()]  # a clone is in memory, not mapped
+    weights = [tensor.clone() for tensor in source.plain(names).values()]  # a clone is in memory, not mapped
 
     def timed() -> None:
         overlap(lambda weight: quantize_weight(weight, fmt), weights, lambda _: None)

@@ -16,6 +16,7 @@ from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.scheme import scheme_named
+from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedModel
 from vq_export.targets import lightx2v
 
@@ -84,34 +85,40 @@ def _tensors(config: dict[str, Any], seed: int) -> dict[str, Tensor]:
     return {name: tensor.bfloat16() for name, tensor in tensors.items()}
 
 
-class _Smoothed:
-    """A transformer whose every group was smoothed by gains between 1/4 and 4, as a `QuantizedComponent`."""
+class _Smoothed(Derived):
+    """A transformer whose every group was smoothed by gains between 1/4 and 4."""
 
-    has_gains = True
-
-    def __init__(self, original: SourceTransformer, scheme: str) -> None:
-        self.topology, self.config = original.topology, original.config
-        self.fingerprint, self.lora = original.fingerprint, original.lora
-        self._format = scheme_named(scheme).weight
+    def __init__(self, original: SourceTransformer) -> None:
+        super().__init__(original)
         generator = torch.Generator().manual_seed(7)
         ones = {name: torch.ones(length) for name, length in self.topology.gains.items()}
-        self._tensors = original.load(self.topology.tensors) | ones
+        self._tensors = original.plain(self.topology.tensors) | ones
         for group in self.topology.groups:
             if group.sink is not None:
                 exponents = 2 * torch.rand(group.in_features, generator=generator) - 1
                 fold_group(self._tensors, group, (4**exponents).bfloat16().float())
 
-    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         return {name: self._tensors[name].to(device) for name in names}
 
-    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
-        return self.unrounded(names)
+    def linear(self, name: str, device: str = "cpu") -> Tensor:
+        return self._tensors[f"{name}.weight"].to(device)
 
-    def linear(self, name: str) -> Quantized:
-        return quantize_weight(self._tensors[f"{name}.weight"], self._format)
+    def gain(self, name: str, device: str = "cpu") -> Tensor:
+        # A copy: it is written twice, and safetensors refuses to write one memory twice.
+        return self._tensors[name].to(device, copy=True)
 
-    def gain(self, name: str) -> Tensor:
-        return self._tensors[name].clone()  # it is written twice, and safetensors refuses to write one memory twice
+
+class _Rounded(Derived):
+    """The same, rounded to nearest."""
+
+    def __init__(self, unrounded: _Smoothed, scheme: str) -> None:
+        super().__init__(unrounded)
+        self.unrounded = unrounded
+        self._format = scheme_named(scheme).weight
+
+    def linear(self, name: str, device: str = "cpu") -> Quantized:
+        return quantize_weight(self.unrounded.linear(name, device), self._format)
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         return {"method": "rtn"}
@@ -124,7 +131,7 @@ def _smoothed(model: Path, scheme: str) -> QuantizedModel:
         family_name=source.family_name,
         family=source.family,
         scheme=scheme_named(scheme),
-        components={name: _Smoothed(component, scheme) for name, component in source.components.items()},
+        components={name: _Rounded(_Smoothed(component), scheme) for name, component in source.components.items()},
         settings={"smooth": {"method": "random"}, "quantize": {"scheme": scheme, "method": "rtn"}},
         parents={},
     )

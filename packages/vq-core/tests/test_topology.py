@@ -36,6 +36,13 @@ def test_shards_hold_every_tensor_once(two_blocks: Topology) -> None:
     }
 
 
+def test_weights_of_linears_are_apart_from_what_is_plain() -> None:
+    shapes = {"blocks.0.up.weight": (8, 4), "blocks.0.up.bias": (8,), "head.weight": (2, 4)}
+    one = Topology("test", shapes, (Linear("blocks.0.up", 4, 8),), ())
+    assert one.weights == {"blocks.0.up.weight": "blocks.0.up"}
+    assert one.plain_shards() == {"block_0": ("blocks.0.up.bias",), "non_block": ("head.weight",)}
+
+
 @pytest.mark.parametrize(
     ("tensor", "block", "shard"),
     [

@@ -109,7 +109,7 @@ def write_weights() -> Callable[..., Path]:
 
 def _folded(component: SourceTransformer, dtype: torch.dtype) -> dict[str, Tensor]:
     topology = component.topology
-    original = component.load(topology.tensors)
+    original = component.plain(topology.tensors)
     tensors = original | {group.gain: torch.ones(group.in_features) for group in topology.groups}
     generator = torch.Generator().manual_seed(1)
     for group in topology.groups:
@@ -147,7 +147,7 @@ def write_qparams() -> Callable[..., Path]:
             for name, component in smoothed.components.items():
                 blocks: dict[str, dict[str, Tensor]] = {}
                 for linear in component.topology.linears:
-                    weight, bias = component.load([f"{linear.name}.weight", f"{linear.name}.bias"]).values()
+                    weight, bias = component.plain([f"{linear.name}.weight", f"{linear.name}.bias"]).values()
                     quantized = quantize_weight(weight, scheme_named(scheme).weight)
                     tensors = blocks.setdefault(linear.shard, {})
                     tensors |= {f"{linear.name}.codes": quantized.codes, f"{linear.name}.scale": quantized.scale}

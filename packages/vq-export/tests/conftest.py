@@ -120,7 +120,7 @@ def _folded(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All tensors of a transformer, and the gain of every group that was folded into them."""
     topology = component.topology
-    tensors = component.load(topology.tensors) | {gain: torch.ones(size) for gain, size in topology.gains.items()}
+    tensors = component.plain(topology.tensors) | {gain: torch.ones(size) for gain, size in topology.gains.items()}
     gains: dict[str, Tensor] = {}
     for group in topology.groups if smooth else ():
         if group.sink is not None:

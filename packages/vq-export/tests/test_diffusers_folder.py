@@ -14,7 +14,7 @@ from vq_core.model.source import open_source
 from vq_core.store.reader import open_artifact
 from vq_core.store.resumable_folder import partial_folder
 from vq_export.diffusers_folder import FORMAT, KIND, export_diffusers, written
-from vq_export.model.full_precision import FullPrecisionComponent, FullPrecisionModel, open_full_precision
+from vq_export.model.full_precision import FullPrecisionModel, open_full_precision
 from vq_export.options import DiffusersOptions
 
 
@@ -73,16 +73,17 @@ def test_it_is_an_artifact_that_says_where_it_comes_from(
 def test_an_interrupted_run_is_continued_to_the_same_bytes(
     opened: FullPrecisionModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, shards = FullPrecisionComponent.tensors, []
+    component = opened.components["transformer"]
+    read, shards = component.plain, []
 
-    def interrupted(self: Any, names: Any, dtype: Any) -> Any:
+    def interrupted(names: Any) -> Any:
         shards.append(names)
         if len(shards) == 2:
             raise KeyboardInterrupt
-        return read(self, names, dtype)
+        return read(names)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(FullPrecisionComponent, "tensors", interrupted)
+        patch.setattr(component, "plain", interrupted)
         export_diffusers(opened, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(VqError, match="continue it with --resume"):

@@ -110,7 +110,7 @@ def test_an_interrupted_export_is_continued(
 ) -> None:
     component, read = model.components["transformer"], type(model.components["transformer"]).linear
 
-    def interrupted(name: str) -> Any:
+    def interrupted(name: str, device: str = "cpu") -> Any:
         if name.startswith("blocks.1."):
             raise KeyboardInterrupt
         return read(component, name)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ def _write_component(
     writer: ArtifactWriter, folder: str, component: SourceTransformer, scheme: QuantScheme, smooth: bool
 ) -> None:
     topology = component.topology
-    tensors = component.load(topology.tensors)
+    tensors = component.plain(topology.tensors)
     if smooth:
         generator = torch.Generator().manual_seed(1)
         tensors |= {name: torch.ones(length) for name, length in topology.gains.items()}

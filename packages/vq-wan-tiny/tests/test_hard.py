@@ -32,7 +32,7 @@ class Transformer:
 
         config = checkpoint.config
         self.topology = checkpoint.topology
-        self.tensors: Tensors = checkpoint.load(self.topology.tensors)
+        self.tensors: Tensors = checkpoint.plain(self.topology.tensors)
         self.model = WanTransformer3DModel(**{key: config[key] for key in config if not key.startswith("_")}).eval()
         torch.manual_seed(1)
         self.inputs = {
@@ -252,8 +252,8 @@ def test_what_is_written_is_the_hardened_model(
 ) -> None:
     build_hard(random_model, tmp_path / "hard", SEED)
     written = open_source(str(tmp_path / "hard")).components["transformer"]
-    expected = harden(checkpoint.load(checkpoint.topology.tensors), checkpoint.topology, SEED)
-    loaded = written.load(written.topology.tensors)
+    expected = harden(checkpoint.plain(checkpoint.topology.tensors), checkpoint.topology, SEED)
+    loaded = written.plain(written.topology.tensors)
     assert written.config == checkpoint.config
     assert written.fingerprint != checkpoint.fingerprint
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items())

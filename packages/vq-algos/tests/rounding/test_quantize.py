@@ -42,7 +42,7 @@ def test_codes_and_scales_are_the_numerics(scheme: str, rounding: Rounding, expe
     qparams = open_qparams(_quantize(experts, tmp_path / "qparams", scheme, rounding=rounding.value))
     for name, component in open_weights(experts).components.items():
         for linear in component.topology.linears:
-            weight = component.load([f"{linear.name}.weight"])[f"{linear.name}.weight"]
+            weight = component.plain([f"{linear.name}.weight"])[f"{linear.name}.weight"]
             expected = quantize_weight(weight, scheme_named(scheme).weight, rounding)
             codes, scale = qparams.linear(name, linear.name)
             assert codes.dtype == expected.codes.dtype
@@ -93,7 +93,7 @@ def test_the_recorded_error_is_that_of_the_codes(scheme: str, experts: Path, tmp
         decisions = qparams.decisions(name)
         assert set(decisions) == {linear.name for linear in component.topology.linears}
         for linear, decision in decisions.items():
-            weight = component.load([f"{linear}.weight"])[f"{linear}.weight"].double().numpy()
+            weight = component.plain([f"{linear}.weight"])[f"{linear}.weight"].double().numpy()
             codes, scale = (part.double().numpy() for part in qparams.linear(name, linear))
             noise = np.sum((weight - codes * scale) ** 2)
             assert decision["method"] == "rtn"

@@ -13,7 +13,7 @@ from vq_algos.rounding import rounders
 from vq_algos.rounding.quantize import QuantizeSettings, quantize
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.stats import ActivationStats, Tokens
-from vq_core.artifacts.weights import SmoothedComponent, open_weights
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.discover import plugin_names
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
@@ -45,16 +45,16 @@ def _quantize(
     return open_qparams(output)
 
 
-def _original(component: SmoothedComponent, linear: str) -> tuple[Tensor, Tensor]:
-    return tuple(component.load([f"{linear}.weight", f"{linear}.bias"]).values())  # type: ignore[return-value]
+def _original(component: SmoothedTransformer, linear: str) -> tuple[Tensor, Tensor]:
+    return tuple(component.plain([f"{linear}.weight", f"{linear}.bias"]).values())  # type: ignore[return-value]
 
 
 def _output_snr(
-    component: SmoothedComponent, linear: str, tokens: Tokens, weight: Quantized, bias: Tensor, scheme: str
+    component: SmoothedTransformer, linear: str, tokens: Tokens, weight: Quantized, bias: Tensor, scheme: str
 ) -> float:
     """SNR of what a runtime computes, bias included in the error alone, as in X·Wᵀ + b − (X̂·Ŵᵀ + b̂)."""
     original, original_bias = (part.double() for part in _original(component, linear))
-    gain = component.gain(component.topology.group_of(linear))
+    gain = component.gain(component.topology.group_of(linear).gain)
     exact = (tokens.rows.double() * gain.double()) @ original.T
     output = w8a8_linear(tokens.rows, weight, bias, scheme_named(scheme).activation, gain).double()
     w = tokens.weight.double()

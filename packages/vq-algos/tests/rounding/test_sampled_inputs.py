@@ -10,7 +10,7 @@ import torch
 
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core.artifacts.stats import ActivationStats, Split, Tokens
-from vq_core.artifacts.weights import SmoothedComponent, open_weights
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.errors import VqError
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
@@ -20,7 +20,7 @@ MakeTokenStats = Callable[[Path], ActivationStats]
 
 
 @pytest.fixture
-def component(smoothed: Path) -> SmoothedComponent:
+def component(smoothed: Path) -> SmoothedTransformer:
     return open_weights(smoothed).components["transformer"]
 
 
@@ -29,22 +29,22 @@ def stats(i2v_model: Path, make_token_stats: MakeTokenStats) -> ActivationStats:
     return make_token_stats(i2v_model)
 
 
-def _source(component: SmoothedComponent, stats: ActivationStats, fmt: NumberFormat) -> SampledInputs:
+def _source(component: SmoothedTransformer, stats: ActivationStats, fmt: NumberFormat) -> SampledInputs:
     return SampledInputs("transformer", component, stats, fmt, "cpu")
 
 
-def _group(component: SmoothedComponent, name: str) -> Group:
+def _group(component: SmoothedTransformer, name: str) -> Group:
     return next(group for group in component.topology.groups if group.name == name)
 
 
 @pytest.mark.parametrize("fmt", NumberFormat)
 @pytest.mark.parametrize("name", ["blocks.0.attn1.qkv", "blocks.1.attn2.out", "blocks.1.ffn.down", "text"])
 def test_inputs_are_the_tokens_times_the_gain(
-    name: str, fmt: NumberFormat, component: SmoothedComponent, stats: Any
+    name: str, fmt: NumberFormat, component: SmoothedTransformer, stats: Any
 ) -> None:
     group = _group(component, name)
     inputs = _source(component, stats, fmt).inputs_of(group)
-    gain = component.gain(group)
+    gain = component.gain(group.gain)
     splits: tuple[Split, ...] = ("fit", "held-out")
     for split, part in zip(splits, (inputs.fit, inputs.held_out), strict=True):
         tokens = stats.tokens("transformer", name, split)
@@ -55,7 +55,7 @@ def test_inputs_are_the_tokens_times_the_gain(
     assert (gain != 1).any() == (name != "blocks.1.ffn.down")
 
 
-def test_only_what_all_blocks_read_is_kept(component: SmoothedComponent, stats: ActivationStats) -> None:
+def test_only_what_all_blocks_read_is_kept(component: SmoothedTransformer, stats: ActivationStats) -> None:
     source = _source(component, stats, NumberFormat.INT8)
     for name, shared in (("text", True), ("image", True), ("blocks.0.attn1.qkv", False)):
         first, second = (source.inputs_of(_group(component, name)) for _ in range(2))
@@ -63,7 +63,7 @@ def test_only_what_all_blocks_read_is_kept(component: SmoothedComponent, stats: 
 
 
 def test_a_token_that_is_not_finite_is_refused_by_name(
-    component: SmoothedComponent, stats: ActivationStats, monkeypatch: pytest.MonkeyPatch
+    component: SmoothedTransformer, stats: ActivationStats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = type(stats).tokens  # type: ignore[attr-defined]
 

@@ -32,8 +32,8 @@ def test_the_cost_is_the_formula(
     name = "blocks.1.attn1.to_out.0"
     group = component.topology.group_of(name)
     tokens = stats.tokens("transformer", group.name, "held-out")
-    x = tokens.rows.double().numpy() * component.gain(group).double().numpy()
-    w, t = component.load([f"{name}.weight"])[f"{name}.weight"].double().numpy(), tokens.weight.double().numpy()
+    x = tokens.rows.double().numpy() * component.gain(group.gain).double().numpy()
+    w, t = component.plain([f"{name}.weight"])[f"{name}.weight"].double().numpy(), tokens.weight.double().numpy()
     step = np.abs(x).max(axis=1, keepdims=True) / 127
     x_hat, w_hat = np.round(x / step) * step, int8_rows(w)
 

@@ -33,12 +33,12 @@ LLMC_PLACES = ("attn1.qkv", "attn2.q", "ffn.up")
 
 def _tensors(artifact: Path, component: str = "transformer") -> dict[str, Tensor]:
     opened = open_weights(artifact).components[component]
-    return opened.load([*opened.topology.tensors, *(group.gain for group in opened.topology.groups)])
+    return opened.plain([*opened.topology.tensors, *(group.gain for group in opened.topology.groups)])
 
 
 def _model_tensors(model: Path, component: str = "transformer") -> dict[str, Tensor]:
     checkpoint = open_source(str(model)).components[component]
-    return checkpoint.load(checkpoint.topology.tensors)
+    return checkpoint.plain(checkpoint.topology.tensors)
 
 
 def _smooth(model: Path, stats: Path | None, output: Path, **settings: Any) -> Path:

@@ -12,7 +12,7 @@ from vq_algos.smoothing import smooth as smoothing_harness
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_algos.smoothing.smoothing_problem import Smoothing
 from vq_core.artifacts.stats import ActivationStats
-from vq_core.artifacts.weights import SmoothedComponent, open_weights
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
@@ -31,11 +31,11 @@ def _smooth(model: Path, stats: ActivationStats, output: Path, method: str, sche
     return output
 
 
-def _component(artifact: Path) -> SmoothedComponent:
+def _component(artifact: Path) -> SmoothedTransformer:
     return open_weights(artifact).components["transformer"]
 
 
-def _group(component: SmoothedComponent, name: str) -> Group:
+def _group(component: SmoothedTransformer, name: str) -> Group:
     return next(group for group in component.topology.groups if group.name == name)
 
 
@@ -48,11 +48,11 @@ def test_weights_times_gain_are_the_models_own(
     rows = {linear for group in component.topology.groups for linear in getattr(group.sink, "linears", ())}
     changed = 0
     for group in component.topology.groups:
-        gain = component.gain(group)
+        gain = component.gain(group.gain)
         changed += bool((gain != 1).any())
         for linear in set(group.reads) - rows:  # those that produce another group's input carry its gain as well
             name = f"{linear}.weight"
-            folded, own = component.load([name])[name], original.load([name])[name].float()
+            folded, own = component.plain([name])[name], original.plain([name])[name].float()
             torch.testing.assert_close(folded * gain, own, rtol=1e-6, atol=0)
     assert changed >= 8
 
@@ -98,10 +98,10 @@ def rescaled(i2v_model: Path, stats: ActivationStats, tmp_path: Path, monkeypatc
 def test_rescaling_folds_rows_before_gelu_and_columns_behind_it(rescaled: Path, i2v_model: Path) -> None:
     component, original = _component(rescaled), open_source(str(i2v_model)).components["transformer"]
     names = [f"{UP}.weight", f"{UP}.bias", f"{DOWN}.weight"]
-    (up, bias, down), own = component.load(names).values(), original.load(names)
-    gain = component.gain(_group(component, "blocks.1.ffn.down"))
+    (up, bias, down), own = component.plain(names).values(), original.plain(names)
+    gain = component.gain(_group(component, "blocks.1.ffn.down").gain)
     assert gain[:6].tolist() == [0.25, 0.25, 0.25, 0.25, 0.25, 1.0]
-    above = component.gain(_group(component, "blocks.1.ffn.up"))
+    above = component.gain(_group(component, "blocks.1.ffn.up").gain)
     torch.testing.assert_close(up, own[f"{UP}.weight"].float() / above * gain.unsqueeze(1), rtol=1e-6, atol=0)
     assert torch.equal(bias, own[f"{UP}.bias"].float() * gain)
     assert torch.equal(down, own[f"{DOWN}.weight"].float() / gain)
@@ -112,11 +112,11 @@ def test_behind_a_rescaled_gelu_the_inputs_are_those_of_the_runtime(rescaled: Pa
     inputs = SampledInputs("transformer", component, stats, NumberFormat.INT8, "cpu")
     group, above = _group(component, "blocks.1.ffn.down"), _group(component, "blocks.1.ffn.up")
     found = inputs.inputs_of(group).held_out
-    up, bias = component.load([f"{UP}.weight", f"{UP}.bias"]).values()
-    x = stats.tokens("transformer", above.name, "held-out").rows.float() * component.gain(above)
+    up, bias = component.plain([f"{UP}.weight", f"{UP}.bias"]).values()
+    x = stats.tokens("transformer", above.name, "held-out").rows.float() * component.gain(above.gain)
     hidden = F.gelu(x @ up.T + bias, approximate="tanh")
     torch.testing.assert_close(
         found.x_hat, dequantize(quantize_tokens(hidden, NumberFormat.INT8)), rtol=0.02, atol=0.02
     )
     tokens = stats.tokens("transformer", group.name, "held-out")
-    assert torch.equal(found.x, tokens.rows.float() * component.gain(group))
+    assert torch.equal(found.x, tokens.rows.float() * component.gain(group.gain))

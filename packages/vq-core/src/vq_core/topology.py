@@ -112,6 +112,11 @@ class Topology:
         """Name and length of every gain tensor that smoothing adds to the model's own tensors."""
         return {group.sink.gain: group.in_features for group in self.groups if isinstance(group.sink, ModulationSink)}
 
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """Name of every weight that is quantized → that of its linear."""
+        return {f"{linear.name}.weight": linear.name for linear in self.linears}
+
     def shards(self) -> dict[str, tuple[str, ...]]:
         """The model's tensors by the shard that holds them on disk: one for each block, and last `non_block`."""
         shards: dict[str, list[str]] = {}
@@ -119,6 +124,12 @@ class Topology:
             shards.setdefault(shard_of(name), []).append(name)
         outside = shards.pop(NON_BLOCK, [])
         return {shard: tuple(names) for shard, names in (shards | {NON_BLOCK: outside}).items()}
+
+    def plain_shards(self) -> dict[str, tuple[str, ...]]:
+        """`shards` without the weights that are quantized."""
+        return {
+            shard: tuple(name for name in names if name not in self.weights) for shard, names in self.shards().items()
+        }
 
     @cached_property
     def block_shards(self) -> tuple[str, ...]:

@@ -98,13 +98,11 @@ def test_reads_back_by_diffusers_names(tmp_path: Path, i2v_config: dict[str, Any
     assert linear.codes.unique().tolist() == [numbers["blocks.1.cross_attn.v_img.weight"]]
     assert linear.scale.unique().tolist() == [numbers["blocks.1.cross_attn.v_img.weight_scale"]]
 
-    plain = component.plain()
-    weights = {f"{linear.name}.weight" for linear in component.topology.linears}
-    assert plain.keys() == component.topology.tensors.keys() - weights
+    shards = component.topology.plain_shards()
+    plain = component.plain(name for names in shards.values() for name in names)
+    assert plain.keys() == component.topology.tensors.keys() - component.topology.weights
     assert plain["blocks.0.norm2.weight"].unique().tolist() == [numbers["blocks.0.norm3.weight"]]
     assert all(tensor.shape == component.topology.tensors[name] for name, tensor in plain.items())
-    by_shard = [component.plain(shard=shard).keys() for shard in ("block_0", "block_1", "non_block")]
-    assert sorted(name for names in by_shard for name in names) == sorted(plain)
 
     gain = component.gain("blocks.1.norm3.gain")
     assert (gain is not None) is gains

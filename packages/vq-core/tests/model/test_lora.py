@@ -47,7 +47,7 @@ def plain(folder: Path) -> SourceTransformer:
 
 def change(merged: SourceTransformer, folder: Path, name: str) -> Tensor:
     """W' − W in float64."""
-    (after,), (before,) = merged.load([name]).values(), plain(folder).load([name]).values()
+    (after,), (before,) = merged.plain([name]).values(), plain(folder).plain([name]).values()
     assert after.dtype == before.dtype
     return after.double() - before.double()
 
@@ -72,7 +72,7 @@ def test_a_low_rank_pair(merged: OpenMerged, folder: Path, stem: str, alpha: flo
 
 def test_what_is_not_changed_is_read_as_it_was(merged: OpenMerged, folder: Path) -> None:
     original, checkpoint = plain(folder), merged(low_rank(NATIVE, 64, 64))
-    before, after = (it.load(original.topology.tensors) for it in (original, checkpoint))
+    before, after = (it.plain(original.topology.tensors) for it in (original, checkpoint))
     assert [name for name in before if not torch.equal(before[name], after[name])] == [TO_Q]
 
 
@@ -150,7 +150,7 @@ def test_the_sum_is_rounded_once_to_the_stored_dtype(
     half = write_transformer(tmp_path / "half", i2v_config, tensors)
     # Neither of them alone would move 1 to its neighbour in bfloat16, 1 + 1/128.
     small = {f"{NATIVE}.diff": torch.full((64, 64), 0.003)}
-    (weight,) = merged(small, small, model=half).load([TO_Q]).values()
+    (weight,) = merged(small, small, model=half).plain([TO_Q]).values()
     assert weight.dtype == torch.bfloat16
     assert torch.all(weight == 1 + 1 / 128)
 
@@ -203,7 +203,7 @@ def test_metadata_of_other_parts_are_not_the_transformer_s(folder: Path, write_l
 def test_each_expert_has_the_alpha_that_is_noted_for_it(
     write_lora: Any, noted: dict[str, int], alphas: dict[str, int | None]
 ) -> None:
-    lora = Lora(LoraRequest(write_lora(PAIR, lora_adapter_metadata=json.dumps(noted))))
+    lora = Lora(LoraRequest(write_lora(low_rank(NATIVE, 64, 64), lora_adapter_metadata=json.dumps(noted))))
     assert {component: lora.alpha(component) for component in alphas} == alphas
 
 

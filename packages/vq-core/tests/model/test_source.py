@@ -39,10 +39,10 @@ def anonymous_bytes():
 source = open_source(sys.argv[1])
 checkpoint = source.components["transformer"]
 names = list(checkpoint.topology.tensors)
-sum(float(t.float().sum()) for t in checkpoint.load(names[:1]).values())
+sum(float(t.float().sum()) for t in checkpoint.plain(names[:1]).values())
 before = peak = anonymous_bytes()
 for name in names:
-    tensors = checkpoint.load([name])
+    tensors = checkpoint.plain([name])
     tensors[name].view(torch.int16).max()  # touches every page
     peak = max(peak, anonymous_bytes())
 checkpoint.fingerprint
@@ -91,7 +91,7 @@ def test_reads_every_tensor(
     checkpoint = source.components["transformer"]
     expected = random_tensors(i2v_config)
     assert (source.family_name, checkpoint.config) == ("wan", i2v_config)
-    loaded = checkpoint.load(expected)
+    loaded = checkpoint.plain(expected)
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in expected.items())
     assert checkpoint.dtype("proj_out.bias") == "BF16"

@@ -50,15 +50,16 @@ def test_gain_times_weight_is_what_llmc_stored(saved: Path) -> None:
             ("norm3", "affine_norm3", "ffn.net.0.proj"),
         ):
             name, weight = f"blocks.{block}.{gain}.gain", f"blocks.{block}.{linear}.weight"
-            loaded = checkpoint.load([name, weight])
-            assert torch.equal(loaded[name], loaded[name].bfloat16().float())
+            multiplied, applied = checkpoint.linear(f"blocks.{block}.{linear}"), checkpoint.gain(name)
+            assert applied is not None
+            assert torch.equal(applied, applied.bfloat16().float())
             exact = stored[f"blocks.{block}.{norm}.weight"].double()
-            assert torch.allclose(loaded[name].double(), exact, rtol=2**-8, atol=0)
+            assert torch.allclose(applied.double(), exact, rtol=2**-8, atol=0)
             # Two roundings to fp32: of the quotient and of the product.
             expected = stored[weight].double() * exact
-            assert torch.allclose(loaded[weight].double() * loaded[name].double(), expected, rtol=2**-22, atol=0)
+            assert torch.allclose(multiplied.double() * applied.double(), expected, rtol=2**-22, atol=0)
     untouched = "blocks.0.attn2.to_q.weight"
-    assert torch.equal(checkpoint.load([untouched])[untouched], stored[untouched])
+    assert torch.equal(checkpoint.plain([untouched])[untouched], stored[untouched])
 
 
 def test_gains_of_one_change_nothing(saved: Path) -> None:
@@ -69,7 +70,7 @@ def test_gains_of_one_change_nothing(saved: Path) -> None:
 
     stored = load_file(edit(saved, forget) / SINGLE)
     checkpoint = open_source(str(saved)).components["transformer"]
-    for name, tensor in checkpoint.load(checkpoint.topology.tensors).items():
+    for name, tensor in checkpoint.plain(checkpoint.topology.tensors).items():
         assert torch.equal(tensor, stored[name])
         assert tensor.dtype == stored[name].dtype
 
@@ -86,8 +87,7 @@ def test_gains_are_part_of_the_identity(saved: Path) -> None:
 def test_a_plain_model_has_none(tmp_path: Path, t2v_config: Any, random_tensors: Any, write_transformer: Any) -> None:
     source = open_source(str(write_transformer(tmp_path / "t", t2v_config, random_tensors(t2v_config))))
     assert not source.has_gains
-    with pytest.raises(KeyError):
-        source.components["transformer"].load(["blocks.0.norm1.gain"])
+    assert source.components["transformer"].gain("blocks.0.norm1.gain") is None
 
 
 # --- Refusals ------------------------------------------------------------------------------------
@@ -113,9 +113,10 @@ def test_refuses_gains_that_are_missing_or_misshapen(saved: Path) -> None:
 def test_refuses_gains_that_cannot_be_applied(saved: Path, part: tuple[str, ...], value: float, said: str) -> None:
     edit(saved, lambda tensors: [tensors[f"blocks.0.affine_norm1.{it}"].__setitem__(5, value) for it in part])
     checkpoint = open_source(str(saved)).components["transformer"]
-    for name in ("blocks.0.norm1.gain", "blocks.0.attn1.to_q.weight"):
-        with pytest.raises(VqError, match=said):
-            checkpoint.load([name])
+    with pytest.raises(VqError, match=said):
+        checkpoint.gain("blocks.0.norm1.gain")
+    with pytest.raises(VqError, match=said):
+        checkpoint.linear("blocks.0.attn1.to_q")
 
 
 def test_refuses_a_lora(saved: Path, tmp_path: Path) -> None:

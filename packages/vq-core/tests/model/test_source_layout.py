@@ -60,7 +60,7 @@ def test_every_layout_of_the_family_in_both_spellings(
     assert one.fingerprint == other.fingerprint
     assert one.topology == other.topology
     assert other.config | {"rope_max_seq_len": wan_config["rope_max_seq_len"]} == wan_config
-    loaded = other.load(tensors)
+    loaded = other.plain(tensors)
     assert loaded.keys() == tensors.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
@@ -88,7 +88,7 @@ def test_two_experts(tmp_path: Path, t2v_config: dict[str, Any], random_tensors:
     source = open_source(str(root))
     assert list(source.components) == ["transformer", "transformer_2"]
     for component, name in (("transformer", "high_noise_model"), ("transformer_2", "low_noise_model")):
-        (loaded,) = source.components[component].load(["proj_out.weight"]).values()
+        (loaded,) = source.components[component].plain(["proj_out.weight"]).values()
         assert torch.equal(loaded, made[name]["proj_out.weight"])
     assert fingerprint_of(root / "low_noise_model") == source.fingerprints["transformer_2"]
 
@@ -209,4 +209,4 @@ def test_refuses_a_shard_that_is_changed_between_opening_and_reading(native: Pat
     shard = sorted(native.glob("*.safetensors"))[0]
     os.utime(shard, ns=(0, 1))
     with pytest.raises(VqError, match=f"{shard.name} was changed or removed while it was being read"):
-        checkpoint.load(checkpoint.topology.tensors)
+        checkpoint.plain(checkpoint.topology.tensors)

@@ -136,7 +136,7 @@ def test_one_scale_doubled(damage: Callable[..., Damage]) -> None:
 def test_one_fold_lost_in_a_norm(damage: Callable[..., Damage], tiny_model: TinyModel) -> None:
     """No linear is wrong on its own; what it reads is."""
     name = "blocks.1.norm2.weight"
-    original = open_source(str(tiny_model("t2v"))).components["transformer"].load([name])[name]
+    original = open_source(str(tiny_model("t2v"))).components["transformer"].plain([name])[name]
 
     def undo(tensors: dict[str, Tensor]) -> None:
         tensors[name] = original.to(tensors[name].dtype)
@@ -148,7 +148,7 @@ def test_one_fold_lost_in_a_norm(damage: Callable[..., Damage], tiny_model: Tiny
 def test_the_fold_lost_in_the_text_embedder(damage: Callable[..., Damage], tiny_model: TinyModel) -> None:
     stem = "condition_embedder.text_embedder.linear_2"
     names = [f"{stem}.weight", f"{stem}.bias"]
-    original = open_source(str(tiny_model("t2v"))).components["transformer"].load(names)
+    original = open_source(str(tiny_model("t2v"))).components["transformer"].plain(names)
 
     def undo(tensors: dict[str, Tensor]) -> None:
         tensors.update({name: it.to(tensors[name].dtype) for name, it in original.items()})

@@ -40,7 +40,7 @@ def test_figures_are_those_of_two_runs_one_after_the_other(twins: MakeCase) -> N
     (full_io, output), (twin_io, twin_output) = recorded(tiny, tiny.full), recorded(tiny, twin)
     assert rows["output", ""].in_place == pytest.approx(power(twin_output - output), rel=1e-5)
     topology = tiny.weights.topology
-    gains = {group.name: tiny.weights.gain(group) for group in topology.groups}
+    gains = {group.name: tiny.weights.gain(group.gain) for group in topology.groups}
     for linear in topology.linears:
         name, row = linear.name, rows["linear", linear.name]
         (x, y), (_, twin_y) = full_io[name], twin_io[name]
@@ -54,7 +54,7 @@ def test_figures_are_those_of_two_runs_one_after_the_other(twins: MakeCase) -> N
         codes, scale = tiny.qparams.linear("transformer", name)
         smoothed = x.double() * gains[topology.group_of(name).name]
         step = smoothed.abs().amax(-1, keepdim=True) / 127
-        bias = tiny.weights.load([f"{name}.bias"])[f"{name}.bias"].double()
+        bias = tiny.weights.plain([f"{name}.bias"])[f"{name}.bias"].double()
         own = ((smoothed / step).round() * step) @ (codes.double() * scale.double()).T + bias
         assert row.own == pytest.approx(power(own / written - y), rel=2e-2)  # codes on the edge of rounding
         weight = tiny.full.get_parameter(f"{name}.weight").detach().double()

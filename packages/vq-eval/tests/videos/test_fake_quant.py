@@ -178,7 +178,7 @@ def test_full_precision_videos_are_those_of_the_merged_model(
     for file in folder.glob("*.safetensors*"):
         file.unlink()
     checkpoint = source.components["transformer"]
-    save_file(checkpoint.load(checkpoint.topology.tensors), folder / "diffusion_pytorch_model.safetensors")
+    save_file(checkpoint.plain(checkpoint.topology.tensors), folder / "diffusion_pytorch_model.safetensors")
     rewritten = job("t2v")
     rewritten.model, rewritten.asked, rewritten.output = tmp_path / "rewritten", ["full"], tmp_path / "videos-rewritten"
     rewritten.run()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import QuantParams, open_qparams
-from vq_core.artifacts.weights import SmoothedComponent, open_weights
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.numerics.quantize import snr_db
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.testing.tiny_models import IMAGE_DIM, TEXT_DIM, Variant
@@ -25,7 +25,7 @@ class Opened:
 
     def __init__(self, model: Path, weights: Path, qparams: Path) -> None:
         self.full = VideoPipeline(str(model), "cpu").transformers["transformer"]
-        self.weights: SmoothedComponent = open_weights(weights).components["transformer"]
+        self.weights: SmoothedTransformer = open_weights(weights).components["transformer"]
         self.qparams: QuantParams = open_qparams(qparams)
 
     def smoothed(self) -> nn.Module:
@@ -124,15 +124,15 @@ def test_every_block_linear_is_simulated_with_its_own_tensors(
         codes, scale = case.qparams.linear("transformer", name)
         assert torch.equal(module.codes, codes)
         assert torch.equal(module.scale, scale)
-        assert torch.equal(module.bias, case.weights.load([f"{name}.bias"])[f"{name}.bias"].float())
+        assert torch.equal(module.bias, case.weights.plain([f"{name}.bias"])[f"{name}.bias"].float())
         gain = topology.gain_of(name)
         if gain is None:
             assert module.gain is None
         else:
             assert module.gain is not None
-            assert torch.equal(module.gain, case.weights.load([gain])[gain])
+            assert torch.equal(module.gain, case.weights.gain(gain))
     for name, parameter in simulated.named_parameters():
-        assert torch.equal(parameter, case.weights.load([name])[name].float())
+        assert torch.equal(parameter, case.weights.plain([name])[name].float())
 
 
 @pytest.mark.parametrize("variant", MODELS)

@@ -19,7 +19,8 @@ from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.runtime.progress import progress
 from vq_core.store.writer import Header, create_artifact
-from vq_export.model.full_precision import FullPrecisionComponent, FullPrecisionModel
+from vq_core.topology import Topology
+from vq_export.model.full_precision import FullPrecisionModel, full_precision
 from vq_export.writing.shard_index import write_index
 
 KIND = "diffusers-transformer"
@@ -54,9 +55,10 @@ def export_diffusers(model: FullPrecisionModel, output: Location, dtype: str = "
         for name, component in model.components.items():
             folder = Path(folders[name])
             weight_map: dict[str, str] = {}
-            for file, names in _files(component).items():
-                if not writer.has((folder / file).as_posix()):
-                    writer.write_tensors((folder / file).as_posix(), component.tensors(names, DTYPES[dtype]))
+            for file, names in _files(component.topology).items():
+                path = (folder / file).as_posix()
+                if not writer.has(path):
+                    writer.write_tensors(path, full_precision(component, names, DTYPES[dtype]))
                 weight_map |= dict.fromkeys(names, file)
                 advance()
             write_index(writer, folders[name], weight_map)
@@ -82,9 +84,9 @@ def written(model: FullPrecisionModel, output: Location) -> Written:
     return Written(output, model.form, tuple(model.components), size_of(local_copy(output)))
 
 
-def _files(component: FullPrecisionComponent) -> dict[str, tuple[str, ...]]:
+def _files(topology: Topology) -> dict[str, tuple[str, ...]]:
     """Tensors by file, which is numbered as diffusers does."""
-    shards = component.topology.shards()
+    shards = topology.shards()
     return {
         f"diffusion_pytorch_model-{number:05}-of-{len(shards):05}.safetensors": names
         for number, names in enumerate(shards.values(), 1)

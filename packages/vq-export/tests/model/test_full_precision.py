@@ -12,7 +12,7 @@ from torch import Tensor
 from vq_core.errors import VqError
 from vq_core.families.wan import to_native
 from vq_core.model.source import open_source
-from vq_export.model.full_precision import FullPrecisionModel, open_full_precision
+from vq_export.model.full_precision import FullPrecisionModel, full_precision, open_full_precision
 from vq_export.options import DiffusersOptions
 
 AFFINE = {"attn1.to_q": "affine_norm1", "attn1.to_k": "affine_norm1", "attn1.to_v": "affine_norm1"}
@@ -21,7 +21,7 @@ AFFINE |= {"ffn.net.0.proj": "affine_norm3"}
 
 def read(model: FullPrecisionModel, component: str = "transformer", dtype: torch.dtype = torch.float32) -> Any:
     part = model.components[component]
-    return part.tensors(tuple(part.topology.tensors), dtype)
+    return full_precision(part, tuple(part.topology.tensors), dtype)
 
 
 def content(folder: Path) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ def test_a_plain_model_is_as_it_was(models: dict[str, Path]) -> None:
     original = open_source(str(models["i2v"])).components["transformer"]
     for name, value in read(opened, dtype=torch.float32).items():
         assert value.dtype == torch.bfloat16
-        assert torch.equal(value, original.load([name])[name])
+        assert torch.equal(value, original.plain([name])[name])
 
 
 def test_only_what_is_computed_takes_the_dtype(checkpoints: dict[str, Path]) -> None:

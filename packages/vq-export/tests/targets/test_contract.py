@@ -82,7 +82,7 @@ def test_refuses_what_an_interrupted_run_left_and_resumes_it_when_told(
 ) -> None:
     component, done = model.components["transformer"], []
 
-    def interrupted(name: str) -> Any:
+    def interrupted(name: str, device: str = "cpu") -> Any:
         done.append(name)
         if name.startswith("blocks.1."):
             raise KeyboardInterrupt

@@ -246,7 +246,7 @@ def test_only_the_rounding_of_the_weights_changes_the_function(
             stem = native_of(f"{linear}.weight").removesuffix(".weight")
             # As a producer, the linear has its rows multiplied by its consumer's gain.
             row_gain = _row_gain(source.topology.groups, gains, linear)
-            weight = source.load([f"{linear}.weight"])[f"{linear}.weight"].double() * row_gain
+            weight = source.plain([f"{linear}.weight"])[f"{linear}.weight"].double() * row_gain
             y, reference = (x * gain) @ dequantized(tensors, stem).T, x @ weight.T
             scale = tensors[f"{stem}.weight_scale"].double()
             # INT8: half a step. E4M3: half of the 2⁻³ between two codes, and half of the smallest step 2⁻⁹.
@@ -281,5 +281,5 @@ def test_experts_are_not_mixed_up(checkpoints: dict[str, Path], models: dict[str
     source = open_source(str(models["i2v-2.2"]))
     folders = {"transformer": "high_noise_model", "transformer_2": "low_noise_model"}
     for component, folder in folders.items():
-        before = source.components[component].load(["patch_embedding.weight"])["patch_embedding.weight"]
+        before = source.components[component].plain(["patch_embedding.weight"])["patch_embedding.weight"]
         assert torch.equal(tensors_in(checkpoints["int8-i2v-2.2"] / folder)["patch_embedding.weight"], before)

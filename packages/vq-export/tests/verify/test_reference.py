@@ -31,23 +31,23 @@ def test_a_model_has_no_gains_and_smoothed_weights_have_theirs(
 ) -> None:
     reference = model_reference(open_source(str(models["i2v"])), open_checkpoint(checkpoints["int8-smoothed"]))
     assert reference.name == str(models["i2v"])
-    assert reference.components["transformer"].gain is None
+    assert not reference.smoothed
+    assert reference.components["transformer"].gain("blocks.0.norm1.gain") is None
 
     made = smoothed_i2v["int8"]
     unrounded = unrounded_reference(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()))
-    gain = unrounded.components["transformer"].gain
+    assert unrounded.smoothed
+    gain = unrounded.components["transformer"].gain("blocks.0.norm1.gain")
     assert gain is not None
-    assert torch.equal(gain("blocks.0.norm1.gain"), made.gains["transformer"]["blocks.0.attn1.qkv"])
-    name = "blocks.0.attn1.to_q.weight"
-    smoothed = unrounded.components["transformer"].load([name], "cpu")[name]
-    plain = reference.components["transformer"].load([name], "cpu")[name].float()
-    torch.testing.assert_close(smoothed, plain / gain("blocks.0.norm1.gain"), rtol=0, atol=0)
+    assert torch.equal(gain, made.gains["transformer"]["blocks.0.attn1.qkv"])
+    smoothed, plain = (it.components["transformer"].linear("blocks.0.attn1.to_q") for it in (unrounded, reference))
+    torch.testing.assert_close(smoothed, plain.float() / gain, rtol=0, atol=0)
 
 
 def test_a_conversion_is_held_against_the_model_itself(models: dict[str, Path]) -> None:
     converted = unrounded_reference(open_model(ExportOptions(model=str(models["t2v"]), scheme="fp8"), Recipe()))
+    assert converted.smoothed  # nothing is left to find
     component = converted.components["transformer"]
-    assert component.gain is not None
-    assert bool((component.gain("blocks.0.norm1.gain") == 1).all())
-    original = open_source(str(models["t2v"])).components["transformer"].load(["proj_out.bias"])
-    assert torch.equal(component.load(["proj_out.bias"], "cpu")["proj_out.bias"], original["proj_out.bias"])
+    assert component.gain("blocks.0.norm1.gain") is None
+    original = open_source(str(models["t2v"])).components["transformer"].plain(["proj_out.bias"])
+    assert torch.equal(component.plain(["proj_out.bias"])["proj_out.bias"], original["proj_out.bias"])

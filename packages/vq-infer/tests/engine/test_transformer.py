@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts.checkpoint import CheckpointComponent, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedTransformer, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import Quantized
@@ -37,11 +37,11 @@ def diffusers_transformer(model: Path) -> nn.Module:
 class ReferenceLinear(nn.Module):
     """The function, straight from the checkpoint's tensors."""
 
-    def __init__(self, component: CheckpointComponent, name: str, scheme: QuantScheme) -> None:
+    def __init__(self, component: ConvertedTransformer, name: str, scheme: QuantScheme) -> None:
         super().__init__()
         gain = component.topology.gain_of(name)
         self.weight = component.linear(name)
-        self.bias = component.plain()[f"{name}.bias"]
+        self.bias = component.plain([f"{name}.bias"])[f"{name}.bias"]
         self.gain = component.gain(gain) if gain else None
         self.scheme = scheme
 
@@ -49,9 +49,10 @@ class ReferenceLinear(nn.Module):
         return w8a8_linear(x, self.weight, self.bias, self.scheme.activation, self.gain)
 
 
-def reference_transformer(model: Path, component: CheckpointComponent, scheme: QuantScheme) -> nn.Module:
+def reference_transformer(model: Path, component: ConvertedTransformer, scheme: QuantScheme) -> nn.Module:
     transformer = diffusers_transformer(model)
-    plain = {name: tensor.float() for name, tensor in component.plain().items()}
+    names = component.topology.tensors.keys() - component.topology.weights
+    plain = {name: tensor.float() for name, tensor in component.plain(names).items()}
     transformer.load_state_dict(plain, strict=False)
     for linear in component.topology.linears:
         transformer.set_submodule(linear.name, ReferenceLinear(component, linear.name, scheme))

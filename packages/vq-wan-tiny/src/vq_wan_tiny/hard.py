@@ -91,7 +91,7 @@ def build_hard(source_folder: Path, output_folder: Path, seed: int) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     for checkpoint in source.components.values():
-        hard = harden(checkpoint.load(checkpoint.topology.tensors), checkpoint.topology, seed)
+        hard = harden(checkpoint.plain(checkpoint.topology.tensors), checkpoint.topology, seed)
         for path in (output_folder / checkpoint.folder.relative_to(source_folder)).glob("*.safetensors"):
             shard = load_tensors(path, read_header(path))
             write_tensors(path, {name: hard.get(name, tensor) for name, tensor in shard.items()})

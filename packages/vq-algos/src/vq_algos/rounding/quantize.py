@@ -19,7 +19,7 @@ from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts.components import headers_in
 from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
-from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
+from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
 from vq_core.numerics.finite import require_finite
@@ -141,7 +141,7 @@ class _Component:
     """One transformer and how it is quantized."""
 
     name: str
-    weights: SmoothedComponent
+    weights: SmoothedTransformer
     settings: QuantizeSettings
     stats: ActivationStats | None
     device: str
@@ -187,7 +187,7 @@ class _Component:
 
     def _tensor(self, name: str) -> Tensor:
         """A tensor of the smoothed weights, fp32."""
-        tensor = self.weights.load([name], self.device)[name]
+        tensor = self.weights.plain([name], self.device)[name]
         require_finite(tensor, name, "the smoothed weights")
         return tensor.float()
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from vq_algos.layer.inputs import LinearInputs, Sampled, sampled
 from vq_algos.smoothing.gelu_rescale import gelu
 from vq_core.artifacts.stats import ActivationStats, Split, Tokens
-from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
@@ -27,7 +27,7 @@ class SampledInputs:
     """
 
     name: str
-    component: SmoothedComponent
+    component: SmoothedTransformer
     stats: ActivationStats
     activation: NumberFormat
     device: str
@@ -47,15 +47,15 @@ class SampledInputs:
         return inputs
 
     def _sampled(self, group: Group, split: Split) -> Sampled:
-        gain = self.component.gain(group, self.device)
+        gain = self.component.gain(group.gain, self.device)
         inputs = sampled(self._tokens(group, split), gain, self.activation)
         if group.gelu_sink is None or bool((gain == 1).all()):
             return inputs
         # Rescaled through GELU, the input is no longer the model's own times the gain: it is computed as it will be.
         (up,) = group.gelu_sink.linears
         above = self.component.topology.group_of(up)
-        weight, bias = self.component.load([f"{up}.weight", f"{up}.bias"], self.device).values()
-        x = self._tokens(above, split).rows.float() * self.component.gain(above, self.device)
+        weight, bias = self.component.plain([f"{up}.weight", f"{up}.bias"], self.device).values()
+        x = self._tokens(above, split).rows.float() * self.component.gain(above.gain, self.device)
         hidden = gelu(F.linear(x, weight.float(), bias.float()))
         return replace(inputs, x_hat=dequantize(quantize_tokens(hidden, self.activation)))
 

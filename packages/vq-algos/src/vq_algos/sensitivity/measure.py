@@ -62,8 +62,7 @@ def _costs_of_block(inputs: dict[QuantScheme, SampledInputs], block: str) -> Ite
             held_out = source.inputs_of(group).held_out if linears else None
             for linear in linears:
                 assert held_out is not None
-                name = f"{linear}.weight"
-                weight = source.component.load([name], source.device)[name].float()
+                weight = source.component.linear(linear, source.device).float()
                 judge = HeldOutError(weight, held_out)
                 rounded = dequantize(quantize_weight(weight, scheme.weight))
                 signal, noise = judge.signal.total, judge.error(rounded).total

@@ -231,7 +231,7 @@ class _Component:
         return {group: self._smoothed(group, _OneByOne(self._load, _weight_names(group))) for group in shared}
 
     def _load(self, names: Iterable[str]) -> dict[str, Tensor]:
-        tensors = self.checkpoint.load(names, self.device)
+        tensors = self.checkpoint.plain(names, self.device)
         for name, tensor in tensors.items():
             require_finite(tensor, name, self.checkpoint.folder)
         return tensors

@@ -7,7 +7,7 @@ Per component: `block_N.safetensors`, `non_block.safetensors`, an index and a na
 writer, reader and verifier.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
@@ -53,12 +53,11 @@ def checkpoint_tensors(topology: Topology, family: Family, *, gains: bool) -> di
 
     `gains` says whether modulated norms have gains (LightX2V's `quant_method: advanced_ptq`).
     """
-    linears = {f"{linear.name}.weight": linear for linear in topology.linears}
     entries: dict[str, CheckpointTensor] = {}
     for name, shape in topology.tensors.items():
         native, shard = family.to_native(name), shard_of(name)
-        if name in linears:
-            origin = linears[name].name
+        if name in topology.weights:
+            origin = topology.weights[name]
             entries[native] = CheckpointTensor(Role.CODES, origin, shape, shard)
             entries[f"{native}_scale"] = CheckpointTensor(Role.SCALE, origin, (shape[0], 1), shard)
         else:
@@ -70,14 +69,16 @@ def checkpoint_tensors(topology: Topology, family: Family, *, gains: bool) -> di
     return entries
 
 
-class CheckpointComponent:
-    """One transformer of a converted checkpoint, read back by diffusers' names."""
+class ConvertedTransformer:
+    """One transformer of a converted checkpoint, read as any other: see `vq_core.model.transformer_reader`."""
 
     def __init__(self, artifact: Artifact, name: str, family: Family, gains: bool) -> None:
         self._artifact = artifact
         self._name = name
         entry = artifact.manifest.components[name]
         self.config = entry.config
+        self.fingerprint = entry.fingerprint
+        self.lora = entry.merged
         self.topology: Topology = family.topology(entry.config)
         self.entries = checkpoint_tensors(self.topology, family, gains=gains)
         self._native: dict[Role, dict[str, str]] = {role: {} for role in Role}
@@ -92,15 +93,11 @@ class CheckpointComponent:
         """
         self._artifact.verify(self._name, [native for native, entry in self.entries.items() if entry.shard == shard])
 
-    def plain(self, device: str = "cpu", shard: str | None = None) -> dict[str, Tensor]:
-        """The tensors that are not quantized, of one shard or all, by diffusers' names."""
-        wanted = {
-            native: entry.origin
-            for native, entry in self.entries.items()
-            if entry.role is Role.PLAIN and shard in (None, entry.shard)
-        }
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """Tensors that are not quantized."""
+        wanted = {self._native[Role.PLAIN][name]: name for name in names}
         loaded = self._artifact.tensors(self._name, wanted, device)
-        return {wanted[native]: tensor for native, tensor in loaded.items()}
+        return {name: loaded[native] for native, name in wanted.items()}
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         """Codes and scale of the quantized linear `name`."""
@@ -133,10 +130,10 @@ class ConvertedCheckpoint:
         return bool(self.artifact.manifest.settings["gains"])
 
     @cached_property
-    def components(self) -> Mapping[str, CheckpointComponent]:
+    def components(self) -> Mapping[str, ConvertedTransformer]:
         """The transformers by component name."""
         names = self.artifact.manifest.components
-        return {name: CheckpointComponent(self.artifact, name, self.family, self.has_gains) for name in names}
+        return {name: ConvertedTransformer(self.artifact, name, self.family, self.has_gains) for name in names}
 
 
 def open_checkpoint(path: Location) -> ConvertedCheckpoint:

@@ -17,14 +17,14 @@ from vq_core.artifacts.decisions import read_decisions
 from vq_core.families import Family, family_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import Artifact, open_artifact
-from vq_core.topology import Group, Topology
+from vq_core.topology import Topology
 
 KIND = "smoothed-weights"
 FORMAT = 1
 
 
-class SmoothedComponent:
-    """One transformer of the artifact: the same interface as a checkpoint that has not been smoothed."""
+class SmoothedTransformer:
+    """One transformer of the artifact, read as any other: see `vq_core.model.transformer_reader`."""
 
     def __init__(self, artifact: Artifact, name: str, family: Family) -> None:
         self._artifact = artifact
@@ -35,17 +35,26 @@ class SmoothedComponent:
         self.lora = entry.merged
         self.topology: Topology = family.topology(entry.config)
 
-    def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """The tensors `names`, gains included, on `device`."""
-        return self._artifact.tensors(self._name, names, device)
-
     def verify(self, shard: str) -> None:
         """Compare the digest of the file of `shard` before it is read, which may happen in another thread."""
         self._artifact.verify(self._name, self.topology.shards()[shard])
 
-    def gain(self, group: Group, device: str = "cpu") -> Tensor:
-        """1/s of `group`, fp32 `[in]`: its linears read X·gain, and their weights are those of the model over gain."""
-        return self.load([group.gain], device)[group.gain]
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """Any tensors."""
+        return self._artifact.tensors(self._name, names, device)
+
+    def linear(self, name: str, device: str = "cpu") -> Tensor:
+        """The folded weight of the linear `name`, `[out, in]`."""
+        (weight,) = self.plain([f"{name}.weight"], device).values()
+        return weight
+
+    def gain(self, name: str, device: str = "cpu") -> Tensor:
+        """1/s of the group whose `Group.gain` is `name`, fp32 `[in]`.
+
+        Its linears read X·gain, and their weights are those of the model over gain.
+        """
+        (gain,) = self.plain([name], device).values()
+        return gain
 
 
 class SmoothedWeights:
@@ -57,10 +66,10 @@ class SmoothedWeights:
         self.family = family_named(self.family_name)
 
     @cached_property
-    def components(self) -> Mapping[str, SmoothedComponent]:
+    def components(self) -> Mapping[str, SmoothedTransformer]:
         """The transformers by component name."""
         names = self.artifact.manifest.components
-        return {name: SmoothedComponent(self.artifact, name, self.family) for name in names}
+        return {name: SmoothedTransformer(self.artifact, name, self.family) for name in names}
 
     def decisions(self, component: str) -> dict[str, Any]:
         """How each group was smoothed, by group name."""

@@ -49,7 +49,7 @@ FILE_SUFFIXES = (".safetensors", *PTH_SUFFIXES)
 class SourceTransformer:
     """One transformer on disk. Its tensors are those of its topology, by diffusers' names; nothing is kept loaded.
 
-    One that LLMC has smoothed brings gains of its modulated norms with it; those are tensors too.
+    One that LLMC has smoothed brings gains of its modulated norms with it. See `vq_core.model.transformer_reader`.
     """
 
     def __init__(self, stored: StoredTransformer, component: str = "transformer", loras: Sequence[Lora] = ()) -> None:
@@ -92,22 +92,36 @@ class SourceTransformer:
         """Safetensors' name of the tensor's dtype, such as `BF16`."""
         return self._stored[name].info.dtype
 
-    def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """The tensors `names`, on `device`; LoRAs are merged on the CPU, so that every device gets the same bits.
+    def verify(self, shard: str) -> None:
+        """Nothing is promised of these files but what is checked whenever one is read: that it did not change."""
+
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """Any tensors; LoRAs are merged on the CPU, so that every device gets the same bits.
 
         Raises:
             VqError: a file was changed since it was opened.
         """
         names = list(names)
-        gains = self._gains.load([name for name in names if name in self.topology.gains], device)
-        merged = set(self.merged)
-        apart = merged.union(gains)
-        loaded = load_stored({name: self._stored[name] for name in names if name not in apart}, device)
-        for name in merged.intersection(names):
+        merged = set(self.merged).intersection(names)
+        loaded = load_stored({name: self._stored[name] for name in names if name not in merged}, device)
+        for name in merged:
             (original,) = load_stored({name: self._stored[name]}).values()
             loaded[name] = self._merge.apply(name, original).to(device)
         self._gains.absorb_rounding(loaded)
-        return {name: (gains | loaded)[name] for name in names}
+        return {name: loaded[name] for name in names}
+
+    def linear(self, name: str, device: str = "cpu") -> Tensor:
+        """The weight of the linear `name`, `[out, in]`."""
+        (weight,) = self.plain([f"{name}.weight"], device).values()
+        return weight
+
+    def gain(self, name: str, device: str = "cpu") -> Tensor | None:
+        """The gain `name`; None where the model brings none.
+
+        Raises:
+            VqError: scale and shift of its norm have different gains, or it is not positive and finite.
+        """
+        return self._gains.gain(name, device)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,6 +1,6 @@
 """Gains of modulated norms that a model brings with it: what LLMC's smoothing has put into no weight."""
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 
 import torch
 from torch import Tensor
@@ -45,13 +45,13 @@ class SourceGains:
             if self.present and (gain := topology.gain_of(linear.name)) is not None
         }
 
-    def load(self, gains: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """`gains` as bfloat16 values, fp32 `[dim]`; nothing where the transformer has none.
+    def gain(self, name: str, device: str = "cpu") -> Tensor | None:
+        """The gain `name` as bfloat16 values, fp32 `[dim]`; None where the transformer has none.
 
         Raises:
             VqError: scale and shift of a norm have different gains, or one is not positive and finite.
         """
-        return {gain: nearest_bf16(self._exact(gain, device)) for gain in gains} if self.present else {}
+        return nearest_bf16(self._exact(name, device)) if self.present else None
 
     def absorb_rounding(self, tensors: MutableMapping[str, Tensor]) -> None:
         """Multiply the columns of those of `tensors` that read a gain by what its rounding to bfloat16 has taken away.

@@ -32,7 +32,7 @@ class StoredTensor:
 
 
 def load_stored(tensors: Mapping[str, StoredTensor], device: str = "cpu") -> dict[str, Tensor]:
-    """The contents of `tensors`, under the same names, on `device`.
+    """The contents of `tensors`, under the same names and in their order, on `device`.
 
     Raises:
         VqError: a file was changed since it was opened.
@@ -44,7 +44,7 @@ def load_stored(tensors: Mapping[str, StoredTensor], device: str = "cpu") -> dic
     for file, names in by_file.items():
         contents = file.load([tensors[name].key for name in names], device)
         loaded |= {name: contents[tensors[name].key] for name in names}
-    return loaded
+    return {name: loaded[name] for name in tensors}
 
 
 @dataclass(frozen=True)

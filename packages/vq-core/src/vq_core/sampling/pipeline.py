@@ -336,7 +336,7 @@ def load_merged(transformer: nn.Module, checkpoint: SourceTransformer) -> None:
     They are rounded to the checkpoint's dtype first, so the model that runs is the one that other stages read.
     """
     for name in checkpoint.merged:
-        transformer.get_parameter(name).copy_(checkpoint.load([name])[name])
+        transformer.get_parameter(name).copy_(checkpoint.plain([name])[name])
 
 
 def _around(value: int, multiple: int, offset: int) -> str:

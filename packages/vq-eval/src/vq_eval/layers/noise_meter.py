@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.artifacts.stats import BRANCHES
-from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_weight
@@ -68,7 +68,7 @@ class NoiseMeter:
         calls: Sequence[Call],
         full: nn.Module,
         twin: nn.Module,
-        weights: SmoothedComponent,
+        weights: SmoothedTransformer,
         scheme: QuantScheme,
         device: str,
     ) -> None:
@@ -79,7 +79,7 @@ class NoiseMeter:
         self._full, self._twin = full, twin
         self._topology = weights.topology
         self._scheme = scheme
-        self._gain = cache(lambda group: _unless_ones(weights.gain(group, device)))
+        self._gain = cache(lambda group: _unless_ones(weights.gain(group.gain, device)))
         self._factors = {linear.name: self._factors_of(linear.name) for linear in self._topology.linears}
         self._sums: dict[tuple[Kind, str, int, str], Tensor] = {}
 

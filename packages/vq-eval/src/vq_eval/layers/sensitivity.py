@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import load_tensors
 from vq_core.runtime.progress import Advance
@@ -114,13 +114,13 @@ def _inside(component: str, linear: str, unit: str) -> bool:
 
 
 @torch.no_grad()
-def restore(transformer: nn.Module, weights: SmoothedComponent, linears: Sequence[str], device: str) -> None:
+def restore(transformer: nn.Module, weights: SmoothedTransformer, linears: Sequence[str], device: str) -> None:
     """Put full precision, smoothed like its neighbours, in the place of each of the fake-quantized `linears`."""
     for name in linears:
         simulated = transformer.get_submodule(name)
         if not isinstance(simulated, FakeQuantLinear):
             raise TypeError(f"{name} is not quantized")
-        weight, bias = weights.load([f"{name}.weight", f"{name}.bias"], device).values()
+        weight, bias = weights.plain([f"{name}.weight", f"{name}.bias"], device).values()
         linear = nn.Linear(weight.shape[1], weight.shape[0], device=device, dtype=_dtype_of(transformer))
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import QuantParams
-from vq_core.artifacts.weights import SmoothedComponent
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.recipes.recipe import Variant
 from vq_core.topology import Topology
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
@@ -15,7 +15,7 @@ from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
-def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: str) -> None:
+def apply_smoothed(transformer: nn.Module, weights: SmoothedTransformer, device: str) -> None:
     """Turn a full-precision `transformer` into its smoothed twin, shard by shard; every parameter keeps its dtype.
 
     In a float32 model the twin is the same function up to fp32 rounding. In a bfloat16 model the folded weights are
@@ -24,14 +24,14 @@ def apply_smoothed(transformer: nn.Module, weights: SmoothedComponent, device: s
     bear that cost in their block linears, whose codes were rounded once, from the folded weights as stored.
     """
     for names in weights.topology.shards().values():
-        _fill(transformer, weights.load(names, device))
+        _fill(transformer, weights.plain(names, device))
     for linear, gain in _gains_of_linears(weights, device).items():
         transformer.set_submodule(linear, GainLinear(transformer.get_submodule(linear), gain))
 
 
 def apply_fake_quant(
     transformer: nn.Module,
-    weights: SmoothedComponent,
+    weights: SmoothedTransformer,
     qparams: QuantParams,
     component: str,
     device: str,
@@ -47,7 +47,7 @@ def apply_fake_quant(
     done = {name for name in ignored if isinstance(transformer.get_submodule(name), GainLinear)}
     apart = {f"{name}.{part}" for name in (*done, *(it.name for it in simulated)) for part in ("weight", "bias")}
     for names in weights.topology.shards().values():
-        _fill(transformer, weights.load((name for name in names if name not in apart), device))
+        _fill(transformer, weights.plain((name for name in names if name not in apart), device))
     gains = _gains_of_linears(weights, device)
     corrected = qparams.corrected_biases(component)
     for name in gains.keys() & set(ignored) - done:
@@ -56,7 +56,7 @@ def apply_fake_quant(
         if linear.name in corrected:
             (bias,) = qparams.artifact.tensors(component, [corrected[linear.name]], device).values()
         else:
-            (bias,) = weights.load([f"{linear.name}.bias"], device).values()
+            (bias,) = weights.plain([f"{linear.name}.bias"], device).values()
         codes = qparams.linear(component, linear.name, device)
         module = FakeQuantLinear(codes, bias, gains.get(linear.name), qparams.scheme.activation)
         transformer.set_submodule(linear.name, module)
@@ -68,9 +68,9 @@ def _fill(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         transformer.get_parameter(name).copy_(tensor)
 
 
-def _gains_of_linears(weights: SmoothedComponent, device: str) -> dict[str, Tensor]:
+def _gains_of_linears(weights: SmoothedTransformer, device: str) -> dict[str, Tensor]:
     """The gains that multiply inputs, fp32 `[in]`, by the name of the linear that reads the input."""
     topology: Topology = weights.topology
-    gains = weights.load(topology.gains, device)
+    gains = {name: weights.gain(name, device) for name in topology.gains}
     names = {linear.name: topology.gain_of(linear.name) for linear in topology.linears}
     return {linear: gains[name] for linear, name in names.items() if name is not None}

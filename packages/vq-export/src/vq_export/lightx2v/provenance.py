@@ -18,7 +18,6 @@ from pydantic import JsonValue
 from vq_core import __version__
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_metadata
-from vq_core.topology import shard_of
 from vq_export.model.quantized_model import QuantizedModel
 
 METADATA_KEY = "vq"
@@ -50,7 +49,7 @@ def versions() -> dict[str, JsonValue]:
 def shard_metadata(model: QuantizedModel, artifact: str, component: str, shard: str) -> dict[str, str]:
     """Metadata of the file that holds one shard of `component`, whose linears have been read."""
     part = model.components[component]
-    linears = [linear.name for linear in part.topology.linears if shard_of(linear.name) == shard]
+    linears = [linear.name for linear in part.topology.linears if linear.shard == shard]
     content = {
         "artifact": artifact,
         "tool": TOOL,

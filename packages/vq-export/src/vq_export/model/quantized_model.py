@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,16 +12,17 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.qparams import QuantParams
-from vq_core.artifacts.weights import SmoothedComponent, SmoothedWeights
+from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.families import Family
 from vq_core.files.buffers import Buffers
 from vq_core.model.source import Source, SourceTransformer
+from vq_core.model.transformer_reader import DescribedTransformer, TransformerReader
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, quantize_weight_into, quantized_snr_db
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import QuantScheme, Rounding
 from vq_core.store.reader import require_parent
-from vq_core.topology import Topology, shard_of
+from vq_export.model.derived import Derived
 from vq_export.writing.overlap import WORKERS
 
 METHOD = "rtn"
@@ -30,40 +31,12 @@ SNR_EVERY = 32
 """Of a converted weight the SNR of one row in 32 stands for all: on all of them it takes as long as rounding does."""
 
 
-class QuantizedComponent(Protocol):
-    """One quantized transformer."""
+class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
+    """One quantized transformer; of its `plain` tensors, biases are as the rounder corrected them."""
 
     @property
-    def topology(self) -> Topology:
-        """Its tensors, linears and groups."""
-
-    @property
-    def config(self) -> dict[str, JsonValue]:
-        """Its config.json, diffusers' keys."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of the full-precision weights it was made from."""
-
-    @property
-    def lora(self) -> Sequence[Mapping[str, JsonValue]]:
-        """What a manifest says of the LoRAs that were merged into those."""
-
-    @property
-    def has_gains(self) -> bool:
-        """Is any gain of a modulated norm other than one?"""
-
-    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """Tensors that are not quantized, by diffusers' names; biases as the rounder corrected them."""
-
-    def linear(self, name: str) -> Quantized:
-        """Codes and scale of a quantized linear."""
-
-    def gain(self, name: str) -> Tensor:
-        """The gain of a modulated norm, fp32 `[dim]`."""
-
-    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """What was rounded: tensors as the checkpoint holds them, in full precision, by diffusers' names."""
+    def unrounded(self) -> TransformerReader[Tensor]:
+        """What was rounded: the same transformer, smoothed if it was, in full precision."""
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         """How `linear` was rounded and with what error, as quant-params say it; known once it has been read."""
@@ -77,46 +50,55 @@ class QuantizedModel:
     family_name: str
     family: Family
     scheme: QuantScheme
-    components: Mapping[str, QuantizedComponent]
+    components: Mapping[str, QuantizedTransformer]
     settings: Mapping[str, JsonValue]
     parents: Mapping[str, str]
     tools: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def has_gains(self) -> bool:
-        """Has any component gains?"""
-        return any(component.has_gains for component in self.components.values())
-
-
-class _FromArtifacts:
-    def __init__(self, name: str, weights: SmoothedComponent, qparams: QuantParams) -> None:
-        self._name = name
-        self._weights = weights
-        self._qparams = qparams
-        self._corrected = frozenset(qparams.corrected_biases(name).values())
-        self.topology = weights.topology
-        self.config = weights.config
-        self.fingerprint = weights.fingerprint
-        self.lora = weights.lora
-
     @cached_property
     def has_gains(self) -> bool:
+        """Is any gain of a modulated norm other than one?"""
         # One by one, because the first gain usually decides and each file's digest is checked before it is read.
-        return any(bool((self.gain(name) != 1).any()) for name in self.topology.gains)
+        return any(
+            bool((gain != 1).any())
+            for component in self.components.values()
+            for name in component.topology.gains
+            if (gain := component.gain(name)) is not None
+        )
 
-    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
-        return self.unrounded(names)
 
-    def linear(self, name: str) -> Quantized:
-        return self._qparams.linear(self._name, name)
+class _CorrectedWeights(Derived):
+    """Smoothed weights with the biases that rounding has corrected."""
 
-    def gain(self, name: str) -> Tensor:
-        return self._weights.load([name])[name]
+    def __init__(self, name: str, weights: SmoothedTransformer, qparams: QuantParams) -> None:
+        super().__init__(weights)
+        self._name = name
+        self._qparams = qparams
+        self._corrected = frozenset(qparams.corrected_biases(name).values())
+        self.linear = weights.linear
 
-    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        tensors = self._weights.load(names, device)
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        tensors = super().plain(names, device)
         corrected = [name for name in tensors if name in self._corrected]
         return tensors | self._qparams.artifact.tensors(self._name, corrected, device)
+
+
+class _RoundedWeights(Derived):
+    """Smoothed weights and their quant params."""
+
+    def __init__(self, name: str, weights: SmoothedTransformer, qparams: QuantParams) -> None:
+        self.unrounded = _CorrectedWeights(name, weights, qparams)
+        super().__init__(self.unrounded)
+        self._name = name
+        self._qparams = qparams
+
+    def verify(self, shard: str) -> None:
+        super().verify(shard)
+        codes = [f"{linear.name}.codes" for linear in self.topology.linears if linear.shard == shard]
+        self._qparams.artifact.verify(self._name, codes)
+
+    def linear(self, name: str, device: str = "cpu") -> Quantized:
+        return self._qparams.linear(self._name, name, device)
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         decided: dict[str, JsonValue] = self._decisions[linear]
@@ -127,49 +109,36 @@ class _FromArtifacts:
         return self._qparams.decisions(self._name)
 
 
-class _FromCheckpoint:
-    def __init__(self, checkpoint: SourceTransformer, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
-        self._checkpoint = checkpoint
+class _RoundedSource(Derived):
+    """A model as it comes, rounded to nearest on `device` as it is read."""
+
+    def __init__(self, source: SourceTransformer, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
+        super().__init__(source)
+        self.unrounded = source
         self._scheme = scheme
         self._rounding = rounding
         self._device = device
-        self.topology = checkpoint.topology
-        self.config = checkpoint.config
-        self.fingerprint = checkpoint.fingerprint
-        self.lora = checkpoint.lora
         self._decided: dict[str, dict[str, JsonValue]] = {}
-        in_a_shard = Counter(shard_of(linear.name) for linear in self.topology.linears)
+        in_a_shard = Counter(linear.shard for linear in self.topology.linears)
         self._memory = Buffers(kept=WORKERS * max(in_a_shard.values()))
 
-    @cached_property
-    def has_gains(self) -> bool:
-        return self._checkpoint.has_gains and any(bool((self.gain(name) != 1).any()) for name in self.topology.gains)
-
-    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
-        tensors = self._checkpoint.load(names)
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        tensors = super().plain(names, device)
         for name, tensor in tensors.items():
-            require_finite(tensor, name, self._checkpoint.folder)
+            require_finite(tensor, name, self.unrounded.folder)
         return tensors
 
-    def linear(self, name: str) -> Quantized:
-        weight = self._checkpoint.load([f"{name}.weight"], self._device)[f"{name}.weight"]
+    def linear(self, name: str, device: str = "cpu") -> Quantized:
+        weight = self.unrounded.linear(name, self._device)
         written = self._memory.take(weight.numel()).view(CODE_DTYPE[self._scheme.weight]).reshape(weight.shape)
         codes = written if weight.device == written.device else torch.empty_like(written, device=weight.device)
         scale = quantize_weight_into(codes, weight, self._scheme.weight, self._rounding)
         if not torch.isfinite(scale).all():
-            require_finite(weight.float(), f"{name}.weight", self._checkpoint.folder)
+            require_finite(weight.float(), f"{name}.weight", self.unrounded.folder)
         snr = quantized_snr_db(weight[::SNR_EVERY], Quantized(codes[::SNR_EVERY], scale[::SNR_EVERY]))
         # JSON has no infinity: null says that the codes hold the weight exactly.
         self._decided[name] = {"method": METHOD, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
-        return Quantized(written.copy_(codes), scale.cpu())
-
-    def gain(self, name: str) -> Tensor:
-        if not self._checkpoint.has_gains:
-            return torch.ones(self.topology.gains[name])
-        return self._checkpoint.load([name])[name]
-
-    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        return self._checkpoint.load(names, device)
+        return Quantized(written.copy_(codes).to(device), scale.to(device))
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         return self._decided[linear]
@@ -188,7 +157,7 @@ def from_artifacts(weights: SmoothedWeights, qparams: QuantParams) -> QuantizedM
         family_name=weights.family_name,
         family=weights.family,
         scheme=qparams.scheme,
-        components={name: _FromArtifacts(name, part, qparams) for name, part in weights.components.items()},
+        components={name: _RoundedWeights(name, part, qparams) for name, part in weights.components.items()},
         settings={"smooth": manifest.settings, "quantize": qparams.artifact.manifest.settings},
         parents=_parents(weights, qparams),
         tools={artifact.manifest.kind: artifact.manifest.tool for artifact in (weights.artifact, qparams.artifact)},
@@ -213,7 +182,7 @@ def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, devi
         family=source.family,
         scheme=scheme,
         components={
-            name: _FromCheckpoint(component, scheme, rounding, device) for name, component in source.components.items()
+            name: _RoundedSource(component, scheme, rounding, device) for name, component in source.components.items()
         },
         settings={"quantize": {"scheme": scheme.name, "method": METHOD, "rounding": rounding.value}},
         parents={},

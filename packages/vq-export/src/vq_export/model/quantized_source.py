@@ -19,12 +19,14 @@ from vq_core.model.source import TRANSFORMER_FILES, fingerprint_of, resolve_mode
 from vq_core.model.source_gains import SourceGains
 from vq_core.model.source_layout import StoredTransformer, read_transformer, require_tensors, transformer_paths
 from vq_core.model.tensor_naming import load_stored
+from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.scheme import FP8, INT8, QuantScheme
 from vq_core.store.manifest import Manifest
 from vq_core.topology import Linear
+from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedModel
 
 SCHEMES = {"I8": INT8, "F8_E4M3": FP8}
@@ -35,7 +37,9 @@ METHODS = tuple(quantizer.name.lower() for quantizer in KEPT)
 """What the settings of a checkpoint made from such codes say instead of a rounder."""
 
 
-class _FromQuantized:
+class _StoredCodes:
+    """The codes that another tool has made of a transformer."""
+
     def __init__(self, stored: StoredTransformer, quantizer: str) -> None:
         self.quantizer = quantizer
         self._where = stored.where
@@ -55,18 +59,22 @@ class _FromQuantized:
         return fingerprint_of(self._stored, self._names).hexdigest()
 
     @cached_property
-    def has_gains(self) -> bool:
-        return any(bool((gain != 1).any()) for gain in self._gains.load(self.topology.gains).values())
+    def unrounded(self) -> TransformerReader[Tensor]:
+        """The weights that the codes stand for: those they were rounded from are not known."""
+        return _Dequantized(self)
 
-    def plain(self, names: Iterable[str]) -> dict[str, Tensor]:
-        tensors = load_stored({name: self._stored[name] for name in names})
+    def verify(self, shard: str) -> None:
+        """Nothing is promised of these files but what is checked whenever one is read: that it did not change."""
+
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        tensors = load_stored({name: self._stored[name] for name in names}, device)
         for name, tensor in tensors.items():
             require_finite(tensor, name, self._where)
         return tensors
 
-    def linear(self, name: str) -> Quantized:
+    def linear(self, name: str, device: str = "cpu") -> Quantized:
         stored = {part: self._stored[f"{name}.{part}"] for part in ("weight", "weight_scale")}
-        codes, scale = load_stored(stored).values()
+        codes, scale = load_stored(stored, device).values()
         scale = nearest_bf16(scale.float()).reshape(-1, 1)
         if not bool((torch.isfinite(scale) & (scale > 0)).all()):
             raise VqError(
@@ -79,19 +87,27 @@ class _FromQuantized:
             )
         return Quantized(codes, scale)
 
-    def unrounded(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """The weights that the codes stand for: those they were rounded from are not known."""
-        linears = {f"{linear.name}.weight": linear.name for linear in self.topology.linears}
-        names = list(names)
-        tensors = self.plain(name for name in names if name not in linears)
-        tensors |= {name: dequantize(self.linear(linears[name])) for name in names if name in linears}
-        return {name: tensors[name].to(device) for name in names}
+    def gain(self, name: str, device: str = "cpu") -> Tensor | None:
+        return self._gains.gain(name, device)
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         return {"method": self.quantizer}
 
-    def gain(self, name: str) -> Tensor:
-        return self._gains.load([name])[name] if self._gains.present else torch.ones(self.topology.gains[name])
+
+class _Dequantized(Derived):
+    """Codes times scales, as weights in full precision."""
+
+    def __init__(self, codes: _StoredCodes) -> None:
+        super().__init__(codes)
+        self._codes = codes
+
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        names, weights = list(names), self.topology.weights
+        tensors = super().plain((name for name in names if name not in weights), device)
+        return {name: tensors[name] if name in tensors else self.linear(weights[name], device) for name in names}
+
+    def linear(self, name: str, device: str = "cpu") -> Tensor:
+        return dequantize(self._codes.linear(name, device))
 
 
 def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: bool = False) -> QuantizedModel | None:
@@ -112,7 +128,7 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
             f"{model} is quantized already, and a LoRA is merged before that: give the model it was made from."
         )
     (quantizer,) = quantizers
-    components = {name: _FromQuantized(part, quantizer.name.lower()) for name, part in stored.items()}
+    components = {name: _StoredCodes(part, quantizer.name.lower()) for name, part in stored.items()}
     first, *others = components.values()
     if any(other.scheme != first.scheme for other in others):
         raise VqError(f"The transformers of {model} have different schemes: quantize both to the same.")

@@ -17,13 +17,14 @@ from vq_core import __version__
 from vq_core.artifacts.components import headers_in
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import TensorSpec
+from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import Check, Header, create_artifact
-from vq_export.model.quantized_model import QuantizedComponent, QuantizedModel
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import TensorStream, stream_tensors
 
@@ -99,11 +100,11 @@ def _refuse_what_has_no_place(model: QuantizedModel) -> None:
         )
 
 
-def _write(path: Path, model: QuantizedModel, component: QuantizedComponent, advance: Advance) -> None:
+def _write(path: Path, model: QuantizedModel, component: QuantizedTransformer, advance: Advance) -> None:
     family, layer = model.family, LAYERS[model.scheme.weight]
-    linears = {family.to_native(f"{linear.name}.weight"): linear.name for linear in component.topology.linears}
+    shards, plain, weights = component.topology.shards(), component.topology.plain_shards(), component.topology.weights
     marker = torch.frombuffer(bytearray(json.dumps(layer).encode()), dtype=torch.uint8)
-    layers = {native.removesuffix(".weight"): layer for native in linears}
+    layers = {family.to_native(name).removesuffix(".weight"): layer for name in weights}
     metadata = {
         "_quantization_metadata": json.dumps({"format_version": METADATA_VERSION, "layers": layers}),
         "tool": f"vq-export {__version__}",
@@ -112,14 +113,14 @@ def _write(path: Path, model: QuantizedModel, component: QuantizedComponent, adv
     }
     with stream_tensors(path, _specs(model, component, marker), metadata) as stream:
 
-        def write_shard(names: tuple[str, ...]) -> None:
-            for name, tensor in component.plain(_not_quantized(names, component)).items():
+        def write_shard(shard: str) -> None:
+            for name, tensor in component.plain(plain[shard]).items():
                 stream.append(family.to_native(name), tensor)
-            for native in map(family.to_native, names):
-                if native in linears:
-                    _append_linear(stream, native, _quantized(model, component, linears[native]), marker)
+            for name in shards[shard]:
+                if name in weights:
+                    _append_linear(stream, family.to_native(name), _quantized(model, component, weights[name]), marker)
 
-        overlap(write_shard, component.topology.shards().values(), lambda _: advance())
+        overlap(write_shard, shards, lambda _: advance())
 
 
 def _append_linear(stream: TensorStream, native: str, quantized: Quantized, marker: Tensor) -> None:
@@ -128,12 +129,12 @@ def _append_linear(stream: TensorStream, native: str, quantized: Quantized, mark
     stream.append(f"{native.removesuffix('.weight')}.comfy_quant", marker)
 
 
-def _specs(model: QuantizedModel, component: QuantizedComponent, marker: Tensor) -> dict[str, TensorSpec]:
+def _specs(model: QuantizedModel, component: QuantizedTransformer, marker: Tensor) -> dict[str, TensorSpec]:
     """Every tensor of the file. Those that are not quantized are read for it, because only so their dtype is known."""
     family, topology = model.family, component.topology
     specs: dict[str, TensorSpec] = {}
-    for names in topology.shards().values():
-        for name, tensor in component.plain(_not_quantized(names, component)).items():
+    for names in topology.plain_shards().values():
+        for name, tensor in component.plain(names).items():
             specs[family.to_native(name)] = TensorSpec(tensor.dtype, tuple(tensor.shape))
     for linear in topology.linears:
         native = family.to_native(f"{linear.name}.weight")
@@ -144,17 +145,13 @@ def _specs(model: QuantizedModel, component: QuantizedComponent, marker: Tensor)
     return specs
 
 
-def _not_quantized(names: tuple[str, ...], component: QuantizedComponent) -> list[str]:
-    quantized = {f"{linear.name}.weight" for linear in component.topology.linears}
-    return [name for name in names if name not in quantized]
-
-
-def _quantized(model: QuantizedModel, component: QuantizedComponent, linear: str) -> Quantized:
+def _quantized(model: QuantizedModel, component: QuantizedTransformer, linear: str) -> Quantized:
     """Codes and scale as ComfyUI takes them: INT8 per channel, FP8 per tensor."""
     rounding = _rounding(model)
     if model.scheme.weight is NumberFormat.INT8 or rounding is None:
         return component.linear(linear)
-    weight = component.plain([f"{linear}.weight"])[f"{linear}.weight"]
+    weight = component.unrounded.linear(linear)
+    require_finite(weight, f"{linear}.weight", model.model)
     flat = quantize_weight(weight.reshape(1, -1), model.scheme.weight, rounding)
     return Quantized(flat.codes.reshape(weight.shape), flat.scale.reshape(()))
 

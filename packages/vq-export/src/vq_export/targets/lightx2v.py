@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from pydantic import JsonValue
 from torch import Tensor
 
@@ -29,7 +30,7 @@ from vq_export.lightx2v.run_configs import (
     run_settings,
     variant_and_task,
 )
-from vq_export.model.quantized_model import QuantizedComponent, QuantizedModel
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
 from vq_export.writing.shard_index import write_index
@@ -110,17 +111,20 @@ def _publish(writer: ArtifactWriter, advance: Advance, file: str) -> None:
     advance()
 
 
-def shard_tensors(component: QuantizedComponent, entries: dict[str, CheckpointTensor], shard: str) -> dict[str, Tensor]:
+def shard_tensors(
+    component: QuantizedTransformer, entries: dict[str, CheckpointTensor], shard: str
+) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
     own = {name: entry for name, entry in entries.items() if entry.shard == shard}
-    plain = component.plain(entry.origin for entry in own.values() if entry.role is Role.PLAIN)
+    plain = component.plain(component.topology.plain_shards()[shard])
     tensors: dict[str, Tensor] = {}
     for name, entry in own.items():
         match entry.role:
             case Role.PLAIN:
                 tensors[name] = plain[entry.origin]
             case Role.GAIN:
-                tensors[name] = component.gain(entry.origin)
+                gain = component.gain(entry.origin)
+                tensors[name] = torch.ones(entry.shape) if gain is None else gain
             case Role.CODES:
                 tensors[name], tensors[f"{name}_scale"] = component.linear(entry.origin)
             case Role.SCALE:
@@ -128,7 +132,7 @@ def shard_tensors(component: QuantizedComponent, entries: dict[str, CheckpointTe
     return tensors
 
 
-def _measured(writer: ArtifactWriter, component: QuantizedComponent, folder: str) -> dict[str, JsonValue]:
+def _measured(writer: ArtifactWriter, component: QuantizedTransformer, folder: str) -> dict[str, JsonValue]:
     """How each linear was rounded and with what error, read from the files: an earlier run may have written some."""
     measured: dict[str, JsonValue] = {}
     for shard in component.topology.shards():

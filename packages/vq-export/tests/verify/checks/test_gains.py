@@ -13,6 +13,7 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
 from vq_core.recipes.recipe import Recipe
 from vq_export.export import open_model
+from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedModel
 from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
@@ -30,7 +31,7 @@ def linears_of(path: Path, model: Path) -> dict[str, LinearError]:
 def finder_of(path: Path, model: Path) -> GainFinder:
     checkpoint = open_checkpoint(path)
     reference = model_reference(open_source(str(model)), checkpoint)
-    return gain_finder(checkpoint, "transformer", reference.components["transformer"], "cpu")
+    return gain_finder(checkpoint, "transformer", reference, "cpu")
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
@@ -48,7 +49,7 @@ def test_every_gain_is_found_exactly(
 def test_smoothed_weights_leave_nothing_to_find(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
     made = smoothed_i2v["int8"]
     quantized: QuantizedModel = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
-    reference = unrounded_reference(quantized).components["transformer"]
+    reference = unrounded_reference(quantized)
     finder = gain_finder(open_checkpoint(checkpoints["int8-smoothed"]), "transformer", reference, "cpu")
     assert finder.gains(NON_BLOCK, {}) == {}
     assert finder.gains("block_0", {}) == {}
@@ -62,16 +63,20 @@ def test_rows_behind_gelu_are_found_where_they_may_have_been_rescaled(
     finder = finder_of(tmp_path / "plain", model)
     names = ("blocks.0.ffn.net.0.proj.weight", "blocks.0.ffn.net.0.proj.bias")
 
-    def halved(names_asked: Any, device: str) -> dict[str, Tensor]:
-        """The model whose rows 3 the checkpoint would have been divided by four in."""
-        tensors = open_source(str(model)).components["transformer"].load(names_asked, device)
-        for name in names:
-            if name in tensors:
+    class Quadrupled(Derived):
+        """The model in whose rows 3 the checkpoint would have been divided by four."""
+
+        def plain(self, names_asked: Any, device: str = "cpu") -> dict[str, Tensor]:
+            tensors = super().plain(names_asked, device)
+            for name in tensors.keys() & set(names):
                 tensors[name] = tensors[name].clone()
                 tensors[name][3] *= 4
-        return tensors
+            return tensors
 
-    rescaled = replace(finder, rescaled=True, reference=replace(finder.reference, load=halved))
+        def linear(self, name: str, device: str = "cpu") -> Tensor:
+            return self.plain([f"{name}.weight"], device)[f"{name}.weight"]
+
+    rescaled = replace(finder, rescaled=True, original=Quadrupled(open_source(str(model)).components["transformer"]))
     (gain,) = (gain for group, gain in rescaled.gains("block_0", {}).items() if group.name == "blocks.0.ffn.down")
     assert gain[3] == 0.25
     assert (gain == 1).sum() == len(gain) - 1

@@ -16,6 +16,8 @@ from torch import nn
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_core.remote.location import Location
 from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.measuring.breakdown import Share, profile_pass, shares
@@ -25,7 +27,6 @@ from vq_infer.bench.measuring.measure import Steady, steady, timed
 from vq_infer.bench.measuring.ranges import named_ranges
 from vq_infer.bench.models.contenders import contender_named
 from vq_infer.bench.models.workload import Step, Workload, timesteps
-from vq_infer.engine.component import Component
 
 CHECKED_TIMESTEP = 500.0
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VQ_CACHE")
@@ -152,7 +153,7 @@ class Worker:
     def _pass(self) -> object:
         return self._step.forward(self._model, "cond", CHECKED_TIMESTEP)
 
-    def _component(self) -> Component | None:
+    def _component(self) -> TransformerReader[Quantized] | None:
         if self._job.checkpoint is None:
             return None
         location, name = self._job.checkpoint

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme
 from vq_core.runtime.device import runtime_dtype
 from vq_core.runtime.progress import progress
 from vq_core.topology import NON_BLOCK
 from vq_infer.attention import AUTO, Attention
 from vq_infer.attention_choice import select_attention
-from vq_infer.engine.component import Component
 from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.ops import select_ops
 from vq_infer.kernels import ProductKernel, checked_kernel, select_kernel
@@ -25,7 +26,7 @@ OnBlock = Callable[[str, nn.Module], None]
 
 
 def load_transformer(
-    component: Component,
+    component: TransformerReader[Quantized],
     scheme: QuantScheme,
     device: torch.device,
     label: str,
@@ -54,12 +55,12 @@ def load_transformer(
         model = cast(nn.Module, transformer_class.from_config(component.config))
     dtype, cross_attention = runtime_dtype(device), select_attention(AUTO, device)
     kept = frozenset(transformer_class._keep_in_fp32_modules)
-    shards = component.topology.shards()
+    shards, plain_shards = component.topology.shards(), component.topology.plain_shards()
     with progress(f"loading {label}", len(shards), "shard") as advance:
         for shard in read_ahead(shards, component.verify):
             plain = {
                 name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
-                for name, tensor in component.plain(str(device), shard).items()
+                for name, tensor in component.plain(plain_shards[shard], str(device)).items()
             }
             _place_linears(model, component, scheme, kernel, device, plain, shards[shard])
             model.load_state_dict(plain, strict=False, assign=True)
@@ -114,7 +115,7 @@ def kernel_names(model: nn.Module) -> tuple[str, ...]:
 
 def _place_linears(
     model: nn.Module,
-    component: Component,
+    component: TransformerReader[Quantized],
     scheme: QuantScheme,
     kernel: ProductKernel,
     device: torch.device,
@@ -131,7 +132,7 @@ def _place_linears(
         model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
 
 
-def _require_sizes(component: Component, kernel: ProductKernel) -> None:
+def _require_sizes(component: TransformerReader[Quantized], kernel: ProductKernel) -> None:
     for linear in component.topology.linears:
         if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
             raise VqError(

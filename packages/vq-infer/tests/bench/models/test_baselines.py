@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from vq_core.numerics.scheme import INT8
+from vq_core.families import wan
 from vq_infer.bench.models import baselines
-from vq_infer.bench.models.random_weights import RandomWeights
+from vq_infer.bench.models.random_weights import random_tensor
 from vq_infer.bench.models.workload import Workload
 
 CPU = torch.device("cpu")
@@ -16,7 +16,8 @@ CPU = torch.device("cpu")
 
 def test_every_weight_is_the_random_one(workload: Workload, built: Callable[[str], nn.Module]) -> None:
     model = built("diffusers_eager")
-    expected = RandomWeights(workload.config, INT8).tensors("cpu")
+    shapes = wan.topology(workload.config).tensors
+    expected = {name: random_tensor(name, shape, "cpu") for name, shape in shapes.items()}
     state = dict(model.named_parameters())
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], tensor.float()) for name, tensor in expected.items())

@@ -1,8 +1,13 @@
 """Random weights are the same for all who ask, and what the engine makes of them is what diffusers' model has."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
-from vq_core.numerics.quantize import dequantize, quantize_weight
+from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized, dequantize, quantize_weight
 from vq_core.numerics.scheme import FP8, INT8
 from vq_infer.bench.models.random_weights import RandomWeights, random_tensor
 from vq_infer.bench.models.workload import Workload
@@ -41,10 +46,26 @@ def test_codes_without_a_gain(workload: Workload) -> None:
     assert torch.equal(weights.linear(name).codes.view(torch.int8), expected.codes.view(torch.int8))
 
 
-def test_plain_leaves_out_what_is_quantized(workload: Workload) -> None:
+def test_what_is_not_quantized_has_its_shapes(workload: Workload) -> None:
     weights = RandomWeights(workload.config, INT8)
-    plain = weights.plain()
-    quantized = {f"{linear.name}.weight" for linear in weights.topology.linears}
-    assert plain.keys() | quantized == weights.topology.tensors.keys()
-    assert not plain.keys() & quantized
-    assert {name: tuple(tensor.shape) for name, tensor in plain.items()}.items() <= weights.topology.tensors.items()
+    for names in weights.topology.plain_shards().values():
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.plain(names).items()}
+        assert shapes == {name: weights.topology.tensors[name] for name in names}
+
+
+def test_the_engine_reads_them_like_a_checkpoint(
+    tiny_model: Callable[[str], Path], convert: Callable[..., Path]
+) -> None:
+    checkpoint = open_checkpoint(convert(tiny_model("i2v"), "int8", smooth=True))
+    real: TransformerReader[Quantized] = checkpoint.components["transformer"]
+    made: TransformerReader[Quantized] = RandomWeights(real.config, checkpoint.scheme)
+    names = real.topology.plain_shards()["block_0"]
+    shapes, ours = ({name: x.shape for name, x in part.plain(names).items()} for part in (real, made))
+    assert shapes == ours
+    linear = real.topology.linears[0].name
+    for a, b in zip(real.linear(linear), made.linear(linear), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+    gain, random = (part.gain(str(real.topology.gain_of(linear))) for part in (real, made))
+    assert gain is not None
+    assert random is not None
+    assert gain.shape == random.shape

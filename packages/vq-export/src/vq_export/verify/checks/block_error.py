@@ -28,16 +28,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.topology import Group
-from vq_export.verify.checks.fidelity import corrected_biases, gain_finder, rounds_to_nearest
+from vq_export.verify.checks.fidelity import corrected_biases, folded, gain_finder, rounds_to_nearest
 from vq_export.verify.checks.gains import NON_BLOCK
 from vq_export.verify.checks.linear_error import rounded_to_nearest
 from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, lightx2v_block
-from vq_export.verify.reference import Reference, ReferenceComponent
+from vq_export.verify.reference import Reference
 
 TOKENS, TEXT_TOKENS, IMAGE_TOKENS = 24, 12, 8
 SEED = 20
@@ -84,12 +83,12 @@ def block_error(
     """Block `block` of the component `name`, held against `reference`. Host memory: one linear in fp32, twice."""
     original = reference.components[name]
     own = _Inputs(checkpoint, name, block, device)
-    exact = own.diffusers(
-        lambda tensor: original.load([tensor], device)[tensor].float(),
-        lambda weight: original.load([weight], device)[weight].float(),
-        own.gains(original, {}),
-    )
-    expected = _explained(own, original)
+
+    def exactly(tensor: str) -> Tensor:
+        return original.plain([tensor], device)[tensor].float()
+
+    exact = own.diffusers(exactly, exactly, own.gains(reference, {}))
+    expected = _explained(own, reference)
     found = own.lightx2v(as_loaded=True)
     branches = {
         branch: _error(*values)
@@ -106,27 +105,24 @@ def cast_snr_db(checkpoint: ConvertedCheckpoint, name: str, block: int, device: 
     return min(_error(stored, stored, loaded).snr_db for stored, loaded in pairs)
 
 
-def _explained(own: "_Inputs", original: ReferenceComponent) -> Branches:
-    finder = gain_finder(own.checkpoint, own.name, original, own.device)
+def _explained(own: "_Inputs", reference: Reference) -> Branches:
+    finder = gain_finder(own.checkpoint, own.name, reference, own.device)
     gains = finder.gains(f"block_{own.block}", finder.gains(NON_BLOCK, {}))
-    corrected = corrected_biases(own.checkpoint, own.name) if original.gain is None else frozenset()
+    corrected = frozenset() if reference.smoothed else corrected_biases(own.checkpoint, own.name)
 
-    def folded(tensor: str) -> Tensor:
-        tensors = original.load([tensor], own.device)
-        for group, gain in gains.items():
-            fold_group(tensors, group, gain)
-        return tensors[tensor].float()
+    def explained(tensor: str) -> Tensor:
+        return folded(reference.components[own.name], tensor, gains, own.device).float()
 
     def plain(tensor: str) -> Tensor:
         if tensor in corrected:
-            return nearest_bf16(own.component.plain(own.device, f"block_{own.block}")[tensor])
-        return nearest_bf16(folded(tensor))
+            return nearest_bf16(own.component.plain([tensor], own.device)[tensor])
+        return nearest_bf16(explained(tensor))
 
     def rounded(weight: str) -> Tensor:
         scale = own.component.linear(weight.removesuffix(".weight"), own.device).scale
-        return rounded_to_nearest(folded(weight), scale, own.checkpoint.scheme.weight)
+        return rounded_to_nearest(explained(weight), scale, own.checkpoint.scheme.weight)
 
-    return own.diffusers(plain, rounded, own.gains(original, gains))
+    return own.diffusers(plain, rounded, own.gains(reference, gains))
 
 
 def _error(exact: Tensor, expected: Tensor, found: Tensor) -> BranchError:
@@ -144,7 +140,7 @@ class _Inputs:
 
     def __init__(self, checkpoint: ConvertedCheckpoint, name: str, block: int, device: str) -> None:
         self.checkpoint, self.name, self.block, self.device = checkpoint, name, block, device
-        self.component: CheckpointComponent = checkpoint.components[name]
+        self.component = checkpoint.components[name]
         config = cast(dict[str, int], self.component.config)
         self._shape = BlockShape(config["num_attention_heads"], config["eps"])
         dim = config["num_attention_heads"] * config["attention_head_dim"]
@@ -159,12 +155,13 @@ class _Inputs:
         angles = random(TOKENS, config["attention_head_dim"] // 2)
         self._cos, self._sin = angles.cos(), angles.sin()
 
-    def gains(self, original: ReferenceComponent, found: Mapping[Group, Tensor]) -> dict[str, Tensor]:
+    def gains(self, reference: Reference, found: Mapping[Group, Tensor]) -> dict[str, Tensor]:
         """Gains of the block's modulated norms by their names in it: of smoothed weights, else those `found`."""
         prefix = f"blocks.{self.block}."
         own = [gain for gain in self.component.topology.gains if gain.startswith(prefix)]
-        if original.gain is not None:
-            return {gain.removeprefix(prefix): original.gain(gain).to(self.device) for gain in own}
+        if reference.smoothed:
+            known = {name: reference.components[self.name].gain(name, self.device) for name in own}
+            return {name.removeprefix(prefix): gain for name, gain in known.items() if gain is not None}
         return {group.gain.removeprefix(prefix): gain for group, gain in found.items() if group.gain in own}
 
     def diffusers(self, plain: Read, weight: Read, gains: Mapping[str, Tensor]) -> Branches:

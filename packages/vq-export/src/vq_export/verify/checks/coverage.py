@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, ConvertedTransformer
 from vq_core.files.tensor_file import TensorInfo, read_header
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_export.verify.checks.configs import OLD, json_or_empty, run_config_files
@@ -36,7 +36,7 @@ def coverage_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
 
 
 def _all_problems(
-    checkpoint: ConvertedCheckpoint, component: CheckpointComponent, folder: Path, found: Found
+    checkpoint: ConvertedCheckpoint, component: ConvertedTransformer, folder: Path, found: Found
 ) -> Iterator[str]:
     config = checkpoint.family.native_config(component.config)
     for path in run_config_files(checkpoint):

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import CheckpointComponent, ConvertedCheckpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.folding import fold_group
 from vq_core.runtime.progress import progress
-from vq_core.topology import Group, shard_of
+from vq_core.topology import Group
 from vq_export.verify.checks.gains import NON_BLOCK, GainFinder, Gains
 from vq_export.verify.checks.linear_error import LinearError, linear_error
-from vq_export.verify.reference import Reference, ReferenceComponent
+from vq_export.verify.reference import Reference
 
 STORED_ROUNDING = 2.0**-8
 """Largest relative error of a folded tensor that was rounded to bfloat16 once or twice on its way."""
@@ -42,31 +43,32 @@ def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: st
     with progress("compare", total, "shard") as advance:
         for name, component in checkpoint.components.items():
             original = reference.components[name]
-            finder = gain_finder(checkpoint, name, original, device)
+            finder = gain_finder(checkpoint, name, reference, device)
             shared = finder.gains(NON_BLOCK, {})
             found[name] = Fidelity()
-            corrected = corrected_biases(checkpoint, name) if original.gain is None else frozenset()
-            for shard, names in component.topology.shards().items():
+            corrected = frozenset() if reference.smoothed else corrected_biases(checkpoint, name)
+            for shard, names in component.topology.plain_shards().items():
                 gains = finder.gains(shard, shared)
                 for linear in component.topology.linears:
-                    if shard_of(linear.name) == shard:
-                        (weight,) = folded(original, [f"{linear.name}.weight"], gains, device).values()
+                    if linear.shard == shard:
                         found[name].linears[linear.name] = linear_error(
-                            weight.float(),
+                            folded(original, f"{linear.name}.weight", gains, device).float(),
                             component.linear(linear.name, device),
                             checkpoint.scheme.weight,
                             nearest=rounds_to_nearest(checkpoint),
                         )
-                found[name].other.extend(_differing(component, original, shard, names, gains, corrected, device))
+                compared = component.plain((tensor for tensor in names if tensor not in corrected), device)
+                found[name].other.extend(_differing(compared, original, gains, device))
                 advance()
     return found
 
 
-def gain_finder(checkpoint: ConvertedCheckpoint, name: str, original: ReferenceComponent, device: str) -> GainFinder:
+def gain_finder(checkpoint: ConvertedCheckpoint, name: str, reference: Reference, device: str) -> GainFinder:
     """Finds how the component `name` was smoothed."""
     smooth = cast(dict[str, Any], checkpoint.artifact.manifest.settings.get("smooth", {}))
     rescaled = smooth.get("method") == "auto"
-    return GainFinder(checkpoint.components[name], original, checkpoint.scheme.weight, rescaled, device)
+    component, original = checkpoint.components[name], reference.components[name]
+    return GainFinder(component, original, reference.smoothed, checkpoint.scheme.weight, rescaled, device)
 
 
 def rounds_to_nearest(checkpoint: ConvertedCheckpoint) -> bool:
@@ -81,30 +83,20 @@ def corrected_biases(checkpoint: ConvertedCheckpoint, name: str) -> frozenset[st
     return frozenset(f"{linear}.bias" for linear, how in measured.items() if how.get("bias_corrected"))
 
 
-def folded(
-    original: ReferenceComponent, names: list[str], gains: Mapping[Group, Tensor], device: str
-) -> dict[str, Tensor]:
-    """The tensors `names` of `original` as smoothing with `gains` changes them."""
-    tensors = original.load(names, device)
+def folded(original: TransformerReader[Tensor], name: str, gains: Mapping[Group, Tensor], device: str) -> Tensor:
+    """The tensor `name` of `original` as smoothing with `gains` changes it."""
+    tensors = original.plain([name], device)
     for group, gain in gains.items():
         fold_group(tensors, group, gain)
-    return tensors
+    return tensors[name]
 
 
 def _differing(
-    component: CheckpointComponent,
-    original: ReferenceComponent,
-    shard: str,
-    names: tuple[str, ...],
-    gains: Gains,
-    skipped: frozenset[str],
-    device: str,
+    plain: Mapping[str, Tensor], original: TransformerReader[Tensor], gains: Gains, device: str
 ) -> Iterator[str]:
-    """Tensors of `shard` that are not quantized and differ from the folded original by more than their storage."""
-    plain = component.plain(device, shard)
-    for name in names:
-        if name in plain and name not in skipped:
-            expected = folded(original, [name], gains, device)[name].float()
-            difference = (plain[name].float() - expected).abs()
-            if not (difference <= STORED_ROUNDING * expected.abs() + SMALLEST_HALF).all():
-                yield name
+    """Those of the `plain` tensors that differ from the folded original by more than their storage."""
+    for name, tensor in plain.items():
+        expected = folded(original, name, gains, device).float()
+        difference = (tensor.float() - expected).abs()
+        if not (difference <= STORED_ROUNDING * expected.abs() + SMALLEST_HALF).all():
+            yield name

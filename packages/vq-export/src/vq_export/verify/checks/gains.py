@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import CheckpointComponent
+from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.quantize import dequantize
+from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, shard_of
-from vq_export.verify.reference import ReferenceComponent
 
 FP32_ROUNDING = 2.0**-20
 """Relative error within which a quotient of fp32 values, each rounded once or twice, counts as a bfloat16 value."""
@@ -32,13 +31,15 @@ class GainFinder:
 
     Attributes:
         component: the transformer in the checkpoint.
-        reference: the model's own, or smoothed weights, where nothing is left to find.
+        original: the same in full precision.
+        smoothed: is `original` smoothed already, so that nothing is left to find?
         fmt: the format of the weights.
         rescaled: may rows behind GELU have been rescaled as well?
     """
 
-    component: CheckpointComponent
-    reference: ReferenceComponent
+    component: TransformerReader[Quantized]
+    original: TransformerReader[Tensor]
+    smoothed: bool
     fmt: NumberFormat
     rescaled: bool
     device: str = "cpu"
@@ -48,9 +49,9 @@ class GainFinder:
 
         A block needs the latter as `known`.
         """
-        if self.reference.gain is not None:
+        if self.smoothed:
             return {}
-        plain = self.component.plain(self.device, shard)
+        plain = self.component.plain(self.component.topology.plain_shards()[shard], self.device)
         gains = dict(known)
         for group in self.component.topology.groups:
             if shard_of(group.name) != shard or group in known:
@@ -94,7 +95,7 @@ class GainFinder:
         bfloat16 value; where it is not, or is far from that of the weights, rounding corrected the bias.
         """
         weight, bias = f"{producer}.weight", f"{producer}.bias"
-        before = self.reference.load([weight, bias], self.device)
+        before = self.original.plain([weight, bias], self.device)
         reference = before[weight].float()
         if weight in plain:
             after = plain[weight].float()

@@ -5,9 +5,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from vq_core.numerics.scheme import INT8
+from vq_core.families import wan
 from vq_core.runtime.device import runtime_dtype
-from vq_infer.bench.models.random_weights import RandomWeights
+from vq_infer.bench.models.random_weights import random_tensor
 from vq_infer.bench.models.workload import Workload
 
 CUDNN = "_native_cudnn"
@@ -18,15 +18,17 @@ def diffusers_model(workload: Workload, device: torch.device, attention: str | N
     import diffusers
     from accelerate import init_empty_weights
 
-    weights = RandomWeights(workload.config, INT8)
+    topology = wan.topology(workload.config)
     model_class = getattr(diffusers, str(workload.config["_class_name"]))
     with init_empty_weights():
         model = model_class.from_config(dict(workload.config))
     kept = frozenset(model_class._keep_in_fp32_modules)
-    for shard in weights.topology.shards():
+    for names in topology.shards().values():
         tensors = {
-            name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else runtime_dtype(device))
-            for name, tensor in weights.tensors(str(device), shard).items()
+            name: random_tensor(name, topology.tensors[name], str(device)).to(
+                torch.float32 if kept.intersection(name.split(".")) else runtime_dtype(device)
+            )
+            for name in names
         }
         model.load_state_dict(tensors, strict=False, assign=True)
     if attention is not None:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from vq_core.errors import VqError
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_infer.attention import AUTO
 from vq_infer.bench.models.baselines import (
     CUDNN,
@@ -19,12 +21,11 @@ from vq_infer.bench.models.baselines import (
 )
 from vq_infer.bench.models.engine import EIGHT_BIT, engine, why_not, why_not_eight_bit
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.component import Component
 from vq_infer.engine.transformer import kernel_names
 
 Linears = Literal["plain", "int8", "fp8"]
 Missing = Callable[[torch.device], str | None]
-Build = Callable[[Workload, torch.device, Component | None], nn.Module]
+Build = Callable[[Workload, torch.device, TransformerReader[Quantized] | None], nn.Module]
 RunsWith = Callable[[nn.Module], tuple[str, ...]]
 
 

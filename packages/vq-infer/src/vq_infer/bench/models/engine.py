@@ -4,12 +4,13 @@ import torch
 from torch import nn
 
 from vq_core.errors import VqError
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import SCHEMES
 from vq_infer.attention import AUTO, load_attention
 from vq_infer.attention_choice import select_attention
 from vq_infer.bench.models.random_weights import RandomWeights
 from vq_infer.bench.models.workload import Workload
-from vq_infer.engine.component import Component
 from vq_infer.engine.transformer import kernel_for, load_transformer
 
 EIGHT_BIT = "fp8"
@@ -33,7 +34,11 @@ def why_not_eight_bit(device: torch.device) -> str | None:
 
 
 def engine(
-    workload: Workload, device: torch.device, scheme_name: str, checkpoint: Component | None, attention: str = AUTO
+    workload: Workload,
+    device: torch.device,
+    scheme_name: str,
+    checkpoint: TransformerReader[Quantized] | None,
+    attention: str = AUTO,
 ) -> nn.Module:
     """The engine's transformer as `vq-infer i2v` loads it; `attention` is what `--attention` takes."""
     scheme = SCHEMES[scheme_name]

@@ -5,7 +5,7 @@ scale of what passes through them.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from vq_core.topology import Topology
 
 
 class RandomWeights:
-    """Stands for one transformer of a converted checkpoint (`vq_core.artifacts.checkpoint.CheckpointComponent`).
+    """Stands for one transformer of a converted checkpoint: see `vq_core.model.transformer_reader`.
 
     Attributes:
         config: diffusers' config.json.
@@ -30,19 +30,12 @@ class RandomWeights:
         self.config = dict(config)
         self.topology: Topology = wan.topology(config)
         self._scheme = scheme
-        self._quantized = {f"{linear.name}.weight" for linear in self.topology.linears}
 
     def verify(self, shard: str) -> None:
         """Nothing to verify."""
 
-    def plain(self, device: str = "cpu", shard: str | None = None) -> dict[str, Tensor]:
-        """The tensors that are not quantized, of one shard or all."""
-        return {name: tensor for name, tensor in self.tensors(device, shard).items() if name not in self._quantized}
-
-    def tensors(self, device: str, shard: str | None = None) -> dict[str, Tensor]:
-        """Every tensor of one shard or of all, unquantized, in bfloat16."""
-        shards = self.topology.shards()
-        names = [name for key, names in shards.items() if shard in (None, key) for name in names]
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """Tensors that are not quantized, bfloat16."""
         return {name: random_tensor(name, self.topology.tensors[name], device) for name in names}
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
