@@ -11,6 +11,7 @@ import pytest
 from vq_core.model.lora_request import LoraRequest
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.remote.mirror import user_cache
+from vq_core.runtime.process import ALONE
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
 from vq_eval.cli import main
@@ -190,7 +191,7 @@ def test_fake_quant_defaults(asked: dict[str, Any], tmp_path: Path, monkeypatch:
     assert (asked["variants"], asked["weights"], asked["qparams"], asked["resume"]) == (None, None, None, False)
     assert (asked["ignored"], asked["loras"]) == ((), ())
     assert asked["cache"].folder == user_cache() / "references"
-    assert asked["rank"] is None
+    assert asked["process"] == ALONE
 
 
 def test_where_references_are_kept(asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
