@@ -181,7 +181,7 @@ def test_pipeline_whose_config_is_damaged(
     checkpoint = convert(tiny_model("i2v-2.2"))
     model = shutil.copytree(tiny_model("i2v-2.2"), tmp_path / "damaged")
     (model / "transformer_2" / "config.json").write_text("{")
-    with pytest.raises(VqError, match=r"transformer_2/config\.json cannot be read"):
+    with pytest.raises(VqError, match=r"transformer_2/config\.json is not JSON"):
         generate(make_request(model, checkpoint, "i2v"))
 
 
