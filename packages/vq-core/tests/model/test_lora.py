@@ -220,22 +220,6 @@ def test_metadata_of_other_parts_are_not_the_transformer_s(folder: Path, write_l
     assert close(change(checkpoint, folder, TO_Q), 32 / RANK * product(pair))
 
 
-@pytest.mark.parametrize(
-    ("noted", "alphas"),
-    [
-        ({"transformer.lora_alpha": 32, "transformer_2.lora_alpha": 8}, {"transformer": 32, "transformer_2": 8}),
-        ({"transformer.lora_alpha": 32}, {"transformer": 32, "transformer_2": 32}),
-        ({"lora_alpha": 16}, {"transformer": 16, "transformer_2": 16}),
-        ({"text_encoder.lora_alpha": 4}, {"transformer": None, "transformer_2": None}),
-    ],
-)
-def test_each_expert_has_the_alpha_that_is_noted_for_it(
-    write_lora: Any, noted: dict[str, int], alphas: dict[str, int | None]
-) -> None:
-    lora = Lora(LoraRequest(write_lora(PAIR, lora_adapter_metadata=json.dumps(noted))))
-    assert {component: lora.alpha(component) for component in alphas} == alphas
-
-
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_alpha_in_peft_s_config(folder: Path, tmp_path: Path, whole_folder: bool) -> None:
     (tmp_path / "adapter").mkdir()
@@ -355,18 +339,6 @@ def test_values_that_are_not_finite_are_refused_when_read(merged: OpenMerged, va
     checkpoint = merged(PAIR | {UP: torch.full((64, RANK), value)})
     with pytest.raises(VqError, match="lora_up"):
         checkpoint.load([TO_Q])
-
-
-@pytest.mark.parametrize("setting", ["alpha_pattern", "use_rslora", "use_dora"])
-def test_settings_of_peft_that_mean_another_sum_are_refused(folder: Path, write_lora: Any, setting: str) -> None:
-    path = write_lora(PAIR, lora_adapter_metadata=json.dumps({f"transformer.{setting}": {"to_q": 2}}))
-    with pytest.raises(VqError, match=f"PEFT's {setting}"):
-        open_source(str(folder), [LoraRequest(path)])
-
-
-def test_metadata_that_is_damaged_is_refused(folder: Path, write_lora: Any) -> None:
-    with pytest.raises(VqError, match="`lora_adapter_metadata` in .* is not JSON"):
-        open_source(str(folder), [LoraRequest(write_lora(PAIR, lora_adapter_metadata="{"))])
 
 
 def test_a_file_that_is_not_there_and_a_transformer_that_is_not(folder: Path, write_lora: Any, tmp_path: Path) -> None:
