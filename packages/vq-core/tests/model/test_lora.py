@@ -191,22 +191,6 @@ def test_metadata_of_other_parts_are_not_the_transformer_s(folder: Path, write_l
     assert close(change(checkpoint, folder, TO_Q), 32 / RANK * product(pair))
 
 
-@pytest.mark.parametrize(
-    ("noted", "alphas"),
-    [
-        ({"transformer.lora_alpha": 32, "transformer_2.lora_alpha": 8}, {"transformer": 32, "transformer_2": 8}),
-        ({"transformer.lora_alpha": 32}, {"transformer": 32, "transformer_2": 32}),
-        ({"lora_alpha": 16}, {"transformer": 16, "transformer_2": 16}),
-        ({"text_encoder.lora_alpha": 4}, {"transformer": None, "transformer_2": None}),
-    ],
-)
-def test_each_expert_has_the_alpha_that_is_noted_for_it(
-    write_lora: Any, noted: dict[str, int], alphas: dict[str, int | None]
-) -> None:
-    lora = Lora(LoraRequest(write_lora(low_rank(NATIVE, 64, 64), lora_adapter_metadata=json.dumps(noted))))
-    assert {component: lora.alpha(component) for component in alphas} == alphas
-
-
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_alpha_in_peft_s_config(folder: Path, tmp_path: Path, whole_folder: bool) -> None:
     (tmp_path / "adapter").mkdir()
