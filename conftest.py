@@ -10,13 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from vq_core.testing.tiny_models import Variant
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub, which reads it once
 
@@ -76,6 +81,33 @@ def no_wait_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[["Variant"], Path]:
+    """`tiny_model("i2v")`: the folder of that tiny pipeline, built when it is first asked for; not to be changed."""
+    from vq_core.testing.tiny_models import build_tiny
+
+    root = tmp_path_factory.mktemp("tiny")
+
+    def build(variant: "Variant") -> Path:
+        return root / variant if (root / variant).exists() else build_tiny(variant, root / variant)
+
+    return build
+
+
+@pytest.fixture
+def run_command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`run_command("vq-algos", "show", path)` runs a command in this process, 200 columns wide; its exit code."""
+
+    def run(command: str, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [command, *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stopped:
+            import_module(f"{command.replace('-', '_')}.cli").main()
+        return int(stopped.value.code or 0)
+
+    return run
 
 
 STAGES = [

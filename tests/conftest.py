@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
+from vq_core.testing.tiny_models import write_samples
 
 SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5"]
 
@@ -32,18 +32,6 @@ def run() -> Run:
         return result
 
     return run_command
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Path]:
-    """`tiny_model("i2v")` is the folder of that tiny pipeline, built once."""
-    root = tmp_path_factory.mktemp("tiny")
-
-    def build(variant: Variant) -> Path:
-        folder = root / variant
-        return folder if folder.exists() else build_tiny(variant, folder)
-
-    return build
 
 
 @pytest.fixture(scope="session")

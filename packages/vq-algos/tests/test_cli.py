@@ -3,16 +3,15 @@
 import json
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from vq_algos.cli import main
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
@@ -35,17 +34,9 @@ StartCode = Callable[[str], Any]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(run_command: Run) -> Run:
     """Run the command in this process; its exit code."""
-
-    def exit_code(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["vq-algos", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return int(stopped.value.code or 0)
-
-    return exit_code
+    return partial(run_command, "vq-algos")
 
 
 @pytest.fixture

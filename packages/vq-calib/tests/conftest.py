@@ -17,22 +17,10 @@ from vq_core.model.source import open_source
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.prompts import read_samples
 from vq_core.sampling.settings import Sampling
-from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
+from vq_core.testing.tiny_models import Variant, write_samples
 
 TinyModel = Callable[[Variant], Path]
 Record = Callable[[Path, Path, Sampling], dict[tuple[str, str], list["Seen"]]]
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    """The tiny model of a variant, built once."""
-    folder = tmp_path_factory.mktemp("models")
-
-    def build(variant: Variant) -> Path:
-        path = folder / variant
-        return path if path.exists() else build_tiny(variant, path)
-
-    return build
 
 
 @pytest.fixture(scope="session")

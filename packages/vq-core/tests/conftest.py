@@ -18,7 +18,7 @@ from vq_core.families.wan import topology as wan_topology
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.recipes.recipe import Recipe, read_recipe
 from vq_core.sampling.prompts import FILES, ModelInputs, Sample, read_samples
-from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
+from vq_core.testing.tiny_models import write_samples
 
 Config = dict[str, Any]
 RandomTensors = Callable[..., dict[str, Tensor]]
@@ -172,17 +172,6 @@ def read_llmc(tmp_path: Path) -> Callable[[str], Recipe]:
         return read_recipe(path)
 
     return read
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Path]:
-    """Folder of each tiny model, built when first asked for; not to be changed."""
-    folder = tmp_path_factory.mktemp("tiny")
-
-    def build(variant: Variant) -> Path:
-        return folder / variant if (folder / variant).exists() else build_tiny(variant, folder / variant)
-
-    return build
 
 
 @pytest.fixture(scope="session")

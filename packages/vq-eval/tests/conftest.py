@@ -24,7 +24,7 @@ from vq_core.recipes.ignored import IgnoreRule
 from vq_core.sampling.settings import Sampling
 from vq_core.sampling.video import write_video
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
-from vq_core.testing.tiny_models import Variant, build_tiny, write_samples
+from vq_core.testing.tiny_models import Variant, write_samples
 from vq_core.topology import shard_of
 from vq_eval.compare.compare import overall_of
 from vq_eval.compare.gate import hold, verdict_of
@@ -67,19 +67,6 @@ def make_folder(tmp_path: Path) -> MakeFolder:
         return folder
 
     return make
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    """A tiny pipeline in diffusers layout, made once per variant."""
-    made: dict[Variant, Path] = {}
-
-    def model(variant: Variant) -> Path:
-        if variant not in made:
-            made[variant] = build_tiny(variant, tmp_path_factory.mktemp("model") / variant)
-        return made[variant]
-
-    return model
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,18 +193,9 @@ def smoothed_i2v(models: dict[str, Path], make_artifacts: Callable[..., Artifact
 
 
 @pytest.fixture
-def vq_export(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def vq_export(run_command: Callable[..., int]) -> Callable[..., int]:
     """Run the command in this process; returns its exit code."""
-    from vq_export.cli import main
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr("sys.argv", ["vq-export", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0)
-
-    return run
+    return partial(run_command, "vq-export")
 
 
 @pytest.fixture(scope="session")

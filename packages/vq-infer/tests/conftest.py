@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,10 @@ from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.store.writer import ArtifactWriter, ComponentHeader, Header, create_artifact
-from vq_core.testing.tiny_models import Variant, build_tiny
 
 SIZE = ("--height", "64", "--width", "64", "--num-frames", "5", "--steps", "2")
 
 Convert = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Variant], Path]:
-    """A tiny pipeline in diffusers layout, made once per variant."""
-    made: dict[str, Path] = {}
-
-    def model(variant: Variant) -> Path:
-        if variant not in made:
-            made[variant] = build_tiny(variant, tmp_path_factory.mktemp("model") / variant)
-        return made[variant]
-
-    return model
 
 
 @pytest.fixture
@@ -143,17 +130,9 @@ def small() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def vq_infer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def vq_infer(run_command: Callable[..., int]) -> Callable[..., int]:
     """Run the command in this process; returns its exit code."""
-    from vq_infer.cli import main
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr("sys.argv", ["vq-infer", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0)
-
-    return run
+    return partial(run_command, "vq-infer")
 
 
 @pytest.fixture

@@ -1,22 +1,22 @@
 """The command: its options, its table and its JSON."""
 
 import json
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from vq_core.sampling.video import write_video
-from vq_wan_tiny.cli import main
 from vq_wan_tiny.prompts import draw_clips
 
+Run = Callable[..., int]
 
-def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["vq-wan-tiny", *map(str, arguments)])
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
+
+@pytest.fixture
+def run(run_command: Run) -> Run:
+    """Run the command in this process; its exit code."""
+    return partial(run_command, "vq-wan-tiny")
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def videos(tmp_path: Path) -> Path:
 
 
 def test_prompts_are_held_out_unless_asked_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = {}
     for name, options in (("a", []), ("b", ["--held-out"]), ("c", ["--trained"]), ("d", ["--seed", "1"])):
-        assert exit_code(monkeypatch, "prompts", "-o", tmp_path / name, "--count", 2, *options, "--json") == 0
+        assert run("prompts", "-o", tmp_path / name, "--count", 2, *options, "--json") == 0
         results[name] = json.loads(capsys.readouterr().out)
     assert results["a"]["output"] == str(tmp_path / "a")
     assert results["a"]["prompts"] == results["b"]["prompts"] == [text for text, _ in draw_clips(2, 0, held_out=True)]
@@ -40,9 +40,9 @@ def test_prompts_are_held_out_unless_asked_otherwise(
 
 
 def test_there_are_32_prompts_unless_asked_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code(monkeypatch, "prompts", "-o", tmp_path / "prompts") == 0
+    assert run("prompts", "-o", tmp_path / "prompts") == 0
     printed = capsys.readouterr().out
     assert "32, held out" in printed
     assert f"--prompts {tmp_path / 'prompts'} -o videos" in printed
@@ -50,36 +50,34 @@ def test_there_are_32_prompts_unless_asked_otherwise(
 
 
 def test_grade_prints_a_table_and_json(
-    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = tmp_path / "prompts"
-    assert exit_code(monkeypatch, "prompts", "-o", prompts, "--count", 2) == 0
+    assert run("prompts", "-o", prompts, "--count", 2) == 0
     capsys.readouterr()
-    assert exit_code(monkeypatch, "grade", videos, "--prompts", prompts) == 0
+    assert run("grade", videos, "--prompts", prompts) == 0
     printed = capsys.readouterr().out
     for row in ("direction", "speed", "turning", "sizing", "first frame", "background"):
         assert row in printed
     assert "100.0 % (100.0 to 100.0)" in printed
-    assert exit_code(monkeypatch, "grade", videos, "--prompts", prompts, "--json") == 0
+    assert run("grade", videos, "--prompts", prompts, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["shares"]["direction"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert [video["video"] for video in result["videos"]] == ["000.mkv", "001.mkv"]
 
 
-def test_a_missing_output_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(monkeypatch, "prompts") == 2
+def test_a_missing_output_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prompts") == 2
     assert capsys.readouterr().err.startswith("`--output` is missing")
 
 
-def test_missing_prompts_are_named(
-    videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert exit_code(monkeypatch, "grade", videos) == 2
+def test_missing_prompts_are_named(run: Run, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("grade", videos) == 2
     assert capsys.readouterr().err.startswith("`--prompts` is missing")
 
 
 def test_a_mistake_exits_with_two_and_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert exit_code(monkeypatch, "prompts", "-o", tmp_path) == 2
+    assert run("prompts", "-o", tmp_path) == 2
     assert capsys.readouterr().err.splitlines() == [f"{tmp_path} exists already: choose another --output or remove it."]
