@@ -85,7 +85,7 @@ def _make(model: str, folder: Path, checkout: Path, python: str, environment: di
     """Run every command for `model` in `folder`."""
     _copy_encoders(checkout / BUILT_IN, folder / "encoders")
     lines = "".join(f"{command}\n" for command in commands(model))
-    travel = [python, TRAVEL]
+    travel = [python, str(TRAVEL)]
     done = subprocess.run(
         travel, input=lines, cwd=folder, env=environment, stdout=subprocess.DEVNULL, text=True, check=False
     )
