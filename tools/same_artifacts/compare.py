@@ -10,8 +10,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-VARYING = ("tool", "vq.tool", "digest", "parents.*", "vq.parents.*", "files.*", "*.versions.*", "*.tools.*")
-"""Values that differ between versions of the tools, or because a file does that is compared itself."""
+VARYING = (
+    "tool", "vq.tool", "digest", "parents.*", "vq.parents.*", "files.*", "*.versions.*", "*.tools.*",
+    "seconds", "measured.seconds_per_video.*",
+)  # fmt: skip
+"""Values that differ between versions of the tools, from run to run, or because a file does that is compared itself."""
 
 Content = Tensor | str | bytes
 
