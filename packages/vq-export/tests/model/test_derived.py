@@ -1,4 +1,4 @@
-"""Every form of a transformer is read in one way, whatever it lies in."""
+"""Quantized transformers, wherever their codes come from, are read by the same words."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,21 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
 from vq_core.model.source import open_source
-from vq_core.model.transformer_reader import DescribedTransformer
-from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import INT8, Rounding
 from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedTransformer, from_artifacts, from_source
 from vq_export.model.quantized_source import open_quantized_source
 
-Reader = DescribedTransformer[Tensor | Quantized]
 QUANTIZED = ("rounded weights", "rounded source", "codes of LLMC")
 
 
@@ -45,47 +40,22 @@ def quantized(
     return open_form
 
 
-def check(reader: Reader) -> None:
-    topology = reader.topology
-    for shard, names in topology.plain_shards().items():
+@pytest.mark.parametrize("form", QUANTIZED)
+def test_every_form_is_read_by_the_same_words(form: str, quantized: Callable[[str], QuantizedTransformer]) -> None:
+    reader = quantized(form)
+    for shard, names in reader.topology.plain_shards().items():
         reader.verify(shard)
-        backwards = list(reversed(names))
-        tensors = reader.plain(iter(backwards))
-        assert list(tensors) == backwards
-        assert {name: tuple(tensor.shape) for name, tensor in tensors.items()}.items() <= topology.tensors.items()
-    for linear in topology.linears:
-        weight = reader.linear(linear.name)
-        shape = (linear.out_features, linear.in_features)
-        if isinstance(weight, Quantized):
-            assert (weight.codes.shape, weight.scale.shape) == (shape, (linear.out_features, 1))
-        else:
-            assert weight.shape == shape
-    gains = {name: reader.gain(name) for name in topology.gains}
-    assert len({gain is None for gain in gains.values()}) == 1
+        assert list(reader.plain(iter(names[::-1]))) == list(names[::-1])
+    for linear in reader.topology.linears:
+        codes, scale = reader.linear(linear.name)
+        assert (tuple(codes.shape), tuple(scale.shape)) == (
+            (linear.out_features, linear.in_features),
+            (linear.out_features, 1),
+        )
+    gains = {name: reader.gain(name) for name in reader.topology.gains}
+    assert {gain is None for gain in gains.values()} == {form == "rounded source"}
     for name, gain in gains.items():
-        assert gain is None or (gain.dtype, gain.shape) == (torch.float32, (topology.gains[name],))
-    assert (reader.config["in_channels"], len(reader.fingerprint), list(reader.lora)) == (36, 64, [])
-
-
-@pytest.mark.parametrize("form", ["source", "smoothed by LLMC", "smoothed", "converted", *QUANTIZED])
-def test_every_form_is_read_in_one_way(
-    form: str,
-    models: dict[str, Path],
-    smoothed_i2v: dict[str, Any],
-    checkpoints: dict[str, Path],
-    by_llmc: Callable[..., Path],
-    quantized: Callable[[str], QuantizedTransformer],
-) -> None:
-    if form == "source":
-        check(open_source(str(models["i2v"])).components["transformer"])
-    elif form == "smoothed by LLMC":
-        check(open_source(str(by_llmc("i2v", None))).components["transformer"])
-    elif form == "smoothed":
-        check(open_weights(smoothed_i2v["int8"].weights).components["transformer"])
-    elif form == "converted":
-        check(open_checkpoint(checkpoints["int8-smoothed"]).components["transformer"])
-    else:
-        check(quantized(form))
+        assert gain is None or (gain.dtype, len(gain)) == (torch.float32, reader.topology.gains[name])
 
 
 @pytest.mark.parametrize("form", QUANTIZED)
