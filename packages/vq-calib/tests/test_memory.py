@@ -54,7 +54,7 @@ def part(folder, config, first):
         device="cpu", reduction="eager", torch="", diffusers="",
     )
     components = {"transformer": ComponentHeader("transformer", "f", config)}
-    header = Header("activation-stats", 1, "t", "wan", "m", components, settings.model_dump())
+    header = Header("activation-stats", 2, "t", "wan", "m", components, settings.model_dump())
     with create_artifact(folder, header) as writer:
         tables = {"transformer": {"fit": fit, "held-out": table_of(0)}}
         totals = Totals(writer.path("."), {"transformer": wan}, tables)

@@ -18,7 +18,7 @@ from vq_core.testing.tiny_models import Variant
 
 def _stats(absmax: Tensor, count: Tensor) -> GroupStats:
     zeros = torch.zeros(absmax.shape, dtype=torch.float64)
-    return GroupStats(absmax, zeros, zeros, zeros, count)
+    return GroupStats(absmax, zeros, count)
 
 
 CRESTS = torch.zeros(8, 2, 16, dtype=torch.int64)

@@ -1,6 +1,5 @@
 """Keys that match nothing are named in a warning, and what cannot be merged is refused by name."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -92,19 +91,7 @@ def test_refused_by_name(merged: OpenMerged, tensors: dict[str, Tensor], sentenc
 def test_values_that_are_not_finite_are_refused_when_read(merged: OpenMerged, value: float) -> None:
     checkpoint = merged(PAIR | {UP: torch.full((64, RANK), value)})
     with pytest.raises(VqError, match="lora_up"):
-        checkpoint.load([TO_Q])
-
-
-@pytest.mark.parametrize("setting", ["alpha_pattern", "use_rslora", "use_dora"])
-def test_settings_of_peft_that_mean_another_sum_are_refused(folder: Path, write_lora: Any, setting: str) -> None:
-    path = write_lora(PAIR, lora_adapter_metadata=json.dumps({f"transformer.{setting}": {"to_q": 2}}))
-    with pytest.raises(VqError, match=f"PEFT's {setting}"):
-        open_source(str(folder), [LoraRequest(path)])
-
-
-def test_metadata_that_is_damaged_is_refused(folder: Path, write_lora: Any) -> None:
-    with pytest.raises(VqError, match="`lora_adapter_metadata` in .* is not JSON"):
-        open_source(str(folder), [LoraRequest(write_lora(PAIR, lora_adapter_metadata="{"))])
+        checkpoint.plain([TO_Q])
 
 
 def test_a_file_that_is_not_there_and_a_transformer_that_is_not(folder: Path, write_lora: Any, tmp_path: Path) -> None:
