@@ -1,6 +1,7 @@
 """Diffusers' model as the baselines have it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,15 @@ def test_every_weight_is_the_random_one(workload: Workload, built: Callable[[str
     assert all(torch.equal(state[name], tensor.float()) for name, tensor in expected.items())
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not any(buffer.is_meta for buffer in model.buffers())
+
+
+def test_attention_of_one_model_is_not_that_of_others(workload: Workload) -> None:
+    from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+    before, _ = _AttentionBackendRegistry.get_active_backend()
+    model: Any = baselines.diffusers_model(workload, CPU, "_native_math")
+    assert model.blocks[0].attn1.processor._attention_backend == "_native_math"
+    assert _AttentionBackendRegistry.get_active_backend()[0] == before != "_native_math"
 
 
 def test_torchao_is_not_for_the_cpu() -> None:

@@ -32,7 +32,10 @@ def diffusers_model(workload: Workload, device: torch.device, attention: str | N
         }
         model.load_state_dict(tensors, strict=False, assign=True)
     if attention is not None:
-        model.set_attention_backend(attention)
+        from diffusers.models.attention_dispatch import attention_backend
+
+        with attention_backend(attention):  # diffusers sets it for the whole process too, which this takes back
+            model.set_attention_backend(attention)
     return cast(nn.Module, model.to(device).requires_grad_(False).eval())
 
 
