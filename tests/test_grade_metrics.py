@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vq_core.errors import GateFailed
-from vq_core.sampling.video import write_video
+from vq_core.media.video import write_video
 from vq_wan_tiny.prompts import draw_clips, write_prompts
 
 COUNT, SEED = 3, 4

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
-from vq_core.sampling.video import read_video
+from vq_core.media.video import read_video
 from vq_core.testing.tiny_models import FFN_DIM, INNER_DIM, Variant, write_samples
 
 SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]

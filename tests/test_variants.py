@@ -12,11 +12,11 @@ from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, open_checkpoint
 from vq_core.artifacts.stats import BRANCHES, open_stats
 from vq_core.cli.options import SamplingOptions
 from vq_core.cli.sampling import resolve_sampling
+from vq_core.media.video import read_video
 from vq_core.recipes.recipe import SamplingSettings
 from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import read_samples
-from vq_core.sampling.video import read_video
 from vq_core.testing.tiny_models import VARIANTS, Variant, write_samples
 
 SIZE = {"height": 64, "width": 64, "num_frames": 5}

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from road import Road
 from strip import Row, draw_strip, psnr_of, row_text
+from vq_core.media.video import read_video
 from vq_core.model.source import resolve_model
-from vq_core.sampling.video import read_video
 
 PROMPTS, CALIBRATION_PROMPTS = 2, 2
 SEED = 42

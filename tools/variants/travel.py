@@ -11,8 +11,8 @@ import numpy as np
 from road import Road
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER
 from vq_core.errors import VqError
+from vq_core.media.video import read_video
 from vq_core.sampling.prompts import SAMPLES_FILE
-from vq_core.sampling.video import read_video
 from vq_core.testing.tiny_models import Variant
 
 STAGES = ("collect", "smooth", "quantize", "export", "verify", "fake-quant", "infer", "LightX2V runs it as")

@@ -26,7 +26,7 @@ PICTURED = ("INT8 RTN", "INT8 SmoothQuant", "FP8 SmoothQuant")
 
 def draw(path: Path, measured: Measured) -> None:
     """The picture of one prompt."""
-    from vq_core.sampling.video import read_video
+    from vq_core.media.video import read_video
 
     rows = []
     for name in (FULL, *PICTURED):

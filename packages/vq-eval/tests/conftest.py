@@ -14,6 +14,7 @@ from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
+from vq_core.media.video import write_video
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
@@ -22,7 +23,6 @@ from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.scheme import scheme_named
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import write_video
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
 from vq_core.testing.tiny_models import Variant, write_samples
 from vq_core.topology import shard_of

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from vq_core.errors import VqError
+from vq_core.media.video import write_video
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import write_video
 from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate, run_config
 from vq_infer.request import VideoRequest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vq_core.sampling.video import write_video
+from vq_core.media.video import write_video
 from vq_wan_tiny.prompts import draw_clips
 
 Run = Callable[..., int]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.sampling.video import write_video
+from vq_core.media.video import write_video
 from vq_wan_tiny.grade import Share, grade
 from vq_wan_tiny.grade_videos import Grading, grade_videos, share_text
 from vq_wan_tiny.prompts import draw_clips, write_prompts

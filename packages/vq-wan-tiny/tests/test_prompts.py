@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
-from vq_core.sampling.images import open_image
+from vq_core.media.images import open_image
 from vq_core.sampling.prompts import FIRST_FRAME, read_samples
 from vq_wan_tiny.captions import parse_caption
 from vq_wan_tiny.prompts import draw_clips, write_prompts

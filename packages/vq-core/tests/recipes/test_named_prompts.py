@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from vq_core.errors import VqError
+from vq_core.media.images import open_image
 from vq_core.recipes.named_prompts import FOLDER, is_prompt_set, prompt_set_names, resolve_prompts
 from vq_core.remote.location import Uri
-from vq_core.sampling.images import open_image
 from vq_core.sampling.prompts import FIRST_FRAME, SAMPLES_FILE, TEXT_ONLY, Sample, read_samples
 
 NAMES = ("calibration", "evaluation")

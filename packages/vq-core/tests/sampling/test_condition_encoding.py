@@ -12,9 +12,9 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from vq_core.media.images import open_image
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
-from vq_core.sampling.images import open_image
 from vq_core.sampling.prompts import Sample
 from vq_core.testing.tiny_models import VARIANTS, Variant
 

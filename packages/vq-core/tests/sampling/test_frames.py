@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from vq_core.errors import VqError
+from vq_core.media.video import read_video, write_video
 from vq_core.sampling.frames import Frames, open_frames
 from vq_core.sampling.prompts import FILES, FIRST_FRAME, TEXT_ONLY, ModelInputs, Sample
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import read_video, write_video
 
 SAMPLING = Sampling(height=64, width=96, num_frames=5)
 ALL = ModelInputs(optional=FILES)

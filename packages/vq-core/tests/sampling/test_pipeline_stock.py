@@ -12,12 +12,12 @@ from diffusers import DiffusionPipeline, WanImageToVideoPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from vq_core.media.images import open_image, resize_to_area
+from vq_core.media.video import read_video
 from vq_core.runtime.silence_libraries import silenced_libraries
-from vq_core.sampling.images import open_image, resize_to_area
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import read_video
 from vq_core.testing.tiny_models import VARIANTS, Variant
 
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)

@@ -9,9 +9,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 from vq_core.errors import VqError
+from vq_core.media.video import write_video
 from vq_core.remote.location import parse_location
 from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs, Sample, read_samples
-from vq_core.sampling.video import write_video
 
 
 @pytest.fixture

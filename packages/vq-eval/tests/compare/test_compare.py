@@ -9,7 +9,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from skimage.metrics import structural_similarity
 
 from vq_core.errors import GateFailed, VqError
-from vq_core.sampling.video import read_video
+from vq_core.media.video import read_video
 from vq_eval.compare.compare import compare
 from vq_eval.compare.compared_folders import entries_of
 from vq_eval.compare.gate import enforce

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vq_core.errors import VqError
-from vq_core.sampling.video import write_video
+from vq_core.media.video import write_video
 from vq_core.store.manifest import read_manifest
 from vq_core.store.writer import Header, create_artifact
 from vq_eval.compare.compared_folders import ComparedFolder, entries_of, open_folders

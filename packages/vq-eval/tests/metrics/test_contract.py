@@ -10,7 +10,7 @@ import pytest
 
 from vq_core.discover import plugin_names
 from vq_core.errors import VqError
-from vq_core.sampling.video import write_video
+from vq_core.media.video import write_video
 from vq_eval import metrics
 from vq_eval.compare.schema import MetricInfo
 from vq_eval.metrics import Clip, Metric, load_metric, metric_names

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vq_core.sampling.video import write_video
+from vq_core.media.video import write_video
 from vq_core.store.manifest import read_manifest
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
 from vq_eval.compare.schema import (

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from vq_core.sampling.video import read_video, write_video
+from vq_core.media.video import read_video, write_video
 from vq_eval.report import media
 from vq_eval.report.media import write_clip
 

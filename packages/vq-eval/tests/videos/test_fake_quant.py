@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 
 from vq_core.artifacts.videos import FORMAT, KIND
+from vq_core.media.video import read_video
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import open_source
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.recipes.recipe import Variant as Candidate
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import SAMPLES_FILE
-from vq_core.sampling.video import read_video
 from vq_core.store.reader import open_artifact
 from vq_core.testing.tiny_models import FFN_DIM, INNER_DIM, Variant
 from vq_eval.videos.fake_quant import Made, open_candidates

@@ -115,7 +115,7 @@ def test_with_every_video_there_nothing_is_loaded(
 KILLED_WHILE_WRITING = """
 import os, signal
 from pathlib import Path
-from vq_core.sampling import video
+from vq_core.media import video
 from vq_eval.cli import main
 
 ffmpeg = video._ffmpeg

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from vq_core.artifacts.videos import FORMAT, KIND, VideoFiles
+from vq_core.media.video import read_video
 from vq_core.sampling.pipeline import VideoPipeline
-from vq_core.sampling.video import read_video
 from vq_core.store.reader import open_artifact
 from vq_core.testing.tiny_models import Variant
 from vq_eval.videos.fake_quant import Candidates

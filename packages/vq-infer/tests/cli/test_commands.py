@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vq_core.sampling.video import read_video
+from vq_core.media.video import read_video
 from vq_infer.cli import commands
 
 VqInfer = Callable[..., int]

@@ -11,9 +11,9 @@ import pytest
 
 from vq_core.artifacts.videos import FORMAT, KIND, VideosWriter
 from vq_core.errors import VqError
+from vq_core.media.video import read_video
 from vq_core.sampling.prompts import SAMPLES_FILE
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import read_video
 from vq_core.store.reader import open_artifact
 from vq_core.store.resumable_folder import partial_folder
 from vq_core.testing.tiny_models import Variant, write_samples

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
+from vq_core.media.video import read_video
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import FILES, ModelInputs, Sample, read_samples
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import read_video
 from vq_core.testing.tiny_models import write_samples
 from vq_infer.engine.native import generate
 from vq_infer.memory.plan import MemoryPlan

@@ -16,12 +16,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
+from vq_core.media.video import read_video
 from vq_core.runtime.device import resolve_device
 from vq_core.runtime.process import ALONE, this_process
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import read_video
 from vq_infer.attention import AUTO, cudnn, sdpa
 from vq_infer.attention_choice import select_attention
 from vq_infer.engine.native import generate

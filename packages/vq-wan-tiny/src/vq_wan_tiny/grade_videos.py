@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from vq_core.errors import VqError
+from vq_core.media.images import open_image
+from vq_core.media.video import read_video
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.runtime.progress import progress
-from vq_core.sampling.images import open_image
 from vq_core.sampling.prompts import FIRST_FRAME, Sample, read_samples
-from vq_core.sampling.video import read_video
 from vq_wan_tiny.grade import Grade, Share, grade, shares
 
 SUFFIXES = (".mkv", ".mp4")  # where a folder holds both under one name, the lossless one is graded

@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from vq_core.errors import Unfinished, VqError
 from vq_core.files.disk_record import DiskRecord
 from vq_core.files.tensor_file import write_bytes
+from vq_core.media.video import write_video
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
 from vq_core.runtime.distributed import joined, wait_for_all
@@ -30,7 +31,6 @@ from vq_core.sampling.attention import AttentionKernel, attention_of
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import write_video
 from vq_core.store.resumable_folder import partial_folder
 from vq_core.store.writer import ArtifactWriter, Header, create_artifact
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vq_core.errors import VqError
-from vq_core.sampling.images import open_image, resize_to_cover, size_of_area
+from vq_core.media.images import open_image, resize_to_cover, size_of_area
+from vq_core.media.video import read_video
 from vq_core.sampling.prompts import ModelInputs, Sample, is_video
 from vq_core.sampling.settings import Sampling
-from vq_core.sampling.video import read_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image

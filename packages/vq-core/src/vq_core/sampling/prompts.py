@@ -13,11 +13,11 @@ from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import sha256_of
+from vq_core.media.images import open_image
+from vq_core.media.video import FORMATS, read_video
 from vq_core.recipes.named_prompts import resolve_prompts
 from vq_core.remote.location import Location, Uri
 from vq_core.remote.transfer import local_copy
-from vq_core.sampling.images import open_image
-from vq_core.sampling.video import FORMATS, read_video
 
 SAMPLES_FILE = "samples.json"
 TEXTS = ("prompt", "negative_prompt")

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from vq_core.media.video import write_video
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.model_defaults import SAMPLING_FILE
 from vq_core.sampling.prompts import SAMPLES_FILE
-from vq_core.sampling.video import write_video
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vq_core.errors import VqError
-from vq_core.sampling.video import read_video
+from vq_core.media.video import read_video
 from vq_eval.compare.compared_folders import LOSSLESS
 from vq_eval.compare.provenance import Asked
 from vq_eval.compare.schema import Figure, MeasuredVideo, VideoInfo

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import sha256_of
+from vq_core.media.images import open_image
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy
-from vq_core.sampling.images import open_image
 from vq_core.sampling.prompts import ModelInputs, Sample, read_samples
 from vq_core.store.manifest import FILE_NAME, Manifest, kind_of, read_manifest
 from vq_eval.compare.compared_folders import ComparedFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vq_core.sampling.video import frames_per_second, read_video, write_video
+from vq_core.media.video import frames_per_second, read_video, write_video
 
 STRIP_FRAMES = 8
 STRIP_HEIGHT = 96

@@ -7,6 +7,7 @@ from torch import nn
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
+from vq_core.media.video import FORMATS, write_video
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.remote.transfer import local_output
 from vq_core.runtime.device import resolve_device
@@ -16,7 +17,6 @@ from vq_core.runtime.progress import progress
 from vq_core.sampling.pipeline import VideoPipeline, check_sampling
 from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.sampling.prompts import ModelInputs
-from vq_core.sampling.video import FORMATS, write_video
 from vq_infer.engine.architecture import require_same_architecture
 from vq_infer.engine.loader import Engine
 from vq_infer.engine.step_clock import StepClock

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vq_core.errors import VqError
-from vq_core.sampling.images import open_image, resize_to_area
+from vq_core.media.images import open_image, resize_to_area
 
 
 @given(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vq_core.errors import VqError
-from vq_core.sampling import video as video_module
-from vq_core.sampling.video import frames_per_second, read_video, write_video
+from vq_core.media import video as video_module
+from vq_core.media.video import frames_per_second, read_video, write_video
 
 
 def noise(frames: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -143,7 +143,7 @@ KILLER = """
 import itertools, os, signal, sys
 from pathlib import Path
 import numpy as np
-from vq_core.sampling.video import write_video
+from vq_core.media.video import write_video
 
 frames = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), dtype=np.uint8)
 path, whole = map(Path, sys.argv[1:])
