@@ -101,7 +101,7 @@ def test_vace_s_files() -> None:
     }
     sample = resolve_request("vace", options(**said)).sample
     assert [key for key, _ in sample.files()] == ["reference_images", "reference_images", "video", "mask"]
-    with pytest.raises(VqError, match="The command has a `mask` and no `video` that it is for"):
+    with pytest.raises(VqError, match="The command has a `mask`, which requires a `video`"):
         resolve_request("vace", options(**said | {"video": None}))
 
 

@@ -10,9 +10,10 @@ app = new_app("Smooth and quantize a video diffusion transformer offline, one bl
 @app.command("smooth")
 @takes_options(SmoothOptions)
 def smooth_command(options: SmoothOptions) -> None:
-    """Move the difficulty of quantization from activations into weights, exactly.
+    """Move outlier channels from activations into weights, without changing the function of the model.
 
-    Writes the folded weights of every transformer. Needs no GPU, and memory for two blocks whatever the model's size.
+    Writes the folded weights of every transformer. Needs no GPU, and memory for only two blocks, whatever the size of
+    the model.
 
     For example:
 
@@ -152,7 +153,7 @@ def show_command(options: ShowOptions) -> None:
 @app.command("sensitivity")
 @takes_options(SensitivityOptions)
 def sensitivity_command(options: SensitivityOptions) -> None:
-    """Show which linears cost most when they are rounded, in INT8 and in FP8, each for itself.
+    """Show which linears lose most when each alone is rounded, in INT8 and in FP8.
 
     For example:
 

@@ -25,7 +25,7 @@ from vq_core.remote.location import Location
 
 TokenStats = Annotated[
     Location | None,
-    path_option("--stats", help="Activation statistics with sampled tokens, to solve on and to judge by."),
+    path_option("--stats", help="Activation statistics with sampled tokens, to fit to and to judge by."),
 ]
 
 
@@ -54,7 +54,7 @@ class SmoothOptions:
         str | None,
         typer.Option(
             "--scheme",
-            help="int8 or fp8: what auto and awq try, and what the report is about.",
+            help="int8 or fp8: the scheme that auto and awq optimize and that the report shows.",
             rich_help_panel=METHOD,
         ),
     ] = None
@@ -80,7 +80,9 @@ class SmoothOptions:
     ] = None
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Of folded weights: fp32 or bf16.  [default: fp32]", rich_help_panel=METHOD),
+        typer.Option(
+            "--dtype", help="Data type of folded weights: fp32 or bf16.  [default: fp32]", rich_help_panel=METHOD
+        ),
     ] = None
     device: Device = None
     as_json: AsJson = False
@@ -113,7 +115,7 @@ class QuantizeOptions:
         bool,
         typer.Option(
             "--bias-correction/--no-bias-correction",
-            help="With --stats, correct biases where it pays.",
+            help="With --stats, correct biases if that lowers the held-out error.",
             rich_help_panel=METHOD,
         ),
     ] = True
@@ -129,7 +131,9 @@ class ShowOptions:
     artifact: Annotated[Location, path_argument(help="Smoothed weights or quant params.")]
     every: Annotated[
         bool,
-        typer.Option("--all", help="A row per group or linear, not per place in the block.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--all", help="One row per group or linear instead of one per place in the block.", rich_help_panel=OUTPUT
+        ),
     ] = False
     heat_map: Annotated[
         Location | None,

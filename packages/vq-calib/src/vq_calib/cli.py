@@ -59,7 +59,7 @@ def collect_command(options: CollectOptions) -> None:
 @app.command("plan")
 @takes_options(PlanOptions)
 def plan_command(options: PlanOptions) -> None:
-    """Tell what `collect` with the same options will run, keep and write, without running anything.
+    """Show what `collect` would run, keep and write with the same options, without running anything.
 
     For example:
 
@@ -80,7 +80,7 @@ def plan_command(options: PlanOptions) -> None:
 @app.command("merge")
 @takes_options(MergeOptions)
 def merge_command(options: MergeOptions) -> None:
-    """Join the parts of one run; all of them give the very bytes that the whole run would have given.
+    """Join the parts of one run; all parts together give the same bytes as the whole run.
 
     For example:
 

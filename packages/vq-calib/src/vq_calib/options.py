@@ -71,7 +71,7 @@ class PlanOptions(RunOptions):
         typer.Option(
             "--seconds-per-step",
             min=0,
-            help="What a step takes, from an earlier run: gives the time.",
+            help="Seconds per step in an earlier run; adds an estimate of the time.",
             rich_help_panel=INPUT,
         ),
     ] = None
@@ -94,7 +94,9 @@ class ShowOptions:
     stats: Annotated[Location, path_argument(help="Statistics from `vq-calib collect`.")]
     groups: Annotated[
         bool,
-        typer.Option("--groups", help="A row per group, not per place in the block.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--groups", help="One row per group instead of one per place in the block.", rich_help_panel=OUTPUT
+        ),
     ] = False
     top: Annotated[
         int | None,

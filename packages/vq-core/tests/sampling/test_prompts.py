@@ -137,7 +137,7 @@ def test_reads_what_steers_vace(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"mask": "kite.png"}, r"Entry 0 of .* has a `mask` and no `video` that it is for: add one"),
+        ({"mask": "kite.png"}, r"Entry 0 of .* has a `mask`, which requires a `video`: add one"),
         ({"video": "samples.json"}, r"samples\.json is not a video that can be decoded"),
         ({"video": "nowhere.mp4"}, r"The video .*nowhere\.mp4 is missing"),
         ({"reference_images": ["kite.png", 3]}, r"Entry 0 of .* has a `reference_images` that is int, not text"),

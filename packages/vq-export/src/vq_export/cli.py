@@ -14,8 +14,8 @@ app = new_app("Write quantized checkpoints in the layouts that runtimes load, an
 def export_command(target: str, options: ExportOptions) -> None:
     """From smoothed weights and quant params, or straight from a model (round to nearest, no calibration).
 
-    Needs no GPU and no more memory than two blocks. What was written is read back and held against what it was rounded
-    from before it gets its name; if that fails it stays as OUTPUT.unverified, with exit code 1.
+    Needs no GPU and no more memory than two blocks. The output is read back and compared with its
+    source before it gets its name; if that fails, it stays as OUTPUT.unverified and the exit code is 1.
 
     For example:
 
@@ -94,7 +94,7 @@ def diffusers_command(options: DiffusersOptions) -> None:
 @app.command("encoders")
 @takes_options(EncodersOptions)
 def encoders_command(options: EncodersOptions) -> None:
-    """Write the text encoder, and the image encoder where there is one, as LightX2V's quantized files.
+    """Write the text encoder and, if the model has one, the image encoder as LightX2V's quantized files.
 
     From a diffusers pipeline, or from the files of the original model. Needs no GPU and about 1 GB of memory.
 
@@ -138,7 +138,7 @@ def encoders_command(options: EncodersOptions) -> None:
 @app.command("verify")
 @takes_options(VerifyOptions)
 def verify_command(options: VerifyOptions) -> None:
-    """Re-read a checkpoint and check everything that LightX2V will rely on.
+    """Read a checkpoint back and check everything that LightX2V relies on.
 
     With --model, also compare every tensor with the one it was made from, and compute a block from both; --lora says
     what was merged into the model. Exits with 1 if anything is wrong.
@@ -178,7 +178,7 @@ def verify_command(options: VerifyOptions) -> None:
 @app.command("show")
 @takes_options(ShowOptions)
 def show_command(options: ShowOptions) -> None:
-    """Tell how a checkpoint was quantized: model, LoRAs, settings, statistics, versions, and the error of every layer.
+    """Show how a checkpoint was quantized: model, LoRAs, settings, statistics, versions, and the error of every layer.
 
     For example:
 

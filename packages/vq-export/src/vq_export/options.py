@@ -85,7 +85,7 @@ class DiffusersOptions:
         str,
         typer.Option(
             "--dtype",
-            help="Of tensors that are dequantized or unsmoothed: fp32 (exact) or bf16.",
+            help="Data type of dequantized or unsmoothed tensors: fp32 (exact) or bf16.",
             rich_help_panel=METHOD,
         ),
     ] = "fp32"
@@ -110,7 +110,7 @@ class EncodersOptions:
         bool,
         typer.Option(
             "--pth",
-            help="Write .pth files, which LightX2V finds by itself, not safetensors.",
+            help="Write .pth files, which LightX2V finds by itself, instead of safetensors.",
             rich_help_panel=OUTPUT,
         ),
     ] = False

@@ -48,7 +48,7 @@ class EngineOptions:
         AttentionName,
         typer.Option(
             "--attention",
-            help="What computes self-attention; auto takes the fastest that is exact enough.",
+            help="Kernel for self-attention; auto picks the fastest that is exact enough.",
             rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = "sdpa"
@@ -56,7 +56,7 @@ class EngineOptions:
         float | None,
         typer.Option(
             "--attention-tolerance",
-            help="Relative error that --attention auto may have.  [default: that of 16 bits]",
+            help="Largest relative error that --attention auto accepts.  [default: that of 16 bits]",
             rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = None
@@ -64,7 +64,7 @@ class EngineOptions:
         OffloadName,
         typer.Option(
             "--offload",
-            help="Blocks that wait on the host: as many as must, none, or all.",
+            help="Blocks that wait in host memory: auto (only as many as needed), none, or block (all).",
             rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = "auto"
@@ -72,7 +72,7 @@ class EngineOptions:
         bool | None,
         typer.Option(
             "--vae-tiling/--no-vae-tiling",
-            help="Decode in tiles.  [default: where nothing else makes it fit]",
+            help="Decode in tiles.  [default: only if nothing else makes it fit]",
             rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = None
@@ -82,7 +82,9 @@ class EngineOptions:
 class GenerateOptions(SamplingOptions, EngineOptions):
     """Of every command that makes videos."""
 
-    checkpoint: Annotated[Location | None, path_option("--checkpoint", help="Folder that vq-export wrote.")] = None
+    checkpoint: Annotated[Location | None, path_option("--checkpoint", help="Checkpoint folder from `vq-export`.")] = (
+        None
+    )
     recipe: Recipe = None
     output: Output = None
     fps: Fps = None
@@ -126,13 +128,13 @@ class VideoOptions(GenerateOptions):
         str,
         typer.Option(
             "--negative-prompt",
-            help="What it should not show.  [default: nothing]",
+            help="What the video should not show.  [default: nothing]",
             show_default=False,
             rich_help_panel=INPUT,
         ),
     ] = ""
     engine: Annotated[
-        EngineName, typer.Option("--engine", help="What runs the checkpoint.", rich_help_panel=GENERAL)
+        EngineName, typer.Option("--engine", help="Engine that runs the checkpoint.", rich_help_panel=GENERAL)
     ] = "native"
     cache: Annotated[
         str | None,
@@ -156,7 +158,7 @@ class VideoOptions(GenerateOptions):
         int,
         typer.Option(
             "--ring",
-            help="Processes that share its tokens and pass keys and values around.",
+            help="Processes that share the video's tokens and pass keys and values around.",
             rich_help_panel=SEVERAL_GPUS,
         ),
     ] = 1
@@ -164,7 +166,7 @@ class VideoOptions(GenerateOptions):
         bool,
         typer.Option(
             "--cfg-parallel",
-            help="One half of the processes predicts with the prompt, one without.",
+            help="Half of the processes predict with the prompt, the other half without.",
             rich_help_panel=SEVERAL_GPUS,
         ),
     ] = False
@@ -180,7 +182,7 @@ class VideoOptions(GenerateOptions):
         str | None,
         typer.Option(
             "--backend",
-            help="Whose kernels LightX2V uses: vllm, sgl, …  [default: vllm]",
+            help="Kernels that LightX2V uses: vllm, sgl, …  [default: vllm]",
             rich_help_panel=LIGHTX2V,
         ),
     ] = None

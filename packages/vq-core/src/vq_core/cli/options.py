@@ -53,7 +53,7 @@ AllowPth = Annotated[
     bool,
     typer.Option(
         "--allow-pth",
-        help="Read the model from .pth files too, by torch's loader of weights, which runs no code.",
+        help="Also read .pth files, with torch's weights-only loader, which runs no code.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -105,7 +105,7 @@ class SamplingOptions:
     ] = None
     height: Annotated[
         int | None,
-        typer.Option("--height", help="In pixels.  [default: the model's, else 480]", rich_help_panel=SAMPLING),
+        typer.Option("--height", help="Height in pixels.  [default: the model's, else 480]", rich_help_panel=SAMPLING),
     ] = None
     width: Annotated[
         int | None,
@@ -131,7 +131,7 @@ class SamplingOptions:
         float | None,
         typer.Option(
             "--guidance-scale-2",
-            help="Of Wan2.2's low-noise expert.  [default: as --guidance-scale]",
+            help="Guidance scale of Wan2.2's low-noise expert.  [default: as --guidance-scale]",
             rich_help_panel=SAMPLING,
         ),
     ] = None

@@ -88,7 +88,7 @@ class Sample:
                 what = "starts from an image" if key == "image" else "ends at a second one"
                 raise VqError(f"{where} has no `{key}`, and the model {what}: add its path.")
         if "mask" in given and "video" not in given:
-            raise VqError(f"{where} has a `mask` and no `video` that it is for: add one.")
+            raise VqError(f"{where} has a `mask`, which requires a `video`: add one.")
 
     def check_files(self) -> None:
         """Decode every file once, before minutes are spent.

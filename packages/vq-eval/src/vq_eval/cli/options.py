@@ -56,7 +56,8 @@ class FakeQuantOptions(RunOptions):
         str | None,
         typer.Option(
             "--variants",
-            help="Of full,floor,smoothed,fake-quant.  [default: full, and the last that --weights and --qparams allow]",
+            help="Variants to render, comma-separated: full, floor, smoothed, fake-quant.  "
+            "[default: full, and the last that --weights and --qparams allow]",
             rich_help_panel=OUTPUT,
         ),
     ] = None
@@ -74,14 +75,16 @@ class FakeQuantOptions(RunOptions):
         Path | None,
         typer.Option(
             "--cache",
-            help="Folder that keeps videos of the model itself.  [default: in the user's cache]",
+            help="Folder that keeps the videos of the model itself.  [default: in the user's cache]",
             rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = None
     no_cache: Annotated[
         bool,
         typer.Option(
-            "--no-cache", help="Make videos of the model itself anew, and keep none.", rich_help_panel=MEMORY_AND_SPEED
+            "--no-cache",
+            help="Render the videos of the model itself again, and keep none.",
+            rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = False
 
@@ -104,7 +107,7 @@ class CompareOptions:
     ] = None
     floor: Annotated[
         Location | None,
-        path_option("--floor", help="Full precision once more, by another kernel or attention, from the same seeds."),
+        path_option("--floor", help="Full precision again, with another attention kernel and the same seeds."),
     ] = None
     prompts: Annotated[
         Location | None,
@@ -117,24 +120,26 @@ class CompareOptions:
         str,
         typer.Option(
             "--metrics",
-            help="Names with commas between them, or all: those that can be measured here.",
+            help="Comma-separated names, or all: every metric that this machine can measure.",
             rich_help_panel=MEASUREMENT,
         ),
     ] = "all"
     gate: Annotated[
         Location | None,
-        path_option("--gate", help="YAML or JSON file of limits that have to be kept.", panel=MEASUREMENT),
+        path_option("--gate", help="YAML or JSON file with limits that every candidate must meet.", panel=MEASUREMENT),
     ] = None
     min_psnr: Annotated[
         float | None,
         typer.Option(
-            "--min-psnr", help="Fail where a candidate's video has less PSNR, in dB.", rich_help_panel=MEASUREMENT
+            "--min-psnr", help="Fail if a video of a candidate has a lower PSNR, in dB.", rich_help_panel=MEASUREMENT
         ),
     ] = None
     min_ssim: Annotated[
         float | None,
         typer.Option(
-            "--min-ssim", help="Fail where a candidate's video has less SSIM, 1 at best.", rich_help_panel=MEASUREMENT
+            "--min-ssim",
+            help="Fail if a video of a candidate has a lower SSIM (at most 1).",
+            rich_help_panel=MEASUREMENT,
         ),
     ] = None
     device: Device = None
@@ -180,7 +185,7 @@ class LayersOptions(RunOptions):
         typer.Option(
             "--sensitivity",
             metavar="K|K,K,…",
-            help="Sample again with the worst 1 to K in full precision, or those of a list.",
+            help="Sample again with the worst 1 to K places in full precision, or with each count of a list.",
             rich_help_panel=MEASUREMENT,
         ),
     ] = None
@@ -199,15 +204,11 @@ class LayersOptions(RunOptions):
 class ReportOptions:
     """Of `vq-eval report`."""
 
-    comparison: Annotated[Location | None, path_option("--comparison", help="What `vq-eval compare` has written.")] = (
-        None
-    )
-    trajectory: Annotated[
-        Location | None, path_option("--trajectory", help="What `vq-eval trajectory` has written.")
-    ] = None
+    comparison: Annotated[Location | None, path_option("--comparison", help="Output of `vq-eval compare`.")] = None
+    trajectory: Annotated[Location | None, path_option("--trajectory", help="Output of `vq-eval trajectory`.")] = None
     layers: Annotated[
         list[Location] | None,
-        path_option("--layers", help="What `vq-eval layers` has written of a candidate; repeatable."),
+        path_option("--layers", help="Output of `vq-eval layers` for a candidate; repeatable."),
     ] = None
     artifacts: Annotated[
         list[Location] | None,
@@ -221,7 +222,7 @@ class ReportOptions:
         bool | None,
         typer.Option(
             "--lossless-frames/--no-lossless-frames",
-            help="Write every frame without loss, for exact differences.  [default: where all are below 64 megapixels]",
+            help="Write every frame losslessly, for exact differences.  [default: where all are below 64 megapixels]",
             rich_help_panel=OUTPUT,
         ),
     ] = None

@@ -7,7 +7,7 @@ from vq_eval.cli.options import ReportOptions
 
 @takes_options(ReportOptions)
 def report_command(options: ReportOptions) -> None:
-    """Make one folder that shows everything: the verdict, the videos side by side, plots, tables, and provenance.
+    """Write one folder that shows everything: the verdict, the videos side by side, plots, tables, and provenance.
 
     Open its `index.html`; it needs no network, and the folder can be sent as it is.
     The videos must still be where `compare` found them.

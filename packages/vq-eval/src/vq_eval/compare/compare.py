@@ -46,7 +46,7 @@ def compare(
         entries: the reference, then the rows; their .mp4 or .mkv videos have the same stems, frame counts and sizes.
         output: folder to make.
         limits: held against the rows and recorded in the report; `gate.enforce` raises.
-        metrics: names with commas between them, or `all`; see `chosen.choose`.
+        metrics: names with commas between them, or `all`; see `choose_metrics`.
         prompts: what the videos 000, 001 … were made from, for metrics that need the captions or first frames.
         device: where to compute.
 

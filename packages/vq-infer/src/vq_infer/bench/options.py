@@ -32,7 +32,7 @@ class BenchOptions:
         path_option("--output", "-o", help="Folder for JSON, page and chart; must not exist.", panel=OUTPUT),
     ] = None
     chart: Annotated[
-        bool, typer.Option("--chart/--no-chart", help="Draw one into the output.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--chart/--no-chart", help="Draw a chart into the output.", rich_help_panel=OUTPUT)
     ] = True
     height: Annotated[int, typer.Option("--height", help="In pixels.", rich_help_panel=SAMPLING)] = 480
     width: Annotated[int, typer.Option("--width", help="In pixels.", rich_help_panel=SAMPLING)] = 832
@@ -42,29 +42,31 @@ class BenchOptions:
         typer.Option("--contender", help="What to measure; repeatable.  [default: all]", rich_help_panel=MEASUREMENT),
     ] = None
     seconds: Annotated[
-        float, typer.Option("--seconds", help="Steady load for each contender.", rich_help_panel=MEASUREMENT)
+        float, typer.Option("--seconds", help="Seconds of steady load for each contender.", rich_help_panel=MEASUREMENT)
     ] = 15.0
     blocks: Annotated[
         int | None,
-        typer.Option("--blocks", help="Measure the first so many blocks.  [default: all]", rich_help_panel=MEASUREMENT),
+        typer.Option(
+            "--blocks", help="Number of blocks to measure, from the first.  [default: all]", rich_help_panel=MEASUREMENT
+        ),
     ] = None
     extrapolate: Annotated[
         bool,
         typer.Option(
-            "--extrapolate", help="From --blocks and from one block to the whole model.", rich_help_panel=MEASUREMENT
+            "--extrapolate",
+            help="Extrapolate from --blocks and from one block to the whole model.",
+            rich_help_panel=MEASUREMENT,
         ),
     ] = False
     start_limit: Annotated[
         float,
-        typer.Option(
-            "--start-limit", help="Seconds after which a first step is given up.", rich_help_panel=MEASUREMENT
-        ),
+        typer.Option("--start-limit", help="Time limit for the first step, in seconds.", rich_help_panel=MEASUREMENT),
     ] = 300.0
     details: Annotated[
         bool,
         typer.Option(
             "--details/--no-details",
-            help="Break a pass down by kinds of work, beside the floor.",
+            help="Break a pass down by kind of work, beside the floor.",
             rich_help_panel=MEASUREMENT,
         ),
     ] = True

@@ -206,7 +206,7 @@ def _restarted(row: Row, plan: Plan, folder: Path, tell: Callable[[str], None]) 
 
 
 def _limit(plan: Plan, row: Row) -> float:
-    """Seconds after which a measurement is given up: only something that hangs takes so long."""
+    """Time limit for a measurement, in seconds: only something that hangs takes so long."""
     return plan.start_limit + LIMIT_FACTOR * (plan.seconds + (row.first.seconds if row.first else 0.0))
 
 

@@ -7,7 +7,7 @@ from vq_infer.options import BatchOptions
 
 @takes_options(BatchOptions)
 def batch(options: BatchOptions) -> None:
-    """Make a video of every prompt of a set with the native engine, to be compared with those of the model itself.
+    """Render every prompt of a set with the native engine, to compare with videos of the model itself.
 
     They are written as `vq-eval fake-quant` writes its own: prompt i has seed + i, `native/000.mp4` is to look at and
     the lossless `native/000.mkv` to measure.

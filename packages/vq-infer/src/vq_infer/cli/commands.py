@@ -71,7 +71,7 @@ def vace(options: VideoOptions) -> None:
 @app.command("doctor")
 @takes_options(DoctorOptions)
 def doctor(options: DoctorOptions) -> None:
-    """Say which schemes, kernels and attentions this machine can run, why not the others, and what fits its memory.
+    """Show which schemes, kernels and attentions this machine can run, why not the others, and what fits its memory.
 
     For example:
 
