@@ -49,7 +49,7 @@ format: $(UV) ## Format the code and mend what the linter can
 	$(RUN) ruff format .
 
 bench-export: $(UV) ## Measure conversion beside cp and the plain way: docs/export_bench.md
-	$(TOOL) tools/bench/export.py
+	$(TOOL) tools/bench/export/measure.py
 
 bench-gpu: $(UV) ## Measure every way to run Wan2.1-14B on this machine's GPU: docs/gpu_bench.md
 	$(TOOL) tools/bench/gpu.py

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.export_report import PARTS, Line, Run, beside_a_copy_on_the_disk, demands, floor, write
+from bench.export.report import PARTS, Line, Run, beside_a_copy_on_the_disk, demands, floor, write
 
 RUN = Run("make bench-export", "2026-01-01", "2.15.0", "0.8.0", 2, 0.0, 2_840_000_000, 30, 30, 3)
 

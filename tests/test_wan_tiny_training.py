@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
-from wan_tiny import parts, train_transformer, whole_clip
-from wan_tiny.assemble import assemble
-from wan_tiny.curve import draw_curves, read_curves
-from wan_tiny.dataset import TEXT_TOKENS, Dataset, condition, encode_clips, tokenize
-from wan_tiny.denoiser import PIPELINE_TEXT_TOKENS, Denoiser
-from wan_tiny.sample import sample_clips
-from wan_tiny.train import Log
-from wan_tiny.train_transformer import Schedule
-from wan_tiny.train_vae import save_vae
+from wan_tiny.training import parts, train_transformer, whole_clip
+from wan_tiny.training.assemble import assemble
+from wan_tiny.training.curve import draw_curves, read_curves
+from wan_tiny.training.dataset import TEXT_TOKENS, Dataset, condition, encode_clips, tokenize
+from wan_tiny.training.denoiser import PIPELINE_TEXT_TOKENS, Denoiser
+from wan_tiny.training.sample import sample_clips
+from wan_tiny.training.train import Log
+from wan_tiny.training.train_transformer import Schedule
+from wan_tiny.training.train_vae import save_vae
 
 
 def shaken(module: nn.Module, spread: float) -> Any:

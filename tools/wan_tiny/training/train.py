@@ -2,7 +2,7 @@
 
 Each step can be run alone, on another day and another machine; the transformer needs the VAE's folder. From the root:
 
-    PYTHONPATH=tools uv run python -m wan_tiny.train all -o FOLDER
+    PYTHONPATH=tools uv run python -m wan_tiny.training.train all -o FOLDER
 """
 
 import json
@@ -19,12 +19,12 @@ from PIL import Image
 from rich.console import Console
 
 from vq_wan_tiny.grade import Grade, grade, shares
-from wan_tiny import parts, whole_clip
-from wan_tiny.assemble import SAMPLING, assemble
-from wan_tiny.dataset import Dataset, encode_clips
-from wan_tiny.sample import sample_clips
-from wan_tiny.train_transformer import Schedule, train_transformer
-from wan_tiny.train_vae import STAGES, Stage, measure_vae, save_vae, seconds_since, train_vae
+from wan_tiny.training import parts, whole_clip
+from wan_tiny.training.assemble import SAMPLING, assemble
+from wan_tiny.training.dataset import Dataset, encode_clips
+from wan_tiny.training.sample import sample_clips
+from wan_tiny.training.train_transformer import Schedule, train_transformer
+from wan_tiny.training.train_vae import STAGES, Stage, measure_vae, save_vae, seconds_since, train_vae
 
 VAE_FOLDER, MODEL_FOLDER, LOG_FILE = "vae", "model", "log.jsonl"
 HELD_OUT_SEED = 10_000  # of the evaluation's clips, far from any training seed

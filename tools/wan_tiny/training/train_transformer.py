@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_tiny import parts
-from wan_tiny.dataset import Dataset, tokenize
-from wan_tiny.denoiser import Denoiser
-from wan_tiny.train_vae import learning_rate, precision, update_average
+from wan_tiny.training import parts
+from wan_tiny.training.dataset import Dataset, tokenize
+from wan_tiny.training.denoiser import Denoiser
+from wan_tiny.training.train_vae import learning_rate, precision, update_average
 
 PEAK_RATE = 1.2e-3
 WARMUP_STEPS = 300

@@ -20,8 +20,8 @@ import safetensors
 import torch
 import typer
 
-from bench.export_report import Line, Run, demands, write
-from bench.export_work import (
+from bench.export.report import Line, Run, demands, write
+from bench.export.work import (
     Work,
     arithmetic,
     convert,
@@ -112,7 +112,9 @@ def main(
         for (work, scheme), runs in zip(CASES, zip(*rounds, strict=True), strict=True)
     ]
     run = Run(
-        command=shlex.join(["python", "tools/bench/export.py", *sys.argv[1:]]) if sys.argv[1:] else "make bench-export",
+        command=shlex.join(["python", "tools/bench/export/measure.py", *sys.argv[1:]])
+        if sys.argv[1:]
+        else "make bench-export",
         date=datetime.now(UTC).date().isoformat(),
         torch=torch.__version__,
         safetensors=safetensors.__version__,

@@ -2,7 +2,7 @@
 
 From the root:
 
-    PYTHONPATH=tools uv run python -m wan_tiny.curve FOLDER … -o curve.png
+    PYTHONPATH=tools uv run python -m wan_tiny.training.curve FOLDER … -o curve.png
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from matplotlib.figure import Figure
 
-from wan_tiny.train import LOG_FILE
+from wan_tiny.training.train import LOG_FILE
 
 Curves = dict[str, list[tuple[int, float]]]
 """(step, value) in the order of the log, by name."""

@@ -10,8 +10,8 @@ from torch import nn
 
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_wan_tiny.world import FRAMES, SIDE
-from wan_tiny import parts
-from wan_tiny.denoiser import Denoiser
+from wan_tiny.training import parts
+from wan_tiny.training.denoiser import Denoiser
 
 SAMPLING = {"height": SIDE, "width": SIDE, "num_frames": FRAMES, "steps": 20, "guidance_scale": 3.0, "fps": 8}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vq_wan_tiny.render import render, shape_mask
 from vq_wan_tiny.world import FRAMES, SIDE, Scenes, draw_scenes
-from wan_tiny import parts, whole_clip
+from wan_tiny.training import parts, whole_clip
 
 KL_WEIGHT = 1e-4
 SHAPE_WEIGHT = 4.0

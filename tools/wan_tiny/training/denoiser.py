@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wan_tiny import parts
-from wan_tiny.dataset import TEXT_TOKENS
+from wan_tiny.training import parts
+from wan_tiny.training.dataset import TEXT_TOKENS
 
 PIPELINE_TEXT_TOKENS = 512
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wan_tiny import parts, whole_clip
-from wan_tiny.dataset import Dataset, latent_statistics, tokenize
-from wan_tiny.denoiser import Denoiser
-from wan_tiny.train_vae import precision
+from wan_tiny.training import parts, whole_clip
+from wan_tiny.training.dataset import Dataset, latent_statistics, tokenize
+from wan_tiny.training.denoiser import Denoiser
+from wan_tiny.training.train_vae import precision
 
 
 @torch.no_grad()

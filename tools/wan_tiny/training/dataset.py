@@ -9,8 +9,8 @@ from torch import Tensor
 from vq_wan_tiny.captions import caption, claims_of
 from vq_wan_tiny.render import render
 from vq_wan_tiny.world import draw_scenes
-from wan_tiny import whole_clip
-from wan_tiny.train_vae import precision
+from wan_tiny.training import whole_clip
+from wan_tiny.training.train_vae import precision
 
 TEXT_TOKENS = 64  # no caption has more
 MASK_CHANNELS = 4
