@@ -11,14 +11,9 @@ from vq_core.cli.options import (
     OUTPUT,
     SEVERAL_GPUS,
     AsJson,
-    Device,
-    Lora,
-    ModelOrDefault,
+    ModelRunOptions,
     Output,
-    Prompts,
-    Recipe,
     Resume,
-    SamplingOptions,
     Verbose,
     path_argument,
 )
@@ -26,13 +21,9 @@ from vq_core.remote.location import Location
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(SamplingOptions):
+class RunOptions(ModelRunOptions):
     """Of a calibration run, made or only planned."""
 
-    model: ModelOrDefault = None
-    lora: Lora = None
-    prompts: Prompts = None
-    recipe: Recipe = None
     tokens: Annotated[
         int | None,
         typer.Option(
@@ -49,8 +40,6 @@ class RunOptions(SamplingOptions):
             "--part", help="K/N: every Nth prompt from the Kth; `merge` joins the parts.", rich_help_panel=SEVERAL_GPUS
         ),
     ] = None
-    device: Device = None
-    as_json: AsJson = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from vq_algos.smoothing.smoothing_figures import feed_forward_figures, figures
 from vq_algos.smoothing.smoothing_problem import SmootherOptions, Smoothing, SmoothingProblem
 from vq_core import __version__
 from vq_core.artifacts import weights as weights_artifact
-from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.components import model_header
 from vq_core.artifacts.decisions import written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
@@ -32,7 +32,7 @@ from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
 from vq_core.sampling.model_defaults import said_by
 from vq_core.store.reader import require_same_model
-from vq_core.store.writer import Header, create_artifact
+from vq_core.store.writer import create_artifact
 from vq_core.topology import Group, ModulationSink, Topology, block_of, shard_of
 
 logger = logging.getLogger(__name__)
@@ -106,13 +106,11 @@ def smooth(
             "`vq-export lightx2v --model`, or smooth the model that it was made from."
         )
     _require_statistics(source, stats, settings.method)
-    header = Header(
-        kind=weights_artifact.KIND,
-        format=weights_artifact.FORMAT,
+    header = model_header(
+        source,
+        weights_artifact.KIND,
+        weights_artifact.FORMAT,
         tool=f"vq-algos {__version__}",
-        family=source.family_name,
-        model=source.name,
-        components=component_headers(source),
         settings=asdict(settings) | _sampling(source, stats),
         parents={stats.artifact.manifest.kind: stats.artifact.digest} if stats else {},
     )

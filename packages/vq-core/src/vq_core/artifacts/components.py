@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from pydantic import JsonValue
+
 from vq_core.model.source import Source
 from vq_core.model.transformer_reader import DescribedTransformer
-from vq_core.store.writer import ComponentHeader
+from vq_core.store.writer import ComponentHeader, Header
 
 
 def headers_in(
@@ -20,3 +22,25 @@ def headers_in(
 def component_headers(source: Source) -> dict[str, ComponentHeader]:
     """One folder per component, named as it is in the pipeline."""
     return headers_in({name: name for name in source.components}, source.components)
+
+
+def model_header(
+    source: Source,
+    kind: str,
+    fmt: int,
+    *,
+    tool: str,
+    settings: dict[str, JsonValue],
+    parents: dict[str, str] | None = None,
+) -> Header:
+    """Header of an artifact that is about every transformer of the model `source`."""
+    return Header(
+        kind=kind,
+        format=fmt,
+        tool=tool,
+        family=source.family_name,
+        model=source.name,
+        components=component_headers(source),
+        settings=settings,
+        parents=parents or {},
+    )

@@ -24,7 +24,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.components import model_header
 from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.model.source import Source
@@ -232,15 +232,7 @@ def _bucket_weight(bucket: Tensor) -> Tensor:
 
 def stats_header(tool: str, source: Source, settings: Mapping[str, object]) -> Header:
     """Header of the statistics of the model `source`."""
-    return Header(
-        kind=KIND,
-        format=FORMAT,
-        tool=tool,
-        family=source.family_name,
-        model=source.name,
-        components=component_headers(source),
-        settings=dict(settings),  # type: ignore[arg-type]
-    )
+    return model_header(source, KIND, FORMAT, tool=tool, settings=dict(settings))  # type: ignore[arg-type]
 
 
 def open_stats(path: Location) -> ActivationStats:

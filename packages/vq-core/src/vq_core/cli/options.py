@@ -143,3 +143,15 @@ class SamplingOptions:
             rich_help_panel=SAMPLING,
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRunOptions(SamplingOptions):
+    """Of every command that runs the model over prompts."""
+
+    model: ModelOrDefault = None
+    lora: Lora = None
+    prompts: Prompts = None
+    recipe: Recipe = None
+    device: Device = None
+    as_json: AsJson = False

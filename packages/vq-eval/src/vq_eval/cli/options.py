@@ -16,14 +16,10 @@ from vq_core.cli.options import (
     AsJson,
     Device,
     Fps,
-    Lora,
-    ModelOrDefault,
+    ModelRunOptions,
     Output,
-    Prompts,
     QParams,
-    Recipe,
     Resume,
-    SamplingOptions,
     Verbose,
     Weights,
     path_option,
@@ -32,17 +28,11 @@ from vq_core.remote.location import Location
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(SamplingOptions):
-    """Of every command that runs the model over prompts."""
+class RunOptions(ModelRunOptions):
+    """Of every command that runs the model over prompts and writes a folder."""
 
-    model: ModelOrDefault = None
-    lora: Lora = None
-    prompts: Prompts = None
-    recipe: Recipe = None
     output: Output = None
     resume: Resume = False
-    device: Device = None
-    as_json: AsJson = False
     verbose: Verbose = False
 
 

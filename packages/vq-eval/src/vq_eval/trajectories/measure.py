@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
-from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.components import model_header
 from vq_core.artifacts.videos import settings_of
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import Source, open_source
@@ -186,13 +186,11 @@ def _header(
     pipeline: VideoPipeline,
     floor: bool,
 ) -> Header:
-    return Header(
-        kind=KIND,
-        format=FORMAT,
+    return model_header(
+        source,
+        KIND,
+        FORMAT,
         tool=f"vq-eval {version('vq-eval')}",
-        family=source.family_name,
-        model=source.name,
-        components=component_headers(source),
         settings={
             **settings_of(samples, sampling, pipeline),
             "floor": floor,

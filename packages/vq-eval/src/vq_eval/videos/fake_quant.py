@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from torch import nn
 
-from vq_core.artifacts.components import component_headers
+from vq_core.artifacts.components import model_header
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, settings_of
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
@@ -192,13 +192,11 @@ def _header(
     floor: tuple[AttentionKernel, ...],
 ) -> Header:
     artifacts = [part.artifact for part in (candidates.weights, candidates.qparams) if part is not None]
-    return Header(
-        kind=KIND,
-        format=FORMAT,
+    return model_header(
+        source,
+        KIND,
+        FORMAT,
         tool=f"vq-eval {version('vq-eval')}",
-        family=source.family_name,
-        model=source.name,
-        components=component_headers(source),
         settings={
             **settings_of(samples, sampling, pipeline),
             "variants": list(candidates.variants),
