@@ -18,7 +18,7 @@ import typer
 
 from vq_core.runtime.device import resolve_device, runtime_dtype
 from vq_core.runtime.process import this_process
-from vq_infer.bench.measuring.measure import steady, timed
+from vq_infer.bench.measuring.measure import steady
 from vq_infer.bench.models.engine import engine
 from vq_infer.bench.models.workload import Step, Workload, timesteps
 from vq_infer.bench.report.results import relative_error
@@ -26,6 +26,7 @@ from vq_infer.bench.worker import CHECKED_TIMESTEP, cut
 from vq_infer.memory.model_sizes import MODEL_SIZES
 from vq_infer.parallel.plan import ParallelPlan
 from vq_infer.parallel.team import parallelize, team
+from vq_infer.timing import timed
 
 
 def main(

@@ -1,4 +1,4 @@
-"""`python -m vq_infer`, which torchrun starts."""
+"""`python -m vq_infer`, for torchrun."""
 
 from vq_infer.cli import main
 

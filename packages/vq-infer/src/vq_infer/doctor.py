@@ -1,4 +1,4 @@
-"""What this machine can run: schemes, kernels and attentions are asked or tried, models are held against memory."""
+"""What this machine can run: which schemes, kernels and attentions, and which models fit its memory."""
 
 import importlib.util
 import platform
@@ -14,26 +14,26 @@ import torch
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_tokens, quantize_weight
-from vq_core.numerics.scheme import NumberFormat
+from vq_core.numerics.scheme import SCHEMES, NumberFormat
 from vq_core.runtime.device import resolve_device, runtime_dtype
 from vq_infer.attention import availability
+from vq_infer.engine.transformer import kernel_for
 from vq_infer.fused.ops import has_kernels
-from vq_infer.kernels import ProductKernel, cpu, cuda_fp8, cuda_int8, select_kernel
-from vq_infer.memory.free import free_bytes, host_free_bytes
+from vq_infer.kernels import ProductKernel, cpu, cuda_fp8, cuda_int8
 from vq_infer.memory.needs import GIB
-from vq_infer.memory.plan import plan_memory
+from vq_infer.memory.plan import free_bytes, host_free_bytes, plan_memory
 from vq_infer.memory.wan_sizes import wan_sizes
 from vq_infer.options import OffloadName
 
 PACKAGES = ("torch", "triton", "diffusers", "transformers", "vq-infer")
-SCHEMES = {"int8": NumberFormat.INT8, "fp8": NumberFormat.FP8_E4M3}
 TRITON_INT8 = "Triton INT8 product (CUDA)"
-"""Its module's name of it, which cannot be imported where Triton is not installed; a test holds them together."""
+"""`NAME` in its module, which cannot be imported without Triton; a test compares them."""
+NO_CUDA = "there is no CUDA device"
 DRIVER_FILE = Path("/proc/driver/nvidia/version")
-TOLERANCE = 0.01  # of a kernel's product against the reference; it is stored in bfloat16
+TOLERANCE = 0.01  # relative error of a kernel's product, which is stored in bfloat16
 
 Reasons = dict[str, str | None]
-"""By name why it cannot run here, or None where it can."""
+"""For each name why it cannot run here, or None if it can."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Examination:
     """What was found on one device.
 
     Attributes:
-        device: as torch calls it.
+        device: torch's name of it.
         name: of the GPU, or of the processor.
         capability: the GPU's CUDA compute capability.
         versions: of packages, CUDA, the GPU's driver and Python; None for what is not installed.
-        memory: bytes on the device, of the host, and free of both.
-        schemes: by name.
-        kernels: by name; each has multiplied a small matrix, and the product was right.
-        attentions: by name.
+        memory: bytes on the device, and free on the device and the host.
+        schemes: why each cannot run.
+        kernels: why each cannot run; one that can has multiplied a small matrix correctly.
+        attentions: why each cannot run.
         models: how each Wan fits, in a line.
     """
 
@@ -78,23 +78,21 @@ class Examination:
 
 
 def examine(device: str | None) -> Examination:
-    """Look at `device`; the GPU where there is one unless given.
+    """Examine `device`; None is the GPU if there is one.
 
     Raises:
         VqError: the device is not in this machine.
     """
     chosen = torch.device(resolve_device(device))
-    gpu = chosen.type == "cuda"
-    memory = {"device free": free_bytes(chosen)} if gpu else {}
-    if gpu:
-        memory["device"] = torch.cuda.get_device_properties(chosen).total_memory
+    gpu = torch.cuda.get_device_properties(chosen) if chosen.type == "cuda" else None
+    memory = {} if gpu is None else {"device free": free_bytes(chosen), "device": gpu.total_memory}
     return Examination(
         device=str(chosen),
-        name=torch.cuda.get_device_name(chosen) if gpu else platform.processor() or platform.machine(),
-        capability=torch.cuda.get_device_capability(chosen) if gpu else None,
+        name=platform.processor() or platform.machine() if gpu is None else gpu.name,
+        capability=None if gpu is None else (gpu.major, gpu.minor),
         versions=_versions(),
         memory=memory | {"host free": host_free_bytes()},
-        schemes={name: _reason(partial(_select, chosen, fmt)) for name, fmt in SCHEMES.items()},
+        schemes={name: _reason(partial(kernel_for, chosen, scheme)) for name, scheme in SCHEMES.items()},
         kernels=_kernels(chosen),
         attentions=availability(chosen),
         models=_models(chosen),
@@ -102,8 +100,7 @@ def examine(device: str | None) -> Examination:
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version(), "CUDA": torch.version.cuda}
-    found["driver"] = driver_version()
+    found = {"python": platform.python_version(), "CUDA": torch.version.cuda, "driver": driver_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
@@ -112,24 +109,16 @@ def _versions() -> dict[str, str | None]:
     return found
 
 
-def _select(device: torch.device, fmt: NumberFormat) -> None:
-    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    select_kernel(device.type, capability, fmt)
-
-
 def _kernels(device: torch.device) -> Reasons:
-    reasons: Reasons = {}
-    tried: tuple[tuple[ProductKernel, str, NumberFormat], ...] = (
-        (cuda_fp8, "cuda", NumberFormat.FP8_E4M3),
-        (cuda_int8, "cuda", NumberFormat.INT8),
-        (cpu, "cpu", NumberFormat.INT8),
+    on_cuda: tuple[tuple[ProductKernel, NumberFormat], ...] = (
+        (cuda_fp8, NumberFormat.FP8_E4M3),
+        (cuda_int8, NumberFormat.INT8),
     )
-    for kernel, kind, fmt in tried:
-        if kind == "cuda" and device.type != "cuda":
-            reasons[kernel.NAME] = "there is no CUDA device"
-        else:
-            place = device if kind == "cuda" else torch.device("cpu")
-            reasons[kernel.NAME] = _reason(partial(try_kernel, kernel, place, fmt))
+    reasons: Reasons = {}
+    for kernel, fmt in on_cuda:
+        attempt = partial(try_kernel, kernel, device, fmt)
+        reasons[kernel.NAME] = _reason(attempt) if device.type == "cuda" else NO_CUDA
+    reasons[cpu.NAME] = _reason(partial(try_kernel, cpu, torch.device("cpu"), NumberFormat.INT8))
     reasons[TRITON_INT8] = _triton_int8(device)
     return reasons
 
@@ -137,7 +126,7 @@ def _kernels(device: torch.device) -> Reasons:
 def _triton_int8(device: torch.device) -> str | None:
     """Why INT8 on `device` is multiplied by the slower kernel."""
     if device.type != "cuda":
-        return "there is no CUDA device"
+        return NO_CUDA
     if importlib.util.find_spec("triton") is None:
         return f"Triton is not installed, {cuda_int8.NAME} is used"
     from vq_infer.kernels import triton_int8
@@ -147,7 +136,7 @@ def _triton_int8(device: torch.device) -> str | None:
 
 
 def driver_version(file: Path = DRIVER_FILE) -> str | None:
-    """Version of the NVIDIA driver, which the kernel module states on Linux; None where there is none."""
+    """Version of the NVIDIA driver, which its kernel module states on Linux; None without a driver."""
     try:
         found = re.search(r"Kernel Module.*?\s(\d+\.\d[\d.]*)\s", file.read_text())
     except OSError:
@@ -159,7 +148,7 @@ def try_kernel(kernel: ProductKernel, device: torch.device, fmt: NumberFormat) -
     """Multiply a small matrix.
 
     Raises:
-        VqError: the product is not the reference's.
+        VqError: the product differs from the reference's.
         RuntimeError: the kernel does not run here.
     """
     generator = torch.Generator().manual_seed(0)
@@ -172,7 +161,7 @@ def try_kernel(kernel: ProductKernel, device: torch.device, fmt: NumberFormat) -
         raise VqError(f"its product is off by {error:.1%}")
 
 
-def _reason(attempt: Callable[[], None]) -> str | None:
+def _reason(attempt: Callable[[], object]) -> str | None:
     """Why `attempt` fails, in a line."""
     try:
         attempt()
@@ -183,7 +172,7 @@ def _reason(attempt: Callable[[], None]) -> str | None:
 
 
 def _models(device: torch.device) -> dict[str, str]:
-    """How each Wan would fit into what is free, with 8-bit weights, at its usual size."""
+    """How each Wan would fit into free memory, with 8-bit weights, at its usual size."""
     free = free_bytes(device)
     offload: OffloadName = "auto" if device.type == "cuda" else "none"
     lines = {}

@@ -1,4 +1,4 @@
-"""The LightX2V engine: a run config for this run, and LightX2V as a process of its own."""
+"""The LightX2V engine: a run config for this run, and LightX2V in a process of its own."""
 
 import json
 import os
@@ -19,9 +19,7 @@ from vq_core.sampling.prompts import is_video
 from vq_infer.request import Outcome, VideoRequest, check_output
 
 FORMATS = (".mp4",)
-# The checkpoint's own run configs, `SCHEME-BACKEND.json`; where the checkpoint lies is left open in them.
-
-DEFAULT_BACKEND = "vllm"  # what LightX2V's own configs name
+DEFAULT_BACKEND = "vllm"  # as in LightX2V's own configs
 
 # Scales and gains of a checkpoint are exact in bfloat16.
 ENVIRONMENT = {"DTYPE": "BF16", "TOKENIZERS_PARALLELISM": "false"}
@@ -48,12 +46,12 @@ def generate(request: VideoRequest, python: str | None, backend: str | None) -> 
 
     Args:
         request: `model` is a native Wan-AI folder.
-        python: the interpreter that has LightX2V; this one unless given.
-        backend: whose kernels LightX2V uses, one that the checkpoint has a run config for; `vllm` unless given.
+        python: the interpreter that has LightX2V; None is this one.
+        backend: the kernels that LightX2V uses; the checkpoint must have a run config for them. None is `vllm`.
 
     Raises:
-        VqError: the output exists, the checkpoint is damaged or has no such run config, the model lacks what LightX2V
-            reads, LightX2V is not installed, or it failed.
+        VqError: the output exists, the checkpoint is damaged or has no such run config, the model lacks a file that
+            LightX2V reads, LightX2V is not installed, or it failed.
     """
     meter = Meter()
     check_output(request.output, FORMATS)
@@ -99,10 +97,10 @@ def read_run_config(checkpoint: ConvertedCheckpoint, backend: str | None) -> tup
 
 
 def run_config(template: Mapping[str, Any], request: VideoRequest, checkpoint: Path) -> dict[str, Any]:
-    """`template` with this run's sampling and the place of the folder `checkpoint` filled in.
+    """`template` with this run's sampling and the path of the folder `checkpoint` filled in.
 
     Raises:
-        VqError: the second guidance scale or the number of steps is not the model's.
+        VqError: the model does not take the second guidance scale or the number of steps.
     """
     sampling = request.sampling
     place = str(checkpoint.resolve())
@@ -127,13 +125,13 @@ def run_config(template: Mapping[str, Any], request: VideoRequest, checkpoint: P
     }
     if "denoising_step_list" in template and len(template["denoising_step_list"]) != sampling.steps:
         raise VqError(
-            f"{request.checkpoint} is of a model for {len(template['denoising_step_list'])} steps: use as many."
+            f"{request.checkpoint} is of a model for {len(template['denoising_step_list'])} steps: use this number."
         )
     return settings
 
 
 def _task_of(template: Mapping[str, Any], request: VideoRequest) -> str:
-    """LightX2V's name of what is to be made; a last frame is a task of its own there."""
+    """LightX2V's name of the task; one with a last frame has its own."""
     last_frame = request.task == "i2v" and request.sample.last_image is not None
     return "flf2v" if last_frame else request.task
 
@@ -149,7 +147,7 @@ def _require_task(template: Mapping[str, Any], request: VideoRequest) -> None:
     mask = request.sample.mask
     if mask is not None and not is_video(mask):
         raise VqError(
-            f"LightX2V reads masks from videos and {mask} is an image: give a video of it, or --engine native."
+            f"LightX2V reads masks from videos and {mask} is an image: give a video of it, or use --engine native."
         )
     if not able:
         command = "i2v` with --last-image" if own == "flf2v" else f"{own}`"
@@ -157,16 +155,16 @@ def _require_task(template: Mapping[str, Any], request: VideoRequest) -> None:
 
 
 def _require_size(config: Mapping[str, Any], request: VideoRequest) -> None:
-    """Refuse a size that LightX2V would round without a word."""
+    """Refuse a size that LightX2V would round silently."""
     frames, height, width = config.get("vae_stride", VAE_STRIDE)
     sampling = request.sampling
     for name, value, multiple in (("height", sampling.height, height), ("width", sampling.width, width)):
         if value < 1 or value % (multiple * PATCH):
-            raise VqError(f"{name} {value} is not a multiple of {multiple * PATCH}: use one.")
+            raise VqError(f"{name} {value} is not a multiple of {multiple * PATCH}: use a multiple.")
     if config["task"] == "vace" and sampling.height * sampling.width not in VACE_AREAS:
-        raise VqError(f"LightX2V runs VACE at 832x480 or 1280x720, not {sampling.width}x{sampling.height}: use one.")
+        raise VqError(f"LightX2V runs VACE at 832x480 or 1280x720, not {sampling.width}x{sampling.height}: use either.")
     if sampling.num_frames < 1 or sampling.num_frames % frames != 1:
-        raise VqError(f"num_frames {sampling.num_frames} is not {frames}k + 1: use such a number.")
+        raise VqError(f"num_frames {sampling.num_frames} is not {frames}k + 1: use {frames}k + 1, such as 81.")
 
 
 def _require_native_model(model: Path, config: Mapping[str, Any]) -> None:
@@ -195,16 +193,16 @@ def _require_lightx2v(python: str) -> None:
 
 
 def _start(python: str, config: Mapping[str, Any], request: VideoRequest, model: Path, output: Path) -> None:
-    """Run LightX2V; the video appears at its place only when it is whole."""
+    """Run LightX2V; the video appears at `output` only when it is complete."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
         config_json, draft = Path(folder) / "run.json", Path(folder) / output.name
         config_json.write_text(json.dumps(config, indent=2), encoding="utf-8")
         command = [python, "-m", "lightx2v.infer", *_arguments(config, request, model, config_json, draft)]
-        # Its own words go to stderr, where they leave --json alone.
+        # Its output goes to stderr, so that stdout has nothing but the result.
         status = subprocess.run(command, stdout=sys.__stderr__, env=os.environ | ENVIRONMENT, check=False).returncode
         if status or not draft.exists():
-            raise VqError(f"LightX2V ended with exit code {status} and no video: what it printed above says why.")
+            raise VqError(f"LightX2V ended with exit code {status} and no video: read its output above.")
         draft.replace(output)
 
 

@@ -1,6 +1,7 @@
-"""The options of each command, one a field, and what those of the native engine come to; free of heavy imports."""
+"""The options of each command, one a field, and the native engine's settings from them; free of heavy imports."""
 
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -31,56 +32,51 @@ from vq_infer.parallel.plan import ParallelPlan
 Task = Literal["i2v", "t2v", "vace"]
 EngineName = Literal["native", "lightx2v"]
 AttentionName = Literal["auto", "sdpa", "cudnn", "flash3", "flash4", "sage", "fp8"]
-"""`auto` and the files of `vq_infer/attention`; a test holds them together."""
+"""`auto` and the files of `vq_infer/attention`; a test compares them."""
 OffloadName = Literal["auto", "none", "block"]
 CacheName = Literal["first-block", "taylorseer"]
 CACHE_VALUES: dict[CacheName, float] = {"first-block": 0.08, "taylorseer": 3}
-"""The caches, and the value of each where none is given: FirstBlock's threshold, TaylorSeer's interval in steps."""
+"""The caches with their default values: FirstBlock's threshold, TaylorSeer's interval in steps."""
+
+speed_option = partial(typer.Option, rich_help_panel=MEMORY_AND_SPEED)
+gpus_option = partial(typer.Option, rich_help_panel=SEVERAL_GPUS)
+lightx2v_option = partial(typer.Option, rich_help_panel=LIGHTX2V)
 
 FILES = ("image", "last_image", "reference_images", "video", "mask")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """How the native engine is to run."""
+    """Options of the native engine."""
 
     attention: Annotated[
         AttentionName,
-        typer.Option(
-            "--attention",
-            help="Kernel for self-attention; auto picks the fastest that is exact enough.",
-            rich_help_panel=MEMORY_AND_SPEED,
-        ),
+        speed_option("--attention", help="Kernel for self-attention; auto picks the fastest that is exact enough."),
     ] = "sdpa"
     attention_tolerance: Annotated[
         float | None,
-        typer.Option(
+        speed_option(
             "--attention-tolerance",
             help="Largest relative error that --attention auto accepts.  [default: that of 16 bits]",
-            rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = None
     offload: Annotated[
         OffloadName,
-        typer.Option(
-            "--offload",
-            help="Blocks that wait in host memory: auto (only as many as needed), none, or block (all).",
-            rich_help_panel=MEMORY_AND_SPEED,
+        speed_option(
+            "--offload", help="Blocks to keep in host memory: auto (only as many as needed), none, or block (all)."
         ),
     ] = "auto"
     vae_tiling: Annotated[
         bool | None,
-        typer.Option(
-            "--vae-tiling/--no-vae-tiling",
-            help="Decode in tiles.  [default: only if nothing else makes it fit]",
-            rich_help_panel=MEMORY_AND_SPEED,
+        speed_option(
+            "--vae-tiling/--no-vae-tiling", help="Decode in tiles.  [default: only if the video does not fit otherwise]"
         ),
     ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateOptions(SamplingOptions, EngineOptions):
-    """Of every command that makes videos."""
+    """Options of every command that makes videos."""
 
     checkpoint: Annotated[Location | None, path_option("--checkpoint", help="Checkpoint folder from `vq-export`.")] = (
         None
@@ -95,7 +91,7 @@ class GenerateOptions(SamplingOptions, EngineOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions(GenerateOptions):
-    """Of `vq-infer batch`."""
+    """Options of `vq-infer batch`."""
 
     model: ModelOrDefault = None
     prompts: Prompts = None
@@ -104,7 +100,7 @@ class BatchOptions(GenerateOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions(GenerateOptions):
-    """Of `vq-infer i2v`, `t2v` and `vace`; each lacks those of `FILES` that it does not read."""
+    """Options of `vq-infer i2v`, `t2v` and `vace`; each command lacks those of `FILES` that it does not read."""
 
     model: Annotated[
         str | None,
@@ -116,12 +112,12 @@ class VideoOptions(GenerateOptions):
     ] = None
     reference_images: Annotated[
         list[Location] | None,
-        path_option("--reference", help="An image of what should appear in it; repeatable."),
+        path_option("--reference", help="Image of something to show in the video; repeatable."),
     ] = None
-    video: Annotated[Location | None, path_option("--video", help="The video that it is made over.")] = None
+    video: Annotated[Location | None, path_option("--video", help="Video to edit.")] = None
     mask: Annotated[
         Location | None,
-        path_option("--mask", help="What of that is made anew: white in a video, or in an image for every frame."),
+        path_option("--mask", help="Part of --video to make anew: white in a video, or in one image for every frame."),
     ] = None
     prompt: Annotated[str | None, typer.Option("--prompt", help="What the video shows.", rich_help_panel=INPUT)] = None
     negative_prompt: Annotated[
@@ -138,59 +134,34 @@ class VideoOptions(GenerateOptions):
     ] = "native"
     cache: Annotated[
         str | None,
-        typer.Option(
+        speed_option(
             "--cache",
             metavar="NAME[:VALUE]",
             help="Skip steps that change little: first-block (threshold 0.08) or taylorseer (every 3rd step is "
             "computed).  [default: none]",
-            rich_help_panel=MEMORY_AND_SPEED,
         ),
     ] = None
     ulysses: Annotated[
-        int,
-        typer.Option(
-            "--ulysses",
-            help="Processes that share the video's tokens and heads, under torchrun.",
-            rich_help_panel=SEVERAL_GPUS,
-        ),
+        int, gpus_option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
     ] = 1
     ring: Annotated[
-        int,
-        typer.Option(
-            "--ring",
-            help="Processes that share the video's tokens and pass keys and values around.",
-            rich_help_panel=SEVERAL_GPUS,
-        ),
+        int, gpus_option("--ring", help="Processes that share the video's tokens and pass keys and values around.")
     ] = 1
     cfg_parallel: Annotated[
         bool,
-        typer.Option(
-            "--cfg-parallel",
-            help="Half of the processes predict with the prompt, the other half without.",
-            rich_help_panel=SEVERAL_GPUS,
-        ),
+        gpus_option("--cfg-parallel", help="Half of the processes predict with the prompt, the other half without."),
     ] = False
     lightx2v_python: Annotated[
-        str | None,
-        typer.Option(
-            "--lightx2v-python",
-            help="Python that has LightX2V.  [default: this one]",
-            rich_help_panel=LIGHTX2V,
-        ),
+        str | None, lightx2v_option("--lightx2v-python", help="Python that has LightX2V.  [default: this one]")
     ] = None
     backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            help="Kernels that LightX2V uses: vllm, sgl, …  [default: vllm]",
-            rich_help_panel=LIGHTX2V,
-        ),
+        str | None, lightx2v_option("--backend", help="Kernels that LightX2V uses: vllm, sgl, …  [default: vllm]")
     ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions:
-    """Of `vq-infer doctor`."""
+    """Options of `vq-infer doctor`."""
 
     device: Device = None
     as_json: AsJson = False
@@ -198,7 +169,7 @@ class DoctorOptions:
 
 @dataclass(frozen=True)
 class CacheChoice:
-    """A cache and its one value: FirstBlock's threshold, or TaylorSeer's interval in steps."""
+    """A cache with its value: FirstBlock's threshold, or TaylorSeer's interval in steps."""
 
     name: CacheName
     value: float
@@ -206,20 +177,20 @@ class CacheChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings(EngineOptions):
-    """How the native engine runs, with what only a single video can have."""
+    """How the native engine runs; `cache` and `parallel` are for single videos only."""
 
     cache: CacheChoice | None = None
     parallel: ParallelPlan = field(default_factory=ParallelPlan)
 
 
 def engine_settings(options: BatchOptions | VideoOptions) -> EngineSettings:
-    """Those that `options` say.
+    """The settings that `options` ask for.
 
     Raises:
-        VqError: the cache is none, or its value is none of its values; the tolerance is without `--attention auto`.
+        VqError: see `parse_cache`, or a tolerance is given without `--attention auto`.
     """
     if options.attention_tolerance is not None and options.attention != "auto":
-        raise VqError("--attention-tolerance is what --attention auto chooses by: add it, or leave the tolerance out.")
+        raise VqError("--attention-tolerance is for --attention auto: add it, or leave the tolerance out.")
     settings = EngineSettings(**{field.name: getattr(options, field.name) for field in fields(EngineOptions)})
     if isinstance(options, BatchOptions):
         return settings
@@ -228,10 +199,10 @@ def engine_settings(options: BatchOptions | VideoOptions) -> EngineSettings:
 
 
 def parse_cache(text: str | None) -> CacheChoice | None:
-    """`NAME[:VALUE]`; None for nothing and for `none`.
+    """The cache that `NAME[:VALUE]` asks for; None for no text and for `none`.
 
     Raises:
-        VqError: no such cache, or not such a value.
+        VqError: there is no such cache, or the value is not valid for it.
     """
     if text is None or text == "none":
         return None

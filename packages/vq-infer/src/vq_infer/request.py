@@ -1,4 +1,4 @@
-"""One video to make, and what came of it: the same for every engine."""
+"""The request for one video and its outcome, the same for every engine."""
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -40,13 +40,13 @@ class Outcome:
 
     Attributes:
         output: the video's file.
-        kernels: what multiplied the codes.
+        kernels: names of the kernels that ran.
         stages: time and peak memory by stage, in order.
-        usage: the same of the whole run.
-        shape: frames, height and width, where the engine gives the frames away.
-        step_seconds: median time of a sampling step after the first, where the engine tells.
-        memory: how memory was used, in a line, where the engine plans it.
-        passes: through transformers, asked and computed, where a cache was used.
+        usage: time and peak memory of the whole run.
+        shape: frames, height and width; None if the engine does not return the frames.
+        step_seconds: median time of a sampling step after the first; None if the engine does not report it.
+        memory: the memory plan in a line; None if the engine makes none.
+        passes: passes through transformers, asked and computed; None without a cache.
     """
 
     output: Location
@@ -76,7 +76,7 @@ class Outcome:
         return rows | self.usage.rows()
 
     def to_json(self) -> dict[str, object]:
-        """The same for machines: seconds and bytes."""
+        """The outcome as JSON: seconds and bytes."""
         return asdict(self) | {"output": str(self.output)}
 
 
@@ -86,13 +86,13 @@ def _stage(name: str, usage: Usage) -> str:
 
 
 def resolve_request(task: Task, options: VideoOptions) -> VideoRequest:
-    """Options, else the recipe, else the checkpoint, else the model; the recipe's `eval` is about inference too.
+    """The request: a setting comes from the options, else the recipe's `eval`, else the checkpoint, else the model.
 
-    The built-in model is image-to-video and in diffusers' layout: it is nobody's default where neither is asked for.
-    LightX2V's native folders have no sampling settings of their own.
+    The built-in model is the default only for the native engine and i2v, because it is an image-to-video model in
+    diffusers' layout. LightX2V's native folders have no sampling settings of their own.
 
     Raises:
-        VqError: the recipe cannot be read, something that has no default is missing, or see `engine_settings`.
+        VqError: the recipe cannot be read, something without a default is missing, or see `engine_settings`.
     """
     settings = engine_settings(options)
     recipe = read_recipe(options.recipe)
@@ -123,7 +123,7 @@ def _local(location: Location | None) -> Path | None:
 
 
 def said_by_checkpoint(location: Location) -> dict[str, Any]:
-    """What the checkpoint at `location` says of how its model is sampled; engines refuse what is no checkpoint."""
+    """Sampling settings in the checkpoint at `location`; empty if it is no checkpoint, which engines refuse later."""
     if not exists(location / FILE_NAME):
         return {}
     sampling = open_checkpoint(location).artifact.manifest.settings.get("sampling")
@@ -132,10 +132,10 @@ def said_by_checkpoint(location: Location) -> dict[str, Any]:
 
 
 def check_output(output: Location, formats: tuple[str, ...]) -> None:
-    """Refuse an output that could not be written in the end, before any time is spent on it.
+    """Check that the video can be written to `output`, before any time is spent on it.
 
     Raises:
-        VqError: it exists, or its ending is none of `formats`.
+        VqError: it exists, or its ending is not one of `formats`.
     """
     if not output.name.lower().endswith(formats):
         raise VqError(f"{output} is not a video format that this engine writes: end it in {' or '.join(formats)}.")

@@ -1,4 +1,4 @@
-"""From what was said on the command line to the engine that does it."""
+"""The choice of the engine that makes a video."""
 
 from collections.abc import Iterable
 
@@ -13,10 +13,10 @@ LIGHTX2V_ONLY = ("lightx2v_python", "backend")
 
 
 def run(task: Task, options: VideoOptions) -> Outcome | None:
-    """Make the video that `options` describe; None in every process but the first of those that make one together.
+    """Make the video that `options` describe; None in all processes but the first.
 
     Raises:
-        VqError: an option is missing, or belongs to another engine; else see the engine's `generate`.
+        VqError: an option is missing or belongs to the other engine, or see the engine's `generate`.
     """
     if options.engine == "lightx2v":
         if option := _given(options, NATIVE_ONLY):
@@ -28,6 +28,6 @@ def run(task: Task, options: VideoOptions) -> Outcome | None:
 
 
 def _given(options: VideoOptions, names: Iterable[str]) -> str | None:
-    """The first of `names` that is not what it is by default, as it is typed."""
+    """The first of `names` that differs from its default, as it is typed."""
     given = (name for name in names if getattr(options, name) != getattr(VideoOptions, name))
     return next((f"--{name.replace('_', '-')}" for name in given), None)

@@ -1,4 +1,4 @@
-"""Ways to compute attention, one file per name that `--attention` takes; `auto` picks among them."""
+"""Ways to compute attention, one file for each name that `--attention` takes; `auto` picks among them."""
 
 from typing import Protocol, cast
 
@@ -9,20 +9,17 @@ from vq_core.discover import load_plugin, plugin_names
 
 AUTO = "auto"
 FULL_PRECISION = 0.004
-"""Relative error up to which attention counts as that of 16-bit numbers; theirs is 0.0025 at most."""
+"""Largest relative error of attention that counts as full precision; attention in 16 bits has at most 0.0025."""
 
 
 class Attention(Protocol):
-    """What an attention's module provides."""
+    """A way to compute attention."""
 
     NAME: str
-    """How summaries call it."""
+    """What summaries call it."""
 
     ERROR: float
-    """‖O − O₃₂‖ / ‖O₃₂‖ at most, against attention in fp32, as measured on the inputs of `tools/bench/attention.py`."""
-
-    def unavailable(self, device: torch.device) -> str | None:
-        """Why it cannot run on `device`, one sentence without a full stop; None where it can."""
+    """Largest ‖O − O₃₂‖ / ‖O₃₂‖ against attention in fp32, measured on the inputs of `tools/bench/attention.py`."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q kᵀ / √head_dim) v, every query over every key.
@@ -32,18 +29,25 @@ class Attention(Protocol):
         """
 
 
+class AttentionModule(Attention, Protocol):
+    """What an attention's module provides."""
+
+    def unavailable(self, device: torch.device) -> str | None:
+        """Why it cannot run on `device`, one sentence without a full stop; None where it can."""
+
+
 def attention_names() -> list[str]:
     """What `--attention` takes, `auto` first."""
     return [AUTO, *plugin_names(__name__)]
 
 
-def load_attention(name: str) -> Attention:
+def load_attention(name: str) -> AttentionModule:
     """The attention called `name`.
 
     Raises:
         VqError: there is none of that name; the message lists the known ones.
     """
-    return cast(Attention, load_plugin(__name__, name))
+    return cast(AttentionModule, load_plugin(__name__, name))
 
 
 def availability(device: torch.device) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""cuDNN's attention, through diffusers: the fastest that PyTorch brings on Hopper."""
+"""cuDNN's attention through diffusers, the fastest in PyTorch on Hopper."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ CAPABILITY = (8, 0)
 
 
 def unavailable(device: torch.device) -> str | None:
-    """See `Attention.unavailable`."""
+    """See `AttentionModule.unavailable`."""
     if device.type != "cuda":
         return "cuDNN needs a CUDA device"
     if torch.cuda.get_device_capability(device) < CAPABILITY:

@@ -1,4 +1,4 @@
-"""FlashAttention-3 (arXiv 2407.08608) in 16 bits, where it is installed, through diffusers."""
+"""FlashAttention-3 (arXiv 2407.08608) in 16 bits through diffusers, if it is installed."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ CAPABILITY = (9, 0)
 
 
 def unavailable(device: torch.device) -> str | None:
-    """See `Attention.unavailable`."""
+    """See `AttentionModule.unavailable`."""
     from diffusers.utils import is_flash_attn_3_available
 
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != CAPABILITY:

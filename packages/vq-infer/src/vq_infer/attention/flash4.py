@@ -1,4 +1,4 @@
-"""FlashAttention-4 in 16 bits, where it is installed: kernels that it compiles at their first use, also for Hopper."""
+"""FlashAttention-4 in 16 bits, if it is installed; it compiles its kernels at their first use, also for Hopper."""
 
 import os
 from importlib.metadata import PackageNotFoundError, version
@@ -10,13 +10,13 @@ from vq_core.errors import VqError
 from vq_core.remote.mirror import user_cache
 
 NAME = "FlashAttention-4"
-ERROR = 0.0025  # what cuDNN's is allowed: on random q, k and v both had 0.0023
-CAPABILITY = (9, 0)  # older GPUs have kernels of it too, which nobody has measured here
+ERROR = 0.0025  # as for cuDNN: on random q, k and v both had 0.0023
+CAPABILITY = (9, 0)  # it has kernels for older GPUs too, which have not been measured here
 PACKAGE = "flash-attn-4"
 
 
 def unavailable(device: torch.device) -> str | None:
-    """See `Attention.unavailable`."""
+    """See `AttentionModule.unavailable`."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:
         return "FlashAttention-4 needs a Hopper GPU or a newer one"
     try:
@@ -27,9 +27,9 @@ def unavailable(device: torch.device) -> str | None:
         )
     try:
         _keep_compiled()
-        import flash_attn.cute  # noqa: F401  # half of it is other packages, which may be missing or too old
+        import flash_attn.cute  # noqa: F401  # it needs other packages, which may be missing or too old
     except (ImportError, OSError, AttributeError) as problem:
-        return f"FlashAttention-4 is installed and does not start ({problem})"
+        return f"FlashAttention-4 is installed but does not start ({problem})"
     return None
 
 
@@ -40,19 +40,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         VqError: it has no kernel for these inputs.
     """
     _keep_compiled()
-    # Diffusers knows it as a download from a hub alone.
+    # Diffusers can only download it from a hub.
     from flash_attn.cute import flash_attn_func
 
     try:
         out: Tensor | tuple[Tensor, Tensor | None] = flash_attn_func(q, k, v)
-    except AssertionError as refusal:  # its way to refuse sizes and dtypes
+    except AssertionError as refusal:  # raised for sizes and dtypes that it does not support
         raise VqError(
-            f"FlashAttention-4 does not take heads of {q.shape[-1]} channels in {q.dtype}: {refusal}"
+            f"FlashAttention-4 does not support heads of {q.shape[-1]} channels in {q.dtype}: {refusal}"
         ) from None
     return out[0] if isinstance(out, tuple) else out
 
 
 def _keep_compiled() -> None:
-    """Let it keep what it compiles; it asks when it is imported. What the user has set is kept."""
+    """Make it keep what it compiles; it reads these variables at import. What the user has set stays."""
     os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")
     os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(user_cache() / "flash-attention-4"))

@@ -1,4 +1,4 @@
-"""8-bit attention of our own: logits from INT8 codes of q and k, softmax weights times v in FP8."""
+"""Our own 8-bit attention: logits from INT8 codes of q and k, softmax weights times v in FP8."""
 
 from importlib.util import find_spec
 
@@ -14,7 +14,7 @@ GLUON = "triton.experimental.gluon.nvidia.hopper"
 
 
 def unavailable(device: torch.device) -> str | None:
-    """See `Attention.unavailable`; on the CPU it runs in plain torch, to be compared with and not to be fast."""
+    """See `AttentionModule.unavailable`; on the CPU it runs in plain torch, for comparison and not for speed."""
     if device.type == "cpu":
         return None
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != CAPABILITY:
@@ -33,7 +33,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return _attend(q, k, v)
 
 
-# One operation to torch.compile, which cannot look into kernels written in Gluon.
+# A single operation for torch.compile, which cannot trace kernels written in Gluon.
 @torch.library.custom_op("vq_infer::attend_in_8_bits", mutates_args=())
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if q.device.type == "cpu":

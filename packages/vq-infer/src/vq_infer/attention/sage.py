@@ -1,18 +1,18 @@
-"""SageAttention (arXiv 2410.02367, 2411.10958) in 8 bits, where it is installed, through diffusers."""
+"""SageAttention (arXiv 2410.02367, 2411.10958) in 8 bits through diffusers, if it is installed."""
 
 import torch
 from torch import Tensor
 
 NAME = "SageAttention"
-# It has a kernel for each kind of GPU, none of which was measured here: a bound for a cosine of 0.998, at which the
-# paper puts the worst layer of its models. `auto` measures again.
+# Its kernels have not been measured here: this is the bound for a cosine of 0.998, which the paper gives for the worst
+# layer of its models. `auto` measures the error itself.
 ERROR = 0.065
 CAPABILITY = (8, 0)
-VERSION = "2.1.1"  # what diffusers asks for
+VERSION = "2.1.1"  # required by diffusers
 
 
 def unavailable(device: torch.device) -> str | None:
-    """See `Attention.unavailable`."""
+    """See `AttentionModule.unavailable`."""
     from diffusers.utils import is_sageattention_available, is_sageattention_version
 
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < CAPABILITY:

@@ -1,4 +1,4 @@
-"""PyTorch's own attention, which picks its kernel, through diffusers."""
+"""PyTorch's own attention, which picks its kernel itself, through diffusers."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ ERROR = 0.0025
 
 
 def unavailable(device: torch.device) -> str | None:
-    """See `Attention.unavailable`: it runs everywhere."""
+    """See `AttentionModule.unavailable`: it runs everywhere."""
     return None
 
 

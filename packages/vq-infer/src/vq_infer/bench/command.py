@@ -1,8 +1,6 @@
-"""From what was said on the command line to a run, and to its files."""
+"""From the options of the command to a run and its files."""
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
@@ -24,35 +22,37 @@ JSON, PAGE, CHART, UNFINISHED = "bench.json", "bench.md", "bench.png", "unfinish
 
 
 def bench(options: BenchOptions) -> Results:
-    """Measure what `options` ask for, and write it down where they say.
+    """Measure what `options` ask for, and write the results to their output.
 
     Raises:
-        VqError: something is not known, not there or does not fit, or nothing can run.
+        VqError: an option names something unknown or missing, something does not fit, or nothing can run.
     """
-    checkpoint = None if options.checkpoint is None else open_checkpoint(local_copy(options.checkpoint))
-    plan = plan_of(options, checkpoint)
+    plan = plan_of(options)
     if options.output is None:
-        return run(plan, _tell, lambda results: None)
+        *_, results = run(plan)
+        return results
     refuse_existing(options.output)
     if options.chart:
         require_matplotlib()
     with local_output(options.output, last=JSON) as folder:
         folder.mkdir(parents=True)
-        results = run(plan, _tell, lambda results: write_json(results, folder / UNFINISHED))
+        for results in run(plan):
+            (folder / UNFINISHED).write_text(json.dumps(results.to_json(), indent=1) + "\n", encoding="utf-8")
         if options.chart:
             draw(results, folder / CHART)
         (folder / PAGE).write_text(page(results, CHART if options.chart else None), encoding="utf-8")
-        write_json(results, folder / UNFINISHED)
         (folder / UNFINISHED).rename(folder / JSON)
     return results
 
 
-def plan_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Plan:
+def plan_of(options: BenchOptions) -> Plan:
     """What to run.
 
     Raises:
-        VqError: an option names nothing that there is, or options contradict each other.
+        VqError: an option names something unknown, or options contradict each other.
     """
+    location = None if options.checkpoint is None else local_copy(options.checkpoint)
+    checkpoint = None if location is None else open_checkpoint(location)
     workload = workload_of(options, checkpoint)
     if options.extrapolate and workload.blocks in (1, workload.whole):
         raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")
@@ -61,7 +61,6 @@ def plan_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Pl
     contenders = tuple(options.contenders or CONTENDERS)
     for name in contenders:
         contender_named(name)
-    location = None if options.checkpoint is None else local_copy(options.checkpoint)
     return Plan(
         contenders=contenders,
         workload=workload,
@@ -76,7 +75,11 @@ def plan_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Pl
 
 
 def workload_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -> Workload:
-    """The model's shape and the video's size."""
+    """The model's shape and the video's size.
+
+    Raises:
+        VqError: an option is not possible for the model.
+    """
     config: dict[str, Any]
     if checkpoint is not None:
         if options.model_size is not None:
@@ -98,14 +101,5 @@ def workload_of(options: BenchOptions, checkpoint: ConvertedCheckpoint | None) -
     if options.blocks is None:
         return workload
     if not 1 <= options.blocks <= whole:
-        raise VqError(f"--blocks {options.blocks} cannot be: the model has {whole}.")
+        raise VqError(f"--blocks {options.blocks} is not possible: give a number from 1 to {whole}.")
     return cut(workload, options.blocks)
-
-
-def write_json(results: Results, path: Path) -> None:
-    """Everything, for machines."""
-    path.write_text(json.dumps(results.to_json(), indent=1) + "\n", encoding="utf-8")
-
-
-def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)

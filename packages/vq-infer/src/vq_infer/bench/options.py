@@ -1,6 +1,7 @@
 """The options of `vq-infer bench`, one a field; free of heavy imports."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -8,10 +9,13 @@ import typer
 from vq_core.cli.options import INPUT, MEASUREMENT, OUTPUT, SAMPLING, AsJson, Device, Verbose, path_option
 from vq_core.remote.location import Location
 
+sampling_option = partial(typer.Option, rich_help_panel=SAMPLING)
+measurement_option = partial(typer.Option, rich_help_panel=MEASUREMENT)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """What was said on the command line; None where nothing was."""
+    """Options of `vq-infer bench`; None if not given."""
 
     model_size: Annotated[
         str | None,
@@ -24,9 +28,9 @@ class BenchOptions:
     checkpoint: Annotated[
         Location | None, path_option("--checkpoint", help="Measure this converted checkpoint instead.")
     ] = None
-    component: Annotated[str, typer.Option("--component", help="Of the checkpoint.", rich_help_panel=INPUT)] = (
-        "transformer"
-    )
+    component: Annotated[
+        str, typer.Option("--component", help="Component of the checkpoint.", rich_help_panel=INPUT)
+    ] = "transformer"
     output: Annotated[
         Location | None,
         path_option("--output", "-o", help="Folder for JSON, page and chart; must not exist.", panel=OUTPUT),
@@ -34,41 +38,25 @@ class BenchOptions:
     chart: Annotated[
         bool, typer.Option("--chart/--no-chart", help="Draw a chart into the output.", rich_help_panel=OUTPUT)
     ] = True
-    height: Annotated[int, typer.Option("--height", help="In pixels.", rich_help_panel=SAMPLING)] = 480
-    width: Annotated[int, typer.Option("--width", help="In pixels.", rich_help_panel=SAMPLING)] = 832
-    num_frames: Annotated[int, typer.Option("--num-frames", help="Frames, 4k + 1.", rich_help_panel=SAMPLING)] = 81
+    height: Annotated[int, sampling_option("--height", help="In pixels.")] = 480
+    width: Annotated[int, sampling_option("--width", help="In pixels.")] = 832
+    num_frames: Annotated[int, sampling_option("--num-frames", help="Frames, 4k + 1.")] = 81
     contenders: Annotated[
-        list[str] | None,
-        typer.Option("--contender", help="What to measure; repeatable.  [default: all]", rich_help_panel=MEASUREMENT),
+        list[str] | None, measurement_option("--contender", help="What to measure; repeatable.  [default: all]")
     ] = None
-    seconds: Annotated[
-        float, typer.Option("--seconds", help="Seconds of steady load for each contender.", rich_help_panel=MEASUREMENT)
-    ] = 15.0
+    seconds: Annotated[float, measurement_option("--seconds", help="Seconds of steady load for each contender.")] = 15.0
     blocks: Annotated[
-        int | None,
-        typer.Option(
-            "--blocks", help="Number of blocks to measure, from the first.  [default: all]", rich_help_panel=MEASUREMENT
-        ),
+        int | None, measurement_option("--blocks", help="Number of blocks to measure, from the first.  [default: all]")
     ] = None
     extrapolate: Annotated[
         bool,
-        typer.Option(
-            "--extrapolate",
-            help="Extrapolate from --blocks and from one block to the whole model.",
-            rich_help_panel=MEASUREMENT,
-        ),
+        measurement_option("--extrapolate", help="Extrapolate from --blocks and from one block to the whole model."),
     ] = False
     start_limit: Annotated[
-        float,
-        typer.Option("--start-limit", help="Time limit for the first step, in seconds.", rich_help_panel=MEASUREMENT),
+        float, measurement_option("--start-limit", help="Time limit for the first step, in seconds.")
     ] = 300.0
     details: Annotated[
-        bool,
-        typer.Option(
-            "--details/--no-details",
-            help="Break a pass down by kind of work, beside the floor.",
-            rich_help_panel=MEASUREMENT,
-        ),
+        bool, measurement_option("--details/--no-details", help="Break a pass down by kind of work, beside the floor.")
     ] = True
     device: Device = None
     as_json: AsJson = False

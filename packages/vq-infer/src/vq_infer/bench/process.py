@@ -1,4 +1,4 @@
-"""Worker processes, called with a time limit and ended when it is over."""
+"""Worker processes, called with a time limit and killed if they exceed it."""
 
 import multiprocessing
 import os
@@ -6,7 +6,6 @@ import signal
 import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Self
 
 from vq_infer.bench.worker import Failure, Job, serve
@@ -31,7 +30,7 @@ class RemoteWorker:
         other.close()
 
     def ask(self, limit: float, command: str, *arguments: Any) -> Any:
-        """The answer to a command, or a `Failure`: its own, its end, or that it takes longer than `limit` seconds."""
+        """The answer to a command, or a `Failure`: the command failed, the process ended, or `limit` seconds passed."""
         begin = time.monotonic()
         try:
             self._connection.send((command, arguments))
@@ -44,9 +43,9 @@ class RemoteWorker:
             return Failure(f"its process ended with exit code {self._process.exitcode}")
 
     def end(self) -> None:
-        """End the process and all that it started."""
+        """Kill the process and all that it started."""
         if self._process.is_alive() and self._process.pid is not None:
-            with suppress(ProcessLookupError):  # it has not come to make a group of its own
+            with suppress(ProcessLookupError):  # it has no process group of its own yet
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
         self._process.join(END_SECONDS)
@@ -55,8 +54,6 @@ class RemoteWorker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._connection.closed:
             self.end()

@@ -1,16 +1,15 @@
-"""A whole run: every contender made, warmed and measured, those that fit into memory together in turns."""
+"""A whole run: every contender is made, warmed and measured, in turns with the others that fit into memory with it."""
 
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import reduce
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,9 +27,9 @@ from vq_infer.bench.report.results import Results, Row, extrapolate, relative_er
 from vq_infer.bench.worker import Failure, First, Job, Machine
 
 ROUNDS = 3
-MEMORY_USED = 0.9  # of the device's, by contenders that are measured in turns
-CONTEXT_BYTES = 1 << 30  # a process's own on the device
-LIMIT_FACTOR = 20  # no measurement takes so many times what it should
+MEMORY_USED = 0.9  # share of the device's memory for contenders that are measured in turns
+CONTEXT_BYTES = 1 << 30  # taken on the device by each process
+LIMIT_FACTOR = 20  # a measurement that takes so many times its time hangs
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class Plan:
         device: `cuda`, `cuda:1`, `cpu` …
         checkpoint: a converted checkpoint and one of its components, for our contenders of its scheme.
         scheme: of that checkpoint.
-        seconds: of steady load for each contender.
-        start_limit: seconds that a first step may take, compilation included.
-        extrapolate: from the measured blocks to the whole model.
-        details: break the time of a pass down by kinds of work.
+        seconds: steady load for each contender.
+        start_limit: most seconds of a first step, compilation included.
+        extrapolate: whether to go from the measured blocks to the whole model.
+        details: whether to break the time of a pass down by kinds of work.
     """
 
     contenders: tuple[str, ...]
@@ -64,8 +63,8 @@ class Plan:
         return Job(name, self.workload, self.device, cache, self.checkpoint)
 
 
-def run(plan: Plan, tell: Callable[[str], None], keep: Callable[[Results], None]) -> Results:
-    """Measure; `tell` hears what is going on, and `keep` gets what there is after every group of contenders.
+def run(plan: Plan) -> Iterator[Results]:
+    """Measure; yields what there is after every group of contenders, the last time everything.
 
     Raises:
         VqError: the machine's ceilings could not be measured, or no contender can run.
@@ -74,9 +73,8 @@ def run(plan: Plan, tell: Callable[[str], None], keep: Callable[[Results], None]
     able = [name for name, row in rows.items() if row.why_not is None]
     if not able:
         raise VqError(f"no contender can run here: {'; '.join(f'{n}: {row.why_not}' for n, row in rows.items())}.")
-    predictions: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        tell("measuring what the machine can do at best")
+        _tell("measuring what the machine can do at best")
         machine, ceilings = _machine(plan, Path(folder))
         results = Results(
             date=datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -88,18 +86,13 @@ def run(plan: Plan, tell: Callable[[str], None], keep: Callable[[Results], None]
             ceilings=ceilings,
         )
         for group in groups(able, plan, machine.memory):
-            for row in _measure_group([rows[name] for name in group], plan, ceilings, Path(folder), tell):
-                if row.first is not None:
-                    predictions[row.name] = row.first.prediction
-                rows[row.name] = row
-            rows = {name: _compared(row, predictions, plan) for name, row in rows.items()}
-            results = replace(results, rows=tuple(rows.values()))
-            keep(results)
-    return results
+            rows |= _measure_group([rows[name] for name in group], plan, ceilings, Path(folder))
+            results = replace(results, rows=tuple(_with_error(row, rows, plan) for row in rows.values()))
+            yield results
 
 
 def groups(names: Sequence[str], plan: Plan, memory: int) -> list[list[str]]:
-    """Contenders that fit into `memory` bytes together, in their order."""
+    """`names` in groups that fit into `memory` bytes together, in their order."""
     gathered: list[list[str]] = []
     used = 0.0
     for name in names:
@@ -113,11 +106,11 @@ def groups(names: Sequence[str], plan: Plan, memory: int) -> list[list[str]]:
 
 
 def needed_bytes(workload: Workload, weight_bytes: int, device: torch.device) -> float:
-    """About what a contender takes: its weights while it is made, and the widest of what lives in a block."""
+    """Estimate for one contender: its weights while it is made, and the widest values alive in a block."""
     value = runtime_dtype(device).itemsize
     weights = sum(prod(shape) for shape in wan.topology(workload.config).tensors.values())
     widest = workload.tokens * (3 * int(workload.config["ffn_dim"]) + 16 * workload.dim) * value
-    scale = value / 2  # `loaded_bytes` is of bfloat16
+    scale = value / 2  # `loaded_bytes` is for bfloat16
     return weights * weight_bytes * scale + widest + CONTEXT_BYTES
 
 
@@ -139,22 +132,23 @@ def _machine(plan: Plan, folder: Path) -> tuple[Machine, Ceilings]:
     return answers[0], answers[1]
 
 
-def _measure_group(
-    rows: Sequence[Row], plan: Plan, ceilings: Ceilings, folder: Path, tell: Callable[[str], None]
-) -> Iterator[Row]:
+def _measure_group(rows: Sequence[Row], plan: Plan, ceilings: Ceilings, folder: Path) -> dict[str, Row]:
+    found: dict[str, Row] = {}
     with ExitStack() as stack:
         workers: dict[str, RemoteWorker] = {}
-        found: dict[str, Row] = {}
         for row in rows:
-            tell(f"{row.title}: first step")
+            _tell(f"{row.title}: first step")
             worker = stack.enter_context(RemoteWorker(plan.job(row.name, folder / row.name)))
-            found[row.name] = _with_first(row, worker.ask(plan.start_limit, "first"))
-            if found[row.name].first is not None:
+            first: First | Failure = worker.ask(plan.start_limit, "first")
+            if isinstance(first, Failure):
+                found[row.name] = replace(row, why_not=first.reason)
+            else:
+                found[row.name] = replace(row, first=first)
                 workers[row.name] = worker
         rounds: dict[str, list[Steady]] = {name: [] for name in workers}
         for index in range(ROUNDS):
             for name, worker in list(workers.items()):
-                tell(f"{found[name].title}: round {index + 1} of {ROUNDS}")
+                _tell(f"{found[name].title}: round {index + 1} of {ROUNDS}")
                 answer = worker.ask(_limit(plan, found[name]), "steady", plan.seconds / ROUNDS)
                 if isinstance(answer, Failure):
                     found[name] = replace(found[name], why_not=answer.reason)
@@ -162,25 +156,18 @@ def _measure_group(
                 else:
                     rounds[name].append(answer)
         for name, worker in workers.items():
-            found[name] = replace(found[name], steady=reduce(Steady.then, rounds[name]))
-            found[name] = _looked_into(found[name], worker, plan, ceilings, tell)
-    for name, row in found.items():
-        restarts = row.steady is not None and contender_named(name).compiles
-        yield _restarted(row, plan, folder, tell) if restarts else row
+            steady = reduce(Steady.then, rounds[name])
+            row = replace(found[name], steady=steady, step_seconds=steady.median)
+            found[name] = _looked_into(row, worker, plan, ceilings)
+    return {name: _restarted(row, plan, folder) for name, row in found.items()}
 
 
-def _with_first(row: Row, answer: First | Failure) -> Row:
-    if isinstance(answer, Failure):
-        return replace(row, why_not=answer.reason)
-    return replace(row, first=answer)
-
-
-def _looked_into(row: Row, worker: RemoteWorker, plan: Plan, ceilings: Ceilings, tell: Callable[[str], None]) -> Row:
-    """Memory, the breakdown, and the step of the whole model."""
+def _looked_into(row: Row, worker: RemoteWorker, plan: Plan, ceilings: Ceilings) -> Row:
+    """Add memory, the breakdown, and the step of the whole model."""
     limit = _limit(plan, row)
-    row = replace(row, memory=worker.ask(limit, "memory"), step_seconds=row.steady.median if row.steady else None)
+    row = replace(row, memory=worker.ask(limit, "memory"))
     if plan.details:
-        tell(f"{row.title}: where the time goes")
+        _tell(f"{row.title}: where the time goes")
         answer = worker.ask(limit, "shares")
         if isinstance(answer, Failure):
             return replace(row, why_not=f"no breakdown: {answer.reason}")
@@ -188,7 +175,7 @@ def _looked_into(row: Row, worker: RemoteWorker, plan: Plan, ceilings: Ceilings,
         lines = breakdown(answer, plan.workload, ceilings, row.linears, row.attention, value_bytes)
         row = replace(row, lines=tuple(lines))
     if plan.extrapolate and row.step_seconds is not None:
-        tell(f"{row.title}: one block")
+        _tell(f"{row.title}: one block")
         answer = worker.ask(limit, "one_block", plan.seconds)
         if isinstance(answer, Failure):
             return replace(row, step_seconds=None, why_not=f"no extrapolation: {answer.reason}")
@@ -198,8 +185,11 @@ def _looked_into(row: Row, worker: RemoteWorker, plan: Plan, ceilings: Ceilings,
     return row
 
 
-def _restarted(row: Row, plan: Plan, folder: Path, tell: Callable[[str], None]) -> Row:
-    tell(f"{row.title}: first step again, in a new process with the caches of the last")
+def _restarted(row: Row, plan: Plan, folder: Path) -> Row:
+    """Add the first step of a second process, if the contender has caches that make it faster."""
+    if row.steady is None or not contender_named(row.name).compiles:
+        return row
+    _tell(f"{row.title}: first step again, in a new process with the caches of the last")
     with RemoteWorker(plan.job(row.name, folder / row.name)) as worker:
         answer = worker.ask(plan.start_limit, "first")
     return row if isinstance(answer, Failure) else replace(row, restart_seconds=answer.seconds)
@@ -210,8 +200,13 @@ def _limit(plan: Plan, row: Row) -> float:
     return plan.start_limit + LIMIT_FACTOR * (plan.seconds + (row.first.seconds if row.first else 0.0))
 
 
-def _compared(row: Row, predictions: dict[str, Any], plan: Plan) -> Row:
-    """With the error against the reference, where both have the same weights."""
-    if row.first is None or REFERENCE not in predictions or plan.checkpoint is not None:
+def _with_error(row: Row, rows: Mapping[str, Row], plan: Plan) -> Row:
+    """Add the error against the reference, if both have been measured with the same weights."""
+    reference = rows.get(REFERENCE)
+    if row.first is None or reference is None or reference.first is None or plan.checkpoint is not None:
         return row
-    return replace(row, error=relative_error(row.first.prediction, predictions[REFERENCE]))
+    return replace(row, error=relative_error(row.first.prediction, reference.first.prediction))
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

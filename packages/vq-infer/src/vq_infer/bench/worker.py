@@ -1,4 +1,4 @@
-"""One contender in a process of its own, with its own memory, which can be ended if it takes too long."""
+"""One contender in a process of its own, which has its own memory and can be killed if it takes too long."""
 
 import os
 import platform
@@ -23,19 +23,20 @@ from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.measuring.breakdown import Share, profile_pass, shares
 from vq_infer.bench.measuring.ceilings import Ceilings, measure_ceilings
 from vq_infer.bench.measuring.kinds import Kind
-from vq_infer.bench.measuring.measure import Steady, steady, timed
+from vq_infer.bench.measuring.measure import Steady, steady
 from vq_infer.bench.measuring.ranges import named_ranges
 from vq_infer.bench.models.contenders import contender_named
 from vq_infer.bench.models.workload import Step, Workload, timesteps
+from vq_infer.timing import timed
 
 CHECKED_TIMESTEP = 500.0
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VQ_CACHE")
-"""Where compilers and autotuners keep what they made; a worker starts with the folders that it is given."""
+"""Variables that name the caches of compilers and autotuners; a worker points them into the folder it is given."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker measures; `checkpoint` is None for random weights."""
+    """What a worker measures, with its caches in the folder `cache`; `checkpoint` is None for random weights."""
 
     contender: str
     workload: Workload
@@ -46,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """What a command failed with."""
+    """Why a command has no answer."""
 
     reason: str
 
@@ -56,9 +57,9 @@ class First:
     """The first step.
 
     Attributes:
-        seconds: of the step, with all that is compiled and tuned in it.
-        load_seconds: of making the model before.
-        prediction: of one further step, fp32, to be compared with that of others.
+        seconds: of the step, compilation and tuning included.
+        load_seconds: taken to make the model before it.
+        prediction: of one further step, fp32, to compare contenders by.
         runs_with: what computes linears and attention.
     """
 
@@ -70,7 +71,7 @@ class First:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak bytes on the device while steps were run: of tensors, and with what torch keeps for later."""
+    """Peak bytes on the device during the steps: of tensors, and with what torch keeps for later."""
 
     allocated: int
     reserved: int
@@ -78,12 +79,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured on.
+    """The machine of a run.
 
     Attributes:
         device: name of the GPU or the processor.
-        memory: bytes that it has; on the CPU those of the host.
-        versions: of what runs on it.
+        memory: bytes on the device; for the CPU those of the host.
+        versions: of Python, CUDA and the packages that run on it.
     """
 
     device: str
@@ -92,7 +93,7 @@ class Machine:
 
 
 class Worker:
-    """Does what it is contender for; every method is a command."""
+    """Measures the contender of a job; every public method is a command."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -105,9 +106,11 @@ class Worker:
         workload = self._job.workload
         step = Step(workload, self._device, runtime_dtype(self._device))
         made: list[nn.Module] = []
-        load_seconds = timed(
-            lambda: made.append(contender.build(workload, self._device, self._component())), self._device
-        )
+        reader: TransformerReader[Quantized] | None = None
+        if self._job.checkpoint is not None:
+            location, component = self._job.checkpoint
+            reader = open_checkpoint(location).components[component]
+        load_seconds = timed(lambda: made.append(contender.build(workload, self._device, reader)), self._device)
         (self._model,) = made
         del cast(Any, self._model).blocks[workload.blocks :]  # a checkpoint may have more than are measured
         self._step = step
@@ -123,7 +126,7 @@ class Worker:
         return steady(self._run, self._device, seconds)
 
     def one_block(self, seconds: float) -> Steady:
-        """The same with the first block alone, for good: from here on the model has one."""
+        """The same with the first block alone; the model keeps only that one."""
         del cast(Any, self._model).blocks[1:]
         return self.steady(seconds)
 
@@ -136,7 +139,7 @@ class Worker:
     def shares(self) -> dict[Kind, Share]:
         """Where the time of one pass goes."""
         with named_ranges(self._model):
-            self._pass()  # compiled code may have to be made anew for the ranges
+            self._pass()  # code may be compiled again for the ranges
             return shares(profile_pass(self._pass, self._device), self._job.workload)
 
     def ceilings(self, seconds: float) -> Ceilings:
@@ -144,7 +147,7 @@ class Worker:
         return measure_ceilings(self._job.workload, self._device, seconds)
 
     def machine(self) -> Machine:
-        """Device and versions."""
+        """The device, and the versions of what runs on it."""
         return machine(self._device)
 
     def _run(self) -> object:
@@ -153,16 +156,10 @@ class Worker:
     def _pass(self) -> object:
         return self._step.forward(self._model, "cond", CHECKED_TIMESTEP)
 
-    def _component(self) -> TransformerReader[Quantized] | None:
-        if self._job.checkpoint is None:
-            return None
-        location, name = self._job.checkpoint
-        return open_checkpoint(location).components[name]
-
 
 def serve(connection: Connection, job: Job) -> None:
     """Answer commands, `(method, arguments)`, until None comes; runs as a process."""
-    os.setsid()  # a compiler's own processes end with this one
+    os.setsid()  # so that a compiler's own processes can be killed with this one
     for variable in CACHES:
         os.environ[variable] = str(job.cache / variable.lower())
     worker = Worker(job)
@@ -172,14 +169,14 @@ def serve(connection: Connection, job: Job) -> None:
         try:
             connection.send(method(*arguments))
         except (VqError, RuntimeError, NotImplementedError, ImportError) as error:
-            if not isinstance(error, VqError):  # the table has one line of it; what it was stands in the log
+            if not isinstance(error, VqError):  # the table gets one line of it, the log the rest
                 traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
             connection.send(Failure(f"{type(error).__name__}: {lines[0]}"))
 
 
 def machine(device: torch.device) -> Machine:
-    """What `device` is, and the versions of what runs on it."""
+    """Name and memory of `device`, and the versions of what runs on it."""
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"python": platform.python_version(), "torch": torch.__version__}
@@ -197,5 +194,5 @@ def machine(device: torch.device) -> Machine:
 
 
 def cut(workload: Workload, blocks: int) -> Workload:
-    """The same with the first `blocks` blocks."""
+    """`workload` with the first `blocks` blocks."""
     return replace(workload, config={**workload.config, "num_layers": blocks})

@@ -6,9 +6,8 @@ import sys
 from vq_core.cli.app import new_app, report, set_up_logging
 from vq_core.cli.app import run as run_app
 from vq_core.cli.command import takes_options
-from vq_infer.bench.cli import bench
-from vq_infer.cli.batch import batch
-from vq_infer.options import FILES, DoctorOptions, Task, VideoOptions
+from vq_infer.bench.options import BenchOptions
+from vq_infer.options import FILES, BatchOptions, DoctorOptions, Task, VideoOptions
 
 app = new_app("Make videos from a quantized checkpoint.")
 
@@ -85,6 +84,61 @@ def doctor(options: DoctorOptions) -> None:
     report("This machine", found.rows(), result=found.to_json(), as_json=options.as_json)
 
 
+@app.command("batch")
+@takes_options(BatchOptions)
+def batch(options: BatchOptions) -> None:
+    """Render every prompt of a set with the native engine, to compare with videos of the model itself.
+
+    They are written as `vq-eval fake-quant` writes its own: prompt i has seed + i, `native/000.mp4` is to look at and
+    the lossless `native/000.mkv` to measure.
+
+    With torchrun, processes share the prompts out: `torchrun --nproc-per-node 8 -m vq_infer batch …`
+
+    For example:
+
+        vq-infer batch --model MODEL --checkpoint ckpt --prompts builtin:evaluation -o engine
+
+        vq-eval compare --reference reference/full --candidate engine/native -o report
+    """
+    from vq_core.runtime.meter import Meter
+    from vq_core.runtime.process import this_process
+    from vq_infer.engine.batch import make_batch, resolve_batch
+
+    set_up_logging(options.verbose)
+    meter = Meter()
+    made = make_batch(resolve_batch(options), resume=options.resume, process=this_process())
+    if made is None:  # another process reports
+        return
+    report(
+        "Videos of the native engine",
+        {**made.rows(), **meter.usage().rows()},
+        result={**made.to_json(), "usage": vars(meter.usage())},
+        as_json=options.as_json,
+        next_steps=f"vq-eval compare --reference REFERENCE/full --candidate {made.folder} -o report",
+    )
+
+
+@app.command("bench")
+@takes_options(BenchOptions)
+def bench(options: BenchOptions) -> None:
+    """Measure every way to run the model on this machine: seconds a step, first step, memory, and where the time goes.
+
+    Without a checkpoint the weights are random, made on the device, and the same for every contender.
+
+    For example:
+
+        vq-infer bench -o bench
+
+        vq-infer bench --height 720 --width 1280 --contender diffusers_eager --contender vq_fp8 -o bench720
+    """
+    from vq_infer.bench.command import bench as run
+    from vq_infer.bench.report.page import summary, title
+
+    set_up_logging(options.verbose)
+    results = run(options)
+    report(title(results), summary(results), result=results.to_json(), as_json=options.as_json)
+
+
 def _make(task: Task, options: VideoOptions) -> None:
     from vq_infer.run import run
 
@@ -95,10 +149,6 @@ def _make(task: Task, options: VideoOptions) -> None:
     report(str(outcome.output), outcome.rows(), result=outcome.to_json(), as_json=options.as_json)
 
 
-app.command("batch")(batch)
-app.command("bench")(bench)
-
-
 def main() -> None:
     """Entry point of the `vq-infer` command."""
     _let_memory_grow()
@@ -106,9 +156,9 @@ def main() -> None:
 
 
 def _let_memory_grow() -> None:
-    """Have torch, before it is imported, serve a stage from what the last one left, whatever pieces that came in.
+    """Have torch, before it is imported, reuse the memory of one stage for the next, whatever its pieces were.
 
-    Otherwise gigabytes can lie between tensors where the VAE needs them whole. What the user has set is kept.
+    Otherwise gigabytes can lie between tensors when the VAE needs them in one piece. What the user has set is kept.
     """
     if sys.platform == "linux" and not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys():
         os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"

@@ -1,11 +1,11 @@
-"""Whether converted transformers fit into the pipeline that surrounds them."""
+"""The check that converted transformers fit into the pipeline around them."""
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
 from vq_core.files.json_file import read_json
 from vq_core.sampling.pipeline_layout import PipelineLayout
 
-# What a transformer must share with the model whose encoders and VAE surround it.
+# Keys of the configuration in which a transformer must agree with the model that gives encoders and VAE.
 ARCHITECTURE = (
     "in_channels", "out_channels", "text_dim", "image_dim", "added_kv_proj_dim", "num_layers", "num_attention_heads",
     "attention_head_dim", "ffn_dim", "pos_embed_seq_len", "vace_layers", "vace_in_channels",
@@ -13,9 +13,9 @@ ARCHITECTURE = (
 
 
 def require_same_architecture(checkpoint: ConvertedCheckpoint, layout: PipelineLayout) -> None:
-    """Refuse a checkpoint whose transformers would not fit into the pipeline that `layout` describes.
+    """Check that the checkpoint's transformers fit into the pipeline that `layout` describes.
 
-    Only the configurations are read, so the model's own transformer weights need not be there.
+    Only configurations are read, so the model's own transformer weights need not be there.
 
     Raises:
         VqError: names the first difference.

@@ -1,4 +1,4 @@
-"""Videos of all prompts of a set, as an artifact that `vq-eval compare` holds against the model's own."""
+"""Videos of all prompts of a set, as an artifact that `vq-eval compare` compares with the model's own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from vq_infer.options import BatchOptions, EngineSettings, engine_settings
 from vq_infer.request import said_by_checkpoint
 
 VARIANT = "native"
-"""The folder of the videos: the engine that made them."""
+"""The folder of the videos, named for the engine."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class Batch:
-    """What was made.
+    """The finished videos.
 
     Attributes:
-        folder: where the videos are.
-        prompts: how many.
-        resumed_videos: how many of them an earlier, interrupted run had finished.
-        kernels: what the transformers ran with; nothing where none was loaded.
-        summary: seconds of a video, and attention kernels.
+        folder: with the videos in it.
+        prompts: number of prompts.
+        resumed_videos: number of videos that an earlier, interrupted run had finished.
+        kernels: names of the kernels that the transformers ran with; empty if none was loaded.
+        summary: seconds per video, and attention kernels.
     """
 
     folder: Location
@@ -77,15 +77,15 @@ class Batch:
         return made | {"folder": str(self.folder)}
 
     def to_json(self) -> dict[str, object]:
-        """The same for machines."""
+        """The batch as JSON."""
         return vars(self) | {"folder": str(self.folder), "summary": self.summary.to_json()}
 
 
 def resolve_batch(options: BatchOptions) -> BatchRequest:
-    """Options, else the recipe, else the checkpoint, else the model.
+    """The request: a setting comes from the options, else the recipe, else the checkpoint, else the model.
 
     Raises:
-        VqError: the recipe cannot be read, something that has no default is missing, or see `engine_settings`.
+        VqError: the recipe cannot be read, something without a default is missing, or see `engine_settings`.
     """
     settings = engine_settings(options)
     recipe = read_recipe(options.recipe)
@@ -103,7 +103,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
     """Write `output/native/000.mkv` … with the native engine; prompt i has seed `sampling.seed` + i.
 
     Returns:
-        What was made; None in every process but the first.
+        The finished videos; None in all processes but the first.
 
     Raises:
         VqError: the output exists, the checkpoint is damaged or of another model, the prompts cannot be read, the
@@ -123,7 +123,10 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
         tool=f"vq-infer {version('vq-infer')}",
         family=checkpoint.family_name,
         model=checkpoint.artifact.manifest.model,
-        components=_components(checkpoint),
+        components={
+            name: ComponentHeader(name, entry.fingerprint, entry.config, entry.merged)
+            for name, entry in checkpoint.artifact.manifest.components.items()
+        },
         settings={
             **settings_of(samples, request.sampling, pipeline),
             "variants": [VARIANT],
@@ -151,10 +154,10 @@ def open_engine(
     samples: Sequence[Sample],
     device: torch.device,
 ) -> tuple[Engine, VideoPipeline]:
-    """The engine and the pipeline that it serves, in the memory that the largest video needs; nothing is loaded yet.
+    """The engine and its pipeline, with memory planned for the largest video; nothing is loaded yet.
 
     Raises:
-        VqError: memory does not suffice, or the attention is not here.
+        VqError: memory does not suffice, or the device cannot run the attention.
     """
     references = max(len(sample.reference_images) for sample in samples)
     plan = plan_for(
@@ -165,10 +168,3 @@ def open_engine(
         str(layout.path), str(device), engine.load, in_turns=plan.in_turns, vae_tiling=plan.vae_tiling
     )
     return engine, pipeline
-
-
-def _components(checkpoint: ConvertedCheckpoint) -> dict[str, ComponentHeader]:
-    return {
-        name: ComponentHeader(name, entry.fingerprint, entry.config, entry.merged)
-        for name, entry in checkpoint.artifact.manifest.components.items()
-    }

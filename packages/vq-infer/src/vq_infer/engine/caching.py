@@ -1,6 +1,6 @@
-"""Reusing what a step computed in the next: caches that diffusers ships, on the blocks that run here.
+"""Caches that reuse what an earlier step computed: those of diffusers, on this engine's blocks.
 
-Off unless asked for, because each changes the video; docs/caching.md has what each costs and saves.
+Off by default, because each changes the video; docs/caching.md has their costs and savings.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from vq_infer.options import CacheChoice
 
 COUNT = "vq_block_count"
 TAYLOR_WARM_UP = 3
-"""Steps of each transformer that are always computed: a derivative needs two, and the first are unlike the others."""
+"""First steps of each transformer, always computed: a derivative needs two, and the first ones differ from the rest."""
 
 
 @dataclass
 class Passes:
-    """Passes through transformers: CFG makes two in a step."""
+    """Passes through transformers; with guidance a step makes two."""
 
     asked: int = 0
     computed: int = 0
@@ -37,24 +37,24 @@ class _CountComputed(ModelHook):  # type: ignore[misc]  # diffusers is not typed
 
 
 def require_cacheable(choice: CacheChoice, *, vace: bool) -> None:
-    """Refuse a cache that would be wrong for the model.
+    """Check that the cache is right for the model.
 
     Raises:
-        VqError: the first block's cache replaces what VACE adds between blocks.
+        VqError: the first block's cache is asked for with VACE, whose additions between blocks it would drop.
     """
     if vace and choice.name == "first-block":
-        raise VqError("--cache first-block does not know what VACE adds between blocks: use --cache taylorseer.")
+        raise VqError("--cache first-block would drop what VACE adds between blocks: use --cache taylorseer.")
 
 
 def enable_cache(transformer: nn.Module, choice: CacheChoice, passes: Passes) -> None:
-    """Have `transformer`, diffusers' own around blocks of any class, use the cache; `passes` counts what it saves.
+    """Make diffusers' `transformer`, whose blocks may be of any class, use the cache; `passes` counts its passes.
 
-    State is kept per CFG branch, and the pipeline clears it after each video.
+    Each branch of guidance has a state of its own, and the pipeline clears it after each video.
     """
     model: Any = transformer
     for block_class in {type(block) for block in model.blocks}:
         register_block(block_class)
-    # Before the cache's own hook, so it is the inner one and sees only what is computed.
+    # Registered before the cache's hook, so it is the inner one and sees only passes that are computed.
     HookRegistry.check_if_exists_or_initialize(model.blocks[-1]).register_hook(_CountComputed(passes), COUNT)
 
     def count_asked(*_: Any) -> None:
@@ -64,8 +64,8 @@ def enable_cache(transformer: nn.Module, choice: CacheChoice, passes: Passes) ->
     if choice.name == "first-block":
         model.enable_cache(FirstBlockCacheConfig(threshold=choice.value))
     else:
-        # Lite: the difference between passes is taken of the model's output. Of every attention's output, as in the
-        # paper, 14B at 480p would keep some 50 GB.
+        # Lite: differences are kept of the model's output only. Those of every attention, as in the paper, would take
+        # some 50 GB for 14B at 480p.
         model.enable_cache(
             TaylorSeerCacheConfig(
                 cache_interval=int(choice.value), disable_cache_before_step=TAYLOR_WARM_UP, use_lite_mode=True
@@ -74,7 +74,7 @@ def enable_cache(transformer: nn.Module, choice: CacheChoice, passes: Passes) ->
 
 
 def register_block(block_class: type[nn.Module]) -> None:
-    """Tell diffusers' caches that blocks of `block_class` return the hidden states alone, as its own of Wan do."""
+    """Tell diffusers' caches that blocks of `block_class` return hidden states only, as its own Wan blocks do."""
     TransformerBlockRegistry.register(
         model_class=block_class,
         metadata=TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None),

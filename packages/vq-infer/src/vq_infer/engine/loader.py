@@ -1,4 +1,4 @@
-"""The transformers of one run: loaded as the memory plan and the settings say."""
+"""The transformers of one run, loaded according to the memory plan and the settings."""
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from vq_infer.options import EngineSettings
 
 
 class Engine:
-    """Loads the transformers of a checkpoint, and knows afterwards what they ran with."""
+    """Loads the transformers of a checkpoint, and records the kernels that they run with."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Engine:
         *,
         vace: bool,
     ) -> None:
-        """Settle what can be before anything is loaded.
+        """Check cache and attention; nothing is loaded yet.
 
         Raises:
             VqError: the cache is not for this model, or the attention does not run here.
@@ -44,12 +44,12 @@ class Engine:
 
     @property
     def attention(self) -> str:
-        """What computes self-attention."""
+        """Name of the self-attention."""
         return self._attention.NAME
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        """Names of the kernels that the transformers loaded so far run with, and of self-attention's as of now."""
+        """Names of the kernels of the transformers loaded so far, with that of self-attention as of now."""
         return tuple(sorted(self._kernels | {self.attention})) if self._kernels else ()
 
     @property
@@ -58,7 +58,7 @@ class Engine:
         return None if self._cache is None else (self._passes.asked, self._passes.computed)
 
     def load(self, name: str) -> nn.Module:
-        """The transformer of the component `name`, on the device but for blocks that wait on the host.
+        """The transformer of the component `name`, on the device except for blocks that wait on the host.
 
         Raises:
             VqError: the checkpoint is damaged.

@@ -19,26 +19,26 @@ from vq_core.sampling.pipeline_layout import VACE, PipelineLayout, read_layout
 from vq_core.sampling.prompts import ModelInputs
 from vq_infer.engine.architecture import require_same_architecture
 from vq_infer.engine.loader import Engine
-from vq_infer.engine.step_clock import StepClock
 from vq_infer.engine.transformer import kernel_for
 from vq_infer.memory.plan import plan_for
 from vq_infer.options import Task
 from vq_infer.parallel.team import Team, parallelize, team
 from vq_infer.request import Outcome, VideoRequest, check_output
+from vq_infer.timing import StepClock
 
 
 def generate(request: VideoRequest) -> Outcome | None:
     """Make the video of `request`: encode, load the transformers, sample, decode, write.
 
-    Whatever can be refused is refused before the first weight is read.
+    Everything that can be checked is checked before the first weight is read.
 
     Returns:
-        What was made; None in every process but the first of those that `torchrun` started for one video.
+        The outcome; None in all processes but the first of those that `torchrun` started for one video.
 
     Raises:
-        VqError: the output exists, the checkpoint is damaged or of another model than `--model`, the device is
-            not there or cannot run the scheme or the attention, memory does not suffice, the size does not fit, the
-            processes are not those of `request.settings.parallel`, or the image is not one.
+        VqError: the output exists, the checkpoint is damaged or of another model than `--model`, the device is missing
+            or cannot run the scheme or the attention, memory does not suffice, the size does not fit, the number of
+            processes is not that of `request.settings.parallel`, or the image cannot be decoded.
     """
     check_output(request.output, FORMATS)
     request.sample.check_files()
@@ -108,16 +108,16 @@ def _generate(request: VideoRequest, here: Team) -> Outcome | None:
 def _require_task(layout: PipelineLayout, request: VideoRequest) -> None:
     inputs, task, model = layout.inputs, request.task, request.model
     if (task == "vace") != (layout.pipeline_class == VACE):
-        right = "is steered by videos, masks and references" if layout.pipeline_class == VACE else "is no VACE model"
+        right = "takes videos, masks and references" if layout.pipeline_class == VACE else "is not a VACE model"
         raise VqError(f"{model} {right}: use `vq-infer {_task_of(inputs, layout)}`.")
     if task == "t2v" and "image" in inputs.required:
         raise VqError(f"{model} makes videos from images: use `vq-infer i2v` with --image.")
     if task == "i2v" and "image" not in inputs:
         raise VqError(f"{model} makes videos from text alone: use `vq-infer t2v`, or an image-to-video model.")
     if request.sample.last_image is not None and "last_image" not in inputs:
-        raise VqError(f"{model} goes on from a first frame alone: leave --last-image out, or use a model for both.")
+        raise VqError(f"{model} takes a first frame only: leave --last-image out, or use a model for both.")
     if request.sample.last_image is None and "last_image" in inputs.required:
-        raise VqError(f"{model} goes from a first frame to a last: give --last-image.")
+        raise VqError(f"{model} needs a first and a last frame: add --last-image.")
 
 
 def _task_of(inputs: ModelInputs, layout: PipelineLayout) -> Task:

@@ -22,7 +22,7 @@ from vq_infer.kernels import ProductKernel, checked_kernel, select_kernel
 from vq_infer.kernels.quant_linear import QuantLinear
 
 OnBlock = Callable[[str, nn.Module], None]
-"""Called with a block and the name of its shard as soon as the block is whole on the device."""
+"""Called with the name of a shard and its block as soon as the block is complete on the device."""
 
 
 def load_transformer(
@@ -36,10 +36,10 @@ def load_transformer(
 ) -> nn.Module:
     """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
 
-    It is made without memory and filled shard by shard, straight onto the device, while the digest of the next is
-    checked. What is not quantized is bfloat16 on CUDA and fp32 on the CPU, except what diffusers keeps in fp32. `label`
-    names the transformer in the progress bar. `attention` computes self-attention; cross-attention is always in full
-    precision. What `on_block` moves to the host never stands on the device beside the rest.
+    It is made without memory and filled shard by shard, straight onto the device, while the digest of the next shard is
+    checked. Tensors that are not quantized are bfloat16 on CUDA and fp32 on the CPU, or fp32 where diffusers keeps
+    them so. `label` names the transformer in the progress bar. `attention` computes self-attention; cross-attention is
+    always in full precision. A block that `on_block` moves to the host is never on the device beside the rest.
 
     Raises:
         VqError: the device cannot run the scheme, or the checkpoint is damaged.
@@ -50,7 +50,7 @@ def load_transformer(
     transformer_class = getattr(diffusers, str(component.config["_class_name"]))
     kernel = checked_kernel(kernel_for(device, scheme), device)
     _require_sizes(component, kernel)
-    # `init_empty_weights` leaves buffers real: those of the rotary embedding are computed, not stored.
+    # `init_empty_weights` makes real buffers: those of the rotary embedding are computed, not stored.
     with init_empty_weights():
         model = cast(nn.Module, transformer_class.from_config(component.config))
     dtype, cross_attention = runtime_dtype(device), select_attention(AUTO, device)
@@ -64,34 +64,28 @@ def load_transformer(
             }
             _place_linears(model, component, scheme, kernel, device, plain, shards[shard])
             model.load_state_dict(plain, strict=False, assign=True)
-            fuse_block(model, shard, device, attention, cross_attention)
-            if on_block is not None and shard != NON_BLOCK:
-                on_block(shard, _block(model, shard))
+            if shard != NON_BLOCK:
+                block = _fused(model, shard, device, attention, cross_attention)
+                if on_block is not None:
+                    on_block(shard, block)
             advance()
     return model.to(device).requires_grad_(False).eval()
 
 
-def fuse_block(
+def _fused(
     model: nn.Module, shard: str, device: torch.device, attention: Attention, cross_attention: Attention
-) -> None:
-    """Put a `FusedBlock` in the place of the block that `shard` fills.
-
-    VACE's own blocks, which differ, and what is no block stay as they are, one `QuantLinear` after the other.
-    """
+) -> nn.Module:
+    """The block that `shard` fills, replaced by a `FusedBlock`; VACE's own blocks, which differ, stay as they are."""
     from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 
-    if not shard.startswith("block_"):
-        return
-    name = f"blocks.{shard.removeprefix('block_')}"
-    block = model.get_submodule(name)
-    if isinstance(block, WanTransformerBlock) and isinstance(block.norm2, nn.LayerNorm):
-        block.to(device)
-        model.set_submodule(name, FusedBlock(block, select_ops(device), attention, cross_attention))
-
-
-def _block(model: nn.Module, shard: str) -> nn.Module:
     stack, _, number = shard.rpartition("_")
-    return model.get_submodule(f"{stack}s.{number}")
+    name = f"{stack}s.{number}"
+    block = model.get_submodule(name)
+    if stack != "block" or not isinstance(block, WanTransformerBlock) or not isinstance(block.norm2, nn.LayerNorm):
+        return block
+    fused = FusedBlock(block.to(device), select_ops(device), attention, cross_attention)
+    model.set_submodule(name, fused)
+    return fused
 
 
 def kernel_for(device: torch.device, scheme: QuantScheme) -> ProductKernel:
@@ -105,7 +99,7 @@ def kernel_for(device: torch.device, scheme: QuantScheme) -> ProductKernel:
 
 
 def kernel_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of what runs in `model`: the products of its linears, what is between them, and self-attention."""
+    """Names of what runs in `model`: the products of its linears, the operations between them, and self-attention."""
     names = {module.kernel.NAME for module in model.modules() if isinstance(module, QuantLinear)}
     for module in model.modules():
         if isinstance(module, FusedBlock):
@@ -122,7 +116,7 @@ def _place_linears(
     plain: dict[str, Tensor],
     shard: tuple[str, ...],
 ) -> None:
-    """Put a `QuantLinear` in the place of every quantized linear of `shard`; its bias is taken out of `plain`."""
+    """Replace every quantized linear of `shard` by a `QuantLinear`, whose bias is taken out of `plain`."""
     stems = {name.removesuffix(".weight") for name in shard}
     for linear in (linear.name for linear in component.topology.linears if linear.name in stems):
         gain_name = component.topology.gain_of(linear)

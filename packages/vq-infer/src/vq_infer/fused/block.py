@@ -1,4 +1,4 @@
-"""A transformer block of Wan that goes from matrix product to matrix product with one kernel between them."""
+"""A transformer block of Wan with one kernel between two matrix products."""
 
 from typing import Any
 
@@ -11,15 +11,16 @@ from vq_infer.fused.norm_rope import Rope
 from vq_infer.fused.ops import Ops
 from vq_infer.kernels.quant_linear import QuantLinear
 
-TEXT_TOKENS = 512  # what image-to-video models read after the image's tokens, as diffusers has it
+TEXT_TOKENS = 512  # after the image's tokens in image-to-video models, as in diffusers
 
 
 class FusedBlock(nn.Module):
-    """Computes what diffusers' `WanTransformerBlock` does, with quantized linears, and takes its place.
+    """Computes the same as diffusers' `WanTransformerBlock`, with quantized linears.
 
     Attributes:
-        qkv: the three linears of self-attention as one.
-        cross_kv: those of cross-attention over the text, and `image_kv` over the image, where the model has one.
+        qkv: the q, k and v linears of self-attention as one.
+        cross_kv: the k and v linears of cross-attention over the text.
+        image_kv: the same over the image, if the model reads one.
         attention: of the video's tokens to each other, which may be in 8 bits.
         cross_attention: to the text and the image, in full precision.
     """
@@ -28,7 +29,7 @@ class FusedBlock(nn.Module):
     image_k_norm: Tensor | None
 
     def __init__(self, block: Any, ops: Ops, attention: Attention, cross_attention: Attention) -> None:
-        """Take over the parts of `block`, diffusers' own with a `QuantLinear` for every linear."""
+        """Take over the parts of `block`, diffusers' own block with a `QuantLinear` for every linear."""
         super().__init__()
         attn1, attn2, ffn = block.attn1, block.attn2, block.ffn
         self.heads: int = attn1.heads
@@ -56,7 +57,7 @@ class FusedBlock(nn.Module):
         Args:
             hidden_states: `[batch, tokens, dim]`.
             encoder_hidden_states: `[batch, image tokens + text tokens, dim]`.
-            temb: of the timestep, `[batch, 6, dim]`, or for every token its own, `[batch, tokens, 6, dim]`.
+            temb: of the timestep, `[batch, 6, dim]`, or of a timestep for every token, `[batch, tokens, 6, dim]`.
             rotary_emb: cosine and sine, `[1, tokens, 1, head_dim]`.
         """
         ops, fmt, dtype = self.ops, self.qkv.activation, hidden_states.dtype
@@ -73,7 +74,7 @@ class FusedBlock(nn.Module):
         """Shift, scale and gate of self-attention and of the feed-forward, fp32 `[batch, tokens or 1, dim]`."""
         if temb.ndim == 3:
             temb = temb.unsqueeze(1)
-        # Where every token has its own, a copy of `temb` in fp32 would be the most memory that the block takes.
+        # With a timestep for every token, a copy of `temb` in fp32 would be the block's largest tensor.
         return (self.scale_shift_table.unsqueeze(0).float() + temb).unbind(2)
 
     def _self_attention(self, tokens: Quantized, rope: Rope, dtype: torch.dtype) -> Tensor:

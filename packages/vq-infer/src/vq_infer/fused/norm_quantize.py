@@ -1,10 +1,18 @@
-"""Residual, LayerNorm, modulation, gain and per-token quantization, in plain torch."""
+"""Residual, LayerNorm, modulation, gain and per-token quantization, and the residual alone, in plain torch."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
+
+
+def gated_sum(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+    """x + update·gate in fp32, rounded to the dtype of `x`.
+
+    `x` and `update` are `[batch, tokens, dim]`; `gate` is fp32 `[batch or 1, tokens or 1, dim]`.
+    """
+    return (x.float() + update.float() * gate).to(x.dtype)
 
 
 def norm_quantize(
@@ -19,7 +27,7 @@ def norm_quantize(
 ) -> tuple[Tensor, Quantized]:
     """x' = x + update·gate and Q((LN(x')·multiplier + offset)·gain).
 
-    x' and the normed values are rounded to the dtype of `x`, where diffusers rounds them; all else is fp32.
+    x' and the normed values are rounded to the dtype of `x`, as in diffusers; all else is fp32.
 
     Args:
         x: hidden states `[batch, tokens, dim]`.
@@ -29,14 +37,14 @@ def norm_quantize(
         eps: of the LayerNorm.
         fmt: of the codes.
         gain: fp32 `[dim]`.
-        update: what the residual stream gains first, `[batch, tokens, dim]`; None leaves x as it is.
-        gate: fp32 `[batch or 1, tokens or 1, dim]`, of the update; None is 1.
+        update: first added to x, `[batch, tokens, dim]`; None adds nothing.
+        gate: fp32 `[batch or 1, tokens or 1, dim]`, the factor of the update; None is 1.
 
     Returns:
-        x', itself where there is no update, and codes `[batch, tokens, dim]` with scale `[batch, tokens, 1]`.
+        x', which is `x` itself without an update, and codes `[batch, tokens, dim]` with scale `[batch, tokens, 1]`.
     """
     if update is not None:
-        x = (x.float() + (update.float() if gate is None else update.float() * gate)).to(x.dtype)
+        x = gated_sum(x, update, gate) if gate is not None else (x.float() + update.float()).to(x.dtype)
     if multiplier.ndim == 1:
         normed = F.layer_norm(x.float(), x.shape[-1:], multiplier, offset, eps)
     else:

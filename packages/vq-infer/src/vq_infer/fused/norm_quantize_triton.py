@@ -1,4 +1,4 @@
-"""`norm_quantize` as one kernel: every row of `x` is read once and its codes are written once."""
+"""`norm_quantize` and `gated_sum` as one kernel each: every row is read once and written once."""
 
 import torch
 import triton
@@ -37,6 +37,15 @@ def norm_quantize(
         IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
     )  # fmt: skip
     return summed, Quantized(codes, scale)
+
+
+def gated_sum(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
+    """See `vq_infer.fused.norm_quantize.gated_sum`."""
+    batch, tokens, dim = x.shape
+    x, update = x.contiguous(), update.contiguous()
+    out = torch.empty_like(x)
+    _sum_kernel[(tokens, batch)](x, update, gate, out, tokens, dim, *vector_strides(gate), **row_options(dim))
+    return out
 
 
 @triton.jit
@@ -91,3 +100,19 @@ def _added(
             gain *= tl.load(gate_ptr + columns, columns < dim, 0.0)
         summed = summed + ((x[i] + gain).to(DTYPE).to(tl.float32),)
     return summed
+
+
+@triton.jit
+def _sum_kernel(
+    x_ptr, update_ptr, gate_ptr, out_ptr, tokens, dim, gate_batch, gate_token,
+    CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    token, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    at = (batch * tokens + token) * dim
+    gate = load_row(gate_ptr + batch * gate_batch + token * gate_token, dim, CHUNK, CHUNKS)
+    x = load_row(x_ptr + at, dim, CHUNK, CHUNKS)
+    update = load_row(update_ptr + at, dim, CHUNK, CHUNKS)
+    summed = ()
+    for i in tl.static_range(CHUNKS):
+        summed = summed + (x[i] + update[i] * gate[i],)
+    store_row(out_ptr + at, summed, dim, CHUNK, CHUNKS)

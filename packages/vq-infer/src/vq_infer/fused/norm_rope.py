@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Rope(NamedTuple):
-    """Rotary position embedding as diffusers hands it to blocks: every angle's value stands twice, side by side.
+    """Rotary position embedding as diffusers passes it to blocks: every angle's value twice, side by side.
 
     Attributes:
         cos: fp32 or fp64 `[1, tokens, 1, head_dim]`.
@@ -20,15 +20,15 @@ class Rope(NamedTuple):
 
 
 def norm_rope(x: Tensor, weights: Tensor, eps: float, rope: Rope | None, heads: int) -> tuple[Tensor, ...]:
-    """Each part of `x` through its own RMSNorm over all heads, and turned by `rope`.
+    """RMSNorm over all heads of each part of `x`, with its own weight, and rotation by `rope`.
 
-    Values are rounded to the dtype of `x` after the norm and after the rotation, where diffusers rounds them.
+    Values are rounded to the dtype of `x` after the norm and after the rotation, as in diffusers.
 
     Args:
         x: `[batch, tokens, parts · dim]`, parts side by side; rows may be a slice of longer ones.
         weights: of the norms, `[parts, dim]`.
         eps: of the norms.
-        rope: None leaves the direction as it is.
+        rope: the rotation; None rotates nothing.
         heads: dim = heads · head_dim.
 
     Returns:

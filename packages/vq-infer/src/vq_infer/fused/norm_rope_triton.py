@@ -1,4 +1,4 @@
-"""`norm_rope` as one kernel: queries and keys are read once, from where the product of q, k and v left them."""
+"""`norm_rope` as one kernel: queries and keys are read once, from the output of the product for q, k and v."""
 
 import torch
 import triton

@@ -1,4 +1,4 @@
-"""Per-token quantization of what a linear reads, with what comes right before it, in plain torch."""
+"""Per-token quantization of a linear's input, with the operation before it, in plain torch."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +8,7 @@ from vq_core.numerics.scheme import NumberFormat
 
 
 def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
-    """Q(x + addend): of attention's output, or of the sum of a text's and an image's.
+    """Q(x + addend), of attention's output, or of the sum of its outputs for text and image.
 
     `x` and `addend` are `[batch, tokens, dim]`; codes have their shape and scales a last dimension of 1. The sum is
     rounded to the dtype of `x` first.

@@ -1,7 +1,7 @@
-"""What the kernels that work row by row have in common.
+"""Functions that the kernels for rows share.
 
 A row is held in registers as a tuple of chunks, because Triton's blocks are powers of two and rows are not: 5120 values
-as one block would be 8192, and such kernels are bound by their arithmetic as much as by memory.
+in one block would take 8192, and these kernels are bound by arithmetic as much as by memory.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from vq_core.numerics import quantize
 
 FLOOR = tl.constexpr(quantize.ABSMAX_FLOOR)
 HALF_EVEN = tl.constexpr(1.5 * 2.0**23)
-VALUES = 8  # of a chunk in one thread: 16 bytes of bfloat16
+VALUES = 8  # per thread in a chunk: 16 bytes of bfloat16
 
 
 def row_options(dim: int) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def row_options(dim: int) -> dict[str, Any]:
 
 
 def vector_strides(vector: Tensor) -> tuple[int, int]:
-    """Strides over batch and tokens of a `[batch or 1, tokens or 1, dim]`, or of a `[dim]`; 0 where one is for all."""
+    """Strides over batch and tokens of a `[batch or 1, tokens or 1, dim]`, or of a `[dim]`; 0 along a size of 1."""
     if vector.ndim == 1:
         return 0, 0
     batch, token = (
@@ -58,8 +58,8 @@ def store_row(pointer, row, dim, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
 def store_codes(codes, scale, row, dim, qmax, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
     """Quantize a row in fp32 as `quantize_tokens` does, and store its codes at `codes` and its scale at `scale`.
 
-    Values are multiplied by 1/scale, because a division takes longer than everything else in such a kernel: of the
-    codes, one in 100 000 is its neighbour instead. None exceeds qmax by more than rounding, so none needs a clamp.
+    Values are multiplied by 1/scale, because a division takes longer than everything else in such a kernel. One code
+    in 100 000 becomes its neighbour by that. No value exceeds qmax by more than rounding, so none needs a clamp.
     """
     absmax = tl.abs(row[0])
     for i in tl.static_range(1, CHUNKS):

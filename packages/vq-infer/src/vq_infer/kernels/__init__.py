@@ -1,6 +1,6 @@
-"""Matrix products of 8-bit codes, one file per way to compute them.
+"""Matrix products of 8-bit codes, one file for each way to compute them.
 
-After the quantization of the tokens all of them compute `vq_core.numerics.linear.w8a8_linear`.
+On quantized tokens all of them compute `vq_core.numerics.linear.w8a8_linear`.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ class ProductKernel(Protocol):
     """What a kernel's module provides."""
 
     NAME: str
-    """How summaries call it."""
+    """What summaries call it."""
 
     MULTIPLE: int
     """In and out features must be multiples of this."""
@@ -60,7 +60,7 @@ def select_kernel(device_type: str, capability: tuple[int, int] | None, fmt: Num
 
 
 def checked_kernel(kernel: ProductKernel, device: torch.device) -> ProductKernel:
-    """`kernel`, or for INT8 on a GPU our faster one, where Triton is installed and its products there are right."""
+    """`kernel`, or for INT8 on a GPU our faster one, if Triton is installed and its products there are right."""
     if kernel is not cuda_int8 or importlib.util.find_spec("triton") is None:
         return kernel
     from vq_infer.kernels import triton_int8
@@ -68,7 +68,7 @@ def checked_kernel(kernel: ProductKernel, device: torch.device) -> ProductKernel
     reason = triton_int8.disagreement(device)
     if reason is None:
         return triton_int8
-    log.warning("%s is not used, %s is slower: %s", triton_int8.NAME, kernel.NAME, reason)
+    log.warning("%s cannot be used, and %s, which is slower, runs: %s", triton_int8.NAME, kernel.NAME, reason)
     return kernel
 
 

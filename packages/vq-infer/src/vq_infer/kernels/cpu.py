@@ -1,4 +1,4 @@
-"""INT8 and FP8 on the CPU: what simulation computes."""
+"""INT8 and FP8 on the CPU, computed as in simulation."""
 
 import torch
 from torch import Tensor
@@ -11,5 +11,5 @@ MULTIPLE = 1
 
 
 def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """See `Kernel.multiply`."""
+    """See `ProductKernel.multiply`."""
     return linear_of_codes(x, weight, bias).to(dtype)

@@ -8,12 +8,12 @@ from vq_core.numerics.quantize import Quantized
 
 NAME = "torch._scaled_mm rowwise FP8 (CUDA)"
 MULTIPLE = 16
-# With a bias and fewer tokens cuBLAS has no kernel for some shapes with many in features.
+# With a bias and fewer tokens, cuBLAS lacks kernels for some shapes with many in features.
 MIN_TOKENS = 128
 
 
 def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """See `Kernel.multiply`. The product is stored in bfloat16, the one output type that row-wise scales have."""
+    """See `ProductKernel.multiply`. The product is stored in bfloat16, the only output type for row-wise scales."""
     tokens = x.codes.shape[0]
     y = torch._scaled_mm(
         _pad(x.codes.view(torch.int8)).view(x.codes.dtype),

@@ -12,7 +12,7 @@ MIN_TOKENS = 17  # `torch._int_mm` refuses fewer rows
 
 
 def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """See `Kernel.multiply`."""
+    """See `ProductKernel.multiply`."""
     tokens = x.codes.shape[0]
     codes = F.pad(x.codes, (0, 0, 0, MIN_TOKENS - tokens)) if tokens < MIN_TOKENS else x.codes
     y = torch._int_mm(codes, weight.codes.t())[:tokens].float()

@@ -1,4 +1,4 @@
-"""The linear that runs on codes."""
+"""The linear layer that runs on codes."""
 
 from typing import Self
 
@@ -11,13 +11,13 @@ from vq_infer.kernels import ProductKernel
 
 
 class QuantLinear(nn.Module):
-    """Y = Q(X·gain)·Ŵᵀ + b, where Q quantizes every token at run time.
+    """Y = Q(X·gain)·Ŵᵀ + b; Q quantizes every token at run time.
 
     Attributes:
         codes: `[out, in]`, int8 or float8_e4m3fn.
         scale: fp32 `[out, 1]`.
         bias: `[out]`, or None.
-        gain: fp32 `[in]`, where smoothing multiplies the input; else None.
+        gain: fp32 `[in]`, by which smoothing multiplies the input, or None.
     """
 
     codes: Tensor
@@ -43,7 +43,7 @@ class QuantLinear(nn.Module):
 
     @classmethod
     def stacked(cls, *linears: Self) -> Self:
-        """One linear that gives the outputs of `linears`, which read one input, side by side.
+        """One linear with the outputs of `linears`, which read the same input, side by side.
 
         Raises:
             ValueError: only some have a bias.

@@ -1,6 +1,6 @@
 """INT8 on the GPU's tensor cores: an exact int32 product with scales and bias applied as it is stored, in Triton.
 
-The tiles are tried out per shape when it is first seen, and Triton keeps what it found on disk.
+Triton tries the tiles for each new shape and keeps the best on disk.
 """
 
 from functools import cache
@@ -13,7 +13,7 @@ from torch import Tensor
 from vq_core.numerics.quantize import Quantized
 
 NAME = "Triton INT8 product (CUDA)"
-MULTIPLE = 16  # bytes, of every row of a tile that the copy engine moves
+MULTIPLE = 16  # bytes: the copy engine moves rows of such multiples
 
 TILES = (
     (128, 256, 128, 3, 8),
@@ -28,7 +28,7 @@ CHECK_SIZE = 256
 
 
 def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """See `Kernel.multiply`."""
+    """See `ProductKernel.multiply`."""
     m, k = x.codes.shape
     n = len(weight.codes)
     y = torch.empty(m, n, dtype=dtype, device=x.codes.device)
@@ -43,7 +43,7 @@ def multiply(x: Quantized, weight: Quantized, bias: Tensor | None, dtype: torch.
 
 @cache
 def disagreement(device: torch.device) -> str | None:
-    """Why this kernel is not to be used on `device`: it does not run there, or not as torch's; None where it agrees."""
+    """Why this kernel cannot be used on `device`: it does not run, or differs from torch's; None if it agrees."""
     generator = torch.Generator(device).manual_seed(0)
     a, b = (
         torch.randint(-127, 128, (CHECK_SIZE, CHECK_SIZE), generator=generator, device=device, dtype=torch.int8)
@@ -52,7 +52,7 @@ def disagreement(device: torch.device) -> str | None:
     ones = torch.ones(CHECK_SIZE, 1, device=device)
     try:
         product = multiply(Quantized(a, ones), Quantized(b, ones), None, torch.float32)
-    except Exception as error:  # noqa: BLE001 - whatever Triton's compiler or the driver say, the other kernel still runs
+    except Exception as error:  # noqa: BLE001 - whatever Triton's compiler or the driver raise, the other kernel runs
         return f"{type(error).__name__}: {error}"
     return None if torch.equal(product, torch._int_mm(a, b.t()).float()) else "its products are wrong"
 

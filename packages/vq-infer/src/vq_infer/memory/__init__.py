@@ -1,4 +1,4 @@
-"""What a video needs of memory, what is free, and the plan between them; blocks that wait on the host.
+"""The memory that a video needs, the memory that is free, and the plan from both; blocks that wait on the host.
 
 `engine`, `doctor` and `bench` import this room.
 """

@@ -22,5 +22,5 @@ MODEL_SIZES: Mapping[str, Mapping[str, Any]] = {
     "1.3b": _wan(12, 8960, 30),
     "tiny": _wan(2, 1024, 2, in_channels=36, image_dim=64, added_kv_proj_dim=256, text_dim=64),
 }
-"""Transformers by what users call them: Wan2.1 I2V and T2V 14B, one expert of Wan2.2 I2V A14B, Wan2.2 TI2V 5B, Wan2.1
-T2V 1.3B, and one for tests."""
+"""Configurations by size: Wan2.1 I2V and T2V 14B, one expert of Wan2.2 I2V A14B, Wan2.2 TI2V 5B, Wan2.1 T2V 1.3B, and
+one for tests."""

@@ -1,7 +1,7 @@
-"""What a video needs of memory, told from headers and configurations before a weight is read.
+"""The memory that a video needs, estimated from headers and configurations before a weight is read.
 
-Weights are counted from the checkpoint's table. What is alive while a block or the VAE computes grows with tokens and
-pixels; its factors are the peaks of live tensors in the real modules, traced at Wan's sizes (docs/memory.md).
+Weights are counted in the checkpoint's table. The memory of a computing block, or of the VAE, grows with tokens and
+pixels; the factors are peaks of live tensors in the real modules, traced at Wan's sizes (docs/memory.md).
 """
 
 from collections.abc import Mapping
@@ -19,45 +19,44 @@ from vq_core.topology import NON_BLOCK, Topology
 from vq_infer.parallel.plan import UNSHARED, ParallelPlan
 
 GIB = 2**30
-# Alive at the worst moment of a block with one kernel between two products, in bytes per token. In self-attention: the
-# stream, its codes, q, k and v as their product left them, q and k rotated, what comes out, and what attention itself
-# takes: codes of all three in 8 bits, and more in cuDNN, for which the factor was measured. In the feed-forward: what
-# came in, the stream, its codes; the product, and its codes.
+# Peak of a fused block, in bytes per token. In self-attention: the stream, its codes, q, k and v from their product, q
+# and k rotated, the output, and attention's own memory: the codes of all three in 8 bits, more in cuDNN, for which the
+# factor was measured. In the feed-forward: the input, the stream, its codes; the product, and its codes.
 ATTENTION_BYTES_PER_DIM = 22
 FUSED_BYTES_PER_DIM, FUSED_BYTES_PER_FFN_DIM = 5, 3
-# Where tokens are shared, in values per token and channel. Beside the exchange, as above: the stream, q, k and v, and
-# q and k rotated. Ulysses has q, k and v side by side, as they are sent and as they are received. The ring has keys and
-# values of all its processes, and sums outputs in fp32.
+# Peak with shared tokens, in values per token and channel. Beside the exchange, as above: the stream, q, k and v, and q
+# and k rotated. Ulysses has q, k and v side by side, sent, and received. The ring has keys and values of all its
+# processes, and sums outputs in fp32.
 NEIGHBOURS, ULYSSES_VALUES = 6, 9
 RING_VALUES, RING_BYTES_PER_DIM = 2, 16
-# The same in plain torch: FFN's second linear quantizes its input, which is there in the model's dtype, in fp32,
-# scaled, rounded and as codes; beside it the stream and its norm.
+# Peak of a block in plain torch: the second linear of the feed-forward holds its input in the model's dtype, in fp32,
+# scaled, rounded and as codes; beside it are the stream and its norm.
 BYTES_PER_FFN_DIM = 17
 ELEMENTS_PER_DIM = 5
-# Where every token has its own timestep: its six modulations in the model's dtype, and in fp32 as a block adds to them.
+# With a timestep for every token: six modulations in the model's dtype, and in fp32 with the block's table added.
 MODULATIONS = 6
-# Alive in the VAE's widest layers, in bytes per pixel of them and channel of its base: features of four frames and the
-# two that every causal convolution keeps. Blocks with shortcuts hold more.
+# Peak of the VAE's widest layers, in bytes per pixel and base channel: features of four frames, and the two frames that
+# every causal convolution keeps. Blocks with shortcuts hold more.
 VAE_BYTES_PER_CHANNEL = 240
 RESIDUAL_VAE_BYTES_PER_CHANNEL = 340
-VAE_BYTES_PER_VALUE = 13  # of the finished frames, which are joined one after another
+VAE_BYTES_PER_VALUE = 13  # per value of the finished frames, which are joined one after another
 TILED_BYTES_PER_VALUE = 24
 TILE_PIXELS = 256 * 256
-# What libraries take for themselves when they are first used (cuBLAS, cuDNN, cuSOLVER in the scheduler, compiled
-# kernels), and what the allocator cannot use.
+# Memory that libraries take at first use (cuBLAS, cuDNN, cuSOLVER in the scheduler, compiled kernels) and that the
+# allocator cannot use.
 MARGIN = GIB
 
 
 @dataclass(frozen=True)
 class TransformerBytes:
-    """Weights of one transformer on the device: each block's, and what is in none."""
+    """Bytes of one transformer's weights on the device: of each block, and of the rest."""
 
     blocks: tuple[int, ...]
     rest: int
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Bytes of all weights."""
         return self.rest + sum(self.blocks)
 
 
@@ -66,12 +65,12 @@ class Needs:
     """Bytes that one video needs.
 
     Attributes:
-        transformers: by component.
-        activations: while a transformer computes.
-        vae_weights: of the VAE, which stays.
-        vae: while the VAE encodes or decodes the whole picture.
-        vae_tiled: the same in tiles.
-        encoders: of the largest encoder, which is gone before the rest is loaded.
+        transformers: weights by component.
+        activations: of a computing transformer.
+        vae_weights: of the VAE, which stays on the device.
+        vae: of the VAE when it encodes or decodes the whole picture.
+        vae_tiled: of the VAE when it works in tiles.
+        encoders: of the largest encoder, which is removed before the rest is loaded.
     """
 
     transformers: Mapping[str, TransformerBytes]
@@ -84,18 +83,18 @@ class Needs:
 
 @dataclass(frozen=True)
 class ModelMemory:
-    """Weights and shapes of a model, from which follows what a video needs.
+    """Weights and shapes of a model, which give the needs of a video.
 
     Attributes:
         config: of its transformers, diffusers' keys.
         vae_config: of its VAE.
         transformers: weights by component.
-        vae_weights: bytes.
-        encoders: bytes of the largest.
-        grid: frames (k in k·n + 1), height and width, in pixels, of one token.
-        expand_timesteps: every token has a timestep of its own.
-        itemsize: of the runtime dtype: 2 on CUDA, 4 on the CPU.
-        fused: there is one kernel between two products of a block, not plain torch.
+        vae_weights: bytes of the VAE.
+        encoders: bytes of the largest encoder.
+        grid: frames (k in k·n + 1), height and width of one token, in pixels.
+        expand_timesteps: whether every token has its own timestep.
+        itemsize: bytes of the runtime dtype, 2 on CUDA and 4 on the CPU.
+        fused: whether blocks run as fused kernels and not in plain torch.
     """
 
     config: Mapping[str, Any]
@@ -109,10 +108,9 @@ class ModelMemory:
     fused: bool
 
     def needs(self, sampling: Sampling, *, references: int = 0, parallel: ParallelPlan = UNSHARED) -> Needs:
-        """For a video of the size of `sampling`; each of `references` images is one latent frame more.
+        """The needs of one process for a video of the size of `sampling`; each reference image adds a latent frame.
 
-        Of the processes of `parallel` each has its share of the tokens, but all weights; the first decodes the whole
-        video.
+        Each process of `parallel` has its share of the tokens and all weights; the first decodes the whole video.
         """
         frame_multiple, height_multiple, width_multiple = self.grid
         pixels = sampling.height * sampling.width
@@ -135,8 +133,8 @@ class ModelMemory:
     def _activations(self, tokens: int, parallel: ParallelPlan) -> int:
         if parallel.shares == 1:
             return tokens * self._bytes_per_token(0)
-        # Every process embeds all tokens, and holds them until it is through the first block with its own. Cosines and
-        # sines of all positions, in fp32, stay.
+        # Every process embeds all tokens and holds them until its own have passed the first block. The cosines and
+        # sines of all positions stay, in fp32.
         stream, rope = tokens * self.itemsize * self._dim, tokens * 2 * 4 * int(self.config["attention_head_dim"])
         exchange = self._bytes_per_exchanged_token(parallel)
         return rope + stream + max(stream, parallel.share(tokens) * self._bytes_per_token(exchange))
@@ -151,7 +149,7 @@ class ModelMemory:
         return (values * self.itemsize + others) * self._dim
 
     def _bytes_per_token(self, exchange: int) -> int:
-        """At the worst moment of a block, where attention's exchange of shared tokens takes `exchange`."""
+        """Peak of a block, in which attention's exchange of shared tokens takes `exchange`."""
         config, dim = self.config, self._dim
         ffn_dim = int(config["ffn_dim"])
         vace_layers = config.get("vace_layers")
@@ -161,7 +159,7 @@ class ModelMemory:
         else:
             in_block = ELEMENTS_PER_DIM * self.itemsize * dim + BYTES_PER_FFN_DIM * ffn_dim
         modulation = MODULATIONS * (self.itemsize + 4) * dim if self.expand_timesteps else 0
-        # For VACE a hint for each of its layers, and the stream that makes them.
+        # VACE keeps a hint for each of its layers, and the stream that makes them.
         hints = self.itemsize * (len(vace_layers) + 3) * dim if vace_layers else 0
         return max(in_block, exchange) + modulation + hints
 
@@ -173,7 +171,7 @@ class ModelMemory:
 
 
 def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, itemsize: int, fused: bool) -> ModelMemory:
-    """Of the transformers in `checkpoint` and of what surrounds them, from headers and configurations."""
+    """The memory of the transformers in `checkpoint` and the rest of the pipeline, from headers and configurations."""
     encoders = [itemsize * _elements(layout.path / "text_encoder")]
     if layout.has_image_encoder:
         encoders.append(4 * _elements(layout.path / "image_encoder"))
@@ -194,7 +192,7 @@ def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, item
 
 
 def transformer_bytes(topology: Topology, entries: Mapping[str, CheckpointTensor], itemsize: int) -> TransformerBytes:
-    """Weights on the device of the transformer that a checkpoint's `entries` make, its blocks as they run."""
+    """Bytes on the device of the transformer with these `entries` in a checkpoint, its blocks in running order."""
     sizes = dict.fromkeys((*block_order(topology), NON_BLOCK), 0)
     for entry in entries.values():
         size = {Role.CODES: 1, Role.SCALE: 4, Role.GAIN: 4, Role.PLAIN: itemsize}[entry.role]
@@ -204,10 +202,10 @@ def transformer_bytes(topology: Topology, entries: Mapping[str, CheckpointTensor
 
 
 def block_order(topology: Topology) -> tuple[str, ...]:
-    """The shards of a transformer that are blocks, in the order in which they run: VACE's come before the others."""
+    """The shards of a transformer that are blocks, in running order: VACE's come before the others."""
     return tuple(sorted(topology.block_shards, key=lambda shard: not shard.startswith("vace")))
 
 
 def _elements(folder: Path) -> int:
-    """Weights in the safetensors files of `folder`."""
+    """Number of weights in the safetensors files of `folder`."""
     return sum(prod(info.shape) for path in folder.glob("*.safetensors") for info in read_header(path).values())

@@ -1,8 +1,8 @@
-"""Blocks of a transformer that wait on the host and are on the device only while they are needed.
+"""Blocks of a transformer that wait on the host and are on the device only when they are needed.
 
-Two places on the device take turns: while a block is computed in one, the next is copied into the other on a stream
-of its own. The tensors of a block always lie in the same place, so nothing is allocated between steps and no address
-changes under a kernel's descriptors or a captured graph.
+Two places on the device alternate: while the block in one computes, the next is copied into the other, on its own
+stream. A block is always in the same place, so nothing is allocated between steps, and addresses in a kernel's
+descriptors or a captured graph stay valid.
 """
 
 from itertools import chain
@@ -19,10 +19,10 @@ PLACES = 2
 
 
 class BlockOffload:
-    """The blocks of one transformer that are offloaded: each is taken when it is whole, then `start` is called once."""
+    """The offloaded blocks of one transformer: `take` each when it is complete, then call `start` once."""
 
     def __init__(self, device: torch.device) -> None:
-        """Offload from `device`; on the CPU everything is done in order, without streams."""
+        """Offload from `device`; on the CPU copies are synchronous, without streams."""
         self._device = device
         self._taken: dict[int, tuple[nn.Module, PinnedBytes]] = {}
         self._contents: list[PinnedBytes] = []
@@ -35,7 +35,7 @@ class BlockOffload:
 
     @property
     def host_bytes(self) -> int:
-        """What the blocks hold, in bytes of host memory."""
+        """Bytes of the blocks in host memory."""
         return sum(content.nbytes for _, content in self._taken.values())
 
     def take(self, block: nn.Module, position: int) -> None:
@@ -49,7 +49,7 @@ class BlockOffload:
             tensor.data = torch.empty(0, dtype=tensor.dtype, device=self._device)
 
     def start(self) -> None:
-        """Make the places on the device and have every taken block fetched before it runs, and the next one with it."""
+        """Allocate the places on the device, and hook every taken block so that it and the next are fetched in time."""
         if not self._taken:
             return
         taken = [self._taken[position] for position in sorted(self._taken)]
@@ -57,18 +57,18 @@ class BlockOffload:
         size = max(content.nbytes for content in self._contents)
         self._places = [torch.empty(size, dtype=torch.uint8, device=self._device) for _ in range(PLACES)]
         for index, memory in enumerate(self._places):
-            self.after(index)  # whatever had this memory before
+            self.after(index)  # wait for earlier uses of this memory
             if self._copies is not None:
-                memory.record_stream(self._copies)  # the last copy of a run is for a block that is not computed again
+                memory.record_stream(self._copies)  # the last block copied in a run is not computed
         for index, (block, content) in enumerate(taken):
             memory = self._places[index % PLACES]
             for tensor, place in zip(_tensors(block), content.places, strict=True):
                 tensor.data = place.view(memory)
-            # Registered before any cache's hook, so it is the inner one: what a cache skips is not fetched.
+            # Registered before any cache's hook, so it is the inner one: a skipped block is not fetched.
             HookRegistry.check_if_exists_or_initialize(block).register_hook(_Fetch(self, index), HOOK)
 
     def before(self, index: int) -> None:
-        """Have block `index` in its place before what is computed next, and start to fetch the one after it."""
+        """Make the next computation wait for block `index` in its place, and start to fetch the block after it."""
         self._fetch(index)
         if self._gpu:
             torch.cuda.current_stream(self._device).wait_event(self._copied[index % PLACES])
@@ -77,7 +77,7 @@ class BlockOffload:
             self._fetch(following)
 
     def after(self, index: int) -> None:
-        """Block `index` has been computed once what is queued now is done; then its place is free."""
+        """Free the place of block `index` once the work that is queued now is done."""
         if self._gpu:
             self._computed[index % PLACES].record(torch.cuda.current_stream(self._device))
 
@@ -113,7 +113,7 @@ class _Fetch(ModelHook):  # type: ignore[misc]  # diffusers is not typed
 
 
 def spread(count: int, total: int) -> list[int]:
-    """Positions of `count` of `total` blocks, evenly apart, so that each copy has the longest time to hide behind."""
+    """Positions of `count` of `total` blocks, evenly spaced, so that each copy can overlap with the most work."""
     return [index * total // count for index in range(count)]
 
 

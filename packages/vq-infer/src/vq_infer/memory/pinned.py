@@ -1,4 +1,4 @@
-"""Host memory that the GPU reads by itself: the tensors of one block, one after another."""
+"""The tensors of one block in pinned host memory, from which the GPU copies directly."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 256
-"""Bytes; what CUDA's own allocator gives, so that kernels find tensors where they expect them."""
+"""Bytes; the alignment of CUDA's own allocator, on which kernels rely."""
 SMALLEST_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies in the bytes of its block."""
+    """Position of a tensor in the bytes of its block."""
 
     begin: int
     dtype: torch.dtype
@@ -21,7 +21,7 @@ class Place:
 
     @property
     def end(self) -> int:
-        """First byte behind it."""
+        """The byte after its last."""
         return self.begin + self.dtype.itemsize * self.shape.numel()
 
     def view(self, memory: Tensor) -> Tensor:
@@ -30,15 +30,14 @@ class Place:
 
 
 class PinnedBytes:
-    """A copy of tensors in host memory, pinned where the device is a GPU.
+    """A copy of tensors in host memory, pinned if the device is a GPU.
 
-    torch rounds a pinned allocation up to a power of two, and a block of 14B would take half as much again as it
-    holds. So it is kept in pieces that are powers of two: 335 MiB in 256 + 64 + 8 + 4 + 2 + 1. Freed pieces are taken
-    again by the next expert.
+    torch rounds a pinned allocation up to a power of two, which would add half to a block of 14B. So the copy is kept
+    in pieces whose sizes are powers of two: 335 MiB in 256 + 64 + 8 + 4 + 2 + 1. The next expert reuses freed pieces.
     """
 
     def __init__(self, tensors: Iterable[Tensor], *, pinned: bool) -> None:
-        """Copy `tensors`, of any device, one by one."""
+        """Copy `tensors` from any device."""
         self.places: list[Place] = []
         sources = list(tensors)
         end = 0
@@ -56,7 +55,7 @@ class PinnedBytes:
                     piece[first - begin : last - begin].copy_(content[first - place.begin : last - place.begin])
 
     def copy_to(self, memory: Tensor) -> None:
-        """Start to copy everything to the front of `memory`, uint8 on the device, on the current stream."""
+        """Start to copy everything to the start of `memory`, uint8 on the device, on the current stream."""
         for begin, piece in self._parts():
             length = min(piece.numel(), self.nbytes - begin)
             memory[begin : begin + length].copy_(piece[:length], non_blocking=True)
@@ -69,6 +68,6 @@ class PinnedBytes:
 
 
 def piece_sizes(nbytes: int) -> list[int]:
-    """Powers of two, the largest first, that together hold `nbytes` and less than `SMALLEST_PIECE` more."""
+    """Powers of two, the largest first; their sum exceeds `nbytes` by less than `SMALLEST_PIECE`."""
     rounded = -(-nbytes // SMALLEST_PIECE) * SMALLEST_PIECE
     return [1 << bit for bit in range(rounded.bit_length() - 1, -1, -1) if rounded >> bit & 1]

@@ -1,17 +1,18 @@
-"""What stays on the device, and what waits on the host: settled from what a video needs and what is free."""
+"""What stays on the device and what waits on the host, planned from what a video needs and what is free."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import psutil
 import torch
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
 from vq_core.runtime.device import runtime_dtype
+from vq_core.runtime.process import this_process
 from vq_core.sampling.pipeline_layout import PipelineLayout
 from vq_core.sampling.settings import Sampling
 from vq_infer.fused.ops import has_kernels
-from vq_infer.memory.free import free_bytes, host_free_bytes
 from vq_infer.memory.needs import GIB, MARGIN, Needs, TransformerBytes, read_memory
 from vq_infer.memory.offload import PLACES
 from vq_infer.options import EngineSettings, OffloadName
@@ -25,10 +26,10 @@ class MemoryPlan:
 
     Attributes:
         in_turns: one transformer on the device at a time, and none while the video is decoded.
-        offloaded: how many blocks of each transformer wait on the host.
+        offloaded: number of blocks of each transformer that wait on the host.
         vae_tiling: the VAE works in tiles.
-        peak_bytes: what the device is to hold at most, estimated.
-        host_bytes: of the blocks on the host.
+        peak_bytes: estimate of the most that the device holds.
+        host_bytes: size of the blocks on the host.
     """
 
     in_turns: bool = False
@@ -57,9 +58,9 @@ def plan_for(
     references: int,
     alone: bool,
 ) -> MemoryPlan:
-    """How this process uses memory for a video with that many reference images: from headers and what is free now.
+    """How this process uses memory for a video with `references` reference images, from headers and what is free now.
 
-    The video is made `alone`, or others of its size come after it.
+    `alone`: no other video of its size comes after it.
 
     Raises:
         VqError: memory does not suffice; says what would fit.
@@ -82,27 +83,27 @@ def plan_memory(
 ) -> MemoryPlan | None:
     """The plan that fits into `free` bytes at the least cost, or None if there is none.
 
-    First what changes no bit of the video: transformers in turns, then as many blocks on the host as needed. Then the
-    VAE in tiles, unless `vae_tiling` settles that. A video that is made `alone` needs nothing again that has had its
-    turn: turns cost it nothing, and it always takes them.
+    First come the measures that change no bit of the video: transformers in turns, then as many blocks on the host as
+    needed. Then the VAE in tiles, unless `vae_tiling` decides that. A video that is made `alone` always takes turns:
+    they cost it nothing, because it needs no transformer a second time.
     """
     longest = max(len(transformer.blocks) for transformer in needs.transformers.values())
     tilings = (False, True) if vae_tiling is None else (vae_tiling,)
-    # In pairs, so that the place of the first block is free while the last one computes; two on the host save nothing.
+    # In pairs, so that the first block's place is free while the last one computes. Two on the host save nothing.
     counts = {"none": [0], "auto": [0, *range(PLACES * 2, longest, 2), longest], "block": [longest]}[offload]
     for tiling in tilings:
         for count in counts:
             for in_turns in (True,) if alone else (False, True):
                 peak = peak_bytes(needs, in_turns=in_turns, offloaded=count, vae_tiling=tiling)
                 if peak <= free:
-                    # Experts on the host take turns there too: the device's other one is read again from disk.
+                    # In turns, only one expert is on the host: the other is read again from disk.
                     held = [_host_bytes(transformer, count) for transformer in needs.transformers.values()]
                     return MemoryPlan(in_turns, count, tiling, peak, max(held) if in_turns else sum(held))
     return None
 
 
 def peak_bytes(needs: Needs, *, in_turns: bool, offloaded: int, vae_tiling: bool) -> int:
-    """What the device holds at most, from the encoders to the last frame."""
+    """The most that the device holds, from the encoders to the last frame."""
     vae = needs.vae_tiled if vae_tiling else needs.vae
     resident = [_resident_bytes(transformer, offloaded) for transformer in needs.transformers.values()]
     weights = max(resident) if in_turns else sum(resident)
@@ -124,11 +125,7 @@ def require_plan(
     host_free: int,
     alone: bool,
 ) -> MemoryPlan:
-    """The plan for a video of `sampling` on `device`, made `alone` or with others after it.
-
-    Raises:
-        VqError: it does not fit; says what would.
-    """
+    """The plan for a video of `sampling` on `device`; see `plan_for`."""
     if device == "cpu" and offload == "block":
         raise VqError("--offload block moves blocks between host and GPU: leave it out with --device cpu.")
     asked: OffloadName = "none" if device == "cpu" else offload
@@ -165,7 +162,7 @@ def _refusal(
 
 
 def _resident_bytes(transformer: TransformerBytes, offloaded: int) -> int:
-    """On the device: blocks that are not offloaded, the places that the others take in turn, and the rest."""
+    """Bytes on the device: blocks that are not offloaded, the places that the others share, and the rest."""
     if not offloaded:
         return transformer.total
     return transformer.total - _host_bytes(transformer, offloaded) + PLACES * max(transformer.blocks)
@@ -177,3 +174,16 @@ def _host_bytes(transformer: TransformerBytes, offloaded: int) -> int:
 
 def _gib(size: int) -> str:
     return f"{size / GIB:.1f} GiB"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of `device`; for CUDA this includes what torch has reserved and does not use."""
+    if device.type != "cuda":
+        return host_free_bytes()
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def host_free_bytes() -> int:
+    """Host memory that this process can take without swapping: an equal share for each of torchrun's processes here."""
+    return this_process().host_share(int(psutil.virtual_memory().available))

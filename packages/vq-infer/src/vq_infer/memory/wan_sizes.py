@@ -1,4 +1,4 @@
-"""The published Wan models as far as memory is concerned, for a machine that has none of them yet."""
+"""Memory of the published Wan models, for a machine that has none of them yet."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from vq_core.sampling.settings import Sampling
 from vq_infer.memory.model_sizes import MODEL_SIZES
 from vq_infer.memory.needs import ModelMemory, transformer_bytes
 
-# Weights, counted in modules of the published shapes.
+# Number of weights, counted in modules of the published shapes.
 UMT5_WEIGHTS = 5_680_910_336
 VAE_WEIGHTS, SMALL_MODEL_VAE_WEIGHTS = 126_892_531, 704_688_668
 

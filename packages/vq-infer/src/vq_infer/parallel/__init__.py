@@ -1,4 +1,4 @@
-"""Several processes for one video: guidance split, tokens split (Ulysses, ring).
+"""Several processes for one video: they split guidance, or tokens (Ulysses, ring).
 
 `engine` and the options import this room.
 """

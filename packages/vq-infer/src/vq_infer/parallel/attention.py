@@ -1,4 +1,4 @@
-"""Self-attention over tokens that several processes share."""
+"""Self-attention over tokens that are split among several processes."""
 
 from typing import Any
 
@@ -13,22 +13,18 @@ from vq_infer.attention import FULL_PRECISION, Attention
 class Ulysses:
     """Any attention, over a share of the heads and all tokens (DeepSpeed-Ulysses, arXiv 2309.14509).
 
-    Every process holds all heads of its tokens. They are exchanged for some heads of all tokens, `attention` runs on
-    those as it would on one device, and its output goes the way back: two exchanges, whatever attention it is.
+    Every process holds all heads of its tokens. It exchanges them for some heads of all tokens, `attention` runs on
+    those as on one device, and a second exchange returns the output.
     """
 
     def __init__(self, attention: Attention, group: dist.ProcessGroup, tokens: int) -> None:
-        """Share `tokens` tokens among the processes of `group` as `torch.tensor_split` does."""
+        """Split `tokens` tokens among the processes of `group` as `torch.tensor_split` does."""
         self.NAME = f"{attention.NAME}, Ulysses"
         self.ERROR = attention.ERROR
         self._attention = attention
         self._group = group
         world = dist.get_world_size(group)
         self._sizes = [tokens // world + (rank < tokens % world) for rank in range(world)]
-
-    def unavailable(self, device: torch.device) -> str | None:
-        """See `Attention.unavailable`."""
-        return self._attention.unavailable(device)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k and v: `[batch, own tokens, heads, head_dim]` → the same shape as q."""
@@ -53,24 +49,20 @@ class Ulysses:
 
 
 class Ring:
-    """Diffusers' attention with keys and values passed around (arXiv 2310.01889), also within Ulysses."""
+    """Diffusers' ring attention, which passes keys and values around (arXiv 2310.01889), also combined with Ulysses."""
 
     NAME = "diffusers' ring attention"
 
     def __init__(self, attention: Attention, parallel_config: Any) -> None:
-        """`parallel_config` is diffusers' `ParallelConfig`, set up; the ring takes the place of `attention`.
+        """Take the place of `attention`; `parallel_config` is diffusers' `ParallelConfig`, set up.
 
         Raises:
-            VqError: `attention` is in 8 bits, and gives no sums that the parts of a ring could be joined by.
+            VqError: `attention` is in 8 bits and lacks the log-sum-exp that joins the parts of a ring.
         """
         if attention.ERROR > FULL_PRECISION:
-            raise VqError(f"--ring is for full-precision attention and not for {attention.NAME}: use --ulysses.")
+            raise VqError(f"--ring is for full-precision attention, not for {attention.NAME}: use --ulysses.")
         self.ERROR = attention.ERROR
         self._config = parallel_config
-
-    def unavailable(self, device: torch.device) -> str | None:
-        """See `Attention.unavailable`."""
-        return None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q, k and v: `[batch, own tokens, heads, head_dim]` → the same shape as q."""
@@ -86,20 +78,18 @@ class Ring:
 
 
 def _on_cpu(
-    ctx: Any,
+    ctx: object,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-    return_lse: bool = False,
-    _save_ctx: bool = True,
-    _parallel_config: Any = None,
+    attn_mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+    *_: object,
+    **__: object,
 ) -> tuple[Tensor, Tensor]:
-    """Attention and its log-sum-exp, which none of diffusers' backends gives on the CPU, for diffusers' ring."""
+    """Attention and its log-sum-exp for diffusers' ring, whose own backends do not give it on the CPU."""
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), scale=scale
     )

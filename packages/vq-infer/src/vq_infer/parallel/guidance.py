@@ -12,19 +12,19 @@ NAME = "vq_split_guidance"
 
 
 class _Nothing(BaseState):  # type: ignore[misc]
-    """There is no state but the pipeline's word which prediction it asks for."""
+    """The only state is which prediction the pipeline asks for."""
 
     def reset(self) -> None:
-        """Nothing to forget."""
+        """There is nothing to reset."""
 
 
 class SplitGuidance(ModelHook):  # type: ignore[misc]
-    """Around a transformer's forward: predicts on one half only, and gives both halves both predictions.
+    """A hook around a transformer's forward: each half makes one prediction, and both halves get both.
 
-    The pipeline asks for the prediction with the prompt and then for that without, and combines them. The first half
-    computes the former when it is asked for it. The other gives out memory that is still empty, computes the latter at
-    once, and both exchange what they have before the second answer; so the pipeline combines the same two predictions
-    by its own formula, in every process.
+    The pipeline asks first for the prediction with the prompt, then for the one without, and combines them. The first
+    half computes the former when asked for it; the second half returns an empty tensor for it and computes the latter
+    when asked. Before the second answer both exchange their predictions, and the empty tensor is filled. So in every
+    process the pipeline combines the same two predictions by its own formula.
     """
 
     _is_stateful = True
@@ -38,7 +38,7 @@ class SplitGuidance(ModelHook):  # type: ignore[misc]
         self.branch = StateManager(_Nothing)
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor]:
-        """The answer to one of the pipeline's two questions, a tuple as with `return_dict=False`."""
+        """One of the two predictions, in a tuple as with `return_dict=False`."""
         asked = self.branch.context.name
         own = self._predict(*args, **kwargs) if asked == self._own else None
         if asked == COND:
@@ -50,7 +50,7 @@ class SplitGuidance(ModelHook):  # type: ignore[misc]
         return (self._exchange(self._prediction, own),)
 
     def reset_state(self, module: nn.Module) -> nn.Module:
-        """The pipeline is done."""
+        """Forget the last prediction, at the end of a video."""
         self.branch.reset()
         self._prediction = None
         return module

@@ -1,4 +1,4 @@
-"""How one video is shared among processes, and which ways cannot be; free of heavy imports."""
+"""How processes share one video, and which ways are not possible; free of heavy imports."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from vq_core.runtime.process import Process
 
 @dataclass(frozen=True)
 class ParallelPlan:
-    """Degrees of what is shared; their product is the number of processes.
+    """Degrees of parallelism; their product is the number of processes.
 
     Attributes:
-        ulysses: processes that share the tokens, and in attention the heads (arXiv 2309.14509).
-        ring: processes that share the tokens, and in attention pass keys and values around (arXiv 2310.01889).
-        guidance: one half of the processes predicts with the prompt, the other without.
+        ulysses: processes that split the tokens, and in attention the heads (arXiv 2309.14509).
+        ring: processes that split the tokens, and in attention pass keys and values around (arXiv 2310.01889).
+        guidance: whether one half of the processes predicts with the prompt and the other without.
     """
 
     ulysses: int = 1
@@ -22,32 +22,32 @@ class ParallelPlan:
 
     @property
     def shares(self) -> int:
-        """Processes that share one prediction's tokens."""
+        """Number of processes that split the tokens of one prediction."""
         return self.ulysses * self.ring
 
     @property
     def world(self) -> int:
-        """Processes in all."""
+        """Number of all processes."""
         return self.shares * (2 if self.guidance else 1)
 
     @property
     def is_alone(self) -> bool:
-        """Is there one process?"""
+        """Whether there is only one process."""
         return self.world == 1
 
     def share(self, tokens: int) -> int:
-        """The most of a video's `tokens` that one process has."""
+        """The most of a video's `tokens` that a process has."""
         return -(-tokens // self.shares)
 
     def check_launch(self, process: Process) -> None:
-        """Refuse to run as another number of processes.
+        """Check that the number of processes is that of the plan.
 
         Raises:
-            VqError: says how to start it.
+            VqError: it is not; says how to start the command.
         """
         for name, degree in (("--ulysses", self.ulysses), ("--ring", self.ring)):
             if degree < 1:
-                raise VqError(f"{name} {degree} is no number of processes: give 1 or more.")
+                raise VqError(f"{name} {degree} is not a number of processes: give 1 or more.")
         if process.world_size == self.world:
             return
         if self.is_alone:
@@ -62,15 +62,15 @@ class ParallelPlan:
         )
 
     def check_video(self, *, heads: int, tokens: int, guided: bool) -> None:
-        """Refuse what the model or the video does not allow.
+        """Check that the model and the video can be split this way.
 
         Args:
             heads: of the transformer's attention.
             tokens: of the video.
-            guided: are there predictions with and without the prompt?
+            guided: whether there are predictions with and without the prompt.
 
         Raises:
-            VqError: says what does not divide.
+            VqError: heads or tokens do not divide, or guidance is off.
         """
         if heads % self.ulysses:
             fitting = ", ".join(str(degree) for degree in range(2, heads + 1) if heads % degree == 0)
@@ -81,10 +81,10 @@ class ParallelPlan:
                 "use one of the two, or another size."
             )
         if tokens < self.shares:
-            raise VqError(f"the video has {tokens} tokens for {self.shares} processes: use fewer.")
+            raise VqError(f"the video has {tokens} tokens for {self.shares} processes: use fewer processes.")
         if self.guidance and not guided:
             raise VqError(
-                "--cfg-parallel needs guidance and it is off: leave it out, or give --guidance-scale above 1."
+                "--cfg-parallel needs guidance, which is off: leave it out, or give --guidance-scale above 1."
             )
 
 

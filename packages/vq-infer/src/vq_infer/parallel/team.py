@@ -1,8 +1,8 @@
-"""Several processes that make one video, under `torchrun`: tokens, heads and guidance shared among GPUs.
+"""Several processes that make one video under `torchrun`: tokens, heads and guidance are split among GPUs.
 
-Tokens are split and gathered where diffusers' own plan for its transformer says so; attention sees all of them,
-through Ulysses around any attention or through diffusers' ring. Every process has the whole transformer and ends a
-step with the same latent.
+Tokens are split and gathered according to diffusers' plan for its transformer; attention sees all of them, through
+Ulysses around any attention or through diffusers' ring. Every process has the whole transformer and ends a step with
+the same latent.
 """
 
 import warnings
@@ -28,7 +28,7 @@ DIMENSIONS = ("guidance", "ring", "ulysses")
 
 @dataclass(frozen=True)
 class Team:
-    """This process among the others; `mesh` is None where it is alone."""
+    """This process among the others; `mesh` is None if it is alone."""
 
     plan: ParallelPlan
     process: Process
@@ -41,7 +41,7 @@ def team(plan: ParallelPlan, process: Process, device: torch.device) -> Iterator
     """Join the other processes, each on its own GPU (see `resolve_device`), or on the CPU.
 
     Raises:
-        VqError: `torchrun` started another number of processes than `plan` has.
+        VqError: the number of processes that `torchrun` started is not that of `plan`.
     """
     plan.check_launch(process)
     if plan.is_alone:
@@ -52,7 +52,7 @@ def team(plan: ParallelPlan, process: Process, device: torch.device) -> Iterator
     )
     try:
         with warnings.catch_warnings():
-            # Diffusers gathers by a function that newer versions of torch have under another name.
+            # Diffusers gathers with a function that has another name in newer versions of torch.
             warnings.filterwarnings("ignore", ".*_functional_collectives.*deprecated", FutureWarning)
             shape = (2 if plan.guidance else 1, plan.ring, plan.ulysses)
             yield Team(plan, process, device, init_device_mesh(device.type, shape, mesh_dim_names=DIMENSIONS))
@@ -61,16 +61,16 @@ def team(plan: ParallelPlan, process: Process, device: torch.device) -> Iterator
 
 
 def parallelize(transformer: nn.Module, team: Team, *, tokens: int, guided: bool) -> None:
-    """Make `transformer`, which every process has whole, compute its share.
+    """Make `transformer`, which is whole in every process, compute this process's share.
 
     Args:
         transformer: diffusers' or ours, on the device.
-        team: of `team`.
+        team: this process among the others.
         tokens: of the video.
-        guided: does the pipeline ask for predictions without the prompt, too?
+        guided: whether the pipeline also asks for predictions without the prompt.
 
     Raises:
-        VqError: heads or tokens do not divide, guidance is off, or the transformer has no plan for shared tokens.
+        VqError: heads or tokens do not divide, guidance is off, or the transformer has no plan for split tokens.
     """
     plan, mesh, model = team.plan, team.mesh, cast(Any, transformer)
     if mesh is None:
@@ -86,7 +86,7 @@ def parallelize(transformer: nn.Module, team: Team, *, tokens: int, guided: bool
 
 
 def _share_tokens(model: Any, team: Team, mesh: DeviceMesh, tokens: int) -> None:
-    """Diffusers' `enable_parallelism`, which knows GPUs only, without its search for one, and for our blocks too."""
+    """Do what diffusers' `enable_parallelism` does, also on the CPU and for our blocks."""
     from diffusers import ContextParallelConfig
     from diffusers.hooks.context_parallel import apply_context_parallel
     from diffusers.models._modeling_parallel import ParallelConfig
@@ -110,7 +110,7 @@ def _share_tokens(model: Any, team: Team, mesh: DeviceMesh, tokens: int) -> None
 
 
 def _share_attention(block: nn.Module, team: Team, mesh: DeviceMesh, tokens: int, config: Any) -> None:
-    """Self-attention of one block over shared tokens; cross-attention needs nothing."""
+    """Make self-attention of one block run over split tokens; cross-attention needs no change."""
     if isinstance(block, FusedBlock):
         if team.plan.ring > 1:
             block.attention = Ring(block.attention, config)

@@ -1,8 +1,10 @@
 """Where the time of one pass goes, by kind of work, beside the least that each kind could take."""
 
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from pathlib import Path
 
 import torch
@@ -11,9 +13,9 @@ from torch.profiler import ProfilerActivity, profile
 from vq_infer.bench.measuring.ceilings import Ceilings
 from vq_infer.bench.measuring.floor import Cost, block_costs
 from vq_infer.bench.measuring.kinds import Kind, Launch, Shape, kind_of
-from vq_infer.bench.measuring.measure import synchronize
 from vq_infer.bench.measuring.trace import read_trace
 from vq_infer.bench.models.workload import Workload
+from vq_infer.timing import synchronize
 
 NAMES_SHOWN = 3
 LINEARS = (Kind.LINEAR_ATTENTION, Kind.LINEAR_FFN, Kind.LINEAR_CONTEXT)
@@ -25,7 +27,7 @@ class Share:
 
     Attributes:
         milliseconds: on the device.
-        kernels: names of those that took longest.
+        kernels: names of those that took longest, the longest first.
         launches: how many.
     """
 
@@ -36,7 +38,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Line:
-    """A kind's share beside its floor; flops, bytes and floor are 0 where nothing says what is needed."""
+    """A kind's share beside its floor; flops, bytes and floor are 0 for kinds that have none."""
 
     kind: Kind
     share: Share
@@ -60,16 +62,14 @@ def profile_pass(work: Callable[[], object], device: torch.device) -> list[Launc
 def shares(launches: Sequence[Launch], workload: Workload) -> dict[Kind, Share]:
     """The time by kind of work."""
     shape = Shape(workload.tokens, workload.dim, int(workload.config["ffn_dim"]))
-    times: dict[Kind, dict[str, float]] = {}
-    counts: dict[Kind, int] = {}
+    times: defaultdict[Kind, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    counts: Counter[Kind] = Counter()
     for launch in launches:
         kind = kind_of(launch, shape)
-        names = times.setdefault(kind, {})
-        names[launch.name] = names.get(launch.name, 0.0) + launch.microseconds / 1000
-        counts[kind] = counts.get(kind, 0) + 1
-    longest = {kind: sorted(names, key=names.__getitem__, reverse=True) for kind, names in times.items()}
+        times[kind][launch.name] += launch.microseconds / 1000
+        counts[kind] += 1
     return {
-        kind: Share(sum(names.values()), tuple(longest[kind][:NAMES_SHOWN]), counts[kind])
+        kind: Share(sum(names.values()), tuple(nlargest(NAMES_SHOWN, names, names.__getitem__)), counts[kind])
         for kind, names in times.items()
     }
 
@@ -79,7 +79,7 @@ def breakdown(
 ) -> list[Line]:
     """One line for each kind that ran or has a floor, in the order of `Kind`.
 
-    Where kernels do not tell which linears they compute, all linears are one line with one floor.
+    If the kernels do not tell which linears they compute, all linears are one line with one floor.
     """
     costs = {kind: [cost] for kind, cost in block_costs(workload, linears, attention, value_bytes).items()}
     if not any(kind in by_kind for kind in LINEARS):

@@ -1,4 +1,4 @@
-"""The machine's measured peak rates: matrix products in each format, and copying."""
+"""The machine's peak rates, measured: matrix products in each format, and copying."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,34 +22,30 @@ class Ceilings:
     """Measured under steady load.
 
     Attributes:
-        matmul: operations (2·M·N·K) a second of the fastest of the model's large products, by what they multiply:
-            `plain` (bfloat16; fp32 on the CPU), and on CUDA `int8` and `fp8` where the card has them.
-        copy: bytes read and written a second.
+        matmul: operations (2·M·N·K) per second of the fastest of the model's large products, by format: `plain`
+            (bfloat16; fp32 on the CPU), and on CUDA `int8` and `fp8` if the card has them.
+        copy: bytes read and written per second.
     """
 
     matmul: dict[str, float]
     copy: float
 
     def rate(self, multiplies: str) -> float:
-        """Operations a second of what `multiplies`; the CPU multiplies codes as fp32."""
+        """Operations per second in the format `multiplies`; the CPU multiplies codes as fp32."""
         return self.matmul.get(multiplies, self.matmul["plain"])
 
 
 def measure_ceilings(workload: Workload, device: torch.device, seconds: float = SECONDS) -> Ceilings:
     """Measure them with the tokens and widths of `workload`, through torch's own products."""
+    dim, ffn = workload.dim, int(workload.config["ffn_dim"])
     rates: dict[str, float] = {}
-    for in_features, out_features in _shapes(workload):
+    for in_features, out_features in ((dim, dim), (dim, ffn)):
         for name, product in _products(workload.tokens, in_features, out_features, device).items():
             rate = 2 * workload.tokens * in_features * out_features / steady(product, device, seconds).median
             rates[name] = max(rate, rates.get(name, 0.0))
     count = COPY_BYTES[device.type] // 2
     source, target = (torch.zeros(count, dtype=torch.uint8, device=device) for _ in range(2))
     return Ceilings(rates, 2 * count / steady(lambda: target.copy_(source), device, seconds).median)
-
-
-def _shapes(workload: Workload) -> tuple[tuple[int, int], ...]:
-    dim, ffn = workload.dim, int(workload.config["ffn_dim"])
-    return (dim, dim), (dim, ffn)
 
 
 def _products(

@@ -1,10 +1,9 @@
 """The floor of a block: its operations and bytes by kind, and their time at the measured ceilings.
 
-Each kind is one pass: what it must read and write once, in the format at hand. That is the best that kernels between
-matrix products can do; what is computed inside one kernel (softmax, say) is not counted.
+The bytes of a kind are what one pass must read and write once, in the format at hand. That is the best that kernels
+between matrix products can do; what stays inside one kernel, such as softmax, is not counted.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vq_infer.bench.measuring.ceilings import Ceilings
@@ -14,12 +13,12 @@ from vq_infer.bench.models.workload import Workload
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one block, one pass.
+    """What one kind of work takes in one block, in one pass.
 
     Attributes:
-        flops: operations, 2 for a multiplication with its addition.
+        flops: operations; a multiplication with its addition counts as 2.
         bytes: read and written.
-        multiplies: which of `Ceilings.matmul` bounds it.
+        multiplies: key of the rate in `Ceilings.matmul` that bounds it.
     """
 
     flops: float
@@ -27,7 +26,7 @@ class Cost:
     multiplies: str = "plain"
 
     def seconds(self, ceilings: Ceilings) -> float:
-        """At the ceilings: the longer of computing and moving."""
+        """The longer of computing and moving, at the ceilings."""
         return max(self.flops / ceilings.rate(self.multiplies), self.bytes / ceilings.copy)
 
 
@@ -62,8 +61,3 @@ def block_costs(workload: Workload, linears: str, attention: str, value_bytes: i
     if quantized:  # what self-attention gives, and the sum of what text and image do
         costs[Kind.QUANTIZE] = Cost(0, row * (2 * code + (1 + sources) * value))
     return costs
-
-
-def floor_seconds(costs: Mapping[Kind, Cost], ceilings: Ceilings) -> dict[Kind, float]:
-    """Least seconds of a block by kind."""
-    return {kind: cost.seconds(ceilings) for kind, cost in costs.items()}

@@ -1,13 +1,14 @@
-"""Timing on the device: first step, steady load, and what the card does meanwhile."""
+"""Steps under steady load, and what the card does meanwhile."""
 
 import statistics
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
 
 import torch
+
+from vq_infer.timing import timed
 
 SAMPLE_SECONDS = 0.1
 
@@ -18,9 +19,9 @@ class Steady:
 
     Attributes:
         seconds: of every step.
-        watts: of the card, sampled meanwhile; empty without CUDA or nvidia-ml-py.
-        megahertz: of its multiprocessors, likewise.
-        celsius: of its chip, likewise.
+        watts: drawn by the card, sampled meanwhile; empty without CUDA or nvidia-ml-py.
+        megahertz: clock of its multiprocessors, likewise.
+        celsius: temperature of its chip, likewise.
     """
 
     seconds: tuple[float, ...]
@@ -40,21 +41,7 @@ class Steady:
 
     def then(self, later: "Steady") -> "Steady":
         """Both rounds as one."""
-        return Steady(
-            self.seconds + later.seconds,
-            self.watts + later.watts,
-            self.megahertz + later.megahertz,
-            self.celsius + later.celsius,
-        )
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of `work`, until the device has finished it."""
-    synchronize(device)
-    start = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - start
+        return Steady(*(first + second for first, second in zip(astuple(self), astuple(later), strict=True)))
 
 
 def steady(work: Callable[[], object], device: torch.device, seconds: float, warm_up: int = 1) -> Steady:
@@ -65,34 +52,19 @@ def steady(work: Callable[[], object], device: torch.device, seconds: float, war
     with telemetry(device) as samples:
         while len(times) < 2 or sum(times) < seconds:
             times.append(timed(work, device))
-    return Steady(tuple(times), tuple(samples.watts), tuple(samples.megahertz), tuple(samples.celsius))
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-@dataclass
-class Samples:
-    """What the card said, sample by sample."""
-
-    watts: list[float] = field(default_factory=list)
-    megahertz: list[float] = field(default_factory=list)
-    celsius: list[float] = field(default_factory=list)
+    return Steady(tuple(times), *zip(*samples, strict=True))
 
 
 @contextmanager
-def telemetry(device: torch.device) -> Iterator[Samples]:
-    """Watch power, clock and temperature, every tenth of a second, from a thread of its own."""
-    samples, stop = Samples(), threading.Event()
+def telemetry(device: torch.device) -> Iterator[list[tuple[float, float, float]]]:
+    """Samples of watts, megahertz and degrees Celsius, taken every tenth of a second in a thread of its own."""
+    samples: list[tuple[float, float, float]] = []
+    stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(SAMPLE_SECONDS):
-            samples.watts.append(torch.cuda.power_draw(device) / 1000)
-            samples.megahertz.append(float(torch.cuda.clock_rate(device)))
-            samples.celsius.append(float(torch.cuda.temperature(device)))
+            watts = torch.cuda.power_draw(device) / 1000
+            samples.append((watts, float(torch.cuda.clock_rate(device)), float(torch.cuda.temperature(device))))
 
     watcher = threading.Thread(target=watch, daemon=True) if _can_watch(device) else None
     if watcher is not None:

@@ -1,7 +1,7 @@
-"""From a profile of torch to a list of launches: every kernel with the operation and the ranges that it came from.
+"""A torch profile as a list of launches: every kernel with the operation and the ranges that it came from.
 
-Read from the trace that torch's profiler exports, whose events are documented: `kernel` events carry the correlation
-number of the call that launched them, and that call lies in time inside its operation and inside the ranges around it.
+The trace that torch's profiler exports is read. Its `kernel` events carry the correlation number of the call that
+launched them, and that call lies in time inside its operation and inside the ranges around it.
 """
 
 import json
@@ -18,7 +18,7 @@ CALLS = ("cuda_runtime", "cuda_driver")
 ON_HOST = ("cpu_op", "user_annotation")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two operations of one name, shape and time are still two
 class _Span:
     begin: float
     end: float
@@ -28,7 +28,7 @@ class _Span:
 
 
 def read_trace(path: Path) -> list[Launch]:
-    """The launches of an exported trace, in order of time; without kernels, what operations took themselves."""
+    """The launches of an exported trace, in order of time; if it has no kernels, the operations on the CPU."""
     events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     complete = [event for event in events if event.get("ph") == "X"]
     if any(event.get("cat") in ON_DEVICE for event in complete):
@@ -46,26 +46,15 @@ def _kernels(events: Sequence[Mapping[str, Any]]) -> Iterator[Launch]:
 
 
 def _operations(events: Sequence[Mapping[str, Any]]) -> Iterator[Launch]:
-    """Each operation less those inside it; one that torch splits into further ones counts as these."""
+    """Each operation with the time that it took itself, without the operations inside it."""
     for spans in _spans_by_thread(events).values():
-        stack: list[tuple[_Span, list[float]]] = []
-        finished: list[tuple[_Span, float, tuple[_Span, ...]]] = []
-
-        def close(until: float, stack: list[tuple[_Span, list[float]]] = stack, finished: list[Any] = finished) -> None:
-            while stack and stack[-1][0].end <= until:
-                span, inner = stack.pop()
-                length = span.end - span.begin
-                finished.append((span, length - inner[0], (*(around for around, _ in stack), span)))
-                if stack:
-                    stack[-1][1][0] += length
-
-        for span in spans:
-            close(span.begin)
-            stack.append((span, [0.0]))
-        close(float("inf"))
-        for span, own, around in finished:
-            if not span.is_range:
-                yield _launch(span.name, own, around)
+        stacks = _stacks(spans).open
+        own = {span: span.end - span.begin for span in spans}
+        for *_, parent, span in (stack for stack in stacks if len(stack) > 1):
+            own[parent] -= span.end - span.begin
+        for stack in stacks:
+            if not stack[-1].is_range:
+                yield _launch(stack[-1].name, own[stack[-1]], stack)
 
 
 def _spans_by_thread(events: Sequence[Mapping[str, Any]]) -> dict[Any, list[_Span]]:
@@ -88,7 +77,7 @@ def _shape(size: object) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Stacks:
-    """What is open at every moment, on one thread."""
+    """The spans that are open on one thread from each moment to the next."""
 
     moments: list[float]
     open: list[tuple[_Span, ...]]

@@ -1,7 +1,7 @@
 """The contenders, one row for each way to run the model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -34,14 +34,14 @@ class Contender:
     """One way to run the model.
 
     Attributes:
-        title: what tables call it.
-        linears: what its linears multiply; `plain` is bfloat16, on the CPU fp32.
-        attention: what its self-attention multiplies.
-        missing: why it cannot run on a device, in one sentence without a full stop; None where it can. Loads nothing.
-        build: the transformer, ready to be called; its weights are random unless a checkpoint gives them.
+        title: its name in tables.
+        linears: format that its linears multiply; `plain` is bfloat16, on the CPU fp32.
+        attention: format that its self-attention multiplies.
+        missing: why it cannot run on a device, one sentence without a full stop; None where it can. Loads nothing.
+        build: makes the transformer, ready to be called; its weights are random unless a checkpoint gives them.
         runs_with: what computes a built model's linears and its attention.
-        ours: is it our engine, which can read a checkpoint?
-        compiles: is there a cache that makes a second start faster?
+        ours: whether it is our engine, which can read a checkpoint.
+        compiles: whether it has a cache that makes a second start faster.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Contender:
 
     @property
     def loaded_bytes(self) -> int:
-        """Bytes of a weight, at the most, while the model is made: what is measured together must fit together."""
+        """Most bytes of a weight while the model is made: contenders that are measured together must fit together."""
         return 1 if self.ours else 2
 
 
@@ -63,7 +63,7 @@ def contender_named(name: str) -> Contender:
     """The contender called `name`.
 
     Raises:
-        VqError: there is none; the message lists those that there are.
+        VqError: there is none of that name; the message lists the known ones.
     """
     if name not in CONTENDERS:
         raise VqError(f"`{name}` is not one of the contenders ({', '.join(CONTENDERS)}): choose one of those.")
@@ -96,33 +96,22 @@ def _torchao_int8(model: nn.Module) -> nn.Module:
     return quantize_with_torchao(model, Int8DynamicActivationInt8WeightConfig())
 
 
-def _ours(scheme: Literal["int8", "fp8"]) -> Contender:
-    """Our engine with attention in full precision."""
+def _ours(scheme: Literal["int8", "fp8"], attention: str = AUTO) -> Contender:
+    """Our engine; `attention` is what `--attention` takes."""
+    eight_bit = attention == EIGHT_BIT
     return Contender(
-        f"vq-infer {scheme.upper()}",
+        f"vq-infer {scheme.upper()}{', 8-bit attention' if eight_bit else ''}",
         scheme,
-        "plain",
-        missing=lambda device: why_not(device, scheme),
-        build=lambda workload, device, checkpoint: engine(workload, device, scheme, checkpoint, AUTO),
+        "8-bit" if eight_bit else "plain",
+        missing=lambda device: why_not(device, scheme) or (why_not_eight_bit(device) if eight_bit else None),
+        build=lambda workload, device, checkpoint: engine(workload, device, scheme, checkpoint, attention),
         runs_with=kernel_names,
         ours=True,
     )
 
 
-def _ours_attention8(scheme: Literal["int8", "fp8"]) -> Contender:
-    """Our engine with attention in 8 bits."""
-    plain = _ours(scheme)
-    return replace(
-        plain,
-        title=f"{plain.title}, 8-bit attention",
-        attention="8-bit",
-        missing=lambda device: plain.missing(device) or why_not_eight_bit(device),
-        build=lambda workload, device, checkpoint: engine(workload, device, scheme, checkpoint, EIGHT_BIT),
-    )
-
-
 REFERENCE = "diffusers_eager"
-"""The contender that all ratios and errors are to."""
+"""The contender that ratios and errors are relative to."""
 CONTENDERS = {
     REFERENCE: Contender(
         "diffusers, eager",
@@ -149,8 +138,8 @@ CONTENDERS = {
         "torchao int8, rowwise, dynamic",
     ),
     "vq_fp8": _ours("fp8"),
-    "vq_fp8_attention8": _ours_attention8("fp8"),
+    "vq_fp8_attention8": _ours("fp8", EIGHT_BIT),
     "vq_int8": _ours("int8"),
-    "vq_int8_attention8": _ours_attention8("int8"),
+    "vq_int8_attention8": _ours("int8", EIGHT_BIT),
 }
 """Every contender by the name that `--contender` takes, in the order of the table."""

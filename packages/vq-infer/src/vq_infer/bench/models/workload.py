@@ -1,7 +1,6 @@
-"""What is measured: a model's shape, a video's size, and one denoising step on random inputs."""
+"""The measured work: a model's shape, a video's size, and one denoising step on random inputs."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ class Workload:
     """One transformer's shape and one video's size.
 
     Attributes:
-        size: name among `vq_infer.memory.model_sizes.MODEL_SIZES`, or the checkpoint that `config` is from.
+        size: a key of `vq_infer.memory.model_sizes.MODEL_SIZES`, or the checkpoint that `config` is from.
         config: diffusers' config.json of the transformer, cut to `blocks` blocks.
         whole: blocks of the whole model.
         height, width: of the video, in pixels.
@@ -69,10 +68,10 @@ class Workload:
         return 16 if self.config["out_channels"] == 48 else 8  # Wan2.2's small model has a VAE of its own
 
     def check(self) -> None:
-        """Refuse a size of video that the model cannot make.
+        """Check the size of the video.
 
         Raises:
-            VqError: names it.
+            VqError: the model cannot make it.
         """
         multiple = 2 * self._stride
         for name, value in (("height", self.height), ("width", self.width)):
@@ -110,8 +109,7 @@ class Step:
     def forward(self, model: nn.Module, branch: str, timestep: float) -> Tensor:
         """One of the two passes."""
         shape = (1, self._tokens) if self._per_token else (1,)
-        context = cast(AbstractContextManager[None], cast(Any, model).cache_context(branch))
-        with context:
+        with cast(Any, model).cache_context(branch):
             output: Tensor = model(
                 hidden_states=self._latent,
                 timestep=torch.full(shape, timestep, device=self._device),
@@ -123,6 +121,6 @@ class Step:
 
 
 def timesteps() -> Iterator[float]:
-    """Another timestep for every step, over and over, so that nothing that depends on it can be kept."""
+    """Timesteps without end, each unlike the one before, so that nothing that depends on them can be kept."""
     while True:
         yield from (float(1000 - 20 * index) for index in range(1, 50))
