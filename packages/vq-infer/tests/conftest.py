@@ -13,7 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import FORMAT, KIND, Role, checkpoint_tensors
+from vq_core.artifacts.checkpoint import (
+    FORMAT,
+    KIND,
+    ConvertedCheckpoint,
+    Role,
+    checkpoint_tensors,
+    open_checkpoint,
+)
 from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
@@ -21,17 +28,20 @@ from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.store.writer import ArtifactWriter, ComponentHeader, Header, create_artifact
 
-SIZE = ("--height", "64", "--width", "64", "--num-frames", "5", "--steps", "2")
 
-Convert = Callable[..., Path]
+@pytest.fixture(scope="session")
+def converted(tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`converted("i2v", "fp8")`: the checkpoint of that tiny model, rounded to nearest; not to be changed.
 
+    With `smooth`, random gains are folded exactly first.
+    """
+    root = tmp_path_factory.mktemp("converted")
 
-@pytest.fixture
-def convert(tmp_path: Path) -> Convert:
-    """Convert `model` by rounding to nearest; with `smooth`, random gains are folded exactly first."""
-
-    def checkpoint(model: Path, scheme: str = "int8", *, smooth: bool = False, name: str = "ckpt") -> Path:
-        source = open_source(str(model))
+    def convert(variant: str, scheme: str = "int8", *, smooth: bool = False) -> Path:
+        path = root / f"{variant}-{scheme}-{smooth}"
+        if path.exists():
+            return path
+        source = open_source(str(tiny_model(variant)))
         folders = source.family.expert_folders(tuple(source.components))
         header = Header(
             kind=KIND,
@@ -45,17 +55,22 @@ def convert(tmp_path: Path) -> Convert:
             },
             settings={"scheme": scheme, "gains": smooth},
         )
-        path = tmp_path / name
         with create_artifact(path, header) as writer:
-            for component_name, component in source.components.items():
-                _write_component(writer, folders[component_name], component, scheme_named(scheme), smooth)
+            for name, component in source.components.items():
+                _write_component(writer, folders[name], component, scheme_named(scheme), smooth)
             for backend in ("torchao", "vllm"):
                 writer.write_text(
                     f"run_configs/{scheme}-{backend}.json", json.dumps(_run_config(component.config, len(folders)))
                 )
         return path
 
-    return checkpoint
+    return convert
+
+
+@pytest.fixture(scope="session")
+def opened(converted: Callable[..., Path]) -> Callable[..., ConvertedCheckpoint]:
+    """The same, opened."""
+    return lambda *arguments, **named: open_checkpoint(converted(*arguments, **named))
 
 
 def _write_component(
@@ -95,21 +110,16 @@ def _run_config(config: dict[str, Any], transformers: int) -> dict[str, Any]:
     vace = config.get("vace_layers") is not None
     frames = "flf2v" if config.get("pos_embed_seq_len") else "i2v"
     task = "vace" if vace else frames if config["in_channels"] == 36 else "t2v"
-    place = "/path/to/this/checkpoint"
+    paths = {"high_noise_quantized_ckpt": "/high_noise_model", "low_noise_quantized_ckpt": "/low_noise_model"}
     return {
         "model_cls": "wan2.2_moe" if experts else "wan2.1_vace" if vace else "wan2.1",
         "task": task,
         "sample_guide_scale": [3.5, 3.5] if experts else 5.0,
         "use_image_encoder": config.get("image_dim") is not None,
         "infer_steps": 40,
-        **(
-            {
-                "high_noise_quantized_ckpt": f"{place}/high_noise_model",
-                "low_noise_quantized_ckpt": f"{place}/low_noise_model",
-            }
-            if experts
-            else {"dit_quantized_ckpt": place}
-        ),
+    } | {
+        name: f"/path/to/this/checkpoint{folder}"
+        for name, folder in (paths if experts else {"dit_quantized_ckpt": ""}).items()
     }
 
 
@@ -121,12 +131,6 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.png"
     Image.linear_gradient("L").resize((96, 64)).convert("RGB").save(path)
     return path
-
-
-@pytest.fixture
-def small() -> tuple[str, ...]:
-    """Options of a video that takes a second."""
-    return SIZE
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from vq_core.sampling.settings import Sampling
 from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate, run_config
 from vq_infer.request import VideoRequest
 
-TinyModel = Callable[[str], Path]
-Convert = Callable[..., Path]
+Converted = Callable[..., Path]
 
 STAND_IN = """
 import json, os, sys
@@ -62,13 +61,18 @@ def native_model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def request_i2v(
-    tiny_model: TinyModel, convert: Convert, native_model: Path, image: Path, tmp_path: Path
-) -> VideoRequest:
-    checkpoint = convert(tiny_model("i2v"))
+def request_i2v(converted: Converted, native_model: Path, image: Path, tmp_path: Path) -> VideoRequest:
     sampling = Sampling(steps=4, height=480, width=832, num_frames=81, guidance_scale=6.0, fps=24, seed=9)
     sample = Sample("a red kite", "blurred", image)
-    return VideoRequest("i2v", str(native_model), checkpoint, sample, tmp_path / "out.mp4", sampling, None)
+    return VideoRequest("i2v", str(native_model), converted("i2v"), sample, tmp_path / "out.mp4", sampling, None)
+
+
+@pytest.fixture
+def vace_request(request_i2v: VideoRequest, converted: Converted, image: Path, tmp_path: Path) -> VideoRequest:
+    video = tmp_path / "sea.mkv"
+    write_video(video, np.zeros((2, 16, 16, 3), np.uint8), fps=8)
+    sample = Sample("p", reference_images=(image, image), video=video, mask=video)
+    return replace(request_i2v, task="vace", checkpoint=converted("vace"), sample=sample)
 
 
 def test_starts_lightx2v_on_this_run(request_i2v: VideoRequest, python_with_lightx2v: str, record: Path) -> None:
@@ -95,47 +99,23 @@ def test_starts_lightx2v_on_this_run(request_i2v: VideoRequest, python_with_ligh
     assert (config["fps"], config["seed"]) == (24, 9)
 
 
-def test_leaves_nothing_but_the_video(request_i2v: VideoRequest, python_with_lightx2v: str, tmp_path: Path) -> None:
+def test_leaves_nothing_but_the_video_and_leaves_stdout_alone(
+    request_i2v: VideoRequest, python_with_lightx2v: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = set(tmp_path.iterdir())
     generate(request_i2v, python_with_lightx2v, "torchao")
     assert set(tmp_path.iterdir()) - before == {request_i2v.output, tmp_path / "record.json"}
+    assert "LightX2V talks" not in capfd.readouterr().out
 
 
-def test_two_experts(
-    request_i2v: VideoRequest, tiny_model: TinyModel, convert: Convert, python_with_lightx2v: str, record: Path
-) -> None:
-    checkpoint = convert(tiny_model("i2v-2.2"), name="experts")
+def test_two_experts(request_i2v: VideoRequest, converted: Converted, python_with_lightx2v: str, record: Path) -> None:
+    checkpoint = converted("i2v-2.2")
     sampling = replace(request_i2v.sampling, guidance_scale=4.0, guidance_scale_2=3.0)
     generate(replace(request_i2v, checkpoint=checkpoint, sampling=sampling), python_with_lightx2v, None)
     config = json.loads(record.read_text())["config"]
     assert config["sample_guide_scale"] == [4.0, 3.0]
     assert config["high_noise_quantized_ckpt"] == str(checkpoint / "high_noise_model")
     assert config["low_noise_quantized_ckpt"] == str(checkpoint / "low_noise_model")
-
-
-def test_a_second_scale_for_one_transformer_is_refused(request_i2v: VideoRequest, python_with_lightx2v: str) -> None:
-    sampling = replace(request_i2v.sampling, guidance_scale_2=3.0)
-    with pytest.raises(VqError, match="guidance_scale_2 is for models with two transformers"):
-        generate(replace(request_i2v, sampling=sampling), python_with_lightx2v, None)
-
-
-def test_its_words_leave_stdout_alone(
-    request_i2v: VideoRequest, python_with_lightx2v: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    generate(request_i2v, python_with_lightx2v, None)
-    assert "LightX2V talks" not in capfd.readouterr().out
-
-
-def test_not_installed(request_i2v: VideoRequest) -> None:
-    with pytest.raises(
-        VqError, match=r"cannot import lightx2v .*clone ModelTC/LightX2V from GitHub.*--lightx2v-python"
-    ):
-        generate(request_i2v, None, None)
-
-
-def test_no_such_python(request_i2v: VideoRequest, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match="cannot be started"):
-        generate(request_i2v, str(tmp_path / "no-python"), None)
 
 
 def test_failure_leaves_no_video(request_i2v: VideoRequest, python_with_lightx2v: str) -> None:
@@ -160,63 +140,15 @@ def test_model_files_may_lie_in_original(
     assert generate(request_i2v, python_with_lightx2v, None).output.exists()
 
 
-def test_diffusers_model(request_i2v: VideoRequest, tiny_model: TinyModel) -> None:
-    with pytest.raises(VqError, match="not the diffusers one"):
-        generate(replace(request_i2v, model=str(tiny_model("i2v"))), None, None)
-
-
-def test_unknown_backend(request_i2v: VideoRequest) -> None:
-    with pytest.raises(VqError, match="no run config for the backend `marlin`: choose --backend from torchao, vllm"):
-        generate(request_i2v, None, "marlin")
-
-
-def test_other_task(request_i2v: VideoRequest) -> None:
-    with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
-        generate(replace(request_i2v, task="t2v", sample=Sample("p")), None, None)
-
-
-def request_for(request_i2v: VideoRequest, checkpoint: Path, sample: Sample, **changes: Any) -> VideoRequest:
-    return replace(request_i2v, checkpoint=checkpoint, sample=sample, **changes)
-
-
 @pytest.mark.parametrize("variant", ["flf2v", "i2v-2.2"])
 def test_a_last_frame_is_a_task_of_its_own(
-    request_i2v: VideoRequest,
-    tiny_model: TinyModel,
-    convert: Convert,
-    image: Path,
-    python_with_lightx2v: str,
-    record: Path,
-    variant: str,
+    request_i2v: VideoRequest, converted: Converted, image: Path, python_with_lightx2v: str, record: Path, variant: str
 ) -> None:
-    checkpoint = convert(tiny_model(variant), name="other")
-    generate(request_for(request_i2v, checkpoint, Sample("p", "", image, image)), python_with_lightx2v, None)
+    sample = Sample("p", "", image, image)
+    generate(replace(request_i2v, checkpoint=converted(variant), sample=sample), python_with_lightx2v, None)
     started = json.loads(record.read_text())
     assert started["given"]["--task"] == started["config"]["task"] == "flf2v"
     assert started["given"]["--last_frame_path"] == started["given"]["--image_path"] == str(image)
-
-
-def test_first_and_last_frame_without_the_last(
-    request_i2v: VideoRequest, tiny_model: TinyModel, convert: Convert, image: Path
-) -> None:
-    checkpoint = convert(tiny_model("flf2v"), name="other")
-    with pytest.raises(VqError, match="is a checkpoint for flf2v: use `vq-infer i2v` with --last-image"):
-        generate(request_for(request_i2v, checkpoint, Sample("p", "", image)), None, None)
-
-
-def test_a_last_frame_for_a_model_of_one(request_i2v: VideoRequest, image: Path) -> None:
-    with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
-        generate(replace(request_i2v, sample=Sample("p", "", image, image)), None, None)
-
-
-@pytest.fixture
-def vace_request(
-    request_i2v: VideoRequest, tiny_model: TinyModel, convert: Convert, image: Path, tmp_path: Path
-) -> VideoRequest:
-    video = tmp_path / "sea.mkv"
-    write_video(video, np.zeros((2, 16, 16, 3), np.uint8), fps=8)
-    sample = Sample("p", reference_images=(image, image), video=video, mask=video)
-    return request_for(request_i2v, convert(tiny_model("vace"), name="vace"), sample, task="vace")
 
 
 def test_vace(vace_request: VideoRequest, python_with_lightx2v: str, record: Path, image: Path) -> None:
@@ -227,38 +159,58 @@ def test_vace(vace_request: VideoRequest, python_with_lightx2v: str, record: Pat
     assert given["--src_video"] == given["--src_mask"] == str(vace_request.sample.video)
 
 
-def test_vace_in_a_size_that_lightx2v_has_not(vace_request: VideoRequest) -> None:
-    sampling = replace(vace_request.sampling, height=64, width=64)
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"device": "cuda:1"}, "set CUDA_VISIBLE_DEVICES"),
+        ({"output": Path("out.mkv")}, "is not a video format that this engine writes"),
+        ({"guidance_scale_2": 3.0}, "guidance_scale_2 is for models with two transformers"),
+        ({"height": 100}, "height 100 is not a multiple of 16"),
+        ({"width": 100}, "width 100 is not a multiple of 16"),
+        ({"num_frames": 80}, "num_frames 80 is not 4k . 1: use 4k . 1, such as 81"),
+        ({"task": "t2v", "sample": Sample("p")}, "is a checkpoint for i2v: use `vq-infer i2v`"),
+        ({"backend": "marlin"}, "no run config for the backend `marlin`: choose --backend from torchao, vllm"),
+        ({"python": "/no/python"}, "/no/python cannot be started"),
+        ({}, r"cannot import lightx2v .*clone ModelTC/LightX2V from GitHub.*--lightx2v-python"),
+    ],
+)
+def test_what_lightx2v_cannot_do(request_i2v: VideoRequest, change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        generate(changed(request_i2v, change), change.get("python"), change.get("backend"))
+
+
+def changed(request: VideoRequest, change: dict[str, Any]) -> VideoRequest:
+    """`request` with these fields, its sample's or its sampling's."""
+    for name, value in change.items():
+        for part in ("sample", "sampling"):
+            if name in vars(getattr(request, part)):
+                request = replace(request, **{part: replace(getattr(request, part), **{name: value})})
+        if name in vars(request):
+            request = replace(request, **{name: value})
+    return request
+
+
+def test_other_models_and_checkpoints(
+    request_i2v: VideoRequest, converted: Converted, tiny_model: Converted, image: Path
+) -> None:
+    with pytest.raises(VqError, match="not the diffusers one"):
+        generate(replace(request_i2v, model=str(tiny_model("i2v"))), None, None)
+    with pytest.raises(VqError, match="is a checkpoint for flf2v: use `vq-infer i2v` with --last-image"):
+        generate(replace(request_i2v, checkpoint=converted("flf2v")), None, None)
+    with pytest.raises(VqError, match="is a checkpoint for i2v: use `vq-infer i2v`"):
+        generate(changed(request_i2v, {"last_image": image}), None, None)
+
+
+def test_what_lightx2v_s_vace_cannot_do(vace_request: VideoRequest, image: Path) -> None:
     with pytest.raises(VqError, match="LightX2V runs VACE at 832x480 or 1280x720, not 64x64"):
-        generate(replace(vace_request, sampling=sampling), None, None)
-
-
-def test_vace_with_a_mask_that_is_an_image(vace_request: VideoRequest, image: Path) -> None:
+        generate(changed(vace_request, {"height": 64, "width": 64}), None, None)
     with pytest.raises(VqError, match="LightX2V reads masks from videos and .*image.png is an image"):
-        generate(replace(vace_request, sample=replace(vace_request.sample, mask=image)), None, None)
+        generate(changed(vace_request, {"mask": image}), None, None)
 
 
 def test_distilled_models_have_their_number_of_steps(request_i2v: VideoRequest) -> None:
     template = {"sample_guide_scale": 1.0, "denoising_step_list": [1000, 500], "task": "i2v"}
-    sampling = replace(request_i2v.sampling, steps=2, guidance_scale=1.0)
-    config = run_config(template, replace(request_i2v, sampling=sampling), Path("checkpoint"))
+    config = run_config(template, changed(request_i2v, {"steps": 2, "guidance_scale": 1.0}), Path("checkpoint"))
     assert (config["infer_steps"], config["enable_cfg"]) == (2, False)
-    with pytest.raises(VqError, match="is of a model for 2 steps: use as many"):
+    with pytest.raises(VqError, match="is of a model for 2 steps: use this number"):
         run_config(template, request_i2v, Path("checkpoint"))
-
-
-def test_device_is_not_ours_to_choose(request_i2v: VideoRequest) -> None:
-    with pytest.raises(VqError, match="set CUDA_VISIBLE_DEVICES"):
-        generate(replace(request_i2v, device="cuda:1"), None, None)
-
-
-def test_lossless_output(request_i2v: VideoRequest) -> None:
-    with pytest.raises(VqError, match="is not a video format that this engine writes"):
-        generate(replace(request_i2v, output=request_i2v.output.with_suffix(".mkv")), None, None)
-
-
-@pytest.mark.parametrize(("field", "value"), [("height", 100), ("width", 100), ("num_frames", 80)])
-def test_size_that_lightx2v_would_round(request_i2v: VideoRequest, field: str, value: int) -> None:
-    sampling = replace(request_i2v.sampling, **{field: value})
-    with pytest.raises(VqError, match=f"{field} {value} is not"):
-        generate(replace(request_i2v, sampling=sampling), None, None)

@@ -16,7 +16,7 @@ from vq_infer.bench.worker import CACHES, Failure, Job, Memory, Worker, cut, mac
 
 
 def test_measures(workload: Workload, tmp_path: Path) -> None:
-    worker = Worker(Job("diffusers_eager", workload, "cpu", tmp_path))
+    worker = Worker(Job("diffusers_eager", cut(workload, 2), "cpu", tmp_path))
     first = worker.first()
     assert first.prediction.shape == (1, 16, 1, 8, 8)
     assert first.prediction.dtype == np.float32
@@ -24,14 +24,9 @@ def test_measures(workload: Workload, tmp_path: Path) -> None:
     assert len(worker.steady(0.001).seconds) >= 2
     assert worker.memory() == Memory(0, 0)
     assert Kind.LINEAR_FFN in worker.shares()
-
-
-def test_one_block(workload: Workload, tmp_path: Path) -> None:
-    whole = Worker(Job("diffusers_eager", cut(workload, 2), "cpu", tmp_path))
-    whole.first()
-    assert len(whole._model.blocks) == 2  # type: ignore[arg-type]
-    whole.one_block(0.001)
-    assert len(whole._model.blocks) == 1  # type: ignore[arg-type]
+    assert len(worker._model.blocks) == 2  # type: ignore[arg-type]
+    worker.one_block(0.001)
+    assert len(worker._model.blocks) == 1  # type: ignore[arg-type]
 
 
 def test_serves_commands_until_none(workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from vq_core.media.video import read_video
+from vq_core.testing.tiny_models import write_samples
 from vq_infer.cli import commands
 
 VqInfer = Callable[..., int]
-TinyModel = Callable[[str], Path]
-Convert = Callable[..., Path]
+Folder = Callable[..., Path]
+SMALL = ("--height", 64, "--width", 64, "--num-frames", 5, "--steps", 2, "--device", "cpu")
 
 
 @pytest.mark.parametrize("command", [[], ["i2v"], ["t2v"], ["vace"]])
@@ -52,53 +53,45 @@ def test_segments_of_device_memory_grow_unless_the_user_says_otherwise(
     assert {name: value for name, value in os.environ.items() if name.endswith("ALLOC_CONF")} == expected
 
 
-def test_t2v(
+@pytest.mark.parametrize(
+    ("command", "variant", "files", "shape"),
+    [
+        ("t2v", "t2v", [], (5, 64, 64)),
+        ("i2v", "i2v", ["--image"], (5, 48, 64)),
+        ("i2v", "flf2v", ["--image", "--last-image"], (5, 48, 64)),
+        ("vace", "vace", ["--reference", "--reference"], (5, 64, 64)),
+    ],
+)
+def test_makes_a_video(
     vq_infer: VqInfer,
-    tiny_model: TinyModel,
-    convert: Convert,
-    small: tuple[str, ...],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    model, output = tiny_model("t2v"), tmp_path / "new" / "out.mp4"
-    arguments = ("--model", model, "--checkpoint", convert(model), "--prompt", "a tram", "-o", output, *small)
-    assert vq_infer("t2v", *arguments) == 0
-    assert read_video(output).shape == (5, 64, 64, 3)
-    assert "kernels" in capsys.readouterr().out
-
-
-def test_i2v_as_json(
-    vq_infer: VqInfer,
-    tiny_model: TinyModel,
-    convert: Convert,
+    tiny_model: Folder,
+    converted: Folder,
     image: Path,
-    small: tuple[str, ...],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    command: str,
+    variant: str,
+    files: list[str],
+    shape: tuple[int, ...],
 ) -> None:
-    model, output = tiny_model("i2v"), tmp_path / "out.mp4"
-    arguments = ("--model", model, "--checkpoint", convert(model), "--image", image, "--prompt", "a tram", "-o", output)
-    assert vq_infer("i2v", *arguments, *small, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["shape"] == [5, 48, 64]
-    assert read_video(output).shape == (5, 48, 64, 3)
+    output = tmp_path / "new" / "out.mp4"
+    inputs = ("--model", tiny_model(variant), "--checkpoint", converted(variant), "--prompt", "a tram", "-o", output)
+    assert vq_infer(command, *inputs, *SMALL, *(part for file in files for part in (file, image)), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["shape"] == list(shape)
+    assert read_video(output).shape == (*shape, 3)
 
 
-def test_vace(
-    vq_infer: VqInfer, tiny_model: TinyModel, convert: Convert, image: Path, small: tuple[str, ...], tmp_path: Path
+def test_batch(
+    vq_infer: VqInfer, tiny_model: Folder, converted: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, output = tiny_model("vace"), tmp_path / "out.mp4"
-    arguments = ("--model", model, "--checkpoint", convert(model), "--prompt", "a tram", "-o", output, *small)
-    assert vq_infer("vace", *arguments, "--reference", image, "--reference", image) == 0
-    assert read_video(output).shape == (5, 64, 64, 3)
-
-
-def test_first_and_last_frame(
-    vq_infer: VqInfer, tiny_model: TinyModel, convert: Convert, image: Path, small: tuple[str, ...], tmp_path: Path
-) -> None:
-    model, output = tiny_model("flf2v"), tmp_path / "out.mp4"
-    arguments = ("--model", model, "--checkpoint", convert(model), "--prompt", "a tram", "-o", output, *small)
-    assert vq_infer("i2v", *arguments, "--image", image, "--last-image", image) == 0
-    assert read_video(output).shape == (5, 48, 64, 3)
+    prompts = write_samples(tmp_path / "prompts", 1, with_images=False)
+    inputs = ("--model", tiny_model("t2v"), "--checkpoint", converted("t2v"), "-o", tmp_path / "videos")
+    assert vq_infer("batch", *inputs) == 2
+    assert capsys.readouterr().err.startswith("`--prompts` is missing")
+    assert vq_infer("batch", *inputs, *SMALL, "--prompts", prompts, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["prompts"], result["folder"]) == (1, str(tmp_path / "videos" / "native"))
+    assert result["summary"]["seconds"] > 0
 
 
 def test_user_error_is_one_sentence_and_exit_code_2(

@@ -12,7 +12,7 @@ import pytest
 from vq_core.artifacts.videos import FORMAT, KIND, VideosWriter
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
-from vq_core.sampling.prompts import SAMPLES_FILE
+from vq_core.sampling.prompts import SAMPLES_FILE, Sample
 from vq_core.sampling.settings import Sampling
 from vq_core.store.reader import open_artifact
 from vq_core.store.resumable_folder import partial_folder
@@ -20,34 +20,33 @@ from vq_core.testing.tiny_models import Variant, write_samples
 from vq_infer.attention import sdpa
 from vq_infer.engine import batch
 from vq_infer.engine.batch import BatchRequest, make_batch, resolve_batch
+from vq_infer.engine.native import generate
 from vq_infer.memory.plan import MemoryPlan
 from vq_infer.options import BatchOptions, EngineSettings
+from vq_infer.request import VideoRequest
 
 TinyModel = Callable[[Variant], Path]
-Convert = Callable[..., Path]
 
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 
 
 @pytest.fixture
-def request_(tiny_model: TinyModel, convert: Convert, tmp_path: Path) -> BatchRequest:
-    model = tiny_model("t2v")
+def request_(tiny_model: TinyModel, converted: Callable[..., Path], tmp_path: Path) -> BatchRequest:
+    model, checkpoint = str(tiny_model("t2v")), converted("t2v")
     prompts = write_samples(tmp_path / "prompts", 2, with_images=False)
-    return BatchRequest(str(model), convert(model), prompts, tmp_path / "videos", SAMPLING, "cpu", EngineSettings())
+    return BatchRequest(model, checkpoint, prompts, tmp_path / "videos", SAMPLING, "cpu", EngineSettings())
 
 
-def test_every_video_is_that_of_the_single_command(
-    request_: BatchRequest, small: tuple[str, ...], vq_infer: Callable[..., int], tmp_path: Path
-) -> None:
+def test_every_video_is_that_of_a_single_run(request_: BatchRequest, tmp_path: Path) -> None:
     made = make_batch(request_)
     assert made is not None
     assert (made.folder, made.prompts, made.resumed_videos) == (tmp_path / "videos" / "native", 2, 0)
     assert made.summary.seconds > 0
     assert made.summary.attention == ("flash",)
     entry = json.loads((tmp_path / "prompts" / SAMPLES_FILE).read_text())[1]
-    texts = ("--prompt", entry["prompt"], "--negative-prompt", entry["negative_prompt"], "--seed", 43)
-    inputs = ("--model", request_.model, "--checkpoint", request_.checkpoint, "--device", "cpu")
-    assert vq_infer("t2v", *inputs, *texts, *small, "-o", tmp_path / "single.mkv") == 0
+    sample = Sample(entry["prompt"], entry["negative_prompt"])
+    output, sampling = tmp_path / "single.mkv", replace(SAMPLING, seed=SAMPLING.seed + 1)
+    generate(VideoRequest("t2v", request_.model, request_.checkpoint, sample, output, sampling, "cpu"))
     single, ours = read_video(tmp_path / "single.mkv"), read_video(tmp_path / "videos" / "native" / "001.mkv")
     assert np.array_equal(single, ours)
     assert (tmp_path / "videos" / "native" / "001.mp4").is_file()
@@ -64,12 +63,6 @@ def test_little_memory_makes_the_same_videos(request_: BatchRequest, monkeypatch
     for name in ("000.mkv", "001.mkv"):
         ours, theirs = (read_video(request.output / "native" / name) for request in (little, request_))
         assert np.array_equal(ours, theirs)
-
-
-def test_offloading_is_refused_where_there_is_nothing_to_spare(request_: BatchRequest) -> None:
-    with pytest.raises(VqError, match="--offload block moves blocks between host and GPU"):
-        make_batch(replace(request_, settings=EngineSettings(offload="block")))
-    assert not request_.output.exists()
 
 
 def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: BatchRequest) -> None:
@@ -102,9 +95,18 @@ def test_finished_videos_are_kept(request_: BatchRequest, monkeypatch: pytest.Mo
     assert (request_.output / "native" / "000.mkv").stat().st_ino == inode
 
 
-def test_a_checkpoint_of_another_model_is_refused(request_: BatchRequest, tiny_model: TinyModel) -> None:
-    with pytest.raises(VqError, match="was made from another model|holds"):
-        make_batch(replace(request_, model=str(tiny_model("i2v"))))
+@pytest.mark.parametrize(
+    ("variant", "settings", "sentence"),
+    [
+        ("i2v", EngineSettings(), "was made from another model|holds"),
+        ("t2v", EngineSettings(offload="block"), "--offload block moves blocks between host and GPU"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(
+    request_: BatchRequest, tiny_model: TinyModel, variant: Variant, settings: EngineSettings, sentence: str
+) -> None:
+    with pytest.raises(VqError, match=sentence):
+        make_batch(replace(request_, model=str(tiny_model(variant)), settings=settings))
     assert not request_.output.exists()
 
 
@@ -120,8 +122,5 @@ def test_options_come_before_the_recipe_and_that_before_the_model(tiny_model: Ti
     assert (request.sampling.steps, request.sampling.height, request.sampling.fps) == (3, 96, 8)
     with pytest.raises(VqError, match="`--output` is missing"):
         resolve_batch(replace(options, output=None))
-
-
-def test_a_tolerance_without_auto_is_refused() -> None:
-    with pytest.raises(VqError, match="--attention-tolerance is what --attention auto chooses by"):
-        resolve_batch(BatchOptions(attention="sdpa", attention_tolerance=0.05))
+    with pytest.raises(VqError, match="--attention-tolerance is for --attention auto"):
+        resolve_batch(replace(options, attention_tolerance=0.05))

@@ -1,20 +1,17 @@
 """Transformers as plan and settings say."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 
-from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
 from vq_infer.engine.loader import Engine
 from vq_infer.memory.plan import MemoryPlan
 from vq_infer.options import CacheChoice, EngineSettings
 
-TinyModel = Callable[[str], Path]
-Convert = Callable[..., Path]
-
+Opened = Callable[..., ConvertedCheckpoint]
 CPU = torch.device("cpu")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
 
@@ -44,17 +41,17 @@ def forward(checkpoint: ConvertedCheckpoint, device: torch.device, offloaded: in
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_offloaded_blocks_give_the_same_bits(tiny_model: TinyModel, convert: Convert, device: torch.device) -> None:
+def test_offloaded_blocks_give_the_same_bits(opened: Opened, device: torch.device) -> None:
     # VACE: blocks of two stacks, which are read in another order than they run in.
-    checkpoint = open_checkpoint(convert(tiny_model("vace"), smooth=True))
+    checkpoint = opened("vace", smooth=True)
     resident = forward(checkpoint, device, 0)
     for offloaded in (4, 100):
         assert torch.equal(forward(checkpoint, device, offloaded), resident)
 
 
-def test_what_cannot_be_is_refused_before_anything_is_loaded(tiny_model: TinyModel, convert: Convert) -> None:
-    checkpoint = open_checkpoint(convert(tiny_model("t2v")))
-    with pytest.raises(VqError, match="VACE adds between blocks"):
+def test_what_cannot_be_is_refused_before_anything_is_loaded(opened: Opened) -> None:
+    checkpoint = opened("t2v")
+    with pytest.raises(VqError, match="would drop what VACE adds between blocks"):
         Engine(checkpoint, CPU, MemoryPlan(), EngineSettings(cache=CacheChoice("first-block", 0.1)), vace=True)
     with pytest.raises(VqError, match="--attention sage: SageAttention needs a GPU"):
         Engine(checkpoint, CPU, MemoryPlan(), EngineSettings(attention="sage"), vace=False)

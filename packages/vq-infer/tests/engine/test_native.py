@@ -22,193 +22,62 @@ from vq_infer.options import CacheChoice, EngineSettings, Task
 from vq_infer.parallel.plan import ParallelPlan
 from vq_infer.request import VideoRequest
 
-TinyModel = Callable[[str], Path]
-Convert = Callable[..., Path]
+Folder = Callable[..., Path]
 MakeRequest = Callable[..., VideoRequest]
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 
 
 @pytest.fixture
-def make_request(tmp_path: Path, image: Path) -> MakeRequest:
-    def make(
-        model: Path,
-        checkpoint: Path,
-        task: Task = "t2v",
-        *,
-        output: str = "out.mkv",
-        device: str | None = "cpu",
-        sampling: Sampling = SAMPLING,
-        first_frame: Path = image,
-        **files: Any,
-    ) -> VideoRequest:
-        sample = Sample("a fox in fresh snow", "blurred", first_frame if task == "i2v" else None, **files)
-        return VideoRequest(task, str(model), checkpoint, sample, tmp_path / output, sampling, device)
+def make_request(tiny_model: Folder, converted: Folder, image: Path, tmp_path: Path) -> MakeRequest:
+    """A request for a tiny model and its checkpoint, with these fields of it or of its sample changed."""
+
+    def make(variant: str, task: Task = "t2v", **changes: Any) -> VideoRequest:
+        files = {key: changes.pop(key) for key in FILES & changes.keys()}
+        sample = Sample("a fox in fresh snow", "blurred", **({"image": image} if task == "i2v" else {}) | files)
+        model, checkpoint = str(tiny_model(variant)), converted(variant)
+        return replace(VideoRequest(task, model, checkpoint, sample, tmp_path / "out.mkv", SAMPLING, "cpu"), **changes)
 
     return make
 
 
 @pytest.mark.parametrize(
-    ("variant", "task", "size"),
-    # The image is 96x64: the area of 64x64 in its aspect, in multiples of 16.
-    [("t2v", "t2v", (64, 64)), ("i2v", "i2v", (48, 64)), ("i2v-2.2", "i2v", (48, 64)), ("ti2v-5b", "t2v", (64, 64))],
-)
-@pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_makes_the_video_of_the_model(
-    tiny_model: TinyModel,
-    convert: Convert,
-    make_request: MakeRequest,
-    variant: str,
-    task: Task,
-    size: tuple[int, int],
-    scheme: str,
-) -> None:
-    model = tiny_model(variant)
-    request = make_request(model, convert(model, scheme, smooth=True), task)
-    outcome = generate(request)
-    frames = read_video(request.output)
-    assert frames.shape == (5, *size, 3)
-    assert outcome.shape == (5, *size)
-    assert list(outcome.stages) == ["encode", "load", "sample", "decode", "write"]
-    assert outcome.step_seconds is not None
-    pipeline = VideoPipeline(str(model), "cpu")
-    full = pipeline.sample(pipeline.encode([request.sample], SAMPLING)[0], SAMPLING, SAMPLING.seed)
-    error = np.square(frames.astype(float) - full).mean()
-    assert 0 < error < 255**2 / 10**2.5  # 25 dB
-
-
-def test_is_repeatable(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    model = tiny_model("t2v")
-    checkpoint = convert(model)
-    first, second = (make_request(model, checkpoint, output=name) for name in ("a.mkv", "b.mkv"))
-    generate(first)
-    generate(second)
-    assert np.array_equal(read_video(first.output), read_video(second.output))
-
-
-@pytest.mark.parametrize(
-    ("variant", "task", "files"),
+    ("variant", "task", "files", "scheme"),
     [
-        ("flf2v", "i2v", {"last_image"}),
-        ("i2v-2.2", "i2v", {"last_image"}),
-        ("ti2v-5b", "i2v", set()),
-        ("vace", "vace", {"reference_images", "video", "mask"}),
-        ("t2v-2.2", "t2v", set()),
-        ("t2v-distilled", "t2v", set()),
+        ("t2v", "t2v", [], "int8"),
+        ("t2v", "t2v", [], "fp8"),
+        ("t2v-2.2", "t2v", [], "int8"),
+        ("t2v-distilled", "t2v", [], "int8"),
+        ("i2v", "i2v", [], "int8"),
+        ("i2v", "i2v", [], "fp8"),
+        ("i2v-2.2", "i2v", [], "int8"),
+        ("i2v-2.2", "i2v", ["last_image"], "fp8"),
+        ("flf2v", "i2v", ["last_image"], "int8"),
+        ("ti2v-5b", "t2v", [], "int8"),
+        ("ti2v-5b", "i2v", [], "fp8"),
+        ("vace", "vace", ["reference_images", "video", "mask"], "int8"),
     ],
 )
-def test_makes_the_video_of_every_wan(
-    tiny_model: TinyModel,
-    convert: Convert,
+def test_makes_the_video_of_the_model(
     make_request: MakeRequest,
+    converted: Folder,
     tmp_path: Path,
     variant: str,
     task: Task,
-    files: set[str],
+    files: list[str],
+    scheme: str,
 ) -> None:
-    model = tiny_model(variant)
     (drawn,) = read_samples(write_samples(tmp_path / "samples", 1, with_images=True), ModelInputs(optional=FILES))
-    request = make_request(model, convert(model, smooth=True), task, **{key: getattr(drawn, key) for key in files})
-    generate(request)
+    checkpoint = converted(variant, scheme, smooth=True)
+    request = make_request(variant, task, checkpoint=checkpoint, **{key: getattr(drawn, key) for key in files})
+    outcome = generate(request)
     frames = read_video(request.output)
-    pipeline = VideoPipeline(str(model), "cpu")
+    pipeline = VideoPipeline(request.model, "cpu")
     full = pipeline.sample(pipeline.encode([request.sample], SAMPLING)[0], SAMPLING, SAMPLING.seed)
-    assert frames.shape == full.shape
+    assert (*outcome.shape, 3) == frames.shape == full.shape
+    assert list(outcome.stages) == ["encode", "load", "sample", "decode", "write"]
+    assert outcome.step_seconds is not None
     error = np.square(frames.astype(float) - full).mean()
     assert 0 < error < 255**2 / 10**2.5  # 25 dB
-
-
-@pytest.mark.parametrize(
-    ("variant", "task", "files", "sentence"),
-    [
-        ("flf2v", "i2v", {}, "goes from a first frame to a last: give --last-image"),
-        ("i2v", "i2v", {"last_image": True}, "goes on from a first frame alone: leave --last-image out"),
-        ("vace", "t2v", {}, "is steered by videos, masks and references: use `vq-infer vace`"),
-        ("t2v", "vace", {}, "is no VACE model: use `vq-infer t2v`"),
-        ("i2v", "vace", {}, "is no VACE model: use `vq-infer i2v`"),
-    ],
-)
-def test_files_that_do_not_fit_the_model(
-    tiny_model: TinyModel,
-    convert: Convert,
-    make_request: MakeRequest,
-    image: Path,
-    variant: str,
-    task: Task,
-    files: dict[str, bool],
-    sentence: str,
-) -> None:
-    request = make_request(tiny_model(variant), convert(tiny_model(variant)), task, **dict.fromkeys(files, image))
-    with pytest.raises(VqError, match=sentence):
-        generate(request)
-
-
-def test_own_transformer_weights_are_not_needed(
-    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, tmp_path: Path
-) -> None:
-    checkpoint = convert(tiny_model("t2v"))
-    model = shutil.copytree(tiny_model("t2v"), tmp_path / "without_weights")
-    for file in (model / "transformer").glob("*safetensors*"):
-        file.unlink()
-    assert generate(make_request(model, checkpoint)).output.exists()
-
-
-def test_output_exists(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, tmp_path: Path) -> None:
-    (tmp_path / "out.mkv").touch()
-    with pytest.raises(VqError, match=r"out\.mkv exists already"):
-        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v"))))
-
-
-def test_output_of_another_format(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    with pytest.raises(VqError, match=r"out\.gif is not a video format .* \.mp4 or \.mkv"):
-        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v")), output="out.gif"))
-
-
-def test_not_a_checkpoint(tiny_model: TinyModel, make_request: MakeRequest) -> None:
-    with pytest.raises(VqError, match="is not a lightx2v-checkpoint artifact"):
-        generate(make_request(tiny_model("t2v"), tiny_model("t2v")))
-
-
-def test_truncated_shard(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    checkpoint = convert(tiny_model("t2v"))
-    shard = checkpoint / "block_0.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(VqError, match=r"block_0\.safetensors has \d+ bytes and should have \d+"):
-        generate(make_request(tiny_model("t2v"), checkpoint))
-
-
-def test_no_such_gpu(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    with pytest.raises(VqError, match="`cuda:99` is not in this machine"):
-        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v")), device="cuda:99"))
-
-
-def test_image_model_without_image(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    with pytest.raises(VqError, match="makes videos from images: use `vq-infer i2v`"):
-        generate(make_request(tiny_model("i2v"), convert(tiny_model("i2v"))))
-
-
-def test_text_model_with_image(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    with pytest.raises(VqError, match="makes videos from text alone: use `vq-infer t2v`"):
-        generate(make_request(tiny_model("t2v"), convert(tiny_model("t2v")), "i2v"))
-
-
-def test_image_missing(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match=r"The image .*nowhere\.png is missing"):
-        generate(
-            make_request(tiny_model("i2v"), convert(tiny_model("i2v")), "i2v", first_frame=tmp_path / "nowhere.png")
-        )
-
-
-def test_image_that_is_none(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    text = tiny_model("i2v") / "model_index.json"
-    with pytest.raises(VqError, match="is not an image that can be decoded"):
-        generate(make_request(tiny_model("i2v"), convert(tiny_model("i2v")), "i2v", first_frame=text))
-
-
-@pytest.mark.parametrize("variant", ["t2v", "i2v"])
-def test_height_100(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, variant: Task) -> None:
-    sampling = Sampling(steps=2, height=100, width=64, num_frames=5)
-    with pytest.raises(VqError, match="height 100 is not a multiple of 16: use 96 or 112"):
-        generate(make_request(tiny_model(variant), convert(tiny_model(variant)), variant, sampling=sampling))
 
 
 @pytest.fixture
@@ -223,46 +92,67 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unread")
-def test_what_can_be_refused_is_before_a_weight_is_read(
-    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("variant", "task", "changes", "sentence"),
+    [
+        ("flf2v", "i2v", {}, "needs a first and a last frame: add --last-image"),
+        ("i2v", "i2v", {"last_image": Path("image.png")}, "takes a first frame only: leave --last-image out"),
+        ("i2v", "t2v", {}, "makes videos from images: use `vq-infer i2v`"),
+        ("t2v", "i2v", {}, "makes videos from text alone: use `vq-infer t2v`"),
+        ("vace", "t2v", {}, "takes videos, masks and references: use `vq-infer vace`"),
+        ("t2v", "vace", {}, "is not a VACE model: use `vq-infer t2v`"),
+        ("i2v", "vace", {}, "is not a VACE model: use `vq-infer i2v`"),
+        ("i2v", "i2v", {"image": Path("nowhere.png")}, r"The image .*nowhere\.png is missing"),
+        ("i2v", "i2v", {"image": Path("text.txt")}, "is not an image that can be decoded"),
+        ("t2v", "t2v", {"output": Path("text.mkv")}, r"text\.mkv exists already"),
+        ("t2v", "t2v", {"output": Path("out.gif")}, r"out\.gif is not a video format .* \.mp4 or \.mkv"),
+        ("t2v", "t2v", {"device": "cuda:99"}, "`cuda:99` is not in this machine"),
+        ("t2v", "t2v", {"sampling": replace(SAMPLING, height=100)}, "height 100 is not a multiple of 16: use 96 or"),
+        ("i2v", "i2v", {"sampling": replace(SAMPLING, height=100)}, "height 100 is not a multiple of 16: use 96 or"),
+        ("t2v", "t2v", {"sampling": replace(SAMPLING, num_frames=6)}, "num_frames 6 is not 4k"),
+        ("t2v", "t2v", {"settings": EngineSettings(attention="sage")}, "--attention sage: SageAttention needs a GPU"),
+        ("t2v", "t2v", {"settings": EngineSettings(offload="block")}, "leave it out with --device cpu"),
+        ("t2v", "t2v", {"settings": EngineSettings(parallel=ParallelPlan(ulysses=2))}, "among 2 processes"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_before_a_weight_is_read(
+    make_request: MakeRequest, tmp_path: Path, variant: str, task: Task, changes: dict[str, Any], sentence: str
 ) -> None:
-    model = tiny_model("t2v")
-    request = make_request(model, convert(model))
-    with pytest.raises(VqError, match="`cuda:99` is not in this machine"):
-        generate(replace(request, device="cuda:99"))
-    with pytest.raises(VqError, match="--attention sage: SageAttention needs a GPU"):
-        generate(replace(request, settings=EngineSettings(attention="sage")))
-    with pytest.raises(VqError, match="leave it out with --device cpu"):
-        generate(replace(request, settings=EngineSettings(offload="block")))
-    with pytest.raises(VqError, match="num_frames 6 is not 4k"):
-        generate(replace(request, sampling=replace(SAMPLING, num_frames=6)))
+    for name in ("text.txt", "text.mkv"):
+        (tmp_path / name).write_text("text")
+    located = {key: tmp_path / value if isinstance(value, Path) else value for key, value in changes.items()}
+    with pytest.raises(VqError, match=sentence):
+        generate(make_request(variant, task, **located))
+
+
+@pytest.mark.usefixtures("unread")
+def test_other_models_and_too_little_memory_are_refused_before_a_weight_is_read(
+    make_request: MakeRequest, converted: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(VqError, match="made from another model"):
-        generate(make_request(tiny_model("ti2v-5b"), request.checkpoint))
+        generate(make_request("ti2v-5b", checkpoint=converted("t2v")))
     monkeypatch.setattr("vq_infer.memory.plan.free_bytes", lambda _: 2**20)
     with pytest.raises(VqError, match=r"cpu has 0\.0 GiB free and this video needs about 1\.\d GiB"):
-        generate(request)
+        generate(make_request("t2v"))
 
 
-def test_old_gpus(
-    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = tiny_model("t2v")
-    request = make_request(model, convert(model, "fp8"), device="cuda")
+def test_own_transformer_weights_are_not_needed(make_request: MakeRequest, tiny_model: Folder, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model("t2v"), tmp_path / "without_weights")
+    for file in (model / "transformer").glob("*safetensors*"):
+        file.unlink()
+    assert generate(make_request("t2v", model=str(model))).output.exists()
+
+
+def test_old_gpus(make_request: MakeRequest, converted: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = make_request("t2v", checkpoint=converted("t2v", "fp8"), device="cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
     with pytest.raises(VqError, match=r"capability 8\.6 and FP8 needs 8\.9: convert the model with --scheme int8"):
         generate(request)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    with pytest.raises(VqError, match=r"capability 7\.5 and 8\.0 is needed: use --device cpu"):
-        generate(request)
 
 
-def test_the_video_is_the_same_with_one_expert_at_a_time(
-    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest
-) -> None:
-    model = tiny_model("t2v-2.2")
-    sampling = replace(SAMPLING, steps=4)
-    request = make_request(model, convert(model), sampling=sampling)
+def test_the_video_is_the_same_with_one_expert_at_a_time(make_request: MakeRequest) -> None:
+    request = make_request("t2v-2.2", sampling=replace(SAMPLING, steps=4))
     in_turns = generate(request)
     assert in_turns.memory is not None
     assert in_turns.memory.startswith("transformers and VAE in turns")
@@ -272,41 +162,22 @@ def test_the_video_is_the_same_with_one_expert_at_a_time(
     assert np.array_equal(read_video(in_turns.output), read_video(together.output))
 
 
-def test_a_cached_run_says_what_it_saved(tiny_model: TinyModel, convert: Convert, make_request: MakeRequest) -> None:
-    model = tiny_model("t2v-distilled")
+def test_a_cached_run_says_what_it_saved(make_request: MakeRequest) -> None:
     sampling = replace(SAMPLING, steps=5, guidance_scale=1.0)
     settings = EngineSettings(cache=CacheChoice("taylorseer", 2))
-    outcome = generate(replace(make_request(model, convert(model), sampling=sampling), settings=settings))
+    outcome = generate(make_request("t2v-distilled", sampling=sampling, settings=settings))
     # Without guidance there is one pass a step; three warm up, then every second is computed.
     assert outcome.passes == (5, 4)
     assert outcome.rows()["cache"] == "4 of 5 passes computed"
 
 
-def test_failure_leaves_no_video(
-    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failure_leaves_no_video(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:  # a signal in the middle of the run
         raise KeyboardInterrupt
 
-    request = make_request(tiny_model("t2v"), convert(tiny_model("t2v")))
+    request = make_request("t2v")
     before = set(request.output.parent.iterdir())
     monkeypatch.setattr(VideoPipeline, "sample", fail)
     with pytest.raises(KeyboardInterrupt):
         generate(request)
     assert set(request.output.parent.iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("plan", "sentence"),
-    [
-        (ParallelPlan(ulysses=2), r"--ulysses 2, --ring 1 share a video among 2 processes and there are 1"),
-        (ParallelPlan(guidance=True), r"and --cfg-parallel share a video among 2 processes and there are 1"),
-    ],
-)
-def test_processes_that_are_not_there(
-    tiny_model: TinyModel, convert: Convert, make_request: MakeRequest, plan: ParallelPlan, sentence: str
-) -> None:
-    model = tiny_model("t2v")
-    request = replace(make_request(model, convert(model)), settings=EngineSettings(parallel=plan))
-    with pytest.raises(VqError, match=sentence):
-        generate(request)

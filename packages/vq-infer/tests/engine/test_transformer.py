@@ -1,21 +1,23 @@
 """The loaded transformer against diffusers' own with every block linear replaced by the reference function."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts.checkpoint import ConvertedTransformer, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint, ConvertedTransformer, open_checkpoint
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import QuantScheme, scheme_named
+from vq_core.numerics.scheme import QuantScheme
 from vq_infer.attention import sdpa
 from vq_infer.engine.transformer import kernel_names, load_transformer
 from vq_infer.fused.block import FusedBlock
-from vq_infer.fused.ops import TorchOps
+from vq_infer.fused.ops import TORCH_OPS
 from vq_infer.kernels import cpu
 from vq_infer.kernels.quant_linear import QuantLinear
 
@@ -24,7 +26,11 @@ VARIANTS = ("t2v", "i2v", "i2v-2.2", "ti2v-5b")
 SCHEMES = ("int8", "fp8")
 
 TinyModel = Callable[[str], Path]
-Convert = Callable[..., Path]
+Opened = Callable[..., ConvertedCheckpoint]
+
+
+def loaded(checkpoint: ConvertedCheckpoint, name: str = "transformer", device: torch.device = CPU) -> nn.Module:
+    return load_transformer(checkpoint.components[name], checkpoint.scheme, device, name, sdpa)
 
 
 def diffusers_transformer(model: Path) -> nn.Module:
@@ -86,12 +92,11 @@ def relative(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("smooth", [False, True])
 def test_computes_the_reference(
-    tiny_model: TinyModel, convert: Convert, variant: str, scheme_name: str, smooth: bool
+    tiny_model: TinyModel, opened: Opened, variant: str, scheme_name: str, smooth: bool
 ) -> None:
-    checkpoint = open_checkpoint(convert(tiny_model(variant), scheme_name, smooth=smooth))
-    component = checkpoint.components["transformer"]
-    engine = load_transformer(component, checkpoint.scheme, CPU, "transformer", sdpa)
-    reference = reference_transformer(tiny_model(variant), component, checkpoint.scheme)
+    checkpoint = opened(variant, scheme_name, smooth=smooth)
+    engine = loaded(checkpoint)
+    reference = reference_transformer(tiny_model(variant), checkpoint.components["transformer"], checkpoint.scheme)
     calls: dict[int, tuple[tuple[Tensor, ...], Tensor]] = {}
     for number, block in enumerate(reference.blocks):
         block.register_forward_hook(
@@ -106,36 +111,26 @@ def test_computes_the_reference(
     assert relative(run(engine), expected) < (5e-3 if scheme_name == "int8" else 0.03)
 
 
-def test_second_expert_is_another(tiny_model: TinyModel, convert: Convert) -> None:
-    checkpoint = open_checkpoint(convert(tiny_model("i2v-2.2")))
-    first, second = (
-        load_transformer(component, checkpoint.scheme, CPU, name, sdpa)
-        for name, component in checkpoint.components.items()
-    )
+def test_second_expert_is_another(opened: Opened) -> None:
+    first, second = (loaded(opened("i2v-2.2"), name) for name in ("transformer", "transformer_2"))
     assert relative(run(first), run(second)) > 0.1
 
 
-def test_gains_undo_the_smoothing(tiny_model: TinyModel, convert: Convert) -> None:
-    model, scheme = tiny_model("i2v"), scheme_named("int8")
-    full = run(diffusers_transformer(model))
-    plain = open_checkpoint(convert(model, name="plain")).components["transformer"]
-    smooth = open_checkpoint(convert(model, name="smooth", smooth=True)).components["transformer"]
-    engine = load_transformer(smooth, scheme, CPU, "transformer", sdpa)
-    error = relative(run(engine), full)
-    plain_error = relative(run(load_transformer(plain, scheme, CPU, "transformer", sdpa)), full)
+def test_gains_undo_the_smoothing(tiny_model: TinyModel, opened: Opened) -> None:
+    full = run(diffusers_transformer(tiny_model("i2v")))
+    plain, engine = (loaded(opened("i2v", smooth=smooth)) for smooth in (False, True))
+    error, plain_error = relative(run(engine), full), relative(run(plain), full)
     for module in engine.modules():
         if isinstance(module, QuantLinear):
             module.gain = None
-    forgotten = relative(run(engine), full)
     assert max(error, plain_error) < 0.1
-    assert forgotten > 3 * error
+    assert relative(run(engine), full) > 3 * error
 
 
-def test_is_a_diffusers_model_ready_to_run(tiny_model: TinyModel, convert: Convert) -> None:
+def test_is_a_diffusers_model_ready_to_run(tiny_model: TinyModel, opened: Opened) -> None:
     from diffusers import WanTransformer3DModel
 
-    checkpoint = open_checkpoint(convert(tiny_model("i2v")))
-    engine = load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", sdpa)
+    engine: Any = loaded(opened("i2v"))
     assert isinstance(engine, WanTransformer3DModel)
     assert not engine.training
     assert (engine.dtype, engine.device) == (torch.float32, CPU)
@@ -148,56 +143,47 @@ def test_is_a_diffusers_model_ready_to_run(tiny_model: TinyModel, convert: Conve
     assert torch.equal(engine.rope.freqs_sin, own.rope.freqs_sin)
 
 
-def test_every_block_linear_runs_on_codes(tiny_model: TinyModel, convert: Convert) -> None:
-    checkpoint = open_checkpoint(convert(tiny_model("i2v")))
-    component = checkpoint.components["transformer"]
-    engine = load_transformer(component, checkpoint.scheme, CPU, "transformer", sdpa)
+def test_every_block_linear_runs_on_codes(opened: Opened) -> None:
+    linears = opened("i2v").components["transformer"].topology.linears
+    engine: Any = loaded(opened("i2v"))
     codes = sum(module.codes.numel() for module in engine.modules() if isinstance(module, QuantLinear))
-    assert codes == sum(linear.in_features * linear.out_features for linear in component.topology.linears)
+    assert codes == sum(linear.in_features * linear.out_features for linear in linears)
     assert not [name for name, module in engine.blocks.named_modules() if isinstance(module, nn.Linear)]
-    assert kernel_names(engine) == tuple(sorted((cpu.NAME, TorchOps.NAME, sdpa.NAME)))
+    assert kernel_names(engine) == tuple(sorted((cpu.NAME, TORCH_OPS.NAME, sdpa.NAME)))
 
 
-def test_vaces_own_blocks_run_one_linear_after_the_other(tiny_model: TinyModel, convert: Convert) -> None:
-    checkpoint = open_checkpoint(convert(tiny_model("vace")))
-    component = checkpoint.components["transformer"]
-    engine = load_transformer(component, checkpoint.scheme, CPU, "transformer", sdpa)
+def test_vaces_own_blocks_run_one_linear_after_the_other(opened: Opened) -> None:
+    linears = opened("vace").components["transformer"].topology.linears
+    engine: Any = loaded(opened("vace"))
     assert all(isinstance(block, FusedBlock) for block in engine.blocks)
     own = [name for name, module in engine.vace_blocks.named_modules() if isinstance(module, QuantLinear)]
-    assert len(own) == sum(linear.name.startswith("vace_blocks.") for linear in component.topology.linears)
+    assert len(own) == sum(linear.name.startswith("vace_blocks.") for linear in linears)
 
 
-def test_sizes_that_a_kernel_cannot_take(
-    tiny_model: TinyModel, convert: Convert, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sizes_that_a_kernel_cannot_take(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "MULTIPLE", 128)
-    checkpoint = open_checkpoint(convert(tiny_model("t2v")))
     with pytest.raises(VqError, match=r"`blocks\.0\.attn1\.to_q` is 64x64 .* needs multiples of 128"):
-        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", sdpa)
+        loaded(opened("t2v"))
 
 
-def test_truncated_shard(tiny_model: TinyModel, convert: Convert) -> None:
-    folder = convert(tiny_model("t2v"))
+def test_damaged_shard(converted: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(converted("t2v"), tmp_path / "damaged")
     shard = folder / "block_1.safetensors"
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1  # the size still fits: only the digest tells
     shard.write_bytes(content)
-    checkpoint = open_checkpoint(folder)
     with pytest.raises(VqError, match=r"block_1\.safetensors is not the file that was written"):
-        load_transformer(checkpoint.components["transformer"], checkpoint.scheme, CPU, "transformer", sdpa)
+        loaded(open_checkpoint(folder))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("scheme_name", SCHEMES)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_on_cuda(tiny_model: TinyModel, convert: Convert, variant: str, scheme_name: str) -> None:
+def test_on_cuda(tiny_model: TinyModel, opened: Opened, variant: str, scheme_name: str) -> None:
     from diffusers import WanTransformer3DModel
 
-    from vq_infer.fused.triton_ops import TritonOps
-
-    checkpoint = open_checkpoint(convert(tiny_model(variant), scheme_name, smooth=True))
-    component = checkpoint.components["transformer"]
-    engine = load_transformer(component, checkpoint.scheme, torch.device("cuda"), "transformer", sdpa)
+    checkpoint = opened(variant, scheme_name, smooth=True)
+    engine: Any = loaded(checkpoint, device=torch.device("cuda"))
     own = WanTransformer3DModel.from_pretrained(tiny_model(variant) / "transformer", torch_dtype=torch.bfloat16)
     dtypes = {name: parameter.dtype for name, parameter in own.named_parameters()}
     # The norms of queries and keys are stacked, under names of their own.
@@ -218,10 +204,9 @@ def test_on_cuda(tiny_model: TinyModel, convert: Convert, variant: str, scheme_n
     on_cuda = run(engine, "cuda", torch.bfloat16)
     with torch.no_grad():
         for block, inputs, output in blocks[: len(engine.blocks)]:
-            assert isinstance(block.ops, TritonOps)
-            block.ops = TorchOps()
+            assert block.ops.NAME != TORCH_OPS.NAME
+            block.ops = TORCH_OPS
             # What the block adds, whose codes flip where sums are taken in another order.
             assert relative(output - inputs[0], block(*inputs) - inputs[0]) < 0.03
-    on_cpu = run(load_transformer(component, checkpoint.scheme, CPU, "transformer", sdpa))
     # Between the linears one run is in bfloat16 and the other in fp32.
-    assert relative(on_cuda, on_cpu) < 0.1
+    assert relative(on_cuda, run(loaded(checkpoint))) < 0.1

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from vq_infer.fused.gated_sum import gated_sum
 
 

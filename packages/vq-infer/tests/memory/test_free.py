@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-
 from vq_infer.memory.free import free_bytes, host_free_bytes
 
 

@@ -20,20 +20,16 @@ def test_shares_add_up(workload: Workload) -> None:
     assert found == {Kind.LINEAR: Share(4.5, ("gemm_b", "gemm_a"), 3), Kind.GELU: Share(0.5, ("gelu",), 1)}
 
 
-def test_linears_that_are_told_apart(workload: Workload) -> None:
+def test_linears_that_are_told_apart_and_that_are_not(workload: Workload) -> None:
     by_kind = {Kind.LINEAR_FFN: Share(1.0, (), 1), Kind.OTHER: Share(2.0, (), 1)}
-    lines = {line.kind: line for line in breakdown(by_kind, workload, CEILINGS, "plain", "plain", 4)}
-    assert Kind.LINEAR not in lines
-    assert lines[Kind.LINEAR_FFN].floor_ms > 0
-    assert lines[Kind.NORM].share.milliseconds == 0  # inside others, but its floor stands
-    assert lines[Kind.OTHER].floor_ms == 0
-
-
-def test_linears_that_are_not(workload: Workload) -> None:
-    apart = breakdown({Kind.LINEAR_FFN: Share(1.0, (), 1)}, workload, CEILINGS, "plain", "plain", 4)
+    apart = {line.kind: line for line in breakdown(by_kind, workload, CEILINGS, "plain", "plain", 4)}
+    assert Kind.LINEAR not in apart
+    assert apart[Kind.LINEAR_FFN].floor_ms > 0
+    assert apart[Kind.NORM].share.milliseconds == 0  # inside others, but its floor stands
+    assert apart[Kind.OTHER].floor_ms == 0
     together = breakdown({Kind.LINEAR: Share(1.0, (), 1)}, workload, CEILINGS, "plain", "plain", 4)
     assert Kind.LINEAR_FFN not in {line.kind for line in together}
-    assert sum(line.floor_ms for line in together) == sum(line.floor_ms for line in apart)
+    assert sum(line.floor_ms for line in together) == sum(line.floor_ms for line in apart.values())
 
 
 def test_every_operation_of_our_engine_has_a_kind(

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vq_infer.bench.measuring.ceilings import Ceilings
-from vq_infer.bench.measuring.floor import Cost, block_costs, floor_seconds
+from vq_infer.bench.measuring.floor import Cost, block_costs
 from vq_infer.bench.measuring.kinds import Kind
 from vq_infer.bench.models.workload import Step, Workload
 from vq_infer.memory.model_sizes import MODEL_SIZES
@@ -46,8 +46,7 @@ def test_quantized_moves_less(workload: Workload) -> None:
 
 def test_longer_of_computing_and_moving() -> None:
     ceilings = Ceilings({"plain": 100.0, "fp8": 200.0}, copy=10.0)
-    costs = {Kind.LINEAR_FFN: Cost(1000, 1, "fp8"), Kind.NORM: Cost(0, 50)}
-    assert floor_seconds(costs, ceilings) == {Kind.LINEAR_FFN: 5.0, Kind.NORM: 5.0}
+    assert Cost(1000, 1, "fp8").seconds(ceilings) == Cost(0, 50).seconds(ceilings) == 5.0
 
 
 def test_what_lies_between_products_is_read_and_written_once() -> None:

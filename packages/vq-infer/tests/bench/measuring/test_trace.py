@@ -7,11 +7,18 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from vq_infer.bench.measuring.kinds import Launch
 from vq_infer.bench.measuring.trace import read_trace
 
 
 def event(cat: str, name: str, ts: float, dur: float, tid: int = 1, **args: Any) -> dict[str, Any]:
     return {"ph": "X", "cat": cat, "name": name, "ts": ts, "dur": dur, "tid": tid, "args": args}
+
+
+def launches_of(tmp_path: Path, events: list[dict[str, Any]]) -> list[Launch]:
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps({"traceEvents": events}))
+    return read_trace(path)
 
 
 def test_kernels_by_what_launched_them(tmp_path: Path) -> None:
@@ -28,9 +35,7 @@ def test_kernels_by_what_launched_them(tmp_path: Path) -> None:
         event("gpu_memcpy", "Memcpy", 420, 1, tid=99, correlation=1234),
         {"ph": "M", "name": "process_name"},
     ]
-    path = tmp_path / "trace.json"
-    path.write_text(json.dumps({"traceEvents": events}))
-    gemm, custom, copy, third = read_trace(path)
+    gemm, custom, copy, third = launches_of(tmp_path, events)
     assert (gemm.name, gemm.microseconds, gemm.op, gemm.dims) == ("gemm", 5, "aten::mm", ((4, 8), (8, 2)))
     assert gemm.ranges == custom.ranges == ("vq/QUANTIZE",)
     assert (custom.op, copy.op, third.op, third.ranges) == ("", "", "", ())
@@ -52,6 +57,5 @@ def test_operations_on_the_cpu(tmp_path: Path) -> None:
 
 def test_operations_less_those_inside(tmp_path: Path) -> None:
     events = [event("cpu_op", "outer", 0, 10), event("cpu_op", "inner", 2, 3), event("cpu_op", "later", 20, 1)]
-    path = tmp_path / "trace.json"
-    path.write_text(json.dumps({"traceEvents": events}))
-    assert {launch.name: launch.microseconds for launch in read_trace(path)} == {"outer": 7, "inner": 3, "later": 1}
+    found = {launch.name: launch.microseconds for launch in launches_of(tmp_path, events)}
+    assert found == {"outer": 7, "inner": 3, "later": 1}

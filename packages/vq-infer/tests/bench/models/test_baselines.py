@@ -1,6 +1,8 @@
 """Diffusers' model as the baselines have it."""
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -35,39 +37,18 @@ def test_attention_of_one_model_is_not_that_of_others(workload: Workload) -> Non
     assert _AttentionBackendRegistry.get_active_backend()[0] == before != "_native_math"
 
 
-def test_torchao_is_not_for_the_cpu() -> None:
+def test_where_torchao_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
     assert baselines.without_torchao(CPU, (8, 9)) == "it is measured on CUDA only"
-
-
-def test_torchao_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert baselines.without_torchao(torch.device("cuda"), (8, 9)) == "torchao is not installed"
-
-
-def test_gpu_too_old_for_torchao(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert baselines.without_torchao(cuda, (8, 9)) == "torchao is not installed"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    assert baselines.without_torchao(torch.device("cuda"), (8, 0)) is None
-    assert (
-        baselines.without_torchao(torch.device("cuda"), (8, 9))
-        == "the GPU has compute capability 8.0 and 8.9 is needed"
-    )
-
-
-def test_compiles_the_repeated_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Model(nn.Module):
-        asked: list[bool] = []  # noqa: RUF012
-
-        def compile_repeated_blocks(self, *, fullgraph: bool) -> None:
-            self.asked.append(fullgraph)
-
-    assert baselines.compiled(Model()).asked == [True]  # type: ignore[comparison-overlap]
+    assert baselines.without_torchao(cuda, (8, 0)) is None
+    assert baselines.without_torchao(cuda, (8, 9)) == "the GPU has compute capability 8.0 and 8.9 is needed"
 
 
 def test_quantizes_the_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-    from types import ModuleType
-
     seen: list[tuple[object, object]] = []
     module = ModuleType("torchao.quantization")
     module.quantize_ = lambda target, config: seen.append((target, config))  # type: ignore[attr-defined]

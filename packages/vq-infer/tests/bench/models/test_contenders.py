@@ -6,23 +6,25 @@ import pytest
 import torch
 from torch import nn
 
-from vq_core.errors import VqError
-from vq_infer.bench.models.contenders import CONTENDERS, contender_named
+from vq_infer.bench.models.contenders import CONTENDERS
 from vq_infer.bench.models.workload import Step, Workload
 
 CPU = torch.device("cpu")
 ON_CPU = ("diffusers_eager", "vq_fp8", "vq_int8")
 
 
-@pytest.mark.parametrize("name", ON_CPU)
-def test_runs_a_step(workload: Workload, built: Callable[[str], nn.Module], step: Step, name: str) -> None:
-    assert CONTENDERS[name].missing(CPU) is None
-    model = built(name)
-    assert not model.training
+def check(name: str, model: nn.Module, workload: Workload, step: Step) -> None:
     prediction = step.run(model, 500.0)
+    assert not model.training
     assert prediction.shape == (1, 16, *workload.latent_shape)
     assert prediction.isfinite().all()
     assert all(CONTENDERS[name].runs_with(model))
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_runs_a_step(workload: Workload, built: Callable[[str], nn.Module], step: Step, name: str) -> None:
+    assert CONTENDERS[name].missing(CPU) is None
+    check(name, built(name), workload, step)
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name not in ON_CPU])
@@ -35,20 +37,12 @@ def test_is_not_for_the_cpu(name: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_runs_a_step_on_a_gpu(gpu_workload: Workload, name: str) -> None:
-    contender, device = CONTENDERS[name], torch.device("cuda")
-    if reason := contender.missing(device):
+    device = torch.device("cuda")
+    if reason := CONTENDERS[name].missing(device):
         pytest.skip(reason)
-    model = contender.build(gpu_workload, device, None)
-    prediction = Step(gpu_workload, device, torch.bfloat16).run(model, 500.0)
-    assert prediction.shape == (1, 16, *gpu_workload.latent_shape)
-    assert prediction.isfinite().all()
-    assert all(contender.runs_with(model))
+    model = CONTENDERS[name].build(gpu_workload, device, None)
+    check(name, model, gpu_workload, Step(gpu_workload, device, torch.bfloat16))
 
 
 def test_titles_differ() -> None:
     assert len({contender.title for contender in CONTENDERS.values()}) == len(CONTENDERS)
-
-
-def test_nobody() -> None:
-    with pytest.raises(VqError, match=r"`nobody` is not one of the contenders \(diffusers_eager, .*vq_int8_attention8"):
-        contender_named("nobody")

@@ -1,13 +1,11 @@
 """Random weights are the same for all who ask, and what the engine makes of them is what diffusers' model has."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
-from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.model.transformer_reader import TransformerReader
-from vq_core.numerics.quantize import Quantized, dequantize, quantize_weight
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.numerics.scheme import FP8, INT8
 from vq_infer.bench.models.random_weights import RandomWeights, random_tensor
 from vq_infer.bench.models.workload import Workload
@@ -46,22 +44,13 @@ def test_codes_without_a_gain(workload: Workload) -> None:
     assert torch.equal(weights.linear(name).codes.view(torch.int8), expected.codes.view(torch.int8))
 
 
-def test_what_is_not_quantized_has_its_shapes(workload: Workload) -> None:
-    weights = RandomWeights(workload.config, INT8)
-    for names in weights.topology.plain_shards().values():
-        shapes = {name: tuple(tensor.shape) for name, tensor in weights.plain(names).items()}
-        assert shapes == {name: weights.topology.tensors[name] for name in names}
-
-
-def test_the_engine_reads_them_like_a_checkpoint(
-    tiny_model: Callable[[str], Path], convert: Callable[..., Path]
-) -> None:
-    checkpoint = open_checkpoint(convert(tiny_model("i2v"), "int8", smooth=True))
-    real: TransformerReader[Quantized] = checkpoint.components["transformer"]
-    made: TransformerReader[Quantized] = RandomWeights(real.config, checkpoint.scheme)
-    names = real.topology.plain_shards()["block_0"]
-    shapes, ours = ({name: x.shape for name, x in part.plain(names).items()} for part in (real, made))
-    assert shapes == ours
+def test_the_engine_reads_them_like_a_checkpoint(opened: Callable[..., ConvertedCheckpoint]) -> None:
+    checkpoint = opened("i2v", smooth=True)
+    real = checkpoint.components["transformer"]
+    made = RandomWeights(real.config, checkpoint.scheme)
+    for names in made.topology.plain_shards().values():
+        shapes, ours = ({name: x.shape for name, x in part.plain(names).items()} for part in (real, made))
+        assert shapes == ours
     linear = real.topology.linears[0].name
     for a, b in zip(real.linear(linear), made.linear(linear), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
