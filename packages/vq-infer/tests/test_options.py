@@ -53,5 +53,5 @@ def test_what_is_no_cache(text: str, sentence: str) -> None:
 
 def test_a_tolerance_is_for_auto() -> None:
     assert engine_settings(VideoOptions(attention="auto", attention_tolerance=0.05)).attention_tolerance == 0.05
-    with pytest.raises(VqError, match="--attention-tolerance is what --attention auto chooses by"):
+    with pytest.raises(VqError, match="--attention-tolerance is for --attention auto"):
         engine_settings(VideoOptions(attention="fp8", attention_tolerance=0.05))

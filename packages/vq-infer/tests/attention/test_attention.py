@@ -23,34 +23,50 @@ def test_every_attention_fulfils_the_protocol(name: str) -> None:
     assert reason is None or not reason.endswith(".")
 
 
-def test_on_the_cpu_torch_computes() -> None:
-    assert [name for name, reason in availability(CPU).items() if reason is None] == ["fp8", "sdpa"]
+@pytest.mark.parametrize(
+    ("name", "capability", "reason"),
+    [
+        ("cudnn", None, "cuDNN needs a CUDA device"),
+        ("cudnn", (7, 5), "cuDNN's attention needs a GPU of compute capability 8.0"),
+        ("flash3", (8, 9), "FlashAttention-3 needs a Hopper GPU"),
+        ("flash3", (10, 0), "FlashAttention-3 needs a Hopper GPU"),
+        ("flash4", None, "FlashAttention-4 needs a Hopper GPU or a newer one"),
+        ("flash4", (8, 9), "FlashAttention-4 needs a Hopper GPU or a newer one"),
+        ("fp8", None, None),
+        ("fp8", (8, 0), "8-bit attention needs a Hopper GPU (H100, H200), or the CPU, where it is slow"),
+        ("fp8", (8, 9), "8-bit attention needs a Hopper GPU (H100, H200), or the CPU, where it is slow"),
+        ("fp8", (10, 0), "8-bit attention needs a Hopper GPU (H100, H200), or the CPU, where it is slow"),
+        ("sage", None, "SageAttention needs a GPU of compute capability 8.0"),
+        ("sage", (7, 5), "SageAttention needs a GPU of compute capability 8.0"),
+        ("sdpa", None, None),
+        ("sdpa", (7, 5), None),
+    ],
+)
+def test_what_each_needs(
+    name: str, capability: tuple[int, int] | None, reason: str | None, pretend_gpu: Callable[[int, int], torch.device]
+) -> None:
+    assert availability(pretend_gpu(*capability) if capability else CPU)[name] == reason
 
 
-def test_an_old_gpu_has_torch_alone(pretend_gpu: Callable[[int, int], torch.device]) -> None:
-    device = pretend_gpu(7, 5)
-    assert [name for name, reason in availability(device).items() if reason is None] == ["sdpa"]
-
-
-def test_what_cannot_run_is_refused_with_what_can() -> None:
-    with pytest.raises(
-        VqError, match=r"--attention cudnn: cuDNN needs a CUDA device; on cpu there are fp8, sdpa and auto"
-    ):
-        select_attention("cudnn", CPU)
-
-
-def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(
-        VqError, match=r"`flash9` is not one of the attention \(cudnn, flash3, flash4, fp8, sage, sdpa\)"
-    ):
-        select_attention("flash9", CPU)
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("cudnn", "--attention cudnn: cuDNN needs a CUDA device: choose fp8, sdpa or auto, which run on cpu"),
+        ("flash9", r"`flash9` is not one of the attention \(cudnn, flash3, flash4, fp8, sage, sdpa\)"),
+    ],
+)
+def test_what_cannot_run_is_refused_with_what_can(name: str, sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        select_attention(name, CPU)
 
 
 def test_a_tolerance_that_nothing_meets_is_refused() -> None:
-    with pytest.raises(VqError, match="none here has an error of at most 1e-05: allow 0.0025 or more"):
+    with pytest.raises(
+        VqError, match="--attention-tolerance 1e-05 is below every attention's error: give 0.0025 or more"
+    ):
         select_attention("auto", CPU, tolerance=1e-5)
 
 
-def test_auto_leaves_8_bits_to_who_asks_for_them() -> None:
+def test_auto_does_not_take_8_bits_by_itself() -> None:
     q = torch.randn(1, 5, 2, 16)
     assert torch.equal(select_attention("auto", CPU).attend(q, q, q), load_attention("sdpa").attend(q, q, q))

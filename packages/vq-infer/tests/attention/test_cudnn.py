@@ -7,14 +7,6 @@ from vq_infer.attention import cudnn
 from vq_infer.attention_choice import relative_error
 
 
-def test_it_needs_cuda() -> None:
-    assert cudnn.unavailable(torch.device("cpu")) == "cuDNN needs a CUDA device"
-
-
-def test_it_needs_an_ampere_gpu(pretend_gpu: Callable[[int, int], torch.device]) -> None:
-    assert cudnn.unavailable(pretend_gpu(7, 5)) == "cuDNN's attention needs a GPU of compute capability 8.0"
-
-
 def test_it_needs_a_torch_with_cudnn(
     pretend_gpu: Callable[[int, int], torch.device], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 import os
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -30,26 +30,16 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_it_needs_a_hopper_gpu(pretend_gpu: Callable[[int, int], torch.device], installed: ModuleType) -> None:
-    reason = "FlashAttention-4 needs a Hopper GPU or a newer one"
-    assert flash4.unavailable(torch.device("cpu")) == reason
-    assert flash4.unavailable(pretend_gpu(8, 9)) == reason
-    assert flash4.unavailable(pretend_gpu(9, 0)) is None
-
-
-def test_it_must_be_installed(pretend_gpu: Callable[[int, int], torch.device], monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(package: str) -> str:
-        raise PackageNotFoundError(package)
-
-    monkeypatch.setattr(flash4, "version", version)
-    assert "FlashAttention-4 is not installed (`pip install" in str(flash4.unavailable(pretend_gpu(9, 0)))
-
-
-def test_what_it_needs_must_be_installed(
+def test_it_must_be_installed_with_what_it_needs(
     pretend_gpu: Callable[[int, int], torch.device], installed: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    device = pretend_gpu(9, 0)
+    assert flash4.unavailable(device) is None
     monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
-    assert "is installed and does not start (" in str(flash4.unavailable(pretend_gpu(9, 0)))
+    assert "is installed but does not start (" in str(flash4.unavailable(device))
+    monkeypatch.setattr(flash4, "PACKAGE", "flash-attn-that-is-not-here")
+    monkeypatch.setattr(flash4, "version", version)
+    assert "FlashAttention-4 is not installed (`pip install" in str(flash4.unavailable(device))
 
 
 def test_what_it_compiles_is_kept(
@@ -81,7 +71,7 @@ def test_auto_leaves_it_out_where_it_has_no_kernel(installed: ModuleType, monkey
 
     monkeypatch.setattr(installed, "flash_attn_func", flash_attn_func, raising=False)
     q = torch.randn(1, 5, 2, 160)
-    with pytest.raises(VqError, match="does not take heads of 160 channels in torch.float32: head_dim 160"):
+    with pytest.raises(VqError, match="does not support heads of 160 channels in torch.float32: head_dim 160"):
         flash4.attend(q, q, q)
     auto = Fastest((load_attention("flash4"), load_attention("sdpa")), FULL_PRECISION)
     assert torch.equal(auto.attend(q, q, q), load_attention("sdpa").attend(q, q, q))

@@ -9,14 +9,6 @@ from vq_infer.attention_choice import relative_error
 from vq_infer.eight_bit import reference
 
 
-@pytest.mark.parametrize("capability", [(8, 0), (8, 9), (10, 0)])
-def test_it_needs_a_hopper_gpu_or_the_cpu(
-    capability: tuple[int, int], pretend_gpu: Callable[[int, int], torch.device]
-) -> None:
-    assert fp8.unavailable(torch.device("cpu")) is None
-    assert str(fp8.unavailable(pretend_gpu(*capability))).startswith("8-bit attention needs a Hopper GPU")
-
-
 def test_it_needs_a_triton_with_gluon(
     pretend_gpu: Callable[[int, int], torch.device], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from vq_core.numerics.scheme import NumberFormat
 from vq_infer.attention import sdpa
 from vq_infer.fused.block import FusedBlock
 from vq_infer.fused.norm_rope import Rope
-from vq_infer.fused.ops import TorchOps
+from vq_infer.fused.ops import TORCH_OPS
 from vq_infer.kernels import cpu
 from vq_infer.kernels.quant_linear import QuantLinear
 
@@ -40,7 +40,7 @@ def test_computes_what_the_block_computes(image: bool, per_token: bool) -> None:
     block = quantized_block(image=image)
     given = inputs(image=image, per_token=per_token)
     expected = block(*given)
-    actual = FusedBlock(block, TorchOps(), sdpa, sdpa)(*given)
+    actual = FusedBlock(block, TORCH_OPS, sdpa, sdpa)(*given)
     assert float((actual - expected).norm() / (expected - given[0]).norm()) < 1e-3
 
 
@@ -48,14 +48,11 @@ def test_an_attention_of_ones_own_is_used_for_the_video_alone() -> None:
     class Counting:
         NAME, ERROR, calls = "counting", 0.0, 0
 
-        def unavailable(self, device: torch.device) -> str | None:
-            return None
-
         def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             self.calls += 1
             assert q.shape[1] == k.shape[1] == TOKENS
             return sdpa.attend(q, k, v)
 
     attention = Counting()
-    FusedBlock(quantized_block(image=True), TorchOps(), attention, sdpa)(*inputs(image=True, per_token=False))
+    FusedBlock(quantized_block(image=True), TORCH_OPS, attention, sdpa)(*inputs(image=True, per_token=False))
     assert attention.calls == 1

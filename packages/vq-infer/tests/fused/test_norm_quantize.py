@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
-from vq_infer.fused.norm_quantize import norm_quantize
+from vq_infer.fused.norm_quantize import gated_sum, norm_quantize
 
 EPS = 1e-6
 STEP = {NumberFormat.INT8: 0.5 / 127, NumberFormat.FP8_E4M3: 2**-4}
@@ -38,17 +38,11 @@ def test_residual_norm_modulation_gain_and_codes(fmt: NumberFormat, vectors: tup
     assert (tokens.codes.shape, tokens.scale.shape) == ((2, 7, 96), (2, 7, 1))
 
 
-def test_without_an_update_the_hidden_states_stay() -> None:
-    x = random(1, 3, 32)
-    summed, _ = norm_quantize(x, torch.ones(1, 1, 32), torch.zeros(1, 1, 32), EPS, NumberFormat.INT8)
-    assert summed is x
-
-
-def test_an_update_without_a_gate_is_added() -> None:
+def test_without_an_update_the_hidden_states_stay_and_without_a_gate_it_is_added() -> None:
     x, update = random(1, 3, 32).bfloat16(), random(1, 3, 32).bfloat16()
-    ones, zeros = torch.ones(1, 1, 32), torch.zeros(1, 1, 32)
-    summed, _ = norm_quantize(x, ones, zeros, EPS, NumberFormat.INT8, update=update)
-    assert torch.equal(summed, x + update)
+    norm = torch.ones(1, 1, 32), torch.zeros(1, 1, 32), EPS, NumberFormat.INT8
+    assert norm_quantize(x, *norm)[0] is x
+    assert torch.equal(norm_quantize(x, *norm, update=update)[0], x + update)
 
 
 def test_an_affine_norm_is_torch_s_bit_for_bit() -> None:
@@ -57,3 +51,10 @@ def test_an_affine_norm_is_torch_s_bit_for_bit() -> None:
     expected = quantize_tokens(torch.nn.functional.layer_norm(x, (96,), weight, bias, EPS), NumberFormat.INT8)
     assert torch.equal(tokens.codes, expected.codes)
     assert torch.equal(tokens.scale, expected.scale)
+
+
+@pytest.mark.parametrize("tokens", [1, 5])
+def test_the_residual_alone_is_rounded_once(tokens: int) -> None:
+    x, update, gate = random(2, 5, 64).bfloat16(), random(2, 5, 64).bfloat16(), random(2, tokens, 64)
+    exact = x.double() + update.double() * gate.double()
+    torch.testing.assert_close(gated_sum(x, update, gate), exact.bfloat16(), rtol=2**-7, atol=1e-6)

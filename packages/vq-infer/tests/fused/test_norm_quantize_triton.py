@@ -1,4 +1,4 @@
-"""The kernel against plain torch."""
+"""The kernels against plain torch."""
 
 from typing import Any
 
@@ -34,3 +34,11 @@ def test_computes_the_same(
     expected_sum, expected = torch_form.norm_quantize(x, *vectors, 1e-6, fmt, **arguments)
     torch.testing.assert_close(summed, expected_sum, rtol=2**-7 if dtype is torch.bfloat16 else 1e-6, atol=1e-6)
     same_codes(tokens, expected, fmt)
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (2, 1), (2, 5)])
+def test_computes_the_same_residual(batch: int, tokens: int, dtype: torch.dtype, random: Any) -> None:
+    x, update = random(2, 5, 640, dtype=dtype), random(2, 5, 640, dtype=dtype)
+    gate = random(batch, tokens, 640)
+    ours, theirs = (form.gated_sum(x, update, gate) for form in (triton_form, torch_form))
+    torch.testing.assert_close(ours, theirs, rtol=2**-7 if dtype is torch.bfloat16 else 1e-6, atol=1e-6)

@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.files.tensor_file import read_header
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import NumberFormat
@@ -31,8 +31,7 @@ from vq_infer.memory.needs import ModelMemory, TransformerBytes, block_order, re
 from vq_infer.parallel.plan import ParallelPlan
 from vq_infer.parallel.team import DIMENSIONS, Team, parallelize
 
-TinyModel = Callable[[str], Path]
-Convert = Callable[..., Path]
+Opened = Callable[..., ConvertedCheckpoint]
 
 
 class Peak(TorchDispatchMode):
@@ -113,24 +112,14 @@ class ResultsAlone:
 
     NAME, MULTIPLE, ERROR = "results alone", 1, 0.0
 
-    def norm_quantize(
-        self,
-        x: Tensor,
-        multiplier: Tensor,
-        offset: Tensor,
-        eps: float,
-        fmt: NumberFormat,
-        gain: Tensor | None = None,
-        update: Tensor | None = None,
-        gate: Tensor | None = None,
-    ) -> tuple[Tensor, Quantized]:
-        return (x if update is None else torch.empty_like(x)), self.codes(x)
+    def norm_quantize(self, x: Tensor, *others: Any) -> tuple[Tensor, Quantized]:
+        with_update = len(others) > 5
+        return (torch.empty_like(x) if with_update else x), self.codes(x)
 
-    def sum_quantize(self, x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
+    def sum_quantize(self, x: Tensor, *_: Any) -> Quantized:
         return self.codes(x)
 
-    def gelu_quantize(self, x: Tensor, fmt: NumberFormat) -> Quantized:
-        return self.codes(x)
+    gelu_quantize = sum_quantize
 
     def norm_rope(self, x: Tensor, weights: Tensor, eps: float, rope: Any, heads: int) -> tuple[Tensor, ...]:
         parts, dim = weights.shape
@@ -147,9 +136,6 @@ class ResultsAlone:
         out = torch.empty_like(q)
         del operands  # alive until the output is
         return out
-
-    def unavailable(self, device: torch.device) -> str | None:
-        return None
 
     @staticmethod
     def codes(x: Tensor) -> Quantized:
@@ -252,9 +238,8 @@ def test_the_vae_s_estimate_covers_what_it_holds(tiled: bool) -> None:
     assert 0.9 * seen.peak < (needs.vae_tiled if tiled else needs.vae) < 1.8 * seen.peak
 
 
-def test_weights_are_those_of_the_files(tiny_model: TinyModel, convert: Convert) -> None:
-    model = tiny_model("i2v-2.2")
-    checkpoint = open_checkpoint(convert(model, smooth=True))
+def test_weights_are_those_of_the_files(tiny_model: Callable[[str], Path], opened: Opened) -> None:
+    model, checkpoint = tiny_model("i2v-2.2"), opened("i2v-2.2", smooth=True)
     found = read_memory(checkpoint, read_layout(model), itemsize=2, fused=True)
     assert list(found.transformers) == ["transformer", "transformer_2"]
     for name, component in checkpoint.components.items():
@@ -271,9 +256,9 @@ def test_weights_are_those_of_the_files(tiny_model: TinyModel, convert: Convert)
     assert found.encoders == 2 * encoder
 
 
-def test_vace_runs_its_own_blocks_first(tiny_model: TinyModel, convert: Convert) -> None:
-    component = open_checkpoint(convert(tiny_model("vace"))).components["transformer"]
-    kinds = [shard.startswith("vace") for shard in block_order(component.topology)]
+def test_vace_runs_its_own_blocks_first(opened: Opened) -> None:
+    topology = opened("vace").components["transformer"].topology
+    kinds = [shard.startswith("vace") for shard in block_order(topology)]
     assert kinds == sorted(kinds, reverse=True)
     assert any(kinds)
 

@@ -1,5 +1,6 @@
 """Blocks that wait on the host give the same bits as blocks that stay."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_infer.memory.offload import PLACES, BlockOffload, spread
+from vq_infer.memory.pinned import PinnedBytes
 
 CPU = torch.device("cpu")
 DEVICES = [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.gpu)]
@@ -32,6 +34,14 @@ def stack(blocks: int, device: torch.device) -> nn.Sequential:
     return nn.Sequential(*(Block(generator) for _ in range(blocks))).to(device).requires_grad_(False)
 
 
+def offloaded(model: nn.Sequential, device: torch.device, positions: Iterable[int]) -> BlockOffload:
+    offload = BlockOffload(device)
+    for position in positions:
+        offload.take(model[position], position)
+    offload.start()
+    return offload
+
+
 def bytes_on(device: torch.device, model: nn.Module) -> int:
     """Of distinct memory behind the tensors of `model`."""
     storages = {
@@ -51,10 +61,7 @@ def test_outputs_are_the_same_bits_and_the_device_holds_two_places(
     model = stack(blocks, device)
     whole = bytes_on(device, model)
     expected = model(x)
-    offload = BlockOffload(device)
-    for position in reversed(spread(count, blocks)):  # in any order
-        offload.take(model[position], position)
-    offload.start()
+    offload = offloaded(model, device, reversed(spread(count, blocks)))  # in any order
     for _ in range(3):
         assert torch.equal(model(x), expected)
     per_block = whole // blocks
@@ -67,23 +74,15 @@ def test_a_block_that_is_skipped_is_not_fetched_and_the_next_pass_is_right() -> 
     model = stack(6, CPU)
     x = torch.randn(4, 64)
     expected, short = model(x), model[1](model[0](x))
-    offload = BlockOffload(CPU)
-    for position in range(6):
-        offload.take(model[position], position)
-    offload.start()
+    offloaded(model, CPU, range(6))
     assert torch.equal(model(x), expected)
     assert torch.equal(model[1](model[0](x)), short)
     assert torch.equal(model(x), expected)
 
 
-def test_each_block_is_copied_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vq_infer.memory.pinned import PinnedBytes
-
+def test_each_block_is_copied_once_a_pass_to_the_same_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     model = stack(4, CPU)
-    offload = BlockOffload(CPU)
-    for position in range(4):
-        offload.take(model[position], position)
-    offload.start()
+    offloaded(model, CPU, range(4))
     copies: list[int] = []
     copy_to = PinnedBytes.copy_to
 
@@ -92,22 +91,11 @@ def test_each_block_is_copied_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> No
         copy_to(self, memory)
 
     monkeypatch.setattr(PinnedBytes, "copy_to", counted)
-    x = torch.randn(4, 64)
-    model(x)
-    assert len(copies) == 4 + 1  # and the first of the next pass
-    model(x)
-    assert len(copies) == 2 * 4 + 1
-
-
-def test_addresses_do_not_change_between_passes() -> None:
-    model = stack(4, CPU)
-    offload = BlockOffload(CPU)
-    for position in range(4):
-        offload.take(model[position], position)
-    offload.start()
     addresses = [tensor.data_ptr() for tensor in model.parameters()]
-    model(torch.randn(4, 64))
-    assert addresses == [tensor.data_ptr() for tensor in model.parameters()]
+    for passes in (1, 2):
+        model(torch.randn(4, 64))
+        assert len(copies) == passes * 4 + 1  # and the first of the next pass
+        assert addresses == [tensor.data_ptr() for tensor in model.parameters()]
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 40), (1, 40), (4, 40), (39, 40), (40, 40)])

@@ -1,15 +1,26 @@
 """What is kept, moved or refused for how much memory is free."""
 
+from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 from vq_core.errors import VqError
 from vq_core.sampling.settings import Sampling
 from vq_infer.memory.needs import GIB, MARGIN, ModelMemory, Needs, TransformerBytes
-from vq_infer.memory.plan import MemoryPlan, peak_bytes, plan_for, plan_memory, require_plan
+from vq_infer.memory.plan import (
+    MemoryPlan,
+    free_bytes,
+    host_free_bytes,
+    peak_bytes,
+    plan_for,
+    plan_memory,
+    require_plan,
+)
 from vq_infer.memory.wan_sizes import wan_sizes
 from vq_infer.options import EngineSettings, OffloadName
 from vq_infer.parallel.plan import ParallelPlan
@@ -29,6 +40,18 @@ def needs(experts: int = 2, *, activations: int = 3, vae: int = 6, vae_tiled: in
     )
 
 
+def planned(
+    free: float,
+    of: Needs | None = None,
+    offload: OffloadName = "auto",
+    tiling: bool | None = None,
+    *,
+    alone: bool = False,
+) -> MemoryPlan | None:
+    """For `free` GiB beside the margin; None where nothing fits."""
+    return plan_memory(needs() if of is None else of, int(free * GIB) + MARGIN, offload, tiling, alone=alone)
+
+
 @pytest.mark.parametrize(
     ("free", "expected"),
     [
@@ -44,46 +67,39 @@ def needs(experts: int = 2, *, activations: int = 3, vae: int = 6, vae_tiled: in
     ],
 )
 def test_the_least_costly_that_fits(free: int, expected: tuple[bool, int, bool] | None) -> None:
-    plan = plan_memory(needs(), free * GIB + MARGIN, "auto", None, alone=False)
-    found = None if plan is None else (plan.in_turns, plan.offloaded, plan.vae_tiling)
-    assert found == expected
-    if plan is not None:
-        assert plan.peak_bytes <= free * GIB + MARGIN
+    plan = planned(free)
+    assert (plan and (plan.in_turns, plan.offloaded, plan.vae_tiling)) == expected
+    assert plan is None or plan.peak_bytes <= free * GIB + MARGIN
 
 
 def test_a_video_alone_always_takes_turns() -> None:
-    plan = plan_memory(needs(), 100 * GIB, "auto", None, alone=True)
-    assert plan is not None
-    assert (plan.in_turns, plan.offloaded, plan.peak_bytes) == (True, 0, 15 * GIB + MARGIN)  # 11, 1 and 3
-    assert plan_memory(needs(), 14 * GIB, "auto", None, alone=True) == plan_memory(
-        needs(), 14 * GIB, "auto", None, alone=False
-    )
+    # 11 of one expert, 1 of the VAE's weights, 3 of activations
+    assert planned(100, alone=True) == MemoryPlan(True, 0, False, 15 * GIB + MARGIN)
+    assert planned(14, alone=True) == planned(14)
 
 
 def test_tiles_come_last_because_they_change_the_video() -> None:
     wide = needs(experts=1, vae=12)
-    plan = plan_memory(wide, 12 * GIB + MARGIN, "auto", None, alone=False)
-    assert plan is not None
-    assert (plan.vae_tiling, plan.offloaded) == (True, 6)
-    assert plan_memory(wide, 12 * GIB + MARGIN, "auto", False, alone=False) is None
-    plan = plan_memory(wide, 100 * GIB, "auto", True, alone=False)
-    assert plan is not None
-    assert plan.vae_tiling
+    tiled, asked = planned(12, wide), planned(100, wide, tiling=True)
+    assert tiled is not None
+    assert (tiled.vae_tiling, tiled.offloaded) == (True, 6)
+    assert planned(12, wide, tiling=False) is None
+    assert asked is not None
+    assert asked.vae_tiling
 
 
 def test_offload_as_asked() -> None:
-    all_blocks = plan_memory(needs(), 100 * GIB, "block", None, alone=False)
+    all_blocks, in_turns = planned(100, offload="block"), planned(7, offload="block")
     assert all_blocks is not None
     assert (all_blocks.offloaded, all_blocks.host_bytes) == (BLOCKS, 2 * BLOCKS * GIB)
-    in_turns = plan_memory(needs(), 8 * GIB, "block", None, alone=False)
     assert in_turns is not None
     assert (in_turns.in_turns, in_turns.host_bytes) == (True, BLOCKS * GIB)
-    assert plan_memory(needs(), 14 * GIB + MARGIN, "none", None, alone=False) is None
+    assert planned(14, offload="none") is None
 
 
 def test_encoders_are_part_of_the_peak() -> None:
     assert peak_bytes(needs(encoders=60), in_turns=True, offloaded=10, vae_tiling=True) == 60 * GIB + MARGIN
-    assert plan_memory(needs(encoders=60), 50 * GIB, "auto", None, alone=False) is None
+    assert planned(50, needs(encoders=60)) is None
 
 
 def test_plan_in_a_line() -> None:
@@ -104,73 +120,55 @@ def model_memory() -> ModelMemory:
     return memory
 
 
-def require(free: float, offload: OffloadName = "auto", device: str = "cuda", host_free: float = 64) -> MemoryPlan:
-    memory = model_memory()
+def require(
+    free: float,
+    offload: OffloadName = "auto",
+    *,
+    device: str = "cuda",
+    host_free: float = 64,
+    model: str = "Wan2.1 14B",
+    sampling: Sampling | None = None,
+    tiling: bool | None = None,
+) -> MemoryPlan:
+    memory, usual = sizes()[model]
+    bytes_free, host = int(free * GIB), int(host_free * GIB)
     return require_plan(
-        memory.needs,
-        Sampling(),
-        offload,
-        None,
-        device=device,
-        free=int(free * GIB),
-        host_free=int(host_free * GIB),
-        alone=False,
+        memory.needs, sampling or usual, offload, tiling, device=device, free=bytes_free, host_free=host, alone=False
     )
 
 
 def test_14b_at_480p_fits_24_and_16_gb() -> None:
-    assert require(80).offloaded == 0
+    assert require(80).offloaded == require(80, device="cpu").offloaded == 0
     for free, offloaded in ((22.0, False), (14.5, True)):
         plan = require(free)
         assert (plan.in_turns, plan.offloaded > 0) == (True, offloaded)
         assert plan.peak_bytes < free * GIB
 
 
-def test_refused_without_offload_says_that_it_would_fit() -> None:
-    with pytest.raises(
-        VqError, match=r"cuda has 16\.0 GiB free and this video needs about 20\.\d GiB .*--offload auto"
-    ):
-        require(16, "none")
+@pytest.mark.parametrize(
+    ("free", "settings", "sentence"),
+    [
+        (16, {"offload": "none"}, r"cuda has 16\.0 GiB free and this video needs about 20\.\d GiB .*--offload auto"),
+        (4, {}, r"no number of frames fits: .* a device with more memory"),
+        (16, {"model": "Wan2.2 5B", "tiling": False}, "leave --no-vae-tiling out, which fits"),
+        (15.5, {"host_free": 2}, r"blocks would wait on the host, which takes \d+\.\d GiB where 2\.0 GiB are free"),
+        (80, {"offload": "block", "device": "cpu"}, "leave it out with --device cpu"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(free: float, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        require(free, **settings)
 
 
 def test_refused_says_how_many_frames_fit() -> None:
     large = Sampling(height=1440, width=2560)
     with pytest.raises(VqError, match=r"use --num-frames (\d+) or less, which fits") as refusal:
-        require_plan(
-            model_memory().needs, large, "auto", None, device="cuda", free=20 * GIB, host_free=64 * GIB, alone=False
-        )
+        require(20, sampling=large)
     frames = int(str(refusal.value).split("--num-frames ")[1].split()[0])
     assert frames % 4 == 1
-    smaller = Sampling(height=1440, width=2560, num_frames=frames)
-    assert plan_memory(model_memory().needs(smaller), 20 * GIB, "auto", None, alone=False) is not None
-    more = Sampling(height=1440, width=2560, num_frames=frames + 4)
-    assert plan_memory(model_memory().needs(more), 20 * GIB, "auto", None, alone=False) is None
-
-
-def test_refused_where_nothing_fits() -> None:
-    with pytest.raises(VqError, match=r"no number of frames fits: .* a device with more memory"):
-        require(4)
-
-
-def test_refused_where_tiles_are_forbidden() -> None:
-    memory, sampling = sizes()["Wan2.2 5B"]
-    with pytest.raises(VqError, match="leave --no-vae-tiling out, which fits"):
-        require_plan(
-            memory.needs, sampling, "auto", False, device="cuda", free=16 * GIB, host_free=64 * GIB, alone=False
-        )
-
-
-def test_refused_where_the_host_cannot_hold_the_blocks() -> None:
-    with pytest.raises(
-        VqError, match=r"blocks would wait on the host, which takes \d+\.\d GiB where 2\.0 GiB are free"
-    ):
-        require(15.5, host_free=2)
-
-
-def test_offload_is_for_a_gpu() -> None:
-    with pytest.raises(VqError, match="leave it out with --device cpu"):
-        require(80, "block", device="cpu")
-    assert require(80, device="cpu").offloaded == 0
+    assert require(20, sampling=replace(large, num_frames=frames))
+    with pytest.raises(VqError, match="--num-frames"):
+        require(20, sampling=replace(large, num_frames=frames + 4))
 
 
 def test_a_plan_is_for_one_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,3 +184,25 @@ def test_a_plan_is_for_one_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> 
     saved = model_memory().needs(Sampling()).activations - model_memory().needs(Sampling(), parallel=shared).activations
     assert saved > 2 * GIB
     assert peak(ParallelPlan()) - peak(shared) == saved
+
+
+def test_the_cpu_s_memory_is_the_host_s() -> None:
+    total = psutil.virtual_memory().total
+    assert 0 < host_free_bytes() < total
+    assert 0 < free_bytes(torch.device("cpu")) < total
+
+
+def test_what_torch_keeps_and_does_not_use_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 7)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 4)
+    assert free_bytes(torch.device("cuda", 0)) == 13
+
+
+def test_processes_of_one_machine_share_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=80))
+    assert host_free_bytes() == 80
+    for name, value in {"RANK": 3, "WORLD_SIZE": 16, "LOCAL_RANK": 3, "LOCAL_WORLD_SIZE": 8}.items():
+        monkeypatch.setenv(name, str(value))
+    assert host_free_bytes() == 10
+    assert free_bytes(torch.device("cpu")) == 10
