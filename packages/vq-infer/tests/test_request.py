@@ -46,10 +46,11 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_defaults() -> None:
+def test_defaults_and_zeros_that_are_said() -> None:
     request = resolve_request("i2v", options())
     assert request.sampling == Sampling()
     assert (request.sample.prompt, request.sample.negative_prompt, request.sample.image) == ("p", "", Path("i.png"))
+    assert resolve_request("i2v", options(guidance_scale=0.0, seed=0)).sampling == Sampling(guidance_scale=0.0, seed=0)
 
 
 def test_recipe_beats_defaults_and_options_beat_the_recipe(recipe: Path, tmp_path: Path) -> None:
@@ -60,31 +61,23 @@ def test_recipe_beats_defaults_and_options_beat_the_recipe(recipe: Path, tmp_pat
     assert resolve_request("t2v", VideoOptions(prompt="p", output=Path("o.mp4"), recipe=recipe)).sampling.seed == 7
 
 
-def test_zero_is_said() -> None:
-    assert resolve_request("i2v", options(guidance_scale=0.0, seed=0)).sampling == Sampling(guidance_scale=0.0, seed=0)
-
-
 def test_the_model_s_own_settings_come_after_option_and_recipe(recipe: Path, models: Path) -> None:
     (models / "m").mkdir()
     (models / "m" / "sampling.json").write_text('{"height": 96, "width": 96, "steps": 20}')
     assert resolve_request("i2v", options()).sampling == Sampling(height=96, width=96, steps=20)
+    assert resolve_request("i2v", options(engine="lightx2v")).sampling == Sampling()  # native folders have none
     request = resolve_request("i2v", options(recipe=recipe, steps=3))
     assert request.sampling == Sampling(steps=3, height=64, width=96, guidance_scale=3.5, fps=8, seed=7)
 
 
 @pytest.mark.parametrize("engine", ["native", "lightx2v"])
-def test_what_the_checkpoint_says_comes_before_the_model(
-    recipe: Path, models: Path, monkeypatch: pytest.MonkeyPatch, engine: str
-) -> None:
+def test_what_the_checkpoint_says_comes_before_the_model(recipe: Path, models: Path, engine: str) -> None:
     (models / "m").mkdir()
     (models / "m" / "sampling.json").write_text('{"steps": 20, "fps": 8}')
-    (models / "c").mkdir()
-    header = Header(
-        "lightx2v-checkpoint", FORMAT, "test", "wan", "m", {}, {"sampling": {"steps": 4, "guidance_scale": 1.0}}
-    )
-    with create_artifact(models / "c" / "ckpt", header):
+    said = {"sampling": {"steps": 4, "guidance_scale": 1.0}}
+    with create_artifact(models / "ckpt", Header("lightx2v-checkpoint", FORMAT, "test", "wan", "m", {}, said)):
         pass
-    distilled = options(checkpoint=models / "c" / "ckpt", engine=engine)
+    distilled = options(checkpoint=models / "ckpt", engine=engine)
     assert resolve_request("i2v", distilled).sampling == Sampling(
         steps=4, guidance_scale=1.0, fps=8 if engine == "native" else Sampling().fps
     )
@@ -105,12 +98,6 @@ def test_vace_s_files() -> None:
         resolve_request("vace", options(**said | {"video": None}))
 
 
-def test_lightx2v_s_models_have_no_settings_of_their_own(models: Path) -> None:
-    (models / "m").mkdir()
-    (models / "m" / "sampling.json").write_text('{"steps": 20}')
-    assert resolve_request("i2v", options(engine="lightx2v")).sampling == Sampling()
-
-
 def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_request("i2v", options(model=None)).model == "wan-tiny"
     monkeypatch.setattr("vq_core.model.embedded.embedded_names", list)
@@ -118,36 +105,30 @@ def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPat
         resolve_request("i2v", options(model=None))
 
 
-@pytest.mark.parametrize(("task", "engine"), [("t2v", "native"), ("i2v", "lightx2v"), ("t2v", "lightx2v")])
-def test_the_built_in_model_is_no_default_for_what_it_cannot_do(task: Task, engine: str) -> None:
-    with pytest.raises(VqError, match=r"`--model` is missing: give it, or a --recipe that says it\."):
-        resolve_request(task, options(model=None, engine=engine))
-
-
 @pytest.mark.parametrize(
-    ("name", "option"),
+    ("task", "change", "sentence"),
     [
-        ("checkpoint", "--checkpoint"),
-        ("prompt", "--prompt"),
-        ("image", "--image"),
-        ("output", "--output"),
+        ("i2v", {"checkpoint": None}, "`--checkpoint` is missing"),
+        ("i2v", {"prompt": None}, "`--prompt` is missing"),
+        ("i2v", {"image": None}, "`--image` is missing"),
+        ("i2v", {"output": None}, "`--output` is missing"),
+        # The built-in model is the default for what it can do alone.
+        ("t2v", {"model": None}, r"`--model` is missing: give it, or a --recipe that says it\."),
+        ("i2v", {"model": None, "engine": "lightx2v"}, r"`--model` is missing: give it, or a --recipe that says it\."),
+        ("t2v", {"model": None, "engine": "lightx2v"}, r"`--model` is missing: give it, or a --recipe that says it\."),
     ],
 )
-def test_missing(name: str, option: str) -> None:
-    with pytest.raises(VqError, match=f"`{option}` is missing"):
-        resolve_request("i2v", options(**{name: None}))
+def test_missing(task: Task, change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        resolve_request(task, options(**change))
 
 
-def test_output_must_not_exist(tmp_path: Path) -> None:
-    (tmp_path / "o.mp4").touch()
-    with pytest.raises(VqError, match="exists already"):
-        check_output(tmp_path / "o.mp4", (".mp4",))
-
-
-def test_output_must_have_a_format(tmp_path: Path) -> None:
+def test_the_output_is_a_new_video(tmp_path: Path) -> None:
     check_output(tmp_path / "o.MP4", (".mp4",))
-    with pytest.raises(VqError, match=r"o\.avi is not a video format"):
-        check_output(tmp_path / "o.avi", (".mp4",))
+    (tmp_path / "o.mp4").touch()
+    for name, sentence in (("o.mp4", "exists already"), ("o.avi", r"o\.avi is not a video format")):
+        with pytest.raises(VqError, match=sentence):
+            check_output(tmp_path / name, (".mp4",))
 
 
 def test_outcome_for_people_and_machines() -> None:

@@ -14,6 +14,7 @@ from vq_core.runtime.process import this_process
 from vq_infer.attention import load_attention
 from vq_infer.parallel.attention import Ring, Ulysses
 from vq_infer.parallel.plan import ParallelPlan
+from vq_infer.parallel.team import team
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -28,9 +29,6 @@ def inputs(tokens: int) -> tuple[Tensor, ...]:
 class InOneProcess:
     NAME, ERROR = "attention", 0.0
 
-    def unavailable(self, device: torch.device) -> str | None:
-        return None
-
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return attend(q, k, v)
 
@@ -40,9 +38,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def own_share(tokens: int) -> tuple[Any, ...]:
-
-    from vq_infer.parallel.team import team
-
     process = this_process()
     with team(ParallelPlan(ulysses=process.world_size), process, torch.device("cpu")) as here:
         assert here.mesh is not None
@@ -61,5 +56,5 @@ def test_ulysses_is_attention(together: Callable[..., list[Any]], world: int, to
 
 
 def test_ring_of_eight_bits() -> None:
-    with pytest.raises(VqError, match="--ring is for full-precision attention and not for 8-bit attention.*--ulysses"):
+    with pytest.raises(VqError, match="--ring is for full-precision attention, not for 8-bit attention.*--ulysses"):
         Ring(load_attention("fp8"), None)

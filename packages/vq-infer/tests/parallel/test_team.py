@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.errors import VqError
 from vq_core.media.video import read_video
 from vq_core.runtime.device import resolve_device
 from vq_core.runtime.process import ALONE, this_process
@@ -33,6 +32,7 @@ from vq_infer.request import VideoRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
+Together = Callable[..., list[Any]]
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
 SAMPLE = Sample("a fox in fresh snow", "blurred", None)
 
@@ -68,11 +68,19 @@ def made_by_the_engine(model: Path, checkpoint: Path, plan: ParallelPlan, output
     return generate(VideoRequest("t2v", str(model), checkpoint, SAMPLE, output, SAMPLING, "cpu", settings)) is not None
 
 
+@pytest.fixture
+def model(tiny_model: Callable[[str], Path]) -> Path:
+    return tiny_model("t2v")
+
+
+@pytest.fixture
+def checkpoint(converted: Callable[..., Path]) -> Path:
+    return converted("t2v", smooth=True)
+
+
 def test_the_engine_writes_one_video_in_the_first_process(
-    together: Callable[..., list[Any]], tiny_model: Callable[[str], Path], convert: Callable[..., Path], tmp_path: Path
+    together: Together, model: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    model = tiny_model("t2v")
-    checkpoint = convert(model, "int8", smooth=True)
     shared, alone = tmp_path / "shared.mkv", tmp_path / "alone.mkv"
     assert together(2, made_by_the_engine, model, checkpoint, ParallelPlan(ulysses=2), shared) == [True, False]
     assert made_by_the_engine(model, checkpoint, ParallelPlan(), alone)
@@ -80,14 +88,7 @@ def test_the_engine_writes_one_video_in_the_first_process(
 
 
 @pytest.mark.parametrize("plan", [ParallelPlan(ring=2), ParallelPlan(guidance=True)], ids=["ring", "cfg"])
-def test_video_is_that_of_one_process(
-    together: Callable[..., list[Any]],
-    tiny_model: Callable[[str], Path],
-    convert: Callable[..., Path],
-    plan: ParallelPlan,
-) -> None:
-    model = tiny_model("t2v")
-    checkpoint = convert(model, "int8", smooth=True)
+def test_video_is_that_of_one_process(together: Together, model: Path, checkpoint: Path, plan: ParallelPlan) -> None:
     alone = video(model, checkpoint, ParallelPlan())
     first, second = together(2, video, model, checkpoint, plan)
     assert np.array_equal(first, second)
@@ -98,11 +99,7 @@ def test_video_is_that_of_one_process(
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize("degree", ["ulysses", "ring", "guidance"])
-def test_on_two_gpus(
-    tiny_model: Callable[[str], Path], convert: Callable[..., Path], tmp_path: Path, degree: str
-) -> None:
-    model = tiny_model("t2v")
-    checkpoint = convert(model, "int8", smooth=True)
+def test_on_two_gpus(model: Path, checkpoint: Path, tmp_path: Path, degree: str) -> None:
     alone = video(model, checkpoint, ParallelPlan(), "cuda")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*launcher, __file__, str(model), str(checkpoint), degree, str(tmp_path)], check=True)
@@ -137,14 +134,6 @@ def test_alone_nothing_changes() -> None:
         assert here == Team(ParallelPlan(), ALONE, torch.device("cpu"), None)
         parallelize(model, here, tokens=4, guided=True)
     assert "forward" not in vars(model)
-
-
-def test_wrong_number_of_processes() -> None:
-    with (
-        pytest.raises(VqError, match="share a video among 2 processes and there are 1"),
-        team(ParallelPlan(ulysses=2), ALONE, torch.device("cpu")),
-    ):
-        pass
 
 
 if __name__ == "__main__":  # one of the two processes of `test_on_two_gpus`

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,6 +46,13 @@ def test_where_torchao_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     assert baselines.without_torchao(cuda, (8, 0)) is None
     assert baselines.without_torchao(cuda, (8, 9)) == "the GPU has compute capability 8.0 and 8.9 is needed"
+
+
+def test_compiles_the_repeated_block() -> None:
+    asked: list[dict[str, bool]] = []
+    model: Any = SimpleNamespace(compile_repeated_blocks=lambda **said: asked.append(said))
+    assert baselines.compiled(model) is model
+    assert asked == [{"fullgraph": True}]
 
 
 def test_quantizes_the_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """Tokens of videos, and a step that is what diffusers' pipeline computes."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_infer.bench.models.workload import GUIDANCE_SCALE, Step, Workload, timesteps
@@ -20,8 +22,7 @@ from vq_infer.memory.model_sizes import MODEL_SIZES
     ],
 )
 def test_tokens(size: str, height: int, width: int, frames: int, tokens: int) -> None:
-    config = MODEL_SIZES[size]
-    workload = Workload(size, config, int(config["num_layers"]), height, width, frames)
+    workload = Workload(size, MODEL_SIZES[size], int(MODEL_SIZES[size]["num_layers"]), height, width, frames)
     workload.check()
     assert workload.tokens == tokens
 
@@ -46,18 +47,16 @@ class Recorder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.contexts: list[str] = []
+        self.timesteps: list[torch.Size] = []
 
-    def cache_context(self, name: str) -> "Recorder":
+    def cache_context(self, name: str) -> AbstractContextManager[None]:
         self.contexts.append(name)
-        return self
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
+        return nullcontext()
 
     def forward(
-        self, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **_: object
-    ) -> tuple[torch.Tensor]:
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, timestep: Tensor, **_: object
+    ) -> tuple[Tensor]:
+        self.timesteps.append(timestep.shape)
         return (hidden_states * encoder_hidden_states.mean(),)
 
 
@@ -71,18 +70,9 @@ def test_step_is_both_passes_combined(workload: Workload, step: Step) -> None:
 
 
 def test_timestep_of_every_token() -> None:
-    workload = Workload("5b", MODEL_SIZES["5b"], 30, 32, 32, 5)
-    seen: list[torch.Size] = []
-
-    class Watcher(Recorder):
-        def forward(  # type: ignore[override]
-            self, timestep: torch.Tensor, hidden_states: torch.Tensor, **_: object
-        ) -> tuple[torch.Tensor]:
-            seen.append(timestep.shape)
-            return (hidden_states,)
-
-    Step(workload, torch.device("cpu"), torch.float32).forward(Watcher(), "cond", 1.0)
-    assert seen == [(1, workload.tokens)]
+    workload, model = Workload("5b", MODEL_SIZES["5b"], 30, 32, 32, 5), Recorder()
+    Step(workload, torch.device("cpu"), torch.float32).forward(model, "cond", 1.0)
+    assert model.timesteps == [(1, workload.tokens)]
 
 
 def test_timesteps_change() -> None:
