@@ -1,17 +1,32 @@
 """Inputs that are hard to quantize, and attention in fp64 to compare with."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
-Inputs = tuple[Tensor, Tensor, Tensor]
+
+class Hard(NamedTuple):
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+    def cuda(self) -> "Hard":
+        return Hard(*(x.cuda() for x in self))
+
+    def error(self, out: Tensor) -> float:
+        """‖out − exact‖ / ‖exact‖, where exact is softmax(q kᵀ / √head_dim) v in fp64."""
+        q, k, v = (x.double() for x in self)
+        weights = torch.softmax(torch.einsum("bqhd,bkhd->bhqk", q, k) * q.shape[-1] ** -0.5, dim=-1)
+        exact = torch.einsum("bhqk,bkhd->bqhd", weights, v)
+        return float((out.double() - exact).norm() / exact.norm())
 
 
-def hard_inputs(
+def make(
     queries: int, keys: int, dim: int, *, heads: int = 2, spread: float = 2.0, dtype: torch.dtype = torch.float32
-) -> Inputs:
+) -> Hard:
     """q, k and v of two samples: correlated channels, a few four times as large, a constant in k, v from fused q, k, v.
 
     `spread` is about the standard deviation of the logits.
@@ -32,31 +47,9 @@ def hard_inputs(
     logits = torch.einsum("bqhd,bkhd->bhqk", q, k - k.mean(1, keepdim=True)) * dim**-0.5
     q, k = (x * (spread / logits.std().clamp(min=1e-3)) ** 0.5 for x in (q, k))
     fused = torch.stack([q[:, :1].expand_as(k), k + 2 * random(heads, dim), v + random(heads, dim)], dim=2)
-    return q.to(dtype), fused[:, :, 1].to(dtype), fused.to(dtype)[:, :, 2]
-
-
-def exact(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √head_dim) v in fp64, `[batch, queries, heads, head_dim]`."""
-    q, k, v = (x.double() for x in (q, k, v))
-    weights = torch.softmax(torch.einsum("bqhd,bkhd->bhqk", q, k) * q.shape[-1] ** -0.5, dim=-1)
-    return torch.einsum("bhqk,bkhd->bqhd", weights, v)
-
-
-def relative(out: Tensor, reference: Tensor) -> float:
-    """‖out − reference‖ / ‖reference‖."""
-    return float((out.double() - reference.double()).norm() / reference.double().norm())
+    return Hard(q.to(dtype), fused[:, :, 1].to(dtype), fused.to(dtype)[:, :, 2])
 
 
 @pytest.fixture(scope="session")
-def make_inputs() -> Callable[..., Inputs]:
-    return hard_inputs
-
-
-@pytest.fixture(scope="session")
-def exact_attention() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    return exact
-
-
-@pytest.fixture(scope="session")
-def relative_error() -> Callable[[Tensor, Tensor], float]:
-    return relative
+def hard() -> Callable[..., Hard]:
+    return make

@@ -6,10 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from vq_infer.eight_bit import reference
 
@@ -56,11 +56,11 @@ def test_the_kernels_compute_what_torch_does_in_tritons_interpreter() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize(("queries", "keys", "dim"), [(1, 1, 64), (130, 700, 64), (1500, 1000, 128), (50, 100, 24)])
 def test_codes_on_cuda_are_those_of_torch(
-    queries: int, keys: int, dim: int, dtype: torch.dtype, make_inputs: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    queries: int, keys: int, dim: int, dtype: torch.dtype, hard: Callable[..., Any]
 ) -> None:
     from vq_infer.eight_bit.quantize import quantize
 
-    inputs = [x.cuda() for x in make_inputs(queries, keys, dim, dtype=dtype)]
+    inputs = hard(queries, keys, dim, dtype=dtype).cuda()
     ours, theirs = quantize(*inputs), reference.quantize(*inputs)
     # fp32 is rotated in tf32, whose eleven bits move a code by one here and there.
     moved = 0.05 if dtype is torch.float32 else 1e-3
