@@ -17,7 +17,7 @@ def test_heads_are_padded_to_the_next_size() -> None:
 
 
 def test_wide_heads_are_refused() -> None:
-    with pytest.raises(VqError, match="heads have 160 channels and at most 128 are handled: use sdpa or cudnn."):
+    with pytest.raises(VqError, match="heads have 160 channels and at most 128 are supported: use sdpa or cudnn."):
         padded_head_dim(160)
 
 

@@ -1,1 +1,1 @@
-"""Attention on 8-bit codes of q, k and v: its kernels, and the same in plain torch."""
+"""Attention on 8-bit codes of q, k and v, as kernels and in plain torch."""

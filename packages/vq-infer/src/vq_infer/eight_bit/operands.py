@@ -1,4 +1,4 @@
-"""What 8-bit attention multiplies: codes and scales of q, k and v, heads first."""
+"""The operands of 8-bit attention: codes and scales of q, k and v, heads first."""
 
 from dataclasses import dataclass
 from math import e, log2
@@ -9,7 +9,7 @@ from torch import Tensor
 from vq_core.errors import VqError
 
 BLOCK = 128
-"""Queries and keys are padded with zeros to multiples of this; the rows of k share a scale by so many."""
+"""Queries and keys are padded with zeros to multiples of this, and so many rows of k share a scale."""
 
 KEY_BLOCKS = 2
 """Fewest blocks of keys."""
@@ -22,7 +22,7 @@ HEAD_DIMS = (64, 128)
 class Operands:
     """Codes and scales; `heads` counts every head of every sample, `queries` and `keys` are padded to `BLOCK`.
 
-    The logits, in units of log 2 and less what softmax does not see, are q_scale · k_scale · (q · kᵀ).
+    The logits, in units of log 2 and up to a constant that softmax ignores, are q_scale · k_scale · (q · kᵀ).
     """
 
     q: Tensor
@@ -38,11 +38,11 @@ class Operands:
     v_scale: Tensor
     """fp32 `[heads, head_dim]`."""
     v_mean: Tensor
-    """fp32 `[heads, head_dim]`, added to the output: the mean of v and of what its codes lose. Weights sum to one."""
+    """fp32 `[heads, head_dim]`, added to the output, as weights sum to 1: the mean of v and of its codes' error."""
 
     @classmethod
     def empty(cls, q: Tensor, keys: int) -> "Operands":
-        """Memory for the operands of q `[batch, queries, heads, head_dim]` and of k and v with `keys` tokens."""
+        """Uninitialized operands for q `[batch, queries, heads, head_dim]` and for k and v with `keys` tokens."""
         batch, queries, heads, dim = q.shape
         dim = padded_head_dim(dim)
         rows, columns = padded(queries), padded(keys, KEY_BLOCKS)
@@ -64,28 +64,28 @@ def padded(tokens: int, blocks: int = 1) -> int:
 
 
 def padded_head_dim(dim: int) -> int:
-    """The size at which heads of `dim` channels are computed.
+    """The size to which heads of `dim` channels are padded.
 
     Raises:
-        VqError: they are wider than any.
+        VqError: heads are too wide.
     """
     for wide in HEAD_DIMS:
         if dim <= wide:
             return wide
     raise VqError(
-        f"--attention fp8: heads have {dim} channels and at most {HEAD_DIMS[-1]} are handled: use sdpa or cudnn."
+        f"--attention fp8: heads have {dim} channels and at most {HEAD_DIMS[-1]} are supported: use sdpa or cudnn."
     )
 
 
 def logit_factor(dim: int, rotated_dim: int) -> float:
-    """What products of rotated rows are multiplied by: 1/√dim, 1/rotated_dim for rotating by ±1, 1/ln 2 for exp2."""
+    """The factor of products of rotated rows: 1/√dim, 1/rotated_dim for the rotation by ±1, and 1/ln 2 for exp2."""
     return dim**-0.5 / rotated_dim * log2(e)
 
 
 def key_order(device: torch.device) -> Tensor:
-    """Key at each place of sixteen along v: `[0 1 8 9 2 3 10 11 …]`.
+    """The key at each of sixteen places along v: `[0 1 8 9 2 3 10 11 …]`.
 
-    A tensor core leaves a thread the logits of keys 2t, 2t + 1, 8 + 2t and 9 + 2t and, for the next product, takes from
-    it the weights of four neighbours. With v in this order they are the same, and no weight changes hands.
+    A tensor core gives a thread the logits of keys 2t, 2t + 1, 8 + 2t and 9 + 2t and, for the next product, takes from
+    it the weights of four neighbours. With v in this order both are the same keys, so threads exchange no weights.
     """
     return torch.arange(16, device=device).view(2, 4, 2).transpose(0, 1).reshape(16)

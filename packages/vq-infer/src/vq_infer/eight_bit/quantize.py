@@ -1,7 +1,7 @@
 """Triton: q, k and v as 8-bit codes for attention; `reference.quantize` is the same in plain torch.
 
-K and V are read twice: once for what holds over all tokens (the mean of k; mean and range of v, by channel), once to be
-written as codes. Rows of q and k are rotated by a Hadamard matrix of ±1 in a matrix product, which is exact in 16 bits.
+K and V are read twice: once for statistics over all tokens (the mean of k; mean and range of v, by channel), once to
+be written as codes. A matrix product rotates rows of q and k by a Hadamard matrix of ±1, which is exact in 16 bits.
 """
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
@@ -21,7 +21,7 @@ ROWS = 16
 """Tokens that it reads at a time."""
 
 GROUP = 8
-"""Blocks that one program rotates: the matrix is made once for all of them."""
+"""Blocks that one program rotates; it makes the matrix once for all of them."""
 
 
 def quantize(q: Tensor, k: Tensor, v: Tensor) -> Operands:
@@ -60,7 +60,7 @@ def quantize(q: Tensor, k: Tensor, v: Tensor) -> Operands:
 
 @triton.jit
 def _head(x, stride_batch, stride_head, heads):
-    """Where the head of this program begins in `x`."""
+    """Start of this program's head in `x`."""
     index = tl.program_id(1).to(tl.int64)
     return x + index // heads * stride_batch + index % heads * stride_head
 
@@ -109,7 +109,7 @@ def _measure(
 
 @triton.jit
 def _combine(partial, k_mean, v_mean, v_scale, keys, size, chunks, DIM: tl.constexpr):
-    """The chunks of one head together: the rotated mean of k, the mean of v, the scale of v without its mean."""
+    """Combine the chunks of one head: the rotated mean of k, the mean of v, the scale of v minus its mean."""
     channel = tl.arange(0, DIM)
     head = tl.program_id(0)
     k_sum = tl.zeros((DIM,), tl.float32)
@@ -132,7 +132,7 @@ def _combine(partial, k_mean, v_mean, v_scale, keys, size, chunks, DIM: tl.const
 
 @triton.jit
 def _round(x):
-    """Half to even, |x| < 2²²: what adding 1.5 · 2²³ leaves no room for is rounded away."""
+    """Round half to even, |x| < 2²²: a sum with 1.5 · 2²³ has no bits for fractions."""
     return (x + 12582912.0) - 12582912.0
 
 
@@ -141,7 +141,7 @@ def _rotate(
     x, mean, codes, scales, x_batch, x_token, x_head, tokens, blocks, heads, factor,
     DIM: tl.constexpr, BLOCK: tl.constexpr, GROUP: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
-    """INT8 codes of rotated rows, block by block: of q with a scale for each row, of k less its mean with one."""
+    """INT8 codes of rotated rows, block by block: of q with a scale per row, of k minus its mean with one per block."""
     head = tl.program_id(1)
     channel = tl.arange(0, DIM)
     first = tl.program_id(0) * GROUP
@@ -168,9 +168,9 @@ def _rotate(
 def _transpose(
     v, mean, scales, codes, lost, v_batch, v_token, v_head, keys, heads, DIM: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """FP8 codes of one block of v less its mean, transposed, in the order of keys that `operands.key_order` says.
+    """FP8 codes of one block of v minus its mean, transposed, with the keys in `operands.key_order`.
 
-    What the codes of each channel lose, summed, goes to `lost`.
+    `lost` receives the sum of the rounding errors of each channel.
     """
     block = tl.program_id(0)
     head = tl.program_id(1)

@@ -1,4 +1,4 @@
-"""8-bit attention in plain torch: the function of the kernels, for the CPU and for their tests."""
+"""8-bit attention in plain torch: computes the same as the kernels, for the CPU and for tests."""
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +18,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def quantize(q: Tensor, k: Tensor, v: Tensor) -> Operands:
     """Codes of q, k and v `[batch, tokens, heads, head_dim]`.
 
-    * k less its mean over tokens: softmax does not see a constant of all keys (SageAttention, arXiv 2410.02367, eq. 5).
-    * q and k rotated by a Hadamard matrix: q·k stays, outlying channels spread over all (QuaRot, arXiv 2404.00456).
+    * k minus its mean over tokens: softmax ignores a constant of all keys (SageAttention, arXiv 2410.02367, eq. 5).
+    * q and k rotated by a Hadamard matrix: q·k stays, outlier channels spread over all (QuaRot, arXiv 2404.00456).
     * INT8, half to even, with one scale for every row of q and every `BLOCK` rows of k.
-    * v less its mean over tokens, in FP8 E4M3 with one scale for every channel (SageAttention2, arXiv 2411.10958). The
-      mean, and the mean of what rounding loses, are added to the output, so that flat attention averages no error.
+    * v minus its mean over tokens, in FP8 E4M3 with one scale for every channel (SageAttention2, arXiv 2411.10958). The
+      mean of v and the mean rounding error are added to the output, so that flat attention has no mean error.
     """
     dim, keys = q.shape[-1], k.shape[1]
     wide = padded_head_dim(dim)
@@ -54,8 +54,8 @@ def quantize(q: Tensor, k: Tensor, v: Tensor) -> Operands:
 def weigh(operands: Operands, keys: int) -> Tensor:
     """Softmax and the weighted sum of v, key block by key block: fp32 `[heads, queries, head_dim]`, queries padded.
 
-    The running maximum starts at 0, which the mean of every query's logits is since k has none; so the zeros that pad
-    the keys never lead, and are taken out of the sum of weights as what they are, 2^(0 − maximum) each.
+    The running maximum starts at 0, the mean of every query's logits, as k has mean 0. So the logits of 0 that pad the
+    keys never raise it, and each is subtracted from the sum of weights as 2^(0 − maximum).
     """
     heads, rows, dim = operands.q.shape
     device = operands.q.device
@@ -81,7 +81,7 @@ def weigh(operands: Operands, keys: int) -> Tensor:
 
 
 def unpack(out: Tensor, like: Tensor) -> Tensor:
-    """`[heads of every sample, padded queries, head_dim]` in the shape and dtype of `like`, `[batch, queries, …]`."""
+    """`[heads of all samples, padded queries, head_dim]` in the shape and dtype of `like`, `[batch, queries, …]`."""
     batch, queries, heads, dim = like.shape
     return out[:, :queries, :dim].unflatten(0, (batch, heads)).transpose(1, 2).to(like.dtype).contiguous()
 

@@ -20,6 +20,6 @@ def test_predicts_what_diffusers_does(built: Callable[[str], nn.Module], step: S
 
 def test_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_not(CPU, "fp8") is None
-    assert "on the CPU 8-bit attention" in str(why_not_eight_bit(CPU))
+    assert "8-bit attention on the CPU" in str(why_not_eight_bit(CPU))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     assert "FP8 needs 8.9" in str(why_not(torch.device("cuda"), "fp8"))

@@ -33,8 +33,8 @@ class Cost:
 def block_costs(workload: Workload, linears: str, attention: str, value_bytes: int) -> dict[Kind, Cost]:
     """Costs of one block by kind.
 
-    `linears` is `plain`, `int8` or `fp8`; `attention` is `plain` or `8-bit`; `value_bytes` is the size of what is not
-    quantized: 2 in bfloat16, 4 in fp32 on the CPU.
+    `linears` is `plain`, `int8` or `fp8`; `attention` is `plain` or `8-bit`; `value_bytes` is the size of a value that
+    is not quantized: 2 in bfloat16, 4 in fp32 on the CPU.
     """
     tokens, dim, ffn = workload.tokens, workload.dim, int(workload.config["ffn_dim"])
     context = sum(workload.context_tokens)
@@ -58,6 +58,6 @@ def block_costs(workload: Workload, linears: str, attention: str, value_bytes: i
         Kind.ROPE: Cost(0, 3 * row * 2 * value),
         Kind.GELU: Cost(0, tokens * ffn * (code + value)),
     }
-    if quantized:  # what self-attention gives, and the sum of what text and image do
+    if quantized:  # the output of self-attention, and the sum of those for text and image
         costs[Kind.QUANTIZE] = Cost(0, row * (2 * code + (1 + sources) * value))
     return costs

@@ -1,7 +1,7 @@
-"""The kinds of work in a block, and which of them a kernel does.
+"""The kinds of work in a block, and the kind of a kernel.
 
-What runs is told by, in this order: the range that our engine is in (`ranges`), the torch operation that launched the
-kernel and the shapes it was given, and the kernel's name.
+The kind follows from the first of these that decides: the range that our engine is in (`ranges`), the torch operation
+that launched the kernel with the shapes of its inputs, and the kernel's name.
 """
 
 import re
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 PREFIX = "vq/"
-"""Begins the name of a range."""
+"""Prefix of the names of ranges."""
 
 
 class Kind(StrEnum):
-    """What a kernel does in the block."""
+    """The work of a kernel in the block."""
 
     LINEAR_ATTENTION = "linears: q, k, v, o of both attentions"
     LINEAR_FFN = "linears: feed-forward"
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that tell operations apart: the video's tokens, width, and width of the feed-forward."""
+    """The sizes by which operations are told apart: the video's tokens, and the widths of model and feed-forward."""
 
     tokens: int
     dim: int
@@ -40,13 +40,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel, or on the CPU one operation: where it comes from and how long it took.
+    """One kernel, or on the CPU one operation, with its origin and duration.
 
     Attributes:
         name: of the kernel.
         microseconds: on the device.
-        op: the torch operation that launched it; empty where none did.
-        dims: shapes of that operation's inputs; empty for what is no tensor.
+        op: the torch operation that launched it, or empty.
+        dims: shapes of that operation's inputs; empty for an input that is not a tensor.
         ranges: the named ranges around the launch, from the outermost.
     """
 
@@ -58,9 +58,9 @@ class Launch:
 
 
 PRODUCTS = {"aten::mm": 0, "aten::_int_mm": 0, "aten::_scaled_mm": 0, "aten::addmm": 1, "aten::bmm": 0}
-"""Matrix products, and which of their inputs is the left operand."""
+"""Matrix products, and the position of the left operand among their inputs."""
 
-# The first that is found in a kernel's name decides; names of fused kernels hold those of what was fused.
+# The first match in a kernel's name decides; the name of a fused kernel contains those of the operations in it.
 NAMES = (
     (Kind.GELU, r"gelu"),
     (Kind.SELF_ATTENTION, r"flash|fmha|attn|attention|sdpa|softmax"),
@@ -73,7 +73,7 @@ NAMES = (
 
 
 def kind_of(launch: Launch, shape: Shape) -> Kind:
-    """Which kind of work `launch` is."""
+    """The kind of work of `launch`."""
     for name in reversed(launch.ranges):
         if name.startswith(PREFIX):
             return range_kind(name.removeprefix(PREFIX), shape)
@@ -95,12 +95,12 @@ def linear_range(tokens: int, in_features: int, out_features: int) -> str:
 
 
 def kind_range(kind: Kind) -> str:
-    """Name of the range of what is no linear."""
+    """Name of the range of work that is not a linear."""
     return f"{PREFIX}{kind.name}"
 
 
 def range_kind(name: str, shape: Shape) -> Kind:
-    """Kind of the range called `name`: a linear with its sizes, else a kind's own name."""
+    """Kind of the range called `name`, which is a linear with its sizes or a kind's own name."""
     if not name.startswith("linear "):
         return Kind[name]
     rows, inner, columns = map(int, name.split()[1:])

@@ -1,4 +1,4 @@
-"""What `bench` measures: the contenders, their weights and the workload.
+"""The subjects of `bench`: the contenders, their weights and the workload.
 
 Only `bench` imports this room.
 """

@@ -14,7 +14,7 @@ CUDNN = "_native_cudnn"
 
 
 def diffusers_model(workload: Workload, device: torch.device, attention: str | None = None) -> nn.Module:
-    """The transformer as `from_pretrained` gives it, made on the device; `attention` is a backend of diffusers."""
+    """The transformer as from `from_pretrained`, made on the device; `attention` is a backend of diffusers."""
     import diffusers
     from accelerate import init_empty_weights
 
@@ -34,24 +34,24 @@ def diffusers_model(workload: Workload, device: torch.device, attention: str | N
     if attention is not None:
         from diffusers.models.attention_dispatch import attention_backend
 
-        with attention_backend(attention):  # diffusers sets it for the whole process too, which this takes back
+        with attention_backend(attention):  # restores the backend of the whole process, which diffusers sets too
             model.set_attention_backend(attention)
     return cast(nn.Module, model.to(device).requires_grad_(False).eval())
 
 
 def compiled(model: nn.Module) -> nn.Module:
-    """`model` with its blocks compiled, one compilation for all, as diffusers recommends."""
+    """`model` with its blocks compiled once for all, as diffusers recommends."""
     cast(Any, model).compile_repeated_blocks(fullgraph=True)
     return model
 
 
 def no_cuda(device: torch.device) -> str | None:
-    """Why what is compiled for CUDA is not measured elsewhere."""
+    """Why compiled models are not measured on `device`."""
     return None if device.type == "cuda" else "it is measured on CUDA only"
 
 
 def without_torchao(device: torch.device, capability: tuple[int, int]) -> str | None:
-    """Why torchao's quantization cannot run on `device`, where it needs a GPU of at least `capability`."""
+    """Why torchao's quantization, which needs a GPU of at least `capability`, cannot run on `device`."""
     from importlib.util import find_spec
 
     if reason := no_cuda(device):
@@ -64,7 +64,7 @@ def without_torchao(device: torch.device, capability: tuple[int, int]) -> str | 
 
 
 def quantize_with_torchao(model: nn.Module, config: object) -> nn.Module:
-    """`model` with the linears of its blocks quantized as `config` says; what is outside the blocks stays."""
+    """`model` with the linears of its blocks quantized according to `config`; other linears stay."""
     from torchao.quantization import quantize_
 
     quantize_(cast(Any, model).blocks, config)

@@ -1,4 +1,4 @@
-"""The contenders that are ours: the native engine on random codes, or on those of a checkpoint."""
+"""Our contenders: the native engine on random codes, or on those of a checkpoint."""
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from vq_infer.bench.models.workload import Workload
 from vq_infer.engine.transformer import kernel_for, load_transformer
 
 EIGHT_BIT = "fp8"
-"""Our own attention in 8 bits, as `--attention` calls it."""
+"""The name of our own 8-bit attention for `--attention`."""
 
 
 def why_not(device: torch.device, scheme_name: str) -> str | None:
@@ -29,7 +29,7 @@ def why_not(device: torch.device, scheme_name: str) -> str | None:
 def why_not_eight_bit(device: torch.device) -> str | None:
     """Why 8-bit attention is not measured on `device`."""
     if device.type == "cpu":
-        return "on the CPU 8-bit attention is there to be compared with, not to be fast"
+        return "8-bit attention on the CPU is for comparison and not for speed"
     return load_attention(EIGHT_BIT).unavailable(device)
 
 
@@ -40,7 +40,7 @@ def engine(
     checkpoint: TransformerReader[Quantized] | None,
     attention: str = AUTO,
 ) -> nn.Module:
-    """The engine's transformer as `vq-infer i2v` loads it; `attention` is what `--attention` takes."""
+    """The engine's transformer as `vq-infer i2v` loads it; `attention` is a name that `--attention` takes."""
     scheme = SCHEMES[scheme_name]
     component = checkpoint or RandomWeights(workload.config, scheme)
     return load_transformer(

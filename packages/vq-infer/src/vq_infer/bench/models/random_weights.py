@@ -1,7 +1,7 @@
-"""Random weights, made where they are needed: the same for every contender, whatever it makes of them.
+"""Random weights, made on the device and the same for every contender.
 
-They are no model, but their products have the size of a trained one's: weights of variance 1 / in_features keep the
-scale of what passes through them.
+They are not a trained model's, but products with them have about the same size: weights of variance 1 / in_features
+keep the scale of their input.
 """
 
 import zlib
@@ -19,7 +19,7 @@ from vq_core.topology import Topology
 
 
 class RandomWeights:
-    """Stands for one transformer of a converted checkpoint: see `vq_core.model.transformer_reader`.
+    """A stand-in for one transformer of a converted checkpoint, see `vq_core.model.transformer_reader`.
 
     Attributes:
         config: diffusers' config.json.
@@ -32,7 +32,7 @@ class RandomWeights:
         self._scheme = scheme
 
     def verify(self, shard: str) -> None:
-        """Nothing to verify."""
+        """There is nothing to verify."""
 
     def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         """Tensors that are not quantized, bfloat16."""
@@ -47,7 +47,7 @@ class RandomWeights:
         return quantize_weight(weight, self._scheme.weight)
 
     def gain(self, name: str, device: str = "cpu") -> Tensor:
-        """A gain between 1/2 and 2: what is measured is a smoothed checkpoint, which has more to do."""
+        """A gain between 1/2 and 2, as in a smoothed checkpoint, which has more to compute."""
         generator = _generator(name, device)
         exponents = torch.rand(self.topology.gains[name], generator=generator, device=device)
         return nearest_bf16(2 ** (2 * exponents - 1))

@@ -1,4 +1,4 @@
-"""What `bench` writes: JSON, a page, a chart.
+"""The output of `bench`: JSON, a page, a chart.
 
 Only `bench` imports this room.
 """

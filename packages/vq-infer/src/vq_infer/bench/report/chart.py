@@ -1,4 +1,4 @@
-"""A picture of a run: seconds a step as bars, and where the time of a pass goes beside its floor."""
+"""A picture of a run: seconds per step as bars, and the time of a pass by kind of work beside its floor."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ OURS, THEIRS = "#2a7f62", "#9aa5b1"
 
 
 def require_matplotlib() -> None:
-    """Refuse before anything is measured.
+    """Check that a chart can be drawn, before anything is measured.
 
     Raises:
         VqError: matplotlib is not installed.

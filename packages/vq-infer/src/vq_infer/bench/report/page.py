@@ -33,7 +33,7 @@ def summary(results: Results) -> dict[str, str]:
 
 
 def page(results: Results, picture: str | None) -> str:
-    """The whole run; `picture` is the address of its chart as seen from the page."""
+    """The whole run; `picture` is the path of its chart relative to the page."""
     parts = [f"## {results.workload.size}, {_size(results)}", "", *_conditions(results), ""]
     parts += _table(HEADER, (_cells(results, row) for row in results.rows if row.step_seconds is not None))
     parts += ["", *_notes(results), ""]
@@ -46,7 +46,7 @@ def page(results: Results, picture: str | None) -> str:
 
 
 def title(results: Results) -> str:
-    """Of the terminal's summary."""
+    """Title of the summary on the terminal."""
     return f"{results.workload.size}, {_size(results)} on {results.machine.device}"
 
 

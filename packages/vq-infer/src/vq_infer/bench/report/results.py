@@ -1,4 +1,4 @@
-"""What a run found out; everything that tables, pictures and JSON show."""
+"""The results of a run: everything that tables, pictures and JSON show."""
 
 import dataclasses
 import statistics
@@ -16,7 +16,7 @@ from vq_infer.bench.models.workload import Workload
 from vq_infer.bench.worker import First, Machine, Memory
 
 RATIOS_TO = (REFERENCE, "torchao_fp8")
-"""The contenders of the same run that the others are compared with."""
+"""The contenders with which the others of a run are compared."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Row:
 
     Attributes:
         name, title, linears, attention: see `Contender`.
-        why_not: why there are no figures, or only some; None where nothing is missing.
-        first: its first step, with empty caches.
-        restart_seconds: the first step of a second process, which finds the caches of the first.
+        why_not: why figures are missing; None if none is.
+        first: first step, with empty caches.
+        restart_seconds: first step of a second process, which finds the caches of the first.
         steady: steps under steady load.
-        one_block: the same with one block, where a step of the whole model is extrapolated.
-        step_seconds: median of a step of `Workload.whole` blocks if all are measured or it was asked to extrapolate,
-            else of those that are.
-        memory: peak while steps were run.
+        one_block: the same with one block, if a step of the whole model is extrapolated.
+        step_seconds: median of a step: of the whole model if all its blocks are measured or it is extrapolated, else of
+            the measured blocks.
+        memory: peak during the steps.
         error: ‖y − y_ref‖ / ‖y_ref‖ of a step's prediction against the reference contender's.
-        lines: where the time of one pass goes.
+        lines: the time of one pass by kind of work.
     """
 
     name: str
@@ -75,14 +75,14 @@ class Results:
         return next((row for row in self.rows if row.name == name), None)
 
     def ratio(self, row: Row, base_name: str) -> float | None:
-        """How many times as fast as another contender of this run."""
+        """Speed relative to another contender of this run; None if either is not measured."""
         base = self.row(base_name)
         if base is None or base.step_seconds is None or row.step_seconds is None:
             return None
         return base.step_seconds / row.step_seconds
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: seconds, bytes, operations a second."""
+        """The results as JSON: seconds, bytes, operations per second."""
         content = dataclasses.asdict(self)
         for plain, row in zip(content["rows"], self.rows, strict=True):
             if plain["first"] is not None:
@@ -99,5 +99,5 @@ def relative_error(prediction: NDArray[np.float32], reference: NDArray[np.float3
 
 
 def extrapolate(one: float, many: float, blocks: int, whole: int) -> float:
-    """Seconds of `whole` blocks from those of one and of `blocks`: each further block takes as long as the others."""
+    """Seconds of `whole` blocks from those of one and of `blocks`; every further block takes the same time."""
     return one + (whole - 1) * (many - one) / (blocks - 1)
