@@ -12,7 +12,7 @@ import torch
 from vq_infer.bench import worker as module
 from vq_infer.bench.measuring.kinds import Kind
 from vq_infer.bench.models.workload import Workload
-from vq_infer.bench.worker import CACHES, Failure, Job, Memory, Worker, cut, machine, serve
+from vq_infer.bench.worker import CACHES, Failure, Job, Memory, Worker, cut, serve
 
 
 def test_measures(workload: Workload, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_serves_commands_until_none(workload: Workload, tmp_path: Path, monkeypa
     assert {os.environ[variable] for variable in CACHES} == {str(tmp_path / variable.lower()) for variable in CACHES}
 
 
-def test_machine() -> None:
-    found = machine(torch.device("cpu"))
+def test_machine(workload: Workload, tmp_path: Path) -> None:
+    found = Worker(Job("diffusers_eager", workload, "cpu", tmp_path)).machine()
     assert found.versions["torch"] == torch.__version__
     assert found.memory > 2**28

@@ -37,32 +37,26 @@ def request_(tiny_model: TinyModel, converted: Callable[..., Path], tmp_path: Pa
     return BatchRequest(model, checkpoint, prompts, tmp_path / "videos", SAMPLING, "cpu", EngineSettings())
 
 
-def test_every_video_is_that_of_a_single_run(request_: BatchRequest, tmp_path: Path) -> None:
+def test_every_video_is_that_of_a_single_run_also_with_little_memory(
+    request_: BatchRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_batch(request_)
     assert made is not None
     assert (made.folder, made.prompts, made.resumed_videos) == (tmp_path / "videos" / "native", 2, 0)
     assert made.summary.seconds > 0
-    assert made.summary.attention == ("flash",)
+    assert (made.folder / "001.mp4").is_file()
     entry = json.loads((tmp_path / "prompts" / SAMPLES_FILE).read_text())[1]
     sample = Sample(entry["prompt"], entry["negative_prompt"])
     output, sampling = tmp_path / "single.mkv", replace(SAMPLING, seed=SAMPLING.seed + 1)
     generate(VideoRequest("t2v", request_.model, request_.checkpoint, sample, output, sampling, "cpu"))
-    single, ours = read_video(tmp_path / "single.mkv"), read_video(tmp_path / "videos" / "native" / "001.mkv")
-    assert np.array_equal(single, ours)
-    assert (tmp_path / "videos" / "native" / "001.mp4").is_file()
-
-
-def test_little_memory_makes_the_same_videos(request_: BatchRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert make_batch(request_) is not None
     monkeypatch.setattr(batch, "plan_for", lambda *_, references, alone: MemoryPlan(in_turns=True, vae_tiling=True))
-    little = replace(request_, output=request_.output.with_name("little"))
-    made = make_batch(little)
-    assert made is not None
-    assert made.kernels
-    assert made.summary.attention == ("flash",)
+    little = make_batch(replace(request_, output=request_.output.with_name("little")))
+    assert little is not None
+    assert little.kernels == made.kernels != ()
+    assert little.summary.attention == made.summary.attention == ("flash",)
+    assert np.array_equal(read_video(made.folder / "001.mkv"), read_video(output))
     for name in ("000.mkv", "001.mkv"):
-        ours, theirs = (read_video(request.output / "native" / name) for request in (little, request_))
-        assert np.array_equal(ours, theirs)
+        assert np.array_equal(read_video(made.folder / name), read_video(little.folder / name))
 
 
 def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: BatchRequest) -> None:

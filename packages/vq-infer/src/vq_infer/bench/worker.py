@@ -4,7 +4,9 @@ import os
 import platform
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
@@ -95,6 +97,9 @@ class Machine:
 class Worker:
     """Measures the contender of a job; every public method is a command."""
 
+    _model: nn.Module
+    _step: Step
+
     def __init__(self, job: Job) -> None:
         self._job = job
         self._device = torch.device(job.device)
@@ -104,21 +109,22 @@ class Worker:
         """Make the model and run its first step."""
         contender = contender_named(self._job.contender)
         workload = self._job.workload
-        step = Step(workload, self._device, runtime_dtype(self._device))
-        made: list[nn.Module] = []
-        reader: TransformerReader[Quantized] | None = None
-        if self._job.checkpoint is not None:
-            location, component = self._job.checkpoint
-            reader = open_checkpoint(location).components[component]
-        load_seconds = timed(lambda: made.append(contender.build(workload, self._device, reader)), self._device)
-        (self._model,) = made
+        self._step = Step(workload, self._device, runtime_dtype(self._device))
+
+        def make() -> None:
+            reader: TransformerReader[Quantized] | None = None
+            if self._job.checkpoint is not None:
+                location, component = self._job.checkpoint
+                reader = open_checkpoint(location).components[component]
+            self._model = contender.build(workload, self._device, reader)
+
+        load_seconds = timed(make, self._device)
         del cast(Any, self._model).blocks[workload.blocks :]  # a checkpoint may have more than are measured
-        self._step = step
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self._device)
         seconds = timed(self._run, self._device)
-        prediction = step.run(self._model, CHECKED_TIMESTEP).float().cpu().numpy()
+        prediction = self._step.run(self._model, CHECKED_TIMESTEP).float().cpu().numpy()
         return First(seconds, load_seconds, prediction, contender.runs_with(self._model))
 
     def steady(self, seconds: float) -> Steady:
@@ -147,8 +153,17 @@ class Worker:
         return measure_ceilings(self._job.workload, self._device, seconds)
 
     def machine(self) -> Machine:
-        """The device, and the versions of what runs on it."""
-        return machine(self._device)
+        """Name and memory of the device, and the versions of what runs on it."""
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        for package in ("triton", "diffusers", "transformers", "torchao", "sageattention", "vq-infer"):
+            with suppress(PackageNotFoundError):
+                versions[package] = version(package)
+        if self._device.type != "cuda":
+            host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            return Machine(platform.processor() or platform.machine(), host_bytes, versions)
+        versions |= {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
+        properties = torch.cuda.get_device_properties(self._device)
+        return Machine(properties.name, properties.total_memory, versions)
 
     def _run(self) -> object:
         return self._step.run(self._model, next(self._timesteps))
@@ -173,24 +188,6 @@ def serve(connection: Connection, job: Job) -> None:
                 traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
             connection.send(Failure(f"{type(error).__name__}: {lines[0]}"))
-
-
-def machine(device: torch.device) -> Machine:
-    """Name and memory of `device`, and the versions of what runs on it."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("triton", "diffusers", "transformers", "torchao", "sageattention", "vq-infer"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    if device.type != "cuda":
-        host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return Machine(platform.processor() or platform.machine(), host_bytes, versions)
-    versions |= {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
-    properties = torch.cuda.get_device_properties(device)
-    return Machine(properties.name, properties.total_memory, versions)
 
 
 def cut(workload: Workload, blocks: int) -> Workload:
