@@ -128,10 +128,3 @@ def test_one_shard_can_be_verified_before_it_is_read(tmp_path: Path, t2v_config:
     component.verify("block_0")
     with pytest.raises(VqError, match=r"block_1\.safetensors is not the file that was written"):
         component.verify("block_1")
-
-
-def test_refuses_another_kind(tmp_path: Path) -> None:
-    with create_artifact(tmp_path / "a", Header("smoothed-weights", 1, "t", "wan", "m", {})):
-        pass
-    with pytest.raises(VqError, match="lightx2v-checkpoint is needed here"):
-        open_checkpoint(tmp_path / "a")

@@ -60,10 +60,3 @@ def test_corrected_biases_and_decisions(folder: Path) -> None:
 def test_refuses_a_linear_that_is_not_there(folder: Path) -> None:
     with pytest.raises(VqError, match=r"has no tensor `blocks\.9\.ffn\.net\.2\.codes` for transformer"):
         open_qparams(folder).linear("transformer", "blocks.9.ffn.net.2")
-
-
-def test_refuses_another_kind(tmp_path: Path) -> None:
-    with create_artifact(tmp_path / "a", Header("smoothed-weights", 1, "t", "wan", "m", {})):
-        pass
-    with pytest.raises(VqError, match="quant-params is needed here"):
-        open_qparams(tmp_path / "a")

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from vq_core.artifacts import weights
+from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.decisions import write_decided
+from vq_core.artifacts.qparams import open_qparams
+from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.families.wan import topology
@@ -65,15 +68,28 @@ def test_decisions_of_all_files(smoothed: Path) -> None:
     }
 
 
-def test_refuses_another_kind(tmp_path: Path) -> None:
-    with create_artifact(tmp_path / "a", Header("quant-params", 1, "t", "wan", "m", {})):
-        pass
-    with pytest.raises(VqError, match="smoothed-weights is needed here"):
-        open_weights(tmp_path / "a")
-
-
-def test_refuses_a_newer_format(tmp_path: Path) -> None:
-    with create_artifact(tmp_path / "a", Header(weights.KIND, weights.FORMAT + 1, "t", "wan", "m", {})):
-        pass
-    with pytest.raises(VqError, match="upgrade vq-core"):
-        open_weights(tmp_path / "a")
+@pytest.mark.parametrize(
+    ("kind", "older", "open_it"),
+    [
+        ("activation-stats", 1, open_stats),  # format 1 had further sums
+        ("smoothed-weights", 0, open_weights),
+        ("quant-params", 0, open_qparams),
+        ("lightx2v-checkpoint", 0, open_checkpoint),
+    ],
+)
+def test_every_kind_refuses_the_others_and_other_formats(
+    tmp_path: Path, kind: str, older: int, open_it: Callable[[Path], object]
+) -> None:
+    for header, sentence in (
+        (Header("videos", older + 1, "t", "wan", "m", {}), f"holds videos, and {kind} is needed here"),
+        (
+            Header(kind, older, "t", "wan", "m", {}),
+            f"{kind} format {older} and this version reads {older + 1}: make it",
+        ),
+        (Header(kind, older + 2, "t", "wan", "m", {}), f"this version reads {older + 1}: upgrade vq-core"),
+    ):
+        path = tmp_path / f"{header.kind} {header.format}"
+        with create_artifact(path, header):
+            pass
+        with pytest.raises(VqError, match=sentence):
+            open_it(path)

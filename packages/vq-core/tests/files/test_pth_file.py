@@ -1,6 +1,7 @@
 """Weights in torch's own format: tensors by name, and no program."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,6 @@ def test_refuses_a_file_that_was_changed(path: Path) -> None:
         file.ends("a", 8)
 
 
-def test_refuses_a_program(tmp_path: Path) -> None:
-    torch.save({"a": Program()}, tmp_path / "x.pth")
-    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights .*: convert it to safetensors"):
-        PthFile(tmp_path / "x.pth")
-
-
 @pytest.mark.parametrize("content", [{"state_dict": TENSORS}, [torch.ones(1)], {"a": 1}])
 def test_refuses_more_than_tensors_by_name(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
@@ -75,15 +70,17 @@ def test_refuses_more_than_tensors_by_name(tmp_path: Path, content: object) -> N
         PthFile(tmp_path / "x.pth")
 
 
-def test_refuses_the_format_of_old_versions(tmp_path: Path) -> None:
-    torch.save(TENSORS, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights"):
-        PthFile(tmp_path / "x.pth")
-
-
-def test_refuses_what_is_none(tmp_path: Path) -> None:
-    (tmp_path / "x.pth").write_bytes(b"no weights")
-    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights"):
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: torch.save({"a": Program()}, path),
+        lambda path: torch.save(TENSORS, path, _use_new_zipfile_serialization=False),  # as old versions wrote it
+        lambda path: path.write_bytes(b"no weights"),
+    ],
+)
+def test_refuses_what_is_not_plain_weights(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    write(tmp_path / "x.pth")
+    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights .*: convert it to safetensors"):
         PthFile(tmp_path / "x.pth")
     with pytest.raises(VqError, match=r"y\.pth is missing"):
         PthFile(tmp_path / "y.pth")

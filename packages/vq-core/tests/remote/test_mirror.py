@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
-from vq_core.files.folder_content import files_below
 from vq_core.remote.location import Uri
 from vq_core.remote.mirror import Mirror, RemoteFile, cache_folder
 
@@ -18,10 +17,10 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
     return Mirror(Uri("s3", "bucket/run"))
 
 
-def put(mirror: Mirror, name: str, version: str | None = "etag 1") -> None:
+def put(mirror: Mirror, name: str) -> None:
     mirror.draft(name).parent.mkdir(parents=True, exist_ok=True)
     mirror.draft(name).write_text("abc")
-    mirror.publish(name, version)
+    mirror.publish(name, "etag 1")
 
 
 def test_the_cache_is_the_user_s_unless_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,21 +41,6 @@ def test_only_the_noted_version_and_size_count(mirror: Mirror) -> None:
     assert not mirror.has("a", RemoteFile(FILE.path, 3, "etag 2"))
     assert not mirror.has("a", RemoteFile(FILE.path, 4, "etag 1"))
     assert not mirror.has("a", RemoteFile(FILE.path, 3, None))
-
-
-def test_a_draft_and_a_file_without_its_version_count_for_nothing(mirror: Mirror) -> None:
-    put(mirror, "a", version=None)
-    assert not mirror.has("a", FILE)
-    mirror.draft("b").write_text("abc")
-    assert not mirror.has("b", FILE)
-
-
-def test_what_is_gone_and_what_was_half_copied_is_removed(mirror: Mirror) -> None:
-    put(mirror, "a")
-    put(mirror, "sub/b")
-    mirror.draft("c").write_text("hal")
-    mirror.keep_only(["a"])
-    assert list(files_below(mirror.path(""))) == ["a"]
 
 
 def test_a_folder_may_become_a_file_and_a_file_a_folder(mirror: Mirror) -> None:

@@ -1,7 +1,9 @@
 """Writing and resumption; test_writer_kill.py has SIGKILL."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,12 +72,15 @@ def test_the_same_content_has_the_same_digest_and_bytes(tmp_path: Path, header: 
     assert reopen(again).digest == reopen(artifact).digest
 
 
-def test_what_is_measured_while_writing_is_in_the_manifest(tmp_path: Path, header: Header, artifact: Path) -> None:
+def test_what_is_measured_is_in_the_manifest_and_metadata_in_the_file(
+    tmp_path: Path, header: Header, artifact: Path
+) -> None:
     with create_artifact(tmp_path / "a", header) as writer:
         writer.write_tensors("transformer/x.safetensors", {"x": torch.ones(1)}, {"said": "so"})
         writer.note_measured({"transformer": {"x": {"weight_snr_db": 40.0}}})
     assert reopen(tmp_path / "a").manifest.measured == {"transformer": {"x": {"weight_snr_db": 40.0}}}
     assert reopen(artifact).manifest.measured == {}
+    assert read_metadata(tmp_path / "a" / "transformer/x.safetensors") == {"format": "pt", "said": "so"}
 
 
 def test_refuses_a_path_that_exists(artifact: Path, header: Header) -> None:
@@ -137,26 +142,20 @@ def test_a_draft_is_no_file_of_the_artifact_until_it_is_published(tmp_path: Path
     assert (tmp_path / "a" / FILE_NAME).read_bytes() == (tmp_path / "b" / FILE_NAME).read_bytes()
 
 
-def test_metadata_are_in_the_file(tmp_path: Path, header: Header) -> None:
-    with create_artifact(tmp_path / "a", header) as writer:
-        writer.write_tensors("x.safetensors", {"a": torch.ones(3)}, {"recipe": "none"})
-    assert read_metadata(tmp_path / "a" / "x.safetensors") == {"format": "pt", "recipe": "none"}
-
-
-def test_refuses_a_partial_folder_without_resume(tmp_path: Path, header: Header) -> None:
+@pytest.mark.parametrize(
+    ("resume", "changes", "sentence"),
+    [
+        (False, {}, "left from an interrupted run: continue it with --resume"),
+        (True, {"settings": {"alpha": 0.5}}, "begun with other settings: run the same command again"),
+        (True, {"model": "other", "parents": {}}, "begun with other model, parents: run the same command again"),
+    ],
+)
+def test_a_partial_folder_is_continued_only_on_request_and_by_the_same_run(
+    tmp_path: Path, header: Header, resume: bool, changes: dict[str, Any], sentence: str
+) -> None:
     interrupt(tmp_path / "a", header)
-    with pytest.raises(VqError, match="left from an interrupted run"), create_artifact(tmp_path / "a", header):
-        pass
-    assert (partial_folder(tmp_path / "a") / "first.txt").exists()
-
-
-def test_refuses_to_resume_with_other_settings(tmp_path: Path, header: Header) -> None:
-    interrupt(tmp_path / "a", header)
-    other = Header(**{**vars(header), "settings": {"alpha": 0.5}})
-    with (
-        pytest.raises(VqError, match="begun with other settings"),
-        create_artifact(tmp_path / "a", other, resume=True),
-    ):
+    other = replace(header, **changes)
+    with pytest.raises(VqError, match=sentence), create_artifact(tmp_path / "a", other, resume=resume):
         pass
     assert (partial_folder(tmp_path / "a") / "first.txt").exists()
 
@@ -210,12 +209,3 @@ def test_a_mistake_while_resuming_keeps_what_was_there(tmp_path: Path, header: H
     with pytest.raises(VqError), create_artifact(tmp_path / "a", header, resume=True):
         raise VqError("bad weight")
     assert (partial_folder(tmp_path / "a") / "first.txt").exists()
-
-
-def test_resume_removes_what_was_half_written(tmp_path: Path, header: Header) -> None:
-    path = tmp_path / "a"
-    interrupt(path, header)
-    (partial_folder(path) / ".tmpXk3").write_bytes(bytes(1000))
-    with create_artifact(path, header, resume=True):
-        pass
-    assert sorted(file.name for file in path.iterdir()) == ["first.txt", FILE_NAME]

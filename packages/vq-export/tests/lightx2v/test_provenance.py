@@ -79,5 +79,5 @@ def test_a_file_that_does_not_say_it_is_refused(tmp_path: Path, said: dict[str, 
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_text(json.dumps({"vq": "{}"}))
-    with pytest.raises(VqError, match="cannot be read"):
+    with pytest.raises(VqError, match="is not a safetensors file, or its header is damaged"):
         read_provenance(tmp_path / "x.safetensors")

@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from math import prod
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.files.json_file import parse_json
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 HASHED_BESIDE = 1 << 20  # bytes from which hashing takes longer than handing it to a thread
@@ -39,8 +40,14 @@ _DTYPE_ORDER = {dtype: place for place, dtype in enumerate(DTYPE_NAMES)}
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+_OTHER_BITS = {"F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "U16": 16, "U32": 32, "U64": 64, "C64": 64}
+_OTHER_BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+BITS = {name: 8 * dtype.itemsize for name, dtype in DTYPES.items()} | _OTHER_BITS
+"""Bits per element of every dtype that a file may have; only those of `DTYPES` are read."""
+
+
+class TensorInfo(NamedTuple):
     """Where a tensor lies: safetensors' name of its dtype, shape, and its byte range in the file."""
 
     dtype: str
@@ -61,66 +68,138 @@ class TensorSpec(NamedTuple):
         return self.dtype.itemsize * prod(self.shape)
 
 
-def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors in the safetensors file `path`, by name.
+class Header(NamedTuple):
+    """What comes before the data of a file.
+
+    Attributes:
+        raw: its bytes.
+        tensors: where each tensor lies.
+        metadata: what the writer has noted.
+    """
+
+    raw: bytes
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+
+
+def header_bytes(descriptor: int) -> bytes:
+    """The bytes of an open file before its data, without any check; of a header that is too long only its length."""
+    length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+    return os.pread(descriptor, 8 + length if length <= MAX_HEADER_BYTES else 8, 0)
+
+
+@contextmanager
+def open_header(path: Path) -> Iterator[tuple[int, Header]]:
+    """The descriptor of the safetensors file `path`, opened, and its header, which is valid.
 
     Raises:
-        VqError: the file is missing, truncated, or not safetensors.
+        VqError: the file is missing, truncated, or refused by the safetensors library or as strictly.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            raw = file.read(length) if length <= MAX_HEADER_BYTES else b""
-        size = path.stat().st_size
+        file = path.open("rb")
     except FileNotFoundError:
         raise VqError(f"{path} is missing: get it again or check the folder.") from None
-    try:
-        entries = json.loads(raw)
-        entries.pop("__metadata__", None)
-        start = 8 + length
-        infos = {
-            name: TensorInfo(
-                entry["dtype"],
-                tuple(entry["shape"]),
-                start + entry["data_offsets"][0],
-                start + entry["data_offsets"][1],
+    with file:
+        raw = header_bytes(file.fileno())
+        try:
+            header = _parse_header(raw)
+        except ValueError as error:
+            raise VqError(
+                f"{path} is not a safetensors file, or its header is damaged ({error}): get it again."
+            ) from None
+        size = os.fstat(file.fileno()).st_size
+        needed = max((info.end for info in header.tensors.values()), default=len(raw))
+        if size != needed:
+            raise VqError(
+                f"{path} has {size} bytes where its header promises {needed}, so it is truncated or damaged: "
+                "get it again."
             )
-            for name, entry in entries.items()
-        }
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise VqError(f"{path} is not a safetensors file, or its header is damaged: get it again.") from None
-    needed = max((info.end for info in infos.values()), default=start)
-    if size != needed:
-        raise VqError(
-            f"{path} has {size} bytes where its header promises {needed}, so it is truncated or damaged: get it again."
-        )
-    return infos
+        yield file.fileno(), header
+
+
+def _parse_header(raw: bytes) -> Header:
+    """The header in `raw`, which must be one that the safetensors library accepts.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if len(raw) != 8 + int.from_bytes(raw[:8], "little") or raw[8:9] != b"{":
+        raise ValueError("the header is cut off or does not begin with `{`")
+    content = parse_json(raw[8:])
+    metadata = content.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("`__metadata__` holds more than strings")
+    start = len(raw)
+    tensors = {name: _parse_info(name, entry, start) for name, entry in content.items()}
+    end = start
+    for name, info in sorted(tensors.items(), key=lambda item: item[1][2:]):
+        size = info.end - info.begin
+        # The library computes with 64 bits: sizes before a zero may overflow too.
+        overflows = size == 0 and prod(takewhile(bool, info.shape)) >= 1 << 64
+        if info.begin != end or 8 * size != prod(info.shape) * BITS[info.dtype] or overflows:
+            raise ValueError(
+                f"`{name}`, {info.dtype} {list(info.shape)}, cannot be bytes {info.begin} to {info.end}: "
+                f"what is before it ends at {end}"
+            )
+        end = info.end
+    return Header(raw, tensors, metadata)
+
+
+def _parse_info(name: str, entry: Any, start: int) -> TensorInfo:
+    if isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}:
+        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if isinstance(dtype, str) and dtype in BITS and _are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2:
+            return TensorInfo(dtype, tuple(shape), start + offsets[0], start + offsets[1])
+    raise ValueError(f"`{name}` does not consist of a valid dtype, shape and data_offsets")
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and {*map(type, value)} <= {int} and min(value, default=0) >= 0
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """The tensors in the safetensors file `path`, by name; refuses what `open_header` does."""
+    with open_header(path) as (_, header):
+        return header.tensors
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What the writer of the safetensors file `path` has noted in its header.
-
-    Raises:
-        VqError: the file cannot be read.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, FileNotFoundError) as error:
-        raise VqError(f"{path} cannot be read ({error}): get it again.") from None
+    """What the writer of the safetensors file `path` has noted in its header; refuses what `open_header` does."""
+    with open_header(path) as (_, header):
+        return header.metadata
 
 
 def load_tensors(path: Path, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors `names` of the safetensors file `path`.
+    """The tensors `names` of the safetensors file `path`, mapped into memory: what is not looked at is not read.
 
     Raises:
-        VqError: the file cannot be read or lacks one of them.
+        VqError: see `open_header`; the file lacks one of them, or one has a dtype that is not read.
     """
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            return {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, FileNotFoundError) as error:
-        raise VqError(f"{path} cannot be read ({error}): get it again or make it again.") from None
+    with open_header(path) as (descriptor, header):
+        content = np.frombuffer(mmap(descriptor, 0, access=ACCESS_COPY), np.uint8)
+    loaded = {}
+    for name in names:
+        info = readable(path, header.tensors, name)
+        loaded[name] = tensor_of(info, torch.from_numpy(content[info.begin : info.end])).to(device)
+    return loaded
+
+
+def readable(path: Path, tensors: Mapping[str, TensorInfo], name: str) -> TensorInfo:
+    """Where the tensor `name` lies in the file `path`, which holds `tensors`.
+
+    Raises:
+        VqError: it is not there, or has a dtype that is not read.
+    """
+    if name not in tensors:
+        raise VqError(f"{path} has no tensor `{name}`: get it again.")
+    if tensors[name].dtype not in DTYPES:
+        raise VqError(f"`{name}` in {path} is {tensors[name].dtype}, which is not read here: get it in another format.")
+    return tensors[name]
+
+
+def tensor_of(info: TensorInfo, content: Tensor) -> Tensor:
+    """The tensor that `info` describes, in the memory of its `content`, uint8 `[bytes]`."""
+    return content.view(DTYPES[info.dtype]).reshape(info.shape)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:

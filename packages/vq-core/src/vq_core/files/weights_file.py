@@ -14,9 +14,8 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.files.buffers import Buffers
-from vq_core.files.tensor_file import DTYPE_NAMES, TensorInfo, read_header
+from vq_core.files.tensor_file import TensorInfo, header_bytes, open_header, readable, tensor_of
 
-DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 MAX_READ = 1 << 30  # one call of the system reads less than 2 GiB
 
 
@@ -52,12 +51,10 @@ class SafetensorsFile:
         """
         self.path = path
         self._buffers = buffers or Buffers()
-        self.infos: Mapping[str, TensorInfo] = read_header(path)
-        with path.open("rb") as file:
-            self._identity = identity(file.fileno())
-            self._header = _header(file.fileno())
-        if read_header(path) != self.infos:
-            raise changed(path)
+        with open_header(path) as (descriptor, header):
+            self.infos: Mapping[str, TensorInfo] = header.tensors
+            self._header = header.raw
+            self._identity = identity(descriptor)
 
     def load(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         """The tensors `names`, on `device`.
@@ -81,7 +78,7 @@ class SafetensorsFile:
         try:
             with self.path.open("rb") as file:
                 descriptor = file.fileno()
-                if identity(descriptor) != self._identity or _header(descriptor) != self._header:
+                if identity(descriptor) != self._identity or header_bytes(descriptor) != self._header:
                     raise changed(self.path)
                 yield descriptor
                 if identity(descriptor) != self._identity:
@@ -90,11 +87,7 @@ class SafetensorsFile:
             raise changed(self.path) from None
 
     def _tensor(self, descriptor: int, name: str) -> Tensor:
-        if name not in self.infos:
-            raise VqError(f"{self.path} has no tensor `{name}`: get it again.")
-        info = self.infos[name]
-        if info.dtype not in DTYPES:
-            raise VqError(f"`{name}` in {self.path} is {info.dtype}, which is not read here: get it in another format.")
+        info = readable(self.path, self.infos, name)
         buffer = self._buffers.take(info.end - info.begin)
         view, done = memoryview(buffer.numpy().data), 0
         while done < len(view):
@@ -102,7 +95,7 @@ class SafetensorsFile:
             if read == 0:  # it has become shorter
                 raise changed(self.path)
             done += read
-        return buffer.view(DTYPES[info.dtype]).reshape(info.shape)
+        return tensor_of(info, buffer)
 
 
 def identity(descriptor: int) -> tuple[int, int, int]:
@@ -116,8 +109,3 @@ def changed(path: Path) -> VqError:
     return VqError(
         f"{path} was changed or removed while it was being read: let whatever writes there finish, and start again."
     )
-
-
-def _header(descriptor: int) -> bytes:
-    length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
-    return os.pread(descriptor, length, 8)

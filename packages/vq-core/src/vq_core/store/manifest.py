@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 
 from vq_core.errors import VqError
-from vq_core.files.disk_record import DiskRecord
+from vq_core.files.disk_record import DiskRecord, first_problem
 from vq_core.files.json_file import read_json
 
 FILE_NAME = "manifest.json"
@@ -114,15 +114,12 @@ def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise VqError(f"{path} is not a valid manifest ({field}: {first['msg']}): make the artifact again.") from None
+        raise VqError(f"{path} is not a valid manifest ({first_problem(error)}): make the artifact again.") from None
 
 
 def kind_of(folder: Path) -> str | None:
     """The kind that the manifest in `folder` states, unchecked; None where there is no readable manifest."""
     try:
-        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / FILE_NAME).get("kind")
+    except (OSError, VqError):
         return None
-    return content.get("kind") if isinstance(content, dict) else None

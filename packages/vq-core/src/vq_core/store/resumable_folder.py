@@ -1,6 +1,5 @@
 """The folders in which artifacts are built, and what a run that was stopped has left there."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from pydantic import JsonValue
 
 from vq_core.errors import VqError
 from vq_core.files.folder_content import content_of
+from vq_core.files.json_file import read_json
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
 from vq_core.store.manifest import FILE_NAME
@@ -35,7 +35,7 @@ def check_resumable(partial: Path, identity: Mapping[str, JsonValue], resume: bo
     """
     if not resume:
         raise VqError(f"{partial} is left from an interrupted run: continue it with --resume, or remove it.")
-    before = json.loads((partial / RESUME_FILE).read_text())
+    before = read_json(partial / RESUME_FILE, damaged=f"remove {partial}")
     changed = [key for key in identity if before.get(key) != identity[key]]
     if changed:
         raise VqError(
