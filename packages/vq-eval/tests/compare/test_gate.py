@@ -157,9 +157,9 @@ def test_a_video_that_a_limited_metric_does_not_suit_is_refused(reference: Row, 
             Limit("ssim", "worst", 0.9, "--min-ssim 0.9"),
             r"--min-ssim 0.9 limits `ssim`, which is not measured \(it is not",
         ),
-        (Limit("psnr", "worst", 30.0, "g.yaml", ("int4",)), "g.yaml limits `psnr` of `int4`, and no row is called so"),
-        (Limit("psnr", "worse_than_floor_by", 1.0, "g.yaml"), "by the floor, and there is none: give it with --floor"),
-        (Limit("psnr", "worse_than_reference_by", 1.0, "g.yaml"), "by the reference's figure, and it has none"),
+        (Limit("psnr", "worst", 30.0, "g.yaml", ("int4",)), "g.yaml limits `psnr` of `int4`, and no row has that name"),
+        (Limit("psnr", "worse_than_floor_by", 1.0, "g.yaml"), "by the floor, and there is none: give one with --floor"),
+        (Limit("psnr", "worse_than_reference_by", 1.0, "g.yaml"), "by the reference's figure, which does not exist"),
     ],
 )
 def test_a_limit_that_cannot_be_held_is_refused_before_anything_is_measured(limit: Limit, sentence: str) -> None:

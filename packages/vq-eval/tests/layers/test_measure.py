@@ -91,7 +91,7 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
     layered: Path,
     tiny_model: TinyModel,
     candidate: Callable[[Variant], NamedCandidate],
-    first_prompt: Path,
+    one_prompt: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,7 +108,7 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
         measure_layers(
             str(tiny_model("t2v")),
             candidate("t2v"),
-            first_prompt,
+            one_prompt,
             SMALL,
             tmp_path / "layers",
             sensitivity=SensitivityRequest("linears", (1, 30)),
@@ -129,13 +129,13 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
 
 
 def test_both_experts_are_measured_where_they_are_called(
-    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], first_prompt: Path, tmp_path: Path
+    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], one_prompt: Path, tmp_path: Path
 ) -> None:
     def run(steps: int) -> LayersReport:
         sampling = Sampling(steps=steps, height=32, width=32, num_frames=5)
         output = tmp_path / f"layers-{steps}"
         return measure_layers(
-            str(tiny_model("t2v-2.2")), candidate("t2v-2.2"), first_prompt, sampling, output, device="cpu"
+            str(tiny_model("t2v-2.2")), candidate("t2v-2.2"), one_prompt, sampling, output, device="cpu"
         )
 
     outputs = {it.component: it for it in run(2).places if it.kind == "output"}
@@ -148,8 +148,8 @@ def test_both_experts_are_measured_where_they_are_called(
 
 
 def test_another_model_and_too_much_left_out_are_refused(
-    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], first_prompt: Path, tmp_path: Path
+    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], one_prompt: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(VqError, match="was made from another model"):
-        measure_layers(str(tiny_model("i2v")), candidate("t2v"), first_prompt, SMALL, tmp_path / "layers", device="cpu")
+        measure_layers(str(tiny_model("i2v")), candidate("t2v"), one_prompt, SMALL, tmp_path / "layers", device="cpu")
     assert not any(tmp_path.iterdir())

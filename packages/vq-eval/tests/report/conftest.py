@@ -145,6 +145,21 @@ def world(make_world: Callable[..., World]) -> World:
     return make_world()
 
 
+@pytest.fixture
+def compared(world: World) -> CompareReport:
+    return CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
+
+
+@pytest.fixture
+def trajectory(world: World) -> TrajectoryReport:
+    return TrajectoryReport.model_validate_json((world.trajectory / "trajectory.json").read_bytes())
+
+
+@pytest.fixture
+def layers(world: World) -> LayersReport:
+    return LayersReport.model_validate_json((world.layers / "layers.json").read_bytes())
+
+
 def row(
     root: Path, name: str, role: Any, names: Sequence[str], scenes: list[np.ndarray], videos: list[np.ndarray],
     parents: dict[str, str],
