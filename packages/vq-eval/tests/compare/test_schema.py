@@ -90,17 +90,9 @@ def test_a_failed_write_leaves_nothing(report: CompareReport, tmp_path: Path, mo
 KILLER = """
 import itertools, os, signal, sys
 from pathlib import Path
-from vq_eval.compare.schema import *
-from vq_eval.compare.schema import write_report
+from vq_eval.compare.schema import CompareReport, write_report
 
-info = MetricInfo(label="PSNR", unit="dB", digits=2, higher_is_better=True, compares=True, per="frame", meaning="")
-overall = Overall(mean=30.0, interval=None, worst=30.0, worst_video="cat")
-video = MeasuredVideo(name="cat", file="cat.mkv", lossless=True, identical=False,
-                      figures={"psnr": Figure(video=30.0, per_frame=(30.0,))})
-row = Row(name="b", role="candidate", folder="b", identical_videos=0, seconds_per_video=None, provenance=None,
-          overall={"psnr": overall}, videos=(video,))
-report = CompareReport(verdict="no gate", metrics={"psnr": info}, unavailable={}, reference=row, rows=(row,), videos=(),
-                       gates=())
+report = CompareReport.model_validate_json(sys.argv[2])
 root = Path(sys.argv[1])
 
 def content(folder):
@@ -130,8 +122,8 @@ print(kills)
 """
 
 
-def test_a_kill_leaves_no_report_or_a_whole_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path)]
+def test_a_kill_leaves_no_report_or_a_whole_one(report: CompareReport, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path), report.model_dump_json()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 5

@@ -18,7 +18,7 @@ def test_the_best_that_passes_is_shipped(compared: CompareReport) -> None:
     text = said(verdict)
     assert "Ship int8 auto" in text
     assert "below the floor" in text
-    assert "Not int8 rtn: PSNR of `000` of int8 rtn is 17." in text
+    assert "Not int8 rtn: PSNR of `int8 rtn`, video `000`, is 17." in text
 
 
 def test_without_a_gate_it_is_only_the_closest(compared: CompareReport) -> None:
