@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +29,6 @@ from vq_core.sampling.settings import Sampling
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
 from vq_core.testing.tiny_models import IMAGE_DIM, IMAGE_TOKENS, TEXT_DIM, Variant, write_samples
 from vq_core.topology import shard_of
-from vq_eval.compare.compare import overall_of
-from vq_eval.compare.gate import hold, verdict_of
-from vq_eval.compare.limits import Limit
-from vq_eval.compare.schema import CompareReport, Figure, MeasuredVideo, MetricInfo, Role, Row, VideoInfo
-from vq_eval.metrics import load_metric
 from vq_eval.videos.fake_quant import Made, make_videos, open_candidates
 from vq_eval.videos.reference_cache import ReferenceCache
 from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
@@ -250,70 +244,6 @@ def whole(tiny_model: TinyModel, artifacts: Artifacts, prompts: Path, tmp_path_f
     work.asked = ("full", "smoothed", "fake-quant")
     work.run()
     return work.output
-
-
-Figures = dict[str, dict[str, float | None]]
-"""By metric and video."""
-
-INFOS = {name: MetricInfo.of(load_metric(name)) for name in ("psnr", "ssim", "frame_difference", "flicker")}
-
-
-@pytest.fixture
-def make_row() -> Callable[..., Row]:
-    """`make_row(name, {"psnr": {"cat": 30.0, "sea": None}})`: a row with these figures of its videos."""
-
-    def make(name: str, figures: Figures, role: Role = "candidate", **more: Any) -> Row:
-        names = sorted({video for by_video in figures.values() for video in by_video})
-        videos = tuple(
-            MeasuredVideo(
-                name=video,
-                file=f"{video}.mkv",
-                lossless=True,
-                identical=all(by_video.get(video) is None for by_video in figures.values()),
-                figures={
-                    metric: Figure(video=by_video[video], per_frame=(by_video[video], None))
-                    for metric, by_video in figures.items()
-                    if video in by_video
-                },
-            )
-            for video in names
-        )
-        return Row(
-            name=name,
-            role=role,
-            folder=f"videos/{name}",
-            identical_videos=sum(video.identical for video in videos),
-            seconds_per_video=None,
-            provenance=None,
-            overall={metric: overall_of(metric, INFOS[metric], videos) for metric in figures},
-            videos=videos,
-        ).model_copy(update=more)
-
-    return make
-
-
-@pytest.fixture
-def make_report() -> Callable[..., CompareReport]:
-    """`make_report(rows, limits)`: a report of them, the reference first."""
-
-    def make(rows: Sequence[Row], limits: Sequence[Limit] = ()) -> CompareReport:
-        names = [video.name for video in rows[0].videos]
-        blank = {"frames": 2, "height": 480, "width": 832, "prompt": None, "negative_prompt": None, "seed": None}
-        videos = tuple(VideoInfo(name=name, unavailable={}, **blank) for name in names)
-        measured = {name for row in rows for name in row.overall}
-        infos = {name: info for name, info in INFOS.items() if name in measured}
-        gates = hold(limits, infos, rows, videos)
-        return CompareReport(
-            verdict=verdict_of(gates),
-            metrics=infos,
-            unavailable={"lpips": "its weights are not here"},
-            reference=rows[0],
-            rows=tuple(rows[1:]),
-            videos=videos,
-            gates=gates,
-        )
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -56,16 +56,13 @@ def test_the_report_without_frames_keeps_all_else(report: CompareReport) -> None
     assert short == full
 
 
-def test_a_figure_reads_with_its_unit_and_decimals() -> None:
+def test_a_metric_tells_its_unit_its_decimals_and_which_figure_is_worse() -> None:
     psnr = MetricInfo.of(load_metric("psnr"))
     assert psnr.text(31.2) == "31.20 dB"
     assert psnr.text(31.2, with_unit=False) == "31.20"
     assert psnr.text(None) == "identical"
     assert MetricInfo.of(load_metric("ssim")).text(0.5) == "0.5000"
-
-
-def test_worse_is_less_or_more_as_the_metric_has_it() -> None:
-    assert MetricInfo.of(load_metric("psnr")).worse_by(28.0, 30.0) == 2.0
+    assert psnr.worse_by(28.0, 30.0) == 2.0
     assert MetricInfo.of(load_metric("flicker")).worse_by(28.0, 30.0) == -2.0
 
 
