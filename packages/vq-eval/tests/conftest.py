@@ -1,18 +1,19 @@
 """Tiny models with the artifacts that stages make of them, and videos small enough to measure in milliseconds."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
-from vq_core.artifacts.weights import open_weights
+from vq_core.artifacts.qparams import QuantParams, open_qparams
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.errors import VqError
 from vq_core.media.video import write_video
 from vq_core.model.lora_request import LoraRequest
@@ -22,17 +23,15 @@ from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.scheme import scheme_named
 from vq_core.recipes.ignored import IgnoreRule
+from vq_core.sampling.condition_encoding import TEXT_TOKENS
+from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.settings import Sampling
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
-from vq_core.testing.tiny_models import Variant, write_samples
+from vq_core.testing.tiny_models import IMAGE_DIM, IMAGE_TOKENS, TEXT_DIM, Variant, write_samples
 from vq_core.topology import shard_of
-from vq_eval.compare.compare import overall_of
-from vq_eval.compare.gate import hold, verdict_of
-from vq_eval.compare.limits import Limit
-from vq_eval.compare.schema import CompareReport, Figure, MeasuredVideo, MetricInfo, Role, Row, VideoInfo
-from vq_eval.metrics import load_metric
 from vq_eval.videos.fake_quant import Made, make_videos, open_candidates
 from vq_eval.videos.reference_cache import ReferenceCache
+from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
 
 MakeFolder = Callable[..., Path]
 TinyModel = Callable[[Variant], Path]
@@ -173,10 +172,10 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_samples(tmp_path_factory.mktemp("prompts") / "two", 2, with_images=True)
 
 
-@pytest.fixture
-def one_prompt(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def one_prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One prompt, with its image."""
-    return write_samples(tmp_path / "one", 1, with_images=True)
+    return write_samples(tmp_path_factory.mktemp("prompts") / "one", 1, with_images=True)
 
 
 class Job:
@@ -208,6 +207,22 @@ class Job:
         assert made is not None
         return made
 
+    def code(self) -> str:
+        """Code that sets the arguments of the command that makes the same videos."""
+        inputs = [
+            "--model",
+            self.model,
+            "--weights",
+            self.weights,
+            "--qparams",
+            self.qparams,
+            "--prompts",
+            self.prompts,
+        ]
+        small = ["--steps", 2, "--height", 64, "--width", 64, "--num-frames", 5, "--device", self.device]
+        more = ["-o", self.output, "--variants", ",".join(self.asked), "--no-cache"]
+        return f"import sys\nsys.argv = {['vq-eval', 'fake-quant', *map(str, [*inputs, *small, *more])]}\n"
+
     def refused(self, sentence: str, *, resume: bool = False) -> None:
         """Refused with `sentence`, and no new folder is left."""
         before = set(self.output.parent.iterdir())
@@ -231,70 +246,6 @@ def whole(tiny_model: TinyModel, artifacts: Artifacts, prompts: Path, tmp_path_f
     return work.output
 
 
-Figures = dict[str, dict[str, float | None]]
-"""By metric and video."""
-
-INFOS = {name: MetricInfo.of(load_metric(name)) for name in ("psnr", "ssim", "frame_difference", "flicker")}
-
-
-@pytest.fixture
-def make_row() -> Callable[..., Row]:
-    """`make_row(name, {"psnr": {"cat": 30.0, "sea": None}})`: a row with these figures of its videos."""
-
-    def make(name: str, figures: Figures, role: Role = "candidate", **more: Any) -> Row:
-        names = sorted({video for by_video in figures.values() for video in by_video})
-        videos = tuple(
-            MeasuredVideo(
-                name=video,
-                file=f"{video}.mkv",
-                lossless=True,
-                identical=all(by_video.get(video) is None for by_video in figures.values()),
-                figures={
-                    metric: Figure(video=by_video[video], per_frame=(by_video[video], None))
-                    for metric, by_video in figures.items()
-                    if video in by_video
-                },
-            )
-            for video in names
-        )
-        return Row(
-            name=name,
-            role=role,
-            folder=f"videos/{name}",
-            identical_videos=sum(video.identical for video in videos),
-            seconds_per_video=None,
-            provenance=None,
-            overall={metric: overall_of(metric, INFOS[metric], videos) for metric in figures},
-            videos=videos,
-        ).model_copy(update=more)
-
-    return make
-
-
-@pytest.fixture
-def make_report() -> Callable[..., CompareReport]:
-    """`make_report(rows, limits)`: a report of them, the reference first."""
-
-    def make(rows: Sequence[Row], limits: Sequence[Limit] = ()) -> CompareReport:
-        names = [video.name for video in rows[0].videos]
-        blank = {"frames": 2, "height": 480, "width": 832, "prompt": None, "negative_prompt": None, "seed": None}
-        videos = tuple(VideoInfo(name=name, unavailable={}, **blank) for name in names)
-        measured = {name for row in rows for name in row.overall}
-        infos = {name: info for name, info in INFOS.items() if name in measured}
-        gates = hold(limits, infos, rows, videos)
-        return CompareReport(
-            verdict=verdict_of(gates),
-            metrics=infos,
-            unavailable={"lpips": "its weights are not here"},
-            reference=rows[0],
-            rows=tuple(rows[1:]),
-            videos=videos,
-            gates=gates,
-        )
-
-    return make
-
-
 @pytest.fixture(scope="session")
 def other_artifacts(
     tiny_model: TinyModel,
@@ -308,7 +259,45 @@ def other_artifacts(
     return weights, write_qparams(weights, folder / "qparams-fp8", "fp8")
 
 
-@pytest.fixture(scope="session")
-def first_prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One prompt, with its image."""
-    return write_samples(tmp_path_factory.mktemp("prompts") / "first", 1, with_images=True)
+class Twins:
+    """A tiny model's transformer in float32, the artifacts made of it, and its twins."""
+
+    def __init__(self, model: Path, weights: Path, qparams: Path) -> None:
+        self.full = VideoPipeline(str(model), "cpu").transformers["transformer"]
+        self.weights: SmoothedTransformer = open_weights(weights).components["transformer"]
+        self.qparams: QuantParams = open_qparams(qparams)
+
+    def smoothed(self) -> nn.Module:
+        twin = deepcopy(self.full)
+        apply_smoothed(twin, self.weights, "cpu")
+        return twin
+
+    def quantized(self, start: nn.Module | None = None, ignored: tuple[str, ...] = ()) -> nn.Module:
+        twin = deepcopy(start or self.full)
+        apply_fake_quant(twin, self.weights, self.qparams, "transformer", "cpu", ignored)
+        return twin
+
+    @staticmethod
+    @torch.no_grad()
+    def call(transformer: nn.Module, timestep: float = 700.0) -> Tensor:
+        """Call a Wan transformer as a pipeline does, on random latents, text, image and control."""
+        rng = torch.Generator().manual_seed(0)
+        config, dtype, more = transformer.config, transformer.patch_embedding.weight.dtype, {}
+        if config.image_dim:
+            more["encoder_hidden_states_image"] = torch.randn(1, IMAGE_TOKENS, IMAGE_DIM, generator=rng).to(dtype)
+        if "vace_layers" in config:
+            more["control_hidden_states"] = torch.randn(1, config.vace_in_channels, 2, 4, 4, generator=rng)
+        (output,) = transformer(
+            hidden_states=torch.randn(1, config.in_channels, 2, 4, 4, generator=rng).to(dtype),
+            timestep=torch.tensor([timestep]),
+            encoder_hidden_states=torch.randn(1, TEXT_TOKENS, TEXT_DIM, generator=rng).to(dtype),
+            return_dict=False,
+            **more,
+        )
+        return output
+
+
+@pytest.fixture
+def twins(tiny_model: TinyModel, artifacts: Artifacts) -> Callable[[Variant], Twins]:
+    """`twins(variant)`: a tiny model with its artifacts."""
+    return lambda variant: Twins(tiny_model(variant), *artifacts(variant))

@@ -1,11 +1,14 @@
-"""What the schemas of the reports have in common."""
+"""Records that the schemas of the reports share."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from vq_core.files.disk_record import DiskRecord
 
 Branch = Literal["cond", "uncond"]
-"""A call of the transformer with the prompt, or with the negative prompt under classifier-free guidance."""
+"""A call of the transformer with the prompt, or under guidance with the negative prompt."""
+
+BRANCHES: tuple[Branch, ...] = get_args(Branch)
+"""In the order of the calls."""
 
 
 class Record(DiskRecord, strict=False, allow_inf_nan=False):
@@ -13,7 +16,7 @@ class Record(DiskRecord, strict=False, allow_inf_nan=False):
 
 
 class ArtifactId(Record):
-    """An artifact that a report is about: its path as it was given, and the digest of its manifest."""
+    """An artifact that a report is about: its path as given, and the digest of its manifest."""
 
     path: str
     digest: str

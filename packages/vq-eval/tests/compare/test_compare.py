@@ -205,14 +205,11 @@ def test_a_file_that_is_no_video_is_refused(make_folder: MakeFolder, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_an_output_that_exists_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    (tmp_path / "report").mkdir()
-    with pytest.raises(VqError, match="report exists already"):
-        _compare(tmp_path / "report", tmp_path / "nowhere", tmp_path / "neither")
-
-
-def test_a_limit_that_cannot_be_held_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    limit = Limit("ssim", "worst", 0.9, "--min-ssim 0.9")
+def test_what_cannot_succeed_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     entries = entries_of(tmp_path / "nowhere", [str(tmp_path / "neither")], None)
+    limit = Limit("ssim", "worst", 0.9, "--min-ssim 0.9")
     with pytest.raises(VqError, match="--min-ssim 0.9 limits `ssim`, which is not measured"):
         compare(entries, tmp_path / "report", [limit], metrics="psnr")
+    (tmp_path / "report").mkdir()
+    with pytest.raises(VqError, match="report exists already"):
+        compare(entries, tmp_path / "report", metrics=CHEAP)

@@ -20,14 +20,19 @@ def test_the_floor_stands_before_the_candidates() -> None:
     ]
 
 
-def test_two_rows_of_one_name_are_refused() -> None:
-    with pytest.raises(VqError, match="Two rows are called `fake-quant`: give them names, --candidate NAME=FOLDER"):
-        entries_of(Path("full"), ["a/fake-quant", "b/fake-quant"], None)
-
-
-def test_no_candidate_is_refused() -> None:
-    with pytest.raises(VqError, match="`--candidate` is missing"):
-        entries_of(Path("full"), [], None)
+@pytest.mark.parametrize(
+    ("candidates", "sentence"),
+    [
+        (
+            ["a/fake-quant", "b/fake-quant"],
+            "Two rows are called `fake-quant`: give them names, --candidate NAME=FOLDER",
+        ),
+        ([], "`--candidate` is missing"),
+    ],
+)
+def test_rows_without_a_name_of_their_own_are_refused(candidates: list[str], sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        entries_of(Path("full"), candidates, None)
 
 
 def test_videos_are_matched_by_stem_in_order(make_folder: MakeFolder, clip: np.ndarray) -> None:
@@ -46,20 +51,19 @@ def test_the_lossless_one_of_two_kinds_is_taken(make_folder: MakeFolder, clip: n
     ] * 2
 
 
-def test_a_missing_folder_is_refused(make_folder: MakeFolder, tmp_path: Path, clip: np.ndarray) -> None:
-    entries = entries_of(make_folder("a", {"sea.mkv": clip}), [str(tmp_path / "nowhere")], None)
-    with pytest.raises(VqError, match="nowhere is not a folder: give one with .mp4 or .mkv videos"):
-        open_folders(entries)
-
-
-def test_a_folder_without_videos_is_refused(make_folder: MakeFolder, clip: np.ndarray) -> None:
-    entries = entries_of(make_folder("a", {}), [str(make_folder("b", {"sea.mkv": clip}))], None)
-    with pytest.raises(VqError, match="a holds no .mp4 or .mkv video"):
-        open_folders(entries)
-
-
-def test_names_of_one_side_only_are_refused(make_folder: MakeFolder, clip: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    ("candidate", "sentence"),
+    [
+        (None, "b is not a folder: give one with .mp4 or .mkv videos"),
+        ([], "b holds no .mp4 or .mkv video"),
+        (["sea", "dog"], r"different videos, cat, fog only in \S*a and dog only in \S*b: give"),
+    ],
+)
+def test_folders_that_do_not_match_are_refused(
+    make_folder: MakeFolder, tmp_path: Path, clip: np.ndarray, candidate: list[str] | None, sentence: str
+) -> None:
     reference = make_folder("a", {"sea.mkv": clip, "cat.mkv": clip, "fog.mkv": clip})
-    candidate = make_folder("b", {"sea.mkv": clip, "dog.mkv": clip})
-    with pytest.raises(VqError, match=r"different videos, cat, fog only in \S*a and dog only in \S*b: give"):
-        open_folders(entries_of(reference, [str(candidate)], None))
+    if candidate is not None:
+        make_folder("b", {f"{stem}.mkv": clip for stem in candidate})
+    with pytest.raises(VqError, match=sentence):
+        open_folders(entries_of(reference, [str(tmp_path / "b")], None))

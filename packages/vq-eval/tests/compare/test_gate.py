@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,41 +47,54 @@ def _sentence(report: CompareReport) -> str:
     return str(failure.value)
 
 
-def test_the_worst_video_is_named_with_what_it_lacks(make_report: MakeReport, reference: Row, int8: Row) -> None:
-    report = make_report([reference, int8], [MIN_PSNR])
-    assert report.verdict == "failed"
-    assert _sentence(report) == (
-        "PSNR of `int8`, video `cat`, is 27.25 dB, 2.75 dB below what it should be: --min-psnr 30 (2 of 3 videos fail)."
-    )
-
-
-def test_where_lower_is_better_the_greatest_figure_is_held(make_report: MakeReport, reference: Row, int8: Row) -> None:
-    report = make_report([reference, int8], [Limit("frame_difference", "worst", 2.5, "gate.yaml")])
-    assert _sentence(report) == (
-        "Frame difference of `int8`, video `cat`, is 3.00 levels, 0.5 levels above what it should be: "
-        "at most 2.50 levels for every video (1 of 3 videos fail)."
-    )
-
-
-def test_a_mean_is_held_as_a_mean(make_report: MakeReport, reference: Row, int8: Row) -> None:
-    enforce(make_report([reference, int8], [Limit("psnr", "mean", 29.7, "gate.yaml")]))
-    report = make_report([reference, int8], [Limit("psnr", "mean", 30.0, "gate.yaml")])
-    assert _sentence(report) == (
-        "Mean PSNR of `int8` is 29.75 dB, 0.25 dB below what it should be: at least 30.00 dB on average."
-    )
-
-
-def test_a_candidate_is_held_against_the_floor(make_report: MakeReport, reference: Row, floor: Row, int8: Row) -> None:
-    enforce(make_report([reference, floor, int8], [Limit("psnr", "worse_than_floor_by", 2.5, "gate.yaml")]))
-    limits = [
-        Limit("psnr", "worse_than_floor_by", 2.0, "gate.yaml"),
-        Limit("frame_difference", "worse_than_floor_by", 1.0, "gate.yaml"),
-    ]
-    assert _sentence(make_report([reference, floor, int8], limits)) == (
-        "Mean PSNR of `int8` is 29.75 dB, 0.25 dB below what it should be: at most 2.00 dB worse than the floor, which "
-        "has 32.00 dB; Mean Frame difference of `int8` is 2.00 levels, 0.5 levels above what it should be: at most "
-        "1.00 levels worse than the floor, which has 0.50 levels."
-    )
+@pytest.mark.parametrize(
+    ("limit", "kept", "lack", "rule"),
+    [
+        (
+            MIN_PSNR,
+            27.25,
+            "PSNR of `int8`, video `cat`, is 27.25 dB, 2.75 dB below",
+            "--min-psnr 30 (2 of 3 videos fail).",
+        ),
+        (
+            Limit("frame_difference", "worst", 2.5, "gate.yaml"),
+            3.0,
+            "Frame difference of `int8`, video `cat`, is 3.00 levels, 0.5 levels above",
+            "at most 2.50 levels for every video (1 of 3 videos fail).",
+        ),
+        (
+            Limit("psnr", "mean", 30.0, "gate.yaml"),
+            29.7,
+            "Mean PSNR of `int8` is 29.75 dB, 0.25 dB below",
+            "at least 30.00 dB on average.",
+        ),
+        (
+            Limit("psnr", "worse_than_floor_by", 2.0, "gate.yaml"),
+            2.5,
+            "Mean PSNR of `int8` is 29.75 dB, 0.25 dB below",
+            "at most 2.00 dB worse than the floor, which has 32.00 dB.",
+        ),
+        (
+            Limit("frame_difference", "worse_than_floor_by", 1.0, "gate.yaml"),
+            1.5,
+            "Mean Frame difference of `int8` is 2.00 levels, 0.5 levels above",
+            "at most 1.00 levels worse than the floor, which has 0.50 levels.",
+        ),
+        (
+            Limit("flicker", "worse_than_reference_by", 0.9, "gate.yaml"),
+            1.0,
+            "Mean Flicker of `int8` is 5.00 levels, 0.1 levels above",
+            "at most 0.90 levels worse than the reference, which has 4.00 levels.",
+        ),
+    ],
+)
+def test_a_limit_is_kept_or_its_sentence_names_the_figure_and_what_it_lacks(
+    make_report: MakeReport, reference: Row, floor: Row, int8: Row, limit: Limit, kept: float, lack: str, rule: str
+) -> None:
+    rows = [reference, floor, int8]
+    report = make_report(rows, [limit])
+    assert (report.verdict, _sentence(report)) == ("failed", f"{lack} what it should be: {rule}")
+    enforce(make_report(rows, [replace(limit, value=kept)]))
 
 
 def test_only_equal_videos_are_as_good_as_an_equal_floor(
@@ -93,14 +107,6 @@ def test_only_equal_videos_are_as_good_as_an_equal_floor(
     report = make_report([reference, floor, int8], [limit])
     assert report.gates[0].limit is None
     assert "which is not at most 100.00 dB worse than the floor, which has identical" in _sentence(report)
-
-
-def test_a_figure_of_the_video_alone_is_held_against_the_reference(
-    make_report: MakeReport, reference: Row, int8: Row
-) -> None:
-    enforce(make_report([reference, int8], [Limit("flicker", "worse_than_reference_by", 1.0, "gate.yaml")]))
-    report = make_report([reference, int8], [Limit("flicker", "worse_than_reference_by", 0.9, "gate.yaml")])
-    assert "at most 0.90 levels worse than the reference, which has 4.00 levels" in _sentence(report)
 
 
 def test_rows_that_are_not_named_and_the_floor_are_not_held(
@@ -157,9 +163,9 @@ def test_a_video_that_a_limited_metric_does_not_suit_is_refused(reference: Row, 
             Limit("ssim", "worst", 0.9, "--min-ssim 0.9"),
             r"--min-ssim 0.9 limits `ssim`, which is not measured \(it is not",
         ),
-        (Limit("psnr", "worst", 30.0, "g.yaml", ("int4",)), "g.yaml limits `psnr` of `int4`, and no row is called so"),
-        (Limit("psnr", "worse_than_floor_by", 1.0, "g.yaml"), "by the floor, and there is none: give it with --floor"),
-        (Limit("psnr", "worse_than_reference_by", 1.0, "g.yaml"), "by the reference's figure, and it has none"),
+        (Limit("psnr", "worst", 30.0, "g.yaml", ("int4",)), "g.yaml limits `psnr` of `int4`, and no row has that name"),
+        (Limit("psnr", "worse_than_floor_by", 1.0, "g.yaml"), "by the floor, and there is none: give one with --floor"),
+        (Limit("psnr", "worse_than_reference_by", 1.0, "g.yaml"), "by the reference's figure, which does not exist"),
     ],
 )
 def test_a_limit_that_cannot_be_held_is_refused_before_anything_is_measured(limit: Limit, sentence: str) -> None:

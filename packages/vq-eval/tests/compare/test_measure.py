@@ -36,20 +36,6 @@ def test_a_video_is_measured_from_its_own_pixels(make_folder: MakeFolder, clip: 
     assert len(measured.figures["flicker"].per_frame) == len(clip) - 1
 
 
-def test_the_reference_itself_has_what_does_not_compare(make_folder: MakeFolder, clip: np.ndarray) -> None:
-    measured = _open(make_folder("a", {"sea.mkv": clip}) / "sea.mkv").measure_itself()
-    assert measured.figures.keys() == {"flicker"}
-    assert measured.identical
-
-
-def test_equal_videos_have_no_finite_psnr(make_folder: MakeFolder, clip: np.ndarray) -> None:
-    path = make_folder("a", {"sea.mkv": clip}) / "sea.mkv"
-    measured = _open(path).measure(path)
-    assert measured.identical
-    assert measured.figures["psnr"].video is None
-    assert measured.figures["psnr"].per_frame == (None,) * len(clip)
-
-
 def test_a_lossy_pair_is_said_to_be_one(make_folder: MakeFolder, clip: np.ndarray) -> None:
     folder = make_folder("a", {"sea.mkv": clip, "sea.mp4": clip})
     assert not _open(folder / "sea.mkv").measure(folder / "sea.mp4").lossless

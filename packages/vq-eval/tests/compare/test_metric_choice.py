@@ -34,20 +34,16 @@ def test_named_ones_stand_as_they_were_named() -> None:
 
 
 @pytest.mark.usefixtures("_three")
-def test_a_named_one_has_to_be_there() -> None:
-    with pytest.raises(VqError, match="`absent` cannot be measured here: its package is not installed: install it, or"):
-        choose_metrics("early,absent")
-
-
-@pytest.mark.usefixtures("_three")
-def test_one_named_twice_is_refused() -> None:
-    with pytest.raises(VqError, match="`--metrics late,late` names a metric twice"):
-        choose_metrics("late,late")
-
-
-def test_an_unknown_one_is_refused() -> None:
-    with pytest.raises(VqError, match="`psnrr` is not one of the metrics"):
-        choose_metrics("psnrr")
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("early,absent", "`absent` cannot be measured here: its package is not installed: install it, or"),
+        ("late,late", "`--metrics late,late` names a metric twice"),
+    ],
+)
+def test_names_that_cannot_be_measured_are_refused(names: str, sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        choose_metrics(names)
 
 
 def test_the_familiar_come_first() -> None:

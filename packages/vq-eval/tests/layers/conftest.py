@@ -1,30 +1,27 @@
 """Layers of a tiny model, and its twins side by side."""
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts.qparams import open_qparams
-from vq_core.artifacts.weights import open_weights
+from vq_core.model.source import open_source
 from vq_core.numerics.scheme import scheme_named
 from vq_core.remote.location import NamedPath
-from vq_core.sampling.condition_encoding import TEXT_TOKENS
-from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.schedule import Call
 from vq_core.sampling.settings import Sampling
 from vq_core.store.reader import Artifact
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
-from vq_core.testing.tiny_models import IMAGE_DIM, IMAGE_TOKENS, TEXT_DIM, Variant
+from vq_core.testing.tiny_models import Variant
+from vq_core.topology import Topology
 from vq_eval.layers.lockstep import Lockstep
 from vq_eval.layers.measure import measure_layers
 from vq_eval.layers.noise_meter import NoiseMeter, SumRow
+from vq_eval.layers.schema import JSON_NAME, LayersReport, Suspect
 from vq_eval.layers.sensitivity import SensitivityRequest
 from vq_eval.videos.candidates import open_named
-from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]
@@ -34,7 +31,7 @@ SMALL = Sampling(steps=2, height=32, width=32, num_frames=5)
 
 @pytest.fixture(scope="session")
 def layered(
-    tiny_model: TinyModel, artifacts: Artifacts, first_prompt: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_model: TinyModel, artifacts: Artifacts, one_prompt: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Layers of `t2v` in INT8, with the sensitivity of its worst linears; not to be changed."""
     weights, qparams = artifacts("t2v")
@@ -42,7 +39,7 @@ def layered(
     (candidate,) = open_named([weights], [NamedPath("int8", qparams)])
     sensitivity = SensitivityRequest("linears", (1, 30))
     model = str(tiny_model("t2v"))
-    measure_layers(model, candidate, first_prompt, SMALL, output, sensitivity=sensitivity, device="cpu")
+    measure_layers(model, candidate, one_prompt, SMALL, output, sensitivity=sensitivity, device="cpu")
     return output
 
 
@@ -82,53 +79,51 @@ def rewrite() -> Callable[..., Path]:
     return write
 
 
-class Twins:
-    """A tiny model's transformer in float32 and its twins, to be run side by side on one call."""
+@pytest.fixture
+def meter_of() -> Callable[[Any, nn.Module], NoiseMeter]:
+    """`meter_of(twins, twin)`: the meter of one call of the full-precision transformer and `twin`."""
 
-    def __init__(self, model: Path, weights: Path, qparams: Path) -> None:
-        self.full = VideoPipeline(str(model), "cpu").transformers["transformer"]
-        self.weights = open_weights(weights).components["transformer"]
-        self.qparams = open_qparams(qparams)
-
-    def quantized(self) -> nn.Module:
-        twin = deepcopy(self.full)
-        apply_fake_quant(twin, self.weights, self.qparams, "transformer", "cpu")
-        return twin
-
-    def smoothed(self) -> nn.Module:
-        twin = deepcopy(self.full)
-        apply_smoothed(twin, self.weights, "cpu")
-        return twin
-
-    def meter(self, twin: nn.Module) -> NoiseMeter:
+    def meter(twins: Any, twin: nn.Module) -> NoiseMeter:
         calls = (Call(0, 0, 700.0, 5),)
-        return NoiseMeter("transformer", calls, self.full, twin, self.weights, scheme_named("int8"), "cpu")
+        return NoiseMeter("transformer", calls, twins.full, twin, twins.weights, scheme_named("int8"), "cpu")
 
-    def measured(self, twin: nn.Module) -> list[SumRow]:
-        meter = self.meter(twin)
-        with Lockstep(self.full, twin, meter.names, meter.compare).attached():
-            self.call(self.full)
-        return meter.finish()
-
-    @torch.no_grad()
-    def call(self, transformer: nn.Module, timestep: float = 700.0) -> Tensor:
-        """Call a Wan transformer as a pipeline does, on random latents, text, image and control."""
-        rng = torch.Generator().manual_seed(0)
-        config, more = transformer.config, {}
-        if config.image_dim:
-            more["encoder_hidden_states_image"] = torch.randn(1, IMAGE_TOKENS, IMAGE_DIM, generator=rng)
-        if "vace_layers" in config:
-            more["control_hidden_states"] = torch.randn(1, config.vace_in_channels, 2, 4, 4, generator=rng)
-        (output,) = transformer(
-            hidden_states=torch.randn(1, config.in_channels, 2, 4, 4, generator=rng),
-            timestep=torch.tensor([timestep]),
-            encoder_hidden_states=torch.randn(1, TEXT_TOKENS, TEXT_DIM, generator=rng),
-            return_dict=False,
-            **more,
-        )
-        return output
+    return meter
 
 
 @pytest.fixture
-def twins(tiny_model: TinyModel, artifacts: Artifacts) -> Callable[[Variant], Twins]:
-    return lambda variant: Twins(tiny_model(variant), *artifacts(variant))
+def measured(meter_of: Callable[[Any, nn.Module], NoiseMeter]) -> Callable[[Any, nn.Module], list[SumRow]]:
+    """`measured(twins, twin)`: the sums of that call."""
+
+    def measure(twins: Any, twin: nn.Module) -> list[SumRow]:
+        meter = meter_of(twins, twin)
+        with Lockstep(twins.full, twin, meter.names, meter.compare).attached():
+            twins.call(twins.full)
+        return meter.finish()
+
+    return measure
+
+
+@pytest.fixture
+def report(layered: Path) -> LayersReport:
+    """The report of `layered`."""
+    return LayersReport.model_validate_json((layered / JSON_NAME).read_bytes())
+
+
+@pytest.fixture(scope="session")
+def topology(tiny_model: TinyModel) -> Topology:
+    """The topology of `t2v`."""
+    return open_source(str(tiny_model("t2v"))).components["transformer"].topology
+
+
+@pytest.fixture(scope="session")
+def suspect() -> Suspect:
+    """A suspect in `layered`, made up."""
+    return Suspect(
+        component="transformer",
+        kind="linear",
+        name="blocks.1.ffn.net.2",
+        linears=("blocks.1.ffn.net.2",),
+        snr_db=0,
+        expected_db=30,
+        sentence="blocks.1.ffn.net.2 is [broken].",
+    )

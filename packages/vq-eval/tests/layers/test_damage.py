@@ -15,6 +15,7 @@ from vq_core.model.source import open_source
 from vq_core.remote.location import NamedPath
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
+from vq_core.topology import Topology
 from vq_eval.layers.figures import places_of, ranking_of
 from vq_eval.layers.measure import measure_layers
 from vq_eval.layers.schema import MARKDOWN_NAME, Place, Ranking, Suspect
@@ -39,21 +40,25 @@ class Layers(NamedTuple):
 class Damage:
     """INT8 of `t2v`, with tensors of its smoothed weights or its quant params changed."""
 
-    def __init__(self, twins: Any, weights: Path, qparams: Path) -> None:
-        self._twins = twins
+    def __init__(self, twins: Any, measured: Callable[..., Any], weights: Path, qparams: Path) -> None:
+        self._twins, self._measured = twins, measured
         self.weights, self.qparams = weights, qparams
 
     def layers(self) -> Layers:
         """One call of the model beside the damaged one."""
         twins = self._twins
         twins.weights, twins.qparams = open_weights(self.weights).components["transformer"], open_qparams(self.qparams)
-        places = places_of(twins.measured(twins.quantized()))
+        places = places_of(self._measured(twins, twins.quantized()))
         return Layers(places, ranking_of(places), find_suspects(places, {"transformer": twins.weights.topology}))
 
 
 @pytest.fixture
 def damage(
-    twins: Callable[[Variant], Any], artifacts: Artifacts, rewrite: Callable[..., Path], tmp_path: Path
+    twins: Callable[[Variant], Any],
+    measured: Callable[..., Any],
+    artifacts: Artifacts,
+    rewrite: Callable[..., Path],
+    tmp_path: Path,
 ) -> Callable[..., Damage]:
     def damaged(in_weights: Change | None = None, in_qparams: Change | None = None, name: str = "damaged") -> Damage:
         weights, qparams = artifacts("t2v")
@@ -62,7 +67,7 @@ def damage(
             weights = rewrite(open_weights(weights).artifact, folder / "smoothed", in_weights)
         parents = {WEIGHTS_KIND: open_weights(weights).artifact.digest}
         changed = rewrite(open_qparams(qparams).artifact, folder / "qparams", in_qparams or _leave, parents)
-        return Damage(twins("t2v"), weights, changed)
+        return Damage(twins("t2v"), measured, weights, changed)
 
     return damaged
 
@@ -105,22 +110,18 @@ def assert_named(report: Layers, damaged: set[str]) -> None:
     assert all(name in said for name in damaged)
 
 
-def test_two_layers_swapped(damage: Callable[..., Damage]) -> None:
-    pair = "blocks.0.attn2.to_q", "blocks.2.attn2.to_q"
+@pytest.mark.parametrize(
+    "pair", [("blocks.0.attn2.to_q", "blocks.2.attn2.to_q"), ("blocks.1.attn1.to_q", "blocks.1.attn1.to_v")]
+)
+def test_two_linears_swapped(damage: Callable[..., Damage], pair: tuple[str, str]) -> None:
     report = damage(in_qparams=lambda tensors: swap(tensors, *pair)).layers()
     assert_named(report, set(pair))
     assert [suspect.kind for suspect in report.suspects] == ["linear", "linear"]
 
 
-def test_two_linears_of_one_block_swapped(damage: Callable[..., Damage]) -> None:
-    pair = "blocks.1.attn1.to_q", "blocks.1.attn1.to_v"
-    assert_named(damage(in_qparams=lambda tensors: swap(tensors, *pair)).layers(), set(pair))
-
-
 @pytest.mark.parametrize("gain", ["norm1", "norm3"])
-def test_one_gain_lost(damage: Callable[..., Damage], tiny_model: TinyModel, gain: str) -> None:
+def test_one_gain_lost(damage: Callable[..., Damage], topology: Topology, gain: str) -> None:
     report = damage(in_weights=lose(gain)).layers()
-    topology = open_source(str(tiny_model("t2v"))).components["transformer"].topology
     readers = {name for group in topology.groups if group.gain == f"blocks.1.{gain}.gain" for name in group.reads}
     assert_named(report, readers)
     (suspect,) = report.suspects
@@ -133,28 +134,25 @@ def test_one_scale_doubled(damage: Callable[..., Damage]) -> None:
     assert report.suspects[0].snr_db == pytest.approx(0, abs=1)  # an error as large as the output, but for its bias
 
 
-def test_one_fold_lost_in_a_norm(damage: Callable[..., Damage], tiny_model: TinyModel) -> None:
-    """No linear is wrong on its own; what it reads is."""
-    name = "blocks.1.norm2.weight"
-    original = open_source(str(tiny_model("t2v"))).components["transformer"].plain([name])[name]
-
-    def undo(tensors: dict[str, Tensor]) -> None:
-        tensors[name] = original.to(tensors[name].dtype)
-
-    (suspect,) = damage(in_weights=undo).layers().suspects
-    assert (suspect.kind, suspect.name) == ("group", "blocks.1.attn2.q")
-
-
-def test_the_fold_lost_in_the_text_embedder(damage: Callable[..., Damage], tiny_model: TinyModel) -> None:
-    stem = "condition_embedder.text_embedder.linear_2"
+@pytest.mark.parametrize(
+    ("stem", "suspect"),
+    [
+        ("blocks.1.norm2", ("group", "blocks.1.attn2.q")),
+        ("condition_embedder.text_embedder.linear_2", ("condition", "text")),
+    ],
+)
+def test_one_fold_lost(
+    damage: Callable[..., Damage], tiny_model: TinyModel, stem: str, suspect: tuple[str, str]
+) -> None:
+    """No linear is wrong on its own; its input is."""
     names = [f"{stem}.weight", f"{stem}.bias"]
     original = open_source(str(tiny_model("t2v"))).components["transformer"].plain(names)
 
     def undo(tensors: dict[str, Tensor]) -> None:
         tensors.update({name: it.to(tensors[name].dtype) for name, it in original.items()})
 
-    (suspect,) = damage(in_weights=undo).layers().suspects
-    assert (suspect.kind, suspect.name) == ("condition", "text")
+    (found,) = damage(in_weights=undo).layers().suspects
+    assert (found.kind, found.name) == suspect
 
 
 def test_the_undamaged_model_has_no_suspects(damage: Callable[..., Damage]) -> None:
@@ -164,18 +162,18 @@ def test_the_undamaged_model_has_no_suspects(damage: Callable[..., Damage]) -> N
 
 
 def test_a_whole_run_says_the_same(
-    damage: Callable[..., Damage], tiny_model: TinyModel, first_prompt: Path, tmp_path: Path
+    damage: Callable[..., Damage], tiny_model: TinyModel, one_prompt: Path, tmp_path: Path
 ) -> None:
     work = damage(in_qparams=double)
     (candidate,) = open_named([work.weights], [NamedPath("doubled", work.qparams)])
     model, output = str(tiny_model("t2v")), tmp_path / "layers"
-    report = measure_layers(model, candidate, first_prompt, SAMPLING, output, device="cpu")
+    report = measure_layers(model, candidate, one_prompt, SAMPLING, output, device="cpu")
     assert_named(Layers(report.places, report.ranking, report.suspects), {"blocks.2.ffn.net.2"})
     assert report.suspects[0].sentence in (output / MARKDOWN_NAME).read_text()
 
 
 def test_each_damage_shows_in_the_trajectory(
-    damage: Callable[..., Damage], artifacts: Artifacts, tiny_model: TinyModel, first_prompt: Path, tmp_path: Path
+    damage: Callable[..., Damage], artifacts: Artifacts, tiny_model: TinyModel, one_prompt: Path, tmp_path: Path
 ) -> None:
     pair = "blocks.1.attn1.to_q", "blocks.1.attn1.to_v"
     works = {
@@ -187,7 +185,7 @@ def test_each_damage_shows_in_the_trajectory(
     named = [NamedPath("healthy", qparams), *(NamedPath(name, work.qparams) for name, work in works.items())]
     candidates = open_named([weights, works["lost"].weights], named)
     model, output = str(tiny_model("t2v")), tmp_path / "drift"
-    report = measure_trajectories(model, candidates, first_prompt, SAMPLING, output, floor=False, device="cpu")
+    report = measure_trajectories(model, candidates, one_prompt, SAMPLING, output, floor=False, device="cpu")
     errors = {it.name: it.summary.final_error for it in report.candidates}
     healthy = errors.pop("healthy")
     assert min(errors.values()) > 1.5 * healthy, (healthy, errors)

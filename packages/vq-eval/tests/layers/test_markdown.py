@@ -3,23 +3,7 @@ from pathlib import Path
 import pytest
 
 from vq_eval.layers.markdown import print_layers, tables_of, to_markdown
-from vq_eval.layers.schema import JSON_NAME, LayersReport, Suspect
-
-
-@pytest.fixture
-def report(layered: Path) -> LayersReport:
-    return LayersReport.model_validate_json((layered / JSON_NAME).read_bytes())
-
-
-SUSPECT = Suspect(
-    component="transformer",
-    kind="linear",
-    name="blocks.1.ffn.net.2",
-    linears=("blocks.1.ffn.net.2",),
-    snr_db=0,
-    expected_db=30,
-    sentence="blocks.1.ffn.net.2 is [broken].",
-)
+from vq_eval.layers.schema import LayersReport, Suspect
 
 
 def test_tables_begin_with_the_worst(report: LayersReport) -> None:
@@ -40,17 +24,17 @@ def test_without_sensitivity_there_is_no_table_of_it(report: LayersReport) -> No
     assert len(tables_of(report.model_copy(update={"sensitivity": None}))) == 3
 
 
-def test_markdown_names_suspects_or_none(report: LayersReport, layered: Path) -> None:
+def test_markdown_names_suspects_or_none(report: LayersReport, suspect: Suspect, layered: Path) -> None:
     text = to_markdown(report)
     assert text == (layered / "layers.md").read_text()
     assert "## Suspects\n\nNone.\n" in text
-    assert "* blocks.1.ffn.net.2 is [broken]." in to_markdown(report.model_copy(update={"suspects": (SUSPECT,)}))
+    assert "* blocks.1.ffn.net.2 is [broken]." in to_markdown(report.model_copy(update={"suspects": (suspect,)}))
 
 
-def test_the_console_shows_the_same(report: LayersReport, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_shows_the_same(report: LayersReport, suspect: Suspect, capsys: pytest.CaptureFixture[str]) -> None:
     print_layers(report)
     printed = capsys.readouterr().out
     assert "No suspects." in printed
     assert all(name in printed for name in report.ranking.linears[:20])
-    print_layers(report.model_copy(update={"suspects": (SUSPECT,)}))
+    print_layers(report.model_copy(update={"suspects": (suspect,)}))
     assert "Suspect: blocks.1.ffn.net.2 is [broken]." in capsys.readouterr().out

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.model.source import open_source
 from vq_core.remote.location import NamedPath
 from vq_core.sampling.settings import Sampling
 from vq_core.store.reader import open_artifact
 from vq_core.testing.tiny_models import Variant
+from vq_core.topology import Topology
 from vq_eval.layers import measure
 from vq_eval.layers.measure import measure_layers
 from vq_eval.layers.schema import FORMAT, JSON_NAME, KIND, LayersReport
@@ -21,10 +21,6 @@ TinyModel = Callable[[Variant], Path]
 SMALL = Sampling(steps=2, height=32, width=32, num_frames=5)
 
 
-def report_in(folder: Path) -> LayersReport:
-    return LayersReport.model_validate_json((folder / JSON_NAME).read_bytes())
-
-
 @pytest.fixture
 def candidate(artifacts: Artifacts) -> Callable[[Variant], NamedCandidate]:
     def opened(variant: Variant) -> NamedCandidate:
@@ -34,9 +30,7 @@ def candidate(artifacts: Artifacts) -> Callable[[Variant], NamedCandidate]:
     return opened
 
 
-def test_every_linear_block_and_output_has_figures(layered: Path, tiny_model: TinyModel) -> None:
-    report = report_in(layered)
-    topology = open_source(str(tiny_model("t2v"))).components["transformer"].topology
+def test_every_linear_block_and_output_has_figures(report: LayersReport, topology: Topology) -> None:
     assert [it.name for it in report.places] == [
         *(linear.name for linear in topology.linears),
         *("blocks.0", "blocks.1", "blocks.2"),
@@ -57,8 +51,8 @@ def test_every_linear_block_and_output_has_figures(layered: Path, tiny_model: Ti
     assert len(report.ranking.linears) == len(topology.linears)
 
 
-def test_errors_accumulate_over_the_blocks(layered: Path) -> None:
-    places = {it.name: it for it in report_in(layered).places}
+def test_errors_accumulate_over_the_blocks(report: LayersReport) -> None:
+    places = {it.name: it for it in report.places}
     first, last = places["blocks.0.attn1.to_q"], places["blocks.2.attn1.to_q"]
     assert first.own is not None
     assert last.own is not None
@@ -66,12 +60,12 @@ def test_errors_accumulate_over_the_blocks(layered: Path) -> None:
     assert last.in_place.noise_to_signal > 1.5 * last.own.noise_to_signal
 
 
-def test_leaving_all_linears_out_leaves_no_error(layered: Path) -> None:
-    sensitivity = report_in(layered).sensitivity
+def test_leaving_all_linears_out_leaves_no_error(report: LayersReport) -> None:
+    sensitivity = report.sensitivity
     assert sensitivity is not None
     none, one, everything = sensitivity.rows
     assert [row.left_out for row in sensitivity.rows] == [0, 1, 30]
-    assert one.added == report_in(layered).ranking.linears[:1]
+    assert one.added == report.ranking.linears[:1]
     assert none.latent_error > 1e-3 > 1e-4 > everything.latent_error
     assert none.psnr_db is not None
     assert everything.psnr_db is None or everything.psnr_db > none.psnr_db + 20
@@ -91,7 +85,7 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
     layered: Path,
     tiny_model: TinyModel,
     candidate: Callable[[Variant], NamedCandidate],
-    first_prompt: Path,
+    one_prompt: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -108,7 +102,7 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
         measure_layers(
             str(tiny_model("t2v")),
             candidate("t2v"),
-            first_prompt,
+            one_prompt,
             SMALL,
             tmp_path / "layers",
             sensitivity=SensitivityRequest("linears", (1, 30)),
@@ -122,20 +116,18 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
     monkeypatch.setattr(measure, "outcome_of", outcome)
     monkeypatch.setattr(measure, "Lockstep", None)  # nothing is added up again
     run(resume=True)
-    ours, theirs = report_in(tmp_path / "layers"), report_in(layered)
-    assert ours == theirs
     for name in (JSON_NAME, "layers.md", "layers.png", "sensitivity.png"):
         assert (tmp_path / "layers" / name).read_bytes() == (layered / name).read_bytes()
 
 
 def test_both_experts_are_measured_where_they_are_called(
-    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], first_prompt: Path, tmp_path: Path
+    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], one_prompt: Path, tmp_path: Path
 ) -> None:
     def run(steps: int) -> LayersReport:
         sampling = Sampling(steps=steps, height=32, width=32, num_frames=5)
         output = tmp_path / f"layers-{steps}"
         return measure_layers(
-            str(tiny_model("t2v-2.2")), candidate("t2v-2.2"), first_prompt, sampling, output, device="cpu"
+            str(tiny_model("t2v-2.2")), candidate("t2v-2.2"), one_prompt, sampling, output, device="cpu"
         )
 
     outputs = {it.component: it for it in run(2).places if it.kind == "output"}
@@ -148,8 +140,8 @@ def test_both_experts_are_measured_where_they_are_called(
 
 
 def test_another_model_and_too_much_left_out_are_refused(
-    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], first_prompt: Path, tmp_path: Path
+    tiny_model: TinyModel, candidate: Callable[[Variant], NamedCandidate], one_prompt: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(VqError, match="was made from another model"):
-        measure_layers(str(tiny_model("i2v")), candidate("t2v"), first_prompt, SMALL, tmp_path / "layers", device="cpu")
+        measure_layers(str(tiny_model("i2v")), candidate("t2v"), one_prompt, SMALL, tmp_path / "layers", device="cpu")
     assert not any(tmp_path.iterdir())

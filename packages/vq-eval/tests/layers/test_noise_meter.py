@@ -11,10 +11,11 @@ from vq_core.errors import VqError
 from vq_core.testing.tiny_models import Variant
 from vq_eval.layers.figures import places_of
 from vq_eval.layers.lockstep import Lockstep
-from vq_eval.layers.noise_meter import blocks_of
+from vq_eval.layers.noise_meter import NoiseMeter, SumRow, blocks_of
 from vq_eval.layers.schema import Noise
 
 MakeCase = Callable[[Variant], Any]  # `conftest.Twins`
+Measure = Callable[[Any, nn.Module], list[SumRow]]
 
 
 def db(noise: Noise | None) -> float:
@@ -22,10 +23,10 @@ def db(noise: Noise | None) -> float:
 
 
 @pytest.mark.parametrize("variant", ["i2v", "vace", "ti2v-5b"])
-def test_what_smoothing_folds_is_no_error_anywhere(twins: MakeCase, variant: Variant) -> None:
+def test_what_smoothing_folds_is_no_error_anywhere(twins: MakeCase, measured: Measure, variant: Variant) -> None:
     """The smoothed twin in full precision is the same function, and every factor between the two is taken out."""
     tiny = twins(variant)
-    places = places_of(tiny.measured(tiny.smoothed()))
+    places = places_of(measured(tiny, tiny.smoothed()))
     linears = [place for place in places if place.kind == "linear"]
     assert [place.name for place in linears] == [linear.name for linear in tiny.weights.topology.linears]
     for place in places:
@@ -33,10 +34,10 @@ def test_what_smoothing_folds_is_no_error_anywhere(twins: MakeCase, variant: Var
     assert max(db(place.rounding) for place in linears) < 50  # the baseline is quantized whatever the twin is
 
 
-def test_figures_are_those_of_two_runs_one_after_the_other(twins: MakeCase) -> None:
+def test_figures_are_those_of_two_runs_one_after_the_other(twins: MakeCase, measured: Measure) -> None:
     tiny = twins("i2v")
     twin = tiny.quantized()
-    rows = {(row.kind, row.name): row for row in tiny.measured(twin)}
+    rows = {(row.kind, row.name): row for row in measured(tiny, twin)}
     (full_io, output), (twin_io, twin_output) = recorded(tiny, tiny.full), recorded(tiny, twin)
     assert rows["output", ""].in_place == pytest.approx(power(twin_output - output), rel=1e-5)
     topology = tiny.weights.topology
@@ -92,32 +93,34 @@ def power(x: Tensor) -> float:
     return float(x.double().square().sum())
 
 
-def test_one_slice_of_tokens_or_many_give_the_same(twins: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_slice_of_tokens_or_many_give_the_same(
+    twins: MakeCase, measured: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny = twins("t2v")
     twin = tiny.quantized()
-    whole = tiny.measured(twin)
+    whole = measured(tiny, twin)
     monkeypatch.setattr("vq_eval.layers.noise_meter.TOKENS_AT_ONCE", 3)
-    for ours, theirs in zip(tiny.measured(twin), whole, strict=True):
+    for ours, theirs in zip(measured(tiny, twin), whole, strict=True):
         assert (ours.own, ours.in_place, ours.rounding) == pytest.approx(
             (theirs.own, theirs.in_place, theirs.rounding), rel=1e-3
         )
 
 
-def test_calls_that_were_not_planned_are_an_error(twins: MakeCase) -> None:
+def test_calls_that_were_not_planned_are_an_error(twins: MakeCase, meter_of: Callable[..., NoiseMeter]) -> None:
     tiny = twins("t2v")
     twin = tiny.quantized()
-    meter = tiny.meter(twin)
+    meter = meter_of(tiny, twin)
     lockstep = Lockstep(tiny.full, twin, meter.names, meter.compare)
     with pytest.raises(RuntimeError, match="at timestep 300, which was not planned"), lockstep.attached():
         tiny.call(tiny.full, 300.0)
-    meter = tiny.meter(twin)
+    meter = meter_of(tiny, twin)
     with pytest.raises(RuntimeError, match="less often than"):
         meter.finish()
 
 
-def test_nan_is_refused_by_name(twins: MakeCase) -> None:
+def test_nan_is_refused_by_name(twins: MakeCase, measured: Measure) -> None:
     tiny = twins("t2v")
     twin = tiny.quantized()
     twin.get_submodule("blocks.1.ffn.net.2").get_buffer("scale")[3] = math.nan
     with pytest.raises(VqError, match=r"blocks\.1\.ffn\.net\.2 of transformer gives NaN or Inf in bucket 5 \(cond\)"):
-        tiny.measured(twin)
+        measured(tiny, twin)

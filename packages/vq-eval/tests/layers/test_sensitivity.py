@@ -11,7 +11,6 @@ from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import write_tensors
-from vq_core.model.source import open_source
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import read_samples
 from vq_core.sampling.settings import Sampling
@@ -54,11 +53,6 @@ def test_a_request_names_its_unit() -> None:
         parse_request("2", "groups")
 
 
-@pytest.fixture(scope="module")
-def topology(tiny_model: TinyModel) -> Topology:
-    return open_source(str(tiny_model("t2v"))).components["transformer"].topology
-
-
 RANKING = Ranking(
     linears=("b.blocks.1.ffn.net.2", "a.blocks.0.attn1.to_q", "a.blocks.1.ffn.net.2"),
     blocks=("b.blocks.1", "a.blocks.1"),
@@ -82,7 +76,7 @@ def test_a_block_is_all_of_its_linears(topology: Topology) -> None:
 
 
 def test_more_than_there_are_is_refused(topology: Topology) -> None:
-    with pytest.raises(VqError, match="to leave out 3 blocks, and the model has 2"):
+    with pytest.raises(VqError, match="asks for 3 blocks in full precision, and the model has 2"):
         stages_of(SensitivityRequest("blocks", (3,)), RANKING, {"a": topology, "b": topology})
 
 

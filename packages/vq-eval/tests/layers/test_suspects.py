@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from vq_core.model.source import open_source
 from vq_core.testing.tiny_models import Variant
 from vq_core.topology import Topology
 from vq_eval.layers.figures import noise_of
@@ -13,11 +12,6 @@ from vq_eval.layers.suspects import find_suspects
 TinyModel = Callable[[Variant], Path]
 Figures = dict[str, tuple[float, float, float]]
 """Own, rounding and in-place SNR in dB by name, where they are not 35, 30 and 33."""
-
-
-@pytest.fixture(scope="module")
-def topology(tiny_model: TinyModel) -> Topology:
-    return open_source(str(tiny_model("t2v"))).components["transformer"].topology
 
 
 def place(name: str, kind: str, figures: tuple[float, float, float]) -> Place:

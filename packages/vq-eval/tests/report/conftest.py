@@ -11,22 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.media.video import write_video
 from vq_core.store.manifest import read_manifest
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
-from vq_eval.compare.schema import (
-    CompareReport,
-    Figure,
-    GateResult,
-    MeasuredVideo,
-    MetricInfo,
-    Overall,
-    PromptInfo,
-    Provenance,
-    Row,
-    VideoInfo,
-    write_report,
-)
+from vq_eval.compare.compare import compare
+from vq_eval.compare.compared_folders import ComparedEntry
+from vq_eval.compare.limits import Limit
+from vq_eval.compare.schema import CompareReport, Role
 from vq_eval.layers import schema as layers_report
 from vq_eval.layers.schema import Gain, LayersReport, Noise, Place, Ranking, Sensitivity, Suspect
 from vq_eval.record import ArtifactId, SampledPrompt
@@ -44,7 +36,7 @@ from vq_eval.trajectories.schema import (
 FRAMES, HEIGHT, WIDTH, FPS = 9, 32, 48, 8
 NAMES = ("000", "001")
 NOISE = {"floor": 1, "int8 rtn": 60, "int8 auto": 3}
-LIMIT_DB = 30.0
+LIMIT = Limit("psnr", "worst", 30.0, "--min-psnr 30")
 COMPONENTS = {"transformer": ComponentHeader("transformer", "f" * 64, {})}
 
 
@@ -72,11 +64,6 @@ def noisy(video: np.ndarray, amplitude: int, seed: int) -> np.ndarray:
     return np.clip(video + noise, 0, 255).astype(np.uint8)
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float | None:
-    error = float(np.mean((a.astype(float) - b) ** 2))
-    return None if error == 0 else 10 * np.log10(255**2 / error)
-
-
 def artifact(path: Path, kind: str, settings: dict[str, Any], parents: dict[str, str], text: dict[str, str]) -> str:
     """Write an artifact; its digest."""
     header = Header(kind, 1, "vq-test 0.1.0", "wan", "tiny-model", COMPONENTS, settings, parents)
@@ -94,41 +81,19 @@ def make_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., World]
         root = tmp_path_factory.mktemp("world")
         stats = artifact(root / "stats", "activation-stats", {"steps": 4}, {}, {})
         smoothed = artifact(root / "smoothed", "smoothed-weights", {"method": "auto"}, {"activation-stats": stats}, {})
-        scenes = [scene(index) for index in range(len(names))]
-        frames = {"full": scenes}
-        rows = [row(root, "full", "reference", names, scenes, scenes, {})]
+        frames = {"full": [scene(index) for index in range(len(names))]}
+        entries = [ComparedEntry("full", "reference", videos(root, "full", names, frames["full"], {}))]
         digests: dict[str, str] = {}
         for number, (name, amplitude) in enumerate(noise.items()):
-            frames[name] = [noisy(video, amplitude, 10 * number + index) for index, video in enumerate(scenes)]
+            frames[name] = [noisy(it, amplitude, 10 * number + index) for index, it in enumerate(frames["full"])]
             parents = {}
             if name != "floor":
-                settings = {"scheme": "int8", "number": number}
-                digests[name] = artifact(
-                    root / f"qparams-{number}", "quant-params", settings, {"smoothed-weights": smoothed}, {}
-                )
-                parents = {"smoothed-weights": smoothed, "quant-params": digests[name]}
-            role = "floor" if name == "floor" else "candidate"
-            rows.append(row(root, name, role, names, scenes, frames[name], parents))
-        gates = [gate_of(it) for it in rows if it.role == "candidate"] if gate else []
-        report = CompareReport(
-            verdict="no gate" if not gates else "passed" if all(it.passed for it in gates) else "failed",
-            metrics={"psnr": MetricInfo(
-                label="PSNR", unit="dB", digits=2, higher_is_better=True, compares=True, per="frame",
-                meaning="Peak SNR.",
-            )},
-            unavailable={},
-            reference=rows[0],
-            rows=tuple(rows[1:]),
-            videos=tuple(
-                VideoInfo(
-                    name=name, frames=FRAMES, height=HEIGHT, width=WIDTH, prompt=f"a red square, {name} <b>",
-                    negative_prompt="", seed=42 + index, unavailable={},
-                )
-                for index, name in enumerate(names)
-            ),
-            gates=tuple(gates),
-        )  # fmt: skip
-        write_report(report, "", root / "compare")
+                settings, parents = {"scheme": "int8", "number": number}, {"smoothed-weights": smoothed}
+                digests[name] = artifact(root / f"qparams-{number}", "quant-params", settings, parents, {})
+                parents = {**parents, "quant-params": digests[name]}
+            role: Role = "floor" if name == "floor" else "candidate"
+            entries.append(ComparedEntry(name, role, videos(root, name, names, frames[name], parents)))
+        compare(entries, root / "compare", [LIMIT] if gate else [], metrics="psnr", device="cpu")
         drift = trajectory_of(list(noise))
         artifact(root / "drift", trajectory_report.KIND, {}, {}, {"trajectory.json": drift.model_dump_json()})
         last = next(reversed(digests))
@@ -145,54 +110,31 @@ def world(make_world: Callable[..., World]) -> World:
     return make_world()
 
 
-def row(
-    root: Path, name: str, role: Any, names: Sequence[str], scenes: list[np.ndarray], videos: list[np.ndarray],
-    parents: dict[str, str],
-) -> Row:  # fmt: skip
-    path = root / f"videos {name}"
-    header = Header("videos", 1, "vq-eval 0.1.0", "wan", "tiny-model", COMPONENTS, {"steps": 4}, parents)
-    with create_artifact(path, header) as writer:
-        for stem, video in zip(names, videos, strict=True):
+@pytest.fixture
+def compared(world: World) -> CompareReport:
+    return CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
+
+
+@pytest.fixture
+def trajectory(world: World) -> TrajectoryReport:
+    return TrajectoryReport.model_validate_json((world.trajectory / "trajectory.json").read_bytes())
+
+
+@pytest.fixture
+def layers(world: World) -> LayersReport:
+    return LayersReport.model_validate_json((world.layers / "layers.json").read_bytes())
+
+
+def videos(root: Path, name: str, names: Sequence[str], frames: Sequence[np.ndarray], parents: dict[str, str]) -> Path:
+    """Write an artifact of videos; the folder in it."""
+    prompts = [{"prompt": f"a red square, {stem} <b>", "negative_prompt": ""} for stem in names]
+    settings = {"steps": 4, "seed": 42, "prompts": prompts}
+    header = Header(KIND, FORMAT, "vq-eval 0.1.0", "wan", "tiny-model", COMPONENTS, settings, parents)
+    with create_artifact(root / f"videos {name}", header) as writer:
+        for stem, video in zip(names, frames, strict=True):
             for suffix in (".mp4", ".mkv"):
-                write_video(writer.path(f"{role}/{stem}{suffix}"), video, FPS)
-    figures = [psnr(video, of) for video, of in zip(videos, scenes, strict=True)]
-    finite = [figure for figure in figures if figure is not None]
-    measured = tuple(
-        MeasuredVideo(
-            name=stem, file=f"{stem}.mkv", lossless=True, identical=figure is None,
-            figures={} if role == "reference" else {"psnr": Figure(
-                video=figure, per_frame=tuple(psnr(a, b) for a, b in zip(video, of, strict=True))
-            )},
-        )
-        for stem, video, of, figure in zip(names, videos, scenes, figures, strict=True)
-    )  # fmt: skip
-    worst = min(range(len(names)), key=lambda index: figures[index] or np.inf)
-    overall = Overall(
-        mean=float(np.mean(finite)) if finite else None,
-        interval=(min(finite), max(finite)) if len(finite) > 1 else None,
-        worst=figures[worst],
-        worst_video=names[worst],
-    )
-    provenance = Provenance(
-        path=str(path), digest=read_manifest(path, "videos", 1).digest(), variant=role, tool="vq-eval 0.1.0",
-        family="wan", model="tiny-model", fingerprints={"transformer": "f" * 64}, settings={"steps": 4, "seed": 42},
-        prompts=tuple(PromptInfo(prompt="", negative_prompt="", files={}) for _ in names), parents=parents, altered=(),
-    )  # fmt: skip
-    return Row(
-        name=name, role=role, folder=str(path / role), identical_videos=len(videos) - len(finite),
-        seconds_per_video=1.5,
-        provenance=provenance, overall={} if role == "reference" else {"psnr": overall}, videos=measured,
-    )  # fmt: skip
-
-
-def gate_of(row: Row) -> GateResult:
-    overall = row.overall["psnr"]
-    passed = overall.worst is None or overall.worst >= LIMIT_DB
-    text = f"PSNR of `{overall.worst_video}` of {row.name} is {overall.worst:.2f} dB, {LIMIT_DB:g} is asked."
-    return GateResult(
-        row=row.name, metric="psnr", statistic="worst", limit=LIMIT_DB, rule=f"--min-psnr {LIMIT_DB:g}",
-        figure=overall.worst, video=overall.worst_video, passed=passed, sentence=text,
-    )  # fmt: skip
+                write_video(writer.path(f"full/{stem}{suffix}"), video, FPS)
+    return root / f"videos {name}" / "full"
 
 
 def trajectory_of(names: list[str]) -> TrajectoryReport:

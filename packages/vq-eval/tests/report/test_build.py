@@ -36,9 +36,8 @@ def test_writes_everything_that_the_page_needs(world: Any, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("quick")
 def test_lossless_frames_are_left_out_where_there_are_many(
-    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Any, compared: CompareReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compared = CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
     assert pixels_of(compared) == 4 * 2 * 9 * 32 * 48
     monkeypatch.setattr(build, "LOSSLESS_PIXELS", pixels_of(compared) - 1)
     make_report(world.comparison, tmp_path / "page")

@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 
 from vq_eval.compare.schema import CompareReport
@@ -9,18 +7,7 @@ from vq_eval.report.standings import standings_of
 from vq_eval.trajectories.schema import TrajectoryReport
 
 
-@pytest.fixture
-def trajectory(world: Any) -> TrajectoryReport:
-    return TrajectoryReport.model_validate_json((world.trajectory / "trajectory.json").read_bytes())
-
-
-@pytest.fixture
-def layers(world: Any) -> LayersReport:
-    return LayersReport.model_validate_json((world.layers / "layers.json").read_bytes())
-
-
-def test_intervals_are_those_of_the_comparison(world: Any) -> None:
-    compared = CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
+def test_intervals_are_those_of_the_comparison(compared: CompareReport) -> None:
     spec = charts.interval_chart(compared, "psnr", standings_of(compared, "psnr"))
     limit, bars, points = spec["layer"]
     assert limit["data"]["values"] == [{"limit": 30.0}]
@@ -71,7 +58,6 @@ def test_sensitivity_says_what_was_left_out(layers: LayersReport) -> None:
     assert spec["encoding"]["x"]["title"] == "@left_out_linears"
 
 
-def test_the_plot_of_frames_is_filled_in_by_the_page(world: Any) -> None:
-    compared = CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
+def test_the_plot_of_frames_is_filled_in_by_the_page(compared: CompareReport) -> None:
     spec = charts.frames_chart(compared, ["full", "int8"])
     assert {layer["data"]["name"] for layer in spec["layer"]} == {"figures", "playhead"}

@@ -10,11 +10,6 @@ from vq_eval.compare.schema import CompareReport
 from vq_eval.report.inputs import folder_of, read_inputs
 
 
-@pytest.fixture
-def compared(world: Any) -> CompareReport:
-    return CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
-
-
 def test_layers_belong_to_the_row_that_was_made_from_the_same_artifacts(world: Any) -> None:
     inputs = read_inputs(world.comparison, world.trajectory, [world.layers])
     assert list(inputs.layers) == ["int8 auto"]

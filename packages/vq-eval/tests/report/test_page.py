@@ -34,7 +34,7 @@ def test_everything_that_was_measured_is_shown(page: Page) -> None:
         assert all(link.digest in html for link in chain)
     for identifier in page.charts():
         assert f'id="{identifier}"' in html
-    assert "dB, 30 is asked" in html
+    assert "below what it should be: --min-psnr 30" in html
 
 
 def test_what_users_typed_is_escaped(page: Page) -> None:

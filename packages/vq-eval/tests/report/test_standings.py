@@ -8,11 +8,6 @@ from vq_eval.compare.schema import CompareReport
 from vq_eval.report.standings import floor_of, gap, lead_metric, standings_of
 
 
-@pytest.fixture
-def compared(world: Any) -> CompareReport:
-    return CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
-
-
 def test_candidates_that_pass_come_before_those_that_fail(compared: CompareReport) -> None:
     standings = standings_of(compared, "psnr")
     assert [it.row.name for it in standings] == ["floor", "int8 auto", "int8 rtn"]

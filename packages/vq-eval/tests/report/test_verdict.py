@@ -8,11 +8,6 @@ from vq_eval.layers.schema import LayersReport
 from vq_eval.report.verdict import ReportVerdict, judge, overall_text
 
 
-@pytest.fixture
-def compared(world: Any) -> CompareReport:
-    return CompareReport.model_validate_json((world.comparison / "compare.json").read_bytes())
-
-
 def said(verdict: ReportVerdict) -> str:
     return "\n".join(it.text("en") for it in (verdict.headline, *verdict.reasons, *verdict.suspects))
 
@@ -23,7 +18,7 @@ def test_the_best_that_passes_is_shipped(compared: CompareReport) -> None:
     text = said(verdict)
     assert "Ship int8 auto" in text
     assert "below the floor" in text
-    assert "Not int8 rtn: PSNR of `000` of int8 rtn is 17." in text
+    assert "Not int8 rtn: PSNR of `int8 rtn`, video `000`, is 17." in text
 
 
 def test_without_a_gate_it_is_only_the_closest(compared: CompareReport) -> None:
@@ -79,8 +74,7 @@ def test_a_video_far_below_the_others_is_a_suspect(compared: CompareReport, drop
     assert (f"video d is {drop_db:.1f} dB below" in said(verdict)) == suspect
 
 
-def test_layers_name_suspects(compared: CompareReport, world: Any) -> None:
-    layers = LayersReport.model_validate_json((world.layers / "layers.json").read_bytes())
+def test_layers_name_suspects(compared: CompareReport, layers: LayersReport) -> None:
     assert "int8 auto: blocks.3.ffn.net.2 has 9.0 dB" in said(judge(compared, {"int8 auto": layers}))
 
 

@@ -9,7 +9,8 @@ from vq_core.remote.location import NamedPath
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
 from vq_eval.trajectories.measure import measure_trajectories
-from vq_eval.videos.candidates import open_named
+from vq_eval.trajectories.schema import JSON_NAME, TrajectoryReport
+from vq_eval.videos.candidates import NamedCandidate, open_named
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]
@@ -18,16 +19,26 @@ SMALL = Sampling(steps=2, height=32, width=32, num_frames=5)
 
 
 @pytest.fixture(scope="session")
+def candidates(artifacts: Artifacts, other_artifacts: tuple[Path, Path]) -> list[NamedCandidate]:
+    """INT8 and FP8 of `t2v`."""
+    (weights, qparams), (other_weights, other_qparams) = artifacts("t2v"), other_artifacts
+    return open_named([weights, other_weights], [NamedPath("int8", qparams), NamedPath("fp8", other_qparams)])
+
+
+@pytest.fixture(scope="session")
 def drifted(
     tiny_model: TinyModel,
-    artifacts: Artifacts,
-    other_artifacts: tuple[Path, Path],
+    candidates: list[NamedCandidate],
     prompts: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Trajectories of `t2v` in INT8 and FP8, two prompts; not to be changed."""
-    (weights, qparams), (other_weights, other_qparams) = artifacts("t2v"), other_artifacts
+    """Trajectories of `candidates`, two prompts; not to be changed."""
     output = tmp_path_factory.mktemp("drift") / "drift"
-    candidates = open_named([weights, other_weights], [NamedPath("int8", qparams), NamedPath("fp8", other_qparams)])
     measure_trajectories(str(tiny_model("t2v")), candidates, prompts, SMALL, output, device="cpu")
     return output
+
+
+@pytest.fixture
+def report(drifted: Path) -> TrajectoryReport:
+    """The report of `drifted`."""
+    return TrajectoryReport.model_validate_json((drifted / JSON_NAME).read_bytes())

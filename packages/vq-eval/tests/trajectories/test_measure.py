@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.remote.location import NamedPath
 from vq_core.sampling.prompts import SAMPLES_FILE
 from vq_core.sampling.settings import Sampling
 from vq_core.store.reader import open_artifact
@@ -16,25 +15,13 @@ from vq_eval.trajectories import measure
 from vq_eval.trajectories.drift import mean_drift
 from vq_eval.trajectories.measure import measure_trajectories
 from vq_eval.trajectories.schema import FORMAT, JSON_NAME, KIND, PICTURE_NAME, TrajectoryReport
-from vq_eval.videos.candidates import NamedCandidate, open_named
+from vq_eval.videos.candidates import NamedCandidate
 
-Artifacts = Callable[[Variant], tuple[Path, Path]]
 TinyModel = Callable[[Variant], Path]
 SMALL = Sampling(steps=2, height=32, width=32, num_frames=5)
 
 
-def report_in(folder: Path) -> TrajectoryReport:
-    return TrajectoryReport.model_validate_json((folder / JSON_NAME).read_bytes())
-
-
-@pytest.fixture
-def int8(artifacts: Artifacts) -> list[NamedCandidate]:
-    weights, qparams = artifacts("t2v")
-    return open_named([weights], [NamedPath("int8", qparams)])
-
-
-def test_the_floor_comes_first_and_no_candidate_comes_near_it(drifted: Path) -> None:
-    report = report_in(drifted)
+def test_the_floor_comes_first_and_no_candidate_comes_near_it(report: TrajectoryReport) -> None:
     assert [(it.name, it.role, it.scheme) for it in report.candidates] == [
         ("floor", "floor", None),
         ("int8", "candidate", "int8"),
@@ -46,8 +33,7 @@ def test_the_floor_comes_first_and_no_candidate_comes_near_it(drifted: Path) -> 
     assert int8.weights != fp8.weights
 
 
-def test_curves_follow_the_schedule_for_every_prompt(drifted: Path, prompts: Path) -> None:
-    report = report_in(drifted)
+def test_curves_follow_the_schedule_for_every_prompt(report: TrajectoryReport, prompts: Path) -> None:
     assert report.branches == ("cond", "uncond")
     assert [(step.component, step.bucket) for step in report.steps] == [("transformer", 7), ("transformer", 6)]
     assert [step.sigma * 1000 for step in report.steps] == pytest.approx([step.timestep for step in report.steps])
@@ -62,35 +48,38 @@ def test_curves_follow_the_schedule_for_every_prompt(drifted: Path, prompts: Pat
         assert len(candidate.free_running.latent.cosine) == 2
 
 
-def test_the_folder_holds_figures_picture_and_where_they_come_from(drifted: Path, int8: list[NamedCandidate]) -> None:
+def test_the_folder_holds_figures_picture_and_where_they_come_from(
+    drifted: Path, candidates: list[NamedCandidate]
+) -> None:
     assert sorted(path.name for path in drifted.iterdir()) == ["manifest.json", JSON_NAME, PICTURE_NAME]
     manifest = open_artifact(drifted, KIND, FORMAT).manifest
-    assert manifest.parents["quant-params int8"] == int8[0].qparams_id.digest
-    candidates: Any = manifest.settings["candidates"]
-    assert candidates["int8"]["smoothed-weights"] == int8[0].weights_id.digest
+    assert manifest.parents["quant-params int8"] == candidates[0].qparams_id.digest
+    settings: Any = manifest.settings["candidates"]
+    assert settings["int8"]["smoothed-weights"] == candidates[0].weights_id.digest
 
 
 def test_alone_or_after_others_a_candidate_has_the_same_figures(
-    drifted: Path, tiny_model: TinyModel, int8: list[NamedCandidate], prompts: Path, tmp_path: Path
+    report: TrajectoryReport,
+    tiny_model: TinyModel,
+    candidates: list[NamedCandidate],
+    prompts: Path,
+    tmp_path: Path,
 ) -> None:
     """INT8 is applied over full precision here; in `drifted` the floor came before it, and FP8 over it."""
     alone = measure_trajectories(
-        str(tiny_model("t2v")), int8, prompts, SMALL, tmp_path / "alone", floor=False, device="cpu"
+        str(tiny_model("t2v")), candidates[:1], prompts, SMALL, tmp_path / "alone", floor=False, device="cpu"
     )
-    assert alone.candidates == (report_in(drifted).candidates[1],)
+    assert alone.candidates == (report.candidates[1],)
 
 
 def test_an_interrupted_run_is_continued_to_the_same_bytes(
     drifted: Path,
     tiny_model: TinyModel,
-    artifacts: Artifacts,
-    other_artifacts: tuple[Path, Path],
+    candidates: list[NamedCandidate],
     prompts: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (weights, qparams), (other_weights, other_qparams) = artifacts("t2v"), other_artifacts
-    candidates = open_named([weights, other_weights], [NamedPath("int8", qparams), NamedPath("fp8", other_qparams)])
     measured: list[int] = []
 
     def run(stop_after: int, *, resume: bool) -> None:
@@ -116,12 +105,14 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
 
 
 def test_another_model_and_sizes_that_do_not_fit_are_refused(
-    tiny_model: TinyModel, int8: list[NamedCandidate], prompts: Path, tmp_path: Path
+    tiny_model: TinyModel, candidates: list[NamedCandidate], prompts: Path, tmp_path: Path
 ) -> None:
     for model, sampling, sentence in (
         ("i2v", SMALL, "was made from another model"),
         ("t2v", replace(SMALL, height=33), "height 33 is not a multiple"),
     ):
         with pytest.raises(VqError, match=sentence):
-            measure_trajectories(str(tiny_model(model)), int8, prompts, sampling, tmp_path / "drift", device="cpu")
+            measure_trajectories(
+                str(tiny_model(model)), candidates, prompts, sampling, tmp_path / "drift", device="cpu"
+            )
     assert not any(tmp_path.iterdir())

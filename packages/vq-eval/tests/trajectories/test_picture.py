@@ -3,11 +3,12 @@ from pathlib import Path
 from PIL import Image
 
 from vq_eval.trajectories.picture import draw_trajectories
-from vq_eval.trajectories.schema import JSON_NAME, PICTURE_NAME, TrajectoryReport
+from vq_eval.trajectories.schema import PICTURE_NAME, TrajectoryReport
 
 
-def test_the_same_report_gives_the_same_picture_and_experts_are_marked(drifted: Path, tmp_path: Path) -> None:
-    report = TrajectoryReport.model_validate_json((drifted / JSON_NAME).read_bytes())
+def test_the_same_report_gives_the_same_picture_and_experts_are_marked(
+    report: TrajectoryReport, drifted: Path, tmp_path: Path
+) -> None:
     draw_trajectories(report, tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes() == (drifted / PICTURE_NAME).read_bytes()
     with Image.open(tmp_path / "one.png") as image:

@@ -1,13 +1,10 @@
-from pathlib import Path
-
 import pytest
 
-from vq_eval.trajectories.schema import JSON_NAME, TrajectoryReport
+from vq_eval.trajectories.schema import TrajectoryReport
 from vq_eval.trajectories.table import print_trajectories, rows_of
 
 
-def test_every_candidate_has_a_row(drifted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = TrajectoryReport.model_validate_json((drifted / JSON_NAME).read_bytes())
+def test_every_candidate_has_a_row(report: TrajectoryReport, capsys: pytest.CaptureFixture[str]) -> None:
     print_trajectories(report)
     printed = capsys.readouterr().out
     for candidate, row in zip(report.candidates, rows_of(report), strict=True):

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from vq_core.artifacts.videos import FORMAT, KIND
+from vq_core.errors import VqError
 from vq_core.media.video import read_video
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import open_source
@@ -196,3 +197,36 @@ def write_lora(path: Path) -> Path:
     down, up = torch.randn(4, FFN_DIM, generator=generator), torch.randn(INNER_DIM, 4, generator=generator)
     save_file({f"{stem}.lora_A.weight": down * 0.1, f"{stem}.lora_B.weight": up}, path)
     return path
+
+
+# --- refusals, see also test_model_run.py -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variants", "weights", "sentence"),
+    [
+        (["full", "fake_quant"], True, "`fake_quant` is not a variant: choose from full, floor, smoothed, fake-quant."),
+        (["smoothed"], False, "`--weights` is missing"),
+        (["fake-quant"], False, "`--weights` is missing"),
+        (["fake-quant"], True, "`--qparams` is missing"),
+    ],
+)
+def test_unknown_variants_and_missing_artifacts_are_refused(
+    artifacts: Artifacts, variants: list[str], weights: bool, sentence: str
+) -> None:
+    smoothed, qparams = artifacts("t2v")
+    with pytest.raises(VqError, match=sentence):
+        open_candidates(variants, *((smoothed, None) if weights else (None, qparams)))
+
+
+def test_what_does_not_belong_together_is_refused(
+    job: MakeJob, tiny_model: Callable[[Variant], Path], write_weights: Callable[..., Path], tmp_path: Path
+) -> None:
+    work = job("t2v")
+    work.model = tiny_model("i2v")
+    work.refused(f"{work.weights} was made from another model")
+    work = job("t2v")
+    work.output.mkdir()
+    work.refused(f"{work.output} exists already")
+    work.weights = write_weights(work.model, tmp_path / "other", torch.bfloat16)
+    work.refused(f"{work.qparams} was not made from {work.weights}")

@@ -1,4 +1,4 @@
-"""Runs that crash or are killed, and what resuming them makes."""
+"""Runs that crash or are killed and are resumed, and runs of several processes."""
 
 import hashlib
 import signal
@@ -24,6 +24,7 @@ ALL: tuple[Candidate, ...] = ("full", "smoothed", "fake-quant")
 
 MakeJob = Callable[[Variant], Any]
 StartCode = Callable[[str], Any]
+StartRanks = Callable[..., list[Any]]
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -132,32 +133,10 @@ main()
 """
 
 
-def options(work: Any) -> list[str]:
-    given = {
-        "--model": work.model,
-        "--weights": work.weights,
-        "--qparams": work.qparams,
-        "--prompts": work.prompts,
-        "-o": work.output,
-        "--steps": 2,
-        "--height": 64,
-        "--width": 64,
-        "--num-frames": 5,
-        "--variants": ",".join(work.asked),
-        "--device": "cpu",
-    }
-    return ["fake-quant", "--no-cache", *(str(part) for option in given.items() for part in option)]
-
-
-def command(work: Any) -> str:
-    """Code that sets the arguments of a command."""
-    return f"import sys\nsys.argv = {['vq-eval', *options(work)]}\n"
-
-
 def test_killed_while_a_video_is_written(job: MakeJob, whole: Path, start_code: StartCode) -> None:
     work = job("t2v")
     work.asked = ALL
-    assert start_code(command(work) + KILLED_WHILE_WRITING).ended(240) == -signal.SIGKILL
+    assert start_code(work.code() + KILLED_WHILE_WRITING).ended(240) == -signal.SIGKILL
     assert not work.output.exists()
     assert work.run(resume=True).resumed_videos == 1
     assert contents(work.output) == contents(whole)
@@ -166,7 +145,7 @@ def test_killed_while_a_video_is_written(job: MakeJob, whole: Path, start_code: 
 def test_killed_after_the_first_video(job: MakeJob, whole: Path, start_code: StartCode) -> None:
     work = job("t2v")
     work.asked = ALL
-    started = start_code(command(work) + "from vq_eval.cli import main; main()")
+    started = start_code(work.code() + "from vq_eval.cli import main; main()")
     first = partial_folder(work.output) / "full" / "000.mkv"
     while not first.exists():
         assert started.process.is_alive(), "ended before its first video"
@@ -185,3 +164,15 @@ def test_an_interrupted_run_is_continued_only_when_asked_and_unchanged(job: Make
     work.refused("continue it with --resume")
     work.sampling = replace(work.sampling, steps=3)
     work.refused("was begun with other settings", resume=True)
+
+
+def test_two_processes_give_the_videos_of_one(job: MakeJob, whole: Path, start_ranks: StartRanks) -> None:
+    work = job("t2v")
+    work.asked = ALL
+    # torchrun starts `python -m vq_eval`.
+    code = work.code() + "import runpy; runpy.run_module('vq_eval', run_name='__main__')"
+    ranks = start_ranks(code, code)
+    for rank in ranks:
+        assert rank.ended(400) == 0, rank.stderr
+    assert [rank.stdout.count("Videos of each variant") for rank in ranks] == [1, 0]
+    assert contents(work.output) == contents(whole)

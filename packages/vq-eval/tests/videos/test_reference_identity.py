@@ -16,6 +16,7 @@ from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import Variant
+from vq_eval.videos.model_run import ModelRun
 from vq_eval.videos.reference_identity import device_identity, identity_of_run, identity_of_video, parts_of
 
 SAMPLING = Sampling(steps=2, height=64, width=64, num_frames=5)
@@ -33,7 +34,8 @@ def identity(
     dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
     source = open_source(str(model))
-    return identity_of_run(source, VideoPipeline(str(model), "cpu", dtype=dtype, source=source), sampling, kernels)
+    pipeline = VideoPipeline(str(model), "cpu", dtype=dtype, source=source)
+    return identity_of_run(ModelRun(str(model), source, pipeline, (), sampling), kernels)
 
 
 def test_another_place_for_the_same_model_is_the_same(model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Compare folders of videos with a reference, frame by frame, with every metric that is there."""
+"""Compare folders of videos with a reference, frame by frame, with every available metric."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ from vq_eval.compare.schema import (
     Overall,
     Row,
     VideoInfo,
+    finite_figures,
     write_report,
 )
 from vq_eval.compare.table import to_markdown
@@ -45,14 +46,14 @@ def compare(
     Args:
         entries: the reference, then the rows; their .mp4 or .mkv videos have the same stems, frame counts and sizes.
         output: folder to make.
-        limits: held against the rows and recorded in the report; `gate.enforce` raises.
-        metrics: names with commas between them, or `all`; see `choose_metrics`.
-        prompts: what the videos 000, 001 … were made from, for metrics that need the captions or first frames.
+        limits: applied to the rows and recorded in the report; `gate.enforce` raises.
+        metrics: comma-separated names, or `all`; see `choose_metrics`.
+        prompts: what the videos 000, 001 … were made from, for metrics that need captions or first frames.
         device: where to compute.
 
     Raises:
         VqError: a folder is missing or holds no videos, names or shapes differ, a file is no video, a metric is unknown
-            or suits no video, prompts are others than the reference's, a limit cannot be held, or `output` exists.
+            or suits no video, the prompts are not the reference's, a limit cannot be applied, or `output` exists.
     """
     refuse_existing(output)
     chosen = choose_metrics(metrics)
@@ -71,7 +72,7 @@ def compare(
 def _measure_all(
     folders: Sequence[ComparedFolder], chosen: MetricChoice, asked: AskedVideos, device: str
 ) -> tuple[list[VideoInfo], list[list[MeasuredVideo]]]:
-    """Video by video, so that one of the reference is decoded once; the measured videos by folder."""
+    """The videos of the reference, each decoded once, and the measured videos of every folder."""
     videos: list[VideoInfo] = []
     measured: list[list[MeasuredVideo]] = [[] for _ in folders]
     with progress("compare", len(folders[0].videos) * (len(folders) - 1), "video") as advance:
@@ -96,7 +97,8 @@ def _report(
 ) -> CompareReport:
     suited = {name for name in chosen.metrics if any(name not in video.unavailable for video in videos)}
     if not suited:
-        raise VqError(f"No metric suits these videos; of `{videos[0].name}`: {_reasons(videos[0])}.")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in videos[0].unavailable.items())
+        raise VqError(f"No metric suits these videos; of `{videos[0].name}`: {reasons}.")
     infos = {name: MetricInfo.of(metric) for name, metric in chosen.metrics.items() if name in suited}
     unsuited = {name: videos[0].unavailable[name] for name in chosen.metrics if name not in suited}
     rows = [_row(*part, infos) for part in zip(folders, origins, measured, strict=True)]
@@ -134,17 +136,15 @@ def _row(
 
 def overall_of(metric: str, info: MetricInfo, videos: Sequence[MeasuredVideo]) -> Overall:
     """`metric` over those of `videos` that have it, at least one."""
-    figures = {video.name: video.figures[metric].video for video in videos if metric in video.figures}
-    finite = {name: figure for name, figure in figures.items() if figure is not None}
+    finite = finite_figures(videos, metric)
+    if not finite:
+        first = next(video.name for video in videos if metric in video.figures)
+        return Overall(mean=None, interval=None, worst=None, worst_video=first)
     worst_of = min if info.higher_is_better else max
-    worst_video = worst_of(finite, key=finite.__getitem__) if finite else next(iter(figures))
+    worst_video = worst_of(finite, key=finite.__getitem__)
     return Overall(
-        mean=fmean(finite.values()) if finite else None,
+        mean=fmean(finite.values()),
         interval=mean_interval(list(finite.values())),
-        worst=figures[worst_video],
+        worst=finite[worst_video],
         worst_video=worst_video,
     )
-
-
-def _reasons(video: VideoInfo) -> str:
-    return "; ".join(f"{name}: {reason}" for name, reason in video.unavailable.items())

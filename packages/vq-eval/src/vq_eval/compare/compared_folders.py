@@ -1,4 +1,4 @@
-"""Which folders of videos are compared: the reference, the floor and the candidates, each under a name of its own."""
+"""The folders of videos that are compared: the reference, the floor and the candidates, each with its own name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ REFERENCE_NAME = "reference"
 FLOOR_NAME = "floor"
 
 LOSSLESS = ".mkv"
-SUFFIXES = (".mp4", LOSSLESS)  # where a folder holds both under one name, the later one is compared
+SUFFIXES = (".mp4", LOSSLESS)  # of two files with one stem, the later suffix is compared
 
 
 @dataclass(frozen=True)
 class ComparedEntry:
-    """One folder as it was asked for."""
+    """One folder as it was given."""
 
     name: str
     role: Role
@@ -27,7 +27,7 @@ class ComparedEntry:
 
 @dataclass(frozen=True)
 class ComparedFolder:
-    """The same on this machine; `videos` are its files by stem, sorted."""
+    """The folder on this machine; `videos` are its files by stem, sorted."""
 
     entry: ComparedEntry
     path: Path
@@ -38,7 +38,7 @@ def entries_of(reference: Location, candidates: Sequence[str], floor: Location |
     """The reference, the floor where there is one, and the candidates.
 
     Raises:
-        VqError: no candidate, or two rows of one name; see `parse_named`.
+        VqError: no candidate, or two rows with one name; see `parse_named`.
     """
     if not candidates:
         raise VqError("`--candidate` is missing: give a folder of videos to compare, with a name: NAME=FOLDER.")
@@ -56,15 +56,13 @@ def entries_of(reference: Location, candidates: Sequence[str], floor: Location |
 
 
 def open_folders(entries: Sequence[ComparedEntry]) -> tuple[ComparedFolder, ...]:
-    """The folders of `entries`, the reference first; all hold videos of the same names.
+    """The folders of `entries`, the reference first; all hold videos with the same names.
 
     Raises:
-        VqError: a folder is missing or holds no videos, or a stem stands in one of two folders only.
+        VqError: a folder is missing or holds no videos, or a stem is missing from one of two folders.
     """
-    folders = []
-    for entry in entries:
-        path = local_copy(entry.location)
-        folders.append(ComparedFolder(entry, path, _videos_in(path)))
+    paths = [local_copy(entry.location) for entry in entries]
+    folders = [ComparedFolder(entry, path, _videos_in(path)) for entry, path in zip(entries, paths, strict=True)]
     for folder in folders[1:]:
         _require_same_names(folders[0], folder)
     return tuple(folders)

@@ -1,4 +1,4 @@
-"""The gate: limits that the rows of a comparison have to keep, and the sentence where one does not."""
+"""The gate: limits on the rows of a comparison, and the sentence for each result."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,34 +10,34 @@ from vq_eval.compare.schema import CompareReport, GateResult, MetricInfo, Row, V
 
 
 def check_limits(limits: Sequence[Limit], chosen: MetricChoice, entries: Sequence[ComparedEntry]) -> None:
-    """Refuse limits that could not be held, before minutes are spent; `entries` begin with the reference.
+    """Refuse limits that cannot be applied, before anything is measured; `entries` begin with the reference.
 
     Raises:
-        VqError: a metric that is not measured, a row that is not there, or a floor or a reference without a figure.
+        VqError: the metric is not measured, the row does not exist, or the floor or the reference has no figure.
     """
     for limit in limits:
         what = f"{limit.source} limits `{limit.metric}`"
         if limit.metric not in chosen.metrics:
             reason = chosen.unavailable.get(limit.metric, "it is not among --metrics")
-            raise VqError(f"{what}, which is not measured ({reason}): measure it, or take the limit away.")
+            raise VqError(f"{what}, which is not measured ({reason}): measure it, or remove the limit.")
         if unknown := sorted(set(limit.rows or ()) - {entry.name for entry in entries[1:]}):
-            raise VqError(f"{what} of `{unknown[0]}`, and no row is called so: correct the name.")
+            raise VqError(f"{what} of `{unknown[0]}`, and no row has that name: correct it.")
         if limit.kind == "worse_than_floor_by" and all(entry.role != "floor" for entry in entries):
-            raise VqError(f"{what} by the floor, and there is none: give it with --floor.")
+            raise VqError(f"{what} by the floor, and there is none: give one with --floor.")
         if limit.kind == "worse_than_reference_by" and chosen.metrics[limit.metric].COMPARES:
             raise VqError(
-                f"{what} by the reference's figure, and it has none, because the metric compares with it: "
-                "use worst, mean or worse_than_floor_by."
+                f"{what} by the reference's figure, which does not exist, because the metric compares with the "
+                "reference: use worst, mean or worse_than_floor_by."
             )
 
 
 def hold(
     limits: Sequence[Limit], infos: Mapping[str, MetricInfo], rows: Sequence[Row], videos: Sequence[VideoInfo]
 ) -> tuple[GateResult, ...]:
-    """Every limit against every row that it is for; `rows` begin with the reference.
+    """Every limit on every row that it applies to; `rows` begin with the reference.
 
     Raises:
-        VqError: a limited metric cannot be measured on one of the videos, which would pass unseen.
+        VqError: a limited metric cannot be measured on one of the videos, which would pass unchecked.
     """
     results = []
     for limit in limits:
@@ -52,17 +52,17 @@ def hold(
 
 
 def verdict_of(gates: Sequence[GateResult]) -> Verdict:
-    """`failed` where one is not passed."""
+    """`failed` if any gate failed."""
     if not gates:
         return "no gate"
     return "passed" if all(gate.passed for gate in gates) else "failed"
 
 
 def enforce(report: CompareReport) -> None:
-    """Do nothing where every gate is passed.
+    """Raise if a gate failed.
 
     Raises:
-        GateFailed: one is not; the message names every failed figure, its row and by how much it fails.
+        GateFailed: the message names every failed figure, its row, and by how much it fails.
     """
     failures = [gate.sentence for gate in report.gates if not gate.passed]
     if failures:

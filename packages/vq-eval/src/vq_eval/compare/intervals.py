@@ -11,10 +11,10 @@ SEED = 0
 
 
 def mean_interval(figures: Sequence[float]) -> tuple[float, float] | None:
-    """Low and high end of the percentile interval of the mean (Efron, Annals of Statistics 1979), None for one figure.
+    """Low and high end of the percentile interval of the mean (Efron, Annals of Statistics 1979); None for one figure.
 
-    Videos are what is drawn, never frames: the frames of one video fail together, so one video says nothing of another.
-    The draws are seeded, and equal figures give equal intervals.
+    Resampling draws videos, never frames, because the frames of one video fail together. The draws are seeded, so equal
+    figures give equal intervals.
     """
     if len(figures) < 2:
         return None

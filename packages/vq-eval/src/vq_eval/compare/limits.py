@@ -1,9 +1,9 @@
-"""What a gate asks for: the options `--min-psnr` and `--min-ssim`, and the file of `--gate`."""
+"""The limits of a gate: `--min-psnr`, `--min-ssim`, and the file of `--gate`."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 
 Kind = Literal["worst", "mean", "worse_than_floor_by", "worse_than_reference_by"]
-KINDS: tuple[Kind, ...] = ("worst", "mean", "worse_than_floor_by", "worse_than_reference_by")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,11 @@ class Limit:
     """One limit on one metric.
 
     Attributes:
-        metric: its name.
-        kind: `worst` holds every video and `mean` their mean against `value`, the least figure, or the greatest where
-            lower is better; the others hold the mean against that of the floor or of the reference.
+        kind: `worst` limits every video and `mean` their mean to `value`, the least figure, or the greatest where lower
+            is better; the others limit the mean by that of the floor or of the reference.
         value: in the metric's unit.
-        source: where it was asked for: an option with its value, or a file.
-        rows: which rows keep it; None for every candidate.
+        source: an option with its value, or the name of a file.
+        rows: the rows that it applies to; None for every candidate.
     """
 
     metric: str
@@ -59,7 +58,7 @@ def option_limits(minima: Mapping[str, float | None]) -> tuple[Limit, ...]:
     """The limits of `--min-METRIC`, by metric; None where one was not given.
 
     Raises:
-        VqError: one is NaN or infinite: no figure could be held against it.
+        VqError: one is NaN or infinite.
     """
     limits = []
     for metric, minimum in minima.items():
@@ -75,7 +74,7 @@ def read_gate(location: Location) -> tuple[Limit, ...]:
     """The limits in a YAML or JSON file, see docs/formats/gate.md.
 
     Raises:
-        VqError: the file is missing, is not YAML, or holds anything but limits.
+        VqError: the file is missing, is not YAML, or has other content than limits.
     """
     path = local_copy(location)
     gate = validated(_Gate, load_yaml(path, what="gate"), path)

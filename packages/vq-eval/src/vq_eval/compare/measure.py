@@ -1,4 +1,4 @@
-"""Measure one video of every folder against the reference's, with every metric that suits it."""
+"""Measure one video of every folder against the reference's, with every metric that can measure it."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from vq_eval.metrics import Clip, Metric
 
 @dataclass(frozen=True)
 class Reference:
-    """A decoded video of the reference and the metrics that suit it; it serves all rows."""
+    """A decoded video of the reference, and the metrics that can measure it."""
 
     name: str
     clip: Clip
@@ -28,7 +28,7 @@ class Reference:
 
     @property
     def info(self) -> VideoInfo:
-        """What all videos of this name have in common."""
+        """What all videos of this name share."""
         frames, height, width, _ = self.clip.frames.shape
         return VideoInfo(
             name=self.name,
@@ -72,7 +72,7 @@ class Reference:
 
 
 def open_reference(name: str, path: Path, asked: Asked, metrics: Mapping[str, Metric], device: str) -> Reference:
-    """Decode the reference's video `path`, and settle which of `metrics` suit it.
+    """Decode the reference's video `path` and choose those of `metrics` that can measure it.
 
     Raises:
         VqError: it is no video.

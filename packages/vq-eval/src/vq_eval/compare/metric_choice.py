@@ -1,4 +1,4 @@
-"""Which metrics are measured: those that were asked for, less what this machine or these videos do not allow."""
+"""The metrics to measure: those that were requested and that this machine can measure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class MetricChoice:
 
 
 def choose_metrics(asked: str) -> MetricChoice:
-    """The metrics of `asked`: names with commas between them, in that order, or `all`, in their own.
+    """The metrics of `asked`: comma-separated names, in that order, or `all`, in the order of `Metric.ORDER`.
 
-    Of `all` those are left out that cannot be measured on this machine. One that was named has to be there.
+    `all` leaves out metrics that cannot be measured on this machine.
 
     Raises:
-        VqError: an unknown metric, none or the same one twice, or a named one that cannot be measured here.
+        VqError: an unknown metric, one that is named twice, or a named one that cannot be measured here.
     """
     names = metric_names() if asked == ALL else [name.strip() for name in asked.split(",")]
     if len(set(names)) != len(names):

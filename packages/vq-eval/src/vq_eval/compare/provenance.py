@@ -1,4 +1,4 @@
-"""What is known of where videos come from: the manifest of their folder, and prompts that were given beside it."""
+"""The origin of videos: the manifest of their folder, and prompts that were given beside it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,14 +26,14 @@ TEXTS = ("prompt", "negative_prompt")
 
 @dataclass(frozen=True)
 class Origin:
-    """A folder's provenance, and what its manifest measured: seconds per video, None where it does not say."""
+    """A folder's provenance, and the seconds per video in its manifest; None where it has none."""
 
     provenance: Provenance
     seconds_per_video: float | None
 
 
 def origin_of(folder: ComparedFolder) -> Origin | None:
-    """What the manifest of the videos in `folder`, or in the folder around it, says; None without a manifest of videos.
+    """The origin in the manifest of `folder`, or of the folder around it; None without a manifest of videos.
 
     Raises:
         VqError: the manifest is damaged or of another format.
@@ -92,16 +92,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class AskedVideos:
-    """What each of the videos 000, 001 … was made from, by the reference's manifest and by prompts that were given."""
+    """What each of the videos 000, 001 … was made from, by the reference's manifest and by given prompts."""
 
     provenance: Provenance | None
     samples: tuple[Sample, ...] = ()
 
     def of(self, name: str) -> Asked:
-        """Of the video `name`; of one that is not a number nothing is known."""
-        index = int(name) if re.fullmatch(r"\d{3,}", name) else None
-        if index is None:
+        """What the video `name` was made from; unknown unless the name is a number."""
+        if not re.fullmatch(r"\d{3,}", name):
             return Asked()
+        index = int(name)
         told = self.provenance.prompts[index : index + 1] if self.provenance is not None else ()
         sample = self.samples[index] if index < len(self.samples) else None
         texts = told[0] if told else sample
@@ -121,7 +121,7 @@ def asked_videos(provenance: Provenance | None, prompts: Location | None) -> Ask
     """What the reference was made from.
 
     Raises:
-        VqError: the prompts cannot be read, or are not those of the reference's manifest.
+        VqError: the prompts cannot be read, or are not the prompts in the reference's manifest.
     """
     samples = tuple(read_samples(prompts, FIRST_FRAME_IF_ANY)) if prompts is not None else ()
     if provenance is not None and samples:
@@ -137,7 +137,7 @@ def _first_difference(known: Sequence[PromptInfo], given: Sequence[Sample]) -> s
     for index, (info, sample) in enumerate(zip(known, given, strict=True)):
         if (info.prompt, info.negative_prompt) != (sample.prompt, sample.negative_prompt):
             return f"entry {index} has other texts"
-        # A model without an image input left the images alone.
+        # A model without an image input has not read the images.
         if "image" in info.files and [info.files["image"]] != sample.digests().get("image"):
             return f"entry {index} has another image"
     return None

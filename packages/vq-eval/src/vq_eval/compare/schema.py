@@ -1,9 +1,11 @@
 """The report of a comparison: its schema, and how it is written.
 
 `compare.json` is a `CompareReport`: one reference and several rows, measured by the same metrics on the same videos.
-Figures are numbers or null; null stands for an infinite figure (PSNR of equal pixels), because JSON has no infinity.
+A figure is a number, or null for an infinite one (PSNR of equal pixels), because JSON has no infinity.
 """
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,14 +27,13 @@ Verdict = Literal["passed", "failed", "no gate"]
 
 
 class MetricInfo(Record):
-    """What a metric is, for people.
+    """A metric as a report describes it.
 
     Attributes:
         label: its name in tables, such as `PSNR`.
         unit: of its figures, such as `dB`; empty where they have none.
-        digits: decimals that are worth showing.
-        higher_is_better: whether more is better.
-        compares: whether it compares with the reference. Where it does not, the reference has figures of its own.
+        digits: decimals worth showing.
+        compares: whether it compares with the reference; otherwise the reference has figures of its own.
         per: what an entry of `per_frame` belongs to: a frame, a step from one frame to the next, or nothing (`video`).
         meaning: one line.
     """
@@ -47,19 +48,11 @@ class MetricInfo(Record):
 
     @classmethod
     def of(cls, metric: Metric) -> Self:
-        """What `metric` says of itself."""
-        return cls(
-            label=metric.LABEL,
-            unit=metric.UNIT,
-            digits=metric.DIGITS,
-            higher_is_better=metric.HIGHER_IS_BETTER,
-            compares=metric.COMPARES,
-            per=metric.PER,
-            meaning=metric.MEANING,
-        )
+        """The description of `metric`."""
+        return cls.model_validate({name: getattr(metric, name.upper()) for name in cls.model_fields})
 
     def text(self, figure: float | None, *, with_unit: bool = True) -> str:
-        """A figure for people, such as `31.20 dB`; None, which is infinite, reads "identical"."""
+        """A figure as text, such as `31.20 dB`; None, which is infinite, reads "identical"."""
         if figure is None:
             return "identical"
         return f"{figure:.{self.digits}f}{f' {self.unit}' if self.unit and with_unit else ''}"
@@ -93,7 +86,7 @@ class Overall(Record):
 
 
 class MeasuredVideo(Record):
-    """A video of a row. `figures` lacks the metrics that are not available for it, see `VideoInfo.unavailable`."""
+    """A video of a row; `figures` lacks the metrics in `VideoInfo.unavailable`."""
 
     name: str
     file: str
@@ -102,8 +95,14 @@ class MeasuredVideo(Record):
     figures: dict[str, Figure]
 
 
+def finite_figures(videos: Iterable[MeasuredVideo], metric: str) -> dict[str, float]:
+    """The finite figures of one metric, by video."""
+    figures = {video.name: video.figures[metric].video for video in videos if metric in video.figures}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
 class PromptInfo(Record):
-    """What a video was made from; `files` are SHA-256 of its images and videos, by key of the prompt's entry."""
+    """What a video was made from; `files` holds the SHA-256 of its images and videos, by key of the prompt's entry."""
 
     prompt: str
     negative_prompt: str
@@ -111,18 +110,17 @@ class PromptInfo(Record):
 
 
 class Provenance(Record):
-    """What the manifest of a folder of videos says.
+    """What the manifest of a folder of videos records.
 
     Attributes:
-        path: the artifact, as it was given.
+        path: the artifact, as given.
         digest: of its manifest, and through it of every file.
-        variant: which of its folders was measured; empty where the folder has none.
-        tool, family, model: as in the manifest.
+        variant: the folder of the artifact that was measured; empty where it has none.
         fingerprints: of the model's transformers.
-        settings: sampling and everything else that was decided, without the prompts.
+        settings: the manifest's, without the prompts.
         prompts: in the order of the videos.
-        parents: digests of the artifacts that they were made from, by kind.
-        altered: measured files that are not the ones that were written; their SHA-256 differs from the manifest's.
+        parents: digests of the artifacts that the videos were made from, by kind.
+        altered: measured files whose SHA-256 is not the manifest's.
     """
 
     path: str
@@ -142,13 +140,12 @@ class Row(Record):
     """A folder of videos: the reference itself, the floor or a candidate.
 
     Attributes:
-        name: in tables.
-        role: `floor` is full precision once more, by another kernel: what no candidate needs to beat.
-        folder: as it was given.
-        identical_videos: how many are equal to the reference in every pixel.
-        seconds_per_video: what one took to make; None where it is not known.
+        role: `floor` is full precision again, with another kernel: no candidate needs to be better.
+        folder: as given.
+        identical_videos: how many equal the reference in every pixel.
+        seconds_per_video: how long one took to make; None where it is not known.
         provenance: None where the folder has no manifest.
-        overall: by metric; of the reference those alone that do not compare.
+        overall: by metric; of the reference, only metrics that do not compare.
         videos: in the order of `CompareReport.videos`.
     """
 
@@ -163,13 +160,12 @@ class Row(Record):
 
 
 class VideoInfo(Record):
-    """What the videos of one name have in common.
+    """What the videos of one name share.
 
     Attributes:
-        name: the stem that the files share.
-        frames, height, width: of every one.
+        name: the files' stem.
         prompt, negative_prompt, seed: what the reference was made from; None where it has no manifest.
-        unavailable: metrics that cannot be measured on it, with the reason.
+        unavailable: metrics that cannot be measured on them, with the reason.
     """
 
     name: str
@@ -183,18 +179,16 @@ class VideoInfo(Record):
 
 
 class GateResult(Record):
-    """One limit, held against one row.
+    """One limit, applied to one row.
 
     Attributes:
-        row, metric: what was held.
-        statistic: `worst` holds every video, `mean` their mean.
-        limit: the least figure, or the greatest where lower is better; None is infinite, as a floor without any
-            difference is.
-        rule: the limit as it was asked for, such as `--min-psnr 30` or `at most 0.5 dB below the floor`.
+        statistic: `worst` limits every video, `mean` their mean.
+        limit: the least figure, or the greatest where lower is better; None is infinite, as of an identical floor.
+        rule: the limit as it was given, such as `--min-psnr 30` or `at most 0.5 dB below the floor`.
         figure: what was measured; None is infinite.
         video: the worst one; None for a mean.
         passed: whether the figure keeps the limit.
-        sentence: what is said of it, whole.
+        sentence: the result in words.
     """
 
     row: str
@@ -213,13 +207,12 @@ class CompareReport(Record):
 
     Attributes:
         tool: `vq-eval` and its version.
-        metrics: those that were measured, in the order of columns.
-        unavailable: metrics that were asked for and cannot be measured here, with the reason.
-        reference: what the rows are compared with.
-        rows: the floor first, where there is one, then the candidates as they were given.
-        videos: sorted by name.
         verdict: `failed` where one of `gates` is not passed.
-        gates: every limit with every row it was held against.
+        metrics: those that were measured, in the order of columns.
+        unavailable: requested metrics that cannot be measured here, with the reason.
+        rows: the floor first, where there is one, then the candidates as given.
+        videos: sorted by name.
+        gates: every limit with every row it applies to.
     """
 
     kind: Literal["compare-report"] = "compare-report"
@@ -234,7 +227,7 @@ class CompareReport(Record):
     gates: tuple[GateResult, ...]
 
     def without_frames(self) -> dict[str, object]:
-        """The report for machines that want no per-frame figures."""
+        """The report as JSON without the figures of frames."""
         per_frame = {"videos": {"__all__": {"figures": {"__all__": {"per_frame"}}}}}
         return self.model_dump(mode="json", exclude={"reference": per_frame, "rows": {"__all__": per_frame}})
 
@@ -246,9 +239,17 @@ def write_report(report: CompareReport, markdown: str, output: Path) -> None:
         VqError: `output` exists.
     """
     refuse_existing(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as temporary:
-        draft = Path(temporary) / output.name
+    with draft_of(output) as draft:
         write_bytes(draft / JSON_NAME, f"{report.model_dump_json(indent=2)}\n".encode())
         write_bytes(draft / MARKDOWN_NAME, markdown.encode())
         publish(draft, output)
+
+
+@contextmanager
+def draft_of(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder` to fill and to publish as it; removed at the end if it was not published."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        draft = Path(temporary) / folder.name
+        draft.mkdir()
+        yield draft

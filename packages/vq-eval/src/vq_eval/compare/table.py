@@ -1,4 +1,4 @@
-"""A comparison as tables for people: on the terminal, and as Markdown."""
+"""A comparison as tables, on the terminal and in Markdown."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,7 +14,7 @@ FOOTNOTE = (
 
 
 def console_table(report: CompareReport) -> Table:
-    """Metrics downwards and rows across: mean with interval, and below it the worst video."""
+    """A line for each metric and a column for each row: mean with interval, and below it the worst video."""
     rows = rows_shown(report)
     table = Table(title=f"Against {report.reference.folder}", title_justify="left", title_style="bold")
     table.add_column("")
@@ -33,7 +33,7 @@ def rows_shown(report: CompareReport) -> tuple[Row, ...]:
 
 
 def arrow(info: MetricInfo) -> str:
-    """Where better is."""
+    """The direction of better figures."""
     return "↑" if info.higher_is_better else "↓"
 
 
@@ -54,7 +54,7 @@ def worst_text(info: MetricInfo, overall: Overall | None) -> str:
 
 
 def summary_rows(report: CompareReport) -> dict[str, str]:
-    """The lines of the printed summary, under the table."""
+    """The lines of the printed summary below the table."""
     rows = {"videos": sources_text(report)}
     identical = {row.name: row.identical_videos for row in report.rows if row.identical_videos}
     if identical:
@@ -68,7 +68,7 @@ def summary_rows(report: CompareReport) -> dict[str, str]:
 
 
 def sources_text(report: CompareReport) -> str:
-    """How many videos, and whether their coding has a say."""
+    """How many videos, and whether lossy coding distorts the figures."""
     lossy = sum(not video.lossless for row in report.rows for video in row.videos)
     coding = (
         f"{lossy} pairs with an .mp4, whose lossy coding distorts the figures: compare .mkv for exact ones"
@@ -79,7 +79,7 @@ def sources_text(report: CompareReport) -> str:
 
 
 def to_markdown(report: CompareReport) -> str:
-    """The whole report but for the figures of frames."""
+    """The whole report without the figures of frames."""
     rows, infos = rows_shown(report), report.metrics
     head = ["", *(_head(info) for info in infos.values())]
     means = [[_name(row), *(mean_text(info, row.overall.get(name)) for name, info in infos.items())] for row in rows]

@@ -1,25 +1,25 @@
-"""From powers that were added up to the figures of `layers.json`."""
+"""The figures of `layers.json` from sums of powers."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from vq_core.topology import block_of, place_of
-from vq_eval.layers.noise_meter import SumRow
+from vq_eval.layers.noise_meter import POWERS, SumRow
 from vq_eval.layers.schema import BucketCost, Cell, Kind, Noise, Place, Ranking
 
 KINDS: tuple[Kind, ...] = ("linear", "block", "output")
 
 
 def noise_of(signal: float, noise: float) -> Noise:
-    """The figure of two powers."""
+    """The error of an output from the powers of its signal and its noise."""
     if not signal:
         return Noise(snr_db=None, noise_to_signal=0.0)
     return Noise(snr_db=10 * math.log10(signal / noise) if noise else None, noise_to_signal=noise / signal)
 
 
 def places_of(rows: Iterable[SumRow]) -> tuple[Place, ...]:
-    """Figures of every place over all its `rows`, of however many prompts: powers are summed, then the ratio taken."""
+    """Figures of every place over all its `rows`, from any number of prompts: powers are summed, then divided."""
     gathered: dict[tuple[str, Kind, str], dict[tuple[int, str], list[SumRow]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         gathered[row.component, row.kind, row.name][row.bucket, row.branch].append(row)
@@ -35,8 +35,7 @@ def places_of(rows: Iterable[SumRow]) -> tuple[Place, ...]:
 
 
 def _total(rows: Sequence[SumRow]) -> SumRow:
-    powers = ("signal", "own_signal", "own", "in_place", "rounding")
-    return rows[0].model_copy(update={power: sum(getattr(row, power) for row in rows) for power in powers})
+    return rows[0].model_copy(update={power: sum(getattr(row, power) for row in rows) for power in POWERS})
 
 
 def _place(total: SumRow, cells: Mapping[tuple[int, str], SumRow], ratio: float, sum_of_kind: float) -> Place:
@@ -52,14 +51,12 @@ def _place(total: SumRow, cells: Mapping[tuple[int, str], SumRow], ratio: float,
         rounding=_rounding(total),
         share=None if total.kind == "output" else share,
         cells=tuple(
-            Cell.model_validate(
-                {
-                    "bucket": row.bucket,
-                    "branch": row.branch,
-                    "own": _own(row),
-                    "in_place": noise_of(row.signal, row.in_place),
-                    "rounding": _rounding(row),
-                }
+            Cell(
+                bucket=row.bucket,
+                branch=row.branch,
+                own=_own(row),
+                in_place=noise_of(row.signal, row.in_place),
+                rounding=_rounding(row),
             )
             for row in cells.values()
         ),
@@ -80,7 +77,7 @@ def full_name(place: Place) -> str:
 
 
 def ranking_of(places: Sequence[Place]) -> Ranking:
-    """The most expensive linears, blocks and buckets first; where two cost the same, in the order of the topology."""
+    """The most expensive linears, blocks and buckets first; equal costs keep the order of the topology."""
 
     def by_own(kind: Kind) -> tuple[str, ...]:
         own = {full_name(it): it.own.noise_to_signal for it in places if it.kind == kind and it.own is not None}

@@ -1,4 +1,4 @@
-"""The figures of `layers.json` as tables for people, in Markdown and on the console."""
+"""The figures of `layers.json` as tables, in Markdown and on the console."""
 
 from collections.abc import Sequence
 
@@ -48,10 +48,11 @@ def tables_of(report: LayersReport) -> list[tuple[str, tuple[str, ...], _TableRo
 
 def to_markdown(report: LayersReport) -> str:
     """The whole report."""
+    how = f"{len(report.prompts)} prompts, {report.steps} steps"
     lines = [
         "# Layers",
         "",
-        f"`{report.qparams.path}` ({report.scheme}) of `{report.model}`: {_how(report)}.",
+        f"`{report.qparams.path}` ({report.scheme}) of `{report.model}`: {how}.",
         "",
         "## Suspects",
         "",
@@ -63,7 +64,7 @@ def to_markdown(report: LayersReport) -> str:
 
 
 def print_layers(report: LayersReport) -> None:
-    """The same on the console."""
+    """Print the tables and the suspects."""
     console = Console(markup=False, highlight=False)
     console.width = max(console.width, MIN_WIDTH)
     for title, head, rows in tables_of(report):
@@ -78,10 +79,6 @@ def print_layers(report: LayersReport) -> None:
         console.print(f"Suspect: {suspect.sentence}", style="red", soft_wrap=True)
     if not report.suspects:
         console.print("No suspects.", style="green")
-
-
-def _how(report: LayersReport) -> str:
-    return f"{len(report.prompts)} prompts, {report.steps} steps"
 
 
 def _title(unit: str, places: Sequence[Place]) -> str:
@@ -103,7 +100,7 @@ def _gain_row(gain: Gain) -> tuple[str, ...]:
 
 
 def _worst(place: Place) -> str:
-    """The bucket and branch where the place's own error weighs most."""
+    """The bucket and branch with the largest own error."""
     cell = max(place.cells, key=lambda cell: cell.own.noise_to_signal if cell.own else 0.0)
     return f"{_sigma(cell.bucket)} {cell.branch}: {_db(cell.own)}"
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts.stats import BRANCHES
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
 from vq_core.numerics.linear import w8a8_linear
@@ -19,18 +18,22 @@ from vq_core.sampling.schedule import Call
 from vq_core.topology import LinearSink, ModulationSink
 from vq_eval.layers.lockstep import WHOLE, ModuleCall
 from vq_eval.layers.schema import Kind
-from vq_eval.record import Record
+from vq_eval.record import BRANCHES, Branch, Record
 
 TOKENS_AT_ONCE = 4096
 """Rows whose outputs are computed and compared together: a 14B model's feed-forward takes 0.2 GB of them in fp32."""
 
 
+POWERS = ("signal", "own_signal", "own", "in_place", "rounding")
+"""The sums of a `SumRow`, in the order in which the meter adds them up."""
+
+
 class SumRow(Record):
-    """Powers of one place in one bucket and branch; what it has no figure for is 0.
+    """Powers of one place in one bucket and branch; 0 for a power that its kind does not have.
 
     Attributes:
         signal: Σ of full precision's output squared.
-        own_signal: what `own` is held against: of a block, its output less its input; else the output.
+        own_signal: the power that `own` is compared with: for a block, its output less its input; else the output.
         own, in_place, rounding: Σ of the squared error of the output, see `vq_eval.layers.schema.Place`.
     """
 
@@ -38,7 +41,7 @@ class SumRow(Record):
     kind: Kind
     name: str
     bucket: int
-    branch: str
+    branch: Branch
     signal: float
     own_signal: float
     own: float
@@ -47,13 +50,13 @@ class SumRow(Record):
 
 
 class SumRows(Record):
-    """What one prompt added up to."""
+    """The sums of one prompt."""
 
     rows: tuple[SumRow, ...]
 
 
 class _Factors(NamedTuple):
-    """What smoothing multiplies: a linear's input before it reads it, and its output; None for ones."""
+    """The gains that smoothing puts on a linear's input and on its output; None for ones."""
 
     input: Tensor | None
     output: Tensor | None
@@ -76,12 +79,12 @@ class NoiseMeter:
         self._component = component
         self._coming = iter(calls)
         self._call = next(self._coming, None)
-        self._full, self._twin = full, twin
+        self.full, self.twin = full, twin
         self._topology = weights.topology
         self._scheme = scheme
         self._gain = cache(lambda group: _unless_ones(weights.gain(group.gain, device)))
         self._factors = {linear.name: self._factors_of(linear.name) for linear in self._topology.linears}
-        self._sums: dict[tuple[Kind, str, int, str], Tensor] = {}
+        self._sums: dict[tuple[Kind, str, int, Branch], Tensor] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,7 +92,7 @@ class NoiseMeter:
         return (*self._factors, *blocks_of(self._factors))
 
     def compare(self, exact: ModuleCall, ours: ModuleCall) -> None:
-        """Add up one module's call; that of the transformer itself ends a call of the sampler."""
+        """Add up one module's call; the call of the transformer itself ends a call of the sampler."""
         if exact.name in self._factors:
             self._add("linear", exact.name, self._linear(exact, ours))
         elif exact.name != WHOLE:
@@ -103,7 +106,7 @@ class NoiseMeter:
             self._end_call(float(exact.kwargs["timestep"].max()))
 
     def finish(self) -> list[SumRow]:
-        """What was added up, in the order of the topology: linears, blocks, the output.
+        """The sums in the order of the topology: linears, blocks, the output.
 
         Raises:
             VqError: something holds NaN or infinity.
@@ -120,26 +123,13 @@ class NoiseMeter:
                     f"{name or 'The output'} of {self._component} gives NaN or Inf in bucket {bucket} ({branch}): "
                     "its codes or scales are damaged, so check the artifact with vq-export verify."
                 )
-            signal, own_signal, own, in_place, rounding = sums
-            rows.append(
-                SumRow(
-                    component=self._component,
-                    kind=kind,
-                    name=name,
-                    bucket=bucket,
-                    branch=branch,
-                    signal=signal,
-                    own_signal=own_signal,
-                    own=own,
-                    in_place=in_place,
-                    rounding=rounding,
-                )
-            )
+            powers = dict(zip(POWERS, sums, strict=True))
+            rows.append(SumRow(component=self._component, kind=kind, name=name, bucket=bucket, branch=branch, **powers))
         return rows
 
     def _end_call(self, timestep: float) -> None:
         call = self._call
-        # TI2V-5B has a timestep per token, 0 for those of the given image: the largest is the sampler's.
+        # TI2V-5B has a timestep per token, 0 for the tokens of the given image: the largest is the sampler's.
         if call is None or abs(timestep - call.timestep) > 0.5:
             raise RuntimeError(f"{self._component} was called at timestep {timestep:g}, which was not planned")
         self._call = next(self._coming, None)
@@ -152,7 +142,7 @@ class NoiseMeter:
         self._sums[key] = sums if before is None else before + sums
 
     def _linear(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
-        full, twin = (side.get_submodule(exact.name) for side in (self._full, self._twin))
+        full, twin = (side.get_submodule(exact.name) for side in (self.full, self.twin))
         factors = self._factors[exact.name]
         rounded = self._rounded(full)
         inputs, outputs, twins = (_rows(tensor) for tensor in (exact.args[0], exact.output, ours.output))
@@ -160,7 +150,7 @@ class NoiseMeter:
         for begin in range(0, len(inputs), TOKENS_AT_ONCE):
             rows = slice(begin, begin + TOKENS_AT_ONCE)
             x, y = inputs[rows].float(), outputs[rows].float()
-            # `forward`, because a call would be met by the lockstep again.
+            # `forward`, because a call would trigger the lockstep's hooks again.
             own = _over(twin.forward(_times(x, factors.input)), factors.output)
             in_place = _over(twins[rows].float(), factors.output)
             signal = _power(y)
@@ -175,9 +165,9 @@ class NoiseMeter:
         return lambda x: w8a8_linear(x, weight, bias, activation)
 
     def _block(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
-        block = self._twin.get_submodule(exact.name)
+        block = self.twin.get_submodule(exact.name)
         arguments, twin_arguments = _arguments(block, exact), _arguments(block, ours)
-        # What smoothing has folded into the embedded text is not an error: the twin reads its own.
+        # The fold in the embedded text is not an error: the twin reads its own text.
         conditions = {"encoder_hidden_states": twin_arguments["encoder_hidden_states"]}
         alone = block.forward(**(arguments | conditions))
         before, after = _stream(arguments).float(), _last(exact.output).float()
@@ -210,13 +200,13 @@ def _arguments(block: nn.Module, call: ModuleCall) -> dict[str, Any]:
 
 
 def _stream(arguments: Mapping[str, Any]) -> Tensor:
-    """What a block adds to: the video's tokens, or in VACE's second stack the control's."""
+    """The stream that a block adds to: the video's tokens, or in VACE's second stack the control's."""
     stream: Tensor = arguments.get("control_hidden_states", arguments["hidden_states"])
     return stream
 
 
 def _last(output: Any) -> Tensor:
-    """The stream that a block gives; VACE's second stack gives a hint before it."""
+    """The stream that a block returns; VACE's second stack returns a hint before it."""
     stream: Tensor = output[-1] if isinstance(output, tuple) else output
     return stream
 

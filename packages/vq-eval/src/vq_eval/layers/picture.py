@@ -1,4 +1,4 @@
-"""Heat maps of what quantization costs, linears × blocks, and the curve of what leaving the worst out gains."""
+"""Heat maps of SNR, linears × blocks, and the curve of what keeping the worst in full precision gains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vq_core.files.tensor_file import publish
 from vq_eval.layers.schema import LayersReport, Noise, Place, Sensitivity
+from vq_eval.trajectories.picture import save_picture
 
 COLUMNS = (("own", "own SNR, dB"), ("in_place", "in-place SNR, dB"))
 
@@ -28,13 +28,13 @@ def draw_layers(report: LayersReport, picture: Path) -> None:
             _draw_map(axes, places, which, [it for it in places if (component, it.name) in suspects])
             axes.set_title(f"{component}: {label}")
             figure.colorbar(axes.images[0], ax=axes)
-    _save(figure, picture)
+    save_picture(figure, picture)
 
 
 def table_of(places: Sequence[Place], which: str) -> tuple[list[str], list[list[float]]]:
-    """What the linears are called, and their SNR in dB, a row for each of them and a column for each block.
+    """The linears' names within a block, and their SNR in dB: a row for each linear and a column for each block.
 
-    NaN where a block has no such linear, or the linear no error.
+    NaN where a block has no such linear, or the linear has no error.
     """
     names = list(dict.fromkeys(place.place for place in places))
     blocks = 1 + max(place.block or 0 for place in places)
@@ -72,10 +72,4 @@ def draw_sensitivity(sensitivity: Sensitivity, picture: Path) -> None:
     right = axes.twinx()
     right.plot(counts, [row.psnr_db or float("nan") for row in sensitivity.rows], "s--", color="C1")
     right.set_ylabel("PSNR, dB", color="C1")
-    _save(figure, picture)
-
-
-def _save(figure: Figure, picture: Path) -> None:
-    draft = picture.with_name(f".{picture.name}.tmp")
-    figure.savefig(draft, format="png", metadata={"Software": None})
-    publish(draft, picture)
+    save_picture(figure, picture)

@@ -1,9 +1,10 @@
-"""End to end: what leaving the worst linears or blocks in full precision gains."""
+"""End to end: the gain of keeping the worst linears or blocks in full precision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,16 @@ from vq_core.sampling.settings import Sampling
 from vq_core.topology import Topology
 from vq_eval.layers.schema import Gain, Ranking, Unit
 from vq_eval.record import Record
-from vq_eval.trajectories.latent_error import LatentError, latent_error
+from vq_eval.trajectories.latent_error import latent_error
 from vq_eval.trajectories.watched_run import SeenStep, WatchedRun
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
 
-UNITS: dict[str, Unit] = {"linears": "linears", "blocks": "blocks"}
+UNITS: dict[str, Unit] = {unit: unit for unit in get_args(Unit)}
 
 
 @dataclass(frozen=True)
 class SensitivityRequest:
-    """How many of the worst `unit` to leave out, each in turn; ascending, from 1."""
+    """How many of the worst `unit` to keep in full precision, one count after another, ascending from 1."""
 
     unit: Unit
     counts: tuple[int, ...]
@@ -35,12 +36,12 @@ class SensitivityRequest:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One stage of a sensitivity run: the stage before it leaves out all but `units`, whose linears are `linears`.
+    """One stage of a sensitivity run.
 
     Attributes:
-        count: how many units are left out in all.
-        units: as `component.name`.
-        linears: by component.
+        count: how many units are in full precision in all.
+        units: those that the stage before still quantizes, as `component.name`.
+        linears: the linears of `units`, by component.
     """
 
     count: int
@@ -57,7 +58,7 @@ class Outcome(Record):
 
 
 def parse_counts(text: str) -> tuple[int, ...]:
-    """The counts that `K` (each from 1 to K) or a list such as `1,2,4,8` spells.
+    """The counts of `K` (each from 1 to K) or of a list such as `1,2,4,8`.
 
     Raises:
         VqError: it is neither.
@@ -70,10 +71,10 @@ def parse_counts(text: str) -> tuple[int, ...]:
 
 
 def parse_request(counts: str | None, unit: str) -> SensitivityRequest | None:
-    """What `--sensitivity` and `--sensitivity-of` ask for; None without the former.
+    """The request of `--sensitivity` and `--sensitivity-of`; None without the former.
 
     Raises:
-        VqError: one of them says something else.
+        VqError: one of them has another value.
     """
     if unit not in UNITS:
         raise VqError(f"`--sensitivity-of {unit}` is not known: choose from {', '.join(UNITS)}.")
@@ -81,16 +82,16 @@ def parse_request(counts: str | None, unit: str) -> SensitivityRequest | None:
 
 
 def stages_of(request: SensitivityRequest, ranking: Ranking, topologies: Mapping[str, Topology]) -> list[LeftOut]:
-    """Stages in order, the first leaving out nothing; the worst by `ranking` come first.
+    """Stages in order; the first quantizes everything, and the next ones keep the worst by `ranking` in full precision.
 
     Raises:
-        VqError: there are fewer units than are to be left out.
+        VqError: the model has fewer units.
     """
     order = ranking.linears if request.unit == "linears" else ranking.blocks
     if request.counts[-1] > len(order):
         raise VqError(
-            f"`--sensitivity` is to leave out {request.counts[-1]} {request.unit}, and the model has {len(order)}: "
-            "ask for fewer."
+            f"`--sensitivity` asks for {request.counts[-1]} {request.unit} in full precision, and the model has "
+            f"{len(order)}: ask for fewer."
         )
     stages = []
     before = 0
@@ -100,7 +101,7 @@ def stages_of(request: SensitivityRequest, ranking: Ranking, topologies: Mapping
             component: tuple(
                 linear.name
                 for linear in topology.linears
-                if any(f"{component}.{linear.name}" == unit or _inside(component, linear.name, unit) for unit in units)
+                if any(f"{component}.{linear.name}.".startswith(f"{unit}.") for unit in units)
             )
             for component, topology in topologies.items()
         }
@@ -109,29 +110,22 @@ def stages_of(request: SensitivityRequest, ranking: Ranking, topologies: Mapping
     return stages
 
 
-def _inside(component: str, linear: str, unit: str) -> bool:
-    return f"{component}.{linear}".startswith(f"{unit}.")
-
-
 @torch.no_grad()
 def restore(transformer: nn.Module, weights: SmoothedTransformer, linears: Sequence[str], device: str) -> None:
-    """Put full precision, smoothed like its neighbours, in the place of each of the fake-quantized `linears`."""
+    """Replace each of the fake-quantized `linears` by its smoothed linear in full precision."""
     for name in linears:
         simulated = transformer.get_submodule(name)
         if not isinstance(simulated, FakeQuantLinear):
             raise TypeError(f"{name} is not quantized")
         weight, bias = weights.plain([f"{name}.weight", f"{name}.bias"], device).values()
-        linear = nn.Linear(weight.shape[1], weight.shape[0], device=device, dtype=_dtype_of(transformer))
+        # The linears outside the blocks are never quantized.
+        dtype = transformer.get_parameter("proj_out.weight").dtype
+        linear = nn.Linear(weight.shape[1], weight.shape[0], device=device, dtype=dtype)
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
         linear.requires_grad_(requires_grad=False)
         gain = simulated.gain
         transformer.set_submodule(name, linear if gain is None else GainLinear(linear, gain))
-
-
-def _dtype_of(transformer: nn.Module) -> torch.dtype:
-    """That of the linears outside the blocks, which are never quantized."""
-    return transformer.get_parameter("proj_out.weight").dtype
 
 
 def sample_exact(
@@ -156,14 +150,14 @@ def sample_exact(
 def outcome_of(
     pipeline: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int, exact: Path, advance: Advance
 ) -> Outcome:
-    """Sample one prompt and compare it with what `sample_exact` gave of it, in the file `exact`.
+    """Sample one prompt and compare it with what `sample_exact` made of it, in the file `exact`.
 
     Raises:
         VqError: the latent holds NaN or infinity.
     """
     ours = sample_exact(pipeline, conditions, sampling, seed, advance)
     twin = load_tensors(exact, ours)
-    error: LatentError = latent_error(ours["latent"], twin["latent"])
+    error = latent_error(ours["latent"], twin["latent"])
     identical = torch.equal(ours["frames"], twin["frames"])
     psnr = peak_signal_noise_ratio(ours["frames"].double(), twin["frames"].double(), data_range=255.0)
     return Outcome(
@@ -172,7 +166,7 @@ def outcome_of(
 
 
 def gain_of(stage: LeftOut, outcomes: Sequence[Outcome]) -> Gain:
-    """Means over prompts; videos that are identical have no PSNR and are left out of its mean."""
+    """Means over prompts; an identical video has no finite PSNR and does not count in that mean."""
     finite = [outcome.psnr_db for outcome in outcomes if outcome.psnr_db is not None]
     return Gain(
         left_out=stage.count,

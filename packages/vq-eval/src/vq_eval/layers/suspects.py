@@ -1,8 +1,8 @@
-"""Places that are so much worse than they should be that something is likely broken there.
+"""Places that are so much worse than expected that they are probably broken.
 
-A linear is held against itself: what rounding the model's own weight to nearest costs on the same inputs, and what
-smoothing gains on that in the other blocks; and against the same linear of the other blocks. It has to fall short of
-both, since blocks differ. See docs/formats/layers.md.
+A linear is compared with two figures: the cost of rounding the model's own weight to nearest on the same inputs, less
+what smoothing gains on that in the other blocks; and the same linear of the other blocks. Blocks differ, so a suspect
+falls short of both. See docs/formats/layers.md.
 """
 
 import math
@@ -44,7 +44,7 @@ def _db(noise: Noise | None) -> float:
 
 
 def _linears_below(linears: Sequence[Place]) -> dict[str, float]:
-    """Linears that fall short by the margin → what is expected of each, in dB."""
+    """Linears that fall short by the margin, with the SNR expected of each in dB."""
     by_place: dict[str, list[Place]] = defaultdict(list)
     for linear in linears:
         by_place[linear.place].append(linear)
@@ -100,7 +100,7 @@ def _linear_suspects(
 def _norm_suspects(component: str, topology: Topology, linears: Mapping[str, Place]) -> list[Suspect]:
     """The first block whose affine norm feeds a linear far worse than the linear itself is, against other blocks.
 
-    Blocks behind it inherit the error, so they are not accused.
+    Blocks behind it inherit the error, so they are no suspects.
     """
     readers = [
         linears[name]
@@ -154,7 +154,7 @@ def _block_suspects(component: str, blocks: Sequence[Place], accused: Collection
 
 
 def _condition_suspects(component: str, topology: Topology, linears: Mapping[str, Place]) -> list[Suspect]:
-    """Nothing quantized comes before what reads the embedded text or image: there, in place and own are one."""
+    """The readers of the embedded text or image are the first that are quantized: in place they should err as alone."""
     suspects = []
     for group in topology.groups:
         readers = [linears[name] for name in group.reads if name in linears]

@@ -1,7 +1,7 @@
 """Video metrics, one module each; a module's name is the metric's name.
 
-Adding a metric is adding a file here that fulfils `Metric`. A package of its own may bring others, under the entry
-points `vq_eval.metrics`: their names are the metrics', their values the modules.
+To add a metric, add a file here that implements `Metric`. Another package can bring metrics under the entry points
+`vq_eval.metrics`: name of the metric = module.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,14 +26,14 @@ Per = Literal["frame", "step", "video"]
 
 @dataclass(frozen=True)
 class Clip:
-    """One video, and what is known of it.
+    """One video, and what it was made from.
 
     Attributes:
         path: its file, for metrics that are other programs.
         frames: uint8 RGB `[frames, height, width, 3]`.
         device: where to compute.
-        prompt: what it was to show; None where that is not known.
-        image: the picture it was to start from, uint8 RGB `[height, width, 3]`; None where that is not known.
+        prompt: the text; None where it is not known.
+        image: the first frame that was given, uint8 RGB `[height, width, 3]`; None where there was none.
     """
 
     path: Path
@@ -44,16 +44,16 @@ class Clip:
 
 
 class Metric(Protocol):
-    """What a module of this package offers. A figure may be infinite, which means "no difference", but never NaN."""
+    """What a metric's module offers. A figure may be infinite, which means "no difference", but never NaN."""
 
     LABEL: str
     """Its name in tables."""
 
     ORDER: int
-    """Its place in tables among `all`, the lowest first."""
+    """Its place in tables; the lowest comes first."""
 
     UNIT: str
-    """Of its figures; empty where they have none."""
+    """Unit of its figures; empty where they have none."""
 
     DIGITS: int
     """Decimals worth showing."""
@@ -61,10 +61,10 @@ class Metric(Protocol):
     HIGHER_IS_BETTER: bool
 
     COMPARES: bool
-    """Whether it compares two videos; where it does not, it looks at the candidate alone."""
+    """Whether it compares two videos; otherwise it measures the candidate alone."""
 
     PER: Per
-    """What each of the figures that `measure` gives belongs to."""
+    """What each figure of `measure` belongs to."""
 
     MEANING: str
     """One line for people."""
@@ -79,11 +79,11 @@ class Metric(Protocol):
         """One figure for each frame, step or video; both have the same shape."""
 
     def over_video(self, figures: Sequence[float]) -> float:
-        """Figure of a whole video from what `measure` gives."""
+        """Figure of a whole video from the figures of `measure`."""
 
 
 def metric_names() -> list[str]:
-    """Names of all metrics, ours and those that other packages bring, sorted."""
+    """Names of all metrics, ours and those of other packages, sorted."""
     return sorted({*plugin_names(__name__), *entry_points(group=ENTRY_POINTS).names})
 
 
@@ -96,12 +96,16 @@ def load_metric(name: str) -> Metric:
     for entry in entry_points(group=ENTRY_POINTS, name=name):
         return cast(Metric, entry.load())
     if name not in plugin_names(__name__):
-        raise VqError(f"`{name}` is not one of the metrics ({', '.join(metric_names())}): choose of those.")
+        raise VqError(f"`{name}` is not one of the metrics ({', '.join(metric_names())}): choose one of those.")
     return cast(Metric, load_plugin(__name__, name))
 
 
+def always_there() -> None:
+    """The `missing` of a metric that needs nothing but what vq-eval installs."""
+
+
 def too_small(clip: Clip, side: int) -> str | None:
-    """The reason against videos with a shorter side than `side` pixels; None for others."""
+    """Why a video with a side below `side` pixels cannot be measured; None for others."""
     _, height, width, _ = clip.frames.shape
     if min(height, width) >= side:
         return None
@@ -109,7 +113,7 @@ def too_small(clip: Clip, side: int) -> str | None:
 
 
 def single_frame(clip: Clip) -> str | None:
-    """The reason against videos of one frame, which have no step; None for others."""
+    """Why a video of one frame cannot be measured by steps; None for others."""
     return "it needs two frames, and the video has one" if len(clip.frames) < 2 else None
 
 
@@ -122,14 +126,14 @@ def frames_of(clip: Clip) -> "Iterator[Tensor]":
     """The frames, uint8 `[3, height, width]`, on the device."""
     import torch
 
-    for frame in clip.frames:  # copied, because torch takes no read-only memory
+    for frame in clip.frames:  # copied, because torch warns of read-only memory
         yield torch.from_numpy(frame.copy()).to(clip.device).permute(2, 0, 1)
 
 
 def batch_of(frame: "Tensor") -> "Tensor":
     """`frame`, `[3, height, width]`, as fp32 `[1, 3, height, width]` for the convolutions of torchmetrics.
 
-    A frame from `frames_of` has its channels innermost in memory. Written this way, torch sees that in the batch too,
-    and on a CPU convolves more than twice as fast.
+    A frame from `frames_of` has its channels innermost in memory. Permuted this way the batch keeps that layout, and
+    torch convolves more than twice as fast on a CPU.
     """
     return frame.permute(1, 2, 0)[None].permute(0, 3, 1, 2).float()

@@ -1,16 +1,15 @@
 """Flicker of one video: the mean absolute difference of successive frames, in 8-bit levels.
 
 VBench's temporal flickering (Huang et al., CVPR 2024, section 3.1.1) is 1 - flicker / 255. Motion counts like flicker:
-hold the figure against the reference's, which moves as much. More is flicker or noise, much less is lost motion.
+compare the figure with the reference's, which moves as much. More is flicker or noise, much less is lost motion.
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
 from torchmetrics.functional import mean_absolute_error
 
-from vq_eval.metrics import Clip, Per, frames_of, single_frame
+from vq_eval.metrics import Clip, Per, always_there, frames_of, single_frame
 
 LABEL = "Flicker"
 ORDER = 70
@@ -21,22 +20,12 @@ COMPARES = False
 PER: Per = "step"
 MEANING = "mean absolute difference of successive frames in levels of 255, motion included: see the reference's"
 
-
-def missing() -> None:
-    """Never: torchmetrics is always there."""
-
-
-def unsuited(clip: Clip) -> str | None:
-    """Where there is no second frame."""
-    return single_frame(clip)
+missing = always_there
+unsuited = single_frame
+over_video = fmean
 
 
-def measure(reference: Clip, candidate: Clip) -> list[float]:  # the reference is of no account
+def measure(reference: Clip, candidate: Clip) -> list[float]:  # of the candidate alone
     """The mean absolute difference of each step of the candidate, `frames - 1` figures."""
-    frames = (frame.double().contiguous() for frame in frames_of(candidate))  # what torchmetrics takes a view of
+    frames = (frame.double().contiguous() for frame in frames_of(candidate))  # torchmetrics takes a view
     return [mean_absolute_error(after, before).item() for before, after in pairwise(frames)]
-
-
-def over_video(figures: Sequence[float]) -> float:
-    """Mean over the steps."""
-    return fmean(figures)

@@ -1,9 +1,9 @@
 """Frame-difference error: how far the change from frame to frame is from the reference's.
 
-Of the step from frame t to t + 1 the root mean square over pixels and channels of (c[t+1] - c[t]) - (r[t+1] - r[t]), in
-8-bit levels, with c the candidate and r the reference. It is the dtSSD of Erofeev et al. ("Perceptually motivated
-benchmark for video matting", BMVC 2015, section 4) on colours. An error that stays the same in all frames has none,
-one that changes from frame to frame, which the eye sees as flicker or as wrong motion, has it all.
+For the step from frame t to t + 1: the root mean square over pixels and channels of (c[t+1] - c[t]) - (r[t+1] - r[t]),
+in 8-bit levels, with c the candidate and r the reference. This is the dtSSD of Erofeev et al. ("Perceptually motivated
+benchmark for video matting", BMVC 2015, section 4) on colours. An error that is the same in all frames does not count;
+one that changes from frame to frame, visible as flicker or wrong motion, counts in full.
 """
 
 import math
@@ -14,7 +14,7 @@ from statistics import fmean
 from torch import Tensor
 from torchmetrics.functional import mean_squared_error
 
-from vq_eval.metrics import Clip, Per, frame_pairs, single_frame
+from vq_eval.metrics import Clip, Per, always_there, frame_pairs, single_frame
 
 LABEL = "Frame difference"
 ORDER = 60
@@ -25,14 +25,8 @@ COMPARES = True
 PER: Per = "step"
 MEANING = "root mean square error of the change from frame to frame, in levels of 255; 0 for equal motion"
 
-
-def missing() -> None:
-    """Never: torchmetrics is always there."""
-
-
-def unsuited(clip: Clip) -> str | None:
-    """Where there is no second frame."""
-    return single_frame(clip)
+missing = always_there
+unsuited = single_frame
 
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:
@@ -43,9 +37,9 @@ def measure(reference: Clip, candidate: Clip) -> list[float]:
 def of_step(reference: Tensor, candidate: Tensor, next_reference: Tensor, next_candidate: Tensor) -> float:
     """The error of one step, in levels; all are uint8 `[3, height, width]`."""
     change = next_candidate.double() - candidate.double()
-    told = next_reference.double() - reference.double()
+    expected = next_reference.double() - reference.double()
     # Contiguous, because torchmetrics takes a view.
-    return mean_squared_error(change.contiguous(), told.contiguous(), squared=False).item()
+    return mean_squared_error(change.contiguous(), expected.contiguous(), squared=False).item()
 
 
 def over_video(figures: Sequence[float]) -> float:

@@ -1,10 +1,10 @@
 """Learned perceptual image patch similarity (Zhang et al., CVPR 2018), 0 for equal frames; version 0.1 on AlexNet.
 
-The linear heads come with torchmetrics. The backbone is torchvision's AlexNet, whose weights have to lie on this
-machine already: nothing is downloaded. torchvision unpickles them, so no file is taken but the one that it names.
+The linear heads come with torchmetrics. The backbone is torchvision's AlexNet, whose weights must be on this machine
+already: nothing is downloaded. torchvision unpickles them, so only the file that torchvision names is accepted.
 """
 
-from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -16,9 +16,9 @@ from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 DIGEST = "7be5be79"
-"""How the SHA-256 of the backbone begins."""
+"""The first digits of the backbone's SHA-256."""
 
-MIN_SIDE = 32
+MIN_SIDE = 32  # AlexNet's last features of a smaller frame would be empty
 
 LABEL = "LPIPS"
 ORDER = 40
@@ -29,9 +29,12 @@ COMPARES = True
 PER: Per = "frame"
 MEANING = "learned perceptual distance on AlexNet's features, mean over frames; 0 for equal videos"
 
+unsuited = partial(too_small, side=MIN_SIDE)
+over_video = fmean
+
 
 def missing() -> str | None:
-    """Where torchvision or AlexNet's weights are not there, or the weights are others."""
+    """Why not: no torchvision, no weights of AlexNet, or weights that are not torchvision's."""
     if find_spec("torchvision") is None:
         return "torchvision is not installed: `pip install vq-eval[lpips]`"
     path = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
@@ -40,11 +43,6 @@ def missing() -> str | None:
     if not sha256_of(path).startswith(DIGEST):
         return f"{path} is not torchvision's {BACKBONE}: its SHA-256 should begin with {DIGEST}"
     return None
-
-
-def unsuited(clip: Clip) -> str | None:
-    """Where AlexNet's last features would be empty."""
-    return too_small(clip, MIN_SIDE)
 
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:
@@ -57,8 +55,3 @@ def measure(reference: Clip, candidate: Clip) -> list[float]:
         for frame, candidate_frame in frame_pairs(reference, candidate)
     )
     return [metric(*pair).item() for pair in pairs]
-
-
-def over_video(figures: Sequence[float]) -> float:
-    """Mean over the frames."""
-    return fmean(figures)

@@ -2,18 +2,18 @@
 
 Five scales, each half of the one before it (means of 2x2 pixels), with the paper's exponents 0.0448, 0.2856, 0.3001,
 0.2363, 0.1333; the window and constants of `ssim`, in fp32. A negative mean of contrast and structure counts as 0.
-Contrast and structure are averaged where the window lies wholly inside the frame, the full SSIM of the smallest scale,
-as torchmetrics has it, over all positions with the frame reflected at its edges. The smallest scale has to hold a
-window: a frame needs 16 times 11 pixels a side.
+Contrast and structure are averaged where the window lies wholly inside the frame. The full SSIM of the smallest scale
+is averaged, as in torchmetrics, over all positions with the frame reflected at its edges. The smallest scale must hold
+a window, so a frame needs 16 times 11 pixels a side.
 """
 
-from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
+from vq_eval.metrics import Clip, Per, always_there, batch_of, frame_pairs, too_small
 
 MIN_SIDE = 11 * 2**4
 
@@ -26,14 +26,9 @@ COMPARES = True
 PER: Per = "frame"
 MEANING = "structural similarity over five scales, mean over frames; 1 for equal videos"
 
-
-def missing() -> None:
-    """Never: torchmetrics is always there."""
-
-
-def unsuited(clip: Clip) -> str | None:
-    """Where the window is larger than the frame at the smallest scale."""
-    return too_small(clip, MIN_SIDE)
+missing = always_there
+unsuited = partial(too_small, side=MIN_SIDE)
+over_video = fmean
 
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:
@@ -46,8 +41,3 @@ def of_frame(reference: Tensor, candidate: Tensor) -> float:
     return multiscale_structural_similarity_index_measure(
         batch_of(candidate), batch_of(reference), sigma=1.5, data_range=255.0, normalize="relu"
     ).item()
-
-
-def over_video(figures: Sequence[float]) -> float:
-    """Mean over the frames."""
-    return fmean(figures)

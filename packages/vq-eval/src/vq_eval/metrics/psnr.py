@@ -11,7 +11,7 @@ from statistics import fmean
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from vq_eval.metrics import Clip, Per, frame_pairs
+from vq_eval.metrics import Clip, Per, always_there, frame_pairs
 
 LABEL = "PSNR"
 ORDER = 10
@@ -22,9 +22,7 @@ COMPARES = True
 PER: Per = "frame"
 MEANING = "10 log10(255² / mean squared error) over all pixels of all frames; infinite for equal videos"
 
-
-def missing() -> None:
-    """Never: torchmetrics is always there."""
+missing = always_there
 
 
 def unsuited(clip: Clip) -> None:

@@ -1,16 +1,16 @@
 """Structural similarity (Wang et al., "Image Quality Assessment", IEEE TIP 2004, eq. 13), 1 for equal frames.
 
 Gaussian window of 11x11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, on each colour channel in fp32.
-The mean is taken where the window lies wholly inside the frame, as in the paper, so that padding has no say.
+The mean is taken where the window lies wholly inside the frame, as in the paper, so padding has no effect.
 """
 
-from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from vq_eval.metrics import Clip, Per, batch_of, frame_pairs, too_small
+from vq_eval.metrics import Clip, Per, always_there, batch_of, frame_pairs, too_small
 
 WINDOW = 11
 
@@ -23,14 +23,9 @@ COMPARES = True
 PER: Per = "frame"
 MEANING = "structural similarity in Gaussian windows of 11x11 pixels, mean over frames; 1 for equal videos"
 
-
-def missing() -> None:
-    """Never: torchmetrics is always there."""
-
-
-def unsuited(clip: Clip) -> str | None:
-    """Where the window is larger than the frame."""
-    return too_small(clip, WINDOW)
+missing = always_there
+unsuited = partial(too_small, side=WINDOW)
+over_video = fmean
 
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:
@@ -45,8 +40,3 @@ def of_frame(reference: Tensor, candidate: Tensor) -> float:
     )
     edge = WINDOW // 2
     return ssim_map[..., edge:-edge, edge:-edge].double().mean().item()
-
-
-def over_video(figures: Sequence[float]) -> float:
-    """Mean over the frames."""
-    return fmean(figures)

@@ -1,12 +1,12 @@
 """VMAF (Netflix, model vmaf_v0.6.1), 0 to 100, by the filter libvmaf of imageio-ffmpeg's ffmpeg.
 
-It sees luma alone, in BT.709, and its model was trained on 1080p from three screen heights away. Equal videos have
-about 97 to 100, and no figure is infinite. The motion that it weighs by is the reference's.
+It measures luma alone, in BT.709; its model was trained on 1080p seen from three screen heights away. Equal videos have
+about 97 to 100, so no figure is infinite. Figures are weighted by the motion of the reference.
 """
 
 import json
 import subprocess
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from vq_core.errors import VqError
 from vq_eval.metrics import Clip, Per, too_small
 
-MIN_SIDE = 32
+MIN_SIDE = 32  # its smallest scale of a smaller frame would be empty
 
 LABEL = "VMAF"
 ORDER = 50
@@ -25,21 +25,19 @@ COMPARES = True
 PER: Per = "frame"
 MEANING = "Netflix's perceptual quality of luma, model vmaf_v0.6.1, mean over frames; 100 at best"
 
+unsuited = partial(too_small, side=MIN_SIDE)
+over_video = fmean  # as libvmaf pools
+
 # One colour matrix for every kind of file, and one clock, because times differ where containers do.
 SAME = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,settb=1/25,setpts=N"
 
 
 def missing() -> str | None:
-    """Where this ffmpeg was built without libvmaf."""
+    """Why not: this ffmpeg was built without libvmaf."""
     listed = _ffmpeg("-hide_banner", "-filters")
     if " libvmaf " in listed.stdout:
         return None
     return "the ffmpeg of imageio-ffmpeg has no filter libvmaf: let IMAGEIO_FFMPEG_EXE name one that has"
-
-
-def unsuited(clip: Clip) -> str | None:
-    """Where its smallest scale would be empty."""
-    return too_small(clip, MIN_SIDE)
 
 
 def measure(reference: Clip, candidate: Clip) -> list[float]:
@@ -62,11 +60,6 @@ def measure(reference: Clip, candidate: Clip) -> list[float]:
     if len(frames) != len(candidate.frames):
         raise VqError(f"VMAF saw {len(frames)} of {len(candidate.frames)} frames of {candidate.path}: leave it out.")
     return [float(frame["metrics"]["vmaf"]) for frame in frames]
-
-
-def over_video(figures: Sequence[float]) -> float:
-    """Mean over the frames, as libvmaf pools."""
-    return fmean(figures)
 
 
 def _ffmpeg(*arguments: str, folder: str | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,17 +1,15 @@
 """Make the folder of a report."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from vq_core.files.tensor_file import publish, write_bytes
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy, local_output, refuse_existing
 from vq_core.runtime.progress import progress
-from vq_eval.compare.schema import CompareReport, Row
+from vq_eval.compare.schema import CompareReport, Row, draft_of
 from vq_eval.report.inputs import folder_of, read_inputs
 from vq_eval.report.media import LOSSLESS_PIXELS, write_clip
 from vq_eval.report.page import COLOURS, Page, Shown
@@ -26,14 +24,14 @@ LICENCE = "/* Vega, Vega-Lite and Vega-Embed, BSD-3-Clause, as bundled by vl-con
 
 @dataclass(frozen=True)
 class Report:
-    """A report that was written: where its page is, what it says, and how large it is."""
+    """A report that was written: its page, its verdict, and its size."""
 
     page: Location
     verdict: ReportVerdict
     bytes: int
 
     def rows(self) -> dict[str, str]:
-        """The lines of the summary."""
+        """The lines of the printed summary."""
         verdict = self.verdict
         reasons = [sentence.text("en") for sentence in (*verdict.reasons, *verdict.suspects)]
         return {
@@ -73,7 +71,7 @@ def make_report(
         trajectory: what `vq-eval trajectory` wrote.
         layers: what `vq-eval layers` wrote of candidates.
         artifacts: folders in which to look for what the videos were made from, beside those of the videos themselves.
-        lossless_frames: write every frame without loss, for exact differences; None where they are few.
+        lossless_frames: write every frame without loss, for exact differences; None does so where they are few.
 
     Raises:
         VqError: `output` exists, or see `read_inputs` and `folder_of`.
@@ -95,18 +93,8 @@ def make_report(
     return Report(output / PAGE, page.verdict, size)
 
 
-@contextmanager
-def draft_of(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to build it in; what was not moved away is removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        draft = Path(temporary) / folder.name
-        draft.mkdir()
-        yield draft
-
-
 def pixels_of(report: CompareReport) -> int:
-    """Of all frames of all videos."""
+    """The pixels of all frames of all videos."""
     rows = 1 + len(report.rows)
     return rows * sum(video.frames * video.height * video.width for video in report.videos)
 
@@ -114,7 +102,7 @@ def pixels_of(report: CompareReport) -> int:
 def _write_clips(
     rows: Sequence[Row], folders: Mapping[str, Path], draft: Path, lossless_frames: bool
 ) -> tuple[Shown, ...]:
-    """The files of every video of every row, named by their numbers: names of rows may hold what a path may not."""
+    """Write every video of every row, named by numbers, because a row's name may not fit into a path."""
     shown = []
     candidates = 0
     with progress("report", sum(len(row.videos) for row in rows), "video") as advance:

@@ -11,31 +11,28 @@ import altair as alt
 
 from vq_eval.compare.schema import CompareReport
 from vq_eval.layers.schema import LayersReport, Sensitivity
+from vq_eval.record import BRANCHES
 from vq_eval.report.standings import Standing
 from vq_eval.trajectories.schema import Curve, TrajectoryReport
 
 Spec = dict[str, Any]
 ROW_HEIGHT = 34
 CELL_HEIGHT = 22
+RUNS = ("free-running", "teacher-forced")
 
 
 def interval_chart(report: CompareReport, lead: str, standings: Sequence[Standing]) -> Spec:
     """The lead figure of every row with its interval; the floor's is a band behind the others."""
     info = report.metrics[lead]
-    rows = [
-        {
-            "row": it.row.name,
-            "mean": it.overall.mean,
-            "low": it.overall.interval[0] if it.overall.interval else it.overall.mean,
-            "high": it.overall.interval[1] if it.overall.interval else it.overall.mean,
-            "worst": it.overall.worst,
-            "gate": "failed" if it.failed else "passed",
-        }
-        for it in standings
-        if it.overall.mean is not None
-    ]
-    title = _with_unit(info.label, info.unit)
-    names = [it.row.name for it in standings if it.overall.mean is not None]
+    finite = [it for it in standings if it.overall.mean is not None]
+    rows = []
+    for it in finite:
+        low, high = it.overall.interval or (it.overall.mean, it.overall.mean)
+        gate = "failed" if it.failed else "passed"
+        mean, worst = it.overall.mean, it.overall.worst
+        rows.append({"row": it.row.name, "mean": mean, "low": low, "high": high, "worst": worst, "gate": gate})
+    title = f"{info.label}, {info.unit}" if info.unit else info.label
+    names = [it.row.name for it in finite]
     y = alt.Y("row:N", sort=names, title=None, axis=alt.Axis(ticks=False, domain=False, labelLimit=140))
     tooltip = [alt.Tooltip(f"{key}:Q", format=f".{info.digits}f") for key in ("mean", "low", "high", "worst")]
     base = alt.Chart(alt.Data(values=rows)).encode(y=y, color=_row_colour(names))
@@ -77,12 +74,12 @@ def drift_chart(trajectory: TrajectoryReport) -> Spec:
     values = [
         {"row": candidate.name, "step": step + 1, "run": run, "error": error, "sigma": trajectory.steps[step].sigma}
         for candidate in trajectory.candidates
-        for run, drift in (("free-running", candidate.free_running), ("teacher-forced", candidate.teacher_forced))
+        for run, drift in zip(RUNS, (candidate.free_running, candidate.teacher_forced), strict=True)
         for step, error in enumerate(drift.latent.relative_error)
         if error > 0
     ]
     names = [candidate.name for candidate in trajectory.candidates]
-    return _finished(_over_steps(values, names, _run_dash()), height=260)
+    return _finished(_over_steps(values, names, _dash("run", RUNS)), height=260)
 
 
 def prediction_chart(trajectory: TrajectoryReport) -> Spec:
@@ -99,10 +96,7 @@ def prediction_chart(trajectory: TrajectoryReport) -> Spec:
         if error > 0
     ]
     names = [candidate.name for candidate in trajectory.candidates]
-    dash = alt.StrokeDash(
-        "branch:N", title=None, scale=alt.Scale(domain=["cond", "uncond"], range=[[1, 0], [5, 4]]), legend=None
-    )
-    return _finished(_over_steps(values, names, dash), height=260)
+    return _finished(_over_steps(values, names, _dash("branch", BRANCHES)), height=260)
 
 
 def snr_range(layers: Iterable[LayersReport]) -> tuple[float, float]:
@@ -186,18 +180,15 @@ def _over_steps(values: Sequence[Mapping[str, object]], names: Sequence[str], da
     )
 
 
-def _run_dash() -> alt.StrokeDash:
-    scale = alt.Scale(domain=["free-running", "teacher-forced"], range=[[1, 0], [5, 4]])
-    return alt.StrokeDash("run:N", title=None, scale=scale, legend=None)
+def _dash(field: str, values: Sequence[str]) -> alt.StrokeDash:
+    """A solid line for the first of two `values` of `field`, a dashed one for the second."""
+    scale = alt.Scale(domain=list(values), range=[[1, 0], [5, 4]])
+    return alt.StrokeDash(f"{field}:N", title=None, scale=scale, legend=None)
 
 
 def _row_colour(names: Sequence[str]) -> alt.Color:
     """Without a legend: the page has one for all plots."""
     return alt.Color("row:N", sort=list(names), scale=alt.Scale(domain=list(names)), legend=None)
-
-
-def _with_unit(label: str, unit: str) -> str:
-    return f"{label}, {unit}" if unit else label
 
 
 def _finished(chart: Any, height: int) -> Spec:

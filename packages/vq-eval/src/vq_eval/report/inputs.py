@@ -1,8 +1,9 @@
-"""What a report is made from: a comparison, and where they were made, a trajectory and the layers of candidates."""
+"""The inputs of a report: a comparison, and optionally a trajectory and the layers of candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,7 +17,7 @@ from vq_eval.compare import schema as compare_report
 from vq_eval.compare.schema import CompareReport, Row
 from vq_eval.layers import schema as layers_report
 from vq_eval.layers.schema import LayersReport
-from vq_eval.report.manifests import digest_of
+from vq_eval.report.provenance import digest_of
 from vq_eval.trajectories import schema as trajectory_report
 from vq_eval.trajectories.schema import TrajectoryReport
 
@@ -30,7 +31,7 @@ class ReportInputs:
     Attributes:
         comparison: of videos.
         trajectory: drift over the steps; None where it was not measured.
-        layers: by the name of the row that they are about, or of their quant params where no row was made from those.
+        layers: by the name of the row made from the same quant params, or by the name of those where there is none.
     """
 
     comparison: CompareReport
@@ -39,24 +40,21 @@ class ReportInputs:
 
 
 def read_inputs(comparison: Location, trajectory: Location | None, layers: Sequence[Location]) -> ReportInputs:
-    """Read what the three commands have written.
+    """Read the outputs of the three commands.
 
     Raises:
         VqError: a folder lacks its JSON, is of another format, or is damaged; the trajectory is of other candidates
             than the comparison; or two of `layers` are about one candidate.
     """
-    compared = _parse(
-        CompareReport, local_copy(comparison, only=[compare_report.JSON_NAME]) / compare_report.JSON_NAME, "compare"
-    )
+    name = compare_report.JSON_NAME
+    compared = _parse(CompareReport, local_copy(comparison, only=[name]) / name, "compare")
     drift = None
     if trajectory is not None:
-        drift = _measured(
-            TrajectoryReport, trajectory, trajectory_report.KIND, trajectory_report.FORMAT, trajectory_report.JSON_NAME
-        )
+        drift = _measured(TrajectoryReport, trajectory, trajectory_report)
         _require_same_candidates(compared, drift, trajectory)
     by_row: dict[str, LayersReport] = {}
     for folder in layers:
-        found = _measured(LayersReport, folder, layers_report.KIND, layers_report.FORMAT, layers_report.JSON_NAME)
+        found = _measured(LayersReport, folder, layers_report)
         name = _row_of(compared, found)
         if name in by_row:
             raise VqError(f"{folder} is about {name}, as another of --layers is: give one for each candidate.")
@@ -65,10 +63,10 @@ def read_inputs(comparison: Location, trajectory: Location | None, layers: Seque
 
 
 def folder_of(row: Row) -> Path:
-    """The folder of a row's videos, which are the ones that were compared.
+    """The folder of a row's videos, still those that were compared.
 
     Raises:
-        VqError: it is gone, or its artifact was made anew since.
+        VqError: it is gone, or its artifact was made again since.
     """
     location = parse_location(row.folder)
     if not exists(location):
@@ -84,10 +82,10 @@ def folder_of(row: Row) -> Path:
     return local_copy(location)
 
 
-def _measured(schema: type[T], location: Location, kind: str, fmt: int, file: str) -> T:
-    artifact = open_artifact(location, kind, fmt)
-    artifact.verify_file(file)
-    return _parse(schema, artifact.path / file, kind)
+def _measured(schema: type[T], location: Location, of: ModuleType) -> T:
+    artifact = open_artifact(location, of.KIND, of.FORMAT)
+    artifact.verify_file(of.JSON_NAME)
+    return _parse(schema, artifact.path / of.JSON_NAME, of.KIND)
 
 
 def _parse(schema: type[T], path: Path, command: str) -> T:

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vq_eval.compare.schema import CompareReport, Row
+from vq_eval.layers.figures import full_name
 from vq_eval.layers.schema import LayersReport
 from vq_eval.report import charts
 from vq_eval.report.charts import Spec
@@ -147,7 +148,7 @@ def components_of(layers: LayersReport) -> list[str]:
 
 def worst_linears(layers: LayersReport) -> Sequence[tuple[str, float | None, float | None]]:
     """Name, own SNR and share of the linears that cost most."""
-    places = {f"{place.component}.{place.name}": place for place in layers.places if place.kind == "linear"}
+    places = {full_name(place): place for place in layers.places}
     found = [places[name] for name in layers.ranking.linears[:WORST]]
     return [(place.name, place.own.snr_db if place.own else None, place.share) for place in found]
 

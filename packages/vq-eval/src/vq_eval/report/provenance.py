@@ -1,17 +1,17 @@
-"""The chain behind every row: videos, what they were made from, what that was made from, down to the model."""
+"""The chain of artifacts behind every row, from the videos to the model, and manifests found by their digest."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from vq_core.store.manifest import Manifest
+from vq_core.store.manifest import FILE_NAME, Manifest
 from vq_eval.compare.schema import Provenance, Row
-from vq_eval.report.manifests import find_manifests
 
 ROAD = ("lightx2v-checkpoint", "quant-params", "smoothed-weights", "activation-stats")
-"""The order in which artifacts are shown, from the videos to the model; other kinds come first."""
+"""The order of artifacts from the videos to the model; other kinds come first."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Link:
     Attributes:
         kind: of the artifact, or `model`.
         name: of the model; empty for artifacts.
-        digest: of its manifest; of the model the fingerprints of its transformers.
-        tool: and version that wrote it; None where only the digest is known, because the artifact is not at hand.
-        settings: what was decided, as text.
+        digest: of the manifest; for the model, the fingerprints of its transformers.
+        tool: the tool and its version; None where the artifact was not found and only the digest is known.
+        settings: as text.
     """
 
     kind: str
@@ -36,8 +36,8 @@ class Link:
 def chains_of(rows: Iterable[Row], artifacts: Iterable[Path]) -> dict[str, tuple[Link, ...]]:
     """The chain of every row that has a manifest, from its videos to the model.
 
-    Parents are looked for beside the videos and in `artifacts`, by digest; of one that is not there, only
-    the digest is known.
+    Parents are found by digest, beside the videos and in `artifacts`; of a parent that is not found, only the digest is
+    known.
     """
     provenances = {row.name: row.provenance for row in rows if row.provenance is not None}
     beside = [Path(it.path).resolve().parent for it in provenances.values() if "://" not in it.path]
@@ -68,7 +68,7 @@ def _chain(videos: Provenance, manifests: Mapping[str, Manifest]) -> tuple[Link,
 
 
 def _texts(settings: Mapping[str, JsonValue]) -> dict[str, str]:
-    """Settings that say something, as text; those of a nested one by `outer.inner`."""
+    """Settings that have a value, as text; the key of a nested one is `outer.inner`."""
     texts: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -78,3 +78,28 @@ def _texts(settings: Mapping[str, JsonValue]) -> dict[str, str]:
         elif value is not None:
             texts[key] = str(value)
     return texts
+
+
+def digest_of(folder: Path) -> str | None:
+    """The digest of the manifest in `folder`, computed from its content; None where none can be read."""
+    manifest = _read(folder)
+    return None if manifest is None else manifest.digest()
+
+
+def find_manifests(folders: Iterable[Path]) -> Mapping[str, Manifest]:
+    """Every manifest in one of `folders` or in a folder directly below it, by digest."""
+    places = {place for folder in folders for place in (folder, *_folders_in(folder))}
+    manifests = filter(None, map(_read, sorted(places)))
+    return {manifest.digest(): manifest for manifest in manifests}
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _read(folder: Path) -> Manifest | None:
+    try:
+        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        return Manifest.model_validate({key: value for key, value in content.items() if key != "digest"})
+    except (OSError, ValueError, AttributeError):
+        return None  # no artifact, or none that this version can read

@@ -1,10 +1,9 @@
-"""Where every row of a comparison stands: its lead figure, its gap to the floor and to the best, and its gates."""
+"""The rank of every row of a comparison: its lead figure, its gap to the floor, and its gates."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vq_eval.compare.intervals import mean_interval
-from vq_eval.compare.schema import CompareReport, GateResult, Overall, Row
+from vq_eval.compare.schema import CompareReport, GateResult, Overall, Row, finite_figures
 
 LEAD = "psnr"
 
@@ -23,19 +22,18 @@ class Gap:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the interval leaves no doubt about the sign."""
+        """Whether the interval excludes 0."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One row.
+    """The rank of one row.
 
     Attributes:
-        row: the row.
         overall: its lead figure.
         to_floor: how much better than the floor; None without a floor, for the floor itself, or without finite figures.
-        passed, failed: the gates that were held against it.
+        passed, failed: its gates.
     """
 
     row: Row
@@ -80,18 +78,12 @@ def floor_of(report: CompareReport) -> Row | None:
 
 def gap(report: CompareReport, row: Row, other: Row, metric: str) -> Gap | None:
     """How much better `row` is than `other`; None where no video has a finite figure in both."""
-    ours, theirs = _figures(row, metric), _figures(other, metric)
+    ours, theirs = finite_figures(row.videos, metric), finite_figures(other.videos, metric)
     sign = 1 if report.metrics[metric].higher_is_better else -1
     differences = [sign * (ours[name] - theirs[name]) for name in ours.keys() & theirs.keys()]
     if not differences:
         return None
     return Gap(sum(differences) / len(differences), mean_interval(sorted(differences)))
-
-
-def _figures(row: Row, metric: str) -> Mapping[str, float]:
-    """Those that are finite, by video."""
-    figures = {video.name: video.figures[metric].video for video in row.videos if metric in video.figures}
-    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _goodness(report: CompareReport, standing: Standing, lead: str) -> float:

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
-from vq_eval.compare.schema import CompareReport, Overall, Verdict
+from vq_eval.compare.schema import CompareReport, MetricInfo, Overall, Verdict, finite_figures
 from vq_eval.layers.schema import LayersReport
 from vq_eval.report.standings import Gap, Standing, floor_of, gap, lead_metric, standings_of
 from vq_eval.report.words import Sentence, say
 
 Outcome = Literal["ship", "closest", "none"]
 OUTSTANDING = 3.0
-"""A video is suspicious where its error is this many times (in amplitude) the median of its row: 9.5 dB of PSNR."""
+"""A video is suspicious if its error exceeds the median of its row by this factor in amplitude: 9.5 dB of PSNR."""
 
 
 @dataclass(frozen=True)
 class ReportVerdict:
-    """What is said on top.
+    """The top of the report.
 
     Attributes:
         outcome: `ship` where a candidate passes the gates, `closest` where none was set, `none` where all fail.
@@ -36,7 +37,7 @@ class ReportVerdict:
 
     @property
     def best(self) -> str | None:
-        """The candidate to ship, or the one that is closest; None where every one fails."""
+        """The candidate to ship, or the closest one; None where every one fails."""
         candidates = [it.row.name for it in self.standings if it.row.role == "candidate"]
         return candidates[0] if candidates and self.outcome != "none" else None
 
@@ -61,15 +62,16 @@ def judge(report: CompareReport, layers: Mapping[str, LayersReport]) -> ReportVe
 
 def overall_text(report: CompareReport, metric: str, overall: Overall) -> Sentence | str:
     """`50.8 dB (50.2 to 51.3)`, or that it is identical."""
-    info = report.metrics[metric]
     if overall.mean is None:
         return say("identical")
-    unit = f" {info.unit}" if info.unit else ""
-    mean = f"{overall.mean:.{info.digits}f}{unit}"
-    if overall.interval is None:
-        return mean
-    low, high = (f"{bound:.{info.digits}f}" for bound in overall.interval)
-    return say("with_interval", mean=mean, low=low, high=high)
+    return _with_interval(report.metrics[metric], overall.mean, overall.interval)
+
+
+def _with_interval(info: MetricInfo, mean: float, interval: Sequence[float] | None) -> Sentence | str:
+    if interval is None:
+        return info.text(mean)
+    low, high = (info.text(bound, with_unit=False) for bound in interval)
+    return say("with_interval", mean=info.text(mean), low=low, high=high)
 
 
 def _outcome(verdict: Verdict, candidates: Sequence[Standing]) -> Outcome:
@@ -106,18 +108,13 @@ def _reasons(report: CompareReport, candidates: Sequence[Standing], lead: str) -
 
 
 def _gap_text(report: CompareReport, lead: str, found: Gap) -> Sentence | str:
-    info = report.metrics[lead]
-    unit = f" {info.unit}" if info.unit else ""
-    mean = f"{abs(found.mean):.{info.digits}f}{unit}"
-    if found.interval is None:
-        return mean
-    bounds = sorted(bound if found.mean >= 0 else -bound for bound in found.interval)
-    low, high = (f"{bound:.{info.digits}f}" for bound in bounds)
-    return say("with_interval", mean=mean, low=low, high=high)
+    sign = 1 if found.mean >= 0 else -1
+    bounds = None if found.interval is None else sorted(sign * bound for bound in found.interval)
+    return _with_interval(report.metrics[lead], abs(found.mean), bounds)
 
 
 def _damage(report: CompareReport) -> list[Sentence]:
-    """What cannot be right, whatever the figures say."""
+    """What is wrong regardless of the figures."""
     found = []
     for row in (report.reference, *report.rows):
         if row.provenance is not None and row.provenance.altered:
@@ -128,20 +125,17 @@ def _damage(report: CompareReport) -> list[Sentence]:
 
 
 def _broken(layers: Mapping[str, LayersReport]) -> list[Sentence]:
-    """The layers that are likely broken, of every candidate."""
+    """The layers of every candidate that are probably broken."""
     return [say("broken", name=name, text=it.sentence) for name, found in layers.items() for it in found.suspects]
 
 
 def _outliers(report: CompareReport, candidates: Sequence[Standing], lead: str) -> list[Sentence]:
-    """Videos of candidates that pass but stand out from the others of their row by their PSNR."""
-    from statistics import median
-
+    """Videos of passing candidates whose PSNR is far below that of the others in their row."""
     if lead != "psnr":
         return []
     found = []
     for standing in candidates:
-        figures = {video.name: video.figures[lead].video for video in standing.row.videos if lead in video.figures}
-        finite = {name: figure for name, figure in figures.items() if figure is not None}
+        finite = finite_figures(standing.row.videos, lead)
         if len(finite) < 3 or standing.failed:
             continue
         worst, middle = min(finite, key=finite.__getitem__), median(finite.values())

@@ -7,13 +7,12 @@ from statistics import fmean
 
 from torch import Tensor
 
-from vq_core.artifacts.stats import BRANCHES
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import load_tensors
 from vq_core.runtime.progress import Advance
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.settings import Sampling
-from vq_eval.record import Branch
+from vq_eval.record import BRANCHES, Branch
 from vq_eval.trajectories.latent_error import LatentError, latent_error
 from vq_eval.trajectories.schema import Curve, Drift, DriftSummary, PromptDrift
 from vq_eval.trajectories.watched_run import SeenStep, WatchedRun
@@ -86,8 +85,8 @@ def _sample(
 
 
 def _named(step: SeenStep) -> dict[str, Tensor]:
-    predictions = dict(zip(BRANCHES, step.predictions, strict=False))
-    return {**predictions, "guided": step.guided, "latent": step.latent}
+    named: dict[str, Tensor] = dict(zip(BRANCHES, step.predictions, strict=False))
+    return named | {"guided": step.guided, "latent": step.latent}
 
 
 def _require_numbers(errors: Errors, step: int, how: str) -> None:
@@ -107,7 +106,7 @@ def _drift_of(errors: Sequence[Errors]) -> Drift:
         )
         for what in errors[0]
     }
-    branches: dict[Branch, Curve] = {branch: curves[branch] for branch in ("cond", "uncond") if branch in curves}
+    branches: dict[Branch, Curve] = {branch: curves[branch] for branch in BRANCHES if branch in curves}
     return Drift(prediction=branches, guided=curves["guided"], latent=curves["latent"])
 
 

@@ -16,7 +16,7 @@ BRANCH_STYLES = {"cond": "-", "uncond": ":"}
 def draw_trajectories(report: TrajectoryReport, picture: Path) -> None:
     """Write `picture`, a PNG: error of the predictions and of the latent at every step, both on logarithmic scales.
 
-    Where a step has no error (the floor of one whose kernels agree) its curve has a gap.
+    A curve has a gap where a step has no error, as the floor has where its kernels agree.
     """
     figure = Figure(figsize=(13, 4.5), dpi=120, layout="constrained")
     predictions, latents = figure.subplots(1, 2)
@@ -28,6 +28,11 @@ def draw_trajectories(report: TrajectoryReport, picture: Path) -> None:
     latents.set_title("latent: a step's own error (dashed), accumulated (solid)")
     for axes in (predictions, latents):
         _finish(axes, report)
+    save_picture(figure, picture)
+
+
+def save_picture(figure: Figure, picture: Path) -> None:
+    """Write `figure` to the PNG `picture`, whole or not at all; equal figures give equal bytes."""
     draft = picture.with_name(f".{picture.name}.tmp")
     figure.savefig(draft, format="png", metadata={"Software": None})
     publish(draft, picture)

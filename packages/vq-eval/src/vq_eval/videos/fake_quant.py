@@ -2,28 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 
+from pydantic import JsonValue
 from torch import nn
 
-from vq_core.artifacts.components import model_header
 from vq_core.artifacts.qparams import QuantParams, open_qparams
-from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, settings_of
+from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.model.lora_request import LoraRequest
-from vq_core.model.source import Source, open_source
 from vq_core.recipes.ignored import IgnoreRule, ignored_linears
 from vq_core.recipes.recipe import Variant
 from vq_core.remote.location import Location
 from vq_core.runtime.process import ALONE, Process
 from vq_core.runtime.progress import progress
-from vq_core.sampling.attention import AttentionKernel, other_kernels
-from vq_core.sampling.pipeline import VideoPipeline
-from vq_core.sampling.prompts import Sample, read_samples
+from vq_core.sampling.attention import AttentionKernel
 from vq_core.sampling.settings import Sampling
-from vq_core.store.reader import require_parent, require_same_model
+from vq_core.store.reader import require_parent
 from vq_core.store.writer import Header
+from vq_eval.videos.model_run import ModelRun, open_run
 from vq_eval.videos.reference_cache import ReferenceCache
 from vq_eval.videos.run import VideosRun
 from vq_eval.videos.variants import VARIANTS, apply_fake_quant, apply_smoothed
@@ -140,71 +137,47 @@ def make_videos(
 ) -> Made | None:
     """Write `output/VARIANT/000.mp4` …, to look at, and `.mkv`, lossless, to measure.
 
-    Prompt i has seed `sampling.seed` + i. With `resume`, videos that are there already are kept. Those of the model
-    itself are taken from `cache`, and kept there. Several processes share the prompts out.
+    Prompt i has seed `sampling.seed` + i. With `resume`, videos that exist are kept. Videos of the model itself are
+    taken from `cache` and kept there. Several processes share the prompts.
 
     Returns:
         What was made; None in every process but the first.
 
     Raises:
-        VqError: the artifacts are of another model, the prompts cannot be read, the settings or the device do not fit,
-            `output` exists, the model has no linear that is to be ignored, no second kernel runs here for the variant
-            `floor`, or another process has failed.
+        VqError: see `open_run`; `output` exists, a rule for linears to ignore matches none, the variant `floor` has no
+            second kernel here, or another process has failed.
     """
-    source = open_source(model, loras)
-    if candidates.weights is not None:
-        require_same_model(candidates.weights.artifact, source.fingerprints, model)
-    pipeline = VideoPipeline(model, device, source=source)
-    pipeline.check(sampling)
-    samples = read_samples(prompts, pipeline.inputs)
-    floor = _floor_kernels(source, pipeline) if "floor" in candidates.variants else ()
-    header = _header(source, candidates, samples, sampling, pipeline, floor)
-    with create_videos(output, header, candidates.variants, len(samples), process=process, resume=resume) as videos:
-        run = VideosRun(pipeline, candidates.variants, candidates.apply, samples, sampling, videos, floor)
+    weights = [] if candidates.weights is None else [candidates.weights]
+    run = open_run(model, weights, prompts, sampling, loras, device)
+    floor = run.floor_kernels if "floor" in candidates.variants else ()
+    header = _header(run, candidates, floor)
+    count = len(run.samples)
+    with create_videos(output, header, candidates.variants, count, process=process, resume=resume) as videos:
+        videos_run = VideosRun(run, candidates.variants, candidates.apply, videos, floor)
         if cache is not None:
-            run.share(cache, source)
-        left = run.left()
+            videos_run.share(cache)
+        left = videos_run.left()
         if left:
             with progress("sample", left * sampling.steps, "step") as advance:
-                run.make(advance)
+                videos_run.make(advance)
     if not process.is_first:
         return None
     return Made(
         {variant: output / variant for variant in candidates.variants},
-        prompts=len(samples),
+        prompts=count,
         resumed_videos=videos.resumed,
         summaries=videos.noted,
     )
 
 
-def _floor_kernels(source: Source, pipeline: VideoPipeline) -> tuple[AttentionKernel, ...]:
-    """The attention kernels of the variant `floor`."""
-    config = next(iter(source.components.values())).config
-    return other_kernels(pipeline.device, pipeline.dtype, int(str(config["attention_head_dim"])))
-
-
-def _header(
-    source: Source,
-    candidates: Candidates,
-    samples: Sequence[Sample],
-    sampling: Sampling,
-    pipeline: VideoPipeline,
-    floor: tuple[AttentionKernel, ...],
-) -> Header:
+def _header(run: ModelRun, candidates: Candidates, floor: tuple[AttentionKernel, ...]) -> Header:
     artifacts = [part.artifact for part in (candidates.weights, candidates.qparams) if part is not None]
-    return model_header(
-        source,
-        KIND,
-        FORMAT,
-        tool=f"vq-eval {version('vq-eval')}",
-        settings={
-            **settings_of(samples, sampling, pipeline),
-            "variants": list(candidates.variants),
-            "ignored": {
-                name: list(ignored_linears(candidates.ignored, component.topology))
-                for name, component in source.components.items()
-            },
-            "floor_attention": list(floor),
+    settings: dict[str, JsonValue] = {
+        "variants": list(candidates.variants),
+        "ignored": {
+            name: list(ignored_linears(candidates.ignored, component.topology))
+            for name, component in run.source.components.items()
         },
-        parents={artifact.manifest.kind: artifact.digest for artifact in artifacts},
-    )
+        "floor_attention": list(floor),
+    }
+    return run.header(KIND, FORMAT, settings, {it.manifest.kind: it.digest for it in artifacts})

@@ -1,4 +1,4 @@
-"""Videos of the model itself, kept from run to run: a dozen candidates have one reference, and it takes hours."""
+"""Videos of the model itself, kept between runs: a dozen candidates share one reference, which takes hours."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ LOSSLESS, TO_LOOK_AT = "video.mkv", "video.mp4"
 
 
 class _Entry(DiskRecord):
-    """What an entry's folder says of itself: what its video depends on, how it was made, and the files' SHA-256."""
+    """The record of an entry: what its video depends on, how it was made, and the SHA-256 of its files."""
 
     identity: dict[str, JsonValue]
     record: VideoRecord
@@ -36,8 +36,8 @@ class _Entry(DiskRecord):
 class ReferenceCache:
     """A folder with one folder per video, named by the SHA-256 of all that the video depends on.
 
-    Any number of runs may use it at once, and it may be removed at any time. What is taken from it is a copy, checked
-    against the digest that was noted when it was made: an entry that is damaged is made again.
+    Any number of runs can use it at once, and it can be removed at any time. A video that is taken is a copy, checked
+    against the digest in its entry; a damaged entry is made again.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -57,7 +57,7 @@ class ReferenceCache:
 
     @contextmanager
     def alone(self, identity: Identity) -> Iterator[None]:
-        """Alone among all processes with the video of this `identity`; waits for one that makes it."""
+        """Hold the lock on the video of this `identity`; waits for another process that makes it."""
         path = self._path(identity)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f"{path.name}.lock")):
@@ -81,7 +81,7 @@ class ReferenceCache:
     def put(self, identity: Identity, files: VideoFiles) -> None:
         """Keep a copy of the video in `files`, which depends on `identity`; to be called `alone`.
 
-        Where that fails, on a full disk for example, a warning says so: the run itself has its video.
+        A failure, such as a full disk, is only a warning, because the run itself has its video.
         """
         path = self._path(identity)
         draft = path.with_name(f".{path.name}")
@@ -111,7 +111,7 @@ class ReferenceCache:
 
 
 def open_cache(folder: Path | None, *, no_cache: bool) -> ReferenceCache | None:
-    """What `--cache` and `--no-cache` say.
+    """The cache of `--cache` and `--no-cache`; None for the latter.
 
     Raises:
         VqError: both are given, or the folder cannot be written.
@@ -122,7 +122,7 @@ def open_cache(folder: Path | None, *, no_cache: bool) -> ReferenceCache | None:
 
 
 def _read(path: Path, identity: Identity) -> _Entry | None:
-    """The entry in `path`; None where there is none, or it cannot be read or is of something else."""
+    """The entry in `path`; None where there is none, it cannot be read, or it has another identity."""
     try:
         entry = _Entry.model_validate_json((path / ENTRY_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -134,7 +134,7 @@ def _read(path: Path, identity: Identity) -> _Entry | None:
 
 
 def _copied(path: Path, copy: Path, digest: str | None) -> bool:
-    """Copy a file, and say whether the copy has this digest."""
+    """Copy a file; whether the copy has this digest."""
     try:
         shutil.copyfile(path, copy)
     except FileNotFoundError:

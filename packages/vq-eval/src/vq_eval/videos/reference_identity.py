@@ -1,4 +1,4 @@
-"""What a video of the model itself depends on: two that agree in all of it are the same, bit for bit."""
+"""What a video of the model itself depends on: two runs that agree in all of it make the same bits."""
 
 import hashlib
 import platform
@@ -13,21 +13,18 @@ from vq_core.artifacts.videos import describe
 from vq_core.files.folder_content import content_of
 from vq_core.files.tensor_file import sha256_of
 from vq_core.files.weights_file import SafetensorsFile
-from vq_core.model.source import Source
 from vq_core.sampling.attention import AttentionKernel
-from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
-from vq_core.sampling.settings import Sampling
+from vq_eval.videos.model_run import ModelRun
 
 FORMAT = 1  # raised when this version makes other videos of the same model
 LIBRARIES = ("vq-core", "torch", "diffusers", "transformers", "imageio-ffmpeg")
 SAMPLED_BYTES = 4096  # of either end of a tensor, as in a transformer's fingerprint
 
 
-def identity_of_run(
-    source: Source, pipeline: VideoPipeline, sampling: Sampling, kernels: Sequence[AttentionKernel]
-) -> dict[str, JsonValue]:
-    """What all videos of a run depend on; `kernels` are those of attention, none where torch chooses."""
+def identity_of_run(run: ModelRun, kernels: Sequence[AttentionKernel]) -> dict[str, JsonValue]:
+    """What all videos of a run depend on; `kernels` are the attention kernels, empty where torch chooses."""
+    source, pipeline = run.source, run.pipeline
     return {
         "format": FORMAT,
         "transformers": {
@@ -35,7 +32,7 @@ def identity_of_run(
             for name, part in source.components.items()
         },
         "parts": dict(parts_of(pipeline.path, list(source.components))),
-        "sampling": {name: value for name, value in vars(sampling).items() if name != "seed"},
+        "sampling": {name: value for name, value in vars(run.sampling).items() if name != "seed"},
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "device": device_identity(pipeline.device),
         "attention": list(kernels) or "torch",
@@ -49,7 +46,7 @@ def identity_of_video(run: Mapping[str, JsonValue], sample: Sample, seed: int) -
 
 
 def device_identity(device: str) -> dict[str, JsonValue]:
-    """What of a device the rounding of a sum can depend on."""
+    """The properties of a device that the rounding of a sum can depend on."""
     if torch.device(device).type == "cuda":
         return {"type": "cuda", "name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     capability, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
@@ -57,22 +54,16 @@ def device_identity(device: str) -> dict[str, JsonValue]:
 
 
 def parts_of(pipeline: Path, transformers: Sequence[str]) -> Mapping[str, str]:
-    """SHA-256 of every file of a pipeline that is not a transformer's, by its path.
+    """SHA-256 of every file of a pipeline outside its transformers, by path.
 
-    Of safetensors, names, dtypes, shapes, and the ends of every tensor: the text encoder has eleven gigabytes.
+    A safetensors file is hashed by its names, dtypes, shapes and the ends of every tensor, because the text encoder
+    has eleven gigabytes.
     """
     return {
         name: _sampled(path) if path.suffix == ".safetensors" else sha256_of(path)
         for name, path in content_of(pipeline).items()
-        if _is_read(name, transformers)
+        if name == "model_index.json" or ("/" in name and name.split("/")[0] not in transformers)
     }
-
-
-def _is_read(name: str, transformers: Sequence[str]) -> bool:
-    folder, _, rest = name.partition("/")
-    if not rest:
-        return name == "model_index.json"
-    return folder not in transformers
 
 
 def _sampled(path: Path) -> str:
