@@ -59,11 +59,8 @@ def test_it_is_an_artifact_that_says_where_it_comes_from(
 ) -> None:
     export_diffusers(opened, tmp_path / "out", "bf16")
     manifest = open_artifact(tmp_path / "out", KIND, FORMAT).manifest
-    assert (manifest.model, manifest.settings["form"], manifest.settings["dtype"]) == (
-        str(models["i2v"]),
-        "dequantized",
-        "bf16",
-    )
+    assert manifest.model == str(models["i2v"])
+    assert (manifest.settings["form"], manifest.settings["dtype"]) == ("dequantized", "bf16")
     assert set(manifest.parents) == {"lightx2v-checkpoint", "smoothed-weights", "quant-params"}
     summary = written(opened, tmp_path / "out")
     assert summary.size == sum(map(len, files(tmp_path / "out").values()))
@@ -94,17 +91,10 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
 
 
 def test_what_was_finished_before_a_damaged_tensor_is_kept(make_model: Callable[..., Path], tmp_path: Path) -> None:
-    def damage(tensors: Any) -> None:
-        tensors["blocks.1.norm2.bias"][0] = float("inf")
-
-    model = open_full_precision(DiffusersOptions(model=str(make_model("t2v", edit=damage))))
+    damaged = make_model("t2v", edit=lambda tensors: tensors["blocks.1.norm2.bias"][0].fill_(float("inf")))
+    model = open_full_precision(DiffusersOptions(model=str(damaged)))
     partial = partial_folder(tmp_path / "out")
     with pytest.raises(VqError, match=rf"blocks.1.norm2.bias.* What is finished lies in {partial}:"):
         export_diffusers(model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert list(partial.glob("*.safetensors"))
-
-
-def test_refuses_an_unknown_dtype(opened: FullPrecisionModel, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match="`fp16` is not a dtype for computed weights: choose one of fp32, bf16"):
-        export_diffusers(opened, tmp_path / "out", "fp16")

@@ -39,6 +39,8 @@ def test_rows(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
     assert rows["made from activation-stats"] == "none"
     assert rows["transformer weights attn1.to_q"].startswith("SNR ")
     assert not any(row.startswith("transformer outputs") for row in rows)
+    converted = provenance_rows(provenance_of(checkpoints["int8-t2v"]))
+    assert (converted["smoother"], converted["rounder"]) == ("none: converted as it is", "rtn, rounding nearest-even")
 
 
 def test_settings_loras_and_output_errors_are_told() -> None:
@@ -63,12 +65,6 @@ def test_settings_loras_and_output_errors_are_told() -> None:
     assert rows["made from activation-stats"] == "c" * 16
     assert rows["written by, quant-params"] == "vq-algos 0.1.0"
     assert rows["transformer outputs attn1.to_q"] == "SNR 38.0 dB, lowest 38.0 dB (block 0)"
-
-
-def test_a_conversion_says_that_nothing_was_smoothed(checkpoints: dict[str, Path]) -> None:
-    rows = provenance_rows(provenance_of(checkpoints["int8-t2v"]))
-    assert rows["smoother"] == "none: converted as it is"
-    assert rows["rounder"] == "rtn, rounding nearest-even"
 
 
 def test_an_edited_manifest_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:

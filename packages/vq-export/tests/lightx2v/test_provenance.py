@@ -15,7 +15,7 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_header, read_metadata
 from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize, snr_db
-from vq_export.lightx2v.provenance import KEPT, kept, read_provenance, versions
+from vq_export.lightx2v.provenance import read_provenance, shard_metadata
 
 
 def test_a_file_says_all_of_it(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any], models: Any) -> None:
@@ -31,10 +31,9 @@ def test_a_file_says_all_of_it(checkpoints: dict[str, Path], smoothed_i2v: dict[
     qparams = open_qparams(smoothed_i2v["int8"].qparams)
     assert said["parents"]["quant-params"] == qparams.artifact.digest
     decided = qparams.decisions("transformer")
-    assert said["linears"] == {
-        name: kept(decision) for name, decision in decided.items() if name.startswith("blocks.1.")
-    }
+    assert said["linears"] == {name: how for name, how in decided.items() if name.startswith("blocks.1.")}
     assert len(said["linears"]) == 12
+    assert set(said["settings"]["versions"]) == {"python", "torch", "safetensors"}
 
 
 def test_the_manifest_says_the_error_of_every_linear(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
@@ -61,13 +60,12 @@ def test_loaders_skip_it(checkpoints: dict[str, Path]) -> None:
     assert len(read_metadata(path)["vq"]) < 3000
 
 
-def test_only_what_matters_is_kept() -> None:
-    assert kept({"method": "gptq", "weight_snr_db": None, "bucket_snr_db": [1, 2], "damp": 0.01}) == {
-        "method": "gptq",
-        "weight_snr_db": None,
-    }
-    assert "output_snr_db" in KEPT
-    assert set(versions()) == {"python", "torch", "safetensors"}
+def test_only_what_matters_of_a_decision_is_kept(smoothed_i2v: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, kept = smoothed_i2v["int8"].opened(), {"method": "gptq", "weight_snr_db": None, "output_snr_db": 3.0}
+    decided = kept | {"bucket_snr_db": [1, 2], "damp": 0.01}
+    monkeypatch.setattr(model.components["transformer"], "decided", lambda linear: decided)
+    content = json.loads(shard_metadata(model, "kind", "transformer", "block_0")["vq"])
+    assert list(content["linears"].values()) == [kept] * 12
 
 
 @pytest.mark.parametrize("said", [None, {"vq": "{"}, {"vq": "[1]"}])

@@ -134,14 +134,12 @@ def test_refuses_none_and_several(said: dict[str, Any]) -> None:
 def test_refuses_a_lora_for_what_is_quantized(checkpoints: dict[str, Path], by_llmc: Callable[..., Path]) -> None:
     with pytest.raises(VqError, match="`--lora` goes with --model"):
         open_full_precision(DiffusersOptions(checkpoint=checkpoints["int8-t2v"], lora=["x.safetensors"]))
-    with pytest.raises(VqError, match="is quantized already, and a LoRA is merged before that"):
+    with pytest.raises(VqError, match="is quantized already, and LoRAs are merged before quantization"):
         open_full_precision(DiffusersOptions(model=str(by_llmc("t2v", "int8")), lora=["x.safetensors"]))
 
 
 def test_refuses_values_that_are_none(make_model: Callable[..., Path]) -> None:
-    def damage(tensors: dict[str, Tensor]) -> None:
-        tensors["proj_out.bias"][1] = float("nan")
-
-    opened = open_full_precision(DiffusersOptions(model=str(make_model("t2v", edit=damage))))
+    damaged = make_model("t2v", edit=lambda tensors: tensors["proj_out.bias"][1].fill_(float("nan")))
+    opened = open_full_precision(DiffusersOptions(model=str(damaged)))
     with pytest.raises(VqError, match=r"`proj_out.bias` in .* has 1 values of \d+ that are NaN or infinite"):
         read(opened)

@@ -10,6 +10,7 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_export.verify.checks.configs import config_problems, json_or_empty, run_config_files
 
 RUN_CONFIG = "run_configs/int8-vllm.json"
+OLD_CONFIG = "run_configs/old/int8-vllm.json"
 PLACE = "/path/to/this/checkpoint"
 
 Rewrite = Callable[..., Path]
@@ -30,17 +31,12 @@ def test_sound_ones(checkpoints: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("made", "file", "change", "sentence"),
     [
-        (
-            "int8-i2v",
-            RUN_CONFIG,
-            {"dit_quant_scheme": "fp8-vllm"},
-            "says dit_quant_scheme='fp8-vllm' and the codes are",
-        ),
+        ("int8-i2v", RUN_CONFIG, {"dit_quant_scheme": "fp8-vllm"}, "says dit_quant_scheme='fp8-vllm' and the codes ar"),
         ("int8-i2v", RUN_CONFIG, {"dit_quant_scheme": "nvfp4"}, "says dit_quant_scheme='nvfp4' and the codes are int8"),
         ("int8-i2v", RUN_CONFIG, {"dit_quantized": False}, "says dit_quantized=False"),
         ("int8-i2v", RUN_CONFIG, {"dit_quantized_ckpt": "elsewhere"}, "says dit_quantized_ckpt='elsewhere'"),
-        ("int8-i2v", "run_configs/old/int8-vllm.json", {"mm_config": {"mm_type": "Default"}}, "kernels 'Default'"),
-        ("int8-i2v", "run_configs/old/int8-vllm.json", {"mm_config": None}, "kernels None"),
+        ("int8-i2v", OLD_CONFIG, {"mm_config": {"mm_type": "Default"}}, "names the kernels 'Default'"),
+        ("int8-i2v", OLD_CONFIG, {"mm_config": None}, "names the kernels None"),
         ("int8-i2v-2.2", RUN_CONFIG, {"boundary": None}, "says boundary=None"),
         ("int8-i2v-2.2", RUN_CONFIG, {"sample_guide_scale": 3.5}, "says sample_guide_scale=3.5"),
         ("int8-i2v-2.2", RUN_CONFIG, {"dit_quantized_ckpt": PLACE}, f"says dit_quantized_ckpt='{PLACE}'"),

@@ -29,8 +29,7 @@ def test_what_a_hub_client_and_a_model_card_add_is_no_problem(checkpoints: dict[
 
 
 def test_a_shard_that_lies_in_another_s_place(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    path = tmp_path / "copy"
-    shutil.copytree(checkpoints["int8-i2v"], path)
+    path = shutil.copytree(checkpoints["int8-i2v"], tmp_path / "copy")
     checkpoint = open_checkpoint(path)
     shutil.copyfile(path / "block_0.safetensors", path / "block_1.safetensors")
     (problem,) = file_problems(Unchecked(checkpoint))
@@ -62,10 +61,7 @@ def test_files_that_say_nothing_are_warned_of(checkpoints: dict[str, Path], rewr
 
 
 def test_an_extra_safetensors_file_is_a_problem(checkpoints: dict[str, Path], rewrite: Rewrite) -> None:
-    path = rewrite(
-        checkpoints["int8-i2v-2.2"],
-        lambda content: content.tensors.update({"low_noise_model/old.safetensors": {"x": torch.ones(1)}}),
-    )
-    assert list(file_problems(open_checkpoint(path))) == [
-        f"{path / 'low_noise_model/old.safetensors'} is no part of a checkpoint."
-    ]
+    extra = {"low_noise_model/old.safetensors": {"x": torch.ones(1)}}
+    path = rewrite(checkpoints["int8-i2v-2.2"], lambda content: content.tensors.update(extra))
+    (problem,) = file_problems(open_checkpoint(path))
+    assert problem == f"{path / 'low_noise_model/old.safetensors'} is no part of a checkpoint."
