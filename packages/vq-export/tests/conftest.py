@@ -58,12 +58,6 @@ def _tensors(config: dict[str, Any], seed: int) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def make_config() -> Callable[..., dict[str, Any]]:
-    """`make_config(kind, **changes)`: the transformer config of a kind of model."""
-    return lambda kind, **changes: CONFIGS[kind] | changes
-
-
-@pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`make_model(kind, seed=0, edit=None)`: a pipeline folder of random transformers, after `edit` of the tensors."""
 

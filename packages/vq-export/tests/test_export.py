@@ -15,7 +15,7 @@ from vq_core.model.source import open_source
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.recipes.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
-from vq_export.export import open_model, verified_row, written
+from vq_export.export import open_model, verified_row
 from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import next_steps
 from vq_export.verify.verification import Verification
@@ -110,14 +110,6 @@ def test_what_is_mixed_missing_or_unknown_is_refused(
     made = smoothed_i2v["int8"]
     known = {"model": str(models["t2v"]), "weights": made.weights, "qparams": made.qparams}
     assert sentence in refusal(ExportOptions(**{name: known[name] for name in named}, **said))
-
-
-def test_summary(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
-    output = checkpoints["int8-smoothed"]
-    summary = written(smoothed_i2v["int8"].opened(), output)
-    assert summary.size == sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    assert summary.rows()["smoothed"] == "yes (quant_method advanced_ptq)"
-    assert (summary.scheme, summary.components) == ("int8", ("transformer",))
 
 
 def test_what_was_verified_is_said_in_one_line() -> None:

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
-from vq_core.model.source import open_source
-from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedTransformer
 
 QUANTIZED = ("rounded weights", "rounded source", "codes of LLMC")
@@ -77,10 +75,3 @@ def test_both_artifacts_are_verified(damaged: str, models: dict[str, Path], make
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(VqError, match=r"block.*\.safetensors is not the file that was written"):
         model.components["transformer"].verify("block_0")
-
-
-def test_a_derived_transformer_keeps_what_describes_it(models: dict[str, Path]) -> None:
-    origin = open_source(str(models["i2v"])).components["transformer"]
-    derived = Derived(origin)
-    assert derived.config == origin.config
-    assert (derived.topology, derived.fingerprint) == (origin.topology, origin.fingerprint)

@@ -18,64 +18,24 @@ from vq_core.files.tensor_file import read_metadata
 from vq_core.store.reader import open_artifact
 from vq_export.targets.comfyui import FORMAT, KIND, export, next_steps
 
-DIM, FFN, TEXT, FREQ, IMAGE = 64, 160, 32, 16, 48
-BF16, F32 = torch.bfloat16, torch.float32
+DIM = 64
 CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 LAYER = {
     "int8": {"format": "int8_tensorwise"},
     "fp8": {"format": "float8_e4m3fn", "full_precision_matrix_mult": True},
 }
-CHANNELS = {"t2v": (16, 16), "i2v": (36, 16), "i2v-2.2": (36, 16), "ti2v-5b": (48, 48)}
 
 Spec = tuple[torch.dtype, tuple[int, ...]]
 
 
-def linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
-
-
-def quantized_stems(kind: str) -> dict[str, tuple[int, int]]:
-    """Linears of one block of ComfyUI's WanAttentionBlock."""
-    stems = {
-        f"{attention}.{part}": (DIM, DIM) for attention in ("self_attn", "cross_attn") for part in ("q", "k", "v", "o")
-    }
-    if kind == "i2v":
-        stems |= {"cross_attn.k_img": (DIM, DIM), "cross_attn.v_img": (DIM, DIM)}
-    return stems | {"ffn.0": (FFN, DIM), "ffn.2": (DIM, FFN)}
-
-
-def expected(kind: str, scheme: str) -> dict[str, Spec]:
+def expected(names: Any, scheme: str) -> dict[str, Spec]:
     """Every tensor of ComfyUI's WanModel, and what its quantized linears read besides."""
-    in_channels, out_channels = CHANNELS[kind]
-    plain: dict[str, tuple[int, ...]] = {
-        "patch_embedding.weight": (DIM, in_channels, 1, 2, 2),
-        "patch_embedding.bias": (DIM,),
-        "head.modulation": (1, 2, DIM),
-        **linear("head.head", 4 * out_channels, DIM),
-        **linear("text_embedding.0", DIM, TEXT),
-        **linear("text_embedding.2", DIM, DIM),
-        **linear("time_embedding.0", DIM, FREQ),
-        **linear("time_embedding.2", DIM, DIM),
-        **linear("time_projection.1", 6 * DIM, DIM),
-    }
-    if kind == "i2v":
-        plain |= {f"img_emb.proj.0.{part}": (IMAGE,) for part in ("weight", "bias")}
-        plain |= linear("img_emb.proj.1", IMAGE, IMAGE) | linear("img_emb.proj.3", DIM, IMAGE)
-        plain |= {f"img_emb.proj.4.{part}": (DIM,) for part in ("weight", "bias")}
-    specs: dict[str, Spec] = {}
-    for block in ("blocks.0", "blocks.1"):
-        plain[f"{block}.modulation"] = (1, 6, DIM)
-        plain |= {f"{block}.norm3.{part}": (DIM,) for part in ("weight", "bias")}
-        for attention in ("self_attn", "cross_attn"):
-            plain |= {f"{block}.{attention}.{norm}.weight": (DIM,) for norm in ("norm_q", "norm_k")}
-        if kind == "i2v":
-            plain[f"{block}.cross_attn.norm_k_img.weight"] = (DIM,)
-        for stem, (rows, columns) in quantized_stems(kind).items():
-            specs[f"{block}.{stem}.weight"] = (CODES[scheme], (rows, columns))
-            specs[f"{block}.{stem}.weight_scale"] = (F32, (rows, 1) if scheme == "int8" else ())
-            specs[f"{block}.{stem}.comfy_quant"] = (torch.uint8, (len(json.dumps(LAYER[scheme])),))
-            plain[f"{block}.{stem}.bias"] = (rows,)
-    return specs | {name: (BF16, shape) for name, shape in plain.items()}
+    specs: dict[str, Spec] = {name: (torch.bfloat16, shape) for name, shape in names.plain.values()}
+    for stem, shape in names.quantized.values():
+        specs[f"{stem}.weight"] = (CODES[scheme], shape)
+        specs[f"{stem}.weight_scale"] = (torch.float32, (shape[0], 1) if scheme == "int8" else ())
+        specs[f"{stem}.comfy_quant"] = (torch.uint8, (len(json.dumps(LAYER[scheme])),))
+    return specs
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +54,6 @@ def written(
     return write
 
 
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 @pytest.mark.parametrize(
     ("kind", "files"),
@@ -109,23 +65,23 @@ def files_in(folder: Path) -> list[str]:
     ],
 )
 def test_one_file_per_transformer_with_every_tensor_of_comfyuis_model(
-    written: Callable[[str, str], Path], kind: str, files: list[str], scheme: str
+    written: Callable[[str, str], Path], native_names: Any, kind: str, files: list[str], scheme: str
 ) -> None:
     folder = written(kind, scheme)
-    names = [file.format(scheme) for file in files]
-    assert files_in(folder) == sorted([*names, "manifest.json"])
-    for name in names:
-        tensors = load_file(folder / name)
-        assert {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()} == expected(kind, scheme)
+    paths = [folder / file.format(scheme) for file in files]
+    assert {path for path in folder.rglob("*") if path.is_file()} == {*paths, folder / "manifest.json"}
+    for path in paths:
+        specs = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in load_file(path).items()}
+        assert specs == expected(native_names(kind), scheme)
     open_artifact(folder, KIND, FORMAT)
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_header_and_markers_name_the_format_of_every_quantized_linear(
-    written: Callable[[str, str], Path], models: dict[str, Path], scheme: str
+    written: Callable[[str, str], Path], models: dict[str, Path], native_names: Any, scheme: str
 ) -> None:
     path = written("i2v", scheme) / f"wan_i2v_{scheme}.safetensors"
-    stems = {f"blocks.{block}.{stem}" for block in range(2) for stem in quantized_stems("i2v")}
+    stems = {stem for stem, _ in native_names("i2v").quantized.values()}
     metadata = read_metadata(path)
     assert json.loads(metadata["_quantization_metadata"]) == {
         "format_version": "1.0",

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.store.reader import Artifact
 from vq_export.verify.checks.files import file_problems, file_warnings
@@ -58,10 +56,3 @@ def test_files_that_say_nothing_are_warned_of(checkpoints: dict[str, Path], rewr
     checkpoint.artifact = Artifact(path, checkpoint.artifact.manifest)
     (warning,) = file_warnings(checkpoint)
     assert warning.startswith("1 files do not say how they were quantized, block_1.safetensors is the first")
-
-
-def test_an_extra_safetensors_file_is_a_problem(checkpoints: dict[str, Path], rewrite: Rewrite) -> None:
-    extra = {"low_noise_model/old.safetensors": {"x": torch.ones(1)}}
-    path = rewrite(checkpoints["int8-i2v-2.2"], lambda content: content.tensors.update(extra))
-    (problem,) = file_problems(open_checkpoint(path))
-    assert problem == f"{path / 'low_noise_model/old.safetensors'} is no part of a checkpoint."

@@ -1,5 +1,6 @@
 """The block in both readings; that it is diffusers' own is tested where diffusers is installed, in tests/."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.families import wan
+from vq_core.model.source import open_source
 from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, diffusers_block, lightx2v_block
 
 SHAPE = BlockShape(4, 1e-6)
@@ -15,9 +17,9 @@ DIM = 64
 
 
 @pytest.fixture
-def tensors(make_config: Any) -> dict[str, Tensor]:
+def tensors(models: dict[str, Path]) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    shapes = wan.topology(make_config("i2v")).tensors
+    shapes = open_source(str(models["i2v"])).components["transformer"].topology.tensors
     return {
         name.removeprefix("blocks.0."): 0.3 * torch.randn(shape, generator=generator, dtype=torch.float64)
         for name, shape in shapes.items()
