@@ -11,7 +11,6 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core import __version__
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import TensorSpec, load_tensors, new_file, read_header
 from vq_core.numerics.finite import require_finite
@@ -23,12 +22,12 @@ from vq_core.remote.transfer import local_copy
 from vq_core.runtime.progress import progress
 from vq_core.store.writer import Header, create_artifact
 from vq_export.encoders.source import EncoderSource
+from vq_export.model.opened_model import TOOL
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import TensorStream, stream_tensors
 
 KIND = "lightx2v-encoders"
 FORMAT = 1
-TOOL = f"vq-export {__version__}"
 BACKEND = "vllm"
 """LightX2V's kernels in the keys that are printed; with cpu_offload it accepts no scheme without a backend's name."""
 
