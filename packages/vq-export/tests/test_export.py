@@ -20,9 +20,11 @@ from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import next_steps
 from vq_export.verify.verification import Verification
 
+Paths = dict[str, Path]
+
 
 @pytest.fixture
-def road(tmp_path: Path, smoothed_i2v: dict[str, Any], models: dict[str, Path]) -> Recipe:
+def road(tmp_path: Path, smoothed_i2v: dict[str, Any], models: Paths) -> Recipe:
     """A recipe that names a model, and at whose output the artifacts of the stages before lie."""
     (tmp_path / "road").mkdir()
     (tmp_path / "road" / "smoothed-weights").symlink_to(smoothed_i2v["int8"].weights)
@@ -49,16 +51,14 @@ def test_a_recipe_that_names_a_model_and_has_artifacts_gives_the_artifacts(road:
     [({}, "int8", "qtorch"), ({"scheme": "fp8", "rounding": "nearest-even"}, "fp8", "nearest-even")],
 )
 def test_a_model_is_converted_as_the_options_say_else_the_recipe(
-    road: Recipe, models: dict[str, Path], said: dict[str, Any], scheme: str, rounding: str
+    road: Recipe, models: Paths, said: dict[str, Any], scheme: str, rounding: str
 ) -> None:
     model = open_model(ExportOptions(model=str(models["t2v"]), **said), road)
     assert model.parents == {}
     assert model.settings == {"quantize": {"scheme": scheme, "method": "rtn", "rounding": rounding}}
 
 
-def test_sampling_is_as_the_recipe_says_else_as_the_model_does(
-    road: Recipe, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_sampling_is_as_the_recipe_says_else_as_the_model_does(road: Recipe, models: Paths, tmp_path: Path) -> None:
     model = shutil.copytree(models["t2v"], tmp_path / "distilled")
     (model / "sampling.json").write_text('{"steps": 4, "guidance_scale": 1.0}')
     inputs = ExportOptions(model=str(model), scheme="int8")
@@ -71,13 +71,13 @@ def test_sampling_is_as_the_recipe_says_else_as_the_model_does(
     assert "sampling" not in open_model(ExportOptions(), road).settings
 
 
-def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: dict[str, Path]) -> None:
+def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: Paths) -> None:
     made = make_artifacts(models["t2v"])
     model = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), road)
     assert model.model == str(models["t2v"])
 
 
-def test_a_recipe_whose_artifacts_are_missing_is_refused(tmp_path: Path, models: dict[str, Path]) -> None:
+def test_a_recipe_whose_artifacts_are_missing_is_refused(tmp_path: Path, models: Paths) -> None:
     recipe = Recipe(model=str(models["t2v"]), scheme="int8", output=tmp_path)
     assert "smoothed-weights is not a smoothed-weights artifact" in refusal(ExportOptions(), recipe)
 
@@ -105,7 +105,7 @@ BOTH = ("weights", "qparams")
     ],
 )
 def test_what_is_mixed_missing_or_unknown_is_refused(
-    models: dict[str, Path], smoothed_i2v: dict[str, Any], named: tuple[str, ...], said: dict[str, Any], sentence: str
+    models: Paths, smoothed_i2v: dict[str, Any], named: tuple[str, ...], said: dict[str, Any], sentence: str
 ) -> None:
     made = smoothed_i2v["int8"]
     known = {"model": str(models["t2v"]), "weights": made.weights, "qparams": made.qparams}
@@ -121,7 +121,7 @@ def test_what_was_verified_is_said_in_one_line() -> None:
     assert verified_row("x", None, asked=False) == {"verified": "no: --no-verify"}
 
 
-def test_next_steps_are_commands(models: dict[str, Path], smoothed_i2v: dict[str, Any], convert: Any) -> None:
+def test_next_steps_are_commands(models: Paths, smoothed_i2v: dict[str, Any], convert: Any) -> None:
     output = Path("my checkpoint")
     verify, infer = next_steps(smoothed_i2v["int8"].opened(), output).splitlines()
     assert shlex.split(verify) == ["vq-export", "verify", "my checkpoint", "--model", str(models["i2v"])]
@@ -142,7 +142,7 @@ def lora(tmp_path: Path) -> Path:
     return tmp_path / "lora.safetensors"
 
 
-def test_a_model_is_converted_with_its_loras_merged(models: dict[str, Path], lora: Path, convert: Any) -> None:
+def test_a_model_is_converted_with_its_loras_merged(models: Paths, lora: Path, convert: Any) -> None:
     plain, merged = (convert(models["t2v"], lora=loras) for loras in (None, [f"{lora}:0.5"]))
     name = "blocks.1.attn1.to_q"
     source = open_source(str(models["t2v"]), [LoraRequest(lora, 0.5)]).components["transformer"]
@@ -158,7 +158,7 @@ def test_a_model_is_converted_with_its_loras_merged(models: dict[str, Path], lor
     assert open_model(ExportOptions(model=str(models["t2v"])), recipe).components["transformer"].lora
 
 
-def test_ignored_linears_cannot_be_exported(models: dict[str, Path], road: Recipe) -> None:
+def test_ignored_linears_cannot_be_exported(models: Paths, road: Recipe) -> None:
     recipe = Recipe(scheme="int8", ignored=(IgnoreRule(blocks=(0,), linears=("attn1.to_q", "ffn.net.2")),))
     sentence = refusal(ExportOptions(model=str(models["t2v"])), recipe)
     assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and LightX2V runs one scheme" in sentence

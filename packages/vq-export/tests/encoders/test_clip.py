@@ -1,8 +1,6 @@
 """The image encoder's names and sizes, held against what Wan's own CLIP has."""
 
-import pytest
-
-from vq_export.encoders.clip import LIGHTX2V_SHAPES, QUANTIZED, in_transformers, own_name, shapes_of_tensors
+from vq_export.encoders.clip import LIGHTX2V_SHAPES, QUANTIZED, own_name, shapes_of_tensors
 
 LAYER = "visual.transformer.31"
 
@@ -26,28 +24,6 @@ def test_vit_h_14_is_what_lightx2v_loads() -> None:
     quantized = {f"visual.transformer.{number}.{name}.weight" for number in range(32) for name in weights}
     assert {name for name in LIGHTX2V_SHAPES if QUANTIZED.fullmatch(name)} == quantized
     assert shapes_of_tensors(LIGHTX2V_SHAPES) == LIGHTX2V_SHAPES
-
-
-@pytest.mark.parametrize(
-    ("native", "theirs"),
-    [
-        ("visual.cls_embedding", ["embeddings.class_embedding"]),
-        ("visual.pos_embedding", ["embeddings.position_embedding.weight"]),
-        ("visual.patch_embedding.weight", ["embeddings.patch_embedding.weight"]),
-        ("visual.pre_norm.bias", ["pre_layrnorm.bias"]),
-        ("visual.post_norm.weight", ["post_layernorm.weight"]),
-        (f"{LAYER}.attn.to_qkv.bias", [f"encoder.layers.31.self_attn.{part}_proj.bias" for part in "qkv"]),
-        (f"{LAYER}.attn.proj.weight", ["encoder.layers.31.self_attn.out_proj.weight"]),
-        (f"{LAYER}.norm1.weight", ["encoder.layers.31.layer_norm1.weight"]),
-        (f"{LAYER}.norm2.bias", ["encoder.layers.31.layer_norm2.bias"]),
-        (f"{LAYER}.mlp.0.weight", ["encoder.layers.31.mlp.fc1.weight"]),
-        (f"{LAYER}.mlp.2.weight", ["encoder.layers.31.mlp.fc2.weight"]),
-        ("visual.head", []),
-        ("log_scale", []),
-    ],
-)
-def test_names_in_transformers(native: str, theirs: list[str]) -> None:
-    assert list(in_transformers(native)) == theirs
 
 
 def test_spellings_of_older_transformers() -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_export.encoders import ENCODERS, clip
+from vq_export.encoders import ENCODERS
 from vq_export.encoders.source import open_encoders, open_file
 
 Q = "encoder.block.1.layer.0.SelfAttention.q.weight"
@@ -111,16 +111,6 @@ def test_a_native_file_alone_or_in_the_place_of_the_pipelines(pipeline: Path, tm
     assert set(source.parts.values()) == {(name,) for name in t5_native(2)}
     t5, clip = open_encoders(str(pipeline), {"t5": path})
     assert (t5.reader.where, clip.reader.where) == (path, pipeline / "image_encoder")
-
-
-def test_the_text_half_of_a_native_clip_file_is_left_out(tmp_path: Path) -> None:
-    sizes = {"hidden_size": 4, "intermediate_size": 8, "image_size": 4, "patch_size": 2, "num_hidden_layers": 1}
-    shapes = clip.shapes_of_config(sizes)
-    text = {"textual.blocks.0.attn.q.weight": torch.ones(2)}
-    save_file({name: torch.ones(shape) for name, shape in shapes.items()} | text, tmp_path / "clip.safetensors")
-    (source,) = open_encoders(None, {"clip": tmp_path / "clip.safetensors"})
-    assert source.shapes == shapes
-    assert source.parts.keys() == shapes.keys()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_export.lightx2v.provenance import read_provenance, shard_metadata
 
+Paths = dict[str, Path]
 
-def test_a_file_says_all_of_it(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any], models: Any) -> None:
+
+def test_a_file_says_all_of_it(checkpoints: Paths, smoothed_i2v: dict[str, Any], models: Any) -> None:
     said = read_provenance(checkpoints["int8-smoothed"] / "block_1.safetensors")
     manifest = open_checkpoint(checkpoints["int8-smoothed"]).artifact.manifest
     assert (said["artifact"], said["model"], said["family"]) == ("lightx2v-checkpoint", str(models["i2v"]), "wan")
@@ -36,7 +38,7 @@ def test_a_file_says_all_of_it(checkpoints: dict[str, Path], smoothed_i2v: dict[
     assert set(said["settings"]["versions"]) == {"python", "torch", "safetensors"}
 
 
-def test_the_manifest_says_the_error_of_every_linear(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
+def test_the_manifest_says_the_error_of_every_linear(checkpoints: Paths, models: Paths) -> None:
     checkpoint = open_checkpoint(checkpoints["fp8-i2v-2.2"])
     source = open_source(str(models["i2v-2.2"]))
     for name, component in checkpoint.components.items():
@@ -50,7 +52,7 @@ def test_the_manifest_says_the_error_of_every_linear(checkpoints: dict[str, Path
             assert measured[linear]["weight_snr_db"] == pytest.approx(snr_db(weight, rounded), abs=3)
 
 
-def test_loaders_skip_it(checkpoints: dict[str, Path]) -> None:
+def test_loaders_skip_it(checkpoints: Paths) -> None:
     """LightX2V reads with `safe_open` and by the keys; the metadata are no key, and small."""
     path = checkpoints["int8-i2v"] / "block_0.safetensors"
     with safe_open(path, framework="pt") as file:
@@ -68,14 +70,15 @@ def test_only_what_matters_of_a_decision_is_kept(smoothed_i2v: dict[str, Any], m
     assert list(content["linears"].values()) == [kept] * 12
 
 
-@pytest.mark.parametrize("said", [None, {"vq": "{"}, {"vq": "[1]"}])
-def test_a_file_that_does_not_say_it_is_refused(tmp_path: Path, said: dict[str, str] | None) -> None:
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (None, "x.safetensors does not say how it was quantized"),
+        ({"vq": "{"}, "x.safetensors does not say how it was quantized"),
+        ({"vq": "[1]"}, "metadata of .*x.safetensors are no JSON object"),
+    ],
+)
+def test_a_file_that_does_not_say_it_is_refused(tmp_path: Path, said: dict[str, str] | None, sentence: str) -> None:
     save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors", metadata=said)
-    with pytest.raises(VqError, match="x.safetensors (does not say how it was quantized|are no JSON object)"):
-        read_provenance(tmp_path / "x.safetensors")
-
-
-def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.safetensors").write_text(json.dumps({"vq": "{}"}))
-    with pytest.raises(VqError, match="cannot be read"):
+    with pytest.raises(VqError, match=sentence):
         read_provenance(tmp_path / "x.safetensors")

@@ -15,12 +15,12 @@ from vq_core.model.source import open_source
 from vq_core.numerics.scheme import FP8, INT8, Rounding
 from vq_export.model.quantized_model import from_artifacts, from_source
 
+Paths = dict[str, Path]
+
 QUERY, VALUE = "blocks.0.attn1.to_q", "blocks.1.attn1.to_v"
 
 
-def test_conversion_equals_artifacts_that_were_not_smoothed(
-    models: dict[str, Path], make_artifacts: Callable[..., Any]
-) -> None:
+def test_conversion_equals_artifacts_that_were_not_smoothed(models: Paths, make_artifacts: Callable[..., Any]) -> None:
     made = make_artifacts(models["t2v"], "fp8", octaves=0).opened()
     source = open_source(str(models["t2v"]))
     converted = from_source(source, FP8, Rounding.NEAREST_EVEN)
@@ -50,14 +50,14 @@ def test_provenance_of_artifacts(smoothed_i2v: dict[str, Any]) -> None:
     assert model.settings == {"smooth": {"method": "random"}, "quantize": {"scheme": "int8", "method": "rtn"}}
 
 
-def test_one_expert_with_gains_is_enough(smoothed_i2v: dict[str, Any], models: dict[str, Path]) -> None:
+def test_one_expert_with_gains_is_enough(smoothed_i2v: dict[str, Any], models: Paths) -> None:
     with_gains = smoothed_i2v["int8"].opened()
     without = from_source(open_source(str(models["i2v"])), INT8, Rounding.NEAREST_EVEN)
     both = {"transformer": without.components["transformer"], "transformer_2": with_gains.components["transformer"]}
     assert replace(with_gains, components=both).has_gains
 
 
-def test_a_corrected_bias_replaces_the_folded_one(models: dict[str, Path], make_artifacts: Callable[..., Any]) -> None:
+def test_a_corrected_bias_replaces_the_folded_one(models: Paths, make_artifacts: Callable[..., Any]) -> None:
     made = make_artifacts(models["t2v"], corrected=VALUE)
     folded = open_weights(made.weights).components["transformer"].plain([f"{VALUE}.bias", f"{QUERY}.bias"])
     plain = made.opened().components["transformer"].plain([f"{QUERY}.bias", f"{VALUE}.bias"])
@@ -75,7 +75,7 @@ def test_rounding_is_that_which_was_asked_for(make_model: Callable[..., Path]) -
 
 
 def test_quant_params_of_other_weights_are_refused(
-    models: dict[str, Path], make_artifacts: Callable[..., Any], smoothed_i2v: dict[str, Any]
+    models: Paths, make_artifacts: Callable[..., Any], smoothed_i2v: dict[str, Any]
 ) -> None:
     other = make_artifacts(models["t2v"])
     with pytest.raises(VqError, match="was not made from .*: give the smoothed-weights it was made from"):

@@ -18,6 +18,8 @@ from vq_core.files.tensor_file import read_metadata
 from vq_core.store.reader import open_artifact
 from vq_export.targets.comfyui import FORMAT, KIND, export, next_steps
 
+Paths = dict[str, Path]
+
 DIM = 64
 CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 LAYER = {
@@ -39,9 +41,7 @@ def expected(names: Any, scheme: str) -> dict[str, Spec]:
 
 
 @pytest.fixture(scope="module")
-def written(
-    models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, convert: Any
-) -> Callable[[str, str], Path]:
+def written(models: Paths, tmp_path_factory: pytest.TempPathFactory, convert: Any) -> Callable[[str, str], Path]:
     """`written(kind, scheme)`: a converted model, not to be changed."""
     root = tmp_path_factory.mktemp("comfyui")
 
@@ -78,7 +78,7 @@ def test_one_file_per_transformer_with_every_tensor_of_comfyuis_model(
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_header_and_markers_name_the_format_of_every_quantized_linear(
-    written: Callable[[str, str], Path], models: dict[str, Path], native_names: Any, scheme: str
+    written: Callable[[str, str], Path], models: Paths, native_names: Any, scheme: str
 ) -> None:
     path = written("i2v", scheme) / f"wan_i2v_{scheme}.safetensors"
     stems = {stem for stem, _ in native_names("i2v").quantized.values()}
@@ -95,9 +95,7 @@ def test_header_and_markers_name_the_format_of_every_quantized_linear(
     assert json.loads(metadata["settings"])["quantize"] == settings
 
 
-def test_int8_is_what_the_quant_params_hold(
-    models: dict[str, Path], make_artifacts: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_int8_is_what_the_quant_params_hold(models: Paths, make_artifacts: Callable[..., Any], tmp_path: Path) -> None:
     made = make_artifacts(models["i2v"], "int8", octaves=0, corrected="blocks.1.ffn.net.2")
     export(made.opened(), tmp_path / "out")
     tensors = load_file(tmp_path / "out" / "wan_i2v_int8.safetensors")
@@ -115,7 +113,7 @@ def test_int8_is_what_the_quant_params_hold(
 
 @pytest.mark.parametrize("rounding", ["nearest-even", "qtorch"])
 def test_fp8_has_one_scale_per_tensor_and_is_rounded_once(
-    models: dict[str, Path], rounding: str, tmp_path: Path, convert: Any
+    models: Paths, rounding: str, tmp_path: Path, convert: Any
 ) -> None:
     export(convert(models["t2v"], "fp8", rounding=rounding), tmp_path / "out")
     tensors = load_file(tmp_path / "out" / "wan_t2v_fp8.safetensors")
@@ -140,7 +138,7 @@ def test_a_midpoint_is_rounded_as_asked(make_model: Callable[..., Path], tmp_pat
         assert float(tensors["blocks.0.self_attn.q.weight"][0, 1]) == code
 
 
-def test_experts_are_not_mixed_up(written: Callable[[str, str], Path], models: dict[str, Path]) -> None:
+def test_experts_are_not_mixed_up(written: Callable[[str, str], Path], models: Paths) -> None:
     for component, expert in (("transformer", "high_noise"), ("transformer_2", "low_noise")):
         source = load_file(models["i2v-2.2"] / component / "diffusion_pytorch_model.safetensors")
         path = written("i2v-2.2", "int8") / f"{expert}_model" / f"wan_i2v_{expert}_int8.safetensors"
@@ -155,14 +153,14 @@ def test_experts_are_not_mixed_up(written: Callable[[str, str], Path], models: d
     ],
 )
 def test_what_comfyui_cannot_read_is_refused(
-    models: dict[str, Path], make_artifacts: Any, tmp_path: Path, scheme: str, octaves: float, sentence: str
+    models: Paths, make_artifacts: Any, tmp_path: Path, scheme: str, octaves: float, sentence: str
 ) -> None:
     with pytest.raises(VqError, match=sentence):
         export(make_artifacts(models["t2v"], scheme, octaves=octaves).opened(), tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_next_step_names_the_files_and_comfyuis_folder(models: dict[str, Path], convert: Any) -> None:
+def test_the_next_step_names_the_files_and_comfyuis_folder(models: Paths, convert: Any) -> None:
     said = next_steps(convert(models["i2v-2.2"]), Path("out"))
     assert re.findall(r"[\w/.]+\.safetensors", said) == [
         "out/high_noise_model/wan_i2v_high_noise_int8.safetensors",

@@ -11,6 +11,8 @@ from vq_core.errors import VqError
 from vq_core.model.source import open_source
 from vq_export.verify.reference import model_reference, unrounded_reference
 
+Paths = dict[str, Path]
+
 
 @pytest.mark.parametrize(
     ("made", "model", "sentence"),
@@ -20,7 +22,7 @@ from vq_export.verify.reference import model_reference, unrounded_reference
     ],
 )
 def test_another_model_or_half_of_it_is_refused(
-    checkpoints: dict[str, Path], models: dict[str, Path], made: str, model: str, sentence: str
+    checkpoints: Paths, models: Paths, made: str, model: str, sentence: str
 ) -> None:
     kind, _, folder = model.partition("/")
     with pytest.raises(VqError, match=sentence):
@@ -28,7 +30,7 @@ def test_another_model_or_half_of_it_is_refused(
 
 
 def test_a_model_has_no_gains_and_smoothed_weights_have_theirs(
-    models: dict[str, Path], checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]
+    models: Paths, checkpoints: Paths, smoothed_i2v: dict[str, Any]
 ) -> None:
     reference = model_reference(open_source(str(models["i2v"])), open_checkpoint(checkpoints["int8-smoothed"]))
     assert reference.name == str(models["i2v"])
@@ -45,7 +47,7 @@ def test_a_model_has_no_gains_and_smoothed_weights_have_theirs(
     torch.testing.assert_close(smoothed, plain.float() / gain, rtol=0, atol=0)
 
 
-def test_a_conversion_is_held_against_the_model_itself(models: dict[str, Path], convert: Any) -> None:
+def test_a_conversion_is_held_against_the_model_itself(models: Paths, convert: Any) -> None:
     converted = unrounded_reference(convert(models["t2v"], "fp8"))
     assert converted.smoothed  # nothing is left to find
     component = converted.components["transformer"]

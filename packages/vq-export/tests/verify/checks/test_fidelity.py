@@ -14,13 +14,15 @@ from vq_export.targets.lightx2v import export
 from vq_export.verify.checks.fidelity import Fidelity, compare, corrected_biases
 from vq_export.verify.reference import model_reference, unrounded_reference
 
+Paths = dict[str, Path]
+
 
 def against_model(path: Path, model: Path) -> Fidelity:
     checkpoint = open_checkpoint(path)
     return compare(checkpoint, model_reference(open_source(str(model)), checkpoint))["transformer"]
 
 
-def test_snr_is_that_of_the_literal_formula(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
+def test_snr_is_that_of_the_literal_formula(checkpoints: Paths, models: Paths) -> None:
     checkpoint, source = open_checkpoint(checkpoints["int8-t2v"]), open_source(str(models["t2v"]))
     errors = against_model(checkpoints["int8-t2v"], models["t2v"]).linears
     for name in ("blocks.0.attn1.to_q", "blocks.1.ffn.net.2"):
@@ -33,7 +35,7 @@ def test_snr_is_that_of_the_literal_formula(checkpoints: dict[str, Path], models
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_nothing_differs_from_the_model_or_from_the_smoothed_weights(
-    checkpoints: dict[str, Path], models: dict[str, Path], smoothed_i2v: dict[str, Any], scheme: str
+    checkpoints: Paths, models: Paths, smoothed_i2v: dict[str, Any], scheme: str
 ) -> None:
     path = checkpoints[f"{scheme}-smoothed"]
     against_weights = compare(open_checkpoint(path), unrounded_reference(smoothed_i2v[scheme].opened()))
@@ -53,7 +55,7 @@ def test_nothing_differs_from_the_model_or_from_the_smoothed_weights(
     ],
 )
 def test_one_element_of_any_other_tensor_is_found(
-    checkpoints: dict[str, Path], models: dict[str, Path], rewrite: Callable[..., Path], native: str, name: str
+    checkpoints: Paths, models: Paths, rewrite: Callable[..., Path], native: str, name: str
 ) -> None:
     path = rewrite(checkpoints["int8-i2v"], lambda content: content.change(native, wrong_element))
     assert against_model(path, models["i2v"]).other == [name]
@@ -66,7 +68,7 @@ def wrong_element(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_corrected_bias_is_none_of_the_model_and_is_that_of_the_quant_params(
-    make_artifacts: Callable[..., Any], models: dict[str, Path], tmp_path: Path
+    make_artifacts: Callable[..., Any], models: Paths, tmp_path: Path
 ) -> None:
     linear = "blocks.1.attn2.to_q"
     quantized = make_artifacts(models["i2v"], corrected=linear).opened()

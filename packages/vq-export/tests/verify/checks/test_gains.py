@@ -18,6 +18,8 @@ from vq_export.verify.checks.gains import NON_BLOCK, GainFinder
 from vq_export.verify.checks.linear_error import LinearError
 from vq_export.verify.reference import model_reference, unrounded_reference
 
+Paths = dict[str, Path]
+
 
 def linears_of(path: Path, model: Path) -> dict[str, LinearError]:
     checkpoint = open_checkpoint(path)
@@ -32,7 +34,7 @@ def finder_of(path: Path, model: Path) -> GainFinder:
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_every_gain_is_found_exactly(
-    checkpoints: dict[str, Path], models: dict[str, Path], smoothed_i2v: dict[str, Any], scheme: str
+    checkpoints: Paths, models: Paths, smoothed_i2v: dict[str, Any], scheme: str
 ) -> None:
     finder = finder_of(checkpoints[f"{scheme}-smoothed"], models["i2v"])
     shared = finder.gains(NON_BLOCK, {})
@@ -42,16 +44,14 @@ def test_every_gain_is_found_exactly(
     assert all(torch.equal(gain, expected[group.name]) for group, gain in found.items())
 
 
-def test_smoothed_weights_leave_nothing_to_find(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
+def test_smoothed_weights_leave_nothing_to_find(checkpoints: Paths, smoothed_i2v: dict[str, Any]) -> None:
     reference = unrounded_reference(smoothed_i2v["int8"].opened())
     finder = gain_finder(open_checkpoint(checkpoints["int8-smoothed"]), "transformer", reference, "cpu")
     assert finder.gains(NON_BLOCK, {}) == {}
     assert finder.gains("block_0", {}) == {}
 
 
-def test_rows_behind_gelu_are_found_where_they_may_have_been_rescaled(
-    models: dict[str, Path], checkpoints: dict[str, Path]
-) -> None:
+def test_rows_behind_gelu_are_found_where_they_may_have_been_rescaled(models: Paths, checkpoints: Paths) -> None:
     model = models["t2v"]
     finder = finder_of(checkpoints["int8-t2v"], model)
     names = ("blocks.0.ffn.net.0.proj.weight", "blocks.0.ffn.net.0.proj.bias")
@@ -98,7 +98,7 @@ def test_gains_are_recovered_from_weights_where_biases_are_zero(
 @pytest.mark.parametrize("clip", [1.0, 0.7])
 @pytest.mark.parametrize("value", ["blocks.0.attn1.to_v", "blocks.1.attn2.to_v", "blocks.1.attn2.add_v_proj"])
 def test_gains_are_recovered_from_weights_where_a_bias_was_corrected(
-    models: dict[str, Path], make_artifacts: Any, tmp_path: Path, scheme: str, value: str, clip: float
+    models: Paths, make_artifacts: Any, tmp_path: Path, scheme: str, value: str, clip: float
 ) -> None:
     export(make_artifacts(models["i2v"], scheme, corrected=value, clip=clip).opened(), tmp_path / "ckpt")
     errors = linears_of(tmp_path / "ckpt", models["i2v"])
