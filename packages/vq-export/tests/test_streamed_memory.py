@@ -41,31 +41,24 @@ M_MMAP_THRESHOLD = -3
 ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
 warm, big, output = sys.argv[1:]
 """
-# Resident memory, the mapped source included.
-LIGHTX2V = """
+CONVERT = """
 from vq_core.recipes.recipe import Recipe
 from vq_export.export import open_model
 from vq_export.options import ExportOptions
-from vq_export.targets.lightx2v import export
+from vq_export.targets import target_named
 
-def convert(model, scheme, folder):
-    export(open_model(ExportOptions(model=model, scheme=scheme), Recipe()), Path(folder))
-
-for scheme in ("int8", "fp8"):
-    convert(warm, scheme, f"{output}-{scheme}-warm")
-    print(peak_of(lambda: convert(big, scheme, f"{output}-{scheme}"), "VmRSS"))
+def convert(model, folder, target, scheme):
+    target_named(target).export(open_model(ExportOptions(model=model, scheme=scheme), Recipe()), Path(folder))
 """
-COMFYUI = """
-from vq_core.recipes.recipe import Recipe
-from vq_export.export import open_model
-from vq_export.options import ExportOptions
-from vq_export.targets.comfyui import export
-
-def convert(model, folder):
-    export(open_model(ExportOptions(model=model, scheme="int8"), Recipe()), Path(folder))
-
-convert(warm, output + "-warm")
-print(peak_of(lambda: convert(big, output)))
+# Resident memory, the mapped source included.
+LIGHTX2V = f"""{CONVERT}
+for scheme in ("int8", "fp8"):
+    convert(warm, output + scheme + "-warm", "lightx2v", scheme)
+    print(peak_of(lambda: convert(big, output + scheme, "lightx2v", scheme), "VmRSS"))
+"""
+COMFYUI = f"""{CONVERT}
+convert(warm, output + "-warm", "comfyui", "int8")
+print(peak_of(lambda: convert(big, output, "comfyui", "int8")))
 """
 ENCODERS = """
 from vq_core.numerics.scheme import scheme_named

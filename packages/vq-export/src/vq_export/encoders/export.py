@@ -22,7 +22,7 @@ from vq_core.remote.transfer import local_copy
 from vq_core.runtime.progress import progress
 from vq_core.store.writer import Header, create_artifact
 from vq_export.encoders.source import EncoderSource
-from vq_export.model.opened_model import TOOL
+from vq_export.model.quantized_model import TOOL
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import TensorStream, stream_tensors
 

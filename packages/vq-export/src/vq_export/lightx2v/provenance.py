@@ -16,8 +16,7 @@ from pydantic import JsonValue
 
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_metadata
-from vq_export.model.opened_model import TOOL
-from vq_export.model.quantized_model import QuantizedModel
+from vq_export.model.quantized_model import TOOL, QuantizedModel
 
 METADATA_KEY = "vq"
 KEPT = ("method", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")

@@ -20,8 +20,7 @@ from vq_core.model.source import open_source
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, dequantize
-from vq_export.model.opened_model import OpenedModel
-from vq_export.model.quantized_model import from_artifacts
+from vq_export.model.quantized_model import OpenedModel, from_artifacts
 from vq_export.model.quantized_source import open_quantized_source
 from vq_export.options import DiffusersOptions
 

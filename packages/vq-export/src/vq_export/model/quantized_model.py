@@ -1,4 +1,4 @@
-"""What a target writes: a quantized model, read block by block from artifacts or straight from a model."""
+"""What an export writes: a model with its provenance; quantized, from artifacts or straight from a model."""
 
 import math
 from collections import Counter
@@ -11,6 +11,8 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from vq_core import __version__
+from vq_core.artifacts.components import headers_in
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.families import Family
@@ -22,14 +24,36 @@ from vq_core.numerics.quantize import Quantized, quantize_weight_into, quantized
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import QuantScheme, Rounding
 from vq_core.store.reader import require_parent
+from vq_core.store.writer import Header
 from vq_export.model.derived import Derived
-from vq_export.model.opened_model import OpenedModel
 from vq_export.writing.overlap import WORKERS
 
+TOOL = f"vq-export {__version__}"
 METHOD = "rtn"
 """How a model that is converted is rounded."""
 SNR_EVERY = 32
 """The SNR of a converted weight is that of one row in 32: on all rows it would take as long as rounding."""
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model with its provenance; `parents` has the digest of each artifact that it comes from."""
+
+    model: str
+    family_name: str
+    components: Mapping[str, DescribedTransformer[Tensor | Quantized]]
+    settings: Mapping[str, JsonValue]
+    parents: Mapping[str, str]
+
+    @property
+    def shards(self) -> int:
+        """Number of the shards of all components."""
+        return sum(len(component.topology.shards()) for component in self.components.values())
+
+    def header(self, kind: str, fmt: int, folders: Mapping[str, str], settings: Mapping[str, JsonValue]) -> Header:
+        """Header of the artifact that it is written to, with each component's files in the folder of `folders`."""
+        components = headers_in(folders, self.components)
+        return Header(kind, fmt, TOOL, self.family_name, self.model, components, dict(settings), dict(self.parents))
 
 
 class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):

@@ -145,9 +145,9 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
     )
 
 
-def is_imported(made: QuantizedModel | Manifest) -> bool:
-    """Did another tool make the codes of a model or checkpoint? Only then may they hold −128."""
-    how = cast(dict[str, JsonValue], made.settings["quantize"])
+def is_imported(checkpoint: Manifest) -> bool:
+    """Did another tool make the codes of a checkpoint? Only then may they hold −128."""
+    how = cast(dict[str, JsonValue], checkpoint.settings["quantize"])
     return how["method"] in METHODS.values()
 
 

@@ -22,8 +22,7 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import Check, create_artifact
-from vq_export.model.opened_model import TOOL
-from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
+from vq_export.model.quantized_model import TOOL, QuantizedModel, QuantizedTransformer
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import stream_tensors
 
