@@ -12,19 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vq_core.artifacts import qparams, weights
 from vq_core.artifacts.checkpoint import open_checkpoint
-from vq_core.artifacts.decisions import write_decided
 from vq_core.families.wan import to_native, topology
 from vq_core.files.tensor_file import read_metadata
-from vq_core.model.source import SourceTransformer, open_source
-from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import snr_db, weight_scale
-from vq_core.numerics.rounding import emulate_qtorch_e4m3, round_to_codes
-from vq_core.numerics.scheme import scheme_named
-from vq_core.store.reader import open_artifact
+from vq_core.numerics.rounding import emulate_qtorch_e4m3
+from vq_core.recipes.recipe import Recipe
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
-from vq_core.topology import shard_of
+from vq_core.testing.artifacts import write_qparams, write_weights
+from vq_export.export import open_model
+from vq_export.model.quantized_model import QuantizedModel
+from vq_export.options import ExportOptions
+from vq_export.targets.lightx2v import export
 
 T2V: dict[str, Any] = {
     "_class_name": "WanTransformer3DModel",
@@ -57,12 +55,6 @@ def _tensors(config: dict[str, Any], seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = topology(config).tensors
     return {name: (0.1 * torch.randn(shape, generator=generator)).bfloat16() for name, shape in shapes.items()}
-
-
-@pytest.fixture(scope="session")
-def make_config() -> Callable[..., dict[str, Any]]:
-    """`make_config(kind, **changes)`: the transformer config of a kind of model."""
-    return lambda kind, **changes: CONFIGS[kind] | changes
 
 
 @pytest.fixture(scope="session")
@@ -115,75 +107,36 @@ class Artifacts:
     qparams: Path
     gains: dict[str, dict[str, Tensor]]
 
-
-def _folded(
-    component: SourceTransformer, generator: torch.Generator, smooth: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """All tensors of a transformer, and the gain of every group that was folded into them."""
-    topology = component.topology
-    tensors = component.plain(topology.tensors) | {gain: torch.ones(size) for gain, size in topology.gains.items()}
-    gains: dict[str, Tensor] = {}
-    for group in topology.groups if smooth else ():
-        if group.sink is not None:
-            exponents = 2 * torch.rand(group.in_features, generator=generator) - 1
-            gains[group.name] = (4**exponents).bfloat16().float()
-            fold_group(tensors, group, gains[group.name])
-    return tensors, gains
+    def opened(self) -> QuantizedModel:
+        """The model that both describe, as `--weights` and `--qparams` open it."""
+        return open_model(ExportOptions(weights=self.weights, qparams=self.qparams), Recipe())
 
 
 @pytest.fixture(scope="session")
 def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifacts]:
-    """`make_artifacts(model, scheme, smooth=True)`: what vq-algos would write, with random gains for every group.
+    """`make_artifacts(model, scheme, octaves=2.0)`: what vq-algos would write, with random gains for every group.
 
-    Gains lie between 1/4 and 4, so that one that is forgotten or misapplied stands far outside the rounding error.
     With `corrected`, the quant params hold that bias, increased by 1; `clip` multiplies the scales of all weights.
     """
 
-    def make(
-        model: Path, scheme: str = "int8", *, smooth: bool = True, corrected: str | None = None, clip: float = 1.0
-    ) -> Artifacts:
-        source, root = open_source(str(model)), tmp_path_factory.mktemp("artifacts")
-        headers = {
-            name: ComponentHeader(name, component.fingerprint, component.config)
-            for name, component in source.components.items()
-        }
-        known: dict[str, Any] = {"family": source.family_name, "model": source.name, "components": headers}
-        generator = torch.Generator().manual_seed(7)
-        folded: dict[str, dict[str, Tensor]] = {}
-        gains: dict[str, dict[str, Tensor]] = {}
-        for name, component in source.components.items():
-            folded[name], gains[name] = _folded(component, generator, smooth)
-        weights_header = Header(weights.KIND, weights.FORMAT, "test", settings={"method": "random"}, **known)
-        with create_artifact(root / "smoothed", weights_header) as writer:
-            for name, tensors in folded.items():
-                shards: dict[str, dict[str, Tensor]] = {}
-                for tensor in tensors:
-                    shards.setdefault(shard_of(tensor), {})[tensor] = tensors[tensor]
-                for shard, content in shards.items():
-                    writer.write_tensors(f"{name}/{shard}.safetensors", content)
-        parents = {weights.KIND: open_artifact(root / "smoothed", weights.KIND, weights.FORMAT).digest}
-        qparams_header = Header(
-            qparams.KIND, qparams.FORMAT, "test", settings={"scheme": scheme, "method": "rtn"}, parents=parents, **known
-        )
-        with create_artifact(root / "qparams", qparams_header) as writer:
-            for name, component in source.components.items():
-                rounded: dict[str, Tensor] = {}
-                decisions: dict[str, Any] = {}
-                for linear in component.topology.linears:
-                    weight = folded[name][f"{linear.name}.weight"]
-                    fmt = scheme_named(scheme).weight
-                    scale = weight_scale(clip * weight, fmt)
-                    codes = round_to_codes(weight / scale, fmt)
-                    rounded |= {f"{linear.name}.codes": codes, f"{linear.name}.scale": scale}
-                    snr = round(snr_db(weight, codes.float() * scale), 3)
-                    corrects = linear.name == corrected
-                    decisions[linear.name] = {"method": "rtn", "weight_snr_db": snr, "bias_corrected": corrects}
-                if corrected is not None:
-                    rounded[f"{corrected}.bias"] = folded[name][f"{corrected}.bias"].float() + 1
-                write_decided(writer, f"{name}/blocks.safetensors", rounded, decisions)
+    def make(model: Path, scheme: str = "int8", *, octaves: float = 2.0, **rounding: Any) -> Artifacts:
+        root = tmp_path_factory.mktemp("artifacts")
+        gains = write_weights(model, root / "smoothed", octaves=octaves)
+        shift = 1.0 if "corrected" in rounding else None
+        write_qparams(root / "smoothed", root / "qparams", scheme, bias_shift=shift, **rounding)
         return Artifacts(root / "smoothed", root / "qparams", gains)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def convert() -> Callable[..., QuantizedModel]:
+    """`convert(model, scheme="int8", **options)`: the model in that folder as `--model` opens it."""
+
+    def opened(model: Path, scheme: str = "int8", **options: Any) -> QuantizedModel:
+        return open_model(ExportOptions(model=str(model), scheme=scheme, **options), Recipe())
+
+    return opened
 
 
 @pytest.fixture(scope="session")
@@ -200,24 +153,19 @@ def vq_export(run_command: Callable[..., int]) -> Callable[..., int]:
 
 @pytest.fixture(scope="session")
 def checkpoints(
-    tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path], smoothed_i2v: dict[str, Artifacts]
+    tmp_path_factory: pytest.TempPathFactory,
+    models: dict[str, Path],
+    smoothed_i2v: dict[str, Artifacts],
+    convert: Callable[..., QuantizedModel],
 ) -> dict[str, Path]:
     """Checkpoints, not to be changed: image-to-video smoothed, every kind of model converted, in both schemes."""
-    from vq_core.recipes.recipe import Recipe
-    from vq_export.export import open_model
-    from vq_export.options import ExportOptions
-    from vq_export.targets.lightx2v import export
-
     root = tmp_path_factory.mktemp("checkpoints")
-    inputs = {
-        f"{scheme}-smoothed": ExportOptions(weights=made.weights, qparams=made.qparams)
-        for scheme, made in smoothed_i2v.items()
-    }
+    opened = {f"{scheme}-smoothed": made.opened() for scheme, made in smoothed_i2v.items()}
     for kind, model in models.items():
-        inputs |= {f"{scheme}-{kind}": ExportOptions(model=str(model), scheme=scheme) for scheme in ("int8", "fp8")}
-    for name, said in inputs.items():
-        export(open_model(said, Recipe()), root / name)
-    return {name: root / name for name in inputs}
+        opened |= {f"{scheme}-{kind}": convert(model, scheme) for scheme in ("int8", "fp8")}
+    for name, quantized in opened.items():
+        export(quantized, root / name)
+    return {name: root / name for name in opened}
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """The folder is laid out as diffusers lays out its own; that diffusers loads it is tested over all packages."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.model.source import open_source
 from vq_core.store.reader import open_artifact
-from vq_core.store.resumable_folder import partial_folder
 from vq_export.diffusers_folder import FORMAT, KIND, export_diffusers, written
 from vq_export.model.full_precision import FullPrecisionModel, open_full_precision
 from vq_export.options import DiffusersOptions
@@ -59,11 +57,8 @@ def test_it_is_an_artifact_that_says_where_it_comes_from(
 ) -> None:
     export_diffusers(opened, tmp_path / "out", "bf16")
     manifest = open_artifact(tmp_path / "out", KIND, FORMAT).manifest
-    assert (manifest.model, manifest.settings["form"], manifest.settings["dtype"]) == (
-        str(models["i2v"]),
-        "dequantized",
-        "bf16",
-    )
+    assert manifest.model == str(models["i2v"])
+    assert (manifest.settings["form"], manifest.settings["dtype"]) == ("dequantized", "bf16")
     assert set(manifest.parents) == {"lightx2v-checkpoint", "smoothed-weights", "quant-params"}
     summary = written(opened, tmp_path / "out")
     assert summary.size == sum(map(len, files(tmp_path / "out").values()))
@@ -91,20 +86,3 @@ def test_an_interrupted_run_is_continued_to_the_same_bytes(
     export_diffusers(opened, tmp_path / "out", resume=True)
     export_diffusers(opened, tmp_path / "undisturbed")
     assert files(tmp_path / "out") == files(tmp_path / "undisturbed")
-
-
-def test_what_was_finished_before_a_damaged_tensor_is_kept(make_model: Callable[..., Path], tmp_path: Path) -> None:
-    def damage(tensors: Any) -> None:
-        tensors["blocks.1.norm2.bias"][0] = float("inf")
-
-    model = open_full_precision(DiffusersOptions(model=str(make_model("t2v", edit=damage))))
-    partial = partial_folder(tmp_path / "out")
-    with pytest.raises(VqError, match=rf"blocks.1.norm2.bias.* What is finished lies in {partial}:"):
-        export_diffusers(model, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    assert list(partial.glob("*.safetensors"))
-
-
-def test_refuses_an_unknown_dtype(opened: FullPrecisionModel, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match="`fp16` is not a dtype for computed weights: choose one of fp32, bf16"):
-        export_diffusers(opened, tmp_path / "out", "fp16")

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,16 @@ from vq_core.model.source import open_source
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.recipes.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
-from vq_export.export import open_model, verified_row, written
+from vq_export.export import open_model, verified_row
 from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import next_steps
 from vq_export.verify.verification import Verification
 
+Paths = dict[str, Path]
+
 
 @pytest.fixture
-def road(tmp_path: Path, smoothed_i2v: dict[str, Any], models: dict[str, Path]) -> Recipe:
+def road(tmp_path: Path, smoothed_i2v: dict[str, Any], models: Paths) -> Recipe:
     """A recipe that names a model, and at whose output the artifacts of the stages before lie."""
     (tmp_path / "road").mkdir()
     (tmp_path / "road" / "smoothed-weights").symlink_to(smoothed_i2v["int8"].weights)
@@ -45,20 +46,19 @@ def test_a_recipe_that_names_a_model_and_has_artifacts_gives_the_artifacts(road:
     assert model.has_gains
 
 
-def test_an_explicit_model_is_converted_as_the_recipe_says(road: Recipe, models: dict[str, Path]) -> None:
-    model = open_model(ExportOptions(model=str(models["t2v"])), road)
-    assert model.parents == {}
-    assert model.settings == {"quantize": {"scheme": "int8", "method": "rtn", "rounding": "qtorch"}}
-
-
-def test_options_beat_the_recipe(road: Recipe, models: dict[str, Path]) -> None:
-    model = open_model(ExportOptions(model=str(models["t2v"]), scheme="fp8", rounding="nearest-even"), road)
-    assert model.settings == {"quantize": {"scheme": "fp8", "method": "rtn", "rounding": "nearest-even"}}
-
-
-def test_sampling_is_as_the_recipe_says_else_as_the_model_does(
-    road: Recipe, models: dict[str, Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("said", "scheme", "rounding"),
+    [({}, "int8", "qtorch"), ({"scheme": "fp8", "rounding": "nearest-even"}, "fp8", "nearest-even")],
+)
+def test_a_model_is_converted_as_the_options_say_else_the_recipe(
+    road: Recipe, models: Paths, said: dict[str, Any], scheme: str, rounding: str
 ) -> None:
+    model = open_model(ExportOptions(model=str(models["t2v"]), **said), road)
+    assert model.parents == {}
+    assert model.settings == {"quantize": {"scheme": scheme, "method": "rtn", "rounding": rounding}}
+
+
+def test_sampling_is_as_the_recipe_says_else_as_the_model_does(road: Recipe, models: Paths, tmp_path: Path) -> None:
     model = shutil.copytree(models["t2v"], tmp_path / "distilled")
     (model / "sampling.json").write_text('{"steps": 4, "guidance_scale": 1.0}')
     inputs = ExportOptions(model=str(model), scheme="int8")
@@ -66,64 +66,50 @@ def test_sampling_is_as_the_recipe_says_else_as_the_model_does(
     said = Recipe(eval=EvalSettings(steps=8, height=720, prompts=tmp_path))
     expected = {"steps": 8, "guidance_scale": 1.0, "height": 720}
     assert open_model(inputs, said).settings["sampling"] == expected
-    assert open_model(ExportOptions(), road.model_copy(update={"eval": said.eval})).settings["sampling"] == {
-        "steps": 8,
-        "height": 720,
-    }
+    from_artifacts = open_model(ExportOptions(), road.model_copy(update={"eval": said.eval}))
+    assert from_artifacts.settings["sampling"] == {"steps": 8, "height": 720}
     assert "sampling" not in open_model(ExportOptions(), road).settings
 
 
-def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: dict[str, Path]) -> None:
+def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: Paths) -> None:
     made = make_artifacts(models["t2v"])
     model = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), road)
     assert model.model == str(models["t2v"])
 
 
-def test_a_recipe_whose_artifacts_are_missing_is_not_converted(tmp_path: Path, models: dict[str, Path]) -> None:
+def test_a_recipe_whose_artifacts_are_missing_is_refused(tmp_path: Path, models: Paths) -> None:
     recipe = Recipe(model=str(models["t2v"]), scheme="int8", output=tmp_path)
     assert "smoothed-weights is not a smoothed-weights artifact" in refusal(ExportOptions(), recipe)
 
 
-def test_what_is_mixed_or_missing_is_refused(models: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
-    model, made = str(models["t2v"]), smoothed_i2v["int8"]
-    nothing = "Nothing to export: give --weights and --qparams, or --model and --scheme."
-    assert refusal(ExportOptions()) == nothing
-    assert refusal(ExportOptions(weights=made.weights)) == nothing
-    assert refusal(ExportOptions(qparams=made.qparams)) == nothing
-    for mixed in (ExportOptions(weights=made.weights, model=model), ExportOptions(qparams=made.qparams, model=model)):
-        assert "give one or the other" in refusal(mixed)
-    assert "`--scheme` is missing" in refusal(ExportOptions(model=model))
-    assert "`--rounding` goes with --model" in refusal(
-        ExportOptions(weights=made.weights, qparams=made.qparams, rounding="qtorch")
-    )
-    assert "is int8, and fp8 is asked for" in refusal(
-        ExportOptions(weights=made.weights, qparams=made.qparams, scheme="fp8")
-    )
-    assert "`up` is not a rounding: choose one of nearest-even, qtorch" in refusal(
-        ExportOptions(model=model, scheme="int8", rounding="up")
-    )
+NOTHING = "Nothing to export: give --weights and --qparams, or --model and --scheme."
+BOTH = ("weights", "qparams")
 
 
-@pytest.mark.parametrize("scheme", ["int4", "INT8", "fp8-vllm"])
-def test_an_unknown_scheme_is_refused(models: dict[str, Path], scheme: str) -> None:
-    assert "choose int8 or fp8" in refusal(ExportOptions(model=str(models["t2v"]), scheme=scheme))
-
-
-def test_a_source_that_is_quantized_already_is_refused(make_model: Callable[..., Path]) -> None:
-    def quantize_one(tensors: dict[str, Any]) -> None:
-        tensors["blocks.0.attn1.to_q.weight"] = tensors["blocks.0.attn1.to_q.weight"].char()
-
-    assert "is quantized already" in refusal(
-        ExportOptions(model=str(make_model("t2v", edit=quantize_one)), scheme="int8")
-    )
-
-
-def test_summary(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
-    made, output = smoothed_i2v["int8"], checkpoints["int8-smoothed"]
-    summary = written(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), output)
-    assert summary.size == sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    assert summary.rows()["smoothed"] == "yes (quant_method advanced_ptq)"
-    assert (summary.scheme, summary.components) == ("int8", ("transformer",))
+@pytest.mark.parametrize(
+    ("named", "said", "sentence"),
+    [
+        ((), {}, NOTHING),
+        (("weights",), {}, NOTHING),
+        (("qparams",), {}, NOTHING),
+        (("weights", "model"), {}, "give one or the other"),
+        (("qparams", "model"), {}, "give one or the other"),
+        (("model",), {}, "`--scheme` is missing"),
+        (BOTH, {"rounding": "qtorch"}, "`--rounding` goes with --model"),
+        (BOTH, {"scheme": "fp8"}, "is int8, and fp8 is asked for: quantize to that scheme, or leave --scheme out."),
+        (BOTH, {"lora": ["lora.safetensors"]}, "`--lora` goes with --model"),
+        (("model",), {"scheme": "int8", "rounding": "up"}, "`up` is not a rounding: choose one of nearest-even, qtor"),
+        (("model",), {"scheme": "int4"}, "choose int8 or fp8"),
+        (("model",), {"scheme": "INT8"}, "choose int8 or fp8"),
+        (("model",), {"scheme": "fp8-vllm"}, "choose int8 or fp8"),
+    ],
+)
+def test_what_is_mixed_missing_or_unknown_is_refused(
+    models: Paths, smoothed_i2v: dict[str, Any], named: tuple[str, ...], said: dict[str, Any], sentence: str
+) -> None:
+    made = smoothed_i2v["int8"]
+    known = {"model": str(models["t2v"]), "weights": made.weights, "qparams": made.qparams}
+    assert sentence in refusal(ExportOptions(**{name: known[name] for name in named}, **said))
 
 
 def test_what_was_verified_is_said_in_one_line() -> None:
@@ -135,18 +121,14 @@ def test_what_was_verified_is_said_in_one_line() -> None:
     assert verified_row("x", None, asked=False) == {"verified": "no: --no-verify"}
 
 
-def test_next_steps_are_commands(models: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
-    made = smoothed_i2v["int8"]
+def test_next_steps_are_commands(models: Paths, smoothed_i2v: dict[str, Any], convert: Any) -> None:
     output = Path("my checkpoint")
-    verify, infer = next_steps(
-        open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), output
-    ).splitlines()
+    verify, infer = next_steps(smoothed_i2v["int8"].opened(), output).splitlines()
     assert shlex.split(verify) == ["vq-export", "verify", "my checkpoint", "--model", str(models["i2v"])]
     command = ["vq-infer", "i2v", "--model", str(models["i2v"]), "--checkpoint", "my checkpoint", "--image", "IMAGE"]
     assert shlex.split(infer)[1:] == [*command, "--prompt", "TEXT", "-o", "video.mp4"]
 
-    converted = open_model(ExportOptions(model=str(models["t2v"]), scheme="int8"), Recipe())
-    infer = next_steps(converted, output)  # it was held against the model when it was written
+    infer = next_steps(convert(models["t2v"]), output)  # it was held against the model when it was written
     assert shlex.split(infer)[:2] == ["vq-infer", "t2v"]
     assert "--image" not in infer
 
@@ -154,18 +136,14 @@ def test_next_steps_are_commands(models: dict[str, Path], smoothed_i2v: dict[str
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
     """A LoRA over one linear of a text-to-video model."""
-    rows, columns = 64, 64
     stem = "diffusion_model.blocks.1.self_attn.q"
-    pair = {f"{stem}.lora_A.weight": torch.randn(2, columns), f"{stem}.lora_B.weight": torch.randn(rows, 2)}
+    pair = {f"{stem}.lora_A.weight": torch.randn(2, 64), f"{stem}.lora_B.weight": torch.randn(64, 2)}
     save_file(pair, tmp_path / "lora.safetensors")
     return tmp_path / "lora.safetensors"
 
 
-def test_a_model_is_converted_with_its_loras_merged(models: dict[str, Path], lora: Path) -> None:
-    plain, merged = (
-        open_model(ExportOptions(model=str(models["t2v"]), scheme="int8", lora=loras), Recipe())
-        for loras in (None, [f"{lora}:0.5"])
-    )
+def test_a_model_is_converted_with_its_loras_merged(models: Paths, lora: Path, convert: Any) -> None:
+    plain, merged = (convert(models["t2v"], lora=loras) for loras in (None, [f"{lora}:0.5"]))
     name = "blocks.1.attn1.to_q"
     source = open_source(str(models["t2v"]), [LoraRequest(lora, 0.5)]).components["transformer"]
     (weight,) = source.plain([f"{name}.weight"]).values()
@@ -176,20 +154,11 @@ def test_a_model_is_converted_with_its_loras_merged(models: dict[str, Path], lor
     (entry,) = merged.components["transformer"].lora
     assert (entry["file"], entry["strength"]) == ("lora.safetensors", 0.5)
     assert next_steps(merged, Path("ckpt")).startswith("vq-infer ")  # verify would need the LoRA's file
-
-
-def test_a_recipe_s_loras_are_merged_too(models: dict[str, Path], lora: Path) -> None:
     recipe = Recipe(scheme="int8", lora=(LoraSettings(path=lora),))
     assert open_model(ExportOptions(model=str(models["t2v"])), recipe).components["transformer"].lora
 
 
-def test_artifacts_have_their_loras_merged_already(smoothed_i2v: dict[str, Any]) -> None:
-    made = smoothed_i2v["int8"]
-    inputs = ExportOptions(weights=made.weights, qparams=made.qparams, lora=["lora.safetensors"])
-    assert "`--lora` goes with --model" in refusal(inputs)
-
-
-def test_ignored_linears_cannot_be_exported(models: dict[str, Path], road: Recipe) -> None:
+def test_ignored_linears_cannot_be_exported(models: Paths, road: Recipe) -> None:
     recipe = Recipe(scheme="int8", ignored=(IgnoreRule(blocks=(0,), linears=("attn1.to_q", "ffn.net.2")),))
     sentence = refusal(ExportOptions(model=str(models["t2v"])), recipe)
     assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and LightX2V runs one scheme" in sentence
@@ -197,7 +166,7 @@ def test_ignored_linears_cannot_be_exported(models: dict[str, Path], road: Recip
     assert "ignores blocks.0.ffn.net.2 of transformer" in refusal(ExportOptions(), one)
 
 
-def test_next_steps_of_a_model_from_elsewhere_name_no_model_that_would_be_refused(by_llmc: Any, tmp_path: Path) -> None:
+def test_next_steps_name_no_model_that_would_be_refused(by_llmc: Any, convert: Any, tmp_path: Path) -> None:
     for model in (by_llmc("t2v", "int8"), by_llmc("t2v", None)):
-        said = next_steps(open_model(ExportOptions(model=str(model), scheme="int8"), Recipe()), tmp_path / "ckpt")
+        said = next_steps(convert(model), tmp_path / "ckpt")
         assert said == f"vq-infer t2v --model PIPELINE --checkpoint {tmp_path / 'ckpt'} --prompt TEXT -o video.mp4"

@@ -1,24 +1,22 @@
 """A checkpoint has its name only when it was read back and found sound."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vq_core.errors import GateFailed, VqError
-from vq_core.recipes.recipe import Recipe
 from vq_export import gate
-from vq_export.export import open_model
 from vq_export.gate import export
 from vq_export.model.quantized_model import QuantizedModel
-from vq_export.options import ExportOptions
 from vq_export.targets import lightx2v
 from vq_export.verify.verification import Verification
 
 
 @pytest.fixture
-def model(models: dict[str, Path]) -> QuantizedModel:
-    return open_model(ExportOptions(model=str(models["t2v"]), scheme="int8"), Recipe())
+def model(models: dict[str, Path], convert: Callable[..., QuantizedModel]) -> QuantizedModel:
+    return convert(models["t2v"])
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -28,9 +26,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def test_a_sound_one_is_held_against_what_it_was_rounded_from(
     smoothed_i2v: dict[str, Any], models: dict[str, Path], tmp_path: Path
 ) -> None:
-    made = smoothed_i2v["int8"]
-    quantized = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
-    found = export("lightx2v", quantized, tmp_path / "ckpt")
+    found = export("lightx2v", smoothed_i2v["int8"].opened(), tmp_path / "ckpt")
     assert found is not None
     assert found.reference == str(models["i2v"])
     assert found.blocks["transformer"].wrong == []
@@ -69,13 +65,6 @@ def test_warnings_fail_it_where_that_is_asked_for(
     assert export("lightx2v", model, tmp_path / "other") is not None
 
 
-def test_an_output_that_exists_is_refused_before_anything_is_written(model: QuantizedModel, tmp_path: Path) -> None:
-    (tmp_path / "ckpt").mkdir()
-    with pytest.raises(VqError, match="ckpt exists already"):
-        export("lightx2v", model, tmp_path / "ckpt")
-    assert [path.name for path in tmp_path.iterdir()] == ["ckpt"]
-
-
 def test_an_export_that_was_stopped_while_it_was_verified_is_verified_again(
     model: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,24 +92,3 @@ def test_one_that_failed_is_in_the_way(model: QuantizedModel, tmp_path: Path, mo
     for resume in (False, True):
         with pytest.raises(VqError, match="ckpt.unverified is in the way, which failed its check"):
             export("lightx2v", model, tmp_path / "ckpt", resume=resume)
-
-
-def test_an_interrupted_export_is_continued(
-    model: QuantizedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    component, read = model.components["transformer"], type(model.components["transformer"]).linear
-
-    def interrupted(name: str, device: str = "cpu") -> Any:
-        if name.startswith("blocks.1."):
-            raise KeyboardInterrupt
-        return read(component, name)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(component, "linear", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            export("lightx2v", model, tmp_path / "ckpt")
-    with pytest.raises(VqError, match="continue it with --resume"):
-        export("lightx2v", model, tmp_path / "ckpt")
-    assert export("lightx2v", model, tmp_path / "ckpt", resume=True) is not None
-    export("lightx2v", model, tmp_path / "undisturbed")
-    assert bytes_of(tmp_path / "ckpt") == bytes_of(tmp_path / "undisturbed")

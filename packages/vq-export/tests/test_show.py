@@ -11,8 +11,10 @@ from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_export.show import provenance_of, provenance_rows
 
+Paths = dict[str, Path]
 
-def test_a_folder_and_a_file_of_it_say_the_same(checkpoints: dict[str, Path]) -> None:
+
+def test_a_folder_and_a_file_of_it_say_the_same(checkpoints: Paths) -> None:
     path = checkpoints["int8-smoothed"]
     whole, part = provenance_of(path), provenance_of(path / "block_0.safetensors")
     assert part["shard"] == "block_0"
@@ -23,13 +25,13 @@ def test_a_folder_and_a_file_of_it_say_the_same(checkpoints: dict[str, Path]) ->
     json.dumps(whole, allow_nan=False)
 
 
-def test_a_file_alone_is_enough(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_a_file_alone_is_enough(checkpoints: Paths, tmp_path: Path) -> None:
     shutil.copyfile(checkpoints["fp8-smoothed"] / "non_block.safetensors", tmp_path / "moved.safetensors")
     rows = provenance_rows(provenance_of(tmp_path / "moved.safetensors"))
     assert (rows["part"], rows["scheme"], rows["smoother"], rows["rounder"]) == ("non_block", "fp8", "random", "rtn")
 
 
-def test_rows(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
+def test_rows(checkpoints: Paths, models: Paths) -> None:
     path = checkpoints["int8-smoothed"]
     rows = provenance_rows(provenance_of(path))
     manifest = open_checkpoint(path).artifact.manifest
@@ -39,6 +41,8 @@ def test_rows(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
     assert rows["made from activation-stats"] == "none"
     assert rows["transformer weights attn1.to_q"].startswith("SNR ")
     assert not any(row.startswith("transformer outputs") for row in rows)
+    converted = provenance_rows(provenance_of(checkpoints["int8-t2v"]))
+    assert (converted["smoother"], converted["rounder"]) == ("none: converted as it is", "rtn, rounding nearest-even")
 
 
 def test_settings_loras_and_output_errors_are_told() -> None:
@@ -65,13 +69,7 @@ def test_settings_loras_and_output_errors_are_told() -> None:
     assert rows["transformer outputs attn1.to_q"] == "SNR 38.0 dB, lowest 38.0 dB (block 0)"
 
 
-def test_a_conversion_says_that_nothing_was_smoothed(checkpoints: dict[str, Path]) -> None:
-    rows = provenance_rows(provenance_of(checkpoints["int8-t2v"]))
-    assert rows["smoother"] == "none: converted as it is"
-    assert rows["rounder"] == "rtn, rounding nearest-even"
-
-
-def test_an_edited_manifest_is_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_an_edited_manifest_is_refused(checkpoints: Paths, tmp_path: Path) -> None:
     text = (checkpoints["int8-t2v"] / "manifest.json").read_text()
     (tmp_path / "manifest.json").write_text(text.replace('"method": "rtn"', '"method": "gptq"', 1))
     with pytest.raises(VqError, match="does not match its own digest"):

@@ -1,8 +1,8 @@
 """Write a model's transformers as diffusers loads them: config.json, one shard per block, and the index over them.
 
-One transformer is the folder itself, `WanTransformer3DModel.from_pretrained(FOLDER)`; of two experts each has its own,
-`from_pretrained(FOLDER, subfolder="transformer_2")`. There is no model_index.json, because text encoder and VAE are not
-there: the folders go into a pipeline's place of the same name. See docs/formats/diffusers-transformer.md.
+A single transformer lies in the folder itself, `WanTransformer3DModel.from_pretrained(FOLDER)`; two experts have a
+folder each, `from_pretrained(FOLDER, subfolder="transformer_2")`. There is no model_index.json, because text encoder
+and VAE are missing: copy the folders over those of a pipeline. See docs/formats/diffusers-transformer.md.
 """
 
 import json
@@ -11,15 +11,12 @@ from pathlib import Path
 
 import torch
 
-from vq_core import __version__
-from vq_core.artifacts.components import headers_in
 from vq_core.errors import VqError
 from vq_core.files.folder_content import size_of
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.runtime.progress import progress
-from vq_core.store.writer import Header, create_artifact
-from vq_core.topology import Topology
+from vq_core.store.writer import create_artifact
 from vq_export.model.full_precision import FullPrecisionModel, full_precision
 from vq_export.writing.shard_index import write_index
 
@@ -35,39 +32,29 @@ def export_diffusers(model: FullPrecisionModel, output: Location, dtype: str = "
     Host memory: one block.
 
     Raises:
-        VqError: `output` exists, `dtype` is not one of these, or the model cannot be read.
+        VqError: `output` exists, `dtype` is not one of `DTYPES`, or the model cannot be read.
     """
     if dtype not in DTYPES:
         raise VqError(f"`{dtype}` is not a dtype for computed weights: choose one of {', '.join(DTYPES)}.")
     folders = {name: name if len(model.components) > 1 else "" for name in model.components}
-    header = Header(
-        kind=KIND,
-        format=FORMAT,
-        tool=f"vq-export {__version__}",
-        family=model.family_name,
-        model=model.model,
-        components=headers_in(folders, model.components),
-        settings={"form": model.form, "dtype": dtype, **model.settings},
-        parents=dict(model.parents),
-    )
-    total = sum(len(component.topology.shards()) for component in model.components.values())
-    with create_artifact(output, header, resume=resume) as writer, progress("export", total, "shard") as advance:
+    header = model.header(KIND, FORMAT, folders, {"form": model.form, "dtype": dtype, **model.settings})
+    with create_artifact(output, header, resume=resume) as writer, progress("export", model.shards, "shard") as advance:
         for name, component in model.components.items():
-            folder = Path(folders[name])
-            weight_map: dict[str, str] = {}
-            for file, names in _files(component.topology).items():
-                path = (folder / file).as_posix()
-                if not writer.has(path):
-                    writer.write_tensors(path, full_precision(component, names, DTYPES[dtype]))
-                weight_map |= dict.fromkeys(names, file)
+            folder, shards = Path(folders[name]), component.topology.shards()
+            files: list[str] = []
+            for number, names in enumerate(shards.values(), 1):  # files are numbered as diffusers does
+                file = f"diffusion_pytorch_model-{number:05}-of-{len(shards):05}.safetensors"
+                files.append((folder / file).as_posix())
+                if not writer.has(files[-1]):
+                    writer.write_tensors(files[-1], full_precision(component, names, DTYPES[dtype]))
                 advance()
-            write_index(writer, folders[name], weight_map)
+            write_index(writer, folders[name], files)
             writer.write_text((folder / CONFIG_FILE).as_posix(), json.dumps(component.config, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class Written:
-    """Summary of what was written; `form` says how the tensors came about, `size` is in bytes."""
+    """Summary of what was written; `form` is that of the model, `size` is in bytes."""
 
     output: Location
     form: str
@@ -80,14 +67,5 @@ class Written:
 
 
 def written(model: FullPrecisionModel, output: Location) -> Written:
-    """What was written of `model` to the folder `output`."""
+    """Sums up the transformers of `model` in the folder `output`."""
     return Written(output, model.form, tuple(model.components), size_of(local_copy(output)))
-
-
-def _files(topology: Topology) -> dict[str, tuple[str, ...]]:
-    """Tensors by file, which is numbered as diffusers does."""
-    shards = topology.shards()
-    return {
-        f"diffusion_pytorch_model-{number:05}-of-{len(shards):05}.safetensors": names
-        for number, names in enumerate(shards.values(), 1)
-    }

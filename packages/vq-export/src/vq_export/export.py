@@ -1,4 +1,4 @@
-"""From what a user named to the quantized model that a target writes, and what is said when it is written."""
+"""Opens the quantized model that the options of an export name, and sums up what was written."""
 
 from dataclasses import dataclass, replace
 
@@ -25,8 +25,8 @@ SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "gu
 def open_model(options: ExportOptions, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
     """Open what `options` and `recipe` name; `device` is for conversion.
 
-    A recipe's model was smoothed and quantized, and its artifacts lie where the recipe says. Only a model among
-    the options is converted as it is.
+    A recipe's model is not converted: the artifacts that lie at the recipe's output are opened. Only a model among the
+    options is converted. The settings say how the model is sampled: the recipe's `eval`, else the model's defaults.
 
     Raises:
         VqError: artifacts and a model are mixed, something is missing, a name is unknown, or linears are ignored.
@@ -36,11 +36,6 @@ def open_model(options: ExportOptions, recipe: Recipe, *, device: str = "cpu") -
     else:
         model = _convert(options.model, options, recipe, device)
     _refuse_ignored(model, recipe)
-    return _with_sampling(model, recipe)
-
-
-def _with_sampling(model: QuantizedModel, recipe: Recipe) -> QuantizedModel:
-    """`model` with how it is sampled among its settings: as the recipe's `eval` says, else as the model does."""
     smoothing = model.settings.get("smooth")
     known = smoothing.get("sampling") if isinstance(smoothing, dict) else model.settings.get("sampling")
     said = recipe.eval.model_dump(include=SAMPLING_KEYS, exclude_none=True)
@@ -50,29 +45,28 @@ def _with_sampling(model: QuantizedModel, recipe: Recipe) -> QuantizedModel:
 
 def _convert(name: str, options: ExportOptions, recipe: Recipe, device: str) -> QuantizedModel:
     if options.weights or options.qparams:
-        raise VqError("`--model` converts a plain model, --weights and --qparams do not: give one or the other.")
+        raise VqError("`--model` is converted without --weights and --qparams: give one or the other.")
     if quantized := open_quantized_source(name, loras=options.lora or (), allow_pth=options.allow_pth):
-        return _as_asked(quantized, options, recipe)
+        if options.rounding is not None:
+            raise VqError(f"{quantized.model} is rounded already: leave --rounding out.")
+        return _of_scheme(quantized, options, recipe, quantized.model, "give the model it was made from")
     scheme = scheme_named(required(options.scheme or recipe.scheme, "--scheme"))
     rounding = resolve(options.rounding, recipe.quantize.rounding, DEFAULTS.rounding)
-    known = [known.value for known in Rounding]
-    if rounding not in known:
-        raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(known)}.")
+    if rounding not in list(Rounding):
+        raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(Rounding)}.")
     source = open_source(name, loras_of(options.lora, recipe), allow_pth=options.allow_pth)
     converted = from_source(source, scheme, Rounding(rounding), device=device)
     said = said_by(source.path)
     return replace(converted, settings={**converted.settings, "sampling": said}) if said else converted
 
 
-def _as_asked(model: QuantizedModel, options: ExportOptions, recipe: Recipe) -> QuantizedModel:
-    """A model that is quantized already; what would quantize it otherwise is refused."""
-    if options.rounding is not None:
-        raise VqError(f"{model.model} is rounded already: leave --rounding out.")
+def _of_scheme(
+    model: QuantizedModel, options: ExportOptions, recipe: Recipe, where: object, advice: str
+) -> QuantizedModel:
+    """`model`, which lies in `where` in 8 bits; refuses another scheme than its own."""
     scheme = options.scheme or recipe.scheme
     if scheme not in (None, model.scheme.name):
-        raise VqError(
-            f"{model.model} is {model.scheme.name}, and {scheme} is asked for: give the model it was made from."
-        )
+        raise VqError(f"{where} is {model.scheme.name}, and {scheme} is asked for: {advice}.")
     return model
 
 
@@ -86,10 +80,7 @@ def _open_artifacts(options: ExportOptions, recipe: Recipe) -> QuantizedModel:
     if options.lora:
         raise VqError("`--lora` goes with --model: smoothed weights have their LoRAs merged already.")
     model = from_artifacts(open_weights(weights), open_qparams(qparams))
-    scheme = options.scheme or recipe.scheme
-    if scheme not in (None, model.scheme.name):
-        raise VqError(f"{qparams} is {model.scheme.name}, and {scheme} is asked for: quantize to that, or do not ask.")
-    return model
+    return _of_scheme(model, options, recipe, qparams, "quantize to that scheme, or leave --scheme out")
 
 
 def _refuse_ignored(model: QuantizedModel, recipe: Recipe) -> None:
@@ -123,12 +114,12 @@ class Written:
 
 
 def written(model: QuantizedModel, output: Location) -> Written:
-    """What was written of `model` to the folder `output`."""
+    """Sums up the checkpoint of `model` in the folder `output`."""
     return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size_of(local_copy(output)))
 
 
 def verified_row(target: str, found: Verification | None, *, asked: bool) -> dict[str, str]:
-    """One line on what verifying an export gave, or why nothing was verified."""
+    """One line: what verification found, or why nothing was verified."""
     if found is None:
         why = f"there is no verifier for {target} yet" if asked else "--no-verify"
         return {"verified": f"no: {why}"}

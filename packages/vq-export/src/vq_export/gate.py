@@ -1,4 +1,4 @@
-"""The gate behind every export: what was written is read back cold, and has its name only when it is sound."""
+"""The gate behind every export: a checkpoint is read back cold, and gets its name only if it is sound."""
 
 import os
 import sys
@@ -23,13 +23,13 @@ def export(
     strict: bool = False,
     device: str = "cpu",
 ) -> Verification | None:
-    """Write `model` to the folder `output` as `target` does, and verify it against what it was rounded from.
+    """Write `model` to the folder `output` as `target` does, and verify it against the weights before rounding.
 
     Returns:
-        What was found; None where it was not looked, or where nothing can: not every target has a verifier.
+        What was found; None without `verify`, and for a target that has no verifier.
 
     Raises:
-        VqError: `output` exists, or an earlier one that failed; or the model cannot be exported.
+        VqError: `output` exists, or its unverified folder of an earlier run; or the model cannot be exported.
         GateFailed: the checkpoint is not sound. It stays as `NAME.unverified`.
     """
     writer = target_named(target)
@@ -43,7 +43,7 @@ def export(
             found.append(verifier(folder, unrounded_reference(model), device))
         except GateFailed:
             raise
-        except VqError as error:  # damage elsewhere, but here it is the disk that failed the gate
+        except VqError as error:  # usually a damaged input; here the disk has damaged what was written
             raise GateFailed(f"{unverified_folder(output)} was written and cannot be read back: {error}") from error
         enforce(found[0], unverified_folder(output), strict=strict)
 
@@ -52,7 +52,7 @@ def export(
 
 
 def _forget(folder: Path) -> None:
-    """Let the system drop the folder's files from its cache, so that reading them reads the disk."""
+    """Drop the folder's files from the system's cache, so that they are read from the disk."""
     if sys.platform == "linux":
         for path in folder.rglob("*.safetensors"):
             with path.open("rb") as file:

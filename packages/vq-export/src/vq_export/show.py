@@ -8,22 +8,20 @@ from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest
 from vq_export.lightx2v.provenance import read_provenance
-from vq_export.verify.snr_summary import by_place
+from vq_export.verify.verification import by_place
 
 SHORT = 16
-"""Digits of a digest that are shown."""
+"""A digest is shown by so many digits."""
 
 
 def provenance_of(location: Location) -> dict[str, Any]:
-    """How the checkpoint at `location`, or the one that the safetensors file there belongs to, was made.
+    """How the checkpoint at `location`, or the checkpoint of the safetensors file there, was made.
 
-    Of a checkpoint in a bucket only the manifest is copied.
-
-    `components` and `linears` are by component; of a single file, they are what that file holds, and `shard` says which
-    part it is.
+    `components` and `linears` are by component; for a single file they are those of the file, and `shard` names it.
+    Only the manifest of a remote checkpoint is copied.
 
     Raises:
-        VqError: neither a checkpoint nor a file that says it.
+        VqError: `location` is no checkpoint, and no file with this metadata.
     """
     path = local_copy(location, only=[FILE_NAME])
     if path.is_file():
@@ -79,6 +77,6 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """`smoothquant, alpha 0.75, groups all`: the method first, and of the others those that say something."""
+    """`smoothquant, alpha 0.75, groups all`: the method first, then the other settings that are not None."""
     others = {key: value for key, value in settings.items() if key != "method" and value is not None}
     return ", ".join([str(settings["method"]), *(f"{key.replace('_', ' ')} {value}" for key, value in others.items())])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from vq_core.files.tensor_file import read_metadata
 from vq_core.numerics.scheme import scheme_named
 from vq_core.store.reader import open_artifact
 from vq_core.store.resumable_folder import partial_folder
-from vq_export.encoders import ENCODERS, readers
-from vq_export.encoders.export import FORMAT, KIND, export_encoders, run_config_keys
+from vq_export.encoders import clip, readers
+from vq_export.encoders.export import FORMAT, KIND, export_encoders
 from vq_export.encoders.source import open_encoders
 
 T5_FILE = "models_t5_umt5-xxl-enc"
@@ -31,10 +32,9 @@ def export(pipeline: Path, scheme: str, output: Path, **options: Any) -> tuple[d
     if options.get("pth"):
         paths = [output / f"{stem}-{scheme}.pth" for stem in (T5_FILE, CLIP_FILE)]
         t5, clip = (torch.load(path, weights_only=True) for path in paths)  # noqa: TID251
-        return t5, clip
-    return load_file(output / f"{T5_FILE}-{scheme}.safetensors"), load_file(
-        output / f"{CLIP_FILE}-{scheme}.safetensors"
-    )
+    else:
+        t5, clip = (load_file(output / f"{stem}-{scheme}.safetensors") for stem in (T5_FILE, CLIP_FILE))
+    return t5, clip
 
 
 def specs(tensors: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
@@ -68,12 +68,8 @@ def test_every_tensor_of_lightx2vs_modules_and_no_other(pipeline: Path, scheme: 
     norms = ["visual.pre_norm", "visual.post_norm"]
     for layer in ("visual.transformer.0", "visual.transformer.1"):
         norms += [f"{layer}.norm1", f"{layer}.norm2"]
-        for name, shape in {
-            "attn.to_qkv": (48, 16),
-            "attn.proj": (16, 16),
-            "mlp.0": (48, 16),
-            "mlp.2": (16, 48),
-        }.items():
+        linears = {"attn.to_qkv": (48, 16), "attn.proj": (16, 16), "mlp.0": (48, 16), "mlp.2": (16, 48)}
+        for name, shape in linears.items():
             expected[f"{layer}.{name}.weight"] = (codes, shape)
             expected[f"{layer}.{name}.weight_scale"] = (scale, (shape[0], 1))
             expected[f"{layer}.{name}.bias"] = (fp16, (shape[0],))
@@ -108,11 +104,10 @@ def test_pieces_and_file_formats_change_nothing(
     pth = export(pipeline, "int8", tmp_path / "pth", pth=True)
     monkeypatch.setattr(readers, "PIECE_BYTES", 320)  # CLIP's positions, which gain a dimension, still are one piece
     pieces = export(pipeline, "int8", tmp_path / "pieces")
-    for first, second, third in zip(whole, pth, pieces, strict=True):
-        assert first.keys() == second.keys() == third.keys()
-        for name, tensor in first.items():
-            assert torch.equal(tensor, second[name])
-            assert torch.equal(tensor, third[name])
+    for first, *others in zip(whole, pth, pieces, strict=True):
+        for other in others:
+            assert first.keys() == other.keys()
+            assert all(torch.equal(tensor, other[name]) for name, tensor in first.items())
 
 
 def test_files_say_where_they_come_from(pipeline: Path, tmp_path: Path) -> None:
@@ -127,50 +122,32 @@ def test_files_say_where_they_come_from(pipeline: Path, tmp_path: Path) -> None:
     assert set(manifest.files) == {f"{T5_FILE}-fp8.safetensors", f"{CLIP_FILE}-fp8.safetensors"}
 
 
-def test_the_keys_name_full_schemes_and_files(pipeline: Path) -> None:
-    sources = open_encoders(str(pipeline), {})
-    keys = run_config_keys(sources, scheme_named("fp8"), Path("/models/encoders"), pth=True)
-    assert keys == {
-        "t5_quantized": True,
-        "t5_quant_scheme": "fp8-vllm",
-        "t5_quantized_ckpt": f"/models/encoders/{T5_FILE}-fp8.pth",
-        "clip_quantized": True,
-        "clip_quant_scheme": "fp8-vllm",
-        "clip_quantized_ckpt": f"/models/encoders/{CLIP_FILE}-fp8.pth",
-    }
-
-
-def refusal(pipeline: Path, output: Path) -> str:
-    """The sentence about CLIP, once T5 is finished."""
-    with pytest.raises(VqError) as refused:
-        export(pipeline, "int8", output)
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("encoder.layers.1.mlp.fc1.weight", float("nan"), "`visual.transformer.1.mlp.0.weight` in .* NaN or infinite"),
+        ("pre_layrnorm.weight", 70000.0, "`visual.pre_norm.weight` .* 70000, which torch.float16 cannot hold"),
+    ],
+)
+def test_a_value_that_cannot_be_stored_is_refused_by_name(
+    make_pipeline: Callable[..., Path], tmp_path: Path, name: str, value: float, sentence: str
+) -> None:
+    output = tmp_path / "out"
+    damaged = make_pipeline(lambda _, clip: clip[f"vision_model.{name}"].view(-1)[5].fill_(value))
+    with pytest.raises(VqError, match=sentence):
+        export(damaged, "int8", output)
     assert not output.exists()
     assert [path.name for path in partial_folder(output).glob("[!.]*")] == [f"{T5_FILE}-int8.safetensors"]
-    return str(refused.value)
-
-
-def test_nan_in_a_weight_is_refused_by_name(make_pipeline: Callable[..., Path], tmp_path: Path) -> None:
-    def damage(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
-        clip["vision_model.encoder.layers.1.mlp.fc1.weight"][2, 3] = float("nan")
-
-    sentence = refusal(make_pipeline(damage), tmp_path / "out")
-    assert "`visual.transformer.1.mlp.0.weight` in " in sentence
-    assert "NaN or infinite" in sentence
-
-
-def test_a_value_that_half_precision_cannot_hold_is_refused(make_pipeline: Callable[..., Path], tmp_path: Path) -> None:
-    def enlarge(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
-        clip["vision_model.pre_layrnorm.weight"][5] = 70000.0
-
-    sentence = refusal(make_pipeline(enlarge), tmp_path / "out")
-    assert "`visual.pre_norm.weight`" in sentence
-    assert "the value 70000, which torch.float16 cannot hold" in sentence
 
 
 def test_an_interrupted_run_is_continued(pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "out"
+
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(ENCODERS["clip"], "is_quantized", lambda name: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(clip, "QUANTIZED", Mock(fullmatch=interrupted))
         with pytest.raises(KeyboardInterrupt):
             export(pipeline, "int8", output)
     assert [path.name for path in partial_folder(output).glob("[!.]*")] == [f"{T5_FILE}-int8.safetensors"]
@@ -185,13 +162,17 @@ def test_an_interrupted_run_is_continued(pipeline: Path, tmp_path: Path, monkeyp
 def test_the_command(pipeline: Path, vq_export: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     assert vq_export("encoders", "--model", pipeline, "--scheme", "int8", "-o", tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "not of the sizes that LightX2V builds" in printed
+    assert "LightX2V cannot load it: it builds other sizes" in printed
     assert f'"t5_quantized_ckpt": "{tmp_path}/out/{T5_FILE}-int8.safetensors"' in printed
     arguments = ("--model", pipeline, "--scheme", "int8", "--pth", "-o", tmp_path / "pth", "--json")
     assert vq_export("encoders", *arguments) == 0
     result = json.loads(capsys.readouterr().out)
     assert [entry["file"] for entry in result["files"]] == [f"{T5_FILE}-int8.pth", f"{CLIP_FILE}-int8.pth"]
-    assert result["run_config"]["clip_quant_scheme"] == "int8-vllm"
-    for missing in (("--scheme", "int8"), ("-o", tmp_path / "x")):
-        assert vq_export("encoders", "--model", pipeline, *missing) == 2
-        assert "is missing" in capsys.readouterr().err
+    assert result["run_config"] == {
+        "t5_quantized": True,
+        "t5_quant_scheme": "int8-vllm",
+        "t5_quantized_ckpt": f"{tmp_path}/pth/{T5_FILE}-int8.pth",
+        "clip_quantized": True,
+        "clip_quant_scheme": "int8-vllm",
+        "clip_quantized_ckpt": f"{tmp_path}/pth/{CLIP_FILE}-int8.pth",
+    }

@@ -15,7 +15,7 @@ from vq_export.encoders import ENCODERS
 from vq_export.encoders.source import open_encoders, open_file
 
 Q = "encoder.block.1.layer.0.SelfAttention.q.weight"
-QKV = "vision_model.encoder.layers.1.self_attn.k_proj.weight"
+K = "vision_model.encoder.layers.1.self_attn.k_proj.weight"
 
 
 def refusal(model: Path | None, **files: Path) -> str:
@@ -29,7 +29,7 @@ def test_both_encoders_of_a_pipeline_are_found(pipeline: Path) -> None:
     assert (t5.encoder.KEY, clip.encoder.KEY) == ("t5", "clip")
     assert t5.placeholders == []
     assert sorted(clip.placeholders) == ["log_scale", "visual.head"]
-    assert clip.parts["visual.transformer.1.attn.to_qkv.weight"][1] == QKV
+    assert clip.parts["visual.transformer.1.attn.to_qkv.weight"][1] == K
 
 
 def test_a_text_to_video_pipeline_has_one(pipeline: Path) -> None:
@@ -41,10 +41,8 @@ def test_a_text_to_video_pipeline_has_one(pipeline: Path) -> None:
 
 
 def test_the_token_embedding_may_stand_twice(make_pipeline: Callable[..., Path]) -> None:
-    def twice(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
-        t5["encoder.embed_tokens.weight"] = t5["shared.weight"].clone()
-
-    assert len(open_encoders(str(make_pipeline(twice)), {})) == 2
+    pipeline = make_pipeline(lambda t5, _: t5.update({"encoder.embed_tokens.weight": t5["shared.weight"].clone()}))
+    assert len(open_encoders(str(pipeline), {})) == 2
 
 
 def test_nothing_named_is_refused(tmp_path: Path, pipeline: Path) -> None:
@@ -61,38 +59,35 @@ def test_another_encoder_is_refused(pipeline: Path) -> None:
     assert "is a T5EncoderModel, and LightX2V's is a UMT5EncoderModel" in refusal(pipeline)
 
 
-def test_another_function_or_half_a_config_is_refused(make_pipeline: Callable[..., Path]) -> None:
-    assert "says hidden_act 'quick_gelu'" in refusal(make_pipeline(hidden_act="quick_gelu"))
-    assert "config.json lacks 'd_kv'" in refusal(make_pipeline(d_kv=None))
-
-
-def drop(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
-    del clip[QKV]
-
-
-def add(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
-    t5["encoder.block.2.layer.0.layer_norm.weight"] = torch.ones(24)
-
-
-def misshape(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
-    t5[Q] = torch.ones(31, 24)
-
-
-def quantize(t5: dict[str, Tensor], clip: dict[str, Tensor]) -> None:
-    t5[Q] = torch.ones(32, 24, dtype=torch.int8)
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("hidden_act", "quick_gelu", "says hidden_act 'quick_gelu', and LightX2V's CLIPVisionModel runs 'gelu'"),
+        ("layer_norm_eps", 1e-6, "says layer_norm_eps 1e-06, and LightX2V's CLIPVisionModel runs 1e-05"),
+        ("feed_forward_proj", "gated-silu", "says feed_forward_proj 'gated-silu', and LightX2V's UMT5EncoderModel"),
+        ("layer_norm_epsilon", 1e-5, "says layer_norm_epsilon 1e-05, and LightX2V's UMT5EncoderModel runs 1e-06"),
+        ("relative_attention_max_distance", 256, "says relative_attention_max_distance 256, and LightX2V's UMT5"),
+        ("d_kv", None, "config.json lacks 'd_kv'"),
+    ],
+)
+def test_another_function_or_half_a_config_is_refused(
+    make_pipeline: Callable[..., Path], key: str, value: object, sentence: str
+) -> None:
+    assert sentence in refusal(make_pipeline(**{key: value}))
 
 
 @pytest.mark.parametrize(
     ("edit", "sentence"),
     [
-        (drop, "lacks the tensor `encoder.layers.1.self_attn.k_proj.weight`"),
-        (add, "`encoder.block.2.layer.0.layer_norm.weight` in "),
-        (misshape, f"`{Q}` in "),
-        (quantize, f"is quantized already (`{Q}` is torch.int8)"),
+        (lambda t5, clip: clip.pop(K), "lacks the tensor `encoder.layers.1.self_attn.k_proj.weight`"),
+        (lambda t5, clip: t5.update({"encoder.block.2.x": torch.ones(24)}), "`encoder.block.2.x` in "),
+        (lambda t5, clip: t5.update({Q: torch.ones(31, 24)}), f"`{Q}` in "),
+        (lambda t5, clip: t5.update({Q: torch.ones(32, 24).char()}), f"is quantized already (`{Q}` is torch.int8)"),
     ],
+    ids=["lost", "unknown", "misshapen", "quantized"],
 )
 def test_a_tensor_that_does_not_belong_is_refused(
-    make_pipeline: Callable[..., Path], edit: Callable[..., None], sentence: str
+    make_pipeline: Callable[..., Path], edit: Callable[..., object], sentence: str
 ) -> None:
     assert sentence in refusal(make_pipeline(edit))
 
@@ -108,20 +103,14 @@ def t5_native(blocks: int = 1) -> dict[str, Tensor]:
     return tensors
 
 
-def test_a_native_file(tmp_path: Path) -> None:
+def test_a_native_file_alone_or_in_the_place_of_the_pipelines(pipeline: Path, tmp_path: Path) -> None:
     path = tmp_path / "t5.safetensors"
     save_file(t5_native(2), path)
     (source,) = open_encoders(None, {"t5": path})
     assert source.shapes["blocks.1.ffn.fc2.weight"] == (8, 16)
     assert set(source.parts.values()) == {(name,) for name in t5_native(2)}
-
-
-def test_a_file_takes_the_place_of_the_pipeline_s(pipeline: Path, tmp_path: Path) -> None:
-    path = tmp_path / "t5.safetensors"
-    save_file(t5_native(), path)
     t5, clip = open_encoders(str(pipeline), {"t5": path})
-    assert t5.reader.where == path
-    assert clip.reader.where == pipeline / "image_encoder"
+    assert (t5.reader.where, clip.reader.where) == (path, pipeline / "image_encoder")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Run configs hold the keys that LightX2V reads."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,33 +8,34 @@ import pytest
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER
 from vq_core.errors import VqError
 from vq_core.numerics.scheme import FP8, INT8, QuantScheme
-from vq_export.lightx2v.run_configs import (
-    BOUNDARY,
-    DEFAULT_SETTINGS,
-    RunSettings,
-    Task,
-    Variant,
-    run_configs,
-    run_settings,
-    variant_and_task,
-)
+from vq_export.lightx2v.run_configs import BOUNDARY, SHIFTS, Task, Variant, run_configs, variant_and_task
 
-KINDS = sorted(DEFAULT_SETTINGS)
+FOUR_STEPS = {"steps": 4, "guidance_scale": 1.0}
 
 
-@pytest.mark.parametrize(("variant", "task"), KINDS)
+def config_of(variant: Variant, task: Task, **sampling: Any) -> dict[str, Any]:
+    return run_configs(variant, task, INT8, sampling, gains=False)["int8-vllm.json"]
+
+
+@pytest.mark.parametrize(("variant", "task"), sorted(SHIFTS))
 @pytest.mark.parametrize("scheme", [INT8, FP8], ids=lambda scheme: scheme.name)
-def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, scheme: QuantScheme) -> None:
+@pytest.mark.parametrize("gains", [True, False])
+def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, scheme: QuantScheme, gains: bool) -> None:
     indexed = {
         "infer_steps", "target_video_length", "target_height", "target_width", "sample_guide_scale", "sample_shift",
         "text_len", "self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type", "cpu_offload", "enable_cfg",
     }  # fmt: skip
-    for name, config in run_configs(task, variant, scheme, gains=True).items():
+    configs = run_configs(variant, task, scheme, {}, gains=gains)
+    for name, config in configs.items():
         assert indexed <= config.keys(), name
         assert config["use_image_encoder"] is ((variant, task) in (("wan2.1", "i2v"), ("wan2.1", "flf2v")))
         assert config.get("boundary") == (BOUNDARY[task] if "moe" in variant else None)
         assert (config["model_cls"], config["task"]) == (variant, task)
+        assert (config["enable_cfg"], config["sample_shift"]) == (True, SHIFTS[variant, task])
+        assert config.get("quant_method") == ("advanced_ptq" if gains else None)
         assert json.loads(json.dumps(config)) == config
+    # Old releases read two experts from one folder, and quantize the projections of VACE.
+    assert any(name.startswith("old/") for name in configs) is (variant in ("wan2.1", "wan2.2"))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, sc
     ids=["int8", "fp8"],
 )
 def test_backends_in_both_spellings(scheme: QuantScheme, current: set[str], old: set[str]) -> None:
-    configs = run_configs("i2v", "wan2.1", scheme, gains=False)
+    configs = run_configs("wan2.1", "i2v", scheme, {}, gains=False)
 
     new_spelling = {name: config for name, config in configs.items() if not name.startswith("old/")}
     assert {config["dit_quant_scheme"] for config in new_spelling.values()} == current
@@ -60,11 +60,8 @@ def test_backends_in_both_spellings(scheme: QuantScheme, current: set[str], old:
     assert all(config["seed"] == 42 and "dit_quantized" not in config for config in old_spelling.values())
 
 
-def test_two_experts_are_named_apart_and_only_for_releases_that_can() -> None:
-    configs = run_configs("t2v", "wan2.2_moe", INT8, gains=True)
-
-    assert not any(name.startswith("old/") for name in configs)
-    config = configs["int8-vllm.json"]
+def test_two_experts_are_named_apart() -> None:
+    config = config_of("wan2.2_moe", "t2v")
     assert config["high_noise_quantized_ckpt"] == f"{CHECKPOINT_PLACEHOLDER}/high_noise_model"
     assert config["low_noise_quantized_ckpt"] == f"{CHECKPOINT_PLACEHOLDER}/low_noise_model"
     assert "dit_quantized_ckpt" not in config
@@ -72,22 +69,43 @@ def test_two_experts_are_named_apart_and_only_for_releases_that_can() -> None:
 
 
 def test_ti2v_names_its_own_vae() -> None:
-    config = run_configs("i2v", "wan2.2", FP8, gains=False)["fp8-sgl.json"]
+    config = config_of("wan2.2", "i2v")
     assert (config["num_channels_latents"], config["vae_stride"], config["fps"]) == (48, [4, 16, 16], 24)
 
 
-@pytest.mark.parametrize("gains", [True, False])
-def test_gains_are_announced_where_they_are(gains: bool) -> None:
-    for config in run_configs("i2v", "wan2.1", INT8, gains=gains).values():
-        assert config.get("quant_method") == ("advanced_ptq" if gains else None)
+def test_sampling_that_was_said_replaces_the_authors() -> None:
+    said = {"steps": 30, "height": 720, "width": 1280, "num_frames": 17, "fps": 24, "guidance_scale": 1.5}
+    config, usual = config_of("wan2.1", "i2v", **said), config_of("wan2.1", "i2v", steps=None)
+    assert {key: value for key, value in config.items() if value != usual[key]} == {
+        "infer_steps": 30,
+        "target_height": 720,
+        "target_width": 1280,
+        "target_video_length": 17,
+        "fps": 24,
+        "sample_guide_scale": 1.5,
+    }
+    assert usual["sample_guide_scale"] == 5.0
 
 
-def test_settings_replace_the_defaults() -> None:
-    settings = RunSettings(steps=4, height=720, width=1280, num_frames=17, fps=24, guidance_scales=(1.5,), shift=7.0)
-    config = run_configs("i2v", "wan2.1", INT8, gains=False, settings=settings)["int8-vllm.json"]
-    assert config["infer_steps"] == 4
-    assert (config["target_height"], config["target_width"], config["target_video_length"]) == (720, 1280, 17)
-    assert (config["sample_guide_scale"], config["sample_shift"], config["fps"]) == (1.5, 7.0, 24)
+@pytest.mark.parametrize(
+    ("said", "scales", "guided"),
+    [
+        ({"guidance_scale": 3.0, "guidance_scale_2": 2.0}, [3.0, 2.0], True),
+        ({"guidance_scale": 3.0}, [3.0, 3.0], True),
+        ({"guidance_scale_2": 2.0}, [4.0, 2.0], True),
+        ({"guidance_scale": 4.0, "guidance_scale_2": 1.0}, [4.0, 1.0], True),
+        ({"guidance_scale": 1.0, "guidance_scale_2": 3.0}, [1.0, 3.0], False),  # the first decides, as in diffusers
+    ],
+)
+def test_scales_of_two_experts(said: dict[str, float], scales: list[float], guided: bool) -> None:
+    config = config_of("wan2.2_moe", "t2v", **said)
+    assert (config["enable_cfg"], config["sample_guide_scale"]) == (guided, scales)
+
+
+@pytest.mark.parametrize("said", [{"guidance_scale_2": 2.0}, {"guidance_scale": 5.0, "guidance_scale_2": 5.0}])
+def test_a_second_scale_for_one_transformer_is_refused(said: dict[str, float]) -> None:
+    with pytest.raises(VqError, match="guidance_scale_2 is for models with two transformers and this one has one"):
+        config_of("wan2.1", "i2v", **said)
 
 
 @pytest.mark.parametrize(
@@ -107,43 +125,9 @@ def test_variant_and_task(native: dict[str, Any], experts: int, expected: tuple[
     assert variant_and_task(native, experts) == expected
 
 
-def test_releases_before_october_2025_quantize_vace_s_projections_and_get_no_config() -> None:
-    assert not [name for name in run_configs("vace", "wan2.1_vace", INT8, gains=True) if name.startswith("old/")]
-    assert [name for name in run_configs("flf2v", "wan2.1", INT8, gains=True) if name.startswith("old/")]
-
-
-def test_settings_that_were_said_replace_the_authors() -> None:
-    settings = run_settings("wan2.1", "i2v", {"steps": 30, "height": 720, "width": 1280, "guidance_scale": 4.0})
-    assert settings == replace(
-        DEFAULT_SETTINGS["wan2.1", "i2v"], steps=30, height=720, width=1280, guidance_scales=(4.0,)
-    )
-    assert run_settings("wan2.2_moe", "t2v", {}) == DEFAULT_SETTINGS["wan2.2_moe", "t2v"]
-    both = run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0, "guidance_scale_2": 2.0})
-    assert both.guidance_scales == (3.0, 2.0)
-    assert run_settings("wan2.2_moe", "t2v", {"guidance_scale": 3.0}).guidance_scales == (3.0, 3.0)
-    assert run_settings("wan2.2_moe", "t2v", {"guidance_scale_2": 2.0}).guidance_scales == (4.0, 2.0)
-
-
-@pytest.mark.parametrize("said", [{"guidance_scale_2": 2.0}, {"guidance_scale": 5.0, "guidance_scale_2": 5.0}])
-def test_a_second_scale_for_one_transformer_is_refused(said: dict[str, float]) -> None:
-    with pytest.raises(VqError, match="guidance_scale_2 is for models with two transformers and this one has one"):
-        run_settings("wan2.1", "i2v", said)
-
-
-@pytest.mark.parametrize(("scales", "guided"), [((4.0, 1.0), True), ((1.0, 3.0), False)])
-def test_the_first_scale_decides_as_in_diffusers(scales: tuple[float, float], guided: bool) -> None:
-    said = {"steps": 4, "guidance_scale": scales[0], "guidance_scale_2": scales[1]}
-    settings = run_settings("wan2.2_moe", "t2v", said)
-    config = run_configs("t2v", "wan2.2_moe", INT8, gains=False, settings=settings)["int8-vllm.json"]
-    assert (config["enable_cfg"], config["sample_guide_scale"]) == (guided, list(scales))
-
-
-FOUR_STEPS = {"steps": 4, "guidance_scale": 1.0}
-
-
 @pytest.mark.parametrize(("variant", "task"), [("wan2.1", "t2v"), ("wan2.1", "i2v"), ("wan2.1", "flf2v")])
 def test_without_guidance_a_distilled_class_goes_through_a_list_of_timesteps(variant: Variant, task: Task) -> None:
-    configs = run_configs(task, variant, INT8, gains=False, settings=run_settings(variant, task, FOUR_STEPS))
+    configs = run_configs(variant, task, INT8, FOUR_STEPS, gains=False)
     assert any(name.startswith("old/") for name in configs)
     for config in configs.values():
         assert (config["model_cls"], config["task"]) == ("wan2.1_distill", task)
@@ -154,14 +138,12 @@ def test_without_guidance_a_distilled_class_goes_through_a_list_of_timesteps(var
 
 @pytest.mark.parametrize("task", ["t2v", "i2v"])
 def test_distilled_experts_part_by_step(task: Task) -> None:
-    settings = run_settings("wan2.2_moe", task, FOUR_STEPS)
-    config = run_configs(task, "wan2.2_moe", FP8, gains=False, settings=settings)["fp8-vllm.json"]
+    config = config_of("wan2.2_moe", task, **FOUR_STEPS)
     # Shift 5 makes 1, 0.94, 0.83, 0.63 of the four; LightX2V's own configs say 2 as well.
     assert (config["model_cls"], config["boundary_step_index"]) == ("wan2.2_moe_distill", 2)
     assert "boundary" not in config
     assert config["sample_guide_scale"] == [1.0, 1.0]
-    eight = run_settings("wan2.2_moe", task, FOUR_STEPS | {"steps": 8})
-    config = run_configs(task, "wan2.2_moe", FP8, gains=False, settings=eight)["fp8-vllm.json"]
+    config = config_of("wan2.2_moe", task, **FOUR_STEPS | {"steps": 8})
     assert config["denoising_step_list"] == [1000, 875, 750, 625, 500, 375, 250, 125]
     # 1, 0.972, 0.938, 0.893, 0.833: the third is above both boundaries, the fourth above t2v's alone.
     assert config["boundary_step_index"] == (4 if task == "t2v" else 3)
@@ -169,7 +151,6 @@ def test_distilled_experts_part_by_step(task: Task) -> None:
 
 @pytest.mark.parametrize(("variant", "task"), [("wan2.2", "t2v"), ("wan2.1_vace", "vace")])
 def test_without_a_distilled_class_guidance_is_left_out_alone(variant: Variant, task: Task) -> None:
-    settings = run_settings(variant, task, FOUR_STEPS)
-    config = run_configs(task, variant, INT8, gains=False, settings=settings)["int8-vllm.json"]
+    config = config_of(variant, task, **FOUR_STEPS)
     assert (config["model_cls"], config["enable_cfg"], config["infer_steps"]) == (variant, False, 4)
     assert "denoising_step_list" not in config

@@ -1,41 +1,33 @@
 """Quantized transformers, wherever their codes come from, are read by the same words."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from vq_core.artifacts.qparams import open_qparams
-from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
-from vq_core.model.source import open_source
-from vq_core.numerics.scheme import INT8, Rounding
-from vq_export.model.derived import Derived
-from vq_export.model.quantized_model import QuantizedTransformer, from_artifacts, from_source
-from vq_export.model.quantized_source import open_quantized_source
+from vq_export.model.quantized_model import QuantizedTransformer
 
 QUANTIZED = ("rounded weights", "rounded source", "codes of LLMC")
 
 
 @pytest.fixture
 def quantized(
-    models: dict[str, Path], smoothed_i2v: dict[str, Any], by_llmc: Callable[..., Path]
+    models: dict[str, Path], smoothed_i2v: dict[str, Any], by_llmc: Callable[..., Path], convert: Callable[..., Any]
 ) -> Callable[[str], QuantizedTransformer]:
     """`quantized(form)`: one of `QUANTIZED`."""
 
     def open_form(form: str) -> QuantizedTransformer:
-        made = smoothed_i2v["int8"]
-        if form == "rounded weights":
-            model = from_artifacts(open_weights(made.weights), open_qparams(made.qparams))
-        elif form == "rounded source":
-            model = from_source(open_source(str(models["i2v"])), INT8, Rounding.NEAREST_EVEN)
-        else:
-            stored = open_quantized_source(str(by_llmc("i2v", "int8")))
-            assert stored is not None
-            model = stored
-        return model.components["transformer"]
+        model = {
+            "rounded weights": smoothed_i2v["int8"].opened,
+            "rounded source": partial(convert, models["i2v"]),
+            "codes of LLMC": lambda: convert(by_llmc("i2v", "int8")),
+        }[form]()
+        component: QuantizedTransformer = model.components["transformer"]
+        return component
 
     return open_form
 
@@ -48,10 +40,8 @@ def test_every_form_is_read_by_the_same_words(form: str, quantized: Callable[[st
         assert list(reader.plain(iter(names[::-1]))) == list(names[::-1])
     for linear in reader.topology.linears:
         codes, scale = reader.linear(linear.name)
-        assert (tuple(codes.shape), tuple(scale.shape)) == (
-            (linear.out_features, linear.in_features),
-            (linear.out_features, 1),
-        )
+        assert tuple(codes.shape) == (linear.out_features, linear.in_features)
+        assert tuple(scale.shape) == (linear.out_features, 1)
     gains = {name: reader.gain(name) for name in reader.topology.gains}
     assert {gain is None for gain in gains.values()} == {form == "rounded source"}
     for name, gain in gains.items():
@@ -80,18 +70,8 @@ def test_what_was_rounded_is_the_same_but_for_its_linears(
 @pytest.mark.parametrize("damaged", ["weights", "qparams"])
 def test_both_artifacts_are_verified(damaged: str, models: dict[str, Path], make_artifacts: Callable[..., Any]) -> None:
     made = make_artifacts(models["t2v"])
-    model = from_artifacts(open_weights(made.weights), open_qparams(made.qparams))
+    model = made.opened()
     (path, *_) = sorted((getattr(made, damaged) / "transformer").glob("block*.safetensors"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(VqError, match=r"block.*\.safetensors is not the file that was written"):
         model.components["transformer"].verify("block_0")
-
-
-def test_a_derived_transformer_keeps_what_describes_it(models: dict[str, Path]) -> None:
-    origin = open_source(str(models["i2v"])).components["transformer"]
-    derived = Derived(origin)
-    assert (derived.config, derived.topology, derived.fingerprint) == (
-        origin.config,
-        origin.topology,
-        origin.fingerprint,
-    )

@@ -15,6 +15,8 @@ from vq_core.model.source import open_source
 from vq_export.model.full_precision import FullPrecisionModel, full_precision, open_full_precision
 from vq_export.options import DiffusersOptions
 
+Paths = dict[str, Path]
+
 AFFINE = {"attn1.to_q": "affine_norm1", "attn1.to_k": "affine_norm1", "attn1.to_v": "affine_norm1"}
 AFFINE |= {"ffn.net.0.proj": "affine_norm3"}
 
@@ -41,7 +43,7 @@ def expected_weight(weight: str, native: str, stored: dict[str, Tensor]) -> Tens
 
 
 @pytest.mark.parametrize("name", ["int8-smoothed", "fp8-smoothed", "int8-t2v", "fp8-ti2v-5b"])
-def test_a_checkpoint_is_dequantized_exactly(checkpoints: dict[str, Path], name: str) -> None:
+def test_a_checkpoint_is_dequantized_exactly(checkpoints: Paths, name: str) -> None:
     stored, opened = content(checkpoints[name]), open_full_precision(DiffusersOptions(checkpoint=checkpoints[name]))
     assert opened.form == "dequantized"
     assert any("affine_norm" in tensor for tensor in stored) is name.endswith("smoothed")
@@ -56,7 +58,7 @@ def test_a_checkpoint_is_dequantized_exactly(checkpoints: dict[str, Path], name:
             assert torch.equal(value, stored[to_native(tensor)])
 
 
-def test_each_expert_is_its_own(checkpoints: dict[str, Path]) -> None:
+def test_each_expert_is_its_own(checkpoints: Paths) -> None:
     folder = checkpoints["int8-i2v-2.2"]
     opened = open_full_precision(DiffusersOptions(checkpoint=folder))
     for component, expert in (("transformer", "high_noise_model"), ("transformer_2", "low_noise_model")):
@@ -64,7 +66,7 @@ def test_each_expert_is_its_own(checkpoints: dict[str, Path]) -> None:
         assert torch.equal(read(opened, component)[name].double(), expected_weight(name, to_native(name), stored))
 
 
-def test_artifacts_give_what_their_checkpoint_gives(checkpoints: dict[str, Path], smoothed_i2v: Any) -> None:
+def test_artifacts_give_what_their_checkpoint_gives(checkpoints: Paths, smoothed_i2v: Any) -> None:
     made = smoothed_i2v["fp8"]
     one = read(open_full_precision(DiffusersOptions(weights=made.weights, qparams=made.qparams)))
     other = read(open_full_precision(DiffusersOptions(checkpoint=checkpoints["fp8-smoothed"])))
@@ -108,7 +110,7 @@ def test_what_llmc_has_smoothed(by_llmc: Callable[..., Path]) -> None:
     assert torch.equal(found["blocks.1.attn2.to_q.weight"], stored["blocks.1.attn2.to_q.weight"])
 
 
-def test_a_plain_model_is_as_it_was(models: dict[str, Path]) -> None:
+def test_a_plain_model_is_as_it_was(models: Paths) -> None:
     opened = open_full_precision(DiffusersOptions(model=str(models["i2v"])))
     assert opened.form == "plain"
     original = open_source(str(models["i2v"])).components["transformer"]
@@ -117,7 +119,7 @@ def test_a_plain_model_is_as_it_was(models: dict[str, Path]) -> None:
         assert torch.equal(value, original.plain([name])[name])
 
 
-def test_only_what_is_computed_takes_the_dtype(checkpoints: dict[str, Path]) -> None:
+def test_only_what_is_computed_takes_the_dtype(checkpoints: Paths) -> None:
     opened = open_full_precision(DiffusersOptions(checkpoint=checkpoints["int8-smoothed"]))
     exact, rounded = read(opened), read(opened, dtype=torch.bfloat16)
     linears = {f"{linear.name}.weight" for linear in opened.components["transformer"].topology.linears}
@@ -131,17 +133,15 @@ def test_refuses_none_and_several(said: dict[str, Any]) -> None:
         open_full_precision(DiffusersOptions(**said))
 
 
-def test_refuses_a_lora_for_what_is_quantized(checkpoints: dict[str, Path], by_llmc: Callable[..., Path]) -> None:
+def test_refuses_a_lora_for_what_is_quantized(checkpoints: Paths, by_llmc: Callable[..., Path]) -> None:
     with pytest.raises(VqError, match="`--lora` goes with --model"):
         open_full_precision(DiffusersOptions(checkpoint=checkpoints["int8-t2v"], lora=["x.safetensors"]))
-    with pytest.raises(VqError, match="is quantized already, and a LoRA is merged before that"):
+    with pytest.raises(VqError, match="is quantized already, and LoRAs are merged before quantization"):
         open_full_precision(DiffusersOptions(model=str(by_llmc("t2v", "int8")), lora=["x.safetensors"]))
 
 
 def test_refuses_values_that_are_none(make_model: Callable[..., Path]) -> None:
-    def damage(tensors: dict[str, Tensor]) -> None:
-        tensors["proj_out.bias"][1] = float("nan")
-
-    opened = open_full_precision(DiffusersOptions(model=str(make_model("t2v", edit=damage))))
+    damaged = make_model("t2v", edit=lambda tensors: tensors["proj_out.bias"][1].fill_(float("nan")))
+    opened = open_full_precision(DiffusersOptions(model=str(damaged)))
     with pytest.raises(VqError, match=r"`proj_out.bias` in .* has 1 values of \d+ that are NaN or infinite"):
         read(opened)

@@ -1,6 +1,7 @@
 """What LLMC has quantized becomes a LightX2V checkpoint by renaming: codes, scales and gains are the same numbers."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,12 @@ def test_conversion_is_renaming(by_llmc: Any, tmp_path: Path, kind: str, scheme:
             assert torch.equal(found.view(torch.uint8), tensor.view(torch.uint8))
     assert json.loads((tmp_path / "ckpt" / "config.json").read_text())["quant_method"] == "advanced_ptq"
     checkpoint = open_checkpoint(tmp_path / "ckpt")
-    assert checkpoint.artifact.manifest.settings["quantize"] == {
-        "scheme": scheme,
-        "method": "lightx2v" if native else "llmc",
-    }
+    method = "lightx2v" if native else "llmc"
+    assert checkpoint.artifact.manifest.settings["quantize"] == {"scheme": scheme, "method": method}
     assert verify(checkpoint).problems == []
-
-
-def test_the_code_minus_128_is_kept(by_llmc: Any, tmp_path: Path) -> None:
-    folder = by_llmc("i2v", "int8")
-    export(open_model(ExportOptions(model=str(folder), scheme="int8"), Recipe()), tmp_path / "ckpt")
-    codes = [tensor for tensor in content(tmp_path / "ckpt").values() if tensor.dtype == torch.int8]
-    assert min(int(tensor.min()) for tensor in codes) == -128
+    assert any((tensor == -128).any() for tensor in written.values() if tensor.dtype == torch.int8) is (
+        scheme == "int8"
+    )
 
 
 def test_gains_of_one_need_no_quant_method(by_llmc: Any, tmp_path: Path) -> None:
@@ -85,18 +80,16 @@ def test_gains_of_one_need_no_quant_method(by_llmc: Any, tmp_path: Path) -> None
 
 
 def test_fingerprint_is_that_of_the_codes(by_llmc: Any) -> None:
-    made = by_llmc("t2v", "int8")
-
-    def fingerprint() -> str:
-        model = open_quantized_source(str(made))
+    made, found = by_llmc("t2v", "int8"), []
+    for change in (
+        lambda tensors: None,
+        lambda tensors: None,
+        lambda tensors: tensors[f"{Q}.weight"].__setitem__((0, 0), 1 - tensors[f"{Q}.weight"][0, 0]),
+    ):
+        model = open_quantized_source(str(edit(made, change)))
         assert model is not None
-        return model.components["transformer"].fingerprint
-
-    before = fingerprint()
-    edit(made, lambda tensors: None)
-    assert fingerprint() == before
-    edit(made, lambda tensors: tensors[f"{Q}.weight"].__setitem__((0, 0), 1 - tensors[f"{Q}.weight"][0, 0]))
-    assert fingerprint() != before
+        found.append(model.components["transformer"].fingerprint)
+    assert found[0] == found[1] != found[2]
 
 
 def test_plain_models_are_none(models: dict[str, Path], by_llmc: Any) -> None:
@@ -104,88 +97,79 @@ def test_plain_models_are_none(models: dict[str, Path], by_llmc: Any) -> None:
     assert open_quantized_source(str(by_llmc("t2v", None))) is None
 
 
-# --- Refusals ------------------------------------------------------------------------------------
+def no_quant(tensors: dict[str, Tensor]) -> None:
+    """As LLMC leaves a linear that it was told to ignore."""
+    del tensors[f"{Q}.weight_scale"]
+    tensors |= {f"{Q}.weight": torch.ones(64, 64).bfloat16(), f"{Q}.no_quant": torch.tensor(True)}
 
 
 def refusal(folder: Path, **said: Any) -> str:
     with pytest.raises(VqError) as caught:
-        model = open_model(ExportOptions(model=str(folder), **said), Recipe())
-        model.components["transformer"].linear(Q)
+        open_model(ExportOptions(model=str(folder), **said), Recipe()).components["transformer"].linear(Q)
     return str(caught.value)
 
 
-def test_refuses_what_would_quantize_it_otherwise(by_llmc: Any) -> None:
-    folder = by_llmc("t2v", "int8")
-    assert "is int8, and fp8 is asked for: give the model it was made from" in refusal(folder, scheme="fp8")
-    assert "is rounded already: leave --rounding out" in refusal(folder, rounding="qtorch")
-    assert "a LoRA is merged before that" in refusal(folder, lora=["some.safetensors"])
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"scheme": "fp8"}, "is int8, and fp8 is asked for: give the model it was made from"),
+        ({"rounding": "qtorch"}, "is rounded already: leave --rounding out"),
+        ({"lora": ["some.safetensors"]}, "LoRAs are merged before quantization"),
+    ],
+)
+def test_refuses_what_would_quantize_it_otherwise(by_llmc: Any, said: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(by_llmc("t2v", "int8"), **said)
 
 
-def test_refuses_a_linear_that_llmc_has_ignored(by_llmc: Any) -> None:
-    def ignore(tensors: dict[str, Tensor]) -> None:
-        del tensors[f"{Q}.weight_scale"]
-        tensors[f"{Q}.weight"] = torch.ones(64, 64).bfloat16()
-        tensors[f"{Q}.no_quant"] = torch.tensor(True)
-
-    said = refusal(edit(by_llmc("t2v", "int8"), ignore))
-    assert f"`{Q}.weight` in" in said
-    assert "is BF16, and LightX2V runs one 8-bit scheme for every linear of every block" in said
-
-
-def test_refuses_other_bits(by_llmc: Any) -> None:
-    def six_bits(tensors: dict[str, Tensor]) -> None:
-        tensors[f"{Q}.weight"] = tensors[f"{Q}.weight"].int()
-
-    assert "is I32, and LightX2V runs one 8-bit scheme" in refusal(edit(by_llmc("t2v", "int8"), six_bits))
-
-
-def test_refuses_two_formats(by_llmc: Any) -> None:
-    def mix(tensors: dict[str, Tensor]) -> None:
-        tensors[f"{Q}.weight"] = tensors[f"{Q}.weight"].float().to(torch.float8_e4m3fn)
-
-    assert "has codes of both F8_E4M3 and I8" in refusal(edit(by_llmc("t2v", "int8"), mix))
-
-
-def test_refuses_a_lost_scale(by_llmc: Any) -> None:
-    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors.pop(f"{Q}.weight_scale"))
-    assert f"lacks `{Q}.weight_scale`" in refusal(folder)
-
-
-def test_refuses_groups(by_llmc: Any) -> None:
-    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors.update({f"{Q}.weight_scale": torch.ones(64, 2)}))
-    assert "is [64, 2], and one scale per output channel, [64, 1], is needed" in refusal(folder)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
-def test_refuses_a_scale_that_is_none(by_llmc: Any, value: float) -> None:
-    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors[f"{Q}.weight_scale"].__setitem__(3, value))
-    assert f"`{Q}.weight_scale` in {folder} has values that are no positive numbers" in refusal(folder)
+@pytest.mark.parametrize(
+    ("scheme", "change", "sentence"),
+    [
+        ("int8", no_quant, f"`{Q}.weight` in .* is BF16, and LightX2V runs one 8-bit scheme for every linear of every"),
+        ("int8", lambda it: it.update({f"{Q}.weight": it[f"{Q}.weight"].int()}), "is I32, and LightX2V runs one 8-bit"),
+        (
+            "int8",
+            lambda it: it.update({f"{Q}.weight": it[f"{Q}.weight"].float().to(torch.float8_e4m3fn)}),
+            "has codes of both F8_E4M3 and I8",
+        ),
+        ("int8", lambda it: it.pop(f"{Q}.weight_scale"), f"lacks `{Q}.weight_scale`"),
+        (
+            "int8",
+            lambda it: it.update({f"{Q}.weight_scale": torch.ones(64, 2)}),
+            r"is \[64, 2\], and one scale per outp",
+        ),
+        ("int8", lambda it: it.update({f"{Q}.input_scale": torch.ones(1)}), f"`{Q}.input_scale`"),
+        *(
+            (
+                "int8",
+                lambda it, value=value: it[f"{Q}.weight_scale"].__setitem__(3, value),
+                f"`{Q}.weight_scale` in .* has values that are not positive numbers",
+            )
+            for value in (0.0, -1.0, float("nan"))
+        ),
+        ("fp8", lambda it: it[f"{Q}.weight"].view(torch.uint8)[0, 0].fill_(0x7F), "has codes that are NaN"),
+    ],
+    ids=["ignored", "32 bits", "two formats", "no scale", "groups", "static", "zero", "negative", "NaN", "NaN code"],
+)
+def test_refuses_codes_that_cannot_be_kept(
+    by_llmc: Any, scheme: str, change: Callable[[dict[str, Tensor]], object], sentence: str
+) -> None:
+    assert re.search(sentence, refusal(edit(by_llmc("t2v", scheme), change)))
 
 
-def test_refuses_nan_among_fp8_codes(by_llmc: Any) -> None:
-    def overflow(tensors: dict[str, Tensor]) -> None:
-        tensors[f"{Q}.weight"].view(torch.uint8)[0, 0] = 0x7F
-
-    assert "has codes that are NaN" in refusal(edit(by_llmc("t2v", "fp8"), overflow))
-
-
-def test_refuses_static_activations(by_llmc: Any) -> None:
-    folder = edit(by_llmc("t2v", "int8"), lambda tensors: tensors.update({f"{Q}.input_scale": torch.ones(1)}))
-    assert f"`{Q}.input_scale`" in refusal(folder)
-
-
-def test_refuses_experts_of_two_schemes(by_llmc: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "said", "sentence"),
+    [
+        ("fp8", {}, "have different schemes"),
+        (None, {"scheme": "int8"}, "is quantized already, by LLMC's save_lightx2v"),
+    ],
+)
+def test_refuses_experts_that_differ(
+    by_llmc: Any, tmp_path: Path, other: str | None, said: dict[str, str], sentence: str
+) -> None:
     (tmp_path / "both").mkdir()
-    for name, scheme in (("transformer", "int8"), ("transformer_2", "fp8")):
+    for name, scheme in (("transformer", "int8"), ("transformer_2", other)):
         by_llmc("t2v", scheme).rename(tmp_path / "both" / name)
-    assert "have different schemes" in refusal(tmp_path / "both")
-
-
-def test_refuses_one_quantized_expert_of_two(by_llmc: Any, tmp_path: Path) -> None:
-    (tmp_path / "both").mkdir()
-    for name, scheme in (("transformer", "int8"), ("transformer_2", None)):
-        by_llmc("t2v", scheme).rename(tmp_path / "both" / name)
-    assert "is quantized already, by LLMC's save_lightx2v" in refusal(tmp_path / "both", scheme="int8")
+    assert sentence in refusal(tmp_path / "both", **said)
 
 
 def test_clamping_minus_128_would_change_little_and_is_not_done() -> None:

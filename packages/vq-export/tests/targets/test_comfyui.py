@@ -12,92 +12,46 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_metadata
-from vq_core.recipes.recipe import Recipe
 from vq_core.store.reader import open_artifact
-from vq_export.export import open_model
-from vq_export.options import ExportOptions
 from vq_export.targets.comfyui import FORMAT, KIND, export, next_steps
 
-DIM, FFN, TEXT, FREQ, IMAGE = 64, 160, 32, 16, 48
-BF16, F32 = torch.bfloat16, torch.float32
+Paths = dict[str, Path]
+
+DIM = 64
 CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 LAYER = {
     "int8": {"format": "int8_tensorwise"},
     "fp8": {"format": "float8_e4m3fn", "full_precision_matrix_mult": True},
 }
-CHANNELS = {"t2v": (16, 16), "i2v": (36, 16), "i2v-2.2": (36, 16), "ti2v-5b": (48, 48)}
 
 Spec = tuple[torch.dtype, tuple[int, ...]]
 
 
-def linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
-
-
-def quantized_stems(kind: str) -> dict[str, tuple[int, int]]:
-    """Linears of one block of ComfyUI's WanAttentionBlock."""
-    stems = {
-        f"{attention}.{part}": (DIM, DIM) for attention in ("self_attn", "cross_attn") for part in ("q", "k", "v", "o")
-    }
-    if kind == "i2v":
-        stems |= {"cross_attn.k_img": (DIM, DIM), "cross_attn.v_img": (DIM, DIM)}
-    return stems | {"ffn.0": (FFN, DIM), "ffn.2": (DIM, FFN)}
-
-
-def expected(kind: str, scheme: str) -> dict[str, Spec]:
+def expected(names: Any, scheme: str) -> dict[str, Spec]:
     """Every tensor of ComfyUI's WanModel, and what its quantized linears read besides."""
-    in_channels, out_channels = CHANNELS[kind]
-    plain: dict[str, tuple[int, ...]] = {
-        "patch_embedding.weight": (DIM, in_channels, 1, 2, 2),
-        "patch_embedding.bias": (DIM,),
-        "head.modulation": (1, 2, DIM),
-        **linear("head.head", 4 * out_channels, DIM),
-        **linear("text_embedding.0", DIM, TEXT),
-        **linear("text_embedding.2", DIM, DIM),
-        **linear("time_embedding.0", DIM, FREQ),
-        **linear("time_embedding.2", DIM, DIM),
-        **linear("time_projection.1", 6 * DIM, DIM),
-    }
-    if kind == "i2v":
-        plain |= {f"img_emb.proj.0.{part}": (IMAGE,) for part in ("weight", "bias")}
-        plain |= linear("img_emb.proj.1", IMAGE, IMAGE) | linear("img_emb.proj.3", DIM, IMAGE)
-        plain |= {f"img_emb.proj.4.{part}": (DIM,) for part in ("weight", "bias")}
-    specs: dict[str, Spec] = {}
-    for block in ("blocks.0", "blocks.1"):
-        plain[f"{block}.modulation"] = (1, 6, DIM)
-        plain |= {f"{block}.norm3.{part}": (DIM,) for part in ("weight", "bias")}
-        for attention in ("self_attn", "cross_attn"):
-            plain |= {f"{block}.{attention}.{norm}.weight": (DIM,) for norm in ("norm_q", "norm_k")}
-        if kind == "i2v":
-            plain[f"{block}.cross_attn.norm_k_img.weight"] = (DIM,)
-        for stem, (rows, columns) in quantized_stems(kind).items():
-            specs[f"{block}.{stem}.weight"] = (CODES[scheme], (rows, columns))
-            specs[f"{block}.{stem}.weight_scale"] = (F32, (rows, 1) if scheme == "int8" else ())
-            specs[f"{block}.{stem}.comfy_quant"] = (torch.uint8, (len(json.dumps(LAYER[scheme])),))
-            plain[f"{block}.{stem}.bias"] = (rows,)
-    return specs | {name: (BF16, shape) for name, shape in plain.items()}
+    specs: dict[str, Spec] = {name: (torch.bfloat16, shape) for name, shape in names.plain.values()}
+    for stem, shape in names.quantized.values():
+        specs[f"{stem}.weight"] = (CODES[scheme], shape)
+        specs[f"{stem}.weight_scale"] = (torch.float32, (shape[0], 1) if scheme == "int8" else ())
+        specs[f"{stem}.comfy_quant"] = (torch.uint8, (len(json.dumps(LAYER[scheme])),))
+    return specs
 
 
 @pytest.fixture(scope="module")
-def written(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+def written(models: Paths, tmp_path_factory: pytest.TempPathFactory, convert: Any) -> Callable[[str, str], Path]:
     """`written(kind, scheme)`: a converted model, not to be changed."""
     root = tmp_path_factory.mktemp("comfyui")
 
     def write(kind: str, scheme: str) -> Path:
         output = root / f"{kind}-{scheme}"
         if not output.exists():
-            export(open_model(ExportOptions(model=str(models[kind]), scheme=scheme), Recipe()), output)
+            export(convert(models[kind], scheme), output)
         return output
 
     return write
-
-
-def files_in(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
@@ -107,33 +61,27 @@ def files_in(folder: Path) -> list[str]:
         ("t2v", ["wan_t2v_{}.safetensors"]),
         ("i2v", ["wan_i2v_{}.safetensors"]),
         ("ti2v-5b", ["wan_ti2v_{}.safetensors"]),
-        (
-            "i2v-2.2",
-            [
-                "high_noise_model/wan_i2v_high_noise_{}.safetensors",
-                "low_noise_model/wan_i2v_low_noise_{}.safetensors",
-            ],
-        ),
+        ("i2v-2.2", [f"{it}_noise_model/wan_i2v_{it}_noise_{{}}.safetensors" for it in ("high", "low")]),
     ],
 )
 def test_one_file_per_transformer_with_every_tensor_of_comfyuis_model(
-    written: Callable[[str, str], Path], kind: str, files: list[str], scheme: str
+    written: Callable[[str, str], Path], native_names: Any, kind: str, files: list[str], scheme: str
 ) -> None:
     folder = written(kind, scheme)
-    names = [file.format(scheme) for file in files]
-    assert files_in(folder) == sorted([*names, "manifest.json"])
-    for name in names:
-        tensors = load_file(folder / name)
-        assert {key: (tensor.dtype, tuple(tensor.shape)) for key, tensor in tensors.items()} == expected(kind, scheme)
+    paths = [folder / file.format(scheme) for file in files]
+    assert {path for path in folder.rglob("*") if path.is_file()} == {*paths, folder / "manifest.json"}
+    for path in paths:
+        specs = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in load_file(path).items()}
+        assert specs == expected(native_names(kind), scheme)
     open_artifact(folder, KIND, FORMAT)
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_header_and_markers_name_the_format_of_every_quantized_linear(
-    written: Callable[[str, str], Path], models: dict[str, Path], scheme: str
+    written: Callable[[str, str], Path], models: Paths, native_names: Any, scheme: str
 ) -> None:
     path = written("i2v", scheme) / f"wan_i2v_{scheme}.safetensors"
-    stems = {f"blocks.{block}.{stem}" for block in range(2) for stem in quantized_stems("i2v")}
+    stems = {stem for stem, _ in native_names("i2v").quantized.values()}
     metadata = read_metadata(path)
     assert json.loads(metadata["_quantization_metadata"]) == {
         "format_version": "1.0",
@@ -143,20 +91,16 @@ def test_header_and_markers_name_the_format_of_every_quantized_linear(
     for stem in stems:
         assert json.loads(tensors[f"{stem}.comfy_quant"].numpy().tobytes()) == LAYER[scheme]
     assert metadata["model"] == str(models["i2v"])
-    assert json.loads(metadata["settings"])["quantize"] == {
-        "scheme": scheme,
-        "method": "rtn",
-        "rounding": "nearest-even",
-    }
+    settings = {"scheme": scheme, "method": "rtn", "rounding": "nearest-even"}
+    assert json.loads(metadata["settings"])["quantize"] == settings
 
 
-def test_int8_is_what_the_quant_params_hold(
-    models: dict[str, Path], make_artifacts: Callable[..., Any], tmp_path: Path
-) -> None:
-    made = make_artifacts(models["i2v"], "int8", smooth=False, corrected="blocks.1.ffn.net.2")
-    export(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "out")
+def test_int8_is_what_the_quant_params_hold(models: Paths, make_artifacts: Callable[..., Any], tmp_path: Path) -> None:
+    made = make_artifacts(models["i2v"], "int8", octaves=0, corrected="blocks.1.ffn.net.2")
+    export(made.opened(), tmp_path / "out")
     tensors = load_file(tmp_path / "out" / "wan_i2v_int8.safetensors")
-    qparams = load_file(made.qparams / "transformer" / "blocks.safetensors")
+    blocks = (made.qparams / "transformer" / f"block_{number}.safetensors" for number in (0, 1))
+    qparams = {name: tensor for block in blocks for name, tensor in load_file(block).items()}
     for ours, theirs in (
         ("blocks.0.attn1.to_k", "blocks.0.self_attn.k"),
         ("blocks.1.attn2.add_v_proj", "blocks.1.cross_attn.v_img"),
@@ -169,10 +113,9 @@ def test_int8_is_what_the_quant_params_hold(
 
 @pytest.mark.parametrize("rounding", ["nearest-even", "qtorch"])
 def test_fp8_has_one_scale_per_tensor_and_is_rounded_once(
-    models: dict[str, Path], rounding: str, tmp_path: Path
+    models: Paths, rounding: str, tmp_path: Path, convert: Any
 ) -> None:
-    inputs = ExportOptions(model=str(models["t2v"]), scheme="fp8", rounding=rounding)
-    export(open_model(inputs, Recipe()), tmp_path / "out")
+    export(convert(models["t2v"], "fp8", rounding=rounding), tmp_path / "out")
     tensors = load_file(tmp_path / "out" / "wan_t2v_fp8.safetensors")
     source = load_file(models["t2v"] / "transformer" / "diffusion_pytorch_model.safetensors")
     weight = source["blocks.1.attn2.to_out.0.weight"].double()
@@ -185,53 +128,40 @@ def test_fp8_has_one_scale_per_tensor_and_is_rounded_once(
     assert ((codes * scale.double() - weight).abs() <= step * (1 + 1e-5)).all()
 
 
-def test_a_midpoint_is_rounded_as_asked(make_model: Callable[..., Path], tmp_path: Path) -> None:
-    def edit(tensors: dict[str, Tensor]) -> None:
-        weight = torch.zeros(DIM, DIM)
-        weight[0, :2] = torch.tensor([448.0, 17.0])  # scale 1; 17 lies between the codes 16 and 18
-        tensors["blocks.0.attn1.to_q.weight"] = weight.bfloat16()
-
-    model = make_model("t2v", edit=edit)
+def test_a_midpoint_is_rounded_as_asked(make_model: Callable[..., Path], tmp_path: Path, convert: Any) -> None:
+    weight = torch.zeros(DIM, DIM).bfloat16()
+    weight[0, :2] = torch.tensor([448.0, 17.0])  # scale 1; 17 lies between the codes 16 and 18
+    model = make_model("t2v", edit=lambda tensors: tensors.update({"blocks.0.attn1.to_q.weight": weight}))
     for rounding, code in (("nearest-even", 16), ("qtorch", 18)):
-        inputs = ExportOptions(model=str(model), scheme="fp8", rounding=rounding)
-        export(open_model(inputs, Recipe()), tmp_path / rounding)
+        export(convert(model, "fp8", rounding=rounding), tmp_path / rounding)
         tensors = load_file(tmp_path / rounding / "wan_t2v_fp8.safetensors")
         assert float(tensors["blocks.0.self_attn.q.weight"][0, 1]) == code
 
 
-def test_experts_are_not_mixed_up(written: Callable[[str, str], Path], models: dict[str, Path]) -> None:
+def test_experts_are_not_mixed_up(written: Callable[[str, str], Path], models: Paths) -> None:
     for component, expert in (("transformer", "high_noise"), ("transformer_2", "low_noise")):
         source = load_file(models["i2v-2.2"] / component / "diffusion_pytorch_model.safetensors")
         path = written("i2v-2.2", "int8") / f"{expert}_model" / f"wan_i2v_{expert}_int8.safetensors"
         assert torch.equal(load_file(path)["patch_embedding.weight"], source["patch_embedding.weight"])
 
 
-def refusal(inputs: ExportOptions, output: Path) -> str:
-    with pytest.raises(VqError) as refused:
-        export(open_model(inputs, Recipe()), output)
-    assert not list(output.parent.iterdir())
-    return str(refused.value)
-
-
-def test_gains_of_modulated_norms_are_refused(smoothed_i2v: dict[str, Any], tmp_path: Path) -> None:
-    made = smoothed_i2v["int8"]
-    sentence = refusal(ExportOptions(weights=made.weights, qparams=made.qparams), tmp_path / "out")
-    assert sentence.startswith("ComfyUI has no gains of modulated norms")
-    assert "`vq-algos smooth --groups folded`" in sentence
-
-
-def test_fp8_scales_per_channel_are_refused(
-    models: dict[str, Path], make_artifacts: Callable[..., Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("scheme", "octaves", "sentence"),
+    [
+        ("int8", 2, "^ComfyUI has no gains of modulated norms.* `vq-algos smooth --groups folded`"),
+        ("fp8", 0, "^ComfyUI reads one FP8 scale per tensor.* convert the model itself with --model and --scheme fp8"),
+    ],
+)
+def test_what_comfyui_cannot_read_is_refused(
+    models: Paths, make_artifacts: Any, tmp_path: Path, scheme: str, octaves: float, sentence: str
 ) -> None:
-    made = make_artifacts(models["t2v"], "fp8", smooth=False)
-    sentence = refusal(ExportOptions(weights=made.weights, qparams=made.qparams), tmp_path / "out")
-    assert sentence.startswith("ComfyUI reads one FP8 scale per tensor")
-    assert "quantize to int8, or convert the model itself with --model and --scheme fp8" in sentence
+    with pytest.raises(VqError, match=sentence):
+        export(make_artifacts(models["t2v"], scheme, octaves=octaves).opened(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_next_step_names_the_files_and_comfyuis_folder(models: dict[str, Path]) -> None:
-    model = open_model(ExportOptions(model=str(models["i2v-2.2"]), scheme="int8"), Recipe())
-    said = next_steps(model, Path("out"))
+def test_the_next_step_names_the_files_and_comfyuis_folder(models: Paths, convert: Any) -> None:
+    said = next_steps(convert(models["i2v-2.2"]), Path("out"))
     assert re.findall(r"[\w/.]+\.safetensors", said) == [
         "out/high_noise_model/wan_i2v_high_noise_int8.safetensors",
         "out/low_noise_model/wan_i2v_low_noise_int8.safetensors",

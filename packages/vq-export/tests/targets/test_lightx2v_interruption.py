@@ -1,14 +1,8 @@
-"""An export that is killed is completed bit for bit, and none ever holds the whole model in memory."""
+"""An export that is killed is completed bit for bit."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-from vq_core.files.tensor_file import read_header
 
 # Kills exports at random moments, resumes each, and compares it with an undisturbed one. Forks, to import only once.
 KILLER = """
@@ -62,63 +56,3 @@ def test_a_kill_at_any_moment_leaves_what_resume_completes_bit_for_bit(
     done = start_code(f"import sys\nsys.argv = {['', *arguments]}\n{KILLER}")
     assert done.ended(240) == 0, done.stderr
     assert int(done.stdout) >= 8
-
-
-# Resident memory, the mapped source included, while a model is converted, sampled by a thread.
-PEAK = """
-import ctypes, sys, threading
-from pathlib import Path
-import torch
-from vq_core.recipes.recipe import Recipe
-from vq_export.export import open_model
-from vq_export.options import ExportOptions
-from vq_export.targets.lightx2v import export
-
-def resident_bytes():
-    line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024
-
-# The C library keeps freed tensors under 32 MiB in its heap, as many as it likes: give them back at once.
-M_MMAP_THRESHOLD = -3
-ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
-warm, big, output = sys.argv[1:]
-
-def growth(scheme):
-    folder = f"{output}-{scheme}"
-    export(open_model(ExportOptions(model=warm, scheme=scheme), Recipe()), Path(folder + "-warm"))
-    before, seen, done = resident_bytes(), [0], threading.Event()
-
-    def watch():
-        while not done.wait(0.002):
-            seen.append(resident_bytes())
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    export(open_model(ExportOptions(model=big, scheme=scheme), Recipe()), Path(folder))
-    done.set()
-    thread.join()
-    return max(seen) - before
-
-print(growth("int8"), growth("fp8"))
-"""
-
-
-SLACK_BYTES = 16 << 20
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_holds_two_blocks_and_never_the_model(tmp_path: Path, models: dict[str, Path], big_model: Path) -> None:
-    (file,) = big_model.glob("*.safetensors")
-    sizes = {name: info.end - info.begin for name, info in read_header(file).items()}
-    block_bytes = sum(size for name, size in sizes.items() if name.startswith("blocks.0."))
-    allowed = 2 * block_bytes + SLACK_BYTES
-    assert allowed < sum(sizes.values()) / 3  # or the bound would say nothing
-
-    arguments = [str(path) for path in (models["t2v"], big_model, tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PEAK, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    for grown in map(int, done.stdout.split()):
-        # Fewer than the codes of one block would mean that the sampling missed the work.
-        assert block_bytes / 2 < grown < allowed, f"{grown / 2**20:.0f} MiB, with {block_bytes / 2**20:.0f} MiB a block"

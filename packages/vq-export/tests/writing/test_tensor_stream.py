@@ -25,23 +25,23 @@ def specs_of(tensors: dict[str, Tensor]) -> dict[str, TensorSpec]:
     return {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
-def written(path: Path, tensors: dict[str, Tensor], order: list[str]) -> Path:
+def written(path: Path, tensors: dict[str, Tensor]) -> Path:
     with stream_tensors(path, specs_of(tensors), {}) as stream:
-        for name in order:
-            stream.append(name, tensors[name])
+        for name, tensor in tensors.items():
+            stream.append(name, tensor)
     return path
 
 
 def test_is_the_file_that_the_library_writes(tensors: dict[str, Tensor], tmp_path: Path) -> None:
-    ours = written(tmp_path / "ours.safetensors", tensors, list(tensors))
+    ours = written(tmp_path / "ours.safetensors", tensors)
     save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
     assert ours.read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
     for name, info in read_header(ours).items():
         assert info.begin % tensors[name].dtype.itemsize == 0, name
 
 
-def test_order_and_pieces_do_not_matter(tensors: dict[str, Tensor], tmp_path: Path) -> None:
-    whole = written(tmp_path / "whole.safetensors", tensors, list(tensors))
+def test_order_pieces_and_threads_do_not_matter(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole.safetensors", tensors)
     with stream_tensors(tmp_path / "pieces.safetensors", specs_of(tensors), {}) as stream:
         for row in range(3):
             for name in reversed([name for name in tensors if name.endswith(".weight")]):
@@ -50,26 +50,25 @@ def test_order_and_pieces_do_not_matter(tensors: dict[str, Tensor], tmp_path: Pa
             stream.append(name, tensors[name])
     assert (tmp_path / "pieces.safetensors").read_bytes() == whole.read_bytes()
 
-
-def test_threads_may_write_a_tensor_each(tensors: dict[str, Tensor], tmp_path: Path) -> None:
-    whole = written(tmp_path / "whole.safetensors", tensors, list(tensors))
-    specs = specs_of(tensors)
-    with stream_tensors(tmp_path / "threads.safetensors", specs, {}) as stream, ThreadPoolExecutor(8) as pool:
+    path = tmp_path / "threads.safetensors"
+    with stream_tensors(path, specs_of(tensors), {}) as stream, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: stream.append(name, tensors[name]), tensors))
-    assert (tmp_path / "threads.safetensors").read_bytes() == whole.read_bytes()
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_a_transposed_piece_is_written_as_it_reads(tmp_path: Path) -> None:
     matrix = torch.arange(6.0).reshape(2, 3).T
-    written(tmp_path / "a.safetensors", {"matrix": matrix}, ["matrix"])
+    written(tmp_path / "a.safetensors", {"matrix": matrix})
     assert torch.equal(load_file(tmp_path / "a.safetensors")["matrix"], matrix)
 
 
-def test_metadata_stands_in_the_header(tmp_path: Path) -> None:
+def test_the_file_appears_at_the_end_with_its_metadata(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "a.safetensors"
     with stream_tensors(path, {"a": TensorSpec(torch.int8, (1,))}, {"model": "Wän"}) as stream:
         stream.append("a", torch.ones(1, dtype=torch.int8))
+        assert not path.exists()
     assert read_metadata(path) == {"format": "pt", "model": "Wän"}
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
@@ -91,11 +90,3 @@ def test_what_was_not_declared_is_refused_and_leaves_no_file(
     ):
         stream.append(name, piece)
     assert not (tmp_path / "a.safetensors").exists()
-
-
-def test_nothing_is_there_before_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    with stream_tensors(path, {"a": TensorSpec(torch.float32, (1,))}, {}) as stream:
-        stream.append("a", torch.ones(1))
-        assert not path.exists()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]

@@ -1,4 +1,4 @@
-"""Tiny models of every Wan variant, for tests and tools.
+"""Tiny models of every Wan variant, and artifacts of any model, for tests and tools.
 
 No stage imports this room.
 """

@@ -4,6 +4,7 @@ LightX2V builds its encoders in fixed sizes and loads them strictly: every name,
 shapes. Names are those of the files that the models' authors published ("native").
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -16,37 +17,35 @@ Shape = tuple[int, ...]
 
 
 class Encoder(Protocol):
-    """What an encoder's module provides."""
+    """What an encoder's module provides.
+
+    Attributes:
+        KEY: the beginning of its keys in LightX2V's run config.
+        FOLDER: its folder in a diffusers pipeline.
+        CLASS: its class in transformers.
+        FILE: the name that LightX2V looks for, before the scheme.
+        DTYPE: of every tensor that is not quantized.
+        QUANTIZED: native names of the weights that LightX2V quantizes.
+        LEFT_OUT: prefixes of native names that LightX2V does not load.
+        FUNCTION: what LightX2V's module computes, by key of transformers' config.json.
+        LIGHTX2V_SHAPES: every tensor of the encoder that LightX2V builds, by native name.
+    """
 
     KEY: str
-    """What its keys in LightX2V's run config begin with."""
-
     FOLDER: str
-    """Its folder in a diffusers pipeline."""
-
     CLASS: str
-    """Its class in transformers."""
-
     FILE: str
-    """The name that LightX2V looks for, before the scheme."""
-
     DTYPE: torch.dtype
-    """Of every tensor that is not quantized."""
+    QUANTIZED: re.Pattern[str]
+    LEFT_OUT: tuple[str, ...]
+    FUNCTION: Mapping[str, object]
+    LIGHTX2V_SHAPES: Mapping[str, Shape]
 
-    def shapes_of_config(self, config: Mapping[str, Any], where: object) -> dict[str, Shape]:
-        """Every tensor that the encoder of transformers' `config` has in LightX2V, by native name."""
+    def shapes_of_config(self, config: Mapping[str, Any]) -> dict[str, Shape]:
+        """Shapes by native name for transformers' `config`; KeyError where that lacks a key."""
 
     def shapes_of_tensors(self, found: Mapping[str, Shape]) -> dict[str, Shape]:
-        """The same for the encoder whose native file holds the tensors `found`; KeyError where it cannot be one."""
-
-    def lightx2v_shapes(self) -> dict[str, Shape]:
-        """The same for the encoder that LightX2V builds."""
-
-    def is_quantized(self, name: str) -> bool:
-        """Is the native tensor `name` the weight of a linear that LightX2V quantizes?"""
-
-    def is_left_out(self, name: str) -> bool:
-        """Does LightX2V not load the native tensor `name`?"""
+        """The same for a native file that holds the tensors `found`; KeyError where it cannot be this encoder's."""
 
     def in_transformers(self, name: str) -> tuple[str, ...]:
         """The tensors of transformers whose rows make up the native tensor `name`; none for one that nothing reads."""

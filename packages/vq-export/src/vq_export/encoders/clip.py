@@ -1,23 +1,24 @@
 """The image encoder: the visual half of CLIP, a ViT-H/14, with q, k and v in one linear.
 
-The projection into CLIP's common space (`visual.head`) and its temperature (`log_scale`) belong to the file, and
-nothing in Wan reads them. Transformers' image encoder has neither; they are then zeros.
+The file also holds the projection into CLIP's common space (`visual.head`) and its temperature (`log_scale`), which
+nothing in Wan reads. Transformers' image encoder has neither; zeros then stand in for them.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from vq_core.errors import VqError
 
 KEY = "clip"
 FOLDER = "image_encoder"
 CLASS = "CLIPVisionModel"
 FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
 DTYPE = torch.float16
+QUANTIZED = re.compile(r"visual\.transformer\.\d+\.(attn\.(to_qkv|proj)|mlp\.[02])\.weight")
+LEFT_OUT = ("textual.",)  # Wan has a text encoder of its own
+FUNCTION = {"hidden_act": "gelu", "layer_norm_eps": 1e-5}
+HEAD_OUT = 1024
 
 # Native → transformers: linears and norms of a layer, norms outside, and single tensors.
 _IN_LAYER = {
@@ -36,45 +37,17 @@ _SINGLE: dict[str, tuple[str, ...]] = {
     "visual.head": (),
     "log_scale": (),
 }
-# What LightX2V's module computes, by the key of transformers' config.json.
-_FUNCTION = {"hidden_act": "gelu", "layer_norm_eps": 1e-5}
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of a CLIP vision transformer; `tokens` counts the patches and the class token."""
-
-    dim: int
-    dim_mlp: int
-    out: int
-    tokens: int
-    patch: int
-    layers: int
-
-
-VIT_H_14 = Sizes(1280, 5120, 1024, 257, 14, 32)
-
-
-def shapes_of_config(config: Mapping[str, Any], where: object) -> dict[str, tuple[int, ...]]:
-    """Native names and shapes for transformers' `config`.
-
-    Raises:
-        VqError: it is that of another function than LightX2V's.
-    """
-    for key, value in _FUNCTION.items():
-        if config.get(key) != value:
-            raise VqError(
-                f"{where} says {key} {config.get(key)!r}, and LightX2V's CLIP runs {value!r}: use Wan's image encoder."
-            )
+def shapes_of_config(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Native names and shapes for transformers' `config`."""
     return _shapes(
-        Sizes(
-            dim=config["hidden_size"],
-            dim_mlp=config["intermediate_size"],
-            out=VIT_H_14.out,  # of zeros that nothing reads, whatever the config says of a projection
-            tokens=(config["image_size"] // config["patch_size"]) ** 2 + 1,
-            patch=config["patch_size"],
-            layers=config["num_hidden_layers"],
-        )
+        dim=config["hidden_size"],
+        dim_mlp=config["intermediate_size"],
+        out=HEAD_OUT,  # zeros that nothing reads, whatever the config says of a projection
+        tokens=(config["image_size"] // config["patch_size"]) ** 2 + 1,
+        patch=config["patch_size"],
+        layers=config["num_hidden_layers"],
     )
 
 
@@ -82,30 +55,13 @@ def shapes_of_tensors(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[i
     """Native names and shapes of the encoder that holds the native tensors `found`."""
     _, tokens, dim = found["visual.pos_embedding"]
     return _shapes(
-        Sizes(
-            dim=dim,
-            dim_mlp=found["visual.transformer.0.mlp.0.weight"][0],
-            out=found["visual.head"][1],
-            tokens=tokens,
-            patch=found["visual.patch_embedding.weight"][-1],
-            layers=len({name.split(".")[2] for name in found if name.startswith("visual.transformer.")}),
-        )
+        dim=dim,
+        dim_mlp=found["visual.transformer.0.mlp.0.weight"][0],
+        out=found["visual.head"][1],
+        tokens=tokens,
+        patch=found["visual.patch_embedding.weight"][-1],
+        layers=len({name.split(".")[2] for name in found if name.startswith("visual.transformer.")}),
     )
-
-
-def lightx2v_shapes() -> dict[str, tuple[int, ...]]:
-    """Native names and shapes of ViT-H/14."""
-    return _shapes(VIT_H_14)
-
-
-def is_quantized(name: str) -> bool:
-    """Attention's and the MLP's linears."""
-    return re.fullmatch(r"visual\.transformer\.\d+\.(attn\.(to_qkv|proj)|mlp\.[02])\.weight", name) is not None
-
-
-def is_left_out(name: str) -> bool:
-    """The text half: Wan has a text encoder of its own."""
-    return name.startswith("textual.")
 
 
 def in_transformers(name: str) -> tuple[str, ...]:
@@ -120,25 +76,25 @@ def in_transformers(name: str) -> tuple[str, ...]:
 
 
 def own_name(name: str) -> str | None:
-    """Up to its fourth version transformers put `vision_model.` before all; positions are counted, not learnt."""
+    """Without the prefix `vision_model.` of transformers up to version 4; None for positions, which are no weight."""
     name = name.removeprefix("vision_model.")
     return None if name == "embeddings.position_ids" else name
 
 
-def _shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    dim = sizes.dim
+def _shapes(*, dim: int, dim_mlp: int, out: int, tokens: int, patch: int, layers: int) -> dict[str, tuple[int, ...]]:
+    """`tokens` counts the patches and the class token."""
     shapes: dict[str, tuple[int, ...]] = {
         "log_scale": (),
         "visual.cls_embedding": (1, 1, dim),
-        "visual.pos_embedding": (1, sizes.tokens, dim),
-        "visual.head": (dim, sizes.out),
-        "visual.patch_embedding.weight": (dim, 3, sizes.patch, sizes.patch),
+        "visual.pos_embedding": (1, tokens, dim),
+        "visual.head": (dim, out),
+        "visual.patch_embedding.weight": (dim, 3, patch, patch),
         **_norm("visual.pre_norm", dim),
     }
-    for layer in (f"visual.transformer.{index}" for index in range(sizes.layers)):
+    for layer in (f"visual.transformer.{index}" for index in range(layers)):
         shapes |= _norm(f"{layer}.norm1", dim) | _norm(f"{layer}.norm2", dim)
         shapes |= _linear(f"{layer}.attn.to_qkv", 3 * dim, dim) | _linear(f"{layer}.attn.proj", dim, dim)
-        shapes |= _linear(f"{layer}.mlp.0", sizes.dim_mlp, dim) | _linear(f"{layer}.mlp.2", dim, sizes.dim_mlp)
+        shapes |= _linear(f"{layer}.mlp.0", dim_mlp, dim) | _linear(f"{layer}.mlp.2", dim, dim_mlp)
     return shapes | _norm("visual.post_norm", dim)
 
 
@@ -148,3 +104,6 @@ def _norm(stem: str, dim: int) -> dict[str, tuple[int, ...]]:
 
 def _linear(stem: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
     return {f"{stem}.weight": (rows, columns), f"{stem}.bias": (rows,)}
+
+
+LIGHTX2V_SHAPES = _shapes(dim=1280, dim_mlp=5120, out=HEAD_OUT, tokens=257, patch=14, layers=32)

@@ -11,7 +11,6 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core import __version__
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import TensorSpec, load_tensors, new_file, read_header
 from vq_core.numerics.finite import require_finite
@@ -20,22 +19,21 @@ from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import QuantScheme
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
-from vq_core.runtime.progress import Advance, progress
+from vq_core.runtime.progress import progress
 from vq_core.store.writer import Header, create_artifact
 from vq_export.encoders.source import EncoderSource
+from vq_export.model.quantized_model import TOOL
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import TensorStream, stream_tensors
 
 KIND = "lightx2v-encoders"
 FORMAT = 1
-TOOL = f"vq-export {__version__}"
-FAMILY = "wan"
 BACKEND = "vllm"
-"""LightX2V's kernels for the keys that are printed; with cpu_offload it knows no scheme without a backend's name."""
+"""LightX2V's kernels in the keys that are printed; with cpu_offload it accepts no scheme without a backend's name."""
 
 
 def file_name(source: EncoderSource, scheme: QuantScheme, *, pth: bool) -> str:
-    """The name that LightX2V looks for, which itself looks for `.pth` alone: safetensors are named in its config."""
+    """The file's name. LightX2V finds `.pth` by this name; a safetensors file has to be named in its run config."""
     return f"{source.encoder.FILE}-{scheme.name}.{'pth' if pth else 'safetensors'}"
 
 
@@ -49,17 +47,17 @@ def export_encoders(
     device: str = "cpu",
     resume: bool = False,
 ) -> None:
-    """Write a file for each of `sources` to the folder `output`; `model` is what they are called in the manifest.
+    """Write a file for each of `sources` to the folder `output`; `model` is their name in the manifest.
 
     Host memory: a few copies of 64 MiB of a tensor, whatever its size.
 
     Raises:
-        VqError: a value is not finite, or not in the half precision that LightX2V loads.
+        VqError: a value is not finite, or too large for the half precision that LightX2V loads.
     """
     said: dict[str, JsonValue] = {"scheme": scheme.name, "method": "rtn", "rounding": "nearest-even"}
     placeholders: dict[str, JsonValue] = {it.encoder.KEY: list(it.placeholders) for it in sources if it.placeholders}
     header = Header(
-        KIND, FORMAT, TOOL, FAMILY, model, components={}, settings={**said, "placeholders": placeholders, "pth": pth}
+        KIND, FORMAT, TOOL, "wan", model, components={}, settings={**said, "placeholders": placeholders, "pth": pth}
     )
     total = sum(len(source.shapes) for source in sources)
     with create_artifact(output, header, resume=resume) as writer, progress("encoders", total, "tensor") as advance:
@@ -69,14 +67,18 @@ def export_encoders(
                 continue
             metadata = {"tool": TOOL, "model": model, "settings": json.dumps(said)}
             metadata["placeholders"] = json.dumps(source.placeholders)
-            with _safetensors_of(writer.path(file)) as path:
-                _write(path, source, scheme, metadata, device, advance)
+            write = partial(_write_tensor, source, scheme, device)
+            with (
+                _safetensors_of(writer.path(file)) as path,
+                stream_tensors(path, _specs(source, scheme), metadata) as stream,
+            ):
+                overlap(partial(write, stream), source.shapes, lambda _: advance())
 
 
 def run_config_keys(
     sources: Sequence[EncoderSource], scheme: QuantScheme, output: Location, *, pth: bool
 ) -> dict[str, JsonValue]:
-    """What a run config of LightX2V needs to load the files in `output`."""
+    """The keys with which a run config of LightX2V loads the files in `output`."""
     keys: dict[str, JsonValue] = {}
     for source in sources:
         key = source.encoder.KEY
@@ -87,14 +89,14 @@ def run_config_keys(
 
 
 def next_steps(keys: Mapping[str, JsonValue]) -> str:
-    """What to do with the keys of a run config."""
+    """Tells where to put the `keys` of a run config."""
     lines = json.dumps(keys, indent=2).splitlines()[1:-1]
     return "put these keys into the run config:\n" + "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class WrittenEncoder:
-    """One exported file; `size` in bytes. `loads` is whether LightX2V, which builds one size, can load it."""
+    """One exported file; `size` in bytes; `loads` says whether it has the sizes that LightX2V builds."""
 
     file: str
     size: int
@@ -107,7 +109,7 @@ def written(
     """What was written of `sources` to the folder `output`."""
     folder, files = local_copy(output), [file_name(source, scheme, pth=pth) for source in sources]
     return [
-        WrittenEncoder(file, (folder / file).stat().st_size, source.shapes == source.encoder.lightx2v_shapes())
+        WrittenEncoder(file, (folder / file).stat().st_size, source.shapes == source.encoder.LIGHTX2V_SHAPES)
         for source, file in zip(sources, files, strict=True)
     ]
 
@@ -116,14 +118,14 @@ def rows(written_encoders: Sequence[WrittenEncoder]) -> dict[str, str]:
     """The lines of the summary."""
     lines = {}
     for number, it in enumerate(written_encoders, 1):
-        unfit = "" if it.loads else "; not of the sizes that LightX2V builds, so it will not load it"
+        unfit = "" if it.loads else "; LightX2V cannot load it: it builds other sizes"
         lines[f"file {number}"] = f"{it.file}, {it.size / 1e9:.3g} GB{unfit}"
     return lines
 
 
 @contextmanager
 def _safetensors_of(path: Path) -> Iterator[Path]:
-    """Where to write safetensors so that `path` comes of it: itself, or a file beside it that is saved as `.pth`."""
+    """Where to write safetensors: `path` itself, or a file beside it, which is then saved to `path` as `.pth`."""
     if path.suffix == ".safetensors":
         yield path
         return
@@ -134,22 +136,10 @@ def _safetensors_of(path: Path) -> Iterator[Path]:
     beside.unlink()
 
 
-def _write(
-    path: Path,
-    source: EncoderSource,
-    scheme: QuantScheme,
-    metadata: Mapping[str, str],
-    device: str,
-    advance: Advance,
-) -> None:
-    with stream_tensors(path, _specs(source, scheme), metadata) as stream:
-        overlap(partial(_write_tensor, stream, source, scheme, device), source.shapes, lambda _: advance())
-
-
-def _write_tensor(stream: TensorStream, source: EncoderSource, scheme: QuantScheme, device: str, name: str) -> None:
+def _write_tensor(source: EncoderSource, scheme: QuantScheme, device: str, stream: TensorStream, name: str) -> None:
     shape = source.shapes[name]
     for piece in source.pieces(name):
-        if source.encoder.is_quantized(name):
+        if source.encoder.QUANTIZED.fullmatch(name):
             codes, scale = quantize_weight(piece.to(device), scheme.weight)
             if not torch.isfinite(scale).all():
                 require_finite(piece, name, source.reader.where)
@@ -157,7 +147,7 @@ def _write_tensor(stream: TensorStream, source: EncoderSource, scheme: QuantSche
             stream.append(f"{name}_scale", scale)
         else:
             require_finite(piece, name, source.reader.where)
-            # Small tensors come in one piece, and may lack dimensions of size one.
+            # A tensor that lacks dimensions of size one is small and comes in one piece.
             _append(stream, source, name, piece if piece.ndim == len(shape) else piece.reshape(shape))
 
 
@@ -175,7 +165,7 @@ def _append(stream: TensorStream, source: EncoderSource, name: str, piece: Tenso
 def _specs(source: EncoderSource, scheme: QuantScheme) -> dict[str, TensorSpec]:
     specs: dict[str, TensorSpec] = {}
     for name, shape in source.shapes.items():
-        if source.encoder.is_quantized(name):
+        if source.encoder.QUANTIZED.fullmatch(name):
             specs[name] = TensorSpec(CODE_DTYPE[scheme.weight], shape)
             specs[f"{name}_scale"] = TensorSpec(torch.float32, (shape[0], 1))
         else:

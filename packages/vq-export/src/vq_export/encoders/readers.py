@@ -1,8 +1,7 @@
 """The tensors of an encoder's files, read a few rows at a time, so that none is ever whole in memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,30 +14,14 @@ PIECE_BYTES = 64 << 20
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 
 
-class TensorReader(Protocol):
-    """The tensors of one encoder as they lie on disk."""
-
-    @property
-    def where(self) -> Path:
-        """The folder or file, for messages."""
-
-    @property
-    def specs(self) -> Mapping[str, TensorSpec]:
-        """Dtype and shape of every tensor."""
-
-    def pieces(self, name: str) -> Iterator[Tensor]:
-        """The tensor `name`, some rows after the other; one of no dimension in one piece."""
-
-
 class SafetensorsReader:
-    """The safetensors file `where`, or those in the folder `where`."""
+    """The safetensors file `where`, or those in the folder `where`; `specs` are dtype and shape of every tensor.
+
+    Raises:
+        VqError: no such file, one that is damaged, or a tensor that is in two of them.
+    """
 
     def __init__(self, where: Path) -> None:
-        """Read the headers.
-
-        Raises:
-            VqError: no such file, one that is damaged, or a tensor that is in two of them.
-        """
         self.where = where
         self._found: dict[str, tuple[Path, TensorInfo]] = {}
         for path in [where] if where.is_file() else sorted(where.glob("*.safetensors")):
@@ -52,7 +35,7 @@ class SafetensorsReader:
         self.specs = {name: TensorSpec(_DTYPES[info.dtype], info.shape) for name, (_, info) in self._found.items()}
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The tensor `name`, some rows after the other."""
+        """The tensor `name` in pieces of some rows; a scalar in one piece."""
         path, info = self._found[name]
         spec = self.specs[name]
         rows = spec.shape[0] if spec.shape else 1
@@ -67,19 +50,18 @@ class SafetensorsReader:
 
 
 class PthReader:
-    """A `.pth` file of plain tensors, mapped into memory and unpickled by torch's list of harmless types alone."""
+    """A `.pth` file of plain tensors, mapped into memory and unpickled by torch's list of harmless types alone.
+
+    Raises:
+        VqError: no such file, or it holds something else.
+    """
 
     def __init__(self, where: Path) -> None:
-        """Read what the file says of its tensors.
-
-        Raises:
-            VqError: no such file, or it holds something else.
-        """
         self.where = where
         self.specs = {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in read_pth(where).items()}
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The tensor `name`, some rows after the other; mapped anew, so that what was read before is given back."""
+        """The tensor `name` in pieces of some rows. The file is mapped anew, which frees what was read before."""
         tensor = read_pth(self.where)[name]
         if tensor.ndim == 0:
             yield tensor
@@ -88,6 +70,9 @@ class PthReader:
         yield from tensor.split(max(1, PIECE_BYTES // row_bytes))
 
 
+TensorReader = SafetensorsReader | PthReader
+
+
 def open_reader(where: Path) -> TensorReader:
-    """The reader for the folder or file `where`, a `.pth` or `.pt` file only where it is named itself."""
+    """The reader for the folder or file `where`. In a folder `.pth` and `.pt` files are ignored."""
     return PthReader(where) if where.suffix in (".pth", ".pt") else SafetensorsReader(where)

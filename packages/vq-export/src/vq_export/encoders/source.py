@@ -24,10 +24,8 @@ class EncoderSource:
     """An encoder's tensors by native name.
 
     Attributes:
-        encoder: what is known of it.
-        shapes: every tensor that LightX2V's module has.
-        reader: where they lie.
-        parts: by native name, the tensors there whose rows make it up; none where nothing there holds it.
+        shapes: of every tensor that LightX2V's module has.
+        parts: by native name, the tensors of `reader` whose rows make it up; none for a placeholder.
     """
 
     encoder: Encoder
@@ -37,11 +35,11 @@ class EncoderSource:
 
     @property
     def placeholders(self) -> list[str]:
-        """Tensors that LightX2V insists on, nothing reads, and the source does not have."""
+        """Tensors that LightX2V requires and nothing reads, where the source lacks them."""
         return [name for name, parts in self.parts.items() if not parts]
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The native tensor `name`, some rows after the other; zeros for a placeholder."""
+        """The native tensor `name` in pieces of some rows; zeros for a placeholder."""
         if not self.parts[name]:
             yield torch.zeros(self.shapes[name])
         for part in self.parts[name]:
@@ -49,10 +47,10 @@ class EncoderSource:
 
 
 def open_encoders(model: str | None, files: Mapping[str, Location]) -> list[EncoderSource]:
-    """The encoders of the diffusers pipeline `model`, those in `files` (by key) from there instead.
+    """The encoders of the diffusers pipeline `model`; those in `files`, by key, take the place of the pipeline's.
 
     Raises:
-        VqError: nothing is named, a pipeline has no or other encoders, or what is there does not fit.
+        VqError: nothing is named, the pipeline has no encoders or others, or an encoder does not fit.
     """
     sources = {key: open_file(local_copy(path), ENCODERS[key]) for key, path in files.items()}
     if model is not None:
@@ -79,7 +77,7 @@ def _folders(model: str) -> dict[str, Path]:
             continue
         if name != encoder.CLASS:
             raise VqError(
-                f"the {encoder.FOLDER} of {path} is a {name}, and LightX2V's is a {encoder.CLASS}: use Wan's."
+                f"The {encoder.FOLDER} of {path} is a {name}, and LightX2V's is a {encoder.CLASS}: use Wan's."
             )
         folders[key] = path / encoder.FOLDER
     if not folders:
@@ -96,9 +94,15 @@ def open_folder(folder: Path, encoder: Encoder) -> EncoderSource:
     where = folder / "config.json"
     config = read_json(where)
     try:
-        shapes = encoder.shapes_of_config(config, where)
+        shapes = encoder.shapes_of_config(config)
     except KeyError as error:
         raise VqError(f"{where} lacks {error}: use the file that came with the model.") from None
+    for key, value in encoder.FUNCTION.items():
+        if config.get(key) != value:
+            raise VqError(
+                f"{where} says {key} {config.get(key)!r}, and LightX2V's {encoder.CLASS} runs {value!r}: use Wan's "
+                f"{encoder.FOLDER}."
+            )
     reader = open_reader(folder)
     there = {own: name for name in reader.specs if (own := encoder.own_name(name)) is not None}
     parts = {name: encoder.in_transformers(name) for name in shapes}
@@ -113,7 +117,7 @@ def open_file(path: Path, encoder: Encoder) -> EncoderSource:
         VqError: it is not this encoder, or a tensor is missing, unknown, misshapen or quantized.
     """
     reader = open_reader(path)
-    there = {name: name for name in reader.specs if not encoder.is_left_out(name)}
+    there = {name: name for name in reader.specs if not name.startswith(encoder.LEFT_OUT)}
     try:
         shapes = encoder.shapes_of_tensors({name: reader.specs[name].shape for name in there})
     except (KeyError, ValueError, IndexError) as error:
@@ -131,7 +135,7 @@ def _check(
     parts: Mapping[str, tuple[str, ...]],
     there: Mapping[str, str],
 ) -> None:
-    """`there`: by the name that is looked for, the name in the files."""
+    """`there` maps the names that `parts` uses to the names in the files."""
     for name in there.values():
         spec = reader.specs[name]
         if spec.dtype not in FLOATS or name.endswith((".weight_scale", ".scale_weight")):
@@ -145,16 +149,18 @@ def _check(
             found, expected = reader.specs[there[name]].shape, shapes[native]
             rows = () if not expected else (expected[0] // len(names), *expected[1:])
             if _without_leading_ones(found) != _without_leading_ones(rows):
-                raise VqError(f"`{name}` in {reader.where} is {list(found)} and should be {list(rows)}: use Wan's.")
+                raise VqError(
+                    f"`{name}` in {reader.where} is {list(found)} and should be {list(rows)}: use Wan's encoder."
+                )
     unknown = sorted(set(there) - {name for names in parts.values() for name in names})
     if unknown:
         raise VqError(
-            f"`{unknown[0]}` in {reader.where} is no part of the encoder ({len(unknown)} such tensors): get Wan's."
+            f"`{unknown[0]}` in {reader.where} is not part of the encoder ({len(unknown)} such tensors): use Wan's."
         )
 
 
 def _without_leading_ones(shape: Shape) -> Shape:
-    """CLIP's embeddings have a batch dimension in one spelling and none in the other."""
+    """CLIP's embeddings have a batch dimension in the native layout and none in transformers'."""
     while shape and shape[0] == 1:
         shape = shape[1:]
     return shape

@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-
-from vq_core.errors import VqError
 
 KEY = "t5"
 FOLDER = "text_encoder"
 CLASS = "UMT5EncoderModel"
 FILE = "models_t5_umt5-xxl-enc"
 DTYPE = torch.bfloat16
+QUANTIZED = re.compile(r"blocks\.\d+\.(attn\.[qkvo]|ffn\.(gate\.0|fc1|fc2))\.weight")
+LEFT_OUT = ()
+FUNCTION = {
+    "feed_forward_proj": "gated-gelu",
+    "layer_norm_epsilon": 1e-6,
+    "relative_attention_max_distance": 128,
+}
 
 # Native → transformers, in a block and outside.
 _IN_BLOCK = {
@@ -30,49 +34,17 @@ _IN_BLOCK = {
 }
 _OUTSIDE = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
 
-# What LightX2V's module computes, by the key of transformers' config.json.
-_FUNCTION = {
-    "feed_forward_proj": "gated-gelu",
-    "layer_norm_epsilon": 1e-6,
-    "relative_attention_max_distance": 128,
-}
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of a umt5 encoder."""
-
-    vocabulary: int
-    dim: int
-    dim_attn: int
-    dim_ffn: int
-    heads: int
-    buckets: int
-    layers: int
-
-
-UMT5_XXL = Sizes(256384, 4096, 4096, 10240, 64, 32, 24)
-
-
-def shapes_of_config(config: Mapping[str, Any], where: object) -> dict[str, tuple[int, ...]]:
-    """Native names and shapes for transformers' `config`.
-
-    Raises:
-        VqError: it is that of another function than LightX2V's.
-    """
-    for key, value in _FUNCTION.items():
-        if config.get(key) != value:
-            raise VqError(f"{where} says {key} {config.get(key)!r}, and LightX2V's T5 runs {value!r}: use Wan's umt5.")
+def shapes_of_config(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Native names and shapes for transformers' `config`."""
     return _shapes(
-        Sizes(
-            vocabulary=config["vocab_size"],
-            dim=config["d_model"],
-            dim_attn=config["num_heads"] * config["d_kv"],
-            dim_ffn=config["d_ff"],
-            heads=config["num_heads"],
-            buckets=config["relative_attention_num_buckets"],
-            layers=config["num_layers"],
-        )
+        vocabulary=config["vocab_size"],
+        dim=config["d_model"],
+        dim_attn=config["num_heads"] * config["d_kv"],
+        dim_ffn=config["d_ff"],
+        heads=config["num_heads"],
+        buckets=config["relative_attention_num_buckets"],
+        layers=config["num_layers"],
     )
 
 
@@ -81,31 +53,14 @@ def shapes_of_tensors(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[i
     vocabulary, dim = found["token_embedding.weight"]
     buckets, heads = found["blocks.0.pos_embedding.embedding.weight"]
     return _shapes(
-        Sizes(
-            vocabulary=vocabulary,
-            dim=dim,
-            dim_attn=found["blocks.0.attn.q.weight"][0],
-            dim_ffn=found["blocks.0.ffn.fc1.weight"][0],
-            heads=heads,
-            buckets=buckets,
-            layers=len({name.split(".")[1] for name in found if name.startswith("blocks.")}),
-        )
+        vocabulary=vocabulary,
+        dim=dim,
+        dim_attn=found["blocks.0.attn.q.weight"][0],
+        dim_ffn=found["blocks.0.ffn.fc1.weight"][0],
+        heads=heads,
+        buckets=buckets,
+        layers=len({name.split(".")[1] for name in found if name.startswith("blocks.")}),
     )
-
-
-def lightx2v_shapes() -> dict[str, tuple[int, ...]]:
-    """Native names and shapes of umt5-xxl."""
-    return _shapes(UMT5_XXL)
-
-
-def is_quantized(name: str) -> bool:
-    """Attention's and the feed-forward's linears."""
-    return re.fullmatch(r"blocks\.\d+\.(attn\.[qkvo]|ffn\.(gate\.0|fc1|fc2))\.weight", name) is not None
-
-
-def is_left_out(name: str) -> bool:
-    """Everything is loaded."""
-    return False
 
 
 def in_transformers(name: str) -> tuple[str, ...]:
@@ -117,21 +72,26 @@ def in_transformers(name: str) -> tuple[str, ...]:
 
 
 def own_name(name: str) -> str | None:
-    """The token embedding goes by two names, or stands there twice."""
+    """One name for the token embedding, which has two and may be stored under both."""
     return "shared.weight" if name == "encoder.embed_tokens.weight" else name
 
 
-def _shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"token_embedding.weight": (sizes.vocabulary, sizes.dim)}
-    for block in (f"blocks.{index}" for index in range(sizes.layers)):
+def _shapes(
+    vocabulary: int, dim: int, dim_attn: int, dim_ffn: int, heads: int, buckets: int, layers: int
+) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"token_embedding.weight": (vocabulary, dim)}
+    for block in (f"blocks.{index}" for index in range(layers)):
         shapes |= {
-            f"{block}.norm1.weight": (sizes.dim,),
-            **{f"{block}.attn.{part}.weight": (sizes.dim_attn, sizes.dim) for part in "qkv"},
-            f"{block}.attn.o.weight": (sizes.dim, sizes.dim_attn),
-            f"{block}.norm2.weight": (sizes.dim,),
-            f"{block}.ffn.gate.0.weight": (sizes.dim_ffn, sizes.dim),
-            f"{block}.ffn.fc1.weight": (sizes.dim_ffn, sizes.dim),
-            f"{block}.ffn.fc2.weight": (sizes.dim, sizes.dim_ffn),
-            f"{block}.pos_embedding.embedding.weight": (sizes.buckets, sizes.heads),
+            f"{block}.norm1.weight": (dim,),
+            **{f"{block}.attn.{part}.weight": (dim_attn, dim) for part in "qkv"},
+            f"{block}.attn.o.weight": (dim, dim_attn),
+            f"{block}.norm2.weight": (dim,),
+            f"{block}.ffn.gate.0.weight": (dim_ffn, dim),
+            f"{block}.ffn.fc1.weight": (dim_ffn, dim),
+            f"{block}.ffn.fc2.weight": (dim, dim_ffn),
+            f"{block}.pos_embedding.embedding.weight": (buckets, heads),
         }
-    return shapes | {"norm.weight": (sizes.dim,)}
+    return shapes | {"norm.weight": (dim,)}
+
+
+LIGHTX2V_SHAPES = _shapes(vocabulary=256384, dim=4096, dim_attn=4096, dim_ffn=10240, heads=64, buckets=32, layers=24)

@@ -1,13 +1,12 @@
 """How a checkpoint was made, as every safetensors file says in its header under the key `vq`, and the manifest.
 
-`{"artifact", "tool", "versions", "tools", "model", "family", "component", "shard", "fingerprint", "lora", "settings",
-"parents", "linears"}`: JSON as one string, because safetensors knows nothing else. Loaders skip metadata; a file that
-was taken out of its folder still says what it is.
+`{"artifact", "tool", "model", "family", "component", "shard", "fingerprint", "lora", "settings", "parents", "linears"}`
+is JSON in one string, because safetensors stores strings alone. Loaders skip metadata; a file that was taken out of its
+folder still says what it is.
 """
 
 import json
 import sys
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,19 +14,17 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from vq_core import __version__
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_metadata
-from vq_export.model.quantized_model import QuantizedModel
+from vq_export.model.quantized_model import TOOL, QuantizedModel
 
 METADATA_KEY = "vq"
-TOOL = f"vq-export {__version__}"
 KEPT = ("method", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
-"""What is kept of the decision about a linear: how it was rounded, and its errors."""
+"""The part of a decision about a linear that is kept: how it was rounded, and its errors."""
 
 
 def provenance_settings(model: QuantizedModel) -> dict[str, JsonValue]:
-    """The settings of every stage that the quantized model went through, as the manifest has them."""
+    """The settings of every stage behind `model`, as the manifest has them."""
     return {
         "scheme": model.scheme.name,
         "gains": model.has_gains,
@@ -39,7 +36,7 @@ def provenance_settings(model: QuantizedModel) -> dict[str, JsonValue]:
 
 @cache
 def versions() -> dict[str, JsonValue]:
-    """Versions of what computes."""
+    """Versions of Python and the libraries that compute and write."""
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         **{name: version(name) for name in ("torch", "safetensors")},
@@ -47,9 +44,9 @@ def versions() -> dict[str, JsonValue]:
 
 
 def shard_metadata(model: QuantizedModel, artifact: str, component: str, shard: str) -> dict[str, str]:
-    """Metadata of the file that holds one shard of `component`, whose linears have been read."""
+    """Metadata of the file that holds one shard of `component`; its linears must have been read."""
     part = model.components[component]
-    linears = [linear.name for linear in part.topology.linears if linear.shard == shard]
+    decided = {linear.name: part.decided(linear.name) for linear in part.topology.linears if linear.shard == shard}
     content = {
         "artifact": artifact,
         "tool": TOOL,
@@ -61,14 +58,9 @@ def shard_metadata(model: QuantizedModel, artifact: str, component: str, shard: 
         "lora": list(part.lora),
         "settings": provenance_settings(model),
         "parents": dict(model.parents),
-        "linears": {name: kept(part.decided(name)) for name in linears},
+        "linears": {name: {key: how[key] for key in KEPT if key in how} for name, how in decided.items()},
     }
     return {METADATA_KEY: json.dumps(content, ensure_ascii=False)}
-
-
-def kept(decided: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """What provenance keeps of the decision about a linear."""
-    return {key: decided[key] for key in KEPT if key in decided}
 
 
 def read_provenance(path: Path) -> dict[str, Any]:

@@ -4,12 +4,11 @@ LightX2V merges, each over the one before: its defaults, the command line, the r
 the quantized checkpoint's config.json. Releases before October 2025 name the backend in `mm_config` ("old" here),
 later ones in `dit_quant_scheme`.
 
-A model that is sampled without guidance is a distilled one: LightX2V runs it by Euler through a list of timesteps, in
-classes of their own, where the others take UniPC.
+A model that is sampled without guidance is a distilled one: LightX2V has classes for these, which take Euler steps
+through a list of timesteps. The other classes take UniPC steps.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any, Literal
 
@@ -41,69 +40,34 @@ BACKENDS: Mapping[str, Mapping[str, str | None]] = {
 }
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """How LightX2V samples. Sizes in pixels; `shift` is the flow-matching timestep shift.
-
-    guidance_scales: of the only transformer, or of the high-noise and the low-noise expert.
-    """
-
-    steps: int
-    height: int
-    width: int
-    num_frames: int
-    fps: int
-    guidance_scales: tuple[float, ...]
-    shift: float
-    seed: int = 42
-
-    @property
-    def distilled(self) -> bool:
-        """Whether guidance is left out, because a distilled model has it built in."""
-        return not is_guided(self.guidance_scales[0])
-
-    @property
-    def denoising_steps(self) -> list[int]:
-        """Timesteps before the shift, of 1000, at which a distilled model is called: evenly from the first down."""
-        return [round(TRAIN_TIMESTEPS * (self.steps - step) / self.steps) for step in range(self.steps)]
-
-
-TRAIN_TIMESTEPS = 1000
-
-
-def _usual(model_type: str, experts: int, shift: float) -> RunSettings:
-    said = USUAL[model_type, experts]
-    plain = {key: said[key] for key in ("steps", "height", "width", "num_frames", "fps")}
-    scales = (said["guidance_scale"], said.get("guidance_scale_2", said["guidance_scale"]))
-    return RunSettings(**plain, guidance_scales=scales[:experts], shift=shift)
-
-
-# What the model authors' own code uses.
-DEFAULT_SETTINGS: Mapping[tuple[Variant, Task], RunSettings] = {
-    ("wan2.1", "i2v"): _usual("i2v", 1, shift=3.0),
-    ("wan2.1", "t2v"): _usual("t2v", 1, shift=5.0),
-    ("wan2.1", "flf2v"): _usual("flf2v", 1, shift=16.0),
-    ("wan2.1_vace", "vace"): _usual("vace", 1, shift=16.0),
-    ("wan2.2_moe_vace", "vace"): _usual("vace", 2, shift=8.0),
-    ("wan2.2_moe", "i2v"): _usual("i2v", 2, shift=5.0),
-    ("wan2.2_moe", "t2v"): _usual("t2v", 2, shift=12.0),
-    ("wan2.2", "i2v"): _usual("ti2v", 1, shift=5.0),
-    ("wan2.2", "t2v"): _usual("ti2v", 1, shift=5.0),
+# Timestep shift of the model authors' own code, for every model that LightX2V runs.
+SHIFTS: Mapping[tuple[Variant, Task], float] = {
+    ("wan2.1", "i2v"): 3.0,
+    ("wan2.1", "t2v"): 5.0,
+    ("wan2.1", "flf2v"): 16.0,
+    ("wan2.1_vace", "vace"): 16.0,
+    ("wan2.2_moe_vace", "vace"): 8.0,
+    ("wan2.2_moe", "i2v"): 5.0,
+    ("wan2.2_moe", "t2v"): 12.0,
+    ("wan2.2", "i2v"): 5.0,
+    ("wan2.2", "t2v"): 5.0,
 }
-# What distilled models were trained with, whatever they make.
+# What distilled models of every task were trained with.
 DISTILLED_SHIFT = 5.0
-# Classes for distilled models; the others run few steps without guidance in the class that they have.
+# Classes for distilled models; the other variants run few steps without guidance in their usual class.
 DISTILLED_CLASSES: Mapping[Variant, str] = {"wan2.1": "wan2.1_distill", "wan2.2_moe": "wan2.2_moe_distill"}
 # Share of the trajectory, in sigma, below which the low-noise expert takes over.
 BOUNDARY: Mapping[Task, float] = {"i2v": 0.9, "t2v": 0.875, "vace": 0.9}
 EXPERTS = ("wan2.2_moe", "wan2.2_moe_vace")
+TRAIN_TIMESTEPS = 1000
+SEED = 42
 
 
 def variant_and_task(native_config: Mapping[str, Any], experts: int) -> tuple[Variant, Task]:
     """LightX2V's name of a model and what it makes, from its native config and the number of its transformers.
 
-    TI2V-5B (48 latent channels) makes videos from text and from images; it counts as t2v here and the script goes by
-    whether an image is given. So it does with Wan 2.2's i2v, which takes a last frame too.
+    TI2V-5B (48 latent channels) makes videos from text and from images: it counts as t2v here, and the script makes it
+    i2v when an image is given. In the same way the script makes Wan 2.2's i2v flf2v when a last frame is given.
     """
     model_type = native_config["model_type"]
     if model_type == "vace":
@@ -114,42 +78,20 @@ def variant_and_task(native_config: Mapping[str, Any], experts: int) -> tuple[Va
     return ("wan2.2" if native_config["in_dim"] == 48 else "wan2.1"), task
 
 
-def run_settings(variant: Variant, task: Task, said: Mapping[str, Any]) -> RunSettings:
-    """The settings of the model's authors with what was `said` in their place, by the names of a recipe's `eval`.
-
-    Raises:
-        VqError: a second guidance scale was said for a model with one transformer.
-    """
-    settings = DEFAULT_SETTINGS[variant, task]
-    plain = {key: said[key] for key in ("steps", "height", "width", "num_frames", "fps") if said.get(key) is not None}
-    first, second = said.get("guidance_scale"), said.get("guidance_scale_2")
-    if first is not None or second is not None:
-        scales = scales_of(
-            settings.guidance_scales[0] if first is None else first,
-            second,
-            transformers=len(settings.guidance_scales),
-            where="this one",
-        )
-        plain["guidance_scales"] = scales
-    settings = replace(settings, **plain)
-    return replace(settings, shift=DISTILLED_SHIFT) if settings.distilled else settings
-
-
 def run_configs(
-    task: Task,
-    variant: Variant,
-    scheme: QuantScheme,
-    *,
-    gains: bool,
-    settings: RunSettings | None = None,
+    variant: Variant, task: Task, scheme: QuantScheme, sampling: Mapping[str, Any], *, gains: bool
 ) -> dict[str, dict[str, Any]]:
     """Run configs by file name: `int8-vllm.json` for LightX2V now, `old/int8-vllm.json` for releases with `mm_config`.
 
-    `gains` says whether the checkpoint has `affine_norm` tensors. Old releases read both experts of Wan 2.2 from one
-    folder when a config names it, and quantize what stands between VACE's two stacks: these have no old configs.
+    `sampling` replaces the settings of the model's authors, by the names of a recipe's `eval`. `gains` says whether the
+    checkpoint has `affine_norm` tensors. Old releases read both experts of Wan 2.2 from one folder when a config names
+    it, and quantize the projections between VACE's two stacks: these models have no old configs.
+
+    Raises:
+        VqError: `sampling` has a second guidance scale for a model with one transformer.
     """
-    chosen = settings or DEFAULT_SETTINGS[variant, task]
-    common = _sampling_keys(chosen) | _model_keys(task, variant) | _class_keys(task, variant, chosen)
+    chosen = _sampling_keys(variant, task, sampling)
+    common = chosen | _model_keys(task, variant) | _class_keys(task, variant, chosen)
     if gains:
         # With two experts LightX2V reads neither expert's config.json, so the run config has to say it.
         common["quant_method"] = "advanced_ptq"
@@ -168,42 +110,48 @@ def run_configs(
         )
         if old_class is not None and variant in ("wan2.1", "wan2.2"):
             # Only old releases take the seed from the config; later ones take it from the command line.
-            old = {"seed": chosen.seed, "mm_config": {"mm_type": old_class}}
+            old = {"seed": SEED, "mm_config": {"mm_type": old_class}}
             configs[f"old/{name}.json"] = common | old | _checkpoint_keys(variant)
     return configs
 
 
 def run_script() -> str:
-    """The text of `run_lightx2v.sh`, which belongs beside the checkpoint and its folder of run configs."""
+    """The text of `run_lightx2v.sh`, which lies beside the checkpoint's tensors and its folder of run configs."""
     return resources.files("vq_export.lightx2v").joinpath(RUN_SCRIPT).read_text(encoding="utf-8")
 
 
-def _sampling_keys(settings: RunSettings) -> dict[str, Any]:
-    scales = list(settings.guidance_scales)
+def _sampling_keys(variant: Variant, task: Task, sampling: Mapping[str, Any]) -> dict[str, Any]:
+    usual = USUAL["ti2v" if variant == "wan2.2" else task, 2 if variant in EXPERTS else 1]
+    said = {key: value for key, value in sampling.items() if value is not None}
+    chosen = {**usual, **said}
+    # A first scale that was said holds for both experts, unless a second one was said too.
+    second = (said if "guidance_scale" in said else chosen).get("guidance_scale_2")
+    scales = scales_of(chosen["guidance_scale"], second, transformers=2 if variant in EXPERTS else 1, where="this one")
+    guided = is_guided(scales[0])
     return {
-        "infer_steps": settings.steps,
-        "target_video_length": settings.num_frames,
+        "infer_steps": chosen["steps"],
+        "target_video_length": chosen["num_frames"],
         # Image-to-video keeps the image's aspect: there only the area, height · width, counts.
-        "target_height": settings.height,
-        "target_width": settings.width,
-        "sample_guide_scale": scales if len(scales) > 1 else scales[0],
-        "sample_shift": settings.shift,
+        "target_height": chosen["height"],
+        "target_width": chosen["width"],
+        "sample_guide_scale": list(scales) if len(scales) > 1 else scales[0],
+        "sample_shift": SHIFTS[variant, task] if guided else DISTILLED_SHIFT,
         # Off by default: without it the guidance scale is ignored.
-        "enable_cfg": not settings.distilled,
-        "fps": settings.fps,
+        "enable_cfg": guided,
+        "fps": chosen["fps"],
     }
 
 
 def _model_keys(task: Task, variant: Variant) -> dict[str, Any]:
     keys: dict[str, Any] = {
         "task": task,
-        # Tokens that the text is padded to; indexed without a default.
+        # The text is padded to so many tokens; LightX2V has no default.
         "text_len": 512,
         # Exact and without further packages; flash_attn3 or sage_attn2 are faster where installed.
         "self_attn_1_type": "torch_sdpa",
         "cross_attn_1_type": "torch_sdpa",
         "cross_attn_2_type": "torch_sdpa",
-        # On by default, and then every image-to-video checkpoint must have k_img, v_img and img_emb; only 2.1's does.
+        # On by default, which requires k_img, v_img and img_emb of an image-to-video checkpoint; only 2.1's has them.
         "use_image_encoder": variant == "wan2.1" and task in ("i2v", "flf2v"),
         "cpu_offload": False,
     }
@@ -213,15 +161,17 @@ def _model_keys(task: Task, variant: Variant) -> dict[str, Any]:
     return keys
 
 
-def _class_keys(task: Task, variant: Variant, settings: RunSettings) -> dict[str, Any]:
+def _class_keys(task: Task, variant: Variant, sampling: Mapping[str, Any]) -> dict[str, Any]:
     """The class that runs the model, and how it goes through the noise levels."""
-    if not (settings.distilled and variant in DISTILLED_CLASSES):
+    steps, shift = sampling["infer_steps"], sampling["sample_shift"]
+    if sampling["enable_cfg"] or variant not in DISTILLED_CLASSES:
         return {"model_cls": variant} | ({"boundary": BOUNDARY[task]} if variant in EXPERTS else {})
-    steps, shift = settings.denoising_steps, settings.shift
-    keys: dict[str, Any] = {"model_cls": DISTILLED_CLASSES[variant], "denoising_step_list": steps}
+    # Before the shift, evenly from the first timestep down.
+    timesteps = [round(TRAIN_TIMESTEPS * (steps - step) / steps) for step in range(steps)]
+    keys: dict[str, Any] = {"model_cls": DISTILLED_CLASSES[variant], "denoising_step_list": timesteps}
     if variant in EXPERTS:
         # The first step whose sigma, after the shift, is the low-noise expert's.
-        sigmas = [shift * (step / TRAIN_TIMESTEPS) / (1 + (shift - 1) * step / TRAIN_TIMESTEPS) for step in steps]
+        sigmas = [shift * (step / TRAIN_TIMESTEPS) / (1 + (shift - 1) * step / TRAIN_TIMESTEPS) for step in timesteps]
         keys["boundary_step_index"] = sum(sigma >= BOUNDARY[task] for sigma in sigmas)
     return keys
 
@@ -229,7 +179,7 @@ def _class_keys(task: Task, variant: Variant, settings: RunSettings) -> dict[str
 def _checkpoint_keys(variant: Variant) -> dict[str, str]:
     if variant not in EXPERTS:
         return {"dit_quantized_ckpt": CHECKPOINT_PLACEHOLDER}
-    # Not dit_quantized_ckpt as well: it takes precedence in each expert, and both would load the same weights.
+    # With dit_quantized_ckpt both experts would load the same weights: it takes precedence over these keys.
     return {
         "high_noise_quantized_ckpt": f"{CHECKPOINT_PLACEHOLDER}/high_noise_model",
         "low_noise_quantized_ckpt": f"{CHECKPOINT_PLACEHOLDER}/low_noise_model",

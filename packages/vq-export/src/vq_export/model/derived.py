@@ -1,4 +1,4 @@
-"""A transformer that is another one but for the weights of its linears."""
+"""A transformer that differs from another in the weights of its linears alone."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from vq_core.model.transformer_reader import DescribedTransformer
 
 
 class Derived:
-    """Everything of `origin` but the weights of its linears, which a subclass has; see `TransformerReader`."""
+    """Everything of `origin` but the weights of its linears, which a subclass adds; see `TransformerReader`."""
 
     def __init__(self, origin: DescribedTransformer[object]) -> None:
         self._origin = origin
@@ -18,13 +18,13 @@ class Derived:
         self.lora = origin.lora
 
     def verify(self, shard: str) -> None:
-        """Compare the digests of the files of `shard` before they are read."""
+        """As `origin` does."""
         self._origin.verify(shard)
 
     def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """Tensors that are not quantized."""
+        """The tensors of `origin`."""
         return self._origin.plain(names, device)
 
     def gain(self, name: str, device: str = "cpu") -> Tensor | None:
-        """The gain `name`, fp32 `[in]`; None where there are none."""
+        """The gain of `origin`."""
         return self._origin.gain(name, device)

@@ -1,15 +1,14 @@
-"""A model in full precision without gains, whatever it comes from: what can be written for programs that know neither.
+"""A model of any origin in full precision and without gains, for programs that know neither codes nor gains.
 
 Codes are multiplied by their scale, and the columns of linears that read a modulated norm by its gain: codes·scale·g.
 In fp32 that is exact, because codes have at most 7 significant bits and scales and gains, bfloat16 values, have 8 each.
-The other gains of a smoothed model are in its norms and linears already, as in any plain model, and stay there.
+All other gains of a smoothed model are folded into its norms and linears, and stay there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
@@ -18,27 +17,19 @@ from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
 from vq_core.model.lora_request import parse_lora
 from vq_core.model.source import open_source
-from vq_core.model.transformer_reader import DescribedTransformer, TransformerReader
+from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, dequantize
-from vq_export.model.quantized_model import QuantizedModel, from_artifacts
+from vq_export.model.quantized_model import OpenedModel, from_artifacts
 from vq_export.model.quantized_source import open_quantized_source
 from vq_export.options import DiffusersOptions
 
 
 @dataclass(frozen=True)
-class FullPrecisionModel:
-    """A model with its provenance, to be read by `full_precision`.
+class FullPrecisionModel(OpenedModel):
+    """A model that `full_precision` reads; `form` is `plain`, `folded` (smoothed, not quantized) or `dequantized`."""
 
-    `form` is `plain`, `folded` (smoothed, not quantized) or `dequantized`.
-    """
-
-    model: str
-    family_name: str
     form: str
-    components: Mapping[str, DescribedTransformer[Tensor | Quantized]]
-    settings: Mapping[str, JsonValue]
-    parents: Mapping[str, str]
 
 
 def open_full_precision(options: DiffusersOptions) -> FullPrecisionModel:
@@ -53,18 +44,18 @@ def open_full_precision(options: DiffusersOptions) -> FullPrecisionModel:
     if options.lora and options.model is None:
         raise VqError("`--lora` goes with --model: what is quantized or smoothed has its LoRAs merged already.")
     if options.checkpoint is not None:
-        return _of_checkpoint(open_checkpoint(options.checkpoint))
+        return _of_artifact(open_checkpoint(options.checkpoint), "dequantized")
     if options.weights is not None:
         weights = open_weights(options.weights)
         if options.qparams is None:
-            return _of_weights(weights)
+            return _of_artifact(weights, "folded")
         return _of_quantized(from_artifacts(weights, open_qparams(options.qparams)))
     assert options.model is not None
     if quantized := open_quantized_source(options.model, loras=options.lora or (), allow_pth=options.allow_pth):
         return _of_quantized(quantized)
     loras = [parse_lora(lora) for lora in options.lora or ()]
     source = open_source(options.model, loras, allow_pth=options.allow_pth)
-    return FullPrecisionModel(source.name, source.family_name, "plain", source.components, {}, {})
+    return FullPrecisionModel(source.name, source.family_name, source.components, {}, {}, "plain")
 
 
 def full_precision(
@@ -94,22 +85,14 @@ def _weight(component: TransformerReader[Tensor | Quantized], linear: str, dtype
     return (weight if gain is None else weight.float() * gain).to(dtype)
 
 
-def _of_weights(weights: SmoothedWeights) -> FullPrecisionModel:
-    manifest = weights.artifact.manifest
-    parents = {manifest.kind: weights.artifact.digest, **manifest.parents}
-    settings: dict[str, JsonValue] = {"smooth": manifest.settings}
-    return FullPrecisionModel(manifest.model, weights.family_name, "folded", weights.components, settings, parents)
+def _of_artifact(opened: ConvertedCheckpoint | SmoothedWeights, form: str) -> FullPrecisionModel:
+    manifest = opened.artifact.manifest
+    parents = {manifest.kind: opened.artifact.digest, **manifest.parents}
+    settings = {"smooth": manifest.settings} if isinstance(opened, SmoothedWeights) else manifest.settings
+    return FullPrecisionModel(manifest.model, opened.family_name, opened.components, settings, parents, form)
 
 
-def _of_quantized(model: QuantizedModel) -> FullPrecisionModel:
+def _of_quantized(model: OpenedModel) -> FullPrecisionModel:
     return FullPrecisionModel(
-        model.model, model.family_name, "dequantized", model.components, model.settings, model.parents
-    )
-
-
-def _of_checkpoint(checkpoint: ConvertedCheckpoint) -> FullPrecisionModel:
-    manifest = checkpoint.artifact.manifest
-    parents = {manifest.kind: checkpoint.artifact.digest, **manifest.parents}
-    return FullPrecisionModel(
-        manifest.model, checkpoint.family_name, "dequantized", checkpoint.components, manifest.settings, parents
+        model.model, model.family_name, model.components, model.settings, model.parents, "dequantized"
     )

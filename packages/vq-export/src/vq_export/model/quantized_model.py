@@ -1,4 +1,4 @@
-"""What a target writes: a quantized model, read block by block, whether from artifacts or straight from a model."""
+"""What an export writes: a model with its provenance; quantized, from artifacts or straight from a model."""
 
 import math
 from collections import Counter
@@ -11,6 +11,8 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from vq_core import __version__
+from vq_core.artifacts.components import headers_in
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.families import Family
@@ -22,13 +24,36 @@ from vq_core.numerics.quantize import Quantized, quantize_weight_into, quantized
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import QuantScheme, Rounding
 from vq_core.store.reader import require_parent
+from vq_core.store.writer import Header
 from vq_export.model.derived import Derived
 from vq_export.writing.overlap import WORKERS
 
+TOOL = f"vq-export {__version__}"
 METHOD = "rtn"
-"""How a model is rounded that is converted as it is."""
+"""How a model that is converted is rounded."""
 SNR_EVERY = 32
-"""Of a converted weight the SNR of one row in 32 stands for all: on all of them it takes as long as rounding does."""
+"""The SNR of a converted weight is that of one row in 32: on all rows it would take as long as rounding."""
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model with its provenance; `parents` has the digest of each artifact that it comes from."""
+
+    model: str
+    family_name: str
+    components: Mapping[str, DescribedTransformer[Tensor | Quantized]]
+    settings: Mapping[str, JsonValue]
+    parents: Mapping[str, str]
+
+    @property
+    def shards(self) -> int:
+        """Number of the shards of all components."""
+        return sum(len(component.topology.shards()) for component in self.components.values())
+
+    def header(self, kind: str, fmt: int, folders: Mapping[str, str], settings: Mapping[str, JsonValue]) -> Header:
+        """Header of the artifact that it is written to, with each component's files in the folder of `folders`."""
+        components = headers_in(folders, self.components)
+        return Header(kind, fmt, TOOL, self.family_name, self.model, components, dict(settings), dict(self.parents))
 
 
 class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
@@ -43,17 +68,18 @@ class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
 
 
 @dataclass(frozen=True)
-class QuantizedModel:
-    """A quantized model with its provenance; `tools` says by artifact what wrote it."""
+class QuantizedModel(OpenedModel):
+    """A quantized model; `tools` says by artifact what wrote it."""
 
-    model: str
-    family_name: str
+    components: Mapping[str, QuantizedTransformer]
     family: Family
     scheme: QuantScheme
-    components: Mapping[str, QuantizedTransformer]
-    settings: Mapping[str, JsonValue]
-    parents: Mapping[str, str]
     tools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folders(self) -> Mapping[str, str]:
+        """By component, the folder in a checkpoint that LightX2V or ComfyUI reads."""
+        return self.family.expert_folders(tuple(self.components))
 
     @cached_property
     def has_gains(self) -> bool:
@@ -110,7 +136,7 @@ class _RoundedWeights(Derived):
 
 
 class _RoundedSource(Derived):
-    """A model as it comes, rounded to nearest on `device` as it is read."""
+    """A plain model, rounded to nearest on `device` as it is read."""
 
     def __init__(self, source: SourceTransformer, scheme: QuantScheme, rounding: Rounding, device: str) -> None:
         super().__init__(source)
@@ -165,7 +191,7 @@ def from_artifacts(weights: SmoothedWeights, qparams: QuantParams) -> QuantizedM
 
 
 def _parents(weights: SmoothedWeights, qparams: QuantParams) -> dict[str, str]:
-    """Digest of every artifact that went in; statistics that only the rounder used have a line of their own."""
+    """Digest of every artifact that went in; where both stages used different statistics, each is named."""
     rounded, smoothed = qparams.artifact.manifest, weights.artifact.manifest
     parents = {smoothed.kind: weights.artifact.digest, rounded.kind: qparams.artifact.digest, **smoothed.parents}
     for kind, digest in rounded.parents.items():

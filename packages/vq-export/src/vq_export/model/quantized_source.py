@@ -1,8 +1,8 @@
-"""Models that other tools have quantized per channel: LLMC's `save_lightx2v`, and what is in LightX2V's layout.
+"""Models that other tools have quantized per channel: those of LLMC's `save_lightx2v`, and those in LightX2V's layout.
 
-Beside each linear's codes stands `weight_scale`, and gains are `affine_norm`s. No weight is rounded anew. Scales and
-gains are taken as LightX2V casts them when it loads, to bfloat16, so that the function stays the one that it runs; the
-code −128, which LLMC's arithmetic in bfloat16 gives, stays as well: every kernel multiplies it like any other.
+`weight_scale` stands beside each linear's codes, and gains are `affine_norm`s. No weight is rounded anew. Scales and
+gains are cast to bfloat16, as LightX2V casts them when it loads: the function stays the same. The code −128, which
+LLMC's arithmetic in bfloat16 gives, is kept: every kernel multiplies it like any other.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,40 +31,40 @@ from vq_export.model.quantized_model import QuantizedModel
 
 SCHEMES = {"I8": INT8, "F8_E4M3": FP8}
 """By safetensors' name of the codes' dtype."""
-KEPT = (Quantizer.LLMC, Quantizer.LIGHTX2V)
-"""Whose codes are taken as they are."""
-METHODS = tuple(quantizer.name.lower() for quantizer in KEPT)
-"""What the settings of a checkpoint made from such codes say instead of a rounder."""
+METHODS = {Quantizer.LLMC: "llmc", Quantizer.LIGHTX2V: "lightx2v"}
+"""The tools whose codes are kept, and their names in settings in the place of a rounder's."""
 
 
 class _StoredCodes:
-    """The codes that another tool has made of a transformer."""
+    """A transformer in the codes of another tool, `method`."""
 
-    def __init__(self, stored: StoredTransformer, quantizer: str) -> None:
-        self.quantizer = quantizer
+    def __init__(self, stored: StoredTransformer, method: str) -> None:
+        self._method = method
         self._where = stored.where
         self.topology = stored.family.topology(stored.config)
         self.config: dict[str, JsonValue] = stored.config
         self.lora: Sequence[Mapping[str, JsonValue]] = ()
         self._gains = SourceGains(stored, self.topology)
         scales = [f"{linear.name}.weight_scale" for linear in self.topology.linears]
-        require_tensors(stored, self.topology.tensors, besides=[*scales, *self._gains.tensors, *_marks(stored)])
+        # LLMC marks the linears that it was told to ignore.
+        marks = [name for name in stored.tensors if name.endswith(".no_quant")]
+        require_tensors(stored, self.topology.tensors, besides=[*scales, *self._gains.tensors, *marks])
         self.scheme = _scheme(stored, self.topology.linears)
         self._stored = stored.tensors
         self._names = [*self.topology.tensors, *scales, *self._gains.tensors]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the quantized tensors: those that they were made from are not known."""
+        """Of the quantized tensors: the original ones are not known."""
         return fingerprint_of(self._stored, self._names).hexdigest()
 
     @cached_property
     def unrounded(self) -> TransformerReader[Tensor]:
-        """The weights that the codes stand for: those they were rounded from are not known."""
+        """The dequantized weights: the original ones are not known."""
         return _Dequantized(self)
 
     def verify(self, shard: str) -> None:
-        """Nothing is promised of these files but what is checked whenever one is read: that it did not change."""
+        """Does nothing: there are no digests, and each read checks that its file did not change."""
 
     def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         tensors = load_stored({name: self._stored[name] for name in names}, device)
@@ -78,12 +78,12 @@ class _StoredCodes:
         scale = nearest_bf16(scale.float()).reshape(-1, 1)
         if not bool((torch.isfinite(scale) & (scale > 0)).all()):
             raise VqError(
-                f"`{name}.weight_scale` in {self._where} has values that are no positive numbers: quantize it again."
+                f"`{name}.weight_scale` in {self._where} has values that are not positive numbers: quantize it again."
             )
         if codes.is_floating_point() and bool(torch.isnan(codes.float()).any()):
             raise VqError(
-                f"`{name}.weight` in {self._where} has codes that are NaN, which is what a cast of more than 448 gives "
-                "in older versions of torch: quantize it again."
+                f"`{name}.weight` in {self._where} has codes that are NaN, which older torch gives for values "
+                "above 448: quantize it again with a newer one."
             )
         return Quantized(codes, scale)
 
@@ -91,7 +91,7 @@ class _StoredCodes:
         return self._gains.gain(name, device)
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
-        return {"method": self.quantizer}
+        return {"method": self._method}
 
 
 class _Dequantized(Derived):
@@ -111,24 +111,25 @@ class _Dequantized(Derived):
 
 
 def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: bool = False) -> QuantizedModel | None:
-    """The model `model` as another tool has quantized it; None where it is not quantized in a way that can be kept.
+    """The model `model` as another tool has quantized it; None where it is not quantized, or its codes cannot be kept.
 
     Raises:
-        VqError: there is no such model, a file is missing or damaged, it is quantized in a way that LightX2V's schemes
-            cannot express, or `loras` are to be merged into codes.
+        VqError: there is no such model, a file is missing or damaged, LightX2V has no scheme for its codes, or there
+            are `loras`, which cannot be merged into codes.
     """
     paths = transformer_paths(resolve_model(model, only=TRANSFORMER_FILES))
     stored = {name: read_transformer(path, allow_pth=allow_pth) for name, path in paths.items()}
     found = [quantizer_of(part.infos, native=part.native) for part in stored.values()]
-    quantizers = {entry[0] for entry in found if entry is not None and entry[0] in KEPT}
+    quantizers = {entry[0] for entry in found if entry is not None and entry[0] in METHODS}
     if len(quantizers) != 1 or None in found:
         return None
     if loras:
         raise VqError(
-            f"{model} is quantized already, and a LoRA is merged before that: give the model it was made from."
+            f"{model} is quantized already, and LoRAs are merged before quantization: give the model it was made from."
         )
     (quantizer,) = quantizers
-    components = {name: _StoredCodes(part, quantizer.name.lower()) for name, part in stored.items()}
+    method = METHODS[quantizer]
+    components = {name: _StoredCodes(part, method) for name, part in stored.items()}
     first, *others = components.values()
     if any(other.scheme != first.scheme for other in others):
         raise VqError(f"The transformers of {model} have different schemes: quantize both to the same.")
@@ -139,20 +140,15 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
         family=family,
         scheme=first.scheme,
         components=components,
-        settings={"quantize": {"scheme": first.scheme.name, "method": quantizer.name.lower()}},
+        settings={"quantize": {"scheme": first.scheme.name, "method": method}},
         parents={},
     )
 
 
-def is_imported(made: QuantizedModel | Manifest) -> bool:
-    """Were the codes of a model or checkpoint taken from another tool? Only then may they hold −128."""
-    how = cast(dict[str, JsonValue], made.settings["quantize"])
-    return how["method"] in METHODS
-
-
-def _marks(stored: StoredTransformer) -> list[str]:
-    """What LLMC leaves beside linears that it was told to ignore."""
-    return [name for name in stored.tensors if name.endswith(".no_quant")]
+def is_imported(checkpoint: Manifest) -> bool:
+    """Did another tool make the codes of a checkpoint? Only then may they hold −128."""
+    how = cast(dict[str, JsonValue], checkpoint.settings["quantize"])
+    return how["method"] in METHODS.values()
 
 
 def _scheme(stored: StoredTransformer, linears: Iterable[Linear]) -> QuantScheme:

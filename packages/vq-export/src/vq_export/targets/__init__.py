@@ -18,7 +18,7 @@ class Target(Protocol):
     """What a target's module provides.
 
     Attributes:
-        VERIFIER: reads back what `export` wrote; None where nothing can yet.
+        VERIFIER: reads back what `export` wrote; None while there is no such reader.
     """
 
     VERIFIER: "Verifier | None"
@@ -29,7 +29,7 @@ class Target(Protocol):
         """Write `model` to the folder `output`, block by block, and let `check` see it before it gets its name."""
 
     def next_steps(self, model: "QuantizedModel", output: Location) -> str:
-        """What to do with what was written of `model` to `output`."""
+        """What the user can do next with `model` in the folder `output`."""
 
 
 def target_names() -> list[str]:
@@ -38,7 +38,7 @@ def target_names() -> list[str]:
 
 
 def target_summary(name: str) -> str:
-    """First line of the docstring of target `name`, read from its source because importing it takes seconds."""
+    """First line of the docstring of target `name`, read from its source: importing it takes seconds."""
     spec = find_spec(f"{__name__}.{name}")
     source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

@@ -6,7 +6,7 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,20 +16,11 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, CheckpointTensor, Role, checkpoint_tensors
-from vq_core.artifacts.components import headers_in
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
-from vq_core.store.writer import ArtifactWriter, Check, Header, create_artifact
-from vq_export.lightx2v.provenance import TOOL, provenance_settings, read_provenance, shard_metadata
-from vq_export.lightx2v.run_configs import (
-    RUN_SCRIPT,
-    Task,
-    Variant,
-    run_configs,
-    run_script,
-    run_settings,
-    variant_and_task,
-)
+from vq_core.store.writer import ArtifactWriter, Check, create_artifact
+from vq_export.lightx2v.provenance import provenance_settings, read_provenance, shard_metadata
+from vq_export.lightx2v.run_configs import RUN_SCRIPT, Task, Variant, run_configs, run_script, variant_and_task
 from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
@@ -38,49 +29,37 @@ from vq_export.writing.shard_index import write_index
 VERIFIER = verify_lightx2v
 CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
-"""With this `quant_method` in config.json LightX2V applies the gains; without it, it ignores them."""
+"""LightX2V applies the gains only with this `quant_method` in config.json."""
 
 
 def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
     """Write `model` to the folder `output`. Host memory: two blocks.
 
     Raises:
-        VqError: LightX2V cannot sample as is said of the model; see `create_artifact`.
+        VqError: LightX2V cannot sample as the model's settings say; see `create_artifact`.
     """
-    variant, task = _variant_and_task(model)
-    settings = run_settings(variant, task, cast(dict[str, Any], model.settings.get("sampling", {})))
-    configs = run_configs(task, variant, model.scheme, gains=model.has_gains, settings=settings)
-    folders = model.family.expert_folders(tuple(model.components))
-    header = Header(
-        kind=KIND,
-        format=FORMAT,
-        tool=TOOL,
-        family=model.family_name,
-        model=model.model,
-        components=headers_in(folders, model.components),
-        settings=provenance_settings(model),
-        parents=dict(model.parents),
-    )
-    total = sum(len(component.topology.shards()) for component in model.components.values())
+    sampling = cast(dict[str, Any], model.settings.get("sampling", {}))
+    configs = run_configs(*_variant_and_task(model), model.scheme, sampling, gains=model.has_gains)
+    header = model.header(KIND, FORMAT, model.folders, provenance_settings(model))
     with (
         create_artifact(output, header, resume=resume, check=check) as writer,
-        progress("export", total, "shard") as advance,
+        progress("export", model.shards, "shard") as advance,
     ):
         for name, component in model.components.items():
             entries = checkpoint_tensors(component.topology, model.family, gains=model.has_gains)
             draft, publish = partial(_draft_shard, writer, model, name, entries), partial(_publish, writer, advance)
             overlap(draft, component.topology.shards(), publish)
-            writer.note_measured({name: _measured(writer, component, folders[name])})
-            write_index(writer, folders[name], {tensor: f"{it.shard}.safetensors" for tensor, it in entries.items()})
+            files = [_file_of(model.folders[name], shard) for shard in component.topology.shards()]
+            writer.note_measured({name: _measured(writer, files)})
+            write_index(writer, model.folders[name], files)
         _write_configs(writer, model, configs)
 
 
 def next_steps(model: QuantizedModel, output: Location) -> str:
     """The commands that follow an export.
 
-    What was smoothed has been held against the smoothed weights, not against the model. With LoRAs merged, that takes
-    their files, which are not known here; what came smoothed or quantized has no such model. Videos take a pipeline,
-    which a transformer alone is not.
+    The gate compared a smoothed checkpoint with the smoothed weights, so `verify` compares it with the model, unless
+    LoRAs are merged, whose files are not known here. Videos need a pipeline, not a transformer alone.
     """
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
     _, task = _variant_and_task(model)
@@ -96,13 +75,16 @@ def next_steps(model: QuantizedModel, output: Location) -> str:
 def _draft_shard(
     writer: ArtifactWriter, model: QuantizedModel, name: str, entries: dict[str, CheckpointTensor], shard: str
 ) -> str:
-    """Write the file of `shard` where it is not finished yet, and say which that is."""
-    folder = model.family.expert_folders(tuple(model.components))[name]
-    file = (Path(folder) / f"{shard}.safetensors").as_posix()
+    """Write the file of `shard` where it is not finished yet; returns its name."""
+    file = _file_of(model.folders[name], shard)
     if not writer.has(file):
         tensors = shard_tensors(model.components[name], entries, shard)
         writer.draft_tensors(file, tensors, shard_metadata(model, KIND, name, shard))
     return file
+
+
+def _file_of(folder: str, shard: str) -> str:
+    return (Path(folder) / f"{shard}.safetensors").as_posix()
 
 
 def _publish(writer: ArtifactWriter, advance: Advance, file: str) -> None:
@@ -115,10 +97,11 @@ def shard_tensors(
     component: QuantizedTransformer, entries: dict[str, CheckpointTensor], shard: str
 ) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
-    own = {name: entry for name, entry in entries.items() if entry.shard == shard}
     plain = component.plain(component.topology.plain_shards()[shard])
     tensors: dict[str, Tensor] = {}
-    for name, entry in own.items():
+    for name, entry in entries.items():
+        if entry.shard != shard:
+            continue
         match entry.role:
             case Role.PLAIN:
                 tensors[name] = plain[entry.origin]
@@ -132,11 +115,11 @@ def shard_tensors(
     return tensors
 
 
-def _measured(writer: ArtifactWriter, component: QuantizedTransformer, folder: str) -> dict[str, JsonValue]:
+def _measured(writer: ArtifactWriter, files: Iterable[str]) -> dict[str, JsonValue]:
     """How each linear was rounded and with what error, read from the files: an earlier run may have written some."""
     measured: dict[str, JsonValue] = {}
-    for shard in component.topology.shards():
-        measured |= read_provenance(writer.path((Path(folder) / f"{shard}.safetensors").as_posix()))["linears"]
+    for file in files:
+        measured |= read_provenance(writer.path(file))["linears"]
     return measured
 
 

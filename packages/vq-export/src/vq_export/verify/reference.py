@@ -1,4 +1,4 @@
-"""What a checkpoint is compared with: the model that it was made from, or what its codes were rounded from."""
+"""What a checkpoint is compared with: the model that it was made from, or the weights before rounding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Reference:
     Attributes:
         name: for messages.
         components: its transformers by component name.
-        smoothed: whether they are smoothed as the checkpoint is. Else they are the model itself, and the checkpoint
-            tells how it was smoothed (see `vq_export.verify.checks.gains`).
+        smoothed: whether they are smoothed as the checkpoint is. If not, they are the model itself, and the gains are
+            recovered from the checkpoint (see `vq_export.verify.checks.gains`).
     """
 
     name: str
@@ -30,10 +30,10 @@ class Reference:
 
 
 def model_reference(source: Source, checkpoint: ConvertedCheckpoint) -> Reference:
-    """The model that `checkpoint` was made from; one that brings gains is not smoothed here a second time.
+    """The model `source`, from which `checkpoint` was made; a model with gains of its own is smoothed already.
 
     Raises:
-        VqError: another model, or one without some of the checkpoint's transformers.
+        VqError: `checkpoint` was made from another model, or `source` lacks one of its transformers.
     """
     require_same_model(checkpoint.artifact, source.fingerprints, source.name)
     if lacking := sorted(checkpoint.components.keys() - source.components.keys()):
@@ -42,6 +42,6 @@ def model_reference(source: Source, checkpoint: ConvertedCheckpoint) -> Referenc
 
 
 def unrounded_reference(model: QuantizedModel) -> Reference:
-    """What the codes of `model` were rounded from: the smoothed weights, or the model that is being converted."""
+    """The weights of `model` before rounding: the smoothed weights, or the model that is converted."""
     components = {name: component.unrounded for name, component in model.components.items()}
     return Reference(model.model, components, smoothed=True)

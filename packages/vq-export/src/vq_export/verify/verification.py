@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 from vq_core.errors import GateFailed
 from vq_core.remote.location import Location
+from vq_core.topology import block_of, place_of
 from vq_export.verify.checks.block_error import BlockError
-from vq_export.verify.snr_summary import by_place
 
 MAX_LISTED = 20
 NOT_COMPARED = "There was no source to compare with: neither the linears nor a block were held against it (--model)."
@@ -19,14 +20,14 @@ class Verification:
     """What `verify` found.
 
     Attributes:
-        problems: one sentence each; empty where the checkpoint is sound.
-        warnings: what is unusual, or was not checked; a sound checkpoint may have some.
-        tensors: how many were read.
-        rounded: how many tensors, no scale or gain among them, LightX2V's cast to bfloat16 changes as it loads.
-        cast_snr_db: what that cast leaves of a block, by component.
-        reference: what the checkpoint was held against; None where there was nothing.
+        problems: one sentence each; empty for a sound checkpoint.
+        warnings: what is unusual or was not checked; a sound checkpoint may have some.
+        tensors: number of tensors that were read.
+        rounded: number of tensors, scales and gains aside, that LightX2V's cast to bfloat16 changes.
+        cast_snr_db: SNR of a block after that cast, by component.
+        reference: name of the model that the checkpoint was compared with; None where there was none.
         weight_snr_db: by component and linear.
-        blocks: by component, the block that was computed from both.
+        blocks: by component, the error of the block that was computed.
     """
 
     problems: list[str]
@@ -39,7 +40,7 @@ class Verification:
     blocks: dict[str, BlockError] = field(default_factory=dict)
 
     def rows(self) -> dict[str, str]:
-        """Summary: problems and warnings, what was compared, and by place in the block how far the linears are off."""
+        """Summary: problems, warnings, what was compared, and the errors of linears by their place in the block."""
         rows = {
             "tensors": str(self.tensors),
             "problems": str(len(self.problems)),
@@ -63,7 +64,7 @@ class Verification:
         return rows
 
     def as_json(self) -> dict[str, Any]:
-        """All of it; JSON has no infinity, so null is the SNR of codes that hold the weight exactly."""
+        """All of it; JSON has no infinity, so null is the SNR of exact codes."""
         return {
             "problems": self.problems,
             "warnings": self.warnings,
@@ -72,19 +73,24 @@ class Verification:
             "cast_snr_db": _finite(self.cast_snr_db),
             "reference": self.reference,
             "weight_snr_db": {name: _finite(snrs) for name, snrs in self.weight_snr_db.items()},
-            "blocks": {
-                name: {
-                    "block": block.block,
-                    "limit_db": block.limit_db,
-                    "branches": {branch: error._asdict() for branch, error in block.branches.items()},
-                }
-                for name, block in self.blocks.items()
-            },
+            "blocks": {name: asdict(block) for name, block in self.blocks.items()},
         }
 
 
+def by_place(snrs: Mapping[str, float | None]) -> dict[str, str]:
+    """By place in the block, the median of its linears' SNRs in dB and the lowest; None: the codes are exact."""
+    places: dict[str, dict[str, float]] = {}
+    for linear, snr in snrs.items():
+        places.setdefault(place_of(linear), {})[linear] = math.inf if snr is None else snr
+    rows: dict[str, str] = {}
+    for place, found in places.items():
+        lowest = min(found, key=found.__getitem__)
+        rows[place] = f"SNR {_db(median(found.values()))}, lowest {_db(found[lowest])} (block {block_of(lowest)})"
+    return rows
+
+
 def enforce(found: Verification, path: Location, *, strict: bool = False) -> None:
-    """Fail where anything is wrong; with `strict`, where there is anything to warn of.
+    """Fail on any problem; with `strict` on any warning too.
 
     Raises:
         GateFailed: with the number of problems or warnings and the first of them.

@@ -1,7 +1,7 @@
-"""Verification of a converted checkpoint: read back from disk and compared with what LightX2V will read.
+"""Verification of a converted checkpoint, read back from disk.
 
-Structure is compared with a table of what LightX2V reads, not with what the exporter says it wrote. See
-`vq_export.verify.checks` for each check, and docs/broken_checkpoints.md for what they catch.
+Its structure is compared with a table of what LightX2V reads, not with what the exporter claims to have written. Each
+check is a module of `vq_export.verify.checks`; docs/broken_checkpoints.md lists what they catch.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,10 +20,10 @@ from vq_export.verify.reference import Reference
 from vq_export.verify.verification import NOT_COMPARED, Verification
 
 MAX_EXCESS_DB = 15.0
-"""A rounder that minimises another error than the weight's may leave some dB more than rounding to nearest; a wrong
-scale, gain or weight leaves more than this, up to everything that the 8 bits had resolved (30 dB)."""
+"""A rounder that minimises another error than the weight's may leave some dB more than rounding to nearest. A wrong
+scale, gain or weight leaves more than this limit, up to the 30 dB that 8 bits resolve."""
 MIN_CAST_SNR_DB = 40.0
-"""What a cast to bfloat16 leaves of a block is 50 to 60 dB; 40 dB is what INT8 leaves of it."""
+"""A block keeps 50 to 60 dB after a cast to bfloat16; in INT8 it keeps 40 dB."""
 
 Verifier = Callable[[Path, Reference | None, str], Verification]
 """`verifier(folder, reference, device)` re-reads what a target wrote."""
@@ -35,10 +35,10 @@ def verify_lightx2v(folder: Path, reference: Reference | None, device: str) -> V
 
 
 def verify(checkpoint: ConvertedCheckpoint, reference: Reference | None = None, *, device: str = "cpu") -> Verification:
-    """Re-read every file of `checkpoint`, and hold it against `reference` where there is one.
+    """Read every file of `checkpoint` again, and compare it with `reference` where there is one.
 
-    Then every tensor is compared with the one that it was made from, and one block of each transformer, as LightX2V
-    computes it, with the source's. Host memory: one linear in fp32, a few times.
+    The comparison covers every tensor, and one block of each transformer, computed as LightX2V computes it. Host
+    memory: a few times one linear in fp32.
 
     Raises:
         VqError: a file is damaged.
@@ -49,7 +49,7 @@ def verify(checkpoint: ConvertedCheckpoint, reference: Reference | None = None, 
     warnings = [*file_warnings(checkpoint), *values.warnings]
     if reference is None:
         warnings.append(NOT_COMPARED)
-    if problems:  # what does not hold together cannot be computed with
+    if problems:  # a broken checkpoint cannot be computed with
         return Verification(problems, warnings, values.read, values.rounded)
     middle = {name: _middle_block(component.topology) for name, component in checkpoint.components.items()}
     casts = {name: cast_snr_db(checkpoint, name, block, device) for name, block in middle.items()}
@@ -74,7 +74,7 @@ def verify(checkpoint: ConvertedCheckpoint, reference: Reference | None = None, 
 
 
 def _middle_block(topology: Topology) -> int:
-    """Number of the block in the middle of the main stack, the one that every Wan has."""
+    """Number of the block in the middle of the main stack, which every Wan has."""
     return sum(shard.startswith("block_") for shard in topology.block_shards) // 2
 
 

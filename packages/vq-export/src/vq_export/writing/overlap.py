@@ -14,15 +14,15 @@ WORKERS = 2
 
 
 def overlap(work: Callable[[T], R], items: Iterable[T], done: Callable[[R], object]) -> None:
-    """Call `work` with every item, each in the next thread that is free, and `done` with what it gave, in order.
+    """Call `work` with every item in the next free thread, and `done` with each result, in order.
 
-    `done` is called in this thread, which has nothing else to do: it is the place to wait for the disk.
-    Torch lets the other thread run while it computes, as do reading, hashing and writing. Its own threads are divided
-    among the workers, because more threads than cores wait for each other.
+    `done` runs in this thread, which is otherwise idle: it is the place to wait for the disk. Torch releases the
+    interpreter while it computes, as do reading, hashing and writing. Its own threads are divided among the workers,
+    because more threads than cores wait for each other.
 
     Raises:
-        Exception: what `done` raised, or `work` for the first of the items that it failed with. Items that are not
-            begun by then are left, and none is being worked on any more.
+        Exception: that of `done`, or that of `work` for the first item that failed. Items that are not begun by then
+            are left out, and none is being worked on when this returns.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // WORKERS))  # new threads start with it

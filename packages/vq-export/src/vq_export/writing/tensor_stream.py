@@ -40,11 +40,7 @@ class TensorStream:
         self._written[name] = begin + piece.nbytes
 
     def require_complete(self) -> None:
-        """Refuse to end before everything that was declared is written.
-
-        Raises:
-            ValueError: a tensor is not whole.
-        """
+        """Raise a ValueError if a declared tensor is not complete."""
         lacking = [name for name, spec in self._specs.items() if self._written[name] != spec.nbytes]
         if lacking:
             raise ValueError(f"`{lacking[0]}` is incomplete ({len(lacking)} such tensors)")
@@ -54,10 +50,10 @@ class TensorStream:
 def stream_tensors(path: Path, specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> Iterator[TensorStream]:
     """Write the safetensors file `path` with the tensors `specs`; it appears whole and on the disk, or not at all.
 
-    The same tensors give the same bytes in whatever order they come: those of `tensor_file.write_tensors`.
+    The bytes do not depend on the order of the tensors, and are those of `tensor_file.write_tensors`.
 
     Raises:
-        ValueError: the block did not write what was declared.
+        ValueError: the body of the `with` statement did not write what was declared.
         OSError: the disk is full, or `path` may not be written.
     """
     header, begins = header_of(specs, metadata)

@@ -10,12 +10,11 @@ import torch
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
-from vq_core.recipes.recipe import Recipe
-from vq_export.export import open_model
-from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
-from vq_export.verify.checks.fidelity import Fidelity, compare, corrected_biases, rounds_to_nearest
+from vq_export.verify.checks.fidelity import Fidelity, compare, corrected_biases
 from vq_export.verify.reference import model_reference, unrounded_reference
+
+Paths = dict[str, Path]
 
 
 def against_model(path: Path, model: Path) -> Fidelity:
@@ -23,29 +22,24 @@ def against_model(path: Path, model: Path) -> Fidelity:
     return compare(checkpoint, model_reference(open_source(str(model)), checkpoint))["transformer"]
 
 
-def test_snr_is_that_of_the_literal_formula(checkpoints: dict[str, Path], models: dict[str, Path]) -> None:
+def test_snr_is_that_of_the_literal_formula(checkpoints: Paths, models: Paths) -> None:
     checkpoint, source = open_checkpoint(checkpoints["int8-t2v"]), open_source(str(models["t2v"]))
     errors = against_model(checkpoints["int8-t2v"], models["t2v"]).linears
     for name in ("blocks.0.attn1.to_q", "blocks.1.ffn.net.2"):
         weight = source.components["transformer"].plain([f"{name}.weight"])[f"{name}.weight"].double()
         codes, scale = checkpoint.components["transformer"].linear(name)
         noise = weight - codes.double() * scale.double()
-        assert errors[name].snr_db == pytest.approx(
-            10 * math.log10(float(weight.square().sum() / noise.square().sum())), abs=1e-3
-        )
+        ratio = float(weight.square().sum() / noise.square().sum())
+        assert errors[name].snr_db == pytest.approx(10 * math.log10(ratio), abs=1e-3)
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_nothing_differs_from_the_model_or_from_the_smoothed_weights(
-    checkpoints: dict[str, Path], models: dict[str, Path], smoothed_i2v: dict[str, Any], scheme: str
+    checkpoints: Paths, models: Paths, smoothed_i2v: dict[str, Any], scheme: str
 ) -> None:
-    made = smoothed_i2v[scheme]
-    quantized = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
-    checkpoint = open_checkpoint(checkpoints[f"{scheme}-smoothed"])
-    for found in (
-        against_model(checkpoints[f"{scheme}-smoothed"], models["i2v"]),
-        compare(checkpoint, unrounded_reference(quantized))["transformer"],
-    ):
+    path = checkpoints[f"{scheme}-smoothed"]
+    against_weights = compare(open_checkpoint(path), unrounded_reference(smoothed_i2v[scheme].opened()))
+    for found in (against_model(path, models["i2v"]), against_weights["transformer"]):
         assert found.other == []
         assert len(found.linears) == 24
         assert max(error.excess_db for error in found.linears.values()) < 6
@@ -61,7 +55,7 @@ def test_nothing_differs_from_the_model_or_from_the_smoothed_weights(
     ],
 )
 def test_one_element_of_any_other_tensor_is_found(
-    checkpoints: dict[str, Path], models: dict[str, Path], rewrite: Callable[..., Path], native: str, name: str
+    checkpoints: Paths, models: Paths, rewrite: Callable[..., Path], native: str, name: str
 ) -> None:
     path = rewrite(checkpoints["int8-i2v"], lambda content: content.change(native, wrong_element))
     assert against_model(path, models["i2v"]).other == [name]
@@ -74,21 +68,15 @@ def wrong_element(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_corrected_bias_is_none_of_the_model_and_is_that_of_the_quant_params(
-    make_artifacts: Callable[..., Any], models: dict[str, Path], tmp_path: Path
+    make_artifacts: Callable[..., Any], models: Paths, tmp_path: Path
 ) -> None:
     linear = "blocks.1.attn2.to_q"
-    made = make_artifacts(models["i2v"], corrected=linear)
-    quantized = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
+    quantized = make_artifacts(models["i2v"], corrected=linear).opened()
     export(quantized, tmp_path / "ckpt")
     checkpoint = open_checkpoint(tmp_path / "ckpt")
     assert corrected_biases(checkpoint, "transformer") == {f"{linear}.bias"}
     assert against_model(tmp_path / "ckpt", models["i2v"]).other == []
     assert compare(checkpoint, unrounded_reference(quantized))["transformer"].other == []
 
-    without = make_artifacts(models["i2v"])
-    uncorrected = open_model(ExportOptions(weights=without.weights, qparams=without.qparams), Recipe())
+    uncorrected = make_artifacts(models["i2v"]).opened()
     assert compare(checkpoint, unrounded_reference(uncorrected))["transformer"].other == [f"{linear}.bias"]
-
-
-def test_how_codes_were_rounded_is_read_from_the_settings(checkpoints: dict[str, Path]) -> None:
-    assert rounds_to_nearest(open_checkpoint(checkpoints["int8-i2v"]))

@@ -5,22 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.store.reader import Artifact
 from vq_export.verify.checks.files import file_problems, file_warnings
 
+Paths = dict[str, Path]
+
 Rewrite = Callable[..., Path]
 
 
-def test_a_sound_checkpoint_says_of_every_file_what_it_is(checkpoints: dict[str, Path]) -> None:
+def test_a_sound_checkpoint_says_of_every_file_what_it_is(checkpoints: Paths) -> None:
     for path in checkpoints.values():
         assert list(file_problems(open_checkpoint(path))) == []
         assert list(file_warnings(open_checkpoint(path))) == []
 
 
-def test_what_a_hub_client_and_a_model_card_add_is_no_problem(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_what_a_hub_client_and_a_model_card_add_is_no_problem(checkpoints: Paths, tmp_path: Path) -> None:
     path = shutil.copytree(checkpoints["int8-i2v"], tmp_path / "copy")
     for name in (".cache/huggingface/download/block_0.safetensors.metadata", ".gitattributes", "README.md"):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -28,9 +28,8 @@ def test_what_a_hub_client_and_a_model_card_add_is_no_problem(checkpoints: dict[
     assert list(file_problems(open_checkpoint(path))) == []
 
 
-def test_a_shard_that_lies_in_another_s_place(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    path = tmp_path / "copy"
-    shutil.copytree(checkpoints["int8-i2v"], path)
+def test_a_shard_that_lies_in_another_s_place(checkpoints: Paths, tmp_path: Path) -> None:
+    path = shutil.copytree(checkpoints["int8-i2v"], tmp_path / "copy")
     checkpoint = open_checkpoint(path)
     shutil.copyfile(path / "block_0.safetensors", path / "block_1.safetensors")
     (problem,) = file_problems(Unchecked(checkpoint))
@@ -48,7 +47,7 @@ class Unchecked:
         self.artifact: Artifact = checkpoint.artifact
 
 
-def test_files_that_say_nothing_are_warned_of(checkpoints: dict[str, Path], rewrite: Rewrite) -> None:
+def test_files_that_say_nothing_are_warned_of(checkpoints: Paths, rewrite: Rewrite) -> None:
     def edit(content: Any) -> None:
         # A name that the original lacks has no metadata to be copied.
         content.tensors["renamed.safetensors"] = content.tensors.pop("block_1.safetensors")
@@ -59,13 +58,3 @@ def test_files_that_say_nothing_are_warned_of(checkpoints: dict[str, Path], rewr
     checkpoint.artifact = Artifact(path, checkpoint.artifact.manifest)
     (warning,) = file_warnings(checkpoint)
     assert warning.startswith("1 files do not say how they were quantized, block_1.safetensors is the first")
-
-
-def test_an_extra_safetensors_file_is_a_problem(checkpoints: dict[str, Path], rewrite: Rewrite) -> None:
-    path = rewrite(
-        checkpoints["int8-i2v-2.2"],
-        lambda content: content.tensors.update({"low_noise_model/old.safetensors": {"x": torch.ones(1)}}),
-    )
-    assert list(file_problems(open_checkpoint(path))) == [
-        f"{path / 'low_noise_model/old.safetensors'} is no part of a checkpoint."
-    ]

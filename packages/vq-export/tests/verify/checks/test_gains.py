@@ -11,16 +11,14 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
-from vq_core.recipes.recipe import Recipe
-from vq_export.export import open_model
 from vq_export.model.derived import Derived
-from vq_export.model.quantized_model import QuantizedModel
-from vq_export.options import ExportOptions
 from vq_export.targets.lightx2v import export
 from vq_export.verify.checks.fidelity import compare, gain_finder
 from vq_export.verify.checks.gains import NON_BLOCK, GainFinder
 from vq_export.verify.checks.linear_error import LinearError
 from vq_export.verify.reference import model_reference, unrounded_reference
+
+Paths = dict[str, Path]
 
 
 def linears_of(path: Path, model: Path) -> dict[str, LinearError]:
@@ -36,7 +34,7 @@ def finder_of(path: Path, model: Path) -> GainFinder:
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_every_gain_is_found_exactly(
-    checkpoints: dict[str, Path], models: dict[str, Path], smoothed_i2v: dict[str, Any], scheme: str
+    checkpoints: Paths, models: Paths, smoothed_i2v: dict[str, Any], scheme: str
 ) -> None:
     finder = finder_of(checkpoints[f"{scheme}-smoothed"], models["i2v"])
     shared = finder.gains(NON_BLOCK, {})
@@ -46,21 +44,16 @@ def test_every_gain_is_found_exactly(
     assert all(torch.equal(gain, expected[group.name]) for group, gain in found.items())
 
 
-def test_smoothed_weights_leave_nothing_to_find(checkpoints: dict[str, Path], smoothed_i2v: dict[str, Any]) -> None:
-    made = smoothed_i2v["int8"]
-    quantized: QuantizedModel = open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe())
-    reference = unrounded_reference(quantized)
+def test_smoothed_weights_leave_nothing_to_find(checkpoints: Paths, smoothed_i2v: dict[str, Any]) -> None:
+    reference = unrounded_reference(smoothed_i2v["int8"].opened())
     finder = gain_finder(open_checkpoint(checkpoints["int8-smoothed"]), "transformer", reference, "cpu")
     assert finder.gains(NON_BLOCK, {}) == {}
     assert finder.gains("block_0", {}) == {}
 
 
-def test_rows_behind_gelu_are_found_where_they_may_have_been_rescaled(
-    make_model: Callable[..., Path], tmp_path: Path
-) -> None:
-    model = make_model("t2v")
-    export(open_model(ExportOptions(model=str(model), scheme="int8"), Recipe()), tmp_path / "plain")
-    finder = finder_of(tmp_path / "plain", model)
+def test_rows_behind_gelu_are_found_where_they_may_have_been_rescaled(models: Paths, checkpoints: Paths) -> None:
+    model = models["t2v"]
+    finder = finder_of(checkpoints["int8-t2v"], model)
     names = ("blocks.0.ffn.net.0.proj.weight", "blocks.0.ffn.net.0.proj.bias")
 
     class Quadrupled(Derived):
@@ -94,8 +87,7 @@ def test_gains_are_recovered_from_weights_where_biases_are_zero(
     make_model: Callable[..., Path], make_artifacts: Callable[..., Any], tmp_path: Path, scheme: str
 ) -> None:
     model = make_model("i2v", edit=zero_biases)
-    made = make_artifacts(model, scheme)
-    export(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
+    export(make_artifacts(model, scheme).opened(), tmp_path / "ckpt")
     errors = linears_of(tmp_path / "ckpt", model)
     assert len(errors) == 24
     assert max(error.excess_db for error in errors.values()) < 6
@@ -106,15 +98,8 @@ def test_gains_are_recovered_from_weights_where_biases_are_zero(
 @pytest.mark.parametrize("clip", [1.0, 0.7])
 @pytest.mark.parametrize("value", ["blocks.0.attn1.to_v", "blocks.1.attn2.to_v", "blocks.1.attn2.add_v_proj"])
 def test_gains_are_recovered_from_weights_where_a_bias_was_corrected(
-    make_model: Callable[..., Path],
-    make_artifacts: Callable[..., Any],
-    tmp_path: Path,
-    scheme: str,
-    value: str,
-    clip: float,
+    models: Paths, make_artifacts: Any, tmp_path: Path, scheme: str, value: str, clip: float
 ) -> None:
-    model = make_model("i2v")
-    made = make_artifacts(model, scheme, corrected=value, clip=clip)
-    export(open_model(ExportOptions(weights=made.weights, qparams=made.qparams), Recipe()), tmp_path / "ckpt")
-    errors = linears_of(tmp_path / "ckpt", model)
+    export(make_artifacts(models["i2v"], scheme, corrected=value, clip=clip).opened(), tmp_path / "ckpt")
+    errors = linears_of(tmp_path / "ckpt", models["i2v"])
     assert max(error.excess_db for error in errors.values()) < 6

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vq_export.verify.checks.lightx2v_reads import SCHEMES, Read, number_format, reads_image, tensors_read
+from vq_export.verify.checks.lightx2v_reads import SCHEMES, Read, number_format, tensors_read
 
 NATIVE: dict[str, Any] = {
     "dim": 64, "ffn_dim": 160, "num_heads": 4, "num_layers": 2, "in_dim": 16, "out_dim": 16, "freq_dim": 16,
@@ -64,9 +64,3 @@ def test_which_kernels_take_one_scale_a_row() -> None:
     assert number_format("fp8-torchao") == "fp8"
     assert [number_format(name) for name in ("fp8-pertensor", "nvfp4", "Default", None, "int8-musa")] == [None] * 5
     assert {"vllm", "sgl", "torchao", "q8f"} <= set(SCHEMES["int8"]) & set(SCHEMES["fp8"])
-
-
-def test_when_the_image_is_read() -> None:
-    assert reads_image({"task": "i2v"})
-    assert not reads_image({"task": "i2v", "use_image_encoder": False})
-    assert not reads_image({"task": "t2v", "use_image_encoder": True})

@@ -1,28 +1,29 @@
 """One block, computed in fp32 from the written files as LightX2V would, against the same block of the source.
 
-Three computations on the same random inputs, of a block and of the last layer of each embedder that it reads:
+Three computations, on the same random inputs, of a block and of the last layer of each embedder that it reads:
 
     reference   the source's tensors, in diffusers' order
     explained   the same, each linear's weight replaced by what rounding to nearest leaves of it, each other tensor cast
                 to bfloat16: all that a faithful checkpoint may change
     found       the checkpoint's tensors by their native names, in LightX2V's order, cast as LightX2V casts them
 
-What is judged is the noise power of `found` over that of `explained`, ‖found − reference‖² / ‖explained − reference‖²,
-in each branch and in its queries and keys by themselves. Rounding to nearest gives the very same codes, so a faithful
-checkpoint has 0 dB and anything else is a mistake; a rounder that minimises another error than the weight's has some dB
-more on random inputs, because they lack the correlations that it relies on (0.5 dB on a small trained model). Against
-that stand the mistakes: 8 bits leave noise 25 to 40 dB below a branch's signal, while a lost gain, a lost norm fold, a
-zero `affine_norm.bias`, two swapped linears, a gain on the wrong norm or another order of operations leaves the branch
-wrong by as much as it is large, 0 to 20 dB below it. The limits stand between. One wrong row or column among thousands
-stays below them: `linear_error` finds those, and tensors that are not quantized are compared one by one in every block.
+The measure is the noise power of `found` over that of `explained`, ‖found − reference‖² / ‖explained − reference‖², in
+each branch and in its queries and keys by themselves. Rounding to nearest gives the same codes, so a faithful
+checkpoint has 0 dB. A rounder that minimises another error than the weight's has some dB more on random inputs, because
+they lack the correlations that it relies on (0.5 dB on a small trained model). Mistakes are far larger: 8 bits leave
+noise 25 to 40 dB below a branch's signal, while a lost gain, a lost norm fold, a zero `affine_norm.bias`, two swapped
+linears, a gain on the wrong norm or another order of operations leaves an error 0 to 20 dB below it. The limits lie
+between. One wrong row or column among thousands stays below them: `linear_error` finds those, and tensors that are not
+quantized are compared one by one in every block.
 
-The embedders' last layers are included because smoothing folds the gains of cross-attention's keys and values there.
+The embedders' last layers are included because smoothing folds the gains of cross-attention's keys and values into
+them.
 """
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ SEED = 20
 MAX_EXCESS_NEAREST_DB = 3.0
 MAX_EXCESS_DB = 10.0
 FP32_NOISE = 1e-12
-"""Noise over signal that fp32 arithmetic leaves."""
+"""Noise over signal of fp32 arithmetic."""
 TEXT = "condition_embedder.text_embedder.linear_2"
 IMAGE = "condition_embedder.image_embedder.norm2"
 NATIVE_TEXT, NATIVE_IMAGE = "text_embedding.2", "img_emb.proj.4"
@@ -51,8 +52,9 @@ NATIVE_TEXT, NATIVE_IMAGE = "text_embedding.2", "img_emb.proj.4"
 Read = Callable[[str], Tensor]
 
 
-class BranchError(NamedTuple):
-    """What one branch of the block, or queries or keys in it, came to.
+@dataclass(frozen=True)
+class BranchError:
+    """Error of one branch of the block, or of its queries or keys.
 
     Attributes:
         snr_db: of `found` against `reference`.
@@ -65,11 +67,11 @@ class BranchError(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockError:
-    """What a block of one transformer came to, by branch; `limit_db` is what its `excess_db` may be."""
+    """Error of a block of one transformer by branch; `limit_db` is the largest `excess_db` that rounding explains."""
 
     block: int
-    branches: Mapping[str, BranchError]
     limit_db: float
+    branches: dict[str, BranchError]
 
     @property
     def wrong(self) -> list[str]:
@@ -80,7 +82,7 @@ class BlockError:
 def block_error(
     checkpoint: ConvertedCheckpoint, name: str, reference: Reference, block: int, device: str = "cpu"
 ) -> BlockError:
-    """Block `block` of the component `name`, held against `reference`. Host memory: one linear in fp32, twice."""
+    """Error of block `block` of the component `name` against `reference`. Host memory: one linear in fp32, twice."""
     original = reference.components[name]
     own = _Inputs(checkpoint, name, block, device)
 
@@ -95,7 +97,7 @@ def block_error(
         for branch, values in zip(Branches._fields, zip(exact, expected, found, strict=True), strict=True)
     }
     limit = MAX_EXCESS_NEAREST_DB if rounds_to_nearest(checkpoint) else MAX_EXCESS_DB
-    return BlockError(block, branches, limit)
+    return BlockError(block, limit, branches)
 
 
 def cast_snr_db(checkpoint: ConvertedCheckpoint, name: str, block: int, device: str = "cpu") -> float:

@@ -16,7 +16,7 @@ OLD = "old"
 
 
 def json_or_empty(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; empty where there is none, which the checks of its keys then tell."""
+    """The JSON object in `path`; empty where there is none, which the checks of its keys report."""
     try:
         return read_json(path)
     except VqError:
@@ -40,7 +40,7 @@ def config_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     files = run_config_files(checkpoint)
     if not files:
         yield f"{path.parent / RUN_CONFIG_FOLDER} holds no run config: LightX2V would not know the scheme."
-    # With two experts it is the run config that LightX2V takes the method from.
+    # With two experts LightX2V takes the method from the run config.
     for file in (path, *files):
         method = json_or_empty(file).get("quant_method")
         if (method == QUANT_METHOD) != checkpoint.has_gains:
@@ -69,12 +69,12 @@ def _scheme_problems(run_config: dict[str, Any], fmt: str) -> Iterator[str]:
 
 
 def _place_problems(run_config: dict[str, Any], checkpoint: ConvertedCheckpoint) -> Iterator[str]:
-    """Where the run config says that the weights lie, and what two experts need besides."""
+    """The paths of the weights in the run config, and the keys that two experts need."""
     folders = {name: entry.folder for name, entry in checkpoint.artifact.manifest.components.items()}
     if len(folders) == 1:
         wanted: dict[str, Any] = {"dit_quantized_ckpt": CHECKPOINT_PLACEHOLDER}
     else:
-        # Each expert would take dit_quantized_ckpt before its own key, and both would be the same model.
+        # dit_quantized_ckpt would take precedence over each expert's own key, and both would be the same model.
         wanted = {"dit_quantized_ckpt": None} | {
             f"{expert}_noise_quantized_ckpt": f"{CHECKPOINT_PLACEHOLDER}/{expert}_noise_model"
             for expert in ("high", "low")

@@ -1,4 +1,4 @@
-"""Whether a checkpoint holds what LightX2V reads, no more and no less, and where its index says that it is."""
+"""Whether a checkpoint holds exactly what LightX2V reads, and whether its index is right."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +10,13 @@ from vq_export.verify.checks.configs import OLD, json_or_empty, run_config_files
 from vq_export.verify.checks.lightx2v_reads import Read, tensors_read
 
 Found = dict[str, tuple[str, TensorInfo]]
-"""Tensor → the file that holds it, and what its header says."""
+"""Tensor → the file that holds it, and its entry in the header."""
 
 
 def coverage_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
-    """Tensors that are missing, twice, extra, of the wrong dtype or shape or in the wrong file; a wrong index.
+    """Tensors that are missing, duplicate, extra, of the wrong dtype or shape or in the wrong file; a wrong index.
 
-    Every file of the folder counts, as in LightX2V, not those that the index lists.
+    As in LightX2V, every file of the folder counts, whether the index lists it or not.
     """
     for name, component in checkpoint.components.items():
         folder = checkpoint.artifact.path / checkpoint.artifact.manifest.components[name].folder
@@ -27,7 +27,7 @@ def coverage_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
                     first = found[tensor][0]
                     yield f"`{tensor}` is in {first} and in {path.name}: LightX2V takes whichever it reads last."
                 found[tensor] = (path.name, info)
-        # Most run configs read the same, so most sentences come more than once.
+        # Run configs read mostly the same tensors, so most sentences come more than once.
         yield from dict.fromkeys(_all_problems(checkpoint, component, folder, found))
         if json_or_empty(folder / INDEX_FILE).get("weight_map") != {
             tensor: file for tensor, (file, _) in found.items()

@@ -16,20 +16,20 @@ from vq_export.verify.checks.linear_error import LinearError, linear_error
 from vq_export.verify.reference import Reference
 
 STORED_ROUNDING = 2.0**-8
-"""Largest relative error of a folded tensor that was rounded to bfloat16 once or twice on its way."""
+"""Largest relative error of a folded tensor that was rounded to bfloat16 once or twice."""
 SMALLEST_HALF = 2.0**-24
-"""What float16, in which plain tensors may be stored, leaves of smaller values."""
+"""Absolute error of small values in float16, in which plain tensors may be stored."""
 NEAREST = ("rtn", "clip")
 """Rounders whose codes are the nearest ones at their scale; others move the error of a column into later ones."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What holding one transformer against its reference gave.
+    """How one transformer differs from its reference.
 
     Attributes:
-        linears: by name.
-        other: names of the tensors that are not quantized and are not the reference's.
+        linears: errors by name.
+        other: names of the tensors that are not quantized and differ.
     """
 
     linears: dict[str, LinearError] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Fidelity:
 
 
 def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: str = "cpu") -> dict[str, Fidelity]:
-    """By component, every tensor of `checkpoint` held against that of `reference`. Host memory: one linear."""
+    """Compare every tensor of `checkpoint` with that of `reference`, by component. Host memory: one linear."""
     found: dict[str, Fidelity] = {}
     total = sum(len(component.topology.shards()) for component in checkpoint.components.values())
     with progress("compare", total, "shard") as advance:
@@ -78,7 +78,7 @@ def rounds_to_nearest(checkpoint: ConvertedCheckpoint) -> bool:
 
 
 def corrected_biases(checkpoint: ConvertedCheckpoint, name: str) -> frozenset[str]:
-    """Names of the biases that rounding has corrected, which are none of the model's own."""
+    """Names of the biases that rounding has corrected, which differ from the model's."""
     measured = cast(dict[str, dict[str, Any]], checkpoint.artifact.manifest.measured.get(name, {}))
     return frozenset(f"{linear}.bias" for linear, how in measured.items() if how.get("bias_corrected"))
 

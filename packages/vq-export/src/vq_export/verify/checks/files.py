@@ -1,4 +1,4 @@
-"""The files of a checkpoint: no useless one, no foreign one that LightX2V would read, each what its metadata say."""
+"""The files of a checkpoint: none too many, and each the shard that its metadata name."""
 
 import json
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from vq_export.verify.checks.configs import CONFIG_FILE
 
 
 def file_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
-    """Stray files, and shards whose own metadata say that they are another.
+    """Stray files, and shards whose metadata name another shard.
 
-    LightX2V loads every safetensors file of a folder, the last one wins; so even a copy of a shard is a problem.
+    LightX2V loads every safetensors file of a folder, and the last one wins: even a copy of a shard is a problem.
 
     Raises:
-        VqError: a file without tensors is not the one that was written; the others are checked as they are read.
+        VqError: a file without tensors was changed; files with tensors are checked as they are read.
     """
     known = {CONFIG_FILE, RUN_SCRIPT} | {f"{folder}{INDEX_FILE}" for folder in _folders(checkpoint).values()}
     shards = _shards(checkpoint)
@@ -59,7 +59,7 @@ def _shards(checkpoint: ConvertedCheckpoint) -> dict[str, tuple[str, str]]:
 
 
 def _said(path: Path) -> tuple[str, str] | None:
-    """Component and shard that the file says it holds; None where it says nothing."""
+    """Component and shard that the file's metadata name; None where they name none."""
     if METADATA_KEY not in (metadata := read_metadata(path)):
         return None
     content = json.loads(metadata[METADATA_KEY])

@@ -1,7 +1,7 @@
-"""How a checkpoint is smoothed, recovered from the checkpoint and its model.
+"""The gains of a checkpoint, recovered from it and its model.
 
-The checkpoint does not say it, and need not: gains are bfloat16 values, so the ratio between a folded producer and the
-original one gives them back exactly. A producer that was forgotten shows as an error of what reads it.
+Folded gains are not stored: as they are bfloat16 values, the ratio between a folded producer and the original one gives
+them back exactly. If the exporter forgot to fold into a producer, the linears that read it show the error.
 """
 
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ class GainFinder:
     Attributes:
         component: the transformer in the checkpoint.
         original: the same in full precision.
-        smoothed: is `original` smoothed already, so that nothing is left to find?
+        smoothed: is `original` smoothed already? Then there is nothing to find.
         fmt: the format of the weights.
-        rescaled: may rows behind GELU have been rescaled as well?
+        rescaled: may rows before GELU have been rescaled too?
     """
 
     component: TransformerReader[Quantized]
@@ -45,9 +45,9 @@ class GainFinder:
     device: str = "cpu"
 
     def gains(self, shard: str, known: Mapping[Group, Tensor]) -> Gains:
-        """`known` gains and those of the groups of one shard: `block_0` …, or `non_block` for what spans the model.
+        """`known` gains and those of the groups of one shard.
 
-        A block needs the latter as `known`.
+        For a block, `known` must have the gains of `non_block`, whose groups span the model.
         """
         if self.smoothed:
             return {}
@@ -66,7 +66,7 @@ class GainFinder:
                 case LinearSink(producers):
                     gains[group] = self._of_producers(producers, plain, gains)
                 case None if self.rescaled and group.gelu_sink is not None:
-                    # Rescaled through GELU, rows only ever become smaller.
+                    # The rescale through GELU only makes rows smaller.
                     gain = self._of_producers(group.gelu_sink.linears, plain, gains)
                     gains[replace(group, sink=group.gelu_sink)] = gain.clamp(max=1)
                 case None:
@@ -76,9 +76,9 @@ class GainFinder:
     def _of_producers(
         self, producers: tuple[str, ...], plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]
     ) -> Tensor:
-        """What multiplied the rows of all `producers`: exactly where one tells, else by the first one's weights.
+        """The factor of each row of all `producers`: exact where a bias gives it, else from the first one's weights.
 
-        Rows that tell nothing, those of zeros, were multiplied by one.
+        Rows of zeros give none, and count as multiplied by one.
         """
         ratios = [self._ratios(producer, plain, gains) for producer in producers]
         ratio = ratios[0][1]
@@ -89,10 +89,10 @@ class GainFinder:
     def _ratios(
         self, producer: str, plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """What multiplied the rows of `producer`: by its biases, NaN where they do not tell, and by its weights.
+        """The factor of each row of `producer`, from its biases (NaN where they do not give it) and from its weights.
 
-        Quantized weights give the ratio up to their rounding. Biases give it exactly, which shows in that it is a
-        bfloat16 value; where it is not, or is far from that of the weights, rounding corrected the bias.
+        Quantized weights give the factor up to their rounding. Biases give it exactly; where the ratio is not a
+        bfloat16 value, or is far from that of the weights, rounding has corrected the bias.
         """
         weight, bias = f"{producer}.weight", f"{producer}.bias"
         before = self.original.plain([weight, bias], self.device)
@@ -114,7 +114,7 @@ class GainFinder:
 
 
 def _is_inside(codes: Tensor) -> Tensor:
-    """Which `codes` `[out, in]` are smaller than the row's largest: those that clipping has left as they were."""
+    """Which `codes` `[out, in]` are smaller than the row's largest: clipping has not changed them."""
     magnitude = codes.float().abs()
     inside = magnitude < magnitude.amax(dim=1, keepdim=True)
     return inside | ~inside.any(dim=1, keepdim=True)

@@ -1,8 +1,8 @@
 """Which tensors LightX2V reads from a Wan checkpoint: by native name, from what it is configured with.
 
-Written from what its loader does, apart from the code that writes checkpoints, so that a mistake in one is not hidden
-by the same mistake in the other. With a `dit_quant_scheme`, all of q, k, v, o, k_img, v_img, ffn.0 and ffn.2 of every
-block are read as quantized; nothing can be left out. Widths that the configuration does not tell are `None`.
+The table follows LightX2V's loader, independently of the code that writes checkpoints, so that the two do not share a
+mistake. With a `dit_quant_scheme`, q, k, v, o, k_img, v_img, ffn.0 and ffn.2 of every block are read as quantized,
+without exception. A width that the configuration does not give is `None`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ SCHEMES = {
     "int8": ("vllm", "sgl", "triton", "torchao", "q8f", "npu", "tmo", "iluvatar", "vllm-hygon-dcu"),
     "fp8": ("vllm", "sgl", "triton", "torchao", "q8f", "intel-xpu", "musa"),
 }
-"""Per number format the kernels that take one scale per output channel, `[out, 1]`; others read other tensors."""
+"""By number format the kernels that take one scale per output channel, `[out, 1]`; others read other tensors."""
 IMAGE_TASKS = ("i2v", "flf2v", "animate", "s2v", "rs2v")
 """Tasks for which CLIP's image tokens are read unless `use_image_encoder` is false."""
 VACE_INPUT = 96
@@ -25,7 +25,7 @@ Shape = tuple[int | None, ...]
 
 @dataclass(frozen=True)
 class Read:
-    """One tensor that is read: its shape, `None` where any width goes, and the dtypes that mean the same."""
+    """One tensor that is read: its shape, `None` for any width, and the dtypes that are accepted."""
 
     shape: Shape
     dtypes: tuple[str, ...]
@@ -111,7 +111,7 @@ def _block(block: str, config: Mapping[str, Any], fmt: str, smoothed: bool) -> d
     for name, (out_features, in_features) in linears.items():
         stem = f"{block}.{name}"
         reads[f"{stem}.weight"] = Read((out_features, in_features), CODES[fmt])
-        # A flat scale loads as well, and some of the kernels then transpose it into nothing useful.
+        # A flat scale loads too, but kernels that transpose it then compute nonsense.
         reads[f"{stem}.weight_scale"] = Read((out_features, 1), ("F32",))
         reads[f"{stem}.bias"] = Read((out_features,), PLAIN)
     return reads

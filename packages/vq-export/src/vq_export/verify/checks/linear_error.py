@@ -13,9 +13,9 @@ from vq_core.numerics.scheme import NumberFormat
 BF16_ROUNDING = 2.0**-9
 """Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
 SMALLEST_CLIP = 0.55
-"""Rounders search clipped scales from 0.6 of the absmax's on."""
+"""Rounders search clipped scales down to 0.6 of the absmax's."""
 MULTIPLE = 0.99
-"""The share of its noise that lies along a column which as a whole is a multiple of what it should be."""
+"""A column is a multiple of the right one if this share of its noise lies along it."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class LinearError:
 
     Attributes:
         snr_db: over the whole weight.
-        excess_db: noise power in the worst row or column, over what rounding to nearest leaves in that row or column at
-            the checkpoint's scale. The whole weight's SNR would not show one wrong scale or gain among thousands.
+        excess_db: noise power in the worst row or column, over that of rounding to nearest there at the checkpoint's
+            scale. The SNR of the whole weight would not show one wrong scale or gain among thousands.
     """
 
     snr_db: float
@@ -35,8 +35,8 @@ class LinearError:
 def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nearest: bool = True) -> LinearError:
     """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`.
 
-    Unless codes are the `nearest`, columns may bear any noise that is not a wrong gain: what a column takes over from
-    others grows as its input matters less.
+    Unless codes are the `nearest`, only columns that are a multiple of the right ones count: other rounders move error
+    into columns whose input matters little, without limit.
     """
     dequantized = dequantize(quantized)
     difference = folded - dequantized
@@ -52,13 +52,13 @@ def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nea
 
 
 def rounded_to_nearest(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
-    """The weight `folded` as rounding to nearest leaves it, at the checkpoint's `scale` where that is a likely one."""
+    """The weight `folded` rounded to nearest, at the checkpoint's `scale` where that is plausible."""
     scale = _scale(folded, scale, fmt)
     return dequantize(Quantized(round_to_codes(folded / scale, fmt), scale))
 
 
 def _scale(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
-    """The `scale` of the checkpoint, or that of the row's absmax where no rounder would have chosen it."""
+    """The `scale` of the checkpoint; where no rounder would choose it, that of the row's absmax."""
     of_absmax = weight_scale(folded, fmt)
     return torch.where((scale <= of_absmax) & (scale >= SMALLEST_CLIP * of_absmax), scale, of_absmax)
 

@@ -1,4 +1,4 @@
-"""The values of a checkpoint's tensors, and what LightX2V's cast to bfloat16 makes of them as it loads."""
+"""The values of a checkpoint's tensors, and how LightX2V's cast to bfloat16 changes them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from vq_core.numerics.bfloat16 import is_bf16
 from vq_export.model.quantized_source import is_imported
 
 MAX_SATURATED = 0.05
-"""Share of a linear's codes at the end of the range; rounding leaves about one a row there, clipping a few in 100."""
+"""Share of a linear's codes at the end of the range. Rounding puts about one per row there, clipping a few in 100."""
 MIN_RANGE = 0.5
-"""Share of the range that the largest code of a row uses. The scale is the row's absmax over the range, or less."""
+"""Share of the range that the largest code of a row uses. A scale is at most the row's absmax over the range."""
 SLICE_ROWS = 64
 
 
 @dataclass
 class Values:
-    """What reading tensors gave.
+    """What the values of the tensors show.
 
     Attributes:
-        read: how many were read.
-        rounded: how many of those that are neither scales nor gains LightX2V's cast to bfloat16 changes.
+        read: number of tensors.
+        rounded: number of tensors, scales and gains aside, that LightX2V's cast to bfloat16 changes.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Values:
     rounded: int = 0
 
     def check_shard(self, checkpoint: ConvertedCheckpoint, name: str, shard: str, device: str) -> None:
-        """Read the tensors of one shard of the component `name`, and add what is wrong with them."""
+        """Read the tensors of one shard of the component `name`, and add their problems and warnings."""
         table = checkpoint.artifact.manifest.components[name].tensors
         entries = checkpoint.components[name].entries.items()
         own = {tensor: entry for tensor, entry in entries if entry.shard == shard and tensor in table}

@@ -1,7 +1,7 @@
 """A Wan block in plain torch, twice: as diffusers computes it, and as LightX2V reads and computes it.
 
-Both compute in the dtype of what they are given, and differ in what an exporter can get wrong: names, where the affine
-norm stands, which norm a gain belongs to and what it multiplies.
+Both compute in the dtype of their inputs. They differ where an exporter can go wrong: in names, in the place of the
+affine norm, and in what a gain multiplies.
 
     diffusers   attn1        LN(x)·(1 + scale) + shift
                 attn2        norm2(x), affine
@@ -10,8 +10,8 @@ norm stands, which norm a gain belongs to and what it multiplies.
                 cross_attn   norm3(x), affine
                 ffn          LN(x)·(1 + scale)·affine_norm3.weight + shift·affine_norm3.bias
 
-diffusers' `norm2` is the native `norm3`; the native norms 1 and 2 have no tensors. `affine_norm.bias` is a factor of
-shift, not an offset: where it is zero, LightX2V loses the shift.
+diffusers' `norm2` is the native `norm3`; the native norms 1 and 2 have no tensors. `affine_norm.bias` multiplies shift,
+and is not an offset: where it is zero, LightX2V loses the shift.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Linear = Callable[[str, Tensor], Tensor]
-"""`linear(stem, x)` applies the block's linear `stem`, so that one weight at a time has to be in memory."""
+"""`linear(stem, x)` applies the block's linear `stem`, so that only one weight at a time is in memory."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,10 @@ class BlockInputs:
 
 
 class Branches(NamedTuple):
-    """What each branch adds to the hidden state, and on the way there: all `[tokens, dim]`.
+    """What each branch adds to the hidden state, and its queries and keys: all `[tokens, dim]`.
 
-    Queries and keys are normed, and not yet rotated. Errors of theirs hardly show in the output of an attention that
-    looks everywhere, as one does on random inputs.
+    Queries and keys are normed, but not rotated. They are listed because attention on random inputs is nearly uniform,
+    so that their errors hardly show in its output.
     """
 
     self_queries: Tensor
@@ -63,7 +63,7 @@ class Branches(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What the tensors' shapes do not tell: the number of heads, and what norms add to a variance."""
+    """Number of heads, and the epsilon that norms add to a variance."""
 
     heads: int
     eps: float

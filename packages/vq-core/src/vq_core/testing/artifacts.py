@@ -1,0 +1,103 @@
+"""Smoothed weights with random gains, and quant params rounded to nearest, as vq-algos writes them of any model."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vq_core.artifacts import qparams, weights
+from vq_core.artifacts.components import headers_in, model_header
+from vq_core.artifacts.decisions import write_decided
+from vq_core.artifacts.weights import open_weights
+from vq_core.model.source import open_source
+from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.folding import fold_group
+from vq_core.numerics.quantize import snr_db, weight_scale
+from vq_core.numerics.rounding import round_to_codes
+from vq_core.numerics.scheme import scheme_named
+from vq_core.store.writer import Header, create_artifact
+from vq_core.topology import shard_of
+
+TOOL = "test"
+
+
+def smoothed(
+    component: TransformerReader[Tensor], generator: torch.Generator, octaves: float = 2.0
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All tensors of `component`, smoothed in every group that has a sink, and the gain of each of these groups.
+
+    Gains are bfloat16 values of at most ±`octaves`, so that a forgotten one stands far outside the quantization error.
+    With 0 octaves nothing is smoothed, and gains are ones.
+    """
+    topology = component.topology
+    tensors = component.plain(topology.tensors) | {gain: torch.ones(size) for gain, size in topology.gains.items()}
+    gains: dict[str, Tensor] = {}
+    for group in topology.groups if octaves else ():
+        if group.sink is not None:
+            exponents = octaves * (2 * torch.rand(group.in_features, generator=generator) - 1)
+            gains[group.name] = nearest_bf16(2**exponents)
+            fold_group(tensors, group, gains[group.name])
+    return tensors, gains
+
+
+def write_weights(
+    model: Path, path: Path, *, octaves: float = 2.0, dtype: torch.dtype = torch.float32
+) -> dict[str, dict[str, Tensor]]:
+    """Write smoothed weights of `model` to `path`, folded tensors as `dtype`; returns gains by component and group."""
+    source, generator = open_source(str(model)), torch.Generator().manual_seed(7)
+    header = model_header(source, weights.KIND, weights.FORMAT, tool=TOOL, settings={"method": "random"})
+    gains: dict[str, dict[str, Tensor]] = {}
+    with create_artifact(path, header) as writer:
+        for name, component in source.components.items():
+            tensors, gains[name] = smoothed(component, generator, octaves)
+            for tensor, original in component.plain(component.topology.tensors).items():
+                if not torch.equal(tensors[tensor], original):
+                    tensors[tensor] = tensors[tensor].to(dtype)
+            for shard in component.topology.shards():
+                of_shard = {tensor: value for tensor, value in tensors.items() if shard_of(tensor) == shard}
+                writer.write_tensors(f"{name}/{shard}.safetensors", of_shard)
+    return gains
+
+
+def write_qparams(
+    smoothed_weights: Path,
+    path: Path,
+    scheme: str = "int8",
+    *,
+    bias_shift: float | None = None,
+    corrected: str | None = None,
+    clip: float = 1.0,
+) -> Path:
+    """Write quant params of the artifact `smoothed_weights` to `path` and return it.
+
+    They hold every bias, or that of the linear `corrected` alone, increased by `bias_shift`. `clip` multiplies the
+    absmax of every row.
+    """
+    opened, fmt = open_weights(smoothed_weights), scheme_named(scheme).weight
+    header = Header(
+        qparams.KIND,
+        qparams.FORMAT,
+        TOOL,
+        opened.family_name,
+        opened.artifact.manifest.model,
+        headers_in({name: name for name in opened.components}, opened.components),
+        settings={"scheme": scheme, "method": "rtn"},
+        parents={weights.KIND: opened.artifact.digest},
+    )
+    with create_artifact(path, header) as writer:
+        for name, component in opened.components.items():
+            for shard in component.topology.block_shards:
+                tensors: dict[str, Tensor] = {}
+                decisions: dict[str, dict[str, object]] = {}
+                for stem in (linear.name for linear in component.topology.linears if linear.shard == shard):
+                    weight, shifts = component.linear(stem), bias_shift is not None and corrected in (None, stem)
+                    scale = weight_scale(clip * weight, fmt)
+                    codes = round_to_codes(weight / scale, fmt)
+                    tensors |= {f"{stem}.codes": codes, f"{stem}.scale": scale}
+                    if bias_shift is not None and shifts:
+                        tensors[f"{stem}.bias"] = component.plain([f"{stem}.bias"])[f"{stem}.bias"].float() + bias_shift
+                    snr = round(snr_db(weight, codes.float() * scale), 3)
+                    decisions[stem] = {"method": "rtn", "weight_snr_db": snr, "bias_corrected": shifts}
+                write_decided(writer, f"{name}/{shard}.safetensors", tensors, decisions)
+    return path
