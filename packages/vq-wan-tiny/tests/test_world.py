@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_wan_tiny.render import shape_mask
 from vq_wan_tiny.world import (
     DIRECTIONS,
     GROWING,
@@ -138,12 +137,3 @@ def test_shapes_start_and_end_inside_the_picture_and_apart(scenes: Scenes) -> No
         apart = [math.dist(a[:2], b[:2]) - a[2] - b[2] for placed in ends for a in placed for b in placed if a is not b]
         unfit += min(apart) < 0
     assert unfit < 0.01 * COUNT
-
-
-def test_rendered_shapes_are_whole_and_apart_at_start_and_end() -> None:
-    """The mask of all shapes has the area of their circles together; points of a star may be cut or covered."""
-    scenes = drawn(60)
-    mask = shape_mask(scenes)[:, [0, -1]].sum((2, 3))
-    radii = torch.stack((scenes.radius, scenes.radius * torch.tensor(SIZE_RATIOS)[scenes.sizing]), dim=1)
-    area = (math.pi * radii.square() * scenes.present[:, None]).sum(-1)
-    assert ((mask / area - 1).abs() < 0.05).float().mean() > 0.95

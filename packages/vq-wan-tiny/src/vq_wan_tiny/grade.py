@@ -140,13 +140,10 @@ def shares(grades: Sequence[Grade], seed: int = 0) -> dict[str, Share]:
     Intervals are bootstrapped over whole clips, because shapes in one clip fail together.
     """
     right: dict[str, list[list[bool]]] = {
-        "direction": [[shape.direction for shape in clip.shapes] for clip in grades],
-        "speed": [[shape.speed for shape in clip.shapes] for clip in grades],
-        "turning": [[shape.turning for shape in clip.shapes] for clip in grades],
-        "sizing": [[shape.sizing for shape in clip.shapes] for clip in grades],
-        "first_frame": [[clip.first_frame] for clip in grades],
-        "background": [[clip.background] for clip in grades],
+        name: [[getattr(shape, name) for shape in clip.shapes] for clip in grades]
+        for name in ("direction", "speed", "turning", "sizing")
     }
+    right |= {name: [[getattr(clip, name)] for clip in grades] for name in ("first_frame", "background")}
     picks = np.random.default_rng(seed).integers(len(grades), size=(2000, len(grades)))
     result = {}
     for name, answers in right.items():
