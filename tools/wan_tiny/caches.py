@@ -2,17 +2,15 @@
 
 import json
 import os
-import shlex
 import shutil
-import sys
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pages import today, typed, write_page
 from road import Road
 
 FIRST_BLOCK = ("first-block:0.05", "first-block:0.08", "first-block:0.15")
@@ -94,16 +92,14 @@ def main(
     road.run("vq-wan-tiny prompts", "-o", prompts, "--count", count, "--held-out")
     lines = {model: measure(road, model, folder / model, prompts, steps) for model in models.split(",")}
     run = {
-        "command": shlex.join(["python", "tools/wan_tiny/caches.py", *sys.argv[1:]]) if sys.argv[1:] else "make caches",
-        "date": datetime.now(UTC).date().isoformat(),
+        "command": typed("tools/wan_tiny/caches.py", "caches"),
+        "date": today(),
         "prompts": count,
         "steps": steps,
     }
     content = run | {"cpu_cores": os.cpu_count(), "lines": [asdict(line) for of in lines.values() for line in of]}
-    (output / "caching_cost.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     page = PAGE.format(**run, tables="\n\n".join(table(of) for of in lines.values()))
-    (output / "caching_cost.md").write_text(page, encoding="utf-8")
-    print(f"Wrote {output / 'caching_cost.md'}")
+    print(f"Wrote {write_page(output, 'caching_cost', page, content)}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """What quantization costs wan-tiny and its hard twin: fidelity and grades of every candidate, in one run."""
 
 import os
-import shlex
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pages import today, typed
 from strip import Row, draw_strip, psnr_of, row_text
 from wan_tiny.measuring import CALIBRATION_PROMPTS, FULL, Candidate, Measured, measure_models
 from wan_tiny.table_report import STRIP, Run, lines_of, write
@@ -52,8 +50,8 @@ def main(
 
     shown = results[hard].graded[FULL]["videos"][SHOWN]["prompt"]
     run = Run(
-        command=shlex.join(["python", "tools/wan_tiny/table.py", *sys.argv[1:]]) if sys.argv[1:] else "make table",
-        date=datetime.now(UTC).date().isoformat(),
+        command=typed("tools/wan_tiny/table.py", "table"),
+        date=today(),
         steps=steps,
         prompts=count,
         calibration_prompts=CALIBRATION_PROMPTS,
