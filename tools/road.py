@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import shlex
+import subprocess
+import sys
 import time
 from importlib import import_module
 from typing import Any
@@ -39,3 +41,12 @@ class Road:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
         result: dict[str, Any] = json.loads(printed.getvalue())
         return result
+
+
+def run_apart(command: str, *arguments: object) -> dict[str, Any]:
+    """Run `command` in a process of its own, so that its memory is measured alone, and return its JSON result."""
+    package, *words = command.replace("-", "_", 1).split()
+    program = f"from {package}.cli import main; main()"
+    full = [sys.executable, "-c", program, *words, *map(str, arguments), "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(full, check=True, stdout=subprocess.PIPE).stdout)
+    return result

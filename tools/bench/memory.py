@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.random_pipeline import BLOCKS, write_pipeline
+from road import run_apart
 
 HOLD = """
 import sys, torch
@@ -32,15 +33,6 @@ torch.cuda.synchronize()
 print(torch.cuda.mem_get_info()[0], flush=True)
 sys.stdin.read()
 """
-
-
-def run(command: str, *arguments: object) -> dict[str, Any]:
-    """Run a command of ours and return its JSON result."""
-    package, *words = command.split()
-    program = f"from {package}.cli import main; main()"
-    full = [sys.executable, "-c", program, *words, *map(str, arguments), "--json"]
-    result: dict[str, Any] = json.loads(subprocess.run(full, check=True, stdout=subprocess.PIPE).stdout)
-    return result
 
 
 @contextmanager
@@ -67,7 +59,7 @@ def videos(
     """The conversion's cost, then one video for each of `sizes`."""
     pipeline, checkpoint = folder / "pipeline", folder / "checkpoint"
     write_pipeline(pipeline, device, scale=scale, blocks=BLOCKS // scale)
-    conversion = run("vq_export lightx2v", "--model", pipeline, "--scheme", scheme, "-o", checkpoint)
+    conversion = run_apart("vq-export lightx2v", "--model", pipeline, "--scheme", scheme, "-o", checkpoint)
     yield {"conversion": conversion["usage"]}
     for weights in (pipeline / "transformer").glob("*.safetensors"):  # the configuration is all that is needed now
         weights.unlink()
@@ -78,7 +70,7 @@ def videos(
         output = folder / "video.mkv"
         words = ["--model", pipeline, "--checkpoint", checkpoint, "--image", image, "--prompt", "A cat surfs"]
         with only_free(size):
-            result = run("vq_infer i2v", *words, *options, "--device", device, "-o", output)
+            result = run_apart("vq-infer i2v", *words, *options, "--device", device, "-o", output)
         output.unlink()
         yield {"free_gb": size} | {key: result[key] for key in ("memory", "stages", "usage", "step_seconds", "kernels")}
 

@@ -2,6 +2,9 @@
 
 Random weights and tokens of the real shapes: width 5120, feed-forward 13824, 4096 tokens to solve on and 1024 to judge
 by, smoothed as SmoothQuant does. With `--device cpu --scale 8` the same at an eighth of every size, to try it anywhere.
+From the root:
+
+    PYTHONPATH=tools uv run python tools/bench/solve.py
 """
 
 import time
@@ -16,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from bench.random_model import loud_tokens
 from vq_algos.layer.inputs import LinearInputs, sampled
 from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.column_rounding import round_columns
@@ -50,13 +54,9 @@ class Cost:
 
 
 def tokens(count: int, width: int, generator: torch.Generator, device: str) -> Tokens:
-    """Correlated rows with a few loud channels."""
-    causes = torch.randn(count, max(1, width // 8), generator=generator, device=device)
-    rows = causes @ torch.randn(causes.shape[1], width, generator=generator, device=device) / causes.shape[1] ** 0.5
-    rows += 0.3 * torch.randn(count, width, generator=generator, device=device)
-    rows[:, :4] *= 20
+    """As sampled, evenly over the buckets."""
     bucket = torch.arange(count, device=device) % BUCKETS
-    return Tokens(rows.bfloat16(), torch.ones(count, device=device), bucket)
+    return Tokens(loud_tokens(count, width, generator), torch.ones(count, device=device), bucket)
 
 
 def smoothing(weights: list[Tensor], rows: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from candidates import named
 from road import Road
 from strip import Row, draw_strip, psnr_of, row_text
 from vq_core.media.video import read_video
@@ -110,8 +111,7 @@ class Demo:
         return videos
 
     def _compare(self, reference: Path, candidates: dict[str, Path]) -> dict[str, Any]:
-        rows = [argument for name, videos in candidates.items() for argument in ("--candidate", f"{name}={videos}")]
-        sides = ("--reference", reference, *rows, "--prompts", self.prompts)
+        sides = ("--reference", reference, *named(candidates), "--prompts", self.prompts)
         return self.road.run("vq-eval compare", *sides, "-o", self.folder / "report")
 
     def _grade(self, videos: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from candidates import Candidate
 from proof.verdicts import Verdict
-from wan_tiny.measuring import FULL, Candidate, Measured, measure_models
+from wan_tiny.measuring import FULL, Measured, measure_models
 from wan_tiny.table_report import Line, lines_of
 
 EASY, HARD = "wan-tiny", "wan-tiny-hard"

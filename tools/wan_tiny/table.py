@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from candidates import CALIBRATION_PROMPTS, Candidate
 from pages import today, typed
 from strip import Row, draw_strip, psnr_of, row_text
-from wan_tiny.measuring import CALIBRATION_PROMPTS, FULL, Candidate, Measured, measure_models
+from wan_tiny.measuring import FULL, Measured, measure_models
 from wan_tiny.table_report import STRIP, Run, lines_of, write
 
 SHOWN = 0  # the prompt of the picture
