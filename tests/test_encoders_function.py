@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tests.comparing import relative_error
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
@@ -226,10 +227,6 @@ def output(module: nn.Module, state: dict[str, Tensor], *inputs: Tensor) -> Tens
     module.load_state_dict(state, strict=True)
     result: Tensor = module.eval()(*inputs)
     return result
-
-
-def relative_error(candidate: Tensor, reference: Tensor) -> float:
-    return float((candidate - reference).norm() / reference.norm())
 
 
 def errors(folder: Path, scheme: str, pipeline: Path, suffix: str = "safetensors") -> tuple[float, float]:

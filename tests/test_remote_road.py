@@ -15,8 +15,6 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_file import bytes_of
 from vq_core.remote.location import parse_location
 
-SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
-
 Machine = Callable[[str], None]
 
 
@@ -38,7 +36,7 @@ def local_files(folder: Path) -> list[Path]:
 
 
 def test_every_stage_on_a_machine_of_its_own(
-    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine, tmp_path: Path
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, machine: Machine, tmp_path: Path
 ) -> None:
     s3 = S3FileSystem()
     s3.put(f"{tiny_model('i2v')}/", f"{bucket}/model/", recursive=True)
@@ -48,7 +46,7 @@ def test_every_stage_on_a_machine_of_its_own(
 
     machine("calibrates")
     collected = run(
-        "vq-calib collect", *model, "--prompts", f"{bucket}/prompts", "-o", f"{bucket}/stats", *SAMPLING, "--tokens", 16
+        "vq-calib collect", *model, "--prompts", f"{bucket}/prompts", "-o", f"{bucket}/stats", *sampling, "--tokens", 16
     )
     assert collected["output"] == f"{bucket}/stats"
     machine("smooths")
@@ -71,12 +69,12 @@ def test_every_stage_on_a_machine_of_its_own(
     machine("samples")
     run(
         "vq-infer i2v", *model, "--checkpoint", f"{bucket}/ckpt", "--image", f"{bucket}/prompts/{image}",
-        "--prompt", "a boat", "-o", f"{bucket}/boat.mkv", *SAMPLING,
+        "--prompt", "a boat", "-o", f"{bucket}/boat.mkv", *sampling,
     )  # fmt: skip
     machine("simulates")
     run(
         "vq-eval fake-quant", *model, "--weights", f"{bucket}/smoothed", "--qparams", f"{bucket}/qparams",
-        "--prompts", f"{bucket}/prompts/samples.json", "-o", f"{bucket}/videos", *SAMPLING,
+        "--prompts", f"{bucket}/prompts/samples.json", "-o", f"{bucket}/videos", *sampling,
     )  # fmt: skip
     machine("compares")
     compared = run(
@@ -102,7 +100,7 @@ def test_every_stage_on_a_machine_of_its_own(
 
 
 def test_a_recipe_in_the_bucket_names_what_lies_beside_it(
-    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, machine: Machine
 ) -> None:
     s3 = S3FileSystem()
     s3.put(f"{tiny_model('t2v')}/", f"{bucket}/runs/model/", recursive=True)
@@ -111,7 +109,7 @@ def test_a_recipe_in_the_bucket_names_what_lies_beside_it(
     s3.pipe(f"{bucket}/runs/recipe.yaml", yaml.safe_dump(recipe).encode())
     said = ["--recipe", f"{bucket}/runs/recipe.yaml"]
     machine("one")
-    run("vq-calib collect", *said, *SAMPLING, "--tokens", 0)
+    run("vq-calib collect", *said, *sampling, "--tokens", 0)
     run("vq-algos smooth", *said)
     machine("two")
     run("vq-algos quantize", *said)
@@ -120,9 +118,9 @@ def test_a_recipe_in_the_bucket_names_what_lies_beside_it(
 
 
 def test_parts_of_a_run_meet_in_the_bucket(
-    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, machine: Machine
 ) -> None:
-    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0]
+    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *sampling, "--tokens", 0]
     for number in (1, 2):
         machine(f"part {number}")
         run("vq-calib collect", *asked, "-o", f"{bucket}/part-{number}", "--part", f"{number}/2")
@@ -132,9 +130,9 @@ def test_parts_of_a_run_meet_in_the_bucket(
 
 
 def test_processes_that_run_together_need_no_shared_disk(
-    tiny_model: Any, prompts: Path, bucket: str, start_ranks: Any
+    tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, start_ranks: Any
 ) -> None:
-    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0, "-o", f"{bucket}/stats"]
+    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *sampling, "--tokens", 0, "-o", f"{bucket}/stats"]
     code = f"import sys\nfrom vq_calib.cli import main\nsys.argv = {['vq-calib', 'collect', *map(str, asked)]}\nmain()"
     for rank in start_ranks(code, code):
         assert rank.ended(240) == 0, rank.stderr
