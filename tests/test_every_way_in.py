@@ -255,24 +255,3 @@ def test_a_pipeline_with_llmcs_gains_is_refused_where_it_would_run(
     for command in ("vq-calib collect", "vq-eval fake-quant"):
         with pytest.raises(VqError, match="brings gains of its norms .*, which diffusers does not apply"):
             run(command, "--model", pipeline, "--prompts", prompts, "-o", tmp_path / "out", "--device", "cpu")
-
-
-def test_a_shard_that_changes_during_export_is_refused(run: Any, both: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from vq_core.files.weights_file import SafetensorsFile
-
-    _, native = both("t2v")
-    load, calls = SafetensorsFile.load, []
-
-    def changing(self: Any, names: Any, device: str = "cpu") -> Any:
-        calls.append(self.path)
-        if len(calls) == 5:
-            self.path.write_bytes(self.path.read_bytes()[:-1] + b"0")
-        return load(self, names, device)
-
-    monkeypatch.setattr(SafetensorsFile, "load", changing)
-    for command, name in (("vq-export lightx2v", "ckpt"), ("vq-export diffusers", "folder")):
-        calls.clear()
-        scheme = ["--scheme", "int8"] if name == "ckpt" else []
-        with pytest.raises(VqError, match="was changed or removed while it was being read"):
-            run(command, "--model", native / "model", *scheme, "-o", tmp_path / name)
-        assert not (tmp_path / name).exists()

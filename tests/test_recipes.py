@@ -1,14 +1,11 @@
 """Every recipe that is shipped reads to the settings that its name promises."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.smoothing.smoothers import smoother_named
-from vq_core.errors import VqError
 from vq_core.families.wan.sampling import USUAL
 from vq_core.recipes.named_recipes import recipe_names
 from vq_core.recipes.recipe import read_recipe, resolve
@@ -51,17 +48,6 @@ def test_llmc_s_schema_reads_to_what_llmc_does(path: Path) -> None:
     assert recipe.calib.guidance_scale_2 == (3.0 if path.stem.startswith("wan2_2") else None)
     assert recipe.seed == 42
     assert recipe.ignored == ()
-
-
-@pytest.mark.parametrize("bit", [4, 6])
-@pytest.mark.parametrize("path", LLMC, ids=lambda path: path.stem)
-def test_the_bits_of_llmc_s_examples_that_lightx2v_cannot_run_are_refused(path: Path, bit: int, tmp_path: Path) -> None:
-    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for part in ("weight", "act"):
-        document["quant"]["video_gen"][part]["bit"] = bit
-    (tmp_path / "edited.yaml").write_text(yaml.safe_dump(document))
-    with pytest.raises(VqError, match=f"bit` in .* is {bit}, which LightX2V cannot run: set weight and act to 8"):
-        read_recipe(tmp_path / "edited.yaml")
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)

@@ -11,7 +11,6 @@ from s3fs import S3FileSystem
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.stats import open_stats
-from vq_core.errors import VqError
 from vq_core.files.tensor_file import bytes_of
 from vq_core.remote.location import parse_location
 
@@ -140,36 +139,3 @@ def test_processes_that_run_together_need_no_shared_disk(
     prompts_seen = open_stats(parse_location(f"{bucket}/stats")).artifact.manifest.settings["prompts"]
     assert isinstance(prompts_seen, list)
     assert len(prompts_seen) == 2
-
-
-def test_refuses_an_output_that_is_there_and_a_bucket_that_is_not(run: Any, tiny_model: Any, bucket: str) -> None:
-    model = ["--model", tiny_model("t2v"), "--scheme", "fp8"]
-    run("vq-export lightx2v", *model, "-o", f"{bucket}/ckpt")
-    with pytest.raises(VqError, match=f"{bucket}/ckpt exists already: choose another --output"):
-        run("vq-export lightx2v", *model, "-o", f"{bucket}/ckpt")
-    with pytest.raises(VqError, match="There is no bucket nowhere for s3://nowhere/ckpt"):
-        run("vq-export lightx2v", *model, "-o", "s3://nowhere/ckpt")
-
-
-def test_an_upload_that_failed_is_taken_up_again(
-    run: Any, tiny_model: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ["vq-export lightx2v", "--model", tiny_model("t2v"), "--scheme", "fp8", "-o", f"{bucket}/ckpt"]
-    with monkeypatch.context() as patch, pytest.raises(VqError) as refused:
-
-        async def denied(self: S3FileSystem, local: str, remote: str, **options: Any) -> None:
-            raise PermissionError("Access Denied")
-
-        patch.setattr(S3FileSystem, "_put_file", denied)
-        S3FileSystem.clear_instance_cache()  # instances take their methods with them
-        run(*command)
-    S3FileSystem.clear_instance_cache()
-    assert "access is denied" in str(refused.value)
-    assert "the same command with --resume uploads it" in str(refused.value)
-    with pytest.raises(VqError, match="left from an interrupted run: continue it with --resume"):
-        run(*command)
-    with pytest.raises(VqError, match="begun with other settings"):
-        run(*command[:4], "int8", *command[5:], "--resume")
-    assert not S3FileSystem().exists(f"{bucket}/ckpt")
-    run(*command, "--resume")
-    assert open_checkpoint(parse_location(f"{bucket}/ckpt")).scheme.name == "fp8"
