@@ -1,11 +1,9 @@
-"""How far models and videos are from each other."""
+"""Compare models with each other."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,12 +20,6 @@ def relative_error(candidate: Tensor, reference: Tensor) -> float:
 def prediction(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """The prediction of a transformer of diffusers."""
     return model(**inputs, return_dict=False)[0]
-
-
-def psnr(video: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """In dB, over all frames."""
-    error = np.square(video.astype(float) - reference).mean()
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def tensors_in(folder: Path) -> dict[str, Tensor]:

@@ -215,7 +215,7 @@ def test_every_tensor_is_in_its_place(
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_only_rounding_stands_between_it_and_the_original(
+def test_it_differs_from_the_original_by_rounding_alone(
     converted: Any, original: nn.Module, inputs: dict[str, Tensor], scheme: str
 ) -> None:
     file = ComfyFile(converted(scheme), whole_activations=False)
@@ -223,7 +223,7 @@ def test_only_rounding_stands_between_it_and_the_original(
     assert FP32_ROUNDING < error < EIGHT_BIT_ROUNDING
 
 
-def test_smoothed_where_the_weights_can_hold_it_it_is_still_the_original(
+def test_with_smoothing_folded_into_the_weights_it_is_still_the_original(
     run: Any, tiny_model: Any, original: nn.Module, smoothed: Path, inputs: dict[str, Tensor], tmp_path: Path
 ) -> None:
     model, stats = tiny_model("i2v"), smoothed.parent / "stats"

@@ -48,7 +48,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
 def road(
     run: Any, tiny_model: Any, prompts: Path, sampling: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[object]]:
-    """What each command reads, all of it made."""
+    """The arguments of each command, with all that it reads."""
     folder = tmp_path_factory.mktemp("road")
     model = ["--model", tiny_model("t2v")]
     collect = [*model, "--prompts", prompts, *sampling, "--tokens", 0]

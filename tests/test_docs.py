@@ -1,4 +1,4 @@
-"""What the pages point at exists: modules and names of ours, files, headings; and the page of rooms has them all."""
+"""Modules, names, files and headings that the pages mention exist, and architecture.md names every room."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ def mentioned(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a heading of `page` may end in, as GitHub has it."""
+    """The anchors of the headings of `page`, as GitHub makes them."""
     headings = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

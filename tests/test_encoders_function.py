@@ -231,7 +231,7 @@ def output(module: nn.Module, state: dict[str, Tensor], *inputs: Tensor) -> Tens
 
 
 def errors(folder: Path, scheme: str, pipeline: Path) -> tuple[float, float]:
-    """Of the text and the image encoder, as their files in `folder` compute."""
+    """Errors of the text and the image encoder that are loaded from the files in `folder`."""
     t5, clip = (load_file(folder / f"{stem}-{scheme}.safetensors") for stem in STEMS)
     _, mask = ids_and_mask()
     seen = mask.bool()
@@ -294,7 +294,7 @@ def test_the_references_are_transformers_encoders(pipeline: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_only_the_rounding_of_weights_stands_between_the_files_and_transformers(
+def test_the_files_differ_from_transformers_by_the_rounding_of_weights_alone(
     run: Any, pipeline: Path, scheme: str, tmp_path: Path
 ) -> None:
     run("vq-export encoders", "--model", pipeline, "--scheme", scheme, "-o", tmp_path / "out")
@@ -320,7 +320,7 @@ def test_weights_on_the_grid_of_int8_give_transformers_output_exactly(run: Any, 
         assert error < FP32_ROUNDING
 
 
-def test_from_the_original_files_the_same_comes_out(run: Any, pipeline: Path, tmp_path: Path) -> None:
+def test_the_original_files_give_the_same_tensors(run: Any, pipeline: Path, tmp_path: Path) -> None:
     states = {"t5": native_state(pipeline, T5()), "clip": native_state(pipeline, Clip())}
     states["clip"] |= {"textual.token_embedding.weight": torch.randn(7, 4), "textual.head.0.bias": torch.randn(3)}
     for key, state in states.items():

@@ -1,4 +1,4 @@
-"""What the artifacts claim about functions, tested on whole transformers against diffusers' own.
+"""Whole transformers from the artifacts compute the same function as diffusers' own.
 
 Every model here computes on one random input, in fp32 on the CPU where nothing else is said; errors are
 ‖Δ‖ / ‖reference‖.

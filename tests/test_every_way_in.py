@@ -207,7 +207,7 @@ def find_weight(model: nn.Module, linear: str) -> nn.Parameter:
     return model.get_parameter(name)
 
 
-def test_what_llmc_smoothed_is_the_original_in_diffusers(
+def test_a_model_smoothed_by_llmc_is_the_original_in_diffusers(
     run: Any, tiny_model: Any, inputs: Any, tmp_path: Path
 ) -> None:
     """`save_trans`: W·s, and 1/s beside it, which stock diffusers ignores."""

@@ -35,7 +35,7 @@ def test_every_recipe_in_llmc_s_schema_is_listed() -> None:
 
 
 @pytest.mark.parametrize("path", LLMC, ids=lambda path: path.stem)
-def test_llmc_s_schema_reads_to_what_llmc_does(path: Path) -> None:
+def test_recipes_in_llmc_s_schema_have_its_settings(path: Path) -> None:
     recipe = read_recipe(path)
     model, scheme, smoother, setting, rounder, has_lora, calibrates = SETTINGS[path.stem]
     assert (recipe.model, recipe.scheme) == (f"path/to/{model}", scheme)
@@ -59,7 +59,7 @@ def test_ours_quantize_as_int8_does(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-def test_ours_say_what_their_model_cannot(path: Path) -> None:
+def test_ours_differ_from_the_usual_sampling(path: Path) -> None:
     recipe = read_recipe(path)
     assert recipe.model is not None
     assert recipe.model.lower() == f"wan-ai/{path.stem.removesuffix('-distilled')}-diffusers"

@@ -30,7 +30,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def local_files(folder: Path) -> list[Path]:
-    """What lies in the working directory but the cache."""
+    """Files of the working directory outside the cache."""
     return [path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts]
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from tests.comparing import psnr
 
+from strip import psnr
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_core.media.video import read_video

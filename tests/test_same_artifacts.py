@@ -1,4 +1,4 @@
-"""What the comparison of two commits' artifacts finds, and that the road which it takes names commands that exist."""
+"""The comparison of two commits' artifacts finds every difference, and its road names commands that exist."""
 
 import json
 import shlex
@@ -78,7 +78,7 @@ def flipped() -> Tensor:
 def test_tensors_and_headers(
     before: Path, tmp_path: Path, tensors: dict[str, Tensor], header: dict[str, object], found: list[str]
 ) -> None:
-    """What differs in the header of a file of tensors differs in the manifest too; there, `seconds` never count."""
+    """Every change is made in the header of the tensor file and in the manifest, where `seconds` never count."""
     after = folder(tmp_path / "after", tensors, MANIFEST | header | {"seconds": 2.5}, MANIFEST | header)
     of_manifest = [f"manifest.json:{it.removeprefix('vq.')}" for it in found if it.startswith("vq.")]
     assert listed(before, after) == [*(f"block_0.safetensors:{it}" for it in found), *of_manifest]

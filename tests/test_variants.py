@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.comparing import psnr
 
+from strip import psnr
 from variants.travel import command_of
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, open_checkpoint
 from vq_core.artifacts.stats import BRANCHES, open_stats

@@ -14,14 +14,14 @@ from rich.console import Console
 
 
 class Road:
-    """Where the stages meet: every command is shown, run, timed, and answers with its JSON result."""
+    """Runs commands one after another: each is shown and timed, and gives its JSON result."""
 
     def __init__(self, console: Console, prefix: str = "") -> None:
         """Begin a road.
 
         Args:
-            console: where the commands are shown.
-            prefix: before each of them, where several roads share a console.
+            console: shows the commands.
+            prefix: of each command, if several roads share a console.
         """
         self.seconds: dict[str, float] = {}
         self._console = console

@@ -1,4 +1,4 @@
-"""What gathering statistics costs: the forward of Wan2.1-14B-shaped blocks without hooks, with eager, with compiled.
+"""The cost of gathering statistics: Wan2.1-14B-shaped blocks without hooks, with eager hooks, with compiled hooks.
 
     python tools/bench/calib_overhead.py result.json
     python tools/bench/calib_overhead.py result.json --device cpu --heads 2 --head-dim 32 --ffn 160 --grid 3,4,6

@@ -1,8 +1,8 @@
 """Whole videos of Wan2.1-14B's shape in less and less device memory: what was planned, what was taken, and how long.
 
 A random image-to-video pipeline with every part of the real size is written, its transformer converted by `vq-export`,
-and `vq-infer i2v` makes a video of a few steps from it, first with the whole device and then with so much of it free
-as smaller cards have: another process holds the rest. Needs about 60 GB of disk. From the root:
+and `vq-infer i2v` makes a video of a few steps from it, first with the whole device and then with only as much of it
+free as smaller cards have: another process holds the rest. Needs about 60 GB of disk. From the root:
 
     PYTHONPATH=tools uv run python tools/bench/memory.py memory.json --free 26 --free 24 --free 16
 """
@@ -37,7 +37,7 @@ sys.stdin.read()
 
 @contextmanager
 def only_free(gigabytes: float | None) -> Iterator[None]:
-    """So much device memory is free, counting what the process that uses it needs for itself; None is all there is."""
+    """Leave only so much device memory free, the CUDA context of its user included; None leaves all of it."""
     if gigabytes is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The offline stages on Wan2.1-14B-shaped blocks: seconds and peak memory of each command, and what 40 blocks take.
+"""The offline stages on Wan2.1-14B-shaped blocks: seconds and peak memory of each command, and the time for 40 blocks.
 
 A random image-to-video transformer of real width with a few blocks, and statistics of it as `vq-calib collect` writes
 them, with 4096 sampled tokens to solve on and 1024 to judge by. The tokens are random too: correlated, with loud
@@ -62,7 +62,7 @@ def write_stats(folder: Path, source: Source, counts: tuple[int, int]) -> None:
 
 
 def group_statistics(group: Group, counts: tuple[int, int]) -> dict[str, Tensor]:
-    """What the artifact holds of one group."""
+    """The tensors of one group in the artifact."""
     size = (BUCKETS, len(BRANCHES))
     fit, held_out = rows(sum(counts), group.in_features).split(counts)
     tensors: dict[str, Tensor] = {

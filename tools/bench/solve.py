@@ -47,14 +47,14 @@ STAGES = ("smooth", "rtn", "clip", "gptq", "auto", "settle")
 
 @dataclass
 class Cost:
-    """Of one stage over the groups: seconds, and peak bytes on the device."""
+    """The cost of one stage over the groups: seconds, and peak bytes on the device."""
 
     seconds: float = 0.0
     device_bytes: int = 0
 
 
 def tokens(count: int, width: int, generator: torch.Generator, device: str) -> Tokens:
-    """As sampled, evenly over the buckets."""
+    """Random tokens, evenly over the buckets."""
     bucket = torch.arange(count, device=device) % BUCKETS
     return Tokens(loud_tokens(count, width, generator), torch.ones(count, device=device), bucket)
 
@@ -68,7 +68,7 @@ def smoothing(weights: list[Tensor], rows: Tensor) -> Tensor:
 
 @contextmanager
 def measured(cost: Cost, device: str) -> Iterator[None]:
-    """Add to `cost` what happens inside."""
+    """Add the cost of the block inside to `cost`."""
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
         torch.cuda.synchronize()
@@ -94,7 +94,7 @@ def solve_group(
     rounding = Rounding.NEAREST_EVEN
     for method in ("rtn", "clip", "gptq", "auto"):
         with measured(costs[method], device):
-            # Made anew for each, so that none profits from what another has derived.
+            # Made anew for each, so that none reuses what another has computed.
             inputs = LinearInputs(sampled(fit, gain, scheme.activation), sampled(held_out, gain, scheme.activation))
             rounded = rounder_named(method).quantize(weights, inputs, scheme.weight, rounding)
     with measured(costs["settle"], device):

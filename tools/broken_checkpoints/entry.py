@@ -11,9 +11,9 @@ class Broken:
     """One way in which a checkpoint can be broken.
 
     Attributes:
-        name: what it is called in the catalogue.
-        runtime: what LightX2V does with it.
-        says: a part of what verify has to say, so that the right check has found it.
+        name: in the catalogue.
+        runtime: how LightX2V reacts.
+        says: a part of the sentence that verify must print, so that the right check has found it.
         edit: breaks a sound checkpoint.
         example: which of the sound checkpoints.
         damaged: the break happened after the manifest was written; else it is sealed again, as its writer would.

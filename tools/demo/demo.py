@@ -1,4 +1,4 @@
-"""The whole road on wan-tiny-hard: every command of every stage, INT8 and FP8, and what it cost.
+"""The whole road on wan-tiny-hard: every command of every stage, INT8 and FP8, with times and sizes.
 
 Run by `make demo`. The model draws coloured shapes that move as the caption says, and has the outlier channels of a
 large one: rounding alone to INT8 breaks it, smoothing saves it. The table and the picture show both.
@@ -44,7 +44,7 @@ class Outcome:
 
 
 class Demo:
-    """One model's way down the road into one folder."""
+    """Takes one model through every stage, in one folder."""
 
     def __init__(self, model: str, folder: Path) -> None:
         self.road = Road(console)

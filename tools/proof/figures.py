@@ -1,4 +1,4 @@
-"""How far quantized linears are from the originals, in fp64 and by a formula of our own, not by the packages' judge."""
+"""The error of quantized linears in fp64, by a formula of its own, not by the packages' code."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The feed-forward as a whole: both linears quantized, with and without the rescaling through GELU.
 
-Here the function itself is changed, so only the output of the pair says what it costs.
+The rescaling changes the function itself, so its cost shows only in the output of the pair.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,12 +35,12 @@ PairMethod = Callable[[FeedForwardPair, QuantScheme], SolvedPair]
 
 
 def apart(pair: FeedForwardPair, scheme: QuantScheme, method: Method) -> SolvedPair:
-    """Each linear by itself."""
+    """Each linear quantized alone."""
     return SolvedPair(method(up_layer(pair), scheme), pair.up_bias.float(), method(pair.down_layer, scheme))
 
 
 def rescaled(pair: FeedForwardPair, scheme: QuantScheme) -> SolvedPair:
-    """`auto` as `vq-algos` does it: rescaling through GELU where that pays, and then only in INT8."""
+    """`auto` as in `vq-algos`: rescaled through GELU where that reduces the error, and only in INT8."""
     up, down = up_layer(pair), pair.down_layer
     gain = gain_of(smoother_named("auto").smoothing(problem_of(up, scheme), SmootherOptions()).s)
     hidden_gain = torch.ones(len(pair.up_bias))
@@ -59,7 +59,7 @@ def rescaled(pair: FeedForwardPair, scheme: QuantScheme) -> SolvedPair:
 
 
 def pair_error(pair: FeedForwardPair, tokens: Tokens, solved: SolvedPair, scheme: QuantScheme) -> Relative:
-    """Of the feed-forward's output, as if it were one linear."""
+    """The error of the feed-forward's output, as if it were one linear."""
     x = tokens.rows.double()
     hidden = F.gelu(F.linear(x, pair.up.double(), pair.up_bias.double()), approximate="tanh")
     (y,) = outputs(tokens.rows, solved.up, scheme)

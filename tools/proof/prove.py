@@ -24,7 +24,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts for these.")] = PROMPTS,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = STEPS,
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/proof"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/proof"),
 ) -> None:
     """Measure every method, write the page, and check the figures against the requirements."""
     start = time.monotonic()
@@ -45,7 +45,7 @@ def main(
 
     figures = measure(range(seeds), sizes)
     judged = verdicts(figures)
-    page = write(output, run(), figures, None, judged)  # the models take longer, and the page is there while they do
+    page = write(output, run(), figures, None, judged)  # the models take longer; the page is complete without them
     if models:
         real = measure_real(folder, count, steps)
         judged += real_verdicts(real.lines)

@@ -22,9 +22,9 @@ class Figure:
     """One method on one layer.
 
     Attributes:
-        foldable: has the layer an exact fold?
-        test_db, drifted_db: output SNR on test tokens, and where the modulation is half as strong again.
-        held_out: noise over signal of each linear on the tokens that the methods judge by.
+        foldable: whether the layer has an exact fold.
+        test_db, drifted_db: output SNR on test tokens, and on those with a modulation 1.5 times as strong.
+        held_out: noise over signal of each linear on the held-out tokens.
         held_out_buckets: likewise, by bucket of sigma.
     """
 

@@ -1,4 +1,4 @@
-"""What is asked of the algorithms, and whether they do it: the worst case over layers and seeds decides."""
+"""The requirements on the algorithms, and whether they are met; the worst case over layers and seeds decides."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from proof.suite import PAIR, Figure
 
 @dataclass(frozen=True)
 class Verdict:
-    """One demand.
+    """One requirement.
 
     Attributes:
-        demand: what is asked.
-        asked, measured: the limit, and the worst case.
-        where: the worst case.
-        met: is it reached?
+        demand: the requirement in words.
+        asked, measured: the limit, and the figure of the worst case.
+        where: layer, scheme and seed of the worst case.
+        met: whether the limit is kept.
     """
 
     demand: str

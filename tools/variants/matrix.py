@@ -1,4 +1,4 @@
-"""Take a tiny model of every Wan layout through every stage, and write what was seen: docs/variants.md."""
+"""Take a tiny model of every Wan layout through every stage, and write the figures: docs/variants.md."""
 
 import json
 import os
@@ -25,7 +25,7 @@ MODELS: dict[Variant, str] = {
     "ti2v-5b": "Wan2.2 TI2V 5B",
     "t2v-distilled": "distilled, few steps",
 }
-# Transformers of the same makers that are none of the family, by the `_class_name` that their config.json has.
+# Transformers by the same authors that do not belong to the family, by the `_class_name` of their config.json.
 FOREIGN = {"Wan2.2 Animate 14B": "WanAnimateTransformer3DModel", "Wan2.2 S2V 14B": "WanModel_S2V"}
 
 INTRODUCTION = """\
@@ -51,7 +51,7 @@ The models are random, so a PSNR shows that every stage works; it says nothing a
 
 
 def foreign_model(folder: Path, class_name: str) -> Path:
-    """A transformer folder of which only the class is known: it is refused before a tensor is looked at."""
+    """A transformer folder with nothing but a class name: it is refused before a tensor is read."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"_class_name": class_name}), encoding="utf-8")
     return folder
@@ -71,7 +71,7 @@ def table(journeys: dict[str, Journey]) -> str:
 
 def main(
     output: Annotated[Path, typer.Option(help="The table.")] = Path("docs/variants.md"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/variants"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/variants"),
 ) -> None:
     """Run every cell and write the table."""
     import diffusers

@@ -68,7 +68,7 @@ def measure(road: Road, model: str, folder: Path, prompts: Path, steps: int) -> 
 
 
 def table(lines: list[Line]) -> str:
-    """Of one model."""
+    """The table of one model."""
     rows = [f"### {lines[0].model}", "", "| cache | passes computed | PSNR | SSIM |", "|---|---|---|---|"]
     for line in lines:
         psnr = "identical" if line.psnr is None else f"{line.psnr:.2f} dB"
@@ -83,7 +83,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 8,
     steps: Annotated[int, typer.Option(min=4, help="Denoising steps.")] = 16,
     output: Annotated[Path, typer.Option(help="Folder of the page and its JSON.")] = Path("docs"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/caches"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/caches"),
 ) -> None:
     """Measure every cache and write the page."""
     shutil.rmtree(folder, ignore_errors=True)

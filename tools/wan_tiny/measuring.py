@@ -1,7 +1,7 @@
-"""Built-in models down the road: calibrated, quantized in every way that is asked for, sampled, compared and graded.
+"""Built-in models calibrated, quantized in several ways, sampled, compared and graded.
 
-The models travel side by side, each in a process of its own with its share of the cores, because videos this small do
-not fill two. Full precision is sampled once for each model and compared with every candidate.
+The models run side by side, each in its own process with a share of the cores, because videos this small do not keep
+two cores busy. Full precision is sampled once for each model and compared with every candidate.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out, by candidate.
+    """The results by candidate.
 
     Attributes:
         compared: JSON of the rows of `vq-eval compare`; full precision, with which they are compared, has none.
@@ -54,7 +54,7 @@ class Measured:
 
 
 class Prefixed(io.TextIOBase):
-    """Lines of several processes on one stream, each with the name of its own; no terminal, so that no bars fight."""
+    """Lines of several processes on one stream, each behind a name; no terminal, so that no progress bars are drawn."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name, self._rest = stream, name, ""

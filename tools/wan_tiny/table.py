@@ -41,7 +41,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 16,
     output: Annotated[Path, typer.Option(help="Folder of the table and the picture.")] = Path("docs"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/table"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/table"),
 ) -> None:
     """Measure every candidate and write the table."""
     start = time.monotonic()

@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """What all lines have in common."""
+    """How all lines were measured."""
 
     command: str
     date: str

@@ -1,4 +1,4 @@
-"""Grades: real clips are right, wrong clips are wrong in what is wrong with them."""
+"""Grades: real clips are right, and a wrong clip fails in exactly the wrong part."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The hard twin is the same function on diffusers' own transformer, and what INT8 does to it is what was meant."""
+"""The hard twin is the same function on diffusers' own transformer; INT8 breaks it and smoothing repairs it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -187,7 +187,7 @@ def test_every_place_that_has_a_fold_has_outlier_channels(transformer: Transform
             assert hard[group.name].max() > 30 * hard[group.name].median(), group.name
 
 
-def test_plain_int8_breaks_it_and_smoothing_wins_it_back(transformer: Transformer) -> None:
+def test_plain_int8_breaks_it_and_smoothing_repairs_it(transformer: Transformer) -> None:
     topology = transformer.topology
     hard = harden(transformer.tensors, topology, SEED)
     foldable = tuple(group for group in topology.groups if group.sink is not None)
@@ -236,7 +236,7 @@ def test_the_same_seed_gives_the_same_bytes_and_all_other_parts_are_copied(rando
     assert {name for name in source if first[name] != other[name]} == weights
 
 
-def test_what_is_written_is_the_hardened_model(
+def test_the_written_model_is_the_hardened_one(
     random_model: Path, checkpoint: SourceTransformer, tmp_path: Path
 ) -> None:
     build_hard(random_model, tmp_path / "hard", SEED)

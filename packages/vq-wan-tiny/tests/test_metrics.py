@@ -77,6 +77,6 @@ def test_a_clip_that_cannot_be_graded_is_unsuited(
 
 
 @pytest.mark.parametrize(("metric", "lacks"), [(SPEED, "prompt"), (FIRST_FRAME, "prompt"), (FIRST_FRAME, "image")])
-def test_without_what_it_needs_there_is_no_figure(metric: GradeMetric, lacks: str, real_clip: Clip) -> None:
+def test_a_clip_without_caption_or_image_is_an_error(metric: GradeMetric, lacks: str, real_clip: Clip) -> None:
     with pytest.raises(ValueError, match="without its caption or image"):
         figure(metric, replace(real_clip, **{lacks: None}))

@@ -49,7 +49,7 @@ def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
         write_prompts(tmp_path, 1, 0, held_out=True)
 
 
-def test_what_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "full")
 

@@ -1,4 +1,4 @@
-"""What is measured in a clip against what was rendered into it."""
+"""Measurements of rendered clips against the scenes that they were rendered from."""
 
 import math
 from collections.abc import Callable

@@ -21,7 +21,7 @@ MEANING = {
 LIGHTX2V_S = {"int8": 108.0, "fp8": 131.0}
 """LightX2V's own converter on such a checkpoint of 30 blocks, 2 CPU cores: measured once, not by this bench."""
 PARTS = ("read", "digest", "write_and_flush", "arithmetic")
-"""What no conversion can do without."""
+"""The parts that every conversion needs."""
 TIMES_FASTER, TIMES_SLOWER, MEMORY_GIB = 10, 1.5, 1.5
 
 
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Demand:
-    """What is asked, the limit, and the figure that must not be above it."""
+    """A requirement: what it is about, the limit, and the figure that must not be above it."""
 
     what: str
     asked: float
@@ -90,7 +90,7 @@ def demands(run: Run, lines: Sequence[Line]) -> list[Demand]:
 
 
 def floor(run: Run, lines: Sequence[Line]) -> str:
-    """What the parts of a conversion take together, scheme by scheme, beside what is asked of the whole."""
+    """The time of all parts of a conversion, scheme by scheme, beside the limit for the whole."""
     by_key = {(line.work, line.scheme): line for line in lines}
     rows = []
     for scheme in SCHEMES:

@@ -25,7 +25,7 @@ WORDS = sorted({*COLOURS, *KINDS, *" ".join(DIRECTIONS).split(), *PANS[1:], *_GR
 
 @dataclass(frozen=True)
 class Claim:
-    """What a caption says of one shape; indices as in `Scenes`. `quick` is false for a shape that stays still."""
+    """The claims about one shape; indices as in `Scenes`. `quick` is false for a shape that stays still."""
 
     colour: int
     kind: int
@@ -42,14 +42,14 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a caption says: its shapes, from back to front, and the camera's pan as an index into `PANS`."""
+    """The claims of a caption: its shapes, from back to front, and the camera's pan as an index into `PANS`."""
 
     shapes: tuple[Claim, ...]
     pan: int
 
 
 def claims_of(scenes: Scenes) -> list[Claims]:
-    """What is true of each of the clips."""
+    """The true claims about each clip."""
     quick = scenes.quick & (scenes.direction != STILL)
     parts = (scenes.colour, scenes.kind, scenes.direction, quick, scenes.turning, scenes.sizing)
     told = torch.stack(parts, dim=-1).tolist()  # [clips][slots] of an integer for each part
@@ -68,7 +68,7 @@ def caption(claims: Claims) -> str:
 
 
 def parse_caption(text: str) -> Claims:
-    """What a caption claims; the inverse of `caption`.
+    """The claims of a caption; the inverse of `caption`.
 
     Raises:
         VqError: a part of the text is not in the captions' grammar, or a colour comes twice.

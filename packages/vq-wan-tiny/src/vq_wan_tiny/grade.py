@@ -36,10 +36,10 @@ class ShapeGrade:
 
     Attributes:
         name: such as `red circle`.
-        direction: whether it went the way that was said (nearest of eight), or stood still if that was said.
-        speed: whether it went at the speed that was said (nearest of standing still, slow, quick).
-        turning: whether it turned if that was said, and only then.
-        sizing: whether it grew, shrank or kept its size as was said.
+        direction: whether it moved in the direction of the caption (nearest of eight), or stood still if told to.
+        speed: whether it moved at the speed of the caption (nearest of standing still, slow, quick).
+        turning: whether it turned if the caption says so, and only then.
+        sizing: whether it grew, shrank or kept its size as the caption says.
         miss: distance between where it should be at the end and where it is, pixels; NaN if it is lost.
     """
 
@@ -53,7 +53,7 @@ class ShapeGrade:
 
 @dataclass(frozen=True)
 class Grade:
-    """What is right in one clip.
+    """The grades of one clip.
 
     Attributes:
         shapes: one grade per shape named in the caption.

@@ -19,7 +19,7 @@ from vq_wan_tiny.world import FRAMES, SIDE
 
 
 class Clip(Protocol):
-    """What is known of a video, see `vq_eval.metrics.Clip`."""
+    """A video and what is known of it, see `vq_eval.metrics.Clip`."""
 
     @property
     def frames(self) -> NDArray[np.uint8]:
@@ -27,7 +27,7 @@ class Clip(Protocol):
 
     @property
     def prompt(self) -> str | None:
-        """What it was to show."""
+        """Its caption."""
 
     @property
     def image(self) -> NDArray[np.uint8] | None:
