@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broken_checkpoints.configs import CONFIGS
-from broken_checkpoints.content import Content
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken, Content
 from broken_checkpoints.example import Example
 from broken_checkpoints.files import FILES
 from broken_checkpoints.functions import FUNCTIONS

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from broken_checkpoints.content import Content
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken, Content
 
 Q, K = "blocks.1.self_attn.q", "blocks.1.self_attn.k"
 UP = "blocks.1.ffn.0"

@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+import pages
 from road import Road
 from variants.travel import STAGES, Journey, travel
 from vq_core.testing.tiny_models import VARIANTS, Variant, build_tiny, write_samples
@@ -59,14 +59,9 @@ def foreign_model(folder: Path, class_name: str) -> Path:
 
 def table(journeys: dict[str, Journey]) -> str:
     """The matrix as Markdown, refusals below it."""
-    lines = [f"| model | {' | '.join(STAGES)} |", "| --- " * (len(STAGES) + 1) + "|"]
-    notes: list[str] = []
-    for model, journey in journeys.items():
-        cells = [journey.seen.get(stage, "–") for stage in STAGES]
-        if journey.refusal:
-            notes += [f"{model} is refused: {sentence}" for sentence in journey.refusal]
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
+    rows = [(model, *(journey.seen.get(stage, "–") for stage in STAGES)) for model, journey in journeys.items()]
+    notes = [f"\n{model} is refused: {it}\n" for model, journey in journeys.items() for it in journey.refusal]
+    return f"{pages.table(('model', *STAGES), rows)}\n{''.join(notes)}"
 
 
 def main(
@@ -92,7 +87,7 @@ def main(
         model = foreign_model(Path("models") / class_name, class_name)
         journeys[name] = travel(Road(console, f"{class_name} "), model, prompts, Path(class_name), None)
     introduction = INTRODUCTION.format(
-        date=datetime.now(UTC).date().isoformat(),
+        date=pages.today(),
         torch=torch.__version__,
         diffusers=diffusers.__version__,
         cores=os.cpu_count(),
