@@ -4,13 +4,13 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 RUN := $(UV) run
-# What maintainers run shares modules: tools/road.py, tools/strip.py, tools/wan_tiny/.
+# Tools share modules: tools/road.py, tools/candidates.py, tools/pages.py, tools/strip.py, tools/wan_tiny/.
 TOOL := PYTHONPATH=tools $(RUN) python
 
 # Only the Python that is here, never a downloaded one.
 export UV_PYTHON_DOWNLOADS := never
 
-# Where this is set, every process compiles every library again: the tests alone take minutes longer.
+# If this is set, every process compiles every library again: the tests alone take minutes longer.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -63,7 +63,7 @@ table: $(UV) ## Measure what each quantization costs wan-tiny and its hard twin:
 caches: $(UV) ## Measure what each cache costs and saves: docs/caching_cost.md
 	$(TOOL) tools/wan_tiny/caches.py
 
-proof: $(UV) ## Hold the algorithms against what is asked of them: docs/algorithms.md
+proof: $(UV) ## Check that the algorithms meet their requirements: docs/algorithms.md
 	$(TOOL) tools/proof/prove.py
 
 variants: $(UV) ## Take a tiny model of every Wan through every stage: docs/variants.md

@@ -1,4 +1,4 @@
-"""What holds for every test: no network, no surprise deadlines, and CUDA tests only where there is CUDA."""
+"""Rules and fixtures of all tests: no network, no deadlines, and CUDA tests only where there is CUDA."""
 
 import gc
 import multiprocessing
@@ -43,14 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Frozen:
-    """Leaves modules to no collector: `encode` collects, and all that a pipeline imports takes it 0.3 s each time."""
+    """Keeps imported modules from the garbage collector: `encode` collects, and scanning them takes 0.3 s each time."""
 
     def __init__(self) -> None:
         self._modules = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self) -> None:
-        """Freeze what is there when enough has been imported since the last time, without the garbage."""
+        """Collect and freeze, if many modules have been imported since the last time."""
         if len(sys.modules) > self._modules + 100:
             gc.collect()
             gc.freeze()
@@ -63,13 +63,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Let it be freed with the interpreter."""
+    """Unfreeze, so that the interpreter frees everything at its end."""
     gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What commands keep from run to run is kept for the tests alone."""
+    """Give commands a cache folder that only the tests use."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("VQ_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -77,7 +77,7 @@ def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(scope="session", autouse=True)
 def no_wait_for_the_disk() -> Iterator[None]:
-    """Nothing that tests write has to outlive a power cut; processes of their own, which are killed, flush as ever."""
+    """Skip flushing to the disk: tests need not survive a power cut. Processes that tests start still flush."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -135,13 +135,13 @@ for stream in (1, 2):
 
 @dataclass(frozen=True)
 class Started:
-    """A process that was started, and what it has written."""
+    """A started process and its output."""
 
     process: BaseProcess
     output: str
 
     def ended(self, timeout_s: float) -> int:
-        """Its exit code, minus the signal that killed it, when it has ended."""
+        """Wait for its end and return the exit code; minus the signal, if one killed it."""
         self.process.join(timeout_s)
         code = self.process.exitcode
         if code is None:
@@ -151,12 +151,12 @@ class Started:
 
     @property
     def stdout(self) -> str:
-        """What it has printed."""
+        """Its standard output."""
         return Path(f"{self.output}.1").read_text()
 
     @property
     def stderr(self) -> str:
-        """What it has said beside that."""
+        """Its standard error."""
         return Path(f"{self.output}.2").read_text()
 
 

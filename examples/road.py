@@ -41,7 +41,7 @@ SAMPLING = Sampling(steps=8, height=96, width=96, num_frames=17, guidance_scale=
 
 @dataclass(frozen=True)
 class Result:
-    """What came of it.
+    """The outcome.
 
     Attributes:
         weight_snr_db: of the linear whose weight lost most by rounding.

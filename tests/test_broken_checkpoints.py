@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from broken_checkpoints.catalogue import CATALOGUE, break_example, judge
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken
 from broken_checkpoints.example import Example, build_examples
 from broken_checkpoints.page import PAGE
 

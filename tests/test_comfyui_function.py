@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import WanTransformer3DModel
 from safetensors import safe_open
-from torch import Tensor
+from tests.comparing import FP32_ROUNDING, prediction, relative_error
+from torch import Tensor, nn
 
 HEADS, HEAD_DIM, FREQ_DIM = 4, 16, 32
 DIM = HEADS * HEAD_DIM
 PREDICTION_SHAPE = (1, 16, 2, 8, 8)
-FP32_ROUNDING = 2e-5
 EIGHT_BIT_ROUNDING = 0.12  # of this model; a tensor in the wrong place gives about 1
 
 Linear = Callable[[Tensor], Tensor]
@@ -165,21 +164,6 @@ def comfy_prediction(file: ComfyFile, inputs: Mapping[str, Tensor]) -> Tensor:
     return torch.einsum("fhwpqrc->cfphqwr", x).reshape(PREDICTION_SHAPE)
 
 
-def original(tiny_model: Any) -> WanTransformer3DModel:
-    loaded = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=torch.float32)
-    return loaded.float().eval()
-
-
-@torch.no_grad()
-def diffusers_prediction(model: WanTransformer3DModel, inputs: Mapping[str, Tensor]) -> Tensor:
-    prediction: Tensor = model(**inputs, return_dict=False)[0]
-    return prediction
-
-
-def relative_error(candidate: Tensor, reference: Tensor) -> float:
-    return float((candidate - reference).norm() / reference.norm())
-
-
 # By diffusers' name of a block's linear, the stem in the file.
 STEMS = {
     "attn1.to_q": "self_attn.q",
@@ -197,13 +181,13 @@ STEMS = {
 }
 
 
-def with_dequantized_weights(model: WanTransformer3DModel, file: ComfyFile) -> WanTransformer3DModel:
+def with_dequantized_weights(model: nn.Module, file: ComfyFile) -> nn.Module:
     """`model` with codes · scale of `file` as the weights of its blocks' linears."""
     with torch.no_grad():
-        for index, block in enumerate(model.blocks):
+        for index, block in enumerate(model.get_submodule("blocks").children()):
             for name, stem in STEMS.items():
                 native = f"blocks.{index}.{stem}.weight"
-                block.get_submodule(name).weight.copy_(file[native] * file[f"{native}_scale"])
+                block.get_parameter(f"{name}.weight").copy_(file[native] * file[f"{native}_scale"])
     return model
 
 
@@ -222,23 +206,25 @@ def converted(run: Any, tiny_model: Any, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_every_tensor_is_in_its_place(converted: Any, tiny_model: Any, inputs: dict[str, Tensor], scheme: str) -> None:
+def test_every_tensor_is_in_its_place(
+    converted: Any, original: nn.Module, inputs: dict[str, Tensor], scheme: str
+) -> None:
     file = ComfyFile(converted(scheme), whole_activations=True)
-    reference = diffusers_prediction(with_dequantized_weights(original(tiny_model), file), inputs)
+    reference = prediction(with_dequantized_weights(original, file), inputs)
     assert relative_error(comfy_prediction(file, inputs), reference) < FP32_ROUNDING
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_only_rounding_stands_between_it_and_the_original(
-    converted: Any, tiny_model: Any, inputs: dict[str, Tensor], scheme: str
+def test_it_differs_from_the_original_by_rounding_alone(
+    converted: Any, original: nn.Module, inputs: dict[str, Tensor], scheme: str
 ) -> None:
     file = ComfyFile(converted(scheme), whole_activations=False)
-    error = relative_error(comfy_prediction(file, inputs), diffusers_prediction(original(tiny_model), inputs))
+    error = relative_error(comfy_prediction(file, inputs), prediction(original, inputs))
     assert FP32_ROUNDING < error < EIGHT_BIT_ROUNDING
 
 
-def test_smoothed_where_the_weights_can_hold_it_it_is_still_the_original(
-    run: Any, tiny_model: Any, smoothed: Path, inputs: dict[str, Tensor], tmp_path: Path
+def test_with_smoothing_folded_into_the_weights_it_is_still_the_original(
+    run: Any, tiny_model: Any, original: nn.Module, smoothed: Path, inputs: dict[str, Tensor], tmp_path: Path
 ) -> None:
     model, stats = tiny_model("i2v"), smoothed.parent / "stats"
     run("vq-algos smooth", "--model", model, "--stats", stats, "--groups", "folded", "-o", tmp_path / "smoothed")
@@ -246,5 +232,5 @@ def test_smoothed_where_the_weights_can_hold_it_it_is_still_the_original(
     folders = ("--weights", tmp_path / "smoothed", "--qparams", tmp_path / "qparams")
     run("vq-export comfyui", *folders, "-o", tmp_path / "out")
     file = ComfyFile(tmp_path / "out" / "wan_i2v_int8.safetensors", whole_activations=False)
-    error = relative_error(comfy_prediction(file, inputs), diffusers_prediction(original(tiny_model), inputs))
+    error = relative_error(comfy_prediction(file, inputs), prediction(original, inputs))
     assert FP32_ROUNDING < error < EIGHT_BIT_ROUNDING

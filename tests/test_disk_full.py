@@ -2,35 +2,27 @@
 
 import errno
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from vq_core.cli.app import run as run_app
 from vq_core.store.manifest import FILE_NAME
-
-SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 
 Typed = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+def typed(run_command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> Typed:
     """`typed("vq-calib collect", …)` is exit code and last line on stderr of the command as a user types it."""
 
     def type_command(command: str, *arguments: object) -> tuple[int, str]:
-        program, sub_command = command.split()
-        monkeypatch.setattr(sys, "argv", [program, sub_command, *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            run_app(import_module(f"{program.replace('-', '_')}.cli").app)
-        return int(stop.value.code or 0), capsys.readouterr().err.strip().rpartition("\n")[2]
+        code = run_command(*command.split(), *arguments)
+        return code, capsys.readouterr().err.strip().rpartition("\n")[2]
 
     return type_command
 
@@ -53,11 +45,13 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def road(run: Any, tiny_model: Any, prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
-    """What each command reads, all of it made."""
+def road(
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[object]]:
+    """The arguments of each command, with all that it reads."""
     folder = tmp_path_factory.mktemp("road")
     model = ["--model", tiny_model("t2v")]
-    collect = [*model, "--prompts", prompts, *SAMPLING, "--tokens", 0]
+    collect = [*model, "--prompts", prompts, *sampling, "--tokens", 0]
     run("vq-algos smooth", *model, "--method", "none", "-o", folder / "smoothed")
     run("vq-algos quantize", "--weights", folder / "smoothed", "--scheme", "int8", "-o", folder / "qparams")
     artifacts = ["--weights", folder / "smoothed", "--qparams", folder / "qparams"]
@@ -66,7 +60,7 @@ def road(run: Any, tiny_model: Any, prompts: Path, tmp_path_factory: pytest.Temp
         "vq-algos smooth": [*model, "--method", "none"],
         "vq-algos quantize": ["--weights", folder / "smoothed", "--scheme", "int8"],
         "vq-export lightx2v": artifacts,
-        "vq-eval fake-quant": [*model, *artifacts, "--prompts", prompts, *SAMPLING],
+        "vq-eval fake-quant": [*model, *artifacts, "--prompts", prompts, *sampling],
     }
 
 
@@ -106,26 +100,3 @@ def test_an_export_to_a_bucket(typed: Typed, road: Any, tmp_path: Path, monkeypa
     assert not MemoryFileSystem().exists("/disk-full/out")
     assert typed(*asked, "--resume")[0] == 0
     assert MemoryFileSystem().exists(f"/disk-full/out/{FILE_NAME}")
-
-
-def test_a_bucket_that_is_full(typed: Typed, road: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VQ_CACHE", str(tmp_path / "cache"))
-    asked = ["vq-export lightx2v", *road["vq-export lightx2v"], "-o", "memory://bucket-full/out"]
-    put, sent = MemoryFileSystem.put_file, 0
-
-    def full(self: MemoryFileSystem, local: str, remote: str, **options: Any) -> None:
-        nonlocal sent
-        sent += 1
-        if sent > 3:
-            raise OSError(errno.EIO, "The bucket's quota is reached")
-        put(self, local, remote, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MemoryFileSystem, "put_file", full)
-        code, said = typed(*asked)
-    assert code == 2
-    assert "memory://bucket-full/out could not be written (" in said
-    assert "--resume uploads it" in said
-    assert not MemoryFileSystem().exists(f"/bucket-full/out/{FILE_NAME}")
-    assert typed(*asked, "--resume")[0] == 0
-    assert MemoryFileSystem().exists(f"/bucket-full/out/{FILE_NAME}")

@@ -1,6 +1,7 @@
-"""What the pages point at exists: modules and names of ours, files, headings."""
+"""Modules, names, files and headings that the pages mention exist, and architecture.md names every room."""
 
 import re
+from collections import Counter
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import resolve_name
@@ -26,7 +27,7 @@ def mentioned(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a heading of `page` may end in, as GitHub has it."""
+    """The anchors of the headings of `page`, as GitHub makes them."""
     headings = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -48,3 +49,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         there = (page.parent / target).resolve() if target else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+
+
+def test_the_architecture_page_names_every_room_once() -> None:
+    named = Counter(OURS.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    inits = [
+        path.relative_to(source) for source in ROOT.glob("packages/*/src") for path in source.glob("*/**/__init__.py")
+    ]
+    rooms = sorted({".".join(path.parent.parts) for path in inits if len(path.parts) > 2})
+    assert {room: named[room] for room in rooms} == dict.fromkeys(rooms, 1)

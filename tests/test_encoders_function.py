@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from tests.comparing import relative_error
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
@@ -21,6 +22,7 @@ FP32_ROUNDING = 1e-5
 ROUNDING = {"int8": 0.05, "fp8": 0.15}  # of the weights, and of the rest to half precision; a mistake gives about 1
 
 HEAD = 1024
+STEMS = ("models_t5_umt5-xxl-enc", "models_clip_open-clip-xlm-roberta-large-vit-huge-14")  # of the files
 T5_SIZES: dict[str, Any] = {"vocab_size": 50, "d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 3, "num_heads": 4}
 CLIP_SIZES: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -228,15 +230,9 @@ def output(module: nn.Module, state: dict[str, Tensor], *inputs: Tensor) -> Tens
     return result
 
 
-def relative_error(candidate: Tensor, reference: Tensor) -> float:
-    return float((candidate - reference).norm() / reference.norm())
-
-
-def errors(folder: Path, scheme: str, pipeline: Path, suffix: str = "safetensors") -> tuple[float, float]:
-    """Of the text and the image encoder, as their files in `folder` compute."""
-    load = load_file if suffix == "safetensors" else lambda path: torch.load(path, weights_only=True)  # noqa: TID251
-    t5 = load(folder / f"models_t5_umt5-xxl-enc-{scheme}.{suffix}")
-    clip = load(folder / f"models_clip_open-clip-xlm-roberta-large-vit-huge-14-{scheme}.{suffix}")
+def errors(folder: Path, scheme: str, pipeline: Path) -> tuple[float, float]:
+    """Errors of the text and the image encoder that are loaded from the files in `folder`."""
+    t5, clip = (load_file(folder / f"{stem}-{scheme}.safetensors") for stem in STEMS)
     _, mask = ids_and_mask()
     seen = mask.bool()
     text = output(T5(), dequantized(t5), *ids_and_mask())
@@ -298,12 +294,11 @@ def test_the_references_are_transformers_encoders(pipeline: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-@pytest.mark.parametrize(("options", "suffix"), [((), "safetensors"), (("--pth",), "pth")])
-def test_only_the_rounding_of_weights_stands_between_the_files_and_transformers(
-    run: Any, pipeline: Path, scheme: str, options: tuple[str, ...], suffix: str, tmp_path: Path
+def test_the_files_differ_from_transformers_by_the_rounding_of_weights_alone(
+    run: Any, pipeline: Path, scheme: str, tmp_path: Path
 ) -> None:
-    run("vq-export encoders", "--model", pipeline, "--scheme", scheme, *options, "-o", tmp_path / "out")
-    for error in errors(tmp_path / "out", scheme, pipeline, suffix):
+    run("vq-export encoders", "--model", pipeline, "--scheme", scheme, "-o", tmp_path / "out")
+    for error in errors(tmp_path / "out", scheme, pipeline):
         print(f"{error:.4f}")
         assert FP32_ROUNDING < error < ROUNDING[scheme]
 
@@ -325,26 +320,20 @@ def test_weights_on_the_grid_of_int8_give_transformers_output_exactly(run: Any, 
         assert error < FP32_ROUNDING
 
 
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_from_the_original_files_the_same_comes_out(run: Any, pipeline: Path, suffix: str, tmp_path: Path) -> None:
+def test_the_original_files_give_the_same_tensors(run: Any, pipeline: Path, tmp_path: Path) -> None:
     states = {"t5": native_state(pipeline, T5()), "clip": native_state(pipeline, Clip())}
     states["clip"] |= {"textual.token_embedding.weight": torch.randn(7, 4), "textual.head.0.bias": torch.randn(3)}
     for key, state in states.items():
-        path = tmp_path / f"{key}.{suffix}"
-        contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
-        if suffix == "pth":
-            torch.save(contiguous, path)
-        else:
-            save_file(contiguous, path)
-    files = ("--t5", tmp_path / f"t5.{suffix}", "--clip", tmp_path / f"clip.{suffix}")
+        torch.save(state, tmp_path / f"{key}.pth")
+    files = ("--t5", tmp_path / "t5.pth", "--clip", tmp_path / "clip.pth")
     run("vq-export encoders", *files, "--scheme", "int8", "-o", tmp_path / "native")
     run("vq-export encoders", "--model", pipeline, "--scheme", "int8", "-o", tmp_path / "transformers")
-    for stem in ("models_t5_umt5-xxl-enc", "models_clip_open-clip-xlm-roberta-large-vit-huge-14"):
+    for stem in STEMS:
         native, theirs = (load_file(tmp_path / it / f"{stem}-int8.safetensors") for it in ("native", "transformers"))
         assert native.keys() == theirs.keys()
         for name, tensor in native.items():
             if name not in ("log_scale", "visual.head"):
                 assert torch.equal(tensor, theirs[name]), name
-    clip = load_file(tmp_path / "native" / "models_clip_open-clip-xlm-roberta-large-vit-huge-14-int8.safetensors")
+    clip = load_file(tmp_path / "native" / f"{STEMS[1]}-int8.safetensors")
     assert clip["log_scale"] == 2.5
     assert torch.equal(clip["visual.head"], states["clip"]["visual.head"].half())

@@ -1,4 +1,4 @@
-"""What the artifacts claim about functions, tested on whole transformers against diffusers' own.
+"""Whole transformers from the artifacts compute the same function as diffusers' own.
 
 Every model here computes on one random input, in fp32 on the CPU where nothing else is said; errors are
 ‖Δ‖ / ‖reference‖.
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from tests.comparing import FP32_ROUNDING, prediction, relative_error
 from torch import Tensor, nn
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
@@ -26,24 +27,6 @@ from vq_export.verify.reference import model_reference
 from vq_infer.attention import sdpa
 from vq_infer.engine.transformer import load_transformer
 
-FP32_ROUNDING = 2e-5
-
-
-@pytest.fixture
-def original(tiny_model: Any) -> nn.Module:
-    loaded = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=torch.float32)
-    return loaded.eval()
-
-
-@torch.no_grad()
-def output(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """The transformer's prediction."""
-    return model(**inputs, return_dict=False)[0]
-
-
-def relative_error(candidate: Tensor, reference: Tensor) -> float:
-    return float((candidate - reference).norm() / reference.norm())
-
 
 def replace_weights(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -> None:
     """Replace every block linear's weight by `change(linear, weight)`."""
@@ -56,20 +39,19 @@ def replace_weights(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -
 def test_folded_model_equals_the_original_to_fp32_rounding(
     original: nn.Module, smoothed: Path, inputs: dict[str, Tensor]
 ) -> None:
-    before = output(original, inputs)
+    before = prediction(original, inputs)
     apply_smoothed(original, open_weights(smoothed).components["transformer"], "cpu")
-    assert relative_error(output(original, inputs), before) < FP32_ROUNDING
+    assert relative_error(prediction(original, inputs), before) < FP32_ROUNDING
 
 
 @pytest.fixture(params=["int8", "fp8"])
 def checkpoints(
-    request: Any, run: Any, tiny_model: Any, smoothed: Path, tmp_path: Path
+    request: Any, run: Any, tiny_model: Any, quantized: Any, tmp_path: Path
 ) -> dict[str, ConvertedCheckpoint]:
     """A smoothed and a plainly rounded checkpoint of one scheme."""
-    run("vq-algos quantize", "--weights", smoothed, "--scheme", request.param, "-o", tmp_path / "qparams")
-    run("vq-export lightx2v", "--weights", smoothed, "--qparams", tmp_path / "qparams", "-o", tmp_path / "smoothed")
     run("vq-export lightx2v", "--model", tiny_model("i2v"), "--scheme", request.param, "-o", tmp_path / "rtn")
-    return {name: open_checkpoint(tmp_path / name) for name in ("smoothed", "rtn")}
+    folders = {"smoothed": quantized(request.param) / "ckpt", "rtn": tmp_path / "rtn"}
+    return {name: open_checkpoint(folder) for name, folder in folders.items()}
 
 
 @pytest.mark.parametrize("kind", ["smoothed", "rtn"])
@@ -100,12 +82,12 @@ def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
         applied = component.gain(gain) if gain is not None else None
         module.weight.data.copy_(rounded[linear.name] if applied is None else rounded[linear.name] * applied)
 
-    before = output(original, inputs)
+    before = prediction(original, inputs)
     source = open_source(str(tiny_model("i2v")))
     unfolded = _unfolded(rounded, checkpoint, weights, source) if kind == "smoothed" else rounded
     replace_weights(original, lambda name, weight: unfolded[name])
-    assert relative_error(output(from_checkpoint, inputs), output(original, inputs)) < FP32_ROUNDING
-    left = relative_error(output(from_checkpoint, inputs), before)
+    assert relative_error(prediction(from_checkpoint, inputs), prediction(original, inputs)) < FP32_ROUNDING
+    left = relative_error(prediction(from_checkpoint, inputs), before)
     print(f"{checkpoint.scheme.name} {kind}: {left:.4f} from rounding the weights alone")
     assert left < {"int8": 0.06, "fp8": 0.15}[checkpoint.scheme.name]
     fidelity = compare(checkpoint, model_reference(source, checkpoint))["transformer"]
@@ -131,9 +113,9 @@ def test_engine_and_simulation_compute_the_same_function(
 ) -> None:
     checkpoint = checkpoints["smoothed"]
     engine = engine_of(checkpoint, "cpu")
-    before = output(original, inputs)
+    before = prediction(original, inputs)
     simulate(original, checkpoint, smoothed, "cpu")
-    simulated, real = output(original, inputs), output(engine, inputs)
+    simulated, real = prediction(original, inputs), prediction(engine, inputs)
     # fp32 rounding can move an activation across the border between two codes, which then differ by one step.
     assert relative_error(real, simulated) < 0.1 * relative_error(simulated, before)
 
@@ -179,7 +161,7 @@ def test_engine_and_simulation_agree_in_every_linear_and_block(
         if isinstance(module, FakeQuantLinear) or module in list(simulated.blocks):
             module.register_forward_hook(lambda module, given, made: seen.update({module: (given, made)}))
     placed = {name: tensor.to(device, dtype) for name, tensor in inputs.items()}
-    output(simulated, placed | {"timestep": inputs["timestep"].to(device)})
+    prediction(simulated, placed | {"timestep": inputs["timestep"].to(device)})
     for own, block in zip(engine.blocks, simulated.blocks, strict=True):
         for part, names in PARTS.items():
             linears = [seen[block.get_submodule(name)] for name in names]

@@ -10,8 +10,9 @@ import diffusers
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from tests.comparing import FP32_ROUNDING, prediction, relative_error, tensors_in
+from torch import nn
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.weights import open_weights
@@ -20,13 +21,6 @@ from vq_core.families.wan import diffusers_config, expert_folders, native_config
 from vq_core.model.source import open_source
 from vq_core.testing.tiny_models import VARIANTS, Variant
 from vq_eval.videos.variants import apply_smoothed
-
-FP32_ROUNDING = 2e-5
-"""‖Δ‖ / ‖reference‖ of two ways to compute one function in fp32, as in test_equivalence.py."""
-
-
-def tensors_in(folder: Path) -> dict[str, Tensor]:
-    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
 def bytes_in(folder: Path) -> dict[str, bytes]:
@@ -154,15 +148,6 @@ def loaded(folder: Path) -> nn.Module:
     return model.eval()
 
 
-@torch.no_grad()
-def output(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    return model(**inputs, return_dict=False)[0]
-
-
-def relative_error(candidate: Tensor, reference: Tensor) -> float:
-    return float((candidate - reference).norm() / reference.norm())
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_native_becomes_diffusers_bit_by_bit(run: Any, both: Any, tmp_path: Path, variant: Variant) -> None:
     one, other = both(variant)
@@ -182,11 +167,11 @@ def test_native_becomes_diffusers_bit_by_bit(run: Any, both: Any, tmp_path: Path
 
 
 def test_a_folded_model_is_the_original_in_diffusers(
-    run: Any, tiny_model: Any, smoothed: Path, inputs: Any, tmp_path: Path
+    run: Any, tiny_model: Any, original: nn.Module, smoothed: Path, inputs: Any, tmp_path: Path
 ) -> None:
     run("vq-export diffusers", "--weights", smoothed, "-o", tmp_path / "folded")
-    original = output(loaded(tiny_model("i2v") / "transformer"), inputs)
-    assert relative_error(output(loaded(tmp_path / "folded"), inputs), original) < FP32_ROUNDING
+    found = prediction(loaded(tmp_path / "folded"), inputs)
+    assert relative_error(found, prediction(original, inputs)) < FP32_ROUNDING
     before, after = tensors_in(tiny_model("i2v") / "transformer"), tensors_in(tmp_path / "folded")
     folded = "blocks.0.norm2.weight"  # where diffusers' layout can hold it, smoothing stays
     assert not torch.allclose(after[folded].float(), before[folded].float(), rtol=0.01)
@@ -195,23 +180,21 @@ def test_a_folded_model_is_the_original_in_diffusers(
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
 @pytest.mark.parametrize("by", ["--checkpoint", "--weights"])
 def test_a_quantized_model_in_diffusers_has_the_function_of_its_codes(
-    run: Any, tiny_model: Any, smoothed: Path, inputs: Any, tmp_path: Path, scheme: str, by: str
+    run: Any, original: nn.Module, smoothed: Path, quantized: Any, inputs: Any, tmp_path: Path, scheme: str, by: str
 ) -> None:
     """Held against the smoothed model, its gains applied to its norms, with every weight replaced by codes·scale."""
-    run("vq-algos quantize", "--weights", smoothed, "--scheme", scheme, "-o", tmp_path / "qparams")
-    run("vq-export lightx2v", "--weights", smoothed, "--qparams", tmp_path / "qparams", "-o", tmp_path / "ckpt")
-    said = [tmp_path / "ckpt"] if by == "--checkpoint" else [smoothed, "--qparams", tmp_path / "qparams"]
+    qparams, checkpoint = (quantized(scheme) / name for name in ("qparams", "ckpt"))
+    said = [checkpoint] if by == "--checkpoint" else [smoothed, "--qparams", qparams]
     run("vq-export diffusers", by, *said, "-o", tmp_path / "out")
 
-    original = loaded(tiny_model("i2v") / "transformer")
-    before = output(original, inputs)
+    before = prediction(original, inputs)
     apply_smoothed(original, open_weights(smoothed).components["transformer"], "cpu")
-    component = open_checkpoint(tmp_path / "ckpt").components["transformer"]
-    assert relative_error(output(original, inputs), before) < FP32_ROUNDING
+    component = open_checkpoint(checkpoint).components["transformer"]
+    assert relative_error(prediction(original, inputs), before) < FP32_ROUNDING
     for linear in component.topology.linears:
         codes, scale = component.linear(linear.name)
         find_weight(original, linear.name).data.copy_(codes.float() * scale)
-    reference, found = output(original, inputs), output(loaded(tmp_path / "out"), inputs)
+    reference, found = prediction(original, inputs), prediction(loaded(tmp_path / "out"), inputs)
     assert relative_error(found, reference) < FP32_ROUNDING
     # So it is as far from the original as the rounding of the weights takes it, and no farther.
     assert relative_error(found, before) <= relative_error(reference, before) + FP32_ROUNDING
@@ -224,7 +207,7 @@ def find_weight(model: nn.Module, linear: str) -> nn.Parameter:
     return model.get_parameter(name)
 
 
-def test_what_llmc_smoothed_is_the_original_in_diffusers(
+def test_a_model_smoothed_by_llmc_is_the_original_in_diffusers(
     run: Any, tiny_model: Any, inputs: Any, tmp_path: Path
 ) -> None:
     """`save_trans`: W·s, and 1/s beside it, which stock diffusers ignores."""
@@ -242,9 +225,9 @@ def test_what_llmc_smoothed_is_the_original_in_diffusers(
     shutil.copy(folder / "config.json", tmp_path / "trans")
     save_file(tensors, tmp_path / "trans" / "diffusion_pytorch_model.safetensors")
 
-    original = output(loaded(folder), inputs)
+    original = prediction(loaded(folder), inputs)
     run("vq-export diffusers", "--model", tmp_path / "trans", "-o", tmp_path / "out")
-    assert relative_error(output(loaded(tmp_path / "out"), inputs), original) < FP32_ROUNDING
+    assert relative_error(prediction(loaded(tmp_path / "out"), inputs), original) < FP32_ROUNDING
 
     run("vq-export lightx2v", "--model", tmp_path / "trans", "--scheme", "int8", "-o", tmp_path / "ckpt")
     assert open_checkpoint(tmp_path / "ckpt").has_gains
@@ -272,24 +255,3 @@ def test_a_pipeline_with_llmcs_gains_is_refused_where_it_would_run(
     for command in ("vq-calib collect", "vq-eval fake-quant"):
         with pytest.raises(VqError, match="brings gains of its norms .*, which diffusers does not apply"):
             run(command, "--model", pipeline, "--prompts", prompts, "-o", tmp_path / "out", "--device", "cpu")
-
-
-def test_a_shard_that_changes_during_export_is_refused(run: Any, both: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from vq_core.files.weights_file import SafetensorsFile
-
-    _, native = both("t2v")
-    load, calls = SafetensorsFile.load, []
-
-    def changing(self: Any, names: Any, device: str = "cpu") -> Any:
-        calls.append(self.path)
-        if len(calls) == 5:
-            self.path.write_bytes(self.path.read_bytes()[:-1] + b"0")
-        return load(self, names, device)
-
-    monkeypatch.setattr(SafetensorsFile, "load", changing)
-    for command, name in (("vq-export lightx2v", "ckpt"), ("vq-export diffusers", "folder")):
-        calls.clear()
-        scheme = ["--scheme", "int8"] if name == "ckpt" else []
-        with pytest.raises(VqError, match="was changed or removed while it was being read"):
-            run(command, "--model", native / "model", *scheme, "-o", tmp_path / name)
-        assert not (tmp_path / name).exists()

@@ -1,4 +1,4 @@
-"""The page of `make bench-export`: what is missed is said to be missed, and page and JSON hold the same."""
+"""The page of `make bench-export` names every missed requirement and holds the same figures as its JSON."""
 
 import json
 from pathlib import Path
@@ -55,6 +55,6 @@ def test_parts_are_added_up_and_shared_among_the_cores() -> None:
     assert first == "| INT8 | 0.75 | 0.75 | 0.75 | 5.00 | 7.25 | 6.00 | 3.62 | 3.75 |"
 
 
-def test_a_copy_that_is_flushed_too_is_what_flushing_is_held_against() -> None:
+def test_conversion_is_compared_with_a_flushed_copy() -> None:
     assert beside_a_copy_on_the_disk(lines(3.0)) == "0.75 (INT8) and 0.75 (FP8)"
     assert beside_a_copy_on_the_disk(lines(3.0, arithmetic_s=5.0)) == "0.60 (INT8) and 0.60 (FP8)"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from tests.comparing import tensors_in
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import open_checkpoint
@@ -14,7 +15,6 @@ from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import open_weights
 from vq_core.testing.tiny_models import FFN_DIM, INNER_DIM
 
-SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 RANK, ALPHA = 4, 2.0
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -45,9 +45,8 @@ def loras(tmp_path: Path) -> list[str]:
 def rewritten(tiny_model: Any, tmp_path: Path) -> Path:
     """The model with the same LoRAs in its files, by the formula in float64."""
     folder = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "rewritten")) / "transformer"
-    files = sorted(folder.glob("*.safetensors"))
-    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    for path in (*files, *folder.glob("*.index.json")):
+    tensors = tensors_in(folder)
+    for path in (*folder.glob("*.safetensors"), *folder.glob("*.index.json")):
         path.unlink()
 
     def add(name: str, difference: Tensor) -> None:
@@ -63,11 +62,11 @@ def rewritten(tiny_model: Any, tmp_path: Path) -> Path:
 
 
 def test_conversion_smoothing_statistics_and_verification_agree(
-    run: Any, tiny_model: Any, prompts: Path, loras: list[str], rewritten: Path, tmp_path: Path
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], loras: list[str], rewritten: Path, tmp_path: Path
 ) -> None:
     model = ["--model", tiny_model("t2v")]
     collected, smoothed, converted, by_hand = (tmp_path / name for name in ("stats", "smoothed", "ckpt", "by hand"))
-    run("vq-calib collect", *model, *loras, "--prompts", prompts, "-o", collected, *SAMPLING, "--tokens", 0)
+    run("vq-calib collect", *model, *loras, "--prompts", prompts, "-o", collected, *sampling, "--tokens", 0)
     run("vq-algos smooth", *model, *loras, "--stats", collected, "-o", smoothed)
     run("vq-export lightx2v", *model, *loras, "--scheme", "int8", "-o", converted)
     assert run("vq-export verify", converted, *model, *loras)["problems"] == []
@@ -82,13 +81,12 @@ def test_conversion_smoothing_statistics_and_verification_agree(
         ]
 
     run("vq-export lightx2v", "--model", rewritten, "--scheme", "int8", "-o", by_hand)
-    for file in sorted(path.name for path in converted.glob("*.safetensors")):
-        ours, literal = load_file(converted / file), load_file(by_hand / file)
-        for name, tensor in literal.items():
-            if tensor.dtype == torch.int8:
-                # The last bit of fp32 may move a weight across the border between two codes, and no more.
-                different = (ours[name].int() - tensor.int()).abs()
-                assert different.max() <= 1, name
-                assert different.count_nonzero() <= 1e-3 * tensor.numel(), name
-            else:
-                assert torch.allclose(ours[name].double(), tensor.double(), rtol=1e-5, atol=1e-6), name
+    ours = tensors_in(converted)
+    for name, tensor in tensors_in(by_hand).items():
+        if tensor.dtype == torch.int8:
+            # The last bit of fp32 may move a weight across the border between two codes, and no more.
+            different = (ours[name].int() - tensor.int()).abs()
+            assert different.max() <= 1, name
+            assert different.count_nonzero() <= 1e-3 * tensor.numel(), name
+        else:
+            assert torch.allclose(ours[name].double(), tensor.double(), rtol=1e-5, atol=1e-6), name

@@ -59,7 +59,7 @@ def changed(figures: list[Figure], method: str, scheme: str, **values: object) -
         "the same in any bucket",
     ],
 )
-def test_auto_does_what_is_asked_even_of_a_small_layer(figures: list[Figure], demand: str) -> None:
+def test_auto_meets_the_requirements_on_small_layers(figures: list[Figure], demand: str) -> None:
     found = verdict(figures, demand)
     assert found.met, found
 
@@ -115,7 +115,7 @@ def test_draws_are_the_seed_s_and_independent(small_layers: list[Layer]) -> None
         assert torch.equal(layer.draws.test.bucket.bincount(), torch.full((BUCKETS,), SMALL.test // BUCKETS))
 
 
-def test_inputs_are_as_hard_as_they_are_meant_to_be(figures: list[Figure], small_layers: list[Layer]) -> None:
+def test_inputs_are_hard_to_quantize(figures: list[Figure], small_layers: list[Layer]) -> None:
     plain = {figure.layer: figure.test_db for figure in figures if (figure.method, figure.scheme) == (RTN, "int8")}
     assert all(15 < plain[layer.name] < 34 for layer in small_layers)
     spiky = small_layers[-1].draws.fit.rows.float()
@@ -150,7 +150,7 @@ def test_llmc_s_smoothquant_is_ours_in_bfloat16(small_layers: list[Layer]) -> No
     torch.testing.assert_close(after.gain, ours.gain, rtol=3 * BFLOAT16, atol=0)
 
 
-def test_llmc_s_awq_keeps_what_suits_the_first_call() -> None:
+def test_llmc_s_awq_keeps_the_best_ratio_of_the_first_call() -> None:
     """Two calls that want opposite ratios: the one with the noisiest bucket decides, whatever the other says."""
     draw = torch.Generator().manual_seed(0)
     channels, count = 64, 256

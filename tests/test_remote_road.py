@@ -11,11 +11,8 @@ from s3fs import S3FileSystem
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.artifacts.stats import open_stats
-from vq_core.errors import VqError
 from vq_core.files.tensor_file import bytes_of
 from vq_core.remote.location import parse_location
-
-SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 
 Machine = Callable[[str], None]
 
@@ -33,12 +30,12 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def local_files(folder: Path) -> list[Path]:
-    """What lies in the working directory but the cache."""
+    """Files of the working directory outside the cache."""
     return [path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts]
 
 
 def test_every_stage_on_a_machine_of_its_own(
-    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine, tmp_path: Path
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, machine: Machine, tmp_path: Path
 ) -> None:
     s3 = S3FileSystem()
     s3.put(f"{tiny_model('i2v')}/", f"{bucket}/model/", recursive=True)
@@ -48,7 +45,7 @@ def test_every_stage_on_a_machine_of_its_own(
 
     machine("calibrates")
     collected = run(
-        "vq-calib collect", *model, "--prompts", f"{bucket}/prompts", "-o", f"{bucket}/stats", *SAMPLING, "--tokens", 16
+        "vq-calib collect", *model, "--prompts", f"{bucket}/prompts", "-o", f"{bucket}/stats", *sampling, "--tokens", 16
     )
     assert collected["output"] == f"{bucket}/stats"
     machine("smooths")
@@ -71,12 +68,12 @@ def test_every_stage_on_a_machine_of_its_own(
     machine("samples")
     run(
         "vq-infer i2v", *model, "--checkpoint", f"{bucket}/ckpt", "--image", f"{bucket}/prompts/{image}",
-        "--prompt", "a boat", "-o", f"{bucket}/boat.mkv", *SAMPLING,
+        "--prompt", "a boat", "-o", f"{bucket}/boat.mkv", *sampling,
     )  # fmt: skip
     machine("simulates")
     run(
         "vq-eval fake-quant", *model, "--weights", f"{bucket}/smoothed", "--qparams", f"{bucket}/qparams",
-        "--prompts", f"{bucket}/prompts/samples.json", "-o", f"{bucket}/videos", *SAMPLING,
+        "--prompts", f"{bucket}/prompts/samples.json", "-o", f"{bucket}/videos", *sampling,
     )  # fmt: skip
     machine("compares")
     compared = run(
@@ -102,7 +99,7 @@ def test_every_stage_on_a_machine_of_its_own(
 
 
 def test_a_recipe_in_the_bucket_names_what_lies_beside_it(
-    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, machine: Machine
 ) -> None:
     s3 = S3FileSystem()
     s3.put(f"{tiny_model('t2v')}/", f"{bucket}/runs/model/", recursive=True)
@@ -111,7 +108,7 @@ def test_a_recipe_in_the_bucket_names_what_lies_beside_it(
     s3.pipe(f"{bucket}/runs/recipe.yaml", yaml.safe_dump(recipe).encode())
     said = ["--recipe", f"{bucket}/runs/recipe.yaml"]
     machine("one")
-    run("vq-calib collect", *said, *SAMPLING, "--tokens", 0)
+    run("vq-calib collect", *said, *sampling, "--tokens", 0)
     run("vq-algos smooth", *said)
     machine("two")
     run("vq-algos quantize", *said)
@@ -120,9 +117,9 @@ def test_a_recipe_in_the_bucket_names_what_lies_beside_it(
 
 
 def test_parts_of_a_run_meet_in_the_bucket(
-    run: Any, tiny_model: Any, prompts: Path, bucket: str, machine: Machine
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, machine: Machine
 ) -> None:
-    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0]
+    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *sampling, "--tokens", 0]
     for number in (1, 2):
         machine(f"part {number}")
         run("vq-calib collect", *asked, "-o", f"{bucket}/part-{number}", "--part", f"{number}/2")
@@ -132,9 +129,9 @@ def test_parts_of_a_run_meet_in_the_bucket(
 
 
 def test_processes_that_run_together_need_no_shared_disk(
-    tiny_model: Any, prompts: Path, bucket: str, start_ranks: Any
+    tiny_model: Any, prompts: Path, sampling: list[str], bucket: str, start_ranks: Any
 ) -> None:
-    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *SAMPLING, "--tokens", 0, "-o", f"{bucket}/stats"]
+    asked = ["--model", tiny_model("t2v"), "--prompts", prompts, *sampling, "--tokens", 0, "-o", f"{bucket}/stats"]
     code = f"import sys\nfrom vq_calib.cli import main\nsys.argv = {['vq-calib', 'collect', *map(str, asked)]}\nmain()"
     for rank in start_ranks(code, code):
         assert rank.ended(240) == 0, rank.stderr
@@ -142,36 +139,3 @@ def test_processes_that_run_together_need_no_shared_disk(
     prompts_seen = open_stats(parse_location(f"{bucket}/stats")).artifact.manifest.settings["prompts"]
     assert isinstance(prompts_seen, list)
     assert len(prompts_seen) == 2
-
-
-def test_refuses_an_output_that_is_there_and_a_bucket_that_is_not(run: Any, tiny_model: Any, bucket: str) -> None:
-    model = ["--model", tiny_model("t2v"), "--scheme", "fp8"]
-    run("vq-export lightx2v", *model, "-o", f"{bucket}/ckpt")
-    with pytest.raises(VqError, match=f"{bucket}/ckpt exists already: choose another --output"):
-        run("vq-export lightx2v", *model, "-o", f"{bucket}/ckpt")
-    with pytest.raises(VqError, match="There is no bucket nowhere for s3://nowhere/ckpt"):
-        run("vq-export lightx2v", *model, "-o", "s3://nowhere/ckpt")
-
-
-def test_an_upload_that_failed_is_taken_up_again(
-    run: Any, tiny_model: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ["vq-export lightx2v", "--model", tiny_model("t2v"), "--scheme", "fp8", "-o", f"{bucket}/ckpt"]
-    with monkeypatch.context() as patch, pytest.raises(VqError) as refused:
-
-        async def denied(self: S3FileSystem, local: str, remote: str, **options: Any) -> None:
-            raise PermissionError("Access Denied")
-
-        patch.setattr(S3FileSystem, "_put_file", denied)
-        S3FileSystem.clear_instance_cache()  # instances take their methods with them
-        run(*command)
-    S3FileSystem.clear_instance_cache()
-    assert "access is denied" in str(refused.value)
-    assert "the same command with --resume uploads it" in str(refused.value)
-    with pytest.raises(VqError, match="left from an interrupted run: continue it with --resume"):
-        run(*command)
-    with pytest.raises(VqError, match="begun with other settings"):
-        run(*command[:4], "int8", *command[5:], "--resume")
-    assert not S3FileSystem().exists(f"{bucket}/ckpt")
-    run(*command, "--resume")
-    assert open_checkpoint(parse_location(f"{bucket}/ckpt")).scheme.name == "fp8"

@@ -4,19 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from strip import psnr
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
-from vq_core.testing.tiny_models import FFN_DIM, INNER_DIM, Variant, write_samples
+from vq_core.testing.tiny_models import FFN_DIM, INNER_DIM, Variant
 
-SAMPLING = ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
 TRAINED_SAMPLING = ["--steps", "3", "--num-frames", "5", "--device", "cpu"]
 LLMC_RECIPES = Path(__file__).parents[1] / "recipes" / "llmc"
 
@@ -56,11 +54,15 @@ def test_the_commands_of_the_design_run_in_order(run: Any, trained: Path, tmp_pa
     assert row["overall"]["psnr"]["mean"] > 25
     assert "17 frames of 96x96, and the video has 5" in compared["unavailable"]["wan_tiny_direction"]
     assert row["provenance"]["digest"] == compared["reference"]["provenance"]["digest"]
-    assert compared["videos"][0]["prompt"] == json.loads((prompts / "samples.json").read_text())[0]["prompt"]
-
-    engine = made_by_the_engine(run, trained, tmp_path, *TRAINED_SAMPLING)
+    sample = json.loads((prompts / "samples.json").read_text())[0]
+    run(
+        "vq-infer i2v", "--checkpoint", tmp_path / "ckpt", "--image", prompts / sample["image"], "--prompt",
+        sample["prompt"], "-o", tmp_path / "engine.mkv", "--attention", "sdpa", *TRAINED_SAMPLING,
+    )  # fmt: skip
+    engine = read_video(tmp_path / "engine.mkv")
     full, simulated = (read_video(tmp_path / "videos" / kind / "000.mkv") for kind in ("full", "fake-quant"))
     alike, of_engine, of_simulation = psnr(engine, simulated), psnr(engine, full), psnr(simulated, full)
+    assert compared["videos"][0]["prompt"] == sample["prompt"]
     print(f"{scheme}: {alike:.1f} dB; against full precision {of_engine:.1f} and {of_simulation:.1f}")
     assert abs(of_engine - of_simulation) < 3
     # On the CPU both sum the same codes: those of INT8 exactly, those of FP8 in an order that may differ.
@@ -93,45 +95,14 @@ def test_engine_and_simulation_make_the_same_videos_on_cuda(run: Any, tmp_path: 
         assert alike >= 40
 
 
-def made_by_the_engine(run: Any, trained: Path, folder: Path, *sampling: str) -> NDArray[np.uint8]:
-    """The video of the prompt by the checkpoint `folder/ckpt`, with the attention that simulation has too."""
-    prompts = trained / "prompts"
-    sample = json.loads((prompts / "samples.json").read_text())[0]
-    run(
-        "vq-infer i2v", "--checkpoint", folder / "ckpt", "--image", prompts / sample["image"],
-        "--prompt", sample["prompt"], "-o", folder / "engine.mkv", "--attention", "sdpa", *sampling,
-    )  # fmt: skip
-    return read_video(folder / "engine.mkv")
-
-
-def psnr(video: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
-    """In dB, over all frames."""
-    error = np.square(video.astype(float) - reference).mean()
-    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
-
-
-def test_conversion_alone_and_inference(run: Any, tiny_model: Any, tmp_path: Path) -> None:
+def test_conversion_alone_and_inference(run: Any, tiny_model: Any, sampling: list[str], tmp_path: Path) -> None:
     model = tiny_model("t2v")
     run("vq-export lightx2v", "--model", model, "--scheme", "fp8", "-o", tmp_path / "ckpt")
     run(
         "vq-infer t2v", "--model", model, "--checkpoint", tmp_path / "ckpt", "--prompt", "a boat",
-        "-o", tmp_path / "boat.mp4", *SAMPLING,
+        "-o", tmp_path / "boat.mp4", *sampling,
     )  # fmt: skip
     assert read_video(tmp_path / "boat.mp4").shape == (5, 64, 64, 3)
-
-
-def test_two_experts(run: Any, tiny_model: Any, prompts: Path, tmp_path: Path) -> None:
-    model = tiny_model("i2v-2.2")
-    run("vq-calib collect", "--model", model, "--prompts", prompts, "-o", tmp_path / "stats", *SAMPLING)
-    run("vq-algos smooth", "--model", model, "--stats", tmp_path / "stats", "-o", tmp_path / "smoothed")
-    run("vq-algos quantize", "--weights", tmp_path / "smoothed", "--scheme", "int8", "-o", tmp_path / "qparams")
-    run(
-        "vq-export lightx2v", "--weights", tmp_path / "smoothed", "--qparams", tmp_path / "qparams",
-        "-o", tmp_path / "ckpt",
-    )  # fmt: skip
-    assert run("vq-export verify", tmp_path / "ckpt", "--model", model)["problems"] == []
-    assert (tmp_path / "ckpt" / "high_noise_model" / "block_0.safetensors").exists()
-    assert (tmp_path / "ckpt" / "low_noise_model" / "block_0.safetensors").exists()
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +115,6 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def prompt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One prompt with an image."""
-    return write_samples(tmp_path_factory.mktemp("prompt"), 1, with_images=True)
-
-
 def tiny_variant(llmc_recipe: Path) -> Variant:
     """The tiny model that is laid out as the recipe's; the one with two experts starts from an image."""
     return "i2v-2.2" if "wan2_2" in llmc_recipe.stem else "t2v" if "t2v" in llmc_recipe.stem else "i2v"
@@ -157,14 +122,14 @@ def tiny_variant(llmc_recipe: Path) -> Variant:
 
 @pytest.mark.parametrize("recipe", sorted(LLMC_RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_llmc_recipes_drive_every_stage(
-    run: Any, tiny_model: Any, lora: Path, prompt: Path, tmp_path: Path, recipe: Path
+    run: Any, tiny_model: Any, lora: Path, one_prompt: Path, tmp_path: Path, recipe: Path
 ) -> None:
     document = yaml.safe_load(recipe.read_text())
     document["model"]["path"] = str(tiny_model(tiny_variant(recipe)))
     if "lora_path" in document["model"]:
         document["model"]["lora_path"] = str(lora)
     document["save"]["save_path"] = str(tmp_path / "out")
-    sizes = {"path": str(prompt), "target_height": 64, "target_width": 64, "num_frames": 5}
+    sizes = {"path": str(one_prompt), "target_height": 64, "target_width": 64, "num_frames": 5}
     for section in ("calib", "eval"):
         if section in document:
             document[section] |= sizes
@@ -182,8 +147,8 @@ def test_llmc_recipes_drive_every_stage(
     run("vq-algos quantize", "--recipe", edited)
     run("vq-export lightx2v", "--recipe", edited)
     run("vq-eval fake-quant", "--recipe", edited, *steps)
-    sample = json.loads((prompt / "samples.json").read_text())[0]
-    task, image = ("t2v", []) if tiny_variant(recipe) == "t2v" else ("i2v", ["--image", prompt / sample["image"]])
+    sample = json.loads((one_prompt / "samples.json").read_text())[0]
+    task, image = ("t2v", []) if tiny_variant(recipe) == "t2v" else ("i2v", ["--image", one_prompt / sample["image"]])
     run(
         f"vq-infer {task}", "--recipe", edited, *image, "--prompt", sample["prompt"],
         "-o", tmp_path / "video.mp4", *steps,
@@ -199,12 +164,12 @@ def test_llmc_recipes_drive_every_stage(
 
 
 def test_a_merged_model_takes_the_road_and_keeps_apart_from_the_plain_one(
-    run: Any, tiny_model: Any, lora: Path, prompts: Path, tmp_path: Path
+    run: Any, tiny_model: Any, lora: Path, prompts: Path, sampling: list[str], tmp_path: Path
 ) -> None:
     model = ["--model", tiny_model("i2v-2.2")]
     merged = ["--lora", f"transformer_2={lora}:0.8"]
     stats, weights, qparams, checkpoint = (tmp_path / name for name in ("stats", "smoothed", "qparams", "ckpt"))
-    run("vq-calib collect", *model, *merged, "--prompts", prompts, "-o", stats, *SAMPLING)
+    run("vq-calib collect", *model, *merged, "--prompts", prompts, "-o", stats, *sampling)
     with pytest.raises(VqError, match="made from another model .* with the same LoRAs merged"):
         run("vq-algos smooth", *model, "--stats", stats, "-o", weights)
     run("vq-algos smooth", *model, *merged, "--stats", stats, "-o", weights)
@@ -215,7 +180,7 @@ def test_a_merged_model_takes_the_road_and_keeps_apart_from_the_plain_one(
         run("vq-export verify", checkpoint, *model)
     run(
         "vq-eval fake-quant", *model, *merged, "--weights", weights, "--qparams", qparams, "--prompts", prompts,
-        "--ignore", "0,2:ffn.net.2", "-o", tmp_path / "videos", *SAMPLING,
+        "--ignore", "0,2:ffn.net.2", "-o", tmp_path / "videos", *sampling,
     )  # fmt: skip
     for path in (stats, weights, qparams, checkpoint, tmp_path / "videos"):
         components = json.loads((path / "manifest.json").read_text())["components"]
@@ -225,11 +190,11 @@ def test_a_merged_model_takes_the_road_and_keeps_apart_from_the_plain_one(
 
 
 def test_a_recipe_by_name_takes_the_road(
-    run: Any, tiny_model: Any, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, tiny_model: Any, prompts: Path, sampling: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     model = ["--model", tiny_model("t2v")]
-    run("vq-calib collect", "--recipe", "int8-fast", *model, "--prompts", prompts, "-o", "stats", *SAMPLING)
+    run("vq-calib collect", "--recipe", "int8-fast", *model, "--prompts", prompts, "-o", "stats", *sampling)
     run("vq-algos smooth", "--recipe", "int8-fast", *model, "--stats", "stats", "-o", "smoothed")
     run("vq-algos quantize", "--recipe", "int8-fast", "--weights", "smoothed", "--stats", "stats", "-o", "qparams")
     settings = json.loads((tmp_path / "qparams" / "manifest.json").read_text())["settings"]

@@ -1,4 +1,4 @@
-"""Which warnings pass in tests, where all others are errors."""
+"""The one warning that passes in tests; all others are errors."""
 
 import warnings
 

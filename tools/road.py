@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import shlex
+import subprocess
+import sys
 import time
 from importlib import import_module
 from typing import Any
@@ -12,14 +14,14 @@ from rich.console import Console
 
 
 class Road:
-    """Where the stages meet: every command is shown, run, timed, and answers with its JSON result."""
+    """Runs commands one after another: each is shown and timed, and gives its JSON result."""
 
     def __init__(self, console: Console, prefix: str = "") -> None:
         """Begin a road.
 
         Args:
-            console: where the commands are shown.
-            prefix: before each of them, where several roads share a console.
+            console: shows the commands.
+            prefix: of each command, if several roads share a console.
         """
         self.seconds: dict[str, float] = {}
         self._console = console
@@ -39,3 +41,12 @@ class Road:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start
         result: dict[str, Any] = json.loads(printed.getvalue())
         return result
+
+
+def run_apart(command: str, *arguments: object) -> dict[str, Any]:
+    """Run `command` in a process of its own, so that its memory is measured alone, and return its JSON result."""
+    package, *words = command.replace("-", "_", 1).split()
+    program = f"from {package}.cli import main; main()"
+    full = [sys.executable, "-c", program, *words, *map(str, arguments), "--json"]
+    result: dict[str, Any] = json.loads(subprocess.run(full, check=True, stdout=subprocess.PIPE).stdout)
+    return result

@@ -1,4 +1,4 @@
-"""A picture of videos below one another: frames of each, and under them what it is and how good it is."""
+"""A picture of videos below one another: frames of each, and under them its name and figures."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -39,6 +39,12 @@ def psnr_of(row: Mapping[str, Any], index: int) -> float:
     """PSNR in dB of one video of a row in the JSON that `vq-eval compare` gives; infinite where it is identical."""
     figure = row["videos"][index]["figures"]["psnr"]["video"]
     return float("inf") if figure is None else float(figure)
+
+
+def psnr(video: NDArray[np.uint8], reference: NDArray[np.uint8]) -> float:
+    """PSNR in dB over all frames; infinite where they are identical."""
+    error = np.square(video.astype(float) - reference).mean()
+    return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def draw_strip(path: Path, title: str, rows: Sequence[Row]) -> None:

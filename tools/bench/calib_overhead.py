@@ -1,14 +1,13 @@
-"""What gathering statistics costs: the forward of Wan2.1-14B-shaped blocks without hooks, with eager, with compiled.
+"""The cost of gathering statistics: Wan2.1-14B-shaped blocks without hooks, with eager hooks, with compiled hooks.
 
     python tools/bench/calib_overhead.py result.json
     python tools/bench/calib_overhead.py result.json --device cpu --heads 2 --head-dim 32 --ffn 160 --grid 3,4,6
 
-Random weights in bfloat16; 480x832 pixels and 81 frames are the grid 21,30,52 of 32,760 tokens.
+Random weights in bfloat16 (fp32 on a CPU); 480x832 pixels and 81 frames are the grid 21,30,52 of 32,760 tokens.
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -16,7 +15,6 @@ from typing import Annotated
 
 import torch
 import typer
-from diffusers import WanTransformer3DModel
 from torch import Tensor, nn
 
 from vq_calib.observing.hooks import Observer
@@ -25,12 +23,14 @@ from vq_calib.planning.calib_prompts import CalibPrompt
 from vq_calib.planning.token_plan import Script, plan_tokens, script_of
 from vq_core.artifacts.stats import OUTLIERS
 from vq_core.families.wan import topology
+from vq_core.runtime.device import runtime_dtype
 from vq_core.sampling.schedule import Call, bucket_of
+from vq_infer.bench.measuring.measure import timed
+from vq_infer.bench.models.baselines import diffusers_model
+from vq_infer.bench.models.workload import Step, Workload
+from vq_infer.memory.model_sizes import MODEL_SIZES
 
-PATCH = (1, 2, 2)
-CHANNELS, TEXT_DIM, IMAGE_DIM = 36, 4096, 1280
-TEXT_TOKENS, IMAGE_TOKENS = 512, 257
-MODEL_BLOCKS = 40
+WAN = MODEL_SIZES["14b"]
 TIMESTEP = 900
 WARM_UP = 3
 
@@ -39,41 +39,43 @@ def main(
     output: Annotated[Path, typer.Argument(help="JSON file to write.")],
     device: str = "cuda",
     blocks: int = 2,
-    heads: int = 40,
-    head_dim: int = 128,
-    ffn: int = 13824,
+    heads: int = WAN["num_attention_heads"],
+    head_dim: int = WAN["attention_head_dim"],
+    ffn: int = WAN["ffn_dim"],
     grid: Annotated[str, typer.Option(help="Patches: frames,rows,columns.")] = "21,30,52",
     repeats: int = 12,
     rows: Annotated[int, typer.Option("--sampled", help="Rows sampled of each input in a forward.")] = 64,
 ) -> None:
     """Measure and write `output`."""
     frames, height, width = (int(side) for side in grid.split(","))
-    model = build_model(device, blocks, heads, head_dim, ffn)
-    inputs = build_inputs(device, frames, height, width)
-    tokens = frames * height * width
-    groups = topology(dict(model.config)).groups
+    shape = {"num_attention_heads": heads, "attention_head_dim": head_dim, "added_kv_proj_dim": heads * head_dim}
+    config = {**WAN, **shape, "ffn_dim": ffn, "num_layers": blocks}
+    # A patch is 16x16 pixels, and four frames behind the first.
+    workload = Workload("14b", config, WAN["num_layers"], 16 * height, 16 * width, 4 * (frames - 1) + 1)
+    place = torch.device(device)
+    model, step = diffusers_model(workload, place), Step(workload, place, runtime_dtype(place))
+    groups = topology(config).groups
     reductions: dict[str, Reduction | None] = {"no hooks": None, "eager": eager_reduction()}
     if can_compile(device):
         reductions["compiled"] = compiled_reduction()
     result: dict[str, object] = {
         "device": torch.cuda.get_device_name(device) if device != "cpu" else "cpu",
         "torch": torch.__version__,
-        "tokens": tokens,
+        "tokens": workload.tokens,
         "sampled_rows": rows,
         "blocks": blocks,
-        "width": heads * head_dim,
+        "width": workload.dim,
         "ffn": ffn,
     }
     variants: dict[str, dict[str, float]] = {}
     for name, reduction in reductions.items():
-        script = build_script(tokens, WARM_UP + repeats, rows)
+        script = build_script(workload.tokens, WARM_UP + repeats, rows)
         observer = Observer(name, groups, script, reduction=reduction, flush=discard) if reduction else None
-        variants[name] = measure(model, inputs, observer, device, repeats)
-        variants[name]["overhead"] = variants[name]["forward_ms"] / variants["no hooks"]["forward_ms"] - 1
-        extra = variants[name]["peak_bytes"] - variants["no hooks"]["peak_bytes"]
-        variants[name]["extra_peak_mb"] = extra / 1e6
-        print(f"{name:>9}: {json.dumps(variants[name])}", flush=True)
-    video = sum(group.in_features for group in groups if group.sequence == "video") / blocks * MODEL_BLOCKS
+        variants[name] = found = measure(model, step, observer, place, repeats)
+        found["overhead"] = found["forward_ms"] / variants["no hooks"]["forward_ms"] - 1
+        found["extra_peak_mb"] = (found["peak_bytes"] - variants["no hooks"]["peak_bytes"]) / 1e6
+        print(f"{name:>9}: {json.dumps(found)}", flush=True)
+    video = sum(group.in_features for group in groups if group.sequence == "video") / blocks * workload.whole
     result |= {
         "variants": variants,
         # Two branches, 28 bytes a channel; bf16 rows of highest absmax; bf16 rows of a step of two branches.
@@ -82,44 +84,6 @@ def main(
         "sampled_mb_of_40_blocks": 2 * 2 * rows * video / 1e6,
     }
     output.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def build_model(device: str, blocks: int, heads: int, head_dim: int, ffn: int) -> WanTransformer3DModel:
-    """An image-to-video transformer of `blocks` random blocks, straight on the device."""
-    with torch.device(device):
-        model = WanTransformer3DModel(
-            patch_size=PATCH,
-            num_attention_heads=heads,
-            attention_head_dim=head_dim,
-            in_channels=CHANNELS,
-            out_channels=16,
-            text_dim=TEXT_DIM,
-            freq_dim=256,
-            ffn_dim=ffn,
-            num_layers=blocks,
-            image_dim=IMAGE_DIM,
-            added_kv_proj_dim=heads * head_dim,
-        )
-    for name, parameter in model.named_parameters():
-        if not set(name.split(".")) & set(model._keep_in_fp32_modules):
-            parameter.data = parameter.data.bfloat16()
-    return model.eval()
-
-
-def build_inputs(device: str, frames: int, rows: int, columns: int) -> dict[str, Tensor]:
-    """Random arguments of one forward; the number of patches is frames · rows · columns."""
-    shape = (1, CHANNELS, frames * PATCH[0], rows * PATCH[1], columns * PATCH[2])
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator).to(device, torch.bfloat16)
-
-    return {
-        "hidden_states": noise(*shape),
-        "timestep": torch.tensor([TIMESTEP], device=device),
-        "encoder_hidden_states": noise(1, TEXT_TOKENS, TEXT_DIM),
-        "encoder_hidden_states_image": noise(1, IMAGE_TOKENS, IMAGE_DIM),
-    }
 
 
 def build_script(tokens: int, forwards: int, rows: int) -> Script:
@@ -143,9 +107,8 @@ def attached(observer: Observer | None, model: nn.Module) -> Iterator[None]:
         yield
 
 
-@torch.no_grad()
 def measure(
-    model: nn.Module, inputs: dict[str, Tensor], observer: Observer | None, device: str, repeats: int
+    model: nn.Module, step: Step, observer: Observer | None, device: torch.device, repeats: int
 ) -> dict[str, float]:
     """Median milliseconds of a forward and of the end of a step, and the peak of allocated device memory."""
 
@@ -155,42 +118,17 @@ def measure(
 
     forwards: list[float] = []
     ends: list[float] = []
+    on_cuda = device.type == "cuda"
     with attached(observer, model):
         for call in range(WARM_UP + repeats):
-            if call == WARM_UP:
-                reset_peak(device)
-            forwards.append(timed(lambda: model(**inputs), device))
-            ends.append(timed(end_step, device))
-        peak = peak_bytes(device)
-        flush_ms = timed(observer.flush, device) if observer is not None else 0.0
+            if call == WARM_UP and on_cuda:
+                torch.cuda.reset_peak_memory_stats(device)
+            forwards.append(1000 * timed(lambda: step.forward(model, "cond", TIMESTEP), device))
+            ends.append(1000 * timed(end_step, device))
+        peak = float(torch.cuda.max_memory_allocated(device)) if on_cuda else 0.0
+        flush_ms = 1000 * timed(observer.flush, device) if observer is not None else 0.0
     forward_ms, end_ms = median(forwards[WARM_UP:]), median(ends[WARM_UP:])
     return {"forward_ms": forward_ms, "end_of_step_ms": end_ms, "flush_ms": flush_ms, "peak_bytes": peak}
-
-
-def timed(call: Callable[[], object], device: str) -> float:
-    """Milliseconds until the device has done `call`."""
-    synchronize(device)
-    start = time.perf_counter()
-    call()
-    synchronize(device)
-    return (time.perf_counter() - start) * 1000
-
-
-def synchronize(device: str) -> None:
-    """Wait for the device."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-
-
-def reset_peak(device: str) -> None:
-    """Forget earlier peaks of device memory."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_bytes(device: str) -> float:
-    """Peak of allocated device memory; 0 on the CPU."""
-    return float(torch.cuda.max_memory_allocated(device)) if device != "cpu" else 0.0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Whole videos of Wan2.1-14B's shape in less and less device memory: what was planned, what was taken, and how long.
 
 A random image-to-video pipeline with every part of the real size is written, its transformer converted by `vq-export`,
-and `vq-infer i2v` makes a video of a few steps from it, first with the whole device and then with so much of it free
-as smaller cards have: another process holds the rest. Needs about 60 GB of disk. From the root:
+and `vq-infer i2v` makes a video of a few steps from it, first with the whole device and then with only as much of it
+free as smaller cards have: another process holds the rest. Needs about 60 GB of disk. From the root:
 
     PYTHONPATH=tools uv run python tools/bench/memory.py memory.json --free 26 --free 24 --free 16
 """
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.random_pipeline import BLOCKS, write_pipeline
+from road import run_apart
 
 HOLD = """
 import sys, torch
@@ -34,18 +35,9 @@ sys.stdin.read()
 """
 
 
-def run(command: str, *arguments: object) -> dict[str, Any]:
-    """Run a command of ours and return its JSON result."""
-    package, *words = command.split()
-    program = f"from {package}.cli import main; main()"
-    full = [sys.executable, "-c", program, *words, *map(str, arguments), "--json"]
-    result: dict[str, Any] = json.loads(subprocess.run(full, check=True, stdout=subprocess.PIPE).stdout)
-    return result
-
-
 @contextmanager
 def only_free(gigabytes: float | None) -> Iterator[None]:
-    """So much device memory is free, counting what the process that uses it needs for itself; None is all there is."""
+    """Leave only so much device memory free, the CUDA context of its user included; None leaves all of it."""
     if gigabytes is None:
         yield
         return
@@ -67,7 +59,7 @@ def videos(
     """The conversion's cost, then one video for each of `sizes`."""
     pipeline, checkpoint = folder / "pipeline", folder / "checkpoint"
     write_pipeline(pipeline, device, scale=scale, blocks=BLOCKS // scale)
-    conversion = run("vq_export lightx2v", "--model", pipeline, "--scheme", scheme, "-o", checkpoint)
+    conversion = run_apart("vq-export lightx2v", "--model", pipeline, "--scheme", scheme, "-o", checkpoint)
     yield {"conversion": conversion["usage"]}
     for weights in (pipeline / "transformer").glob("*.safetensors"):  # the configuration is all that is needed now
         weights.unlink()
@@ -78,7 +70,7 @@ def videos(
         output = folder / "video.mkv"
         words = ["--model", pipeline, "--checkpoint", checkpoint, "--image", image, "--prompt", "A cat surfs"]
         with only_free(size):
-            result = run("vq_infer i2v", *words, *options, "--device", device, "-o", output)
+            result = run_apart("vq-infer i2v", *words, *options, "--device", device, "-o", output)
         output.unlink()
         yield {"free_gb": size} | {key: result[key] for key in ("memory", "stages", "usage", "step_seconds", "kernels")}
 

@@ -1,4 +1,4 @@
-"""The offline stages on Wan2.1-14B-shaped blocks: seconds and peak memory of each command, and what 40 blocks take.
+"""The offline stages on Wan2.1-14B-shaped blocks: seconds and peak memory of each command, and the time for 40 blocks.
 
 A random image-to-video transformer of real width with a few blocks, and statistics of it as `vq-calib collect` writes
 them, with 4096 sampled tokens to solve on and 1024 to judge by. The tokens are random too: correlated, with loud
@@ -9,10 +9,7 @@ takes is the difference over their number, and 40 blocks take the longer run and
     PYTHONPATH=tools uv run python tools/bench/offline.py
 """
 
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from functools import cache
@@ -25,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bench.random_model import write_model
+from bench.random_model import loud_tokens, write_model
 from bench.random_pipeline import BLOCKS, HEAD_DIM, HEADS, transformer_config
+from road import run_apart
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import BRANCHES, TABLE_COLUMNS, stats_header
 from vq_core.model.source import Source, open_source
@@ -64,7 +62,7 @@ def write_stats(folder: Path, source: Source, counts: tuple[int, int]) -> None:
 
 
 def group_statistics(group: Group, counts: tuple[int, int]) -> dict[str, Tensor]:
-    """What the artifact holds of one group."""
+    """The tensors of one group in the artifact."""
     size = (BUCKETS, len(BRANCHES))
     fit, held_out = rows(sum(counts), group.in_features).split(counts)
     tensors: dict[str, Tensor] = {
@@ -88,19 +86,7 @@ def group_statistics(group: Group, counts: tuple[int, int]) -> dict[str, Tensor]
 @cache
 def rows(count: int, width: int) -> Tensor:
     """Correlated tokens with a few loud channels, bf16 `[count, width]`."""
-    generator = torch.Generator().manual_seed(width)
-    causes = torch.randn(count, width // 8, generator=generator)
-    x = causes @ torch.randn(width // 8, width, generator=generator) / (width // 8) ** 0.5
-    x += 0.3 * torch.randn(count, width, generator=generator)
-    x[:, :4] *= 20
-    return x.bfloat16()
-
-
-def run(*arguments: object) -> dict[str, Any]:
-    """Run a `vq-algos` command and return its JSON result."""
-    command = [sys.executable, "-c", "from vq_algos.cli import main; main()", *map(str, arguments), "--json"]
-    result: dict[str, Any] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return result
+    return loud_tokens(count, width, torch.Generator().manual_seed(width))
 
 
 def measured(
@@ -122,7 +108,7 @@ def measured(
         inputs = ["--model", model] if command == "smooth" else ["--weights", weights]
         if command == "smooth" or "auto" in method:
             inputs += ["--stats", stats]
-        usage[name] = run(command, *inputs, *method, *options, "-o", output)["usage"]
+        usage[name] = run_apart(f"vq-algos {command}", *inputs, *method, *options, "-o", output)["usage"]
         weights = output if command == "smooth" else weights
     shutil.rmtree(folder)
     return usage

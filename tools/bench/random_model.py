@@ -1,7 +1,8 @@
-"""A transformer of random weights on disk, of any size."""
+"""A transformer of random weights on disk, of any size, and random tokens that its linears could read."""
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,13 @@ def write_model(folder: Path, config: Mapping[str, Any]) -> None:
         save_file(tensors, folder / f"{shard}.safetensors")
         weight_map |= dict.fromkeys(names, f"{shard}.safetensors")
     (folder / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def loud_tokens(count: int, width: int, generator: torch.Generator) -> Tensor:
+    """Correlated tokens with a few loud channels, bf16 `[count, width]`, on the generator's device."""
+    randn = partial(torch.randn, generator=generator, device=generator.device)
+    causes = max(1, width // 8)
+    x = randn(count, causes) @ randn(causes, width) / causes**0.5
+    x += 0.3 * randn(count, width)
+    x[:, :4] *= 20
+    return x.bfloat16()

@@ -21,7 +21,7 @@ IMAGE_FFN, IMAGE_HEADS = 5120, 16
 
 
 def transformer_config(blocks: int = BLOCKS, scale: int = 1) -> dict[str, Any]:
-    """Of the transformer, every width divided by `scale`."""
+    """Configuration of the transformer, every width divided by `scale`."""
     heads = max(1, HEADS // scale)
     widths = {name: WAN[name] // scale for name in ("ffn_dim", "text_dim", "image_dim")}
     counts = {"num_layers": blocks, "num_attention_heads": heads, "added_kv_proj_dim": heads * HEAD_DIM}

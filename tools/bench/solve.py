@@ -2,6 +2,9 @@
 
 Random weights and tokens of the real shapes: width 5120, feed-forward 13824, 4096 tokens to solve on and 1024 to judge
 by, smoothed as SmoothQuant does. With `--device cpu --scale 8` the same at an eighth of every size, to try it anywhere.
+From the root:
+
+    PYTHONPATH=tools uv run python tools/bench/solve.py
 """
 
 import time
@@ -16,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from bench.random_model import loud_tokens
 from vq_algos.layer.inputs import LinearInputs, sampled
 from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.column_rounding import round_columns
@@ -43,20 +47,16 @@ STAGES = ("smooth", "rtn", "clip", "gptq", "auto", "settle")
 
 @dataclass
 class Cost:
-    """Of one stage over the groups: seconds, and peak bytes on the device."""
+    """The cost of one stage over the groups: seconds, and peak bytes on the device."""
 
     seconds: float = 0.0
     device_bytes: int = 0
 
 
 def tokens(count: int, width: int, generator: torch.Generator, device: str) -> Tokens:
-    """Correlated rows with a few loud channels."""
-    causes = torch.randn(count, max(1, width // 8), generator=generator, device=device)
-    rows = causes @ torch.randn(causes.shape[1], width, generator=generator, device=device) / causes.shape[1] ** 0.5
-    rows += 0.3 * torch.randn(count, width, generator=generator, device=device)
-    rows[:, :4] *= 20
+    """Random tokens, evenly over the buckets."""
     bucket = torch.arange(count, device=device) % BUCKETS
-    return Tokens(rows.bfloat16(), torch.ones(count, device=device), bucket)
+    return Tokens(loud_tokens(count, width, generator), torch.ones(count, device=device), bucket)
 
 
 def smoothing(weights: list[Tensor], rows: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def smoothing(weights: list[Tensor], rows: Tensor) -> Tensor:
 
 @contextmanager
 def measured(cost: Cost, device: str) -> Iterator[None]:
-    """Add to `cost` what happens inside."""
+    """Add the cost of the block inside to `cost`."""
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
         torch.cuda.synchronize()
@@ -94,7 +94,7 @@ def solve_group(
     rounding = Rounding.NEAREST_EVEN
     for method in ("rtn", "clip", "gptq", "auto"):
         with measured(costs[method], device):
-            # Made anew for each, so that none profits from what another has derived.
+            # Made anew for each, so that none reuses what another has computed.
             inputs = LinearInputs(sampled(fit, gain, scheme.activation), sampled(held_out, gain, scheme.activation))
             rounded = rounder_named(method).quantize(weights, inputs, scheme.weight, rounding)
     with measured(costs["settle"], device):

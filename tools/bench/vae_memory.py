@@ -1,4 +1,4 @@
-"""What Wan's VAEs take on a GPU, whole and in tiles, beside what the memory plan counts with.
+"""The memory that Wan's VAEs take on a GPU, whole and in tiles, beside what the memory plan assumes.
 
 Random weights of the real sizes; the peak of decoding and of encoding a whole video, without the weights. From
 the root:
@@ -48,7 +48,7 @@ def peak(work: Callable[[], object]) -> float:
 
 
 def latents(vae: Any, sampling: Sampling) -> Tensor:
-    """Of a video of this size."""
+    """Random latents of a video of this size."""
     scale = int(vae.config.scale_factor_spatial)
     frames = (sampling.num_frames - 1) // 4 + 1
     shape = (1, vae.config.z_dim, frames, sampling.height // scale, sampling.width // scale)

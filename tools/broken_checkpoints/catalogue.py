@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broken_checkpoints.configs import CONFIGS
-from broken_checkpoints.content import Content
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken, Content
 from broken_checkpoints.example import Example
 from broken_checkpoints.files import FILES
 from broken_checkpoints.functions import FUNCTIONS
@@ -28,7 +27,7 @@ SHOWN = "CKPT"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Exit code of `vq-export verify`, and what it says: problems, or the one sentence of a refusal."""
+    """Exit code and sentences of `vq-export verify`: its problems, or one refusal."""
 
     code: int
     sentences: tuple[str, ...]
@@ -44,7 +43,7 @@ def break_example(broken: Broken, example: Example, folder: Path) -> Path:
 
 
 def judge(folder: Path, model: Path | None) -> Verdict:
-    """What verify makes of the checkpoint in `folder`, with the model that it was made from or without."""
+    """Verify the checkpoint in `folder`, with the model that it was made from or without."""
     try:
         checkpoint = open_checkpoint(folder)
         reference = None if model is None else model_reference(open_source(str(model)), checkpoint)

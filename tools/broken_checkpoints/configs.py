@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from broken_checkpoints.content import Content
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken, Content
 
 CONFIG_FILE = "config.json"
 RUN_CONFIG = "run_configs/int8-vllm.json"

@@ -1,8 +1,9 @@
-"""A copy of a checkpoint that can be changed, and sealed again as if its writer had made the mistake."""
+"""An entry of the catalogue, and the copy of a checkpoint that it breaks and seals as the writer would."""
 
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,24 @@ class Content:
 
 def _entry(path: Path) -> FileEntry:
     return FileEntry(size=path.stat().st_size, sha256=sha256_of(path))
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One way in which a checkpoint can be broken.
+
+    Attributes:
+        name: in the catalogue.
+        runtime: how LightX2V reacts.
+        says: a part of the sentence that verify must print, so that the right check has found it.
+        edit: breaks a sound checkpoint.
+        example: which of the sound checkpoints.
+        damaged: the break happened after the manifest was written; else it is sealed again, as its writer would.
+    """
+
+    name: str
+    runtime: str
+    says: str
+    edit: Callable[[Content], object]
+    example: str = "int8"
+    damaged: bool = False

@@ -71,7 +71,7 @@ def _example(folder: Path, config: dict[str, Any], components: tuple[str, ...], 
 
 
 def _tensors(config: dict[str, Any], seed: int) -> dict[str, Tensor]:
-    """Of the sizes that trained ones have: norms around one, linears that keep the variance of what they read."""
+    """Random tensors as large as trained ones: norms around one, linears that keep the variance of their input."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, shape in wan.topology(config).tensors.items():

@@ -2,8 +2,7 @@
 
 import shutil
 
-from broken_checkpoints.content import Content
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken, Content
 from vq_core.files.tensor_folder import INDEX_FILE
 
 SHARD = "block_1.safetensors"

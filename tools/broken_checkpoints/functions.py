@@ -1,4 +1,4 @@
-"""Breaks in which every tensor is sound by itself, and the checkpoint is another function than its model."""
+"""Breaks that leave every tensor sound, but make the checkpoint another function than its model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from broken_checkpoints.content import Content
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken, Content
 
 Q, K = "blocks.1.self_attn.q", "blocks.1.self_attn.k"
 UP = "blocks.1.ffn.0"
@@ -35,7 +34,7 @@ def swap_gains(content: Content) -> None:
 
 
 def exchange(content: Content, first: Path, second: Path, prefixes: tuple[str, str] = ("", "")) -> None:
-    """Put the tensors of each file into the other, by the names that the other's have; metadata stay."""
+    """Put the tensors of each file into the other, renamed to the other's names; metadata stay."""
     own, other = prefixes
     to_second = {other + name.removeprefix(own): tensor for name, tensor in content.tensors_in(first).items()}
     to_first = {own + name.removeprefix(other): tensor for name, tensor in content.tensors_in(second).items()}
@@ -44,13 +43,13 @@ def exchange(content: Content, first: Path, second: Path, prefixes: tuple[str, s
 
 
 def swap_blocks(content: Content) -> None:
-    """As an exporter would that numbers blocks from the end: names and files are those of the other block."""
+    """Like an exporter that numbers blocks from the end: names and files are those of the other block."""
     first, last = (content.path / f"block_{block}.safetensors" for block in (0, 2))
     exchange(content, first, last, ("blocks.0.", "blocks.2."))
 
 
 def swap_experts(content: Content) -> None:
-    """As an exporter would that mistakes one for the other: each file says that it is where it belongs."""
+    """Like an exporter that mistakes one for the other: each file says that it is where it belongs."""
     for shard in ("block_0", "block_1", "block_2", "non_block"):
         high, low = (content.path / f"{expert}_noise_model/{shard}.safetensors" for expert in ("high", "low"))
         exchange(content, high, low)

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from broken_checkpoints.catalogue import CATALOGUE, Verdict, break_example, judge
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken
 from broken_checkpoints.example import Example, build_examples
 from vq_core.runtime.progress import progress
 

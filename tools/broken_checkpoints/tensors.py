@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from broken_checkpoints.content import Content
-from broken_checkpoints.entry import Broken
+from broken_checkpoints.content import Broken, Content
 
 Q = "blocks.1.self_attn.q"
 UP = "blocks.1.ffn.0"

@@ -62,7 +62,11 @@ def wheel(package: str) -> Path:
 
 
 def tested(package: str, uv: str, constraints: Path) -> tuple[bool, str]:
-    """Whether `package` installs alone, sees no sibling, starts its command and passes its tests; what they printed."""
+    """Install `package` alone, check that no sibling came with it, start its command, and run its tests.
+
+    Returns:
+        Whether all of that passed, and what it printed.
+    """
     environment = ENVIRONMENTS / package
     shutil.rmtree(environment, ignore_errors=True)
     binaries = environment / "bin"

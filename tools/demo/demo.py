@@ -1,4 +1,4 @@
-"""The whole road on wan-tiny-hard: every command of every stage, INT8 and FP8, and what it cost.
+"""The whole road on wan-tiny-hard: every command of every stage, INT8 and FP8, with times and sizes.
 
 Run by `make demo`. The model draws coloured shapes that move as the caption says, and has the outlier channels of a
 large one: rounding alone to INT8 breaks it, smoothing saves it. The table and the picture show both.
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from candidates import named
 from road import Road
 from strip import Row, draw_strip, psnr_of, row_text
 from vq_core.media.video import read_video
@@ -43,7 +44,7 @@ class Outcome:
 
 
 class Demo:
-    """One model's way down the road into one folder."""
+    """Takes one model through every stage, in one folder."""
 
     def __init__(self, model: str, folder: Path) -> None:
         self.road = Road(console)
@@ -110,8 +111,7 @@ class Demo:
         return videos
 
     def _compare(self, reference: Path, candidates: dict[str, Path]) -> dict[str, Any]:
-        rows = [argument for name, videos in candidates.items() for argument in ("--candidate", f"{name}={videos}")]
-        sides = ("--reference", reference, *rows, "--prompts", self.prompts)
+        sides = ("--reference", reference, *named(candidates), "--prompts", self.prompts)
         return self.road.run("vq-eval compare", *sides, "-o", self.folder / "report")
 
     def _grade(self, videos: Path) -> dict[str, Any]:

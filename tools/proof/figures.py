@@ -1,6 +1,7 @@
-"""How far quantized linears are from the originals, in fp64 and by a formula of our own, not by the packages' judge."""
+"""The error of quantized linears in fp64, by a formula of its own, not by the packages' code."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,20 +34,25 @@ class Relative:
 
 
 def relative_error(layer: Layer, tokens: Tokens, solved: Solved, scheme: QuantScheme) -> Relative:
-    """Y = X·Wᵀ against Ŷ = Q(X·gain)·Ŵᵀ + shift, with Q the runtime's quantization of every token."""
+    """Y = X·Wᵀ against Ŷ of the quantized linears."""
     x = tokens.rows.double()
-    x_hat = dequantize(quantize_tokens(tokens.rows, scheme.activation, solved.gain)).double()
+    exact = [x @ weight.double().T for weight in layer.weights]
+    return relative(exact, outputs(tokens.rows, solved, scheme), tokens.bucket)
+
+
+def outputs(x: Tensor, solved: Solved, scheme: QuantScheme) -> list[Tensor]:
+    """Ŷ = Q(X·gain)·Ŵᵀ + shift of each linear, fp64, with Q the runtime's quantization of every token."""
+    x_hat = dequantize(quantize_tokens(x, scheme.activation, solved.gain)).double()
+    linears = zip(solved.weights, solved.shifts, strict=True)
+    return [x_hat @ weight.double().T + (0 if shift is None else shift.double()) for weight, shift in linears]
+
+
+def relative(exact: Sequence[Tensor], found: Sequence[Tensor], bucket: Tensor) -> Relative:
+    """Noise over signal of the outputs `[tokens, out]` of each linear, over all tokens and by bucket."""
     linears, buckets = [], []
-    for weight, quantized, shift in zip(layer.weights, solved.weights, solved.shifts, strict=True):
-        y_hat = x_hat @ quantized.double().T + (0 if shift is None else shift.double())
-        whole, parts = ratios(x @ weight.double().T, y_hat, tokens.bucket)
-        linears.append(whole)
-        buckets.append(parts)
+    for y, y_hat in zip(exact, found, strict=True):
+        noise, signal = (y - y_hat).square().sum(dim=1), y.square().sum(dim=1)
+        by_bucket = (torch.stack([part[bucket == b].sum() for b in range(BUCKETS)]) for part in (noise, signal))
+        linears.append(float(noise.sum() / signal.sum()))
+        buckets.append(tuple(torch.div(*by_bucket).tolist()))
     return Relative(tuple(linears), tuple(buckets))
-
-
-def ratios(y: Tensor, y_hat: Tensor, bucket: Tensor) -> tuple[float, tuple[float, ...]]:
-    """Noise over signal of the outputs `[tokens, out]`, over all tokens and by bucket."""
-    signal, noise = y.square().sum(dim=1), (y - y_hat).square().sum(dim=1)
-    by_bucket = (torch.stack([part[bucket == b].sum() for b in range(BUCKETS)]) for part in (noise, signal))
-    return float(noise.sum() / signal.sum()), tuple(torch.div(*by_bucket).tolist())

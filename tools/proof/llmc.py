@@ -4,7 +4,7 @@ Everything is in bfloat16, because that is the dtype of the model that LLMC tran
 scales, and w/scale before it is rounded. INT8 codes reach −128, FP8 is QPyTorch's. Its AWQ looks at one call of the
 model after another, here one for each bucket of sigma, noisiest first as a sampler runs, and compares the running sum
 of the errors with the best so far inside that loop: partial sums only grow, so the ratio that suits the first call is
-kept. Each call is judged with a scale of its own; what is used is the mean of these scales.
+kept. Each call is judged with its own scale; the mean of these scales is used.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def transformed(weights: Sequence[Tensor], s: Tensor, scheme: QuantScheme) -> Tr
 
 
 def rounded(weight: Tensor, fmt: NumberFormat) -> Tensor:
-    """`weight` bf16 `[out, in]` with bf16 scales → what codes and scales stand for, fp32."""
+    """`weight` bf16 `[out, in]` with bf16 scales → the dequantized weight, fp32."""
     scale = weight.abs().amax(dim=1, keepdim=True).clamp(min=FLOOR) / fmt.qmax
     ratio = weight / scale
     if fmt is NumberFormat.INT8:

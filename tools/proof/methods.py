@@ -28,9 +28,9 @@ class Solved:
     """Quantized linears that read one input.
 
     Attributes:
-        gain: fp32 `[in]`, what multiplies the input before its tokens are quantized.
-        weights: fp32 `[out_i, in]`, what codes and scales stand for.
-        shifts: fp32 `[out_i]`, what is added to the biases; None where nothing is.
+        gain: fp32 `[in]`, multiplies the input before its tokens are quantized.
+        weights: fp32 `[out_i, in]`, dequantized.
+        shifts: fp32 `[out_i]`, added to the biases; None for no correction.
     """
 
     gain: Tensor
@@ -72,14 +72,14 @@ def rounded(layer: Layer, scheme: QuantScheme, gain: Tensor, rounder: str, *, co
 
 
 def problem_of(layer: Layer, scheme: QuantScheme) -> SmoothingProblem:
-    """What a smoother is given; the statistics are those of the fit tokens."""
+    """The input of a smoother, with the statistics of the fit tokens."""
     magnitude = layer.draws.fit.rows.float().abs()
     absmax, mean_abs = magnitude.amax(dim=0), magnitude.mean(dim=0)
     return SmoothingProblem(layer.weights, absmax, mean_abs, layer.draws.fit, layer.draws.held_out, scheme)
 
 
 def _llmc(layer: Layer, scheme: QuantScheme, transform: Callable[..., llmc.Transformed]) -> Solved:
-    """LLMC smooths what a norm stands before, and only rounds the rest."""
+    """LLMC smooths linears behind a norm, and only rounds the others."""
     if layer.foldable:
         after = transform(layer.weights, layer.draws.fit, scheme)
     else:

@@ -1,6 +1,6 @@
 """The feed-forward as a whole: both linears quantized, with and without the rescaling through GELU.
 
-Here the function itself is changed, so only the output of the pair says what it costs.
+The rescaling changes the function itself, so its cost shows only in the output of the pair.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from proof.figures import ratios
+from proof.figures import Relative, outputs, relative
 from proof.methods import AUTO, METHODS, RTN, Method, Solved, problem_of, rounded
 from proof.synthetic import FeedForwardPair, Layer
 from vq_algos.smoothing.gelu_rescale import FeedForward, rescaling
@@ -19,7 +19,6 @@ from vq_algos.smoothing.smoothers import smoother_named
 from vq_algos.smoothing.smoothing_error import gain_of
 from vq_algos.smoothing.smoothing_problem import SmootherOptions
 from vq_core.artifacts.stats import Tokens
-from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat, QuantScheme
 
 
@@ -36,12 +35,12 @@ PairMethod = Callable[[FeedForwardPair, QuantScheme], SolvedPair]
 
 
 def apart(pair: FeedForwardPair, scheme: QuantScheme, method: Method) -> SolvedPair:
-    """Each linear by itself."""
+    """Each linear quantized alone."""
     return SolvedPair(method(up_layer(pair), scheme), pair.up_bias.float(), method(pair.down_layer, scheme))
 
 
 def rescaled(pair: FeedForwardPair, scheme: QuantScheme) -> SolvedPair:
-    """`auto` as `vq-algos` does it: rescaling through GELU where that pays, and then only in INT8."""
+    """`auto` as in `vq-algos`: rescaled through GELU where that reduces the error, and only in INT8."""
     up, down = up_layer(pair), pair.down_layer
     gain = gain_of(smoother_named("auto").smoothing(problem_of(up, scheme), SmootherOptions()).s)
     hidden_gain = torch.ones(len(pair.up_bias))
@@ -59,27 +58,18 @@ def rescaled(pair: FeedForwardPair, scheme: QuantScheme) -> SolvedPair:
     )
 
 
-def pair_error(
-    pair: FeedForwardPair, tokens: Tokens, solved: SolvedPair, scheme: QuantScheme
-) -> tuple[float, tuple[float, ...]]:
-    """‖Y − Ŷ‖² / ‖Y‖² of the feed-forward's output in fp64, over `tokens` and by bucket of sigma."""
+def pair_error(pair: FeedForwardPair, tokens: Tokens, solved: SolvedPair, scheme: QuantScheme) -> Relative:
+    """The error of the feed-forward's output, as if it were one linear."""
     x = tokens.rows.double()
     hidden = F.gelu(F.linear(x, pair.up.double(), pair.up_bias.double()), approximate="tanh")
-    y = _linear(tokens.rows, solved.up, scheme) + solved.up_bias.double()
-    hidden_hat = F.gelu(y, approximate="tanh").float()
-    return ratios(hidden @ pair.down.double().T, _linear(hidden_hat, solved.down, scheme), tokens.bucket)
+    (y,) = outputs(tokens.rows, solved.up, scheme)
+    hidden_hat = F.gelu(y + solved.up_bias.double(), approximate="tanh").float()
+    return relative([hidden @ pair.down.double().T], outputs(hidden_hat, solved.down, scheme), tokens.bucket)
 
 
 def up_layer(pair: FeedForwardPair) -> Layer:
     """The first linear alone."""
     return Layer("ffn.0 of the pair", True, (pair.up,), pair.draws)
-
-
-def _linear(x: Tensor, solved: Solved, scheme: QuantScheme) -> Tensor:
-    (weight,), (shift,) = solved.weights, solved.shifts
-    x_hat = dequantize(quantize_tokens(x, scheme.activation, solved.gain))
-    y = x_hat.double() @ weight.double().T
-    return y if shift is None else y + shift.double()
 
 
 RESCALED = "auto, with the rescale"

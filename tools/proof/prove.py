@@ -1,16 +1,14 @@
 """Do the algorithms meet their requirements, on synthetic layers and on the trained models? Exits with 1 if not."""
 
 import os
-import shlex
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
+from pages import enforce, today, typed
 from proof.real import PROMPTS, STEPS, measure_real, real_verdicts
 from proof.report import Run, write
 from proof.suite import measure
@@ -26,7 +24,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts for these.")] = PROMPTS,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = STEPS,
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/proof"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/proof"),
 ) -> None:
     """Measure every method, write the page, and check the figures against the requirements."""
     start = time.monotonic()
@@ -34,8 +32,8 @@ def main(
 
     def run() -> Run:
         return Run(
-            command=shlex.join(["python", "tools/proof/prove.py", *sys.argv[1:]]) if sys.argv[1:] else "make proof",
-            date=datetime.now(UTC).date().isoformat(),
+            command=typed("tools/proof/prove.py", "proof"),
+            date=today(),
             torch=torch.__version__,
             device=f"{os.cpu_count()} CPU cores",
             seconds=round(time.monotonic() - start),
@@ -47,17 +45,13 @@ def main(
 
     figures = measure(range(seeds), sizes)
     judged = verdicts(figures)
-    page = write(output, run(), figures, None, judged)  # the models take longer, and the page is there while they do
+    page = write(output, run(), figures, None, judged)  # the models take longer; the page is complete without them
     if models:
         real = measure_real(folder, count, steps)
         judged += real_verdicts(real.lines)
         page = write(output, run(), figures, real, judged)
     print(f"Wrote {page} in {round(time.monotonic() - start)} s")
-    for verdict in judged:
-        asked, measured = f"{verdict.asked:.4g}", f"{verdict.measured:.4g}"
-        print(f"{'met   ' if verdict.met else 'MISSED'} {verdict.demand}: {measured} of {asked} ({verdict.where})")
-    if not all(verdict.met for verdict in judged):
-        sys.exit(1)
+    enforce(judged)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from candidates import Candidate
 from proof.verdicts import Verdict
-from wan_tiny.measuring import FULL, Candidate, Measured, measure_models
+from wan_tiny.measuring import FULL, Measured, measure_models
 from wan_tiny.table_report import Line, lines_of
 
 EASY, HARD = "wan-tiny", "wan-tiny-hard"
@@ -35,14 +36,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Real:
-    """What was measured on the trained models."""
+    """The figures of the trained models."""
 
     lines: list[Line]
     places: list[Place]
 
 
 def candidate(method: str, scheme: str) -> Candidate:
-    """One row of the table; what depends on the quantization to come is smoothed for it."""
+    """One row of the table; `awq` and `auto` smooth for the scheme."""
     smooth = (*SMOOTH[method], *(("--scheme", scheme) if method in ("awq", "auto") else ()))
     quantize = ("--method", "auto") if method == "auto" else PLAIN
     return Candidate(name_of(method, scheme), scheme, smooth, quantize, judged=True)
@@ -54,7 +55,7 @@ def name_of(method: str, scheme: str) -> str:
 
 
 def measure_real(folder: Path, prompts: int = PROMPTS, steps: int = STEPS) -> Real:
-    """All candidates on both models; everything that comes up on the way goes to `folder`."""
+    """All candidates on both models; intermediate files go to `folder`."""
     candidates = tuple(candidate(method, scheme) for scheme in ("int8", "fp8") for method in SMOOTH)
     measured = measure_models((EASY, HARD), candidates, folder, prompts, steps)
     lines = [line for model, one in measured.items() for line in lines_of(model, one)]
@@ -62,7 +63,7 @@ def measure_real(folder: Path, prompts: int = PROMPTS, steps: int = STEPS) -> Re
 
 
 def places_of(model: str, measured: Measured) -> list[Place]:
-    """The same linear of all blocks as one."""
+    """The figures of each linear, taken together over the blocks."""
     found: dict[str, dict[str, list[float | None]]] = {}
     for name, components in measured.decided.items():
         for decisions in components.values():
@@ -76,7 +77,7 @@ def places_of(model: str, measured: Measured) -> list[Place]:
 
 
 def real_verdicts(lines: Sequence[Line]) -> list[Verdict]:
-    """What is asked on the hard twin: INT8 no worse than FP8 by more than 1 dB, and videos that show what was told."""
+    """On the hard twin, INT8 is at most 1 dB below FP8, and its shapes move in the right direction."""
     hard: Mapping[str, Line] = {line.candidate: line for line in lines if line.model == HARD}
     int8, fp8, full = hard[name_of("auto", "int8")], hard[name_of("auto", "fp8")], hard[FULL]
     assert int8.psnr_db is not None

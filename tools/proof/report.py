@@ -1,10 +1,11 @@
 """The page of `make proof`, as Markdown for people and JSON for machines."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
+from pages import outcome, table, verdict_cell, write_page
 from proof.methods import METHODS
 from proof.pair import PAIR_METHODS
 from proof.real import Place, Real
@@ -35,21 +36,19 @@ class Run:
 
 def markdown(run: Run, figures: Sequence[Figure], real: Real | None, verdicts: Sequence[Verdict]) -> str:
     """The page."""
-    missed = sum(not verdict.met for verdict in verdicts)
-    outcome = "All requirements are met." if not missed else f"{missed} of {len(verdicts)} requirements are missed."
     return f"""\
 # What the algorithms do
 
 Written by `{run.command}` on {run.date}: torch {run.torch}, {run.device}, {run.seconds} s in all.
 The same figures, seed by seed, are in [{NAME}.json]({NAME}.json).
 
-{outcome}
+{outcome(verdicts)}
 
-{_table(("requirement", "limit", "worst case", "where", ""), map(_verdict_row, verdicts))}
+{table(("requirement", "limit", "worst case", "where", ""), map(_verdict_row, verdicts))}
 
 ## The methods
 
-{_table(("method", "what it does"), MEANING)}
+{table(("method", "what it does"), MEANING)}
 
 Every method sees only the fit tokens; `gptq` and `auto` also choose on the held-out ones. Our methods are the packages'
 functions, combined as `vq-algos` combines them. LLMC's are reimplemented from a description of what it computes, in
@@ -101,17 +100,13 @@ MEANING = (
 
 def write(folder: Path, run: Run, figures: Sequence[Figure], real: Real | None, verdicts: Sequence[Verdict]) -> Path:
     """Write both files to `folder` and return the Markdown's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         **asdict(run),
         "verdicts": [asdict(verdict) for verdict in verdicts],
         "layers": [_compact(figure) for figure in figures],
         "models": None if real is None else asdict(real),
     }
-    (folder / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    page = folder / f"{NAME}.md"
-    page.write_text(markdown(run, figures, real, verdicts), encoding="utf-8")
-    return page
+    return write_page(folder, NAME, markdown(run, figures, real, verdicts), content)
 
 
 def _compact(figure: Figure) -> dict[str, object]:
@@ -121,8 +116,8 @@ def _compact(figure: Figure) -> dict[str, object]:
 
 
 def _verdict_row(verdict: Verdict) -> tuple[str, ...]:
-    met = "met" if verdict.met else "**missed**"
-    return verdict.demand, f"{verdict.asked:.4g}", f"{verdict.measured:.4g}", verdict.where, met
+    limits = (f"{verdict.asked:.4g}", f"{verdict.measured:.4g}")
+    return verdict.demand, *limits, verdict.where, verdict_cell(verdict)
 
 
 def _layer_tables(figures: Sequence[Figure]) -> str:
@@ -130,23 +125,23 @@ def _layer_tables(figures: Sequence[Figure]) -> str:
     tables = []
     for scheme in SCHEMES:
         rows = ((name, *(_cell(figures, scheme, layer, name) for layer in names)) for name in METHODS)
-        tables.append(f"### {scheme.upper()}\n\n{_table(('method', *names), rows)}")
+        tables.append(f"### {scheme.upper()}\n\n{table(('method', *names), rows)}")
     return "\n\n".join(tables)
 
 
 def _pair_table(figures: Sequence[Figure]) -> str:
     schemes = tuple(SCHEMES)
     rows = ((name, *(_cell(figures, scheme, PAIR, name) for scheme in schemes)) for name in PAIR_METHODS)
-    return _table(("method", *(scheme.upper() for scheme in schemes)), rows)
+    return table(("method", *(scheme.upper() for scheme in schemes)), rows)
 
 
 def _cell(figures: Sequence[Figure], scheme: str, layer: str, method: str) -> str:
     found = [f for f in figures if (f.scheme, f.layer, f.method) == (scheme, layer, method)]
-    return f"{_mean(f.test_db for f in found):.1f} ({_mean(f.drifted_db for f in found):.1f})"
+    return f"{fmean(f.test_db for f in found):.1f} ({fmean(f.drifted_db for f in found):.1f})"
 
 
 def _real_part(run: Run, real: Real) -> str:
-    lines = _table(("model", "transformer", "PSNR dB", "SSIM", "direction right"), map(_line_row, real.lines))
+    lines = table(("model", "transformer", "PSNR dB", "SSIM", "direction right"), map(_line_row, real.lines))
     models = dict.fromkeys(place.model for place in real.places)
     tables = "\n\n".join(
         f"### {model}, by linear\n\n{_places([p for p in real.places if p.model == model])}" for model in models
@@ -175,19 +170,10 @@ def _places(places: Sequence[Place]) -> str:
         (place.place, *("exact" if (db := place.snr_db[name]) is None else f"{db:.1f}" for name in names))
         for place in places
     )
-    return _table(("linear", *names), rows)
+    return table(("linear", *names), rows)
 
 
 def _line_row(line: Line) -> tuple[str, ...]:
     psnr = "reference" if line.psnr_db is None else line.psnr_db.text(1)
     ssim = "reference" if line.ssim is None else line.ssim.text(3)
     return line.model, line.candidate, psnr, ssim, share_text(line.shares["direction"])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return sum(known) / len(known)

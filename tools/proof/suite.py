@@ -1,17 +1,17 @@
 """Every method on every synthetic layer, in both schemes: figures on held-out tokens."""
 
-import math
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from proof.figures import relative_error
+from proof.figures import Relative, relative_error
 from proof.methods import METHODS, Method
 from proof.pair import PAIR_METHODS, PairMethod, pair_error
-from proof.synthetic import FeedForwardPair, Layer, Sizes, feed_forward, layers
+from proof.synthetic import Draws, Sizes, feed_forward, layers
+from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.scheme import SCHEMES, QuantScheme
 
 PAIR = "feed-forward"
@@ -22,9 +22,9 @@ class Figure:
     """One method on one layer.
 
     Attributes:
-        foldable: has the layer an exact fold?
-        test_db, drifted_db: output SNR on test tokens, and where the modulation is half as strong again.
-        held_out: noise over signal of each linear on the tokens that the methods judge by.
+        foldable: whether the layer has an exact fold.
+        test_db, drifted_db: output SNR on test tokens, and on those with a modulation 1.5 times as strong.
+        held_out: noise over signal of each linear on the held-out tokens.
         held_out_buckets: likewise, by bucket of sigma.
     """
 
@@ -47,16 +47,17 @@ def measure_seed(
 ) -> list[Figure]:
     """All methods on the layers of one seed."""
     pair = feed_forward(seed, sizes)
-    alone = [*layers(seed, sizes), pair.down_layer]
-    return [
-        *(
-            _figure(seed, layer, *item, scheme)
-            for scheme in SCHEMES.values()
-            for layer in alone
-            for item in methods.items()
-        ),
-        *(_pair_figure(seed, pair, *item, scheme) for scheme in SCHEMES.values() for item in pair_methods.items()),
-    ]
+    figures = []
+    for scheme in SCHEMES.values():
+        for layer in (*layers(seed, sizes), pair.down_layer):
+            for name, method in methods.items():
+                error = partial(relative_error, layer, solved=method(layer, scheme), scheme=scheme)
+                figures.append(_figure(seed, layer.name, layer.foldable, scheme, name, layer.draws, error))
+    for scheme in SCHEMES.values():
+        for name, pair_method in pair_methods.items():
+            error = partial(pair_error, pair, solved=pair_method(pair, scheme), scheme=scheme)
+            figures.append(_figure(seed, PAIR, False, scheme, name, pair.draws, error))
+    return figures
 
 
 def measure(seeds: Sequence[int], sizes: Sizes) -> list[Figure]:
@@ -67,30 +68,15 @@ def measure(seeds: Sequence[int], sizes: Sizes) -> list[Figure]:
         return [figure for part in pool.map(partial(measure_seed, sizes=sizes), seeds) for figure in part]
 
 
-def _figure(seed: int, layer: Layer, name: str, method: Method, scheme: QuantScheme) -> Figure:
-    solved = method(layer, scheme)
-    draws = layer.draws
-    test, drifted, held_out = (
-        relative_error(layer, tokens, solved, scheme) for tokens in (draws.test, draws.drifted, draws.held_out)
-    )
-    return Figure(
-        seed,
-        layer.name,
-        layer.foldable,
-        scheme.name,
-        name,
-        test.snr_db,
-        drifted.snr_db,
-        held_out.linears,
-        held_out.buckets,
-    )
-
-
-def _pair_figure(seed: int, pair: FeedForwardPair, name: str, method: PairMethod, scheme: QuantScheme) -> Figure:
-    solved = method(pair, scheme)
-    draws = pair.draws
-    test, drifted, held_out = (
-        pair_error(pair, tokens, solved, scheme) for tokens in (draws.test, draws.drifted, draws.held_out)
-    )
-    test_db, drifted_db = (-10 * math.log10(whole) for whole, _ in (test, drifted))
-    return Figure(seed, PAIR, False, scheme.name, name, test_db, drifted_db, (held_out[0],), (held_out[1],))
+def _figure(
+    seed: int,
+    layer: str,
+    foldable: bool,
+    scheme: QuantScheme,
+    method: str,
+    draws: Draws,
+    error: Callable[[Tokens], Relative],
+) -> Figure:
+    test, drifted, held_out = map(error, (draws.test, draws.drifted, draws.held_out))
+    decibels = (test.snr_db, drifted.snr_db)
+    return Figure(seed, layer, foldable, scheme.name, method, *decibels, held_out.linears, held_out.buckets)

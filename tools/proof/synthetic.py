@@ -1,7 +1,7 @@
 """Layers with the outliers of a video diffusion transformer, made up: inputs by bucket of sigma, and weights.
 
-Nothing here is measured on real weights. What is imitated is the structure that makes the inputs of Wan's linears
-hard to quantize, each kind with the trouble of its place in the block:
+Nothing here is measured on real weights. The layers imitate the structure that makes the inputs of Wan's linears hard
+to quantize, each kind with the difficulty of its place in the block:
 
 * behind a modulated norm (q, k, v and ffn.0): LN(h)·(1 + scale_t) + shift_t, with correlated channels, a few massive
   ones, one token in a hundred in which these are three times as large, and a modulation that changes with t;
@@ -44,9 +44,9 @@ class Draws:
     """Independent draws of one input.
 
     Attributes:
-        fit, held_out: what the methods see.
-        test: what they are measured on.
-        drifted: likewise, where what depends on the timestep is half as strong again.
+        fit, held_out: given to the methods.
+        test: for measuring them.
+        drifted: likewise, with a modulation 1.5 times as strong.
     """
 
     fit: Tokens
@@ -69,7 +69,7 @@ class Layer:
 
     Attributes:
         name: as in the tables.
-        foldable: can its input be smoothed exactly?
+        foldable: whether its input can be smoothed exactly.
         weights: of its linears, bf16 `[out_i, in]`.
     """
 
@@ -156,7 +156,7 @@ def _weight(draw: torch.Generator, rows: int, x: Tensor) -> Tensor:
 
 
 def _modulated(draw: torch.Generator, sizes: Sizes, *, massive: int, gain: float) -> Draws:
-    """What a modulated norm gives: LN(h)·(1 + scale_t) + shift_t."""
+    """Outputs of a modulated norm: LN(h)·(1 + scale_t) + shift_t."""
     channels = sizes.channels
     hot = torch.randperm(channels, generator=draw)[:massive]
     level = torch.zeros(channels)
@@ -178,7 +178,7 @@ def _modulated(draw: torch.Generator, sizes: Sizes, *, massive: int, gain: float
 
 
 def _attention_output(draw: torch.Generator, sizes: Sizes) -> Draws:
-    """What attention gives: mixtures of values, the smaller the more tokens they are a mean of; hot channels."""
+    """Outputs of attention: mixtures of values, smaller if they average more tokens, with a few hot channels."""
     channels = sizes.channels
     spread = torch.exp(0.4 * _randn(draw, channels))
     hot = torch.randperm(channels, generator=draw)[: max(1, channels // 64)]

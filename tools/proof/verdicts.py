@@ -1,7 +1,8 @@
-"""What is asked of the algorithms, and whether they do it: the worst case over layers and seeds decides."""
+"""The requirements on the algorithms, and whether they are met; the worst case over layers and seeds decides."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from proof.methods import AUTO, REFERENCE, RTN
 from proof.pair import RESCALED
@@ -10,13 +11,13 @@ from proof.suite import PAIR, Figure
 
 @dataclass(frozen=True)
 class Verdict:
-    """One demand.
+    """One requirement.
 
     Attributes:
-        demand: what is asked.
-        asked, measured: the limit, and the worst case.
-        where: the worst case.
-        met: is it reached?
+        demand: the requirement in words.
+        asked, measured: the limit, and the figure of the worst case.
+        where: layer, scheme and seed of the worst case.
+        met: whether the limit is kept.
     """
 
     demand: str
@@ -24,6 +25,10 @@ class Verdict:
     measured: float
     where: str
     met: bool
+
+    @property
+    def text(self) -> str:
+        return f"{self.demand}: {self.measured:.4g} of {self.asked:.4g} ({self.where})"
 
 
 def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
@@ -33,47 +38,35 @@ def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
     def other(figure: Figure, method: str) -> Figure:
         return by_key[figure.seed, figure.layer, figure.scheme, method]
 
+    def above(method: str) -> Callable[[Figure], float]:
+        return lambda f: f.test_db - other(f, method).test_db
+
     auto = [f for f in figures if f.method == AUTO and f.layer != PAIR]
     foldable = [f for f in auto if f.foldable and f.scheme == "int8"]
     fp8 = [f for f in auto if f.scheme == "fp8"]
     rescaled = [f for f in figures if f.method == RESCALED]
     everything = [*auto, *rescaled]
     gains = [f for f in rescaled if f.scheme == "int8"]
+    fold = "INT8, layers with a fold: auto"
+    pair = "INT8, feed-forward: auto with the rescale above"
     return [
-        _least(
-            "INT8, layers with a fold: auto above RTN, dB", 8.0, foldable, lambda f: f.test_db - other(f, RTN).test_db
-        ),
-        _least(
-            "INT8, layers with a fold: auto above SmoothQuant (α .5), dB",
-            1.2,
-            foldable,
-            lambda f: f.test_db - other(f, REFERENCE).test_db,
-        ),
-        _least("INT8, layers with a fold: auto, dB", 38.5, foldable, lambda f: f.test_db),
-        _least("FP8, every layer: auto above RTN, dB", 1.0, fp8, lambda f: f.test_db - other(f, RTN).test_db),
-        _least(
-            "INT8, feed-forward: auto with the rescale above RTN, dB",
-            6.0,
-            gains,
-            lambda f: f.test_db - other(f, RTN).test_db,
-        ),
-        _least(
-            "INT8, feed-forward: auto with the rescale above auto without, dB",
-            0.0,
-            gains,
-            lambda f: f.test_db - other(f, AUTO).test_db,
-        ),
+        _least(f"{fold} above RTN, dB", 8.0, foldable, above(RTN)),
+        _least(f"{fold} above SmoothQuant (α .5), dB", 1.2, foldable, above(REFERENCE)),
+        _least(f"{fold}, dB", 38.5, foldable, lambda f: f.test_db),
+        _least("FP8, every layer: auto above RTN, dB", 1.0, fp8, above(RTN)),
+        _least(f"{pair} RTN, dB", 6.0, gains, above(RTN)),
+        _least(f"{pair} auto without, dB", 0.0, gains, above(AUTO)),
         _most(
             "both schemes, every linear: auto's error over RTN's on held-out tokens",
             1.0,
             everything,
-            lambda f: max(_over(f.held_out, other(f, RTN).held_out)),
+            lambda f: _worst_ratio([f.held_out], [other(f, RTN).held_out]),
         ),
         _most(
             "the same in any bucket of sigma",
             1.02,
             everything,
-            lambda f: max(_over(_flat(f.held_out_buckets), _flat(other(f, RTN).held_out_buckets))),
+            lambda f: _worst_ratio(f.held_out_buckets, other(f, RTN).held_out_buckets),
         ),
         _most(
             "layers with a fold, and all in FP8: what drift costs auto, dB",
@@ -98,9 +91,6 @@ def _where(figure: Figure) -> str:
     return f"{figure.layer}, {figure.scheme.upper()}, seed {figure.seed}"
 
 
-def _over(errors: Sequence[float], others: Sequence[float]) -> list[float]:
-    return [error / other for error, other in zip(errors, others, strict=True)]
-
-
-def _flat(parts: Iterable[Sequence[float]]) -> list[float]:
-    return [value for part in parts for value in part]
+def _worst_ratio(errors: Iterable[Sequence[float]], others: Iterable[Sequence[float]]) -> float:
+    pairs = zip(chain(*errors), chain(*others), strict=True)
+    return max(error / other for error, other in pairs)

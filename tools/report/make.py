@@ -10,37 +10,46 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from report.candidates import CANDIDATES, Made, make
+from candidates import Candidate, Candidates, Made, named, write_prompts
 from report.pictures import take_pictures
 from road import Road
 from vq_core.errors import GateFailed
 
-CALIBRATION_PROMPTS, CALIBRATION_SEED = 8, 1
 DRIFT_PROMPTS = 2  # of the trajectory and the layers, which sample many times
 GATE = Path(__file__).with_name("gate.yaml")
+
+
+def candidate(name: str, scheme: str, smoother: str, rounder: str = "rtn") -> Candidate:
+    """How a model is quantized for the report, always with the statistics."""
+    smooth = ("--method", smoother, "--scheme", scheme)
+    return Candidate(name, scheme, smooth, ("--method", rounder), judged=True)
+
+
+CANDIDATES = (
+    candidate("INT8 RTN", "int8", "none"),
+    candidate("INT8 SmoothQuant", "int8", "smoothquant"),
+    candidate("INT8 auto", "int8", "auto", "auto"),
+    candidate("FP8", "fp8", "auto", "auto"),
+)
 
 console = Console()
 
 
 def prepare(road: Road, folder: Path, model: str, count: int, steps: int) -> None:
-    """Prompts to calibrate with and others to measure with, statistics, and videos of the model and of its floor."""
-    calibration = ("--count", CALIBRATION_PROMPTS, "--seed", CALIBRATION_SEED, "--trained")
-    road.run("vq-wan-tiny prompts", "-o", folder / "prompts", "--count", count, "--held-out")
+    """Prompts to calibrate with and others to measure with, and statistics."""
+    write_prompts(road, folder, count)
     road.run("vq-wan-tiny prompts", "-o", folder / "prompts-few", "--count", min(count, DRIFT_PROMPTS), "--held-out")
-    road.run("vq-wan-tiny prompts", "-o", folder / "calibration", *calibration)
     sample = ("--model", model, "--steps", steps)
     road.run("vq-calib collect", *sample, "--prompts", folder / "calibration", "-o", folder / "stats")
-    variants = ("--variants", "full,floor", "-o", folder / "videos")
-    road.run("vq-eval fake-quant", *sample, "--prompts", folder / "prompts", *variants)
 
 
 def compare(road: Road, folder: Path, candidates: list[Made]) -> Path:
-    """Every candidate and the floor against full precision; that some fail the gate is what the report is for."""
+    """Every candidate and the floor against full precision; the report shows those that fail the gate too."""
     rows = ("--reference", folder / "videos" / "full", "--floor", folder / "videos" / "floor")
-    named = [word for made in candidates for word in ("--candidate", f"{made.candidate.name}={made.videos}")]
+    videos = named({made.candidate.name: made.videos for made in candidates})
     output = folder / "comparison"
     try:
-        road.run("vq-eval compare", *rows, *named, "--prompts", folder / "prompts", "--gate", GATE, "-o", output)
+        road.run("vq-eval compare", *rows, *videos, "--prompts", folder / "prompts", "--gate", GATE, "-o", output)
     except GateFailed as failure:
         console.print(str(failure), soft_wrap=True, markup=False, highlight=False)
     return output
@@ -72,8 +81,9 @@ def main(
     shutil.rmtree(output, ignore_errors=True)
     road = Road(console)
     prepare(road, output, model, count, steps)
-    sample = ("--model", model, "--prompts", output / "prompts", "--steps", steps)
-    candidates = [make(road, candidate, output, sample, model) for candidate in CANDIDATES]
+    made = Candidates(road, model, output)
+    made.render("full,floor", output / "prompts", steps, output / "videos")
+    candidates = [made.make(candidate, output / "prompts", steps) for candidate in CANDIDATES]
     comparison = compare(road, output, candidates)
     measured = measure(road, output, candidates, model, steps)
     report = road.run("vq-eval report", "--comparison", comparison, *measured, "-o", output / "page")

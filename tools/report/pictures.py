@@ -1,4 +1,4 @@
-"""Pictures of the report's page, as Chromium shows it, small enough for a README."""
+"""Pictures of the report's page in Chromium, small enough for a README."""
 
 import io
 from pathlib import Path

@@ -1,16 +1,16 @@
-"""Take a tiny model of every Wan layout through every stage, and write what was seen: docs/variants.md."""
+"""Take a tiny model of every Wan layout through every stage, and write the figures: docs/variants.md."""
 
 import json
 import os
 import shutil
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+import pages
 from road import Road
 from variants.travel import STAGES, Journey, travel
 from vq_core.testing.tiny_models import VARIANTS, Variant, build_tiny, write_samples
@@ -25,7 +25,7 @@ MODELS: dict[Variant, str] = {
     "ti2v-5b": "Wan2.2 TI2V 5B",
     "t2v-distilled": "distilled, few steps",
 }
-# Transformers of the same makers that are none of the family, by the `_class_name` that their config.json has.
+# Transformers by the same authors that do not belong to the family, by the `_class_name` of their config.json.
 FOREIGN = {"Wan2.2 Animate 14B": "WanAnimateTransformer3DModel", "Wan2.2 S2V 14B": "WanModel_S2V"}
 
 INTRODUCTION = """\
@@ -51,7 +51,7 @@ The models are random, so a PSNR shows that every stage works; it says nothing a
 
 
 def foreign_model(folder: Path, class_name: str) -> Path:
-    """A transformer folder of which only the class is known: it is refused before a tensor is looked at."""
+    """A transformer folder with nothing but a class name: it is refused before a tensor is read."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"_class_name": class_name}), encoding="utf-8")
     return folder
@@ -59,19 +59,14 @@ def foreign_model(folder: Path, class_name: str) -> Path:
 
 def table(journeys: dict[str, Journey]) -> str:
     """The matrix as Markdown, refusals below it."""
-    lines = [f"| model | {' | '.join(STAGES)} |", "| --- " * (len(STAGES) + 1) + "|"]
-    notes: list[str] = []
-    for model, journey in journeys.items():
-        cells = [journey.seen.get(stage, "–") for stage in STAGES]
-        if journey.refusal:
-            notes += [f"{model} is refused: {sentence}" for sentence in journey.refusal]
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
+    rows = [(model, *(journey.seen.get(stage, "–") for stage in STAGES)) for model, journey in journeys.items()]
+    notes = [f"\n{model} is refused: {it}\n" for model, journey in journeys.items() for it in journey.refusal]
+    return f"{pages.table(('model', *STAGES), rows)}\n{''.join(notes)}"
 
 
 def main(
     output: Annotated[Path, typer.Option(help="The table.")] = Path("docs/variants.md"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/variants"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/variants"),
 ) -> None:
     """Run every cell and write the table."""
     import diffusers
@@ -92,7 +87,7 @@ def main(
         model = foreign_model(Path("models") / class_name, class_name)
         journeys[name] = travel(Road(console, f"{class_name} "), model, prompts, Path(class_name), None)
     introduction = INTRODUCTION.format(
-        date=datetime.now(UTC).date().isoformat(),
+        date=pages.today(),
         torch=torch.__version__,
         diffusers=diffusers.__version__,
         cores=os.cpu_count(),

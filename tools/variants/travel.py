@@ -1,4 +1,4 @@
-"""One model through every stage, and what is seen at each; the first refusal ends the journey."""
+"""Take one model through every stage and note a figure of each; the first refusal ends the journey."""
 
 import json
 from collections.abc import Callable
@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from road import Road
+from strip import psnr
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
@@ -25,13 +24,13 @@ WITH_LAST_IMAGE = ("flf2v", "i2v-2.2")
 
 @dataclass(frozen=True)
 class Journey:
-    """What was seen of a model: by stage, and the sentence with which it was refused, if it was."""
+    """The figures of a model by stage, and the sentence that refused it, if one did."""
 
     seen: dict[str, str] = field(default_factory=dict)
     refusal: list[str] = field(default_factory=list)
 
     def stage(self, name: str, run: Callable[[], str]) -> None:
-        """Note what `run` returns under `name`; after a refusal nothing is run any more."""
+        """Note what `run` returns under `name`; after a refusal, do nothing."""
         if self.refusal:
             return
         try:
@@ -60,7 +59,7 @@ def steps_of(variant: Variant) -> tuple[object, ...]:
 
 
 def travel(road: Road, model: Path, prompts: Path, folder: Path, variant: Variant | None) -> Journey:
-    """Run every stage on `model`, INT8 and FP8, below `folder`; None for a model that is nobody's variant here."""
+    """Run every stage on `model`, INT8 and FP8, below `folder`; `variant` is None for a model of another family."""
     journey = Journey()
     stats, weights, videos = (
         folder / "stats",
@@ -123,11 +122,10 @@ def travel(road: Road, model: Path, prompts: Path, folder: Path, variant: Varian
 
 
 def _of_both(stage: Callable[[str], str]) -> str:
-    """What was seen with INT8 and with FP8, said once where it is the same."""
+    """The figures of INT8 and FP8; one, if they are equal."""
     seen = [stage(scheme) for scheme in SCHEMES]
     return " / ".join(dict.fromkeys(seen))
 
 
 def _psnr(reference: Path, candidate: Path) -> float:
-    difference = read_video(reference).astype(float) - read_video(candidate)
-    return float(10 * np.log10(255**2 / np.square(difference).mean()))
+    return psnr(read_video(candidate), read_video(reference))

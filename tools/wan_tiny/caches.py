@@ -2,17 +2,15 @@
 
 import json
 import os
-import shlex
 import shutil
-import sys
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pages import today, typed, write_page
 from road import Road
 
 FIRST_BLOCK = ("first-block:0.05", "first-block:0.08", "first-block:0.15")
@@ -70,7 +68,7 @@ def measure(road: Road, model: str, folder: Path, prompts: Path, steps: int) -> 
 
 
 def table(lines: list[Line]) -> str:
-    """Of one model."""
+    """The table of one model."""
     rows = [f"### {lines[0].model}", "", "| cache | passes computed | PSNR | SSIM |", "|---|---|---|---|"]
     for line in lines:
         psnr = "identical" if line.psnr is None else f"{line.psnr:.2f} dB"
@@ -85,7 +83,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 8,
     steps: Annotated[int, typer.Option(min=4, help="Denoising steps.")] = 16,
     output: Annotated[Path, typer.Option(help="Folder of the page and its JSON.")] = Path("docs"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/caches"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/caches"),
 ) -> None:
     """Measure every cache and write the page."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -94,16 +92,14 @@ def main(
     road.run("vq-wan-tiny prompts", "-o", prompts, "--count", count, "--held-out")
     lines = {model: measure(road, model, folder / model, prompts, steps) for model in models.split(",")}
     run = {
-        "command": shlex.join(["python", "tools/wan_tiny/caches.py", *sys.argv[1:]]) if sys.argv[1:] else "make caches",
-        "date": datetime.now(UTC).date().isoformat(),
+        "command": typed("tools/wan_tiny/caches.py", "caches"),
+        "date": today(),
         "prompts": count,
         "steps": steps,
     }
     content = run | {"cpu_cores": os.cpu_count(), "lines": [asdict(line) for of in lines.values() for line in of]}
-    (output / "caching_cost.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     page = PAGE.format(**run, tables="\n\n".join(table(of) for of in lines.values()))
-    (output / "caching_cost.md").write_text(page, encoding="utf-8")
-    print(f"Wrote {output / 'caching_cost.md'}")
+    print(f"Wrote {write_page(output, 'caching_cost', page, content)}")
 
 
 if __name__ == "__main__":

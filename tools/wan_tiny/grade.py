@@ -1,7 +1,7 @@
 """The acceptance test of wan-tiny: do its videos show what their captions say, and can the grader tell?
 
-First real clips of the world are graded: what is wrong there is the grader's fault. Then the model, in full precision,
-makes videos from the same held-out captions and first frames. Exits with 1 where a share is below what is asked for.
+First, real clips of the world are graded: every error there is the grader's. Then the model, in full precision, makes
+videos from the same held-out captions and first frames. Exits with 1 if a share is below its minimum.
 """
 
 import sys
@@ -58,7 +58,7 @@ def grade_model(model: str, count: int, sampling: Sampling, device: str | None) 
 
 
 def show(title: str, grades: Sequence[Grade], minima: dict[str, float]) -> bool:
-    """Print the shares with their intervals; whether all are reached."""
+    """Print the shares with their intervals; return whether all reach their minimum."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for column in ("right, with 95 % interval", "asked for", ""):
@@ -78,7 +78,7 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
     device: Annotated[str | None, typer.Option(help="cuda, cpu …")] = None,
 ) -> None:
-    """Grade real clips and the model's; exit with 1 where a share is not reached."""
+    """Grade real clips and the model's; exit with 1 if a share is below its minimum."""
     defaults = defaults_of(model)
     sampling = Sampling(
         steps=steps,

@@ -1,7 +1,7 @@
-"""Built-in models down the road: calibrated, quantized in every way that is asked for, sampled, compared and graded.
+"""Built-in models calibrated, quantized in several ways, sampled, compared and graded.
 
-The models travel side by side, each in a process of its own with its share of the cores, because videos this small do
-not fill two. Full precision is sampled once for each model and compared with every candidate.
+The models run side by side, each in its own process with a share of the cores, because videos this small do not keep
+two cores busy. Full precision is sampled once for each model and compared with every candidate.
 """
 
 import contextlib
@@ -18,29 +18,10 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from candidates import Candidate, Candidates, named, write_prompts
 from road import Road
 
-CALIBRATION_PROMPTS, CALIBRATION_SEED = 8, 1
 FULL = "full precision"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """How a model is quantized.
-
-    Attributes:
-        name: in the tables.
-        scheme: int8 or fp8.
-        smooth: arguments of `vq-algos smooth`, beside model, statistics and output.
-        quantize: of `vq-algos quantize`, beside weights, scheme and output.
-        judged: does `quantize` get the statistics, for figures on held-out tokens and what is solved on others?
-    """
-
-    name: str
-    scheme: str
-    smooth: tuple[str, ...]
-    quantize: tuple[str, ...] = ()
-    judged: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out, by candidate.
+    """The results by candidate.
 
     Attributes:
         compared: JSON of the rows of `vq-eval compare`; full precision, with which they are compared, has none.
@@ -73,7 +54,7 @@ class Measured:
 
 
 class Prefixed(io.TextIOBase):
-    """Lines of several processes on one stream, each with the name of its own; no terminal, so that no bars fight."""
+    """Lines of several processes on one stream, each behind a name; no terminal, so that no progress bars are drawn."""
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream, self._name, self._rest = stream, name, ""
@@ -94,27 +75,18 @@ def measure(task: Task) -> Measured:
 
 def _measure(task: Task) -> Measured:
     road = Road(Console(soft_wrap=True), f"{task.model}: ")
-    model, folder, sampling = ("--model", task.model), task.folder, ("--steps", task.steps)
-    stats = ("--stats", folder / "stats")
-    road.run("vq-calib collect", *model, "--prompts", task.calibration, "-o", folder / "stats", *sampling)
-    sample = ("vq-eval fake-quant", *model, "--prompts", task.prompts, *sampling)
-    road.run(*sample, "--variants", "full", "-o", folder / "videos")
-    smoothed: dict[tuple[str, ...], Path] = {}
-    videos, decided = {FULL: folder / "videos" / "full"}, {}
+    folder, sampling = task.folder, ("--steps", task.steps)
+    calibration = ("--prompts", task.calibration, *sampling)
+    road.run("vq-calib collect", "--model", task.model, *calibration, "-o", folder / "stats")
+    candidates = Candidates(road, task.model, folder)
+    candidates.render("full", task.prompts, task.steps, folder / "videos")
+    decided, quantized = {}, {}
     for candidate in task.candidates:
-        if candidate.smooth not in smoothed:
-            smoothed[candidate.smooth] = folder / f"smoothed-{len(smoothed)}"
-            output = ("-o", smoothed[candidate.smooth])
-            road.run("vq-algos smooth", *model, *stats, *candidate.smooth, *output)
-        weights, stem = smoothed[candidate.smooth], candidate.name.lower().replace(" ", "-")
-        qparams, made = folder / f"qparams-{stem}", folder / f"videos-{stem}"
-        how = (*candidate.quantize, *(stats if candidate.judged else ()))
-        road.run("vq-algos quantize", "--weights", weights, "--scheme", candidate.scheme, *how, "-o", qparams)
-        decided[candidate.name] = road.run("vq-algos show", qparams)["decisions"]
-        road.run(*sample, "--weights", weights, "--qparams", qparams, "--variants", "fake-quant", "-o", made)
-        videos[candidate.name] = made / "fake-quant"
-    rows = [part for it in task.candidates for part in ("--candidate", f"{it.name}={videos[it.name]}")]
-    sides = ("--reference", videos[FULL], *rows, "--prompts", task.prompts)
+        made = candidates.make(candidate, task.prompts, task.steps)
+        decided[candidate.name] = road.run("vq-algos show", made.qparams)["decisions"]
+        quantized[candidate.name] = made.videos
+    videos = {FULL: folder / "videos" / "full"} | quantized
+    sides = ("--reference", videos[FULL], *named(quantized), "--prompts", task.prompts)
     report = road.run("vq-eval compare", *sides, "-o", folder / "report")
     compared = {row["name"]: row for row in report["rows"]}
     graded = {name: road.run("vq-wan-tiny grade", path, "--prompts", task.prompts) for name, path in videos.items()}
@@ -126,16 +98,12 @@ def measure_models(
 ) -> dict[str, Measured]:
     """All at once, on `count` held-out prompts; threads are shared out before torch is loaded.
 
-    `folder` is made anew, for everything that comes up on the way.
+    `folder` is made anew, for all intermediate files.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    road = Road(Console(soft_wrap=True))
-    held_out, calibration = folder / "prompts", folder / "calibration"
-    road.run("vq-wan-tiny prompts", "-o", held_out, "--count", count, "--held-out")
-    others = ("--count", CALIBRATION_PROMPTS, "--seed", CALIBRATION_SEED, "--trained")
-    road.run("vq-wan-tiny prompts", "-o", calibration, *others)
+    write_prompts(Road(Console(soft_wrap=True)), folder, count)
     tasks = [
-        Task(model, candidates, folder / f"model-{number}", held_out, calibration, steps)
+        Task(model, candidates, folder / f"model-{number}", folder / "prompts", folder / "calibration", steps)
         for number, model in enumerate(models)
     ]
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(tasks)))

@@ -1,17 +1,16 @@
 """What quantization costs wan-tiny and its hard twin: fidelity and grades of every candidate, in one run."""
 
 import os
-import shlex
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from candidates import CALIBRATION_PROMPTS, Candidate
+from pages import today, typed
 from strip import Row, draw_strip, psnr_of, row_text
-from wan_tiny.measuring import CALIBRATION_PROMPTS, FULL, Candidate, Measured, measure_models
+from wan_tiny.measuring import FULL, Measured, measure_models
 from wan_tiny.table_report import STRIP, Run, lines_of, write
 
 SHOWN = 0  # the prompt of the picture
@@ -42,7 +41,7 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 16,
     output: Annotated[Path, typer.Option(help="Folder of the table and the picture.")] = Path("docs"),
-    folder: Annotated[Path, typer.Option(help="Folder of everything else, made anew.")] = Path("build/table"),
+    folder: Annotated[Path, typer.Option(help="Folder of intermediate files, made anew.")] = Path("build/table"),
 ) -> None:
     """Measure every candidate and write the table."""
     start = time.monotonic()
@@ -52,8 +51,8 @@ def main(
 
     shown = results[hard].graded[FULL]["videos"][SHOWN]["prompt"]
     run = Run(
-        command=shlex.join(["python", "tools/wan_tiny/table.py", *sys.argv[1:]]) if sys.argv[1:] else "make table",
-        date=datetime.now(UTC).date().isoformat(),
+        command=typed("tools/wan_tiny/table.py", "table"),
+        date=today(),
         steps=steps,
         prompts=count,
         calibration_prompts=CALIBRATION_PROMPTS,

@@ -1,11 +1,11 @@
 """The table of `make table`: its figures with confidence intervals, as Markdown for people and JSON for machines."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pages import table, write_page
 from vq_wan_tiny.grade import Share
 from vq_wan_tiny.grade_videos import share_text
 from wan_tiny.measuring import Measured
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """What all lines have in common."""
+    """How all lines were measured."""
 
     command: str
     date: str
@@ -86,7 +86,6 @@ def markdown(run: Run, lines: Sequence[Line]) -> str:
         ]
         for line in lines
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
     return f"""\
 # What quantization costs wan-tiny and its hard twin
 
@@ -99,7 +98,7 @@ are the shares of shapes that move in the direction, and at the speed, that the 
 confidence intervals, bootstrapped over videos. Quantization is simulated (`vq-eval fake-quant`). RTN rounds to nearest
 without smoothing; SmoothQuant smooths every group that has an exact fold.
 
-{table}
+{table(head, body)}
 
 The first held-out prompt on the hard twin: “{run.shown_prompt}”.
 
@@ -109,9 +108,5 @@ The first held-out prompt on the hard twin: “{run.shown_prompt}”.
 
 def write(folder: Path, run: Run, lines: Sequence[Line]) -> Path:
     """Write both files to `folder` and return the Markdown's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = {**asdict(run), "lines": [asdict(line) for line in lines]}
-    (folder / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    page = folder / f"{NAME}.md"
-    page.write_text(markdown(run, lines), encoding="utf-8")
-    return page
+    return write_page(folder, NAME, markdown(run, lines), content)

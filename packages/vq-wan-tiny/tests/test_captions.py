@@ -52,20 +52,22 @@ def test_claims_are_what_the_scene_holds() -> None:
             assert claim.quick == (scenes.quick[clip, slot] and scenes.direction[clip, slot] != STILL)
 
 
-def test_example_says_what_it_says() -> None:
-    circle = Claim(COLOURS.index("red"), KINDS.index("circle"), UP_AND_LEFT, quick=True, turning=True, sizing=SAME_SIZE)
-    square = Claim(COLOURS.index("blue"), KINDS.index("square"), STILL, quick=False, turning=False, sizing=SAME_SIZE)
-    claims = Claims((circle, square), PANS.index("left"))
-    assert parse_caption(EXAMPLE) == claims
-    assert caption(claims) == EXAMPLE
-    assert (circle.name, square.name) == ("red circle", "blue square")
+CIRCLE = Claim(COLOURS.index("red"), KINDS.index("circle"), UP_AND_LEFT, quick=True, turning=True, sizing=SAME_SIZE)
+SQUARE = Claim(COLOURS.index("blue"), KINDS.index("square"), STILL, quick=False, turning=False, sizing=SAME_SIZE)
+STAR = Claim(COLOURS.index("cyan"), KINDS.index("star"), DIRECTIONS.index("down"), False, True, GROWING)
 
 
-def test_shape_can_do_everything_at_once() -> None:
-    claim = Claim(COLOURS.index("cyan"), KINDS.index("star"), DIRECTIONS.index("down"), False, True, GROWING)
-    text = "a cyan star moves down slowly while turning and growing"
-    assert caption(Claims((claim,), 0)) == text
-    assert parse_caption(text) == Claims((claim,), 0)
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        (EXAMPLE, Claims((CIRCLE, SQUARE), PANS.index("left"))),
+        ("a cyan star moves down slowly while turning and growing", Claims((STAR,), 0)),
+    ],
+)
+def test_captions_in_words(text: str, claims: Claims) -> None:
+    assert parse_caption(text) == claims
+    assert caption(claims) == text
+    assert all(f"a {claim.name} " in text for claim in claims.shapes)
 
 
 @pytest.mark.parametrize(

@@ -66,18 +66,17 @@ def test_grade_prints_a_table_and_json(
     assert [video["video"] for video in result["videos"]] == ["000.mkv", "001.mkv"]
 
 
-def test_a_missing_output_is_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("prompts") == 2
-    assert capsys.readouterr().err.startswith("`--output` is missing")
-
-
-def test_missing_prompts_are_named(run: Run, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("grade", videos) == 2
-    assert capsys.readouterr().err.startswith("`--prompts` is missing")
-
-
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["prompts"], "`--output` is missing"),
+        (["grade", "HERE"], "`--prompts` is missing"),
+        (["prompts", "-o", "HERE"], "HERE exists already: choose another --output or remove it."),
+    ],
+)
 def test_a_mistake_exits_with_two_and_one_sentence(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
-    assert run("prompts", "-o", tmp_path) == 2
-    assert capsys.readouterr().err.splitlines() == [f"{tmp_path} exists already: choose another --output or remove it."]
+    assert run(*(word.replace("HERE", str(tmp_path)) for word in arguments)) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(sentence.replace("HERE", str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Grades: real clips are right, wrong clips are wrong in what is wrong with them."""
+"""Grades: real clips are right, and a wrong clip fails in exactly the wrong part."""
 
 import math
 from collections.abc import Callable
@@ -7,42 +7,34 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from vq_core.errors import VqError
-from vq_wan_tiny.captions import caption, claims_of
 from vq_wan_tiny.grade import FIRST_FRAME_DB, Grade, ShapeGrade, grade, shares
-from vq_wan_tiny.render import render
-from vq_wan_tiny.world import FRAMES, PANS, SIDE, Scenes, draw_scenes
+from vq_wan_tiny.prompts import draw_clips
+from vq_wan_tiny.render import render_frames
+from vq_wan_tiny.world import FRAMES, PANS, SIDE, Scenes
 
 CLIPS = 30
 SceneOf = Callable[..., Scenes]
 Frames = NDArray[np.uint8]
 
 
-def filmed(scenes: Scenes) -> Frames:
-    frames = torch.cat([render(scenes[start : start + 10]) for start in range(0, len(scenes), 10)])
-    clips: Frames = (frames.permute(0, 2, 3, 4, 1) + 1).mul(127.5).round().byte().numpy()
-    return clips
+@pytest.fixture(scope="module")
+def real() -> list[tuple[str, Frames]]:
+    return list(draw_clips(CLIPS, 11, held_out=True))
 
 
 @pytest.fixture(scope="module")
-def real() -> list[tuple[Frames, str]]:
-    scenes = draw_scenes(CLIPS, torch.Generator().manual_seed(11), held_out=True)
-    return list(zip(filmed(scenes), map(caption, claims_of(scenes)), strict=True))
-
-
-@pytest.fixture(scope="module")
-def grades(real: list[tuple[Frames, str]]) -> list[Grade]:
-    return [grade(frames, text, frames[0]) for frames, text in real]
+def grades(real: list[tuple[str, Frames]]) -> list[Grade]:
+    return [grade(frames, text, frames[0]) for text, frames in real]
 
 
 @pytest.fixture
 def moving(scene_of: SceneOf) -> Frames:
     """`a red star moves right quickly while turning, the camera pans up`."""
     star = {"colour": 0, "kind": 3, "direction": 0, "quick": True, "turning": True, "start": (30.0, 40.0)}
-    return filmed(scene_of(star, pan=PANS.index("up")))[0]
+    return render_frames(scene_of(star, pan=PANS.index("up")))[0]
 
 
 TEXT = "a red star moves right quickly while turning, the camera pans up"
@@ -69,22 +61,17 @@ def test_real_clips_end_where_they_should(grades: list[Grade]) -> None:
     assert np.quantile(misses, 0.95) < 3
 
 
-def test_shapes_are_graded_under_their_names(real: list[tuple[Frames, str]], grades: list[Grade]) -> None:
-    for (_, text), result in zip(real, grades, strict=True):
+def test_shapes_are_graded_under_their_names(real: list[tuple[str, Frames]], grades: list[Grade]) -> None:
+    for (text, _), result in zip(real, grades, strict=True):
         parts = [part for part in text.split(", ") if "camera" not in part]
         assert len(parts) == len(result.shapes)
         assert all(part.startswith(f"a {shape.name} ") for part, shape in zip(parts, result.shapes, strict=True))
 
 
-def test_what_is_told_is_right(moving: Frames) -> None:
-    result = grade(moving, TEXT, moving[0])
-    assert wrong(result) == set()
-    assert result.shapes[0].miss < 1
-
-
 @pytest.mark.parametrize(
     ("true", "false", "expected"),
     [
+        ("", "", set()),
         ("right", "left", {"direction"}),
         ("right", "down and right", {"direction"}),
         ("quickly", "slowly", {"speed"}),
@@ -94,9 +81,7 @@ def test_what_is_told_is_right(moving: Frames) -> None:
         ("turning", "turning and shrinking", {"sizing"}),
     ],
 )
-def test_what_is_told_wrong_is_wrong_and_nothing_else(
-    moving: Frames, true: str, false: str, expected: set[str]
-) -> None:
+def test_a_false_claim_is_wrong_and_nothing_else(moving: Frames, true: str, false: str, expected: set[str]) -> None:
     assert wrong(grade(moving, TEXT.replace(true, false), moving[0])) == expected
 
 
@@ -108,9 +93,8 @@ def test_another_pan_is_wrong_in_the_background_and_in_what_moves_over_it(moving
     assert wrong(result) <= {"background", "direction", "speed"}
 
 
-def test_another_pan_of_a_slow_shape_leaves_its_turning_and_sizing(real: list[tuple[Frames, str]]) -> None:
-    still = [(frames, text) for frames, text in real if "camera" not in text][:10]
-    for frames, text in still:
+def test_another_pan_leaves_turning_and_sizing(real: list[tuple[str, Frames]]) -> None:
+    for text, frames in [clip for clip in real if "camera" not in clip[0]][:10]:
         right, result = (grade(frames, told, frames[0]) for told in (text, f"{text}, the camera pans left"))
         assert not result.background
         assert result.first_frame
@@ -134,9 +118,8 @@ def test_frozen_clip_stays_still(moving: Frames) -> None:
 def test_noise_is_all_wrong(moving: Frames) -> None:
     noise = np.random.default_rng(0).integers(0, 256, moving.shape, np.uint8)
     for pan in PANS:
-        text = "a red star moves down and right quickly while turning and growing" + (
-            f", the camera pans {pan}" if pan else ""
-        )
+        camera = f", the camera pans {pan}" if pan else ""
+        text = f"a red star moves down and right quickly while turning and growing{camera}"
         result = wrong(grade(noise, text, moving[0]))
         assert result >= {"direction", "speed", "sizing", "background", "first_frame"}  # a turn may be right by chance
 
@@ -173,11 +156,6 @@ def test_another_size_is_refused(clip: tuple[int, ...], image: tuple[int, ...]) 
         grade(np.zeros(clip, np.uint8), TEXT, np.zeros(image, np.uint8))
 
 
-def test_caption_in_another_language_is_refused(moving: Frames) -> None:
-    with pytest.raises(VqError, match="`a cat` in the prompt is not wan-tiny's language"):
-        grade(moving, "a cat", moving[0])
-
-
 def random_grades(count: int) -> list[Grade]:
     """Direction right in 70 % of the shapes, speed always, turning never, sizing in clips that go well as a whole."""
     chance = np.random.default_rng(1)
@@ -185,9 +163,7 @@ def random_grades(count: int) -> list[Grade]:
     for _ in range(count):
         good = bool(chance.random() < 0.6)
         shapes = [
-            ShapeGrade(
-                "red star", direction=bool(chance.random() < 0.7), speed=True, turning=False, sizing=good, miss=1.0
-            )
+            ShapeGrade("red star", bool(chance.random() < 0.7), speed=True, turning=False, sizing=good, miss=1.0)
             for _ in range(int(chance.integers(1, 5)))
         ]
         result.append(Grade(tuple(shapes), background=good, first_frame_db=30.0 if good else 20.0))

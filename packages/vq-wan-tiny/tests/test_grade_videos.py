@@ -11,7 +11,7 @@ import pytest
 from vq_core.errors import VqError
 from vq_core.media.video import write_video
 from vq_wan_tiny.grade import Share, grade
-from vq_wan_tiny.grade_videos import Grading, grade_videos, share_text
+from vq_wan_tiny.grade_videos import grade_videos, share_text
 from vq_wan_tiny.prompts import draw_clips, write_prompts
 
 COUNT = 3
@@ -35,15 +35,6 @@ def prompts(drawn: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def videos(drawn: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(drawn / "videos", tmp_path / "videos"))
-
-
-@pytest.fixture
-def refused(videos: Path, prompts: Path) -> Callable[[str], None]:
-    def refuse(sentence: str) -> None:
-        with pytest.raises(VqError, match=sentence):
-            grade_videos(videos, prompts)
-
-    return refuse
 
 
 def test_each_video_is_graded_against_its_own_prompt(videos: Path, prompts: Path) -> None:
@@ -85,52 +76,42 @@ def test_json_has_no_infinity(videos: Path, prompts: Path) -> None:
     assert set(result["shares"]["speed"]) == {"value", "low", "high"}
 
 
-def test_rows_name_every_share(videos: Path, prompts: Path) -> None:
-    graded: Grading = grade_videos(videos, prompts)
-    assert list(graded.rows()) == ["videos", "direction", "speed", "turning", "sizing", "first frame", "background"]
-
-
 def test_share_in_words() -> None:
     assert share_text(Share(0.971, 0.95, 0.986)) == "97.1 % (95.0 to 98.6)"
 
 
-def test_no_folder_is_refused(tmp_path: Path, prompts: Path) -> None:
-    with pytest.raises(VqError, match="absent is not a folder"):
-        grade_videos(tmp_path / "absent", prompts)
+def empty(videos: Path) -> None:
+    shutil.rmtree(videos)
+    (videos / "full").mkdir(parents=True)
 
 
-def test_no_videos_are_refused(tmp_path: Path, prompts: Path) -> None:
-    (tmp_path / "empty" / "full").mkdir(parents=True)
-    with pytest.raises(VqError, match="holds no .mkv or .mp4 video"):
-        grade_videos(tmp_path / "empty", prompts)
+def black(frames: int, side: int) -> Callable[[Path], None]:
+    return lambda videos: write_video(videos / "002.mkv", np.zeros((frames, side, side, 3), np.uint8), 8)
 
 
-@pytest.mark.parametrize("change", ["one less", "one more"])
-def test_another_number_of_videos_is_refused(videos: Path, refused: Callable[[str], None], change: str) -> None:
-    if change == "one less":
-        (videos / "001.mkv").unlink()
-    else:
-        (videos / "003.mkv").write_bytes((videos / "000.mkv").read_bytes())
-    refused(f"holds {2 if change == 'one less' else 4} videos and .* 3 prompts")
-
-
-def test_other_names_are_refused(videos: Path, refused: Callable[[str], None]) -> None:
-    (videos / "001.mkv").rename(videos / "cat.mkv")
-    refused("holds no video 001.mkv")
-
-
-def test_another_size_is_refused_by_name(videos: Path, refused: Callable[[str], None]) -> None:
-    write_video(videos / "002.mkv", np.zeros((17, 64, 64, 3), np.uint8), 8)
-    refused("002.mkv: a clip of 17 frames of 64x64")
-
-
-def test_another_length_is_refused_by_name(videos: Path, refused: Callable[[str], None]) -> None:
-    write_video(videos / "002.mkv", np.zeros((5, 96, 96, 3), np.uint8), 8)
-    refused("002.mkv: a clip of 5 frames of 96x96")
-
-
-def test_another_language_is_refused(videos: Path, prompts: Path, refused: Callable[[str], None]) -> None:
-    samples = json.loads((prompts / "samples.json").read_text())
+def another_caption(videos: Path) -> None:
+    file = videos.parent / "prompts" / "samples.json"
+    samples = json.loads(file.read_text())
     samples[1]["prompt"] = "a cat surfs"
-    (prompts / "samples.json").write_text(json.dumps(samples))
-    refused("001.mkv: `a cat surfs` in the prompt is not wan-tiny's language")
+    file.write_text(json.dumps(samples))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (shutil.rmtree, "videos is not a folder"),
+        (empty, "holds no .mkv or .mp4 video"),
+        (lambda videos: (videos / "001.mkv").unlink(), "holds 2 videos and .* 3 prompts"),
+        (lambda videos: shutil.copy(videos / "000.mkv", videos / "003.mkv"), "holds 4 videos and .* 3 prompts"),
+        (lambda videos: (videos / "001.mkv").rename(videos / "cat.mkv"), "holds no video 001.mkv"),
+        (black(17, 64), "002.mkv: a clip of 17 frames of 64x64"),
+        (black(5, 96), "002.mkv: a clip of 5 frames of 96x96"),
+        (another_caption, "001.mkv: `a cat surfs` in the prompt is not wan-tiny's language"),
+    ],
+)
+def test_folders_that_do_not_fit_are_refused(
+    videos: Path, prompts: Path, change: Callable[[Path], object], sentence: str
+) -> None:
+    change(videos)
+    with pytest.raises(VqError, match=sentence):
+        grade_videos(videos, prompts)

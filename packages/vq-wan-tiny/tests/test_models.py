@@ -103,7 +103,7 @@ def test_two_that_make_it_at_once_both_have_it(
     assert names(cache) == [twins[0].name]
 
 
-def test_what_fails_leaves_nothing(cache: Path, random_model: Path, tmp_path: Path) -> None:
+def test_a_failure_leaves_nothing(cache: Path, random_model: Path, tmp_path: Path) -> None:
     model = shutil.copytree(random_model, tmp_path / "random")
     next((model / "transformer").glob("*.safetensors")).unlink()
     with pytest.raises(VqError, match="is missing"):
@@ -111,7 +111,7 @@ def test_what_fails_leaves_nothing(cache: Path, random_model: Path, tmp_path: Pa
     assert names(cache) == []
 
 
-def test_a_folder_that_cannot_be_renamed_is_said(
+def test_a_folder_that_cannot_be_renamed_is_an_error(
     cache: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(temporary: Path, path: Path) -> None:

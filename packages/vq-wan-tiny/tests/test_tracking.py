@@ -1,4 +1,4 @@
-"""What is measured in a clip against what was rendered into it."""
+"""Measurements of rendered clips against the scenes that they were rendered from."""
 
 import math
 from collections.abc import Callable
@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from vq_wan_tiny.render import render
+from vq_wan_tiny.render import render_frames
 from vq_wan_tiny.shapes import COLOURS, KINDS
 from vq_wan_tiny.tracking import ground_db, track_shape
 from vq_wan_tiny.world import (
@@ -29,16 +28,10 @@ from vq_wan_tiny.world import (
 )
 
 SceneOf = Callable[..., Scenes]
-Frames = NDArray[np.uint8]
-
-
-def filmed(scene: Scenes) -> Frames:
-    clip: Frames = (render(scene)[0].permute(1, 2, 3, 0) + 1).mul(127.5).round().byte().numpy()
-    return clip
 
 
 def track(scene: Scenes, slot: int = 0) -> Any:
-    found = track_shape(filmed(scene), int(scene.colour[0, slot]), int(scene.kind[0, slot]))
+    found = track_shape(render_frames(scene)[0], int(scene.colour[0, slot]), int(scene.kind[0, slot]))
     assert found is not None
     return found
 
@@ -79,12 +72,12 @@ def test_way_behind_another_shape_is_bridged(scene_of: SceneOf) -> None:
 
 
 def test_shape_that_is_not_there_is_lost(scene_of: SceneOf) -> None:
-    assert track_shape(filmed(scene_of({"colour": 0})), 3, 0) is None
+    assert track_shape(render_frames(scene_of({"colour": 0}))[0], 3, 0) is None
 
 
 @pytest.mark.parametrize("half", [slice(0, FRAMES // 2), slice(FRAMES // 2, FRAMES)], ids=["start", "end"])
 def test_shape_that_is_missing_at_the_start_or_the_end_is_lost(scene_of: SceneOf, half: slice) -> None:
-    frames = filmed(scene_of({"colour": 0}))
+    frames = render_frames(scene_of({"colour": 0}))[0]
     frames[half] = 128
     assert track_shape(frames, 0, 0) is None
 
@@ -102,9 +95,8 @@ def test_each_colour_is_told_from_the_others(scene_of: SceneOf, colour: int) -> 
 @pytest.mark.parametrize("pan", range(len(PANS)))
 def test_ground_fits_best_where_it_went(pan: int) -> None:
     scenes = draw_scenes(400, torch.Generator().manual_seed(5))
-    scenes = scenes[scenes.pan == pan]
-    for clip in range(4):
-        fits = ground_db(filmed(scenes[clip : clip + 1]))
+    for frames in render_frames(scenes[scenes.pan == pan][:4]):
+        fits = ground_db(frames)
         assert len(fits) == len(PANS)
         assert fits.index(max(fits)) == pan
         assert max(fits) > 25

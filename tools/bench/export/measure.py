@@ -6,13 +6,11 @@ The works take turns, so that a busy minute hits all alike. Exits with 1 if a re
 
 import multiprocessing
 import os
-import shlex
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,26 +32,13 @@ from bench.export.work import (
     write_and_flush,
 )
 from bench.random_model import write_model
+from pages import enforce, today, typed
 from vq_core.numerics.scheme import SCHEMES
 from vq_core.runtime.meter import host_peak_bytes
+from vq_infer.memory.model_sizes import MODEL_SIZES
 
-BLOCKS = 30
-CONFIG = {
-    "_class_name": "WanTransformer3DModel",
-    "patch_size": [1, 2, 2],
-    "num_attention_heads": 12,
-    "attention_head_dim": 128,
-    "in_channels": 16,
-    "out_channels": 16,
-    "text_dim": 4096,
-    "freq_dim": 256,
-    "ffn_dim": 8960,
-    "cross_attn_norm": True,
-    "qk_norm": "rms_norm_across_heads",
-    "eps": 1e-6,
-    "image_dim": None,
-    "added_kv_proj_dim": None,
-}
+CONFIG = MODEL_SIZES["1.3b"]
+BLOCKS = CONFIG["num_layers"]
 CASES: tuple[tuple[Work, str], ...] = (
     (copy, ""),
     (copy_to_disk, ""),
@@ -96,7 +81,7 @@ def main(
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         model, copied = Path(temporary) / "model", Path(temporary) / "output"
-        write_model(model, CONFIG | {"num_layers": layers})
+        write_model(model, {**CONFIG, "num_layers": layers})
         size = sum(path.stat().st_size for path in model.iterdir())
         _, _, imports = measure(nothing, model, copied, "")
         rounds = [[measure(work, model, copied, scheme) for work, scheme in CASES] for _ in range(repeats)]
@@ -112,10 +97,8 @@ def main(
         for (work, scheme), runs in zip(CASES, zip(*rounds, strict=True), strict=True)
     ]
     run = Run(
-        command=shlex.join(["python", "tools/bench/export/measure.py", *sys.argv[1:]])
-        if sys.argv[1:]
-        else "make bench-export",
-        date=datetime.now(UTC).date().isoformat(),
+        command=typed("tools/bench/export/measure.py", "bench-export"),
+        date=today(),
         torch=torch.__version__,
         safetensors=safetensors.__version__,
         cores=os.cpu_count() or 1,
@@ -127,10 +110,7 @@ def main(
     )
     judged = demands(run, lines)
     print(f"Wrote {write(output, run, lines, judged)}")
-    for demand in judged:
-        print(f"{'met   ' if demand.met else 'MISSED'} {demand.what}: {demand.measured:.3g} of {demand.asked:.3g}")
-    if not all(demand.met for demand in judged):
-        sys.exit(1)
+    enforce(judged)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The page of `make bench-export`, as Markdown for people and JSON for machines."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pages import outcome, table, verdict_cell, write_page
 from vq_core.numerics.scheme import SCHEMES
 
 NAME = "export_bench"
@@ -21,7 +21,7 @@ MEANING = {
 LIGHTX2V_S = {"int8": 108.0, "fp8": 131.0}
 """LightX2V's own converter on such a checkpoint of 30 blocks, 2 CPU cores: measured once, not by this bench."""
 PARTS = ("read", "digest", "write_and_flush", "arithmetic")
-"""What no conversion can do without."""
+"""The parts that every conversion needs."""
 TIMES_FASTER, TIMES_SLOWER, MEMORY_GIB = 10, 1.5, 1.5
 
 
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Demand:
-    """What is asked, the limit, and the figure that must not be above it."""
+    """A requirement: what it is about, the limit, and the figure that must not be above it."""
 
     what: str
     asked: float
@@ -66,12 +66,15 @@ class Demand:
 
     @property
     def met(self) -> bool:
-        """Is it reached?"""
         return self.measured <= self.asked
+
+    @property
+    def text(self) -> str:
+        return f"{self.what}: {self.measured:.3g} of {self.asked:.3g}"
 
 
 def demands(run: Run, lines: Sequence[Line]) -> list[Demand]:
-    """All that is asked of the conversion, scheme by scheme."""
+    """The requirements of the conversion, scheme by scheme."""
     by_key = {(line.work, line.scheme): line for line in lines}
     judged = []
     for scheme in SCHEMES:
@@ -87,7 +90,7 @@ def demands(run: Run, lines: Sequence[Line]) -> list[Demand]:
 
 
 def floor(run: Run, lines: Sequence[Line]) -> str:
-    """What the parts of a conversion take together, scheme by scheme, beside what is asked of the whole."""
+    """The time of all parts of a conversion, scheme by scheme, beside the limit for the whole."""
     by_key = {(line.work, line.scheme): line for line in lines}
     rows = []
     for scheme in SCHEMES:
@@ -97,7 +100,7 @@ def floor(run: Run, lines: Sequence[Line]) -> str:
         figures = (*parts, sum(parts), ours, least, TIMES_SLOWER * longer)
         rows.append((scheme.upper(), *(f"{figure:.2f}" for figure in figures)))
     head = ("CPU s", "reading", "SHA-256", "writing", "arithmetic", "together", "ours", "on all cores, s", "limit, s")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def beside_a_copy_on_the_disk(lines: Sequence[Line]) -> str:
@@ -113,13 +116,11 @@ def _longer(by_key: Mapping[tuple[str, str], Line], scheme: str, copy: str = "co
 
 def markdown(run: Run, lines: Sequence[Line], judged: Sequence[Demand]) -> str:
     """The page."""
-    missed = sum(not demand.met for demand in judged)
-    outcome = "All requirements are met." if not missed else f"{missed} of {len(judged)} requirements are missed."
     rows = (
         (MEANING[it.work], it.scheme.upper(), f"{it.seconds:.2f}", _spread(it), f"{it.cpu_seconds:.2f}", _mib(it))
         for it in lines
     )
-    verdicts = ((it.what, f"{it.asked:.3g}", f"{it.measured:.3g}", "met" if it.met else "**missed**") for it in judged)
+    verdicts = ((it.what, f"{it.asked:.3g}", f"{it.measured:.3g}", verdict_cell(it)) for it in judged)
     return f"""\
 # Conversion: seconds and memory
 
@@ -128,11 +129,11 @@ the load average before was {run.load}. A random checkpoint of Wan2.1-1.3B's sha
 {run.bytes / 1e9:.2f} GB of bfloat16 in the page cache. The tasks take turns, {run.repeats} runs each, every run
 in its own process. The same figures, run by run, are in [{NAME}.json]({NAME}.json).
 
-{outcome}
+{outcome(judged)}
 
-{_table(("", "scheme", "median s", "all runs, s", "CPU s", "MiB above imports"), rows)}
+{table(("", "scheme", "median s", "all runs, s", "CPU s", "MiB above imports"), rows)}
 
-{_table(("requirement", "at most", "measured", ""), verdicts)}
+{table(("requirement", "at most", "measured", ""), verdicts)}
 
 The parts of a conversion that cannot be avoided, each measured alone, in CPU seconds of all threads and of the system
 for them. "On all cores" is the time of all parts if they were spread perfectly over the cores and never waited for the
@@ -151,16 +152,12 @@ LightX2V's own converter was measured once on 2 CPU cores ({LIGHTX2V_S["int8"]:.
 
 def write(folder: Path, run: Run, lines: Sequence[Line], judged: Sequence[Demand]) -> Path:
     """Write both files to `folder` and return the Markdown's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         **asdict(run),
         "lines": [asdict(line) for line in lines],
         "demands": [{**asdict(demand), "met": demand.met} for demand in judged],
     }
-    (folder / f"{NAME}.json").write_text(json.dumps(content, indent=1) + "\n")
-    page = folder / f"{NAME}.md"
-    page.write_text(markdown(run, lines, judged))
-    return page
+    return write_page(folder, NAME, markdown(run, lines, judged), content)
 
 
 def _spread(line: Line) -> str:
@@ -169,7 +166,3 @@ def _spread(line: Line) -> str:
 
 def _mib(line: Line) -> str:
     return f"{line.peak_bytes / 2**20:.0f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

@@ -1,4 +1,4 @@
-"""What `make bench-export` measures: each of these prepares, untimed, and returns what is timed."""
+"""The tasks that `make bench-export` measures: each prepares, untimed, and returns the function to time."""
 
 import hashlib
 import os

@@ -56,7 +56,7 @@ def encode_clips(
 
 
 def condition(vae: Any, image: Tensor, frames: int, device: str) -> Tensor:
-    """What the pipeline gives the transformer beside the noise, for first frames `image`, uint8 [N, 3, H, W].
+    """The pipeline's inputs of the transformer beside the noise, for first frames `image`, uint8 [N, 3, H, W].
 
     Four channels that say which frames are given (the first), and the latents of the first frame before grey ones.
     """

@@ -87,7 +87,7 @@ class ShortTextAttention:
 
 
 def _padding_logits(query: Tensor) -> Tensor:
-    """What is added to the logits of the text: log 448 at the last key, for the 448 that it stands for."""
+    """Added to the logits of the text: log 448 at the last key, which stands for 448 paddings."""
     logits = query.new_zeros(TEXT_TOKENS + 1)
     logits[-1] = math.log(PIPELINE_TEXT_TOKENS - TEXT_TOKENS)
     return logits.expand(1, 1, query.shape[2], -1)

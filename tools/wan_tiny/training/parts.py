@@ -126,7 +126,7 @@ def build_image_encoder() -> Any:
 
 
 def build_image_processor() -> Any:
-    """What CLIP expects of an image."""
+    """CLIP's preprocessing of an image."""
     from transformers import CLIPImageProcessorPil
 
     return CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})

@@ -3,13 +3,15 @@
 import re
 from dataclasses import dataclass
 
+import torch
+
 from vq_core.errors import VqError
 from vq_wan_tiny.shapes import COLOURS, KINDS
-from vq_wan_tiny.world import DIRECTIONS, GROWING, PANS, SAME_SIZE, SHRINKING, STILL, Scenes
+from vq_wan_tiny.world import DIRECTIONS, PANS, STILL, Scenes
 
 NEGATIVE_PROMPT = ""  # what training puts in place of a dropped caption
 EXAMPLE = "a red circle moves up and left quickly while turning, a blue square stays still, the camera pans left"
-_SIZINGS = {SAME_SIZE: "", GROWING: "growing", SHRINKING: "shrinking"}
+_SIZINGS = ("", "growing", "shrinking")  # by index, as in `Scenes`
 _SHAPE = re.compile(
     rf"an? (?P<colour>{'|'.join(COLOURS)}) (?P<kind>{'|'.join(KINDS)}) "
     rf"(?:stays still|moves (?P<direction>{'|'.join(sorted(DIRECTIONS, key=len, reverse=True))}) "
@@ -23,7 +25,7 @@ WORDS = sorted({*COLOURS, *KINDS, *" ".join(DIRECTIONS).split(), *PANS[1:], *_GR
 
 @dataclass(frozen=True)
 class Claim:
-    """What a caption says of one shape; indices as in `Scenes`. `quick` is false for a shape that stays still."""
+    """The claims about one shape; indices as in `Scenes`. `quick` is false for a shape that stays still."""
 
     colour: int
     kind: int
@@ -40,34 +42,20 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a caption says: its shapes, from back to front, and the camera's pan as an index into `PANS`."""
+    """The claims of a caption: its shapes, from back to front, and the camera's pan as an index into `PANS`."""
 
     shapes: tuple[Claim, ...]
     pan: int
 
 
 def claims_of(scenes: Scenes) -> list[Claims]:
-    """What is true of each of the clips."""
-    told = {
-        name: getattr(scenes, name).tolist()
-        for name in ("count", "colour", "kind", "direction", "quick", "turning", "sizing", "pan")
-    }
+    """The true claims about each clip."""
+    quick = scenes.quick & (scenes.direction != STILL)
+    parts = (scenes.colour, scenes.kind, scenes.direction, quick, scenes.turning, scenes.sizing)
+    told = torch.stack(parts, dim=-1).tolist()  # [clips][slots] of an integer for each part
     return [
-        Claims(
-            tuple(
-                Claim(
-                    colour=told["colour"][clip][slot],
-                    kind=told["kind"][clip][slot],
-                    direction=told["direction"][clip][slot],
-                    quick=told["quick"][clip][slot] and told["direction"][clip][slot] != STILL,
-                    turning=told["turning"][clip][slot],
-                    sizing=told["sizing"][clip][slot],
-                )
-                for slot in range(told["count"][clip])
-            ),
-            told["pan"][clip],
-        )
-        for clip in range(len(scenes))
+        Claims(tuple(Claim(c, k, d, bool(q), bool(t), s) for c, k, d, q, t, s in slots[:count]), pan)
+        for slots, count, pan in zip(told, scenes.count.tolist(), scenes.pan.tolist(), strict=True)
     ]
 
 
@@ -80,7 +68,7 @@ def caption(claims: Claims) -> str:
 
 
 def parse_caption(text: str) -> Claims:
-    """What a caption claims; the inverse of `caption`.
+    """The claims of a caption; the inverse of `caption`.
 
     Raises:
         VqError: a part of the text is not in the captions' grammar, or a colour comes twice.
@@ -99,7 +87,7 @@ def parse_caption(text: str) -> Claims:
                     direction=DIRECTIONS.index(shape["direction"]) if shape["direction"] else STILL,
                     quick=shape["speed"] == "quickly",
                     turning=bool(shape["turning"]),
-                    sizing=next(size for size, word in _SIZINGS.items() if word == (shape["sizing"] or "")),
+                    sizing=_SIZINGS.index(shape["sizing"] or ""),
                 )
             )
         else:

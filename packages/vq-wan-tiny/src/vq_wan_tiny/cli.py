@@ -15,7 +15,7 @@ app = new_app("Prompts for the built-in models, and grades: did each shape do wh
 
 @dataclass(frozen=True, kw_only=True)
 class PromptsOptions:
-    """Of `vq-wan-tiny prompts`."""
+    """Options of `vq-wan-tiny prompts`."""
 
     output: Output = None
     count: Annotated[int, typer.Option("--count", help="How many prompts.", rich_help_panel=SAMPLING)] = 32
@@ -37,7 +37,7 @@ class PromptsOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GradeOptions:
-    """Of `vq-wan-tiny grade`."""
+    """Options of `vq-wan-tiny grade`."""
 
     videos: Annotated[Location, path_argument(help="Folder of videos, 000.mkv or 000.mp4 and so on.")]
     prompts: Prompts = None

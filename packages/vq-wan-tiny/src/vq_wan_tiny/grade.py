@@ -36,10 +36,10 @@ class ShapeGrade:
 
     Attributes:
         name: such as `red circle`.
-        direction: whether it went the way that was said (nearest of eight), or stood still if that was said.
-        speed: whether it went at the speed that was said (nearest of standing still, slow, quick).
-        turning: whether it turned if that was said, and only then.
-        sizing: whether it grew, shrank or kept its size as was said.
+        direction: whether it moved in the direction of the caption (nearest of eight), or stood still if told to.
+        speed: whether it moved at the speed of the caption (nearest of standing still, slow, quick).
+        turning: whether it turned if the caption says so, and only then.
+        sizing: whether it grew, shrank or kept its size as the caption says.
         miss: distance between where it should be at the end and where it is, pixels; NaN if it is lost.
     """
 
@@ -53,7 +53,7 @@ class ShapeGrade:
 
 @dataclass(frozen=True)
 class Grade:
-    """What is right in one clip.
+    """The grades of one clip.
 
     Attributes:
         shapes: one grade per shape named in the caption.
@@ -140,13 +140,10 @@ def shares(grades: Sequence[Grade], seed: int = 0) -> dict[str, Share]:
     Intervals are bootstrapped over whole clips, because shapes in one clip fail together.
     """
     right: dict[str, list[list[bool]]] = {
-        "direction": [[shape.direction for shape in clip.shapes] for clip in grades],
-        "speed": [[shape.speed for shape in clip.shapes] for clip in grades],
-        "turning": [[shape.turning for shape in clip.shapes] for clip in grades],
-        "sizing": [[shape.sizing for shape in clip.shapes] for clip in grades],
-        "first_frame": [[clip.first_frame] for clip in grades],
-        "background": [[clip.background] for clip in grades],
+        name: [[getattr(shape, name) for shape in clip.shapes] for clip in grades]
+        for name in ("direction", "speed", "turning", "sizing")
     }
+    right |= {name: [[getattr(clip, name)] for clip in grades] for name in ("first_frame", "background")}
     picks = np.random.default_rng(seed).integers(len(grades), size=(2000, len(grades)))
     result = {}
     for name, answers in right.items():

@@ -20,7 +20,7 @@ SUFFIXES = (".mkv", ".mp4")  # where a folder holds both under one name, the los
 
 @dataclass(frozen=True)
 class GradedVideo:
-    """A video, what it was to show, and what is right in it."""
+    """A video, its caption and its grade."""
 
     path: Path
     prompt: str
@@ -32,7 +32,7 @@ class GradedVideo:
         return sum(shape.direction and shape.speed for shape in self.grade.shapes)
 
     def to_json(self) -> dict[str, object]:
-        """For machines; what is not finite is None."""
+        """For machines; figures that are not finite are None."""
         return {
             "video": self.path.name,
             "prompt": self.prompt,

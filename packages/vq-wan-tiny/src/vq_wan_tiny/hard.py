@@ -10,7 +10,7 @@ where the producer of X takes s and the columns of its readers 1/s. The factors 
 weight is exact in bfloat16 as well, and the stored twin is the stored source as a function, not only nearly so.
 
 SmoothQuant's s = max|X|^α / max|W|^(1−α) grows by exactly those factors, whatever α is: smoothed at every place, the
-twin is the smoothed source again. What plain rounding loses on the twin and smoothing wins back is thus known exactly.
+twin is the smoothed source again. So the loss of plain rounding, and the gain of smoothing, are known exactly.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from vq_core.numerics.folding import fold_group
 from vq_core.topology import LinearSink, ModulationSink, NormSink, Topology
 
 VERSION = 1
-"""Of the construction: raised whenever the same source and seed would give another twin."""
+"""Version of the construction: raised whenever the same source and seed would give another twin."""
 
 MASSIVE_CHANNELS = 3
 MASSIVE_EXPONENTS = (6, 8)  # 64 to 256 times
@@ -66,7 +66,7 @@ def harden(tensors: Mapping[str, Tensor], topology: Topology, seed: int) -> dict
 def outlier_factors(place: str, channels: int, seed: int) -> Tensor:
     """Factors s, fp64 `[channels]`, powers of two: a few massive ones, the others around one.
 
-    Drawn for each `place` by itself, so that the factors of one do not depend on which others a model has.
+    Each `place` is drawn alone, so that its factors do not depend on the other places of a model.
     """
     digest = hashlib.sha256(f"{seed} {place}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from platformdirs import user_cache_path
 
 SEED = 0
-"""Of the hard twin's outlier channels."""
+"""Seed of the hard twin's outlier channels."""
 
 
 def wan_tiny() -> Path:

@@ -16,7 +16,7 @@ from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_output, refuse_existing
 from vq_core.sampling.prompts import SAMPLES_FILE
 from vq_wan_tiny.captions import NEGATIVE_PROMPT, caption, claims_of
-from vq_wan_tiny.render import render
+from vq_wan_tiny.render import render_frames
 from vq_wan_tiny.world import draw_scenes
 
 _BATCH = 8  # clips rendered at once: about 30 MB a plane
@@ -27,14 +27,13 @@ def draw_clips(count: int, seed: int, *, held_out: bool) -> Iterator[tuple[str, 
 
     Args:
         count: number of clips.
-        seed: what they are drawn with.
-        held_out: whether every shape, colour and direction meet as training never sees them, or only as it may.
+        seed: of the random draw.
+        held_out: draw only combinations of colour, shape and direction that training never sees, or only the others.
     """
     scenes = draw_scenes(count, torch.Generator().manual_seed(seed), held_out=held_out)
     for start in range(0, count, _BATCH):
         batch = scenes[start : start + _BATCH]
-        frames = (render(batch) + 1).mul(127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
-        yield from zip(map(caption, claims_of(batch)), frames, strict=True)
+        yield from zip(map(caption, claims_of(batch)), render_frames(batch), strict=True)
 
 
 def write_prompts(location: Location, count: int, seed: int, *, held_out: bool) -> list[str]:

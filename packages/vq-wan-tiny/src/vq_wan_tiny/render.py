@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vq_wan_tiny.shapes import COLOURS, OUTLINE_ANGLES, outlines
@@ -29,6 +31,11 @@ def render(scenes: Scenes) -> Tensor:
         cover = (here * _coverage(offset, radius, angle, outline, EDGE_PIXELS))[:, None]
         picture = picture + cover * (colour - picture)
     return picture.clamp(0, 1) * 2 - 1
+
+
+def render_frames(scenes: Scenes) -> NDArray[np.uint8]:
+    """The clips as videos hold them, RGB [N, 17, 96, 96, 3]."""
+    return (render(scenes) + 1).mul(127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
 
 
 def shape_mask(scenes: Scenes) -> Tensor:

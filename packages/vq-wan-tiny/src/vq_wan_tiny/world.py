@@ -88,14 +88,14 @@ class Scenes:
 
 
 def way(direction: Tensor, quick: Tensor) -> Tensor:
-    """Where a shape goes over the background in a clip, pixels (x, y) [..., 2]."""
+    """Movement of a shape over the background in a clip, pixels (x, y) [..., 2]."""
     angle = direction * (math.pi / 4)
     pixels = torch.where(quick, QUICK_PIXELS, SLOW_PIXELS) * (direction != STILL)
     return torch.stack((torch.cos(angle), torch.sin(angle)), dim=-1) * pixels[..., None]
 
 
 def pan_way(pan: Tensor) -> Tensor:
-    """Where the background goes on the screen in a clip, pixels (x, y) [..., 2]: against the camera."""
+    """Movement of the background on the screen in a clip, pixels (x, y) [..., 2]: against the camera."""
     ways = torch.tensor([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float32, device=pan.device)
     return ways[pan] * PAN_PIXELS
 
