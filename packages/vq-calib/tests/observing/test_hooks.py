@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -83,16 +84,6 @@ def test_calls_go_by_turns_to_the_branches_and_by_timestep_to_the_buckets() -> N
     assert [taken["a.absmax"][:, 0].tolist() for taken in flushed.taken] == [[10, 11], [20, 21]]
 
 
-def test_without_guidance_every_call_is_conditional() -> None:
-    model, flushed = Toy(), Flushed()
-    observer = _observer(flushed, _script((999, 990), guided=False))
-    with observer.attached(model):
-        _call(model, 999)
-        _call(model, 990)
-        observer.finish()
-    assert flushed.taken[0]["a.count"].tolist() == [10, 0]
-
-
 def test_sampled_rows_are_handed_over_with_the_sums() -> None:
     model, flushed = Toy(), Flushed()
     script = _script((999, 300), tokens=1000)
@@ -143,55 +134,38 @@ def test_nothing_is_handed_over_twice_or_without_a_call() -> None:
     assert flushed.buckets == [5]
 
 
-def test_hooks_are_gone_afterwards() -> None:
+@pytest.mark.parametrize(
+    ("channels", "groups", "error"),
+    [
+        (4, GROUPS, None),
+        (7, GROUPS, RuntimeError),  # the model fails within a call
+        (4, (*GROUPS, Group("c", ("absent",), None, 4)), AttributeError),  # a group names a linear that is not there
+    ],
+)
+def test_hooks_are_gone_afterwards(channels: int, groups: tuple[Group, ...], error: type[Exception] | None) -> None:
     model = Toy()
-    with _observer(Flushed(), _script((640,))).attached(model):
-        assert _hooks(model) == 3
+    with pytest.raises(error) if error else nullcontext():
+        with _observer(Flushed(), _script((640,)), groups).attached(model):
+            assert _hooks(model) == 3
+            model(torch.ones(1, TOKENS, channels), timestep=torch.tensor([640]))
     assert _hooks(model) == 0
 
 
-def test_hooks_are_gone_after_an_error() -> None:
-    model = Toy()
-    with pytest.raises(RuntimeError, match="shapes"), _observer(Flushed(), _script((640,))).attached(model):
-        model(torch.ones(1, TOKENS, 7), timestep=torch.tensor([640]))
-    assert _hooks(model) == 0
-
-
-def test_hooks_are_gone_where_a_group_names_no_linear() -> None:
-    model = Toy()
-    observer = _observer(Flushed(), _script((640,)), (*GROUPS, Group("c", ("absent",), None, 4)))
-    with pytest.raises(AttributeError), observer.attached(model):
-        pass
-    assert _hooks(model) == 0
-
-
-def test_a_pipeline_that_does_not_follow_its_schedule_is_a_bug() -> None:
+def test_a_pipeline_that_departs_from_the_plan_is_a_bug() -> None:
     model = Toy()
     observer = _observer(Flushed(), _script((640, 320), guided=False))
     with observer.attached(model):
         _call(model, 640)
-        with pytest.raises(RuntimeError, match="at timestep 300 where timestep 320 was planned"):
-            _call(model, 300)
+        with pytest.raises(RuntimeError, match="toy was called 1 times less than planned"):
+            observer.finish()
         with pytest.raises(RuntimeError, match="at timestep 100 where no further call was planned"):
             _call(model, 100)
-
-
-def test_a_pipeline_that_stops_early_is_a_bug() -> None:
-    model = Toy()
-    observer = _observer(Flushed(), _script((640, 320)))
-    with observer.attached(model):
-        _call(model, 640)
-        with pytest.raises(RuntimeError, match="toy was called 3 times less"):
-            observer.finish()
-
-
-def test_a_video_of_another_size_is_a_bug() -> None:
-    model = Toy()
-    with (
-        _observer(Flushed(), _script((640,))).attached(model),
-        pytest.raises(RuntimeError, match="read 6 tokens where 5"),
-    ):
-        model(torch.ones(1, 6, 4), timestep=torch.tensor([640]))
+    for timestep, tokens, message in ((300, 5, "at timestep 300 where timestep 640 was"), (640, 6, "6 tokens where 5")):
+        with (
+            _observer(Flushed(), _script((640,))).attached(model),
+            pytest.raises(RuntimeError, match=message),
+        ):
+            model(torch.ones(1, tokens, 4), timestep=torch.tensor([timestep]))
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

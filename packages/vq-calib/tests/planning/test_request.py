@@ -34,15 +34,14 @@ def test_options_beat_the_recipe(said: RunOptions, tmp_path: Path) -> None:
     assert request_of(replace(said, tokens=0), recipe).tokens == 0
 
 
-def test_the_part_is_read(said: RunOptions) -> None:
+def test_the_part_is_read_and_a_bad_part_or_no_prompts_are_refused(said: RunOptions) -> None:
     assert request_of(replace(said, part="2/3"), Recipe()).part == RunPart(2, 3)
-    with pytest.raises(VqError, match="`--part 3/2`"):
-        request_of(replace(said, part="3/2"), Recipe())
-
-
-def test_prompts_must_be_said(said: RunOptions) -> None:
-    with pytest.raises(VqError, match="`--prompts` is missing"):
-        request_of(replace(said, prompts=None), Recipe())
+    for other, message in (
+        (replace(said, part="3/2"), "`--part 3/2`"),
+        (replace(said, prompts=None), "`--prompts` is"),
+    ):
+        with pytest.raises(VqError, match=message):
+            request_of(other, Recipe())
 
 
 def test_loras_are_those_said_before_those_of_the_recipe(said: RunOptions, tmp_path: Path) -> None:

@@ -3,15 +3,7 @@ import torch
 
 from vq_calib.planning.calib_prompts import CalibPrompt, split_of
 from vq_calib.planning.hashing import HOLD_OUT, SAMPLE, token_hash
-from vq_calib.planning.token_plan import (
-    budget_of,
-    in_split,
-    place_of,
-    plan_tokens,
-    rows_per_stratum,
-    script_of,
-    strata_of,
-)
+from vq_calib.planning.token_plan import in_split, place_of, plan_tokens, rows_per_stratum, script_of
 from vq_calib.planning.token_table import column, smallest
 from vq_core.artifacts.stats import SPLITS
 from vq_core.sampling.schedule import Call
@@ -49,7 +41,6 @@ def _exhaustive(prompts: list[CalibPrompt], split: str, k: int) -> list[list[int
 @pytest.mark.parametrize("total", [1, 3, 6])
 def test_the_choice_is_the_bottom_of_all_hashes(total: int) -> None:
     tables = plan_tokens(_prompts(total), CALLS, 100)
-    assert strata_of(CALLS) == 6
     assert tables["fit"].tolist() == _exhaustive(_prompts(total), "fit", 17)  # 100 / 6, rounded up
     assert tables["held-out"].tolist() == _exhaustive(_prompts(total), "held-out", 5)  # 25 / 6
     assert len(tables["fit"]) == 6 * 17
@@ -66,15 +57,15 @@ def test_the_choice_from_the_parts_is_that_of_the_whole(parts: int) -> None:
     prompts = _prompts(7)
     whole = plan_tokens(prompts, CALLS, 100)
     for split in SPLITS:
-        k = rows_per_stratum(budget_of(100, split), strata_of(CALLS))
+        k = rows_per_stratum(100, split, 6)
         union = torch.cat([plan_tokens(prompts[number::parts], CALLS, 100)[split] for number in range(parts)])
         assert torch.equal(union[smallest(union, k)], whole[split])
 
 
 @pytest.mark.parametrize(("tokens", "held_out"), [(4096, 1024), (10, 3), (1, 1), (0, 0)])
 def test_a_quarter_is_held_out(tokens: int, held_out: int) -> None:
-    assert budget_of(tokens, "fit") == tokens
-    assert budget_of(tokens, "held-out") == held_out
+    assert rows_per_stratum(tokens, "fit", 1) == tokens
+    assert rows_per_stratum(tokens, "held-out", 1) == held_out
 
 
 def test_a_prompt_is_of_one_split_or_divided() -> None:

@@ -1,4 +1,4 @@
-"""From options, recipe and the model's own defaults to a request."""
+"""Make a request from options, a recipe and the model's own defaults."""
 
 from vq_calib.options import RunOptions
 from vq_calib.planning.calib_prompts import parse_part
@@ -11,10 +11,10 @@ from vq_core.sampling.model_defaults import defaults_of
 
 
 def request_of(options: RunOptions, recipe: Recipe) -> CollectRequest:
-    """The request; `recipe` fills in what the options leave open, and the model's defaults the rest.
+    """The request: options first, then `recipe`, then the model's defaults.
 
     Raises:
-        VqError: there is no such model; the part cannot be read; neither options nor recipe say the prompts.
+        VqError: there is no such model; `--part` cannot be read; neither options nor recipe name the prompts.
     """
     calib = recipe.calib
     model = model_or_default(options.model or recipe.model)

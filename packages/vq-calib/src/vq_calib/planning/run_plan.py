@@ -19,10 +19,7 @@ TOKENS_PER_CHANNEL, MAX_TOKENS = 4, 4096
 
 @dataclass(frozen=True)
 class CollectRequest:
-    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts.
-
-    `loras` are merged into the model.
-    """
+    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts."""
 
     model: str
     prompts: Location
@@ -38,15 +35,17 @@ class RunPlan:
     """What follows from a request.
 
     Attributes:
+        request: what was asked for.
         source: the model.
-        pipeline: of the model, nothing of it loaded yet.
-        samples: of the whole run.
-        prompts: of the part.
-        calls: of each component, for one video.
-        tokens: rows to fit to of every input.
+        pipeline: the model's, with nothing loaded yet.
+        samples: the prompts of the whole run, as they were read.
+        prompts: the prompts of the part.
+        calls: the calls of each component for one video.
+        tokens: how many rows of every input are sampled to fit to.
         tables: the sampled tokens of each component; None where `tokens` is 0.
     """
 
+    request: CollectRequest
     source: Source
     pipeline: VideoPipeline
     samples: list[Sample]
@@ -77,7 +76,7 @@ def plan_run(request: CollectRequest) -> RunPlan:
     topologies = [entry.topology for entry in source.components.values()]
     tokens = default_tokens(topologies) if request.tokens is None else request.tokens
     tables = {name: plan_tokens(prompts, of, tokens) for name, of in calls.items()} if tokens else None
-    return RunPlan(source, pipeline, samples, prompts, calls, tokens, tables)
+    return RunPlan(request, source, pipeline, samples, prompts, calls, tokens, tables)
 
 
 def default_tokens(topologies: list[Topology]) -> int:

@@ -3,7 +3,7 @@
 Strata are split × bucket of sigma × guidance branch; each keeps the tokens with its k smallest keys.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,38 +15,26 @@ from vq_calib.planning.token_table import KEY_BITS, column, smallest, table_of
 from vq_core.artifacts.stats import SPLITS, Split
 from vq_core.sampling.schedule import Call
 
-HELD_OUT_SHARE = 4  # fit tokens to one that is held out
-BY_TOKEN_SHARE = 5  # of a single prompt's tokens, one in so many is held out
+HELD_OUT_SHARE = 4  # fit tokens for each held-out token
+BY_TOKEN_SHARE = 5  # of a single prompt's tokens, every fifth is held out on average
 
 Tables = dict[Split, Tensor]
 """Sampled tokens by split, in canonical order."""
 
 
-def budget_of(tokens: int, split: Split) -> int:
-    """Rows that `split` may have, of `tokens` rows to fit to."""
-    return tokens if split == "fit" else -(-tokens // HELD_OUT_SHARE)
-
-
-def rows_per_stratum(budget: int, strata: int) -> int:
-    """How many rows each of `strata` strata keeps, rounded up."""
+def rows_per_stratum(tokens: int, split: Split, strata: int) -> int:
+    """How many rows of `split` each of `strata` strata keeps, rounded up, where `tokens` rows are to be fitted to."""
+    budget = tokens if split == "fit" else -(-tokens // HELD_OUT_SHARE)
     return -(-budget // strata)
 
 
-def strata_of(calls: Iterable[Call]) -> int:
-    """How many pairs of bucket and branch `calls` reach."""
-    return len({(call.bucket, call.branch) for call in calls})
-
-
 def plan_tokens(prompts: Sequence[CalibPrompt], calls: Sequence[Call], tokens: int) -> Tables:
-    """The tokens of one transformer to sample, about `tokens` to fit to and a quarter of them held out.
+    """The tokens of one transformer to sample: about `tokens` to fit to, and a quarter as many held out.
 
     Memory: the chosen tokens and those of one call.
     """
-    strata = strata_of(calls)
-    return {
-        split: _plan_split(prompts, calls, split, rows_per_stratum(budget_of(tokens, split), strata))
-        for split in SPLITS
-    }
+    strata = len({(call.bucket, call.branch) for call in calls})
+    return {split: _plan_split(prompts, calls, split, rows_per_stratum(tokens, split, strata)) for split in SPLITS}
 
 
 def _plan_split(prompts: Sequence[CalibPrompt], calls: Sequence[Call], split: Split, k: int) -> Tensor:
@@ -81,7 +69,7 @@ def _candidates(prompt: CalibPrompt, call: Call, split: Split, limit: int | None
 
 
 def place_of(prompt: CalibPrompt, call: Call) -> tuple[int, ...]:
-    """What tells a call of a prompt from every other one, as the words of a hash."""
+    """The words of a hash that distinguish this call of this prompt from every other."""
     return (prompt.digest_word, prompt.seed, call.step, call.branch)
 
 

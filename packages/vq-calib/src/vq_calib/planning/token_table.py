@@ -1,7 +1,7 @@
 """Tables of tokens, int64 `[n, 6]` with the columns `TABLE_COLUMNS`, and the bottom-k choice among them.
 
-A stratum is a bucket of sigma and a guidance branch; a choice keeps the k smallest keys of each. The choice from a
-union is the choice from the union of the choices, so parts of a run merge to exactly what the whole run chooses.
+A stratum is a bucket of sigma and a guidance branch; a choice keeps the k smallest keys of each stratum. Choosing again
+from what was chosen in each part gives the choice from all tokens, so parts merge to exactly the whole run's choice.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vq_core.artifacts.stats import TABLE_COLUMNS
 
-KEY_BITS = 63  # of the hash, so that keys are not negative as int64
+KEY_BITS = 63  # bits of the hash in a key, so that keys are not negative as int64
 
 
 def column(table: Tensor, name: str) -> Tensor:
@@ -18,7 +18,7 @@ def column(table: Tensor, name: str) -> Tensor:
 
 
 def table_of(rows: int, **columns: int | Tensor) -> Tensor:
-    """A table of `rows` tokens; a column that is a number holds for all of them."""
+    """A table of `rows` tokens; a number fills its whole column."""
     table = torch.empty(rows, len(TABLE_COLUMNS), dtype=torch.int64)
     for name, value in columns.items():
         column(table, name)[:] = value
@@ -28,7 +28,7 @@ def table_of(rows: int, **columns: int | Tensor) -> Tensor:
 def smallest(table: Tensor, k: int) -> Tensor:
     """Indices into `table` of the tokens with the `k` smallest keys of each stratum, in canonical order.
 
-    The order is lexicographic by `TABLE_COLUMNS`: by stratum, then key, then where the token stands.
+    The order is lexicographic by `TABLE_COLUMNS`: by stratum, then by key, then by the position of the token.
     """
     order = torch.arange(len(table))
     for name in reversed(TABLE_COLUMNS):
