@@ -30,7 +30,7 @@ def collect_command(options: CollectOptions) -> None:
         torchrun --nproc-per-node 8 -m vq_calib collect --model MODEL --prompts prompts -o stats
     """
     from vq_calib.collection.distributed import collect_here
-    from vq_calib.planning.request import request_of
+    from vq_calib.planning.run_plan import request_of
     from vq_core.recipes.recipe import read_recipe
     from vq_core.runtime.meter import Meter
     from vq_core.runtime.process import this_process
@@ -72,8 +72,7 @@ def plan_command(options: PlanOptions) -> None:
     from dataclasses import asdict
 
     from vq_calib.estimate import estimate
-    from vq_calib.planning.request import request_of
-    from vq_calib.planning.run_plan import plan_run
+    from vq_calib.planning.run_plan import plan_run, request_of
     from vq_core.recipes.recipe import read_recipe
 
     request = request_of(options, read_recipe(options.recipe))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vq_calib.planning.run_plan import RunPlan
-from vq_calib.planning.token_plan import Tables
-from vq_calib.planning.token_table import column
+from vq_calib.planning.token_plan import Tables, column
 from vq_core.artifacts.stats import BRANCHES, OUTLIERS, SPLITS, TABLE_COLUMNS
 from vq_core.artifacts.sums import zero_sums
 from vq_core.sampling.condition_encoding import TEXT_TOKENS

@@ -144,10 +144,10 @@ def test_nothing_is_handed_over_twice_or_without_a_call() -> None:
 )
 def test_hooks_are_gone_afterwards(channels: int, groups: tuple[Group, ...], error: type[Exception] | None) -> None:
     model = Toy()
-    with pytest.raises(error) if error else nullcontext():
-        with _observer(Flushed(), _script((640,)), groups).attached(model):
-            assert _hooks(model) == 3
-            model(torch.ones(1, TOKENS, channels), timestep=torch.tensor([640]))
+    watched = _observer(Flushed(), _script((640,)), groups).attached(model)
+    with pytest.raises(error) if error else nullcontext(), watched:
+        assert _hooks(model) == 3
+        model(torch.ones(1, TOKENS, channels), timestep=torch.tensor([640]))
     assert _hooks(model) == 0
 
 

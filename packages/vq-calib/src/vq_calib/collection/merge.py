@@ -9,8 +9,7 @@ from torch import Tensor
 from vq_calib.observing.outliers import merge_outliers, no_outliers
 from vq_calib.observing.sampled_rows import condition_names, merge_conditions
 from vq_calib.planning.settings import RunSettings, settings_of
-from vq_calib.planning.token_plan import rows_per_stratum
-from vq_calib.planning.token_table import smallest
+from vq_calib.planning.token_plan import rows_per_stratum, smallest
 from vq_core.artifacts.stats import FORMAT, KIND, SPLIT_PARTS, SPLITS, ActivationStats, Split, open_stats
 from vq_core.artifacts.sums import merge_sums, sum_names
 from vq_core.errors import VqError

@@ -1,13 +1,22 @@
-"""The plan of a run of `collect`: its prompts, calls and sampled tokens, derived from the model's files alone."""
+"""The plan of a run of `collect`, from options and recipe to its prompts, calls and sampled tokens.
+
+It is derived from the model's files, of which none is loaded.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vq_calib.planning.calib_prompts import CalibPrompt, RunPart, calib_prompts, indices_of
+from vq_calib.options import RunOptions
+from vq_calib.planning.calib_prompts import CalibPrompt, RunPart, calib_prompts, indices_of, parse_part
 from vq_calib.planning.token_plan import Tables, plan_tokens
+from vq_core.cli.app import required
+from vq_core.cli.sampling import resolve_sampling
+from vq_core.model.embedded import model_or_default
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import Source, open_source
+from vq_core.recipes.recipe import Recipe, loras_of, resolve
 from vq_core.remote.location import Location
+from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample, read_samples
 from vq_core.sampling.schedule import Call, calls_of
@@ -28,6 +37,21 @@ class CollectRequest:
     part: RunPart | None = None
     device: str | None = None
     loras: tuple[LoraRequest, ...] = ()
+
+
+def request_of(options: RunOptions, recipe: Recipe) -> CollectRequest:
+    """The request: options first, then `recipe`, then the model's defaults.
+
+    Raises:
+        VqError: there is no such model; `--part` cannot be read; neither options nor recipe name the prompts.
+    """
+    calib = recipe.calib
+    model = model_or_default(options.model or recipe.model)
+    prompts = required(options.prompts or calib.prompts, "--prompts")
+    sampling = resolve_sampling(options, calib, defaults_of(model), seed=recipe.calib_seed)
+    part = None if options.part is None else parse_part(options.part)
+    tokens = resolve(options.tokens, calib.tokens, None)
+    return CollectRequest(model, prompts, sampling, tokens, part, options.device, loras_of(options.lora, recipe))
 
 
 @dataclass(frozen=True)
