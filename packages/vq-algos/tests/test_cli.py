@@ -255,79 +255,44 @@ def test_llmcs_smoothquant_recipe_drives_both_stages(
 # --- kills ---------------------------------------------------------------------------------------
 
 
-class Stage:
-    """A command in a process of its own, which can be killed."""
-
-    def __init__(self, start_code: StartCode, arguments: list[object], output: Path) -> None:
-        self._start_code = start_code
-        self._arguments = [*map(str, arguments), "-o", str(output)]
-        self._partial = output.with_name(f"{output.name}.partial")
-
-    def kill_after(self, files: int, *more: str) -> None:
-        """Start the command and kill it as soon as `files` files of blocks are finished."""
-        argv = ["vq-algos", *self._arguments, *more]
-        process = self._start_code(f"import sys; sys.argv = {argv}; from vq_algos.cli import main; main()").process
-        while process.is_alive() and len(list(self._partial.glob("*/block_*"))) < files:
-            time.sleep(0.001)
-        process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
-
-
-@pytest.fixture
-def long_model(make_model: MakeModel, t2v_config: Config) -> Path:
-    """A model of enough blocks that a kill lands between them."""
-    return make_model(t2v_config | {"num_layers": 24}, name="long")
-
-
-def _survives_kills(run: Run, start_code: StartCode, arguments: list[object], folder: Path) -> None:
-    """Kill the command while it works and again while it resumes; what it then finishes is what a whole run writes."""
-    output, whole = folder / "killed", folder / "whole"
-    stage = Stage(start_code, arguments, output)
-    chance = random.Random(5)
-    for least, more in ((0, []), (1, ["--resume"]), (8, ["--resume"])):
-        stage.kill_after(least + chance.randrange(6), *more)
-        assert not output.exists()
-    assert run(*arguments, "-o", output) == 2  # what is unfinished is not overwritten without --resume
-    assert run(*arguments, "-o", output, "--resume") == 0
-    assert run(*arguments, "-o", whole) == 0
-    assert _contents(output) == _contents(whole)
-    assert not list(folder.glob("*.partial"))
-
-
 def _contents(artifact: Path) -> dict[str, bytes]:
     return {str(path.relative_to(artifact)): path.read_bytes() for path in artifact.rglob("*") if path.is_file()}
 
 
-def test_killed_smoothing_resumes_to_the_same_bits(
+@pytest.mark.parametrize("stage", ["smooth", "quantize"])
+def test_a_stage_that_is_killed_resumes_to_the_same_bits(
+    stage: str,
     run: Run,
     start_code: StartCode,
-    long_model: Path,
+    make_model: MakeModel,
     make_stats: MakeStats,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    stats = make_stats(long_model)
-    _survives_kills(run, start_code, ["smooth", "--model", long_model, "--stats", stats], tmp_path)
-    assert "--resume" in capsys.readouterr().err
-
-
-def test_killed_quantization_resumes_to_the_same_bits(
-    run: Run, start_code: StartCode, long_model: Path, make_smoothed: MakeSmoothed, tmp_path: Path
-) -> None:
-    weights = make_smoothed(long_model)
-    _survives_kills(run, start_code, ["quantize", "--weights", weights, "--scheme", "fp8"], tmp_path)
-
-
-def test_other_settings_do_not_join_an_interrupted_run(
-    run: Run,
-    start_code: StartCode,
-    long_model: Path,
     make_smoothed: MakeSmoothed,
+    t2v_config: Config,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments: list[object] = ["quantize", "--weights", make_smoothed(long_model)]
-    Stage(start_code, [*arguments, "--scheme", "fp8"], tmp_path / "out").kill_after(2)
-    assert run(*arguments, "-o", tmp_path / "out", "--scheme", "int8", "--resume") == 2
-    assert "was begun with other settings" in capsys.readouterr().err
+    model = make_model(t2v_config | {"num_layers": 24}, name="long")  # enough blocks that a kill lands between them
+    if stage == "smooth":
+        arguments = ["smooth", "--model", model, "--stats", make_stats(model)]
+    else:
+        arguments = ["quantize", "--weights", make_smoothed(model), "--scheme", "fp8"]
+    output, whole, partial_folder = tmp_path / "killed", tmp_path / "whole", tmp_path / "killed.partial"
+    chance = random.Random(5)
+    for least, more in ((0, []), (1, ["--resume"]), (8, ["--resume"])):
+        argv = ["vq-algos", *map(str, arguments), "-o", str(output), *more]
+        process = start_code(f"import sys; sys.argv = {argv}; from vq_algos.cli import main; main()").process
+        files = least + chance.randrange(6)
+        while process.is_alive() and len(list(partial_folder.glob("*/block_*"))) < files:
+            time.sleep(0.001)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "it ended before it could be killed"
+        assert not output.exists()
+    finished = {path.name: path.stat().st_ino for path in partial_folder.glob("*/block_*.safetensors")}
+    assert run(*arguments, "-o", output) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(*arguments, "-o", output, "--resume") == 0
+    assert finished.items() <= {path.name: path.stat().st_ino for path in output.glob("*/*")}.items()
+    assert run(*arguments, "-o", whole) == 0
+    assert _contents(output) == _contents(whole)
+    assert not list(tmp_path.glob("*.partial"))
