@@ -194,64 +194,6 @@ def test_an_option_beats_the_recipe(run: Run, i2v_model: Path, stats: Path, tmp_
     assert open_qparams(tmp_path / "quant-params").scheme.name == "int8"
 
 
-LLMC_SAMPLING = {
-    "path": "prompts",
-    "target_height": 480,
-    "target_width": 832,
-    "num_frames": 81,
-    "guidance_scale": 5.0,
-}
-
-
-def _llmc_recipe(model: Path, method: str, weight: dict[str, Any], activation: dict[str, Any]) -> dict[str, Any]:
-    """LLMC's schema, as its Wan image-to-video examples have it."""
-    symmetric = {"symmetric": True}
-    return {
-        "base": {"seed": 42},
-        "model": {"type": "WanI2V", "path": str(model), "torch_dtype": "auto"},
-        "calib": {"name": "i2v", "download": False, "sample_steps": 40, "bs": 1, "seed": 42, **LLMC_SAMPLING},
-        "quant": {
-            "video_gen": {
-                "method": method,
-                "weight": weight | symmetric | {"granularity": "per_channel"},
-                "act": activation | symmetric | {"granularity": "per_token"},
-                **({"special": {"alpha": 0.7}} if method == "SmoothQuant" else {}),
-            }
-        },
-        "save": {"save_lightx2v": True, "save_path": "out"},
-    }
-
-
-INT = {"quant_type": "int-quant", "bit": 8}
-FLOAT = {"quant_type": "float-quant", "bit": "e4m3", "use_qtorch": True}
-
-
-@pytest.mark.parametrize(
-    ("kind", "scheme", "rounding"), [(INT, "int8", "nearest-even"), (FLOAT, "fp8", "qtorch")], ids=["int8", "fp8"]
-)
-def test_llmcs_smoothquant_recipe_drives_both_stages(
-    kind: dict[str, Any],
-    scheme: str,
-    rounding: str,
-    run: Run,
-    i2v_model: Path,
-    make_stats: MakeStats,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)  # LLMC's paths are relative to the working directory
-    (tmp_path / "out").mkdir()
-    make_stats(i2v_model).rename(tmp_path / "out/activation-stats")
-    recipe = tmp_path / "llmc.yaml"
-    recipe.write_text(yaml.safe_dump(_llmc_recipe(i2v_model, "SmoothQuant", kind, kind)))
-    assert run("smooth", "--recipe", recipe) == 0
-    assert run("quantize", "--recipe", recipe) == 0
-    settings = open_weights(tmp_path / "out/smoothed-weights").artifact.manifest.settings
-    assert settings == SMOOTH_DEFAULTS | {"alpha": 0.7, "groups": "llmc", "scheme": scheme}
-    settings = open_qparams(tmp_path / "out/quant-params").artifact.manifest.settings
-    assert settings == {"scheme": scheme, "method": "rtn", "rounding": rounding, "bias_correction": False}
-
-
 # --- kills ---------------------------------------------------------------------------------------
 
 

@@ -62,40 +62,6 @@ def _run(folder: Path) -> None:
     totals.finish()
 
 
-def test_prompts_add_up(tmp_path: Path) -> None:
-    _run(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["transformer", "transformer_2"]
-    file = tmp_path / "transformer_2" / "block_1.safetensors"
-    group = "blocks.1.attn1.out"
-    total = load_tensors(
-        file, [f"{group}.{part}" for part in ("absmax", "abs_sum", "count", "crest_histogram", "outliers")]
-    )
-    parts = [_gathered(10 * prompt + 1) for prompt in range(PROMPTS)]
-    assert torch.equal(total[f"{group}.absmax"][3], torch.stack([part[f"{group}.absmax"] for part in parts]).amax(0))
-    for name in ("abs_sum", "count", "crest_histogram"):
-        assert torch.equal(total[f"{group}.{name}"][3], parts[0][f"{group}.{name}"] + parts[1][f"{group}.{name}"])
-    assert total[f"{group}.abs_sum"].shape == (8, 2, 5)
-    assert not total[f"{group}.abs_sum"][[0, 1, 2, 4, 5, 6, 7]].any()
-    keys = torch.cat([part[f"{group}.outlier_keys"] for part in parts])
-    rows = torch.cat([part[f"{group}.outliers"] for part in parts])
-    assert torch.equal(total[f"{group}.outliers"], rows[keys.argsort(descending=True)[:64]])
-
-
-def test_sampled_rows_come_in_the_order_of_the_tables(tmp_path: Path) -> None:
-    _run(tmp_path)
-    group = "blocks.1.attn1.out"
-    found = load_tensors(tmp_path / "transformer" / "block_1.safetensors", [f"{group}.fit", f"{group}.held_out"])
-    rows = torch.cat([found[f"{group}.fit"], found[f"{group}.held_out"]])
-    for prompt in range(PROMPTS):
-        assert torch.equal(rows[POSITIONS[prompt]], _gathered(10 * prompt, POSITIONS[prompt])[f"{group}.sampled"])
-    names = ["tokens.fit", "tokens.held_out", "text.rows", "text.row_counts"]
-    outside = load_tensors(tmp_path / "transformer" / "non_block.safetensors", names)
-    assert torch.equal(outside["tokens.fit"], TABLES["transformer"]["fit"])
-    assert torch.equal(outside["tokens.held_out"], TABLES["transformer"]["held-out"])
-    counts = dict(zip(map(tuple, outside["text.rows"].tolist()), outside["text.row_counts"].tolist(), strict=True))
-    assert counts == {(0, 0, 0): [1, 0], (10, 10, 10): [1, 0], (1, 2, 3): [8, 2]}
-
-
 def test_without_tables_only_sums_are_written_and_a_bucket_that_comes_twice_adds_up(tmp_path: Path) -> None:
     totals = Totals(tmp_path, TOPOLOGIES, None)
     for bucket, seed in ((7, 0), (6, 1), (7, 2)):

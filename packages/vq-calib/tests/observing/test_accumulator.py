@@ -12,44 +12,8 @@ TEXT = Group("text", ("k",), None, 4, sequence="text")
 GROUPS = (VIDEO, TEXT)
 
 
-def _calls(count: int, channels: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(count)
-    return [torch.randn(40 + index, channels, generator=generator) - 0.5 for index in range(count)]
-
-
 def _hashes(x: torch.Tensor, place: int = 0) -> torch.Tensor:
     return token_hash(BREAK_TIES, (place,), torch.arange(len(x)))
-
-
-def test_calls_add_up_by_branch() -> None:
-    accumulator = Accumulator(GROUPS, eager_reduction())
-    calls = {0: _calls(3, 6), 1: _calls(2, 6)}
-    for branch, inputs in calls.items():
-        for x in inputs:
-            accumulator.add(VIDEO, branch, x, _hashes(x))
-    taken = accumulator.take()
-    assert taken["blocks.0.attn1.out.count"].tolist() == [40 + 41 + 42, 40 + 41]
-    for branch, inputs in calls.items():
-        tokens = torch.cat(inputs).double()
-        assert torch.equal(taken["blocks.0.attn1.out.absmax"][branch].double(), tokens.abs().amax(0))
-        abs_sum = taken["blocks.0.attn1.out.abs_sum"]
-        assert abs_sum.dtype == torch.float64
-        torch.testing.assert_close(abs_sum[branch], tokens.abs().sum(0), rtol=1e-6, atol=1e-3)
-        for name in ("absmax_histogram", "crest_histogram"):
-            expected = sum(getattr(eager_reduction().rows(x), name) for x in inputs)
-            assert torch.equal(taken[f"blocks.0.attn1.out.{name}"][branch], expected)
-
-
-def test_the_rows_of_highest_absmax_are_over_both_branches() -> None:
-    accumulator = Accumulator(GROUPS, eager_reduction())
-    inputs = _calls(3, 6)
-    for branch, x in zip((0, 1, 0), inputs, strict=True):
-        accumulator.add(VIDEO, branch, x, _hashes(x, branch))
-    taken = accumulator.take()
-    tokens = torch.cat(inputs)
-    order = tokens.abs().amax(1).argsort(descending=True)[:64]
-    assert torch.equal(taken["blocks.0.attn1.out.outliers"], tokens[order].bfloat16())
-    assert taken["blocks.0.attn1.out.outlier_keys"].shape == (64,)
 
 
 def test_taking_starts_anew_and_what_was_not_seen_is_zero() -> None:

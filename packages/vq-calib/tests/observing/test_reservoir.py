@@ -1,10 +1,9 @@
-import pytest
 import torch
 from torch import Tensor
 
 from vq_calib.observing.reservoir import Reservoir
-from vq_calib.planning.calib_prompts import CalibPrompt, SplitRule
-from vq_calib.planning.token_plan import Script, ScriptedCall, in_split
+from vq_calib.planning.calib_prompts import CalibPrompt
+from vq_calib.planning.token_plan import Script, ScriptedCall
 from vq_core.sampling.schedule import Call
 from vq_core.topology import Group
 
@@ -13,7 +12,7 @@ TEXT = Group("text", ("b",), None, 2, sequence="text")
 CPU = torch.device("cpu")
 
 
-def _script(split: SplitRule = "fit", *, samples: bool = True) -> Script:
+def _script() -> Script:
     """Two steps of two branches, of a component whose first step is the sampler's fifth."""
     calls = [
         ScriptedCall(Call(4, 0, 500, 4), torch.tensor([2, 0]), torch.tensor([10, 11])),
@@ -21,7 +20,7 @@ def _script(split: SplitRule = "fit", *, samples: bool = True) -> Script:
         ScriptedCall(Call(5, 0, 400, 3), torch.tensor([5]), torch.tensor([7])),
         ScriptedCall(Call(5, 1, 400, 3), torch.tensor([1, 1]), torch.tensor([8, 9])),
     ]
-    return Script(CalibPrompt(0, "ab" * 32, 1, split, 6), tuple(calls), samples=samples)
+    return Script(CalibPrompt(0, "ab" * 32, 1, "fit", 6), tuple(calls), samples=True)
 
 
 def _video(call: int) -> Tensor:
@@ -33,7 +32,8 @@ def _text(branch: int) -> Tensor:
     return torch.tensor([[1.0 + branch, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]])
 
 
-def _gather(script: Script, *, take_after_each_step: bool) -> list[dict[str, Tensor]]:
+def _gather(*, take_after_each_step: bool) -> list[dict[str, Tensor]]:
+    script = _script()
     reservoir = Reservoir((VIDEO, TEXT), script)
     taken = []
     for number, call in enumerate(script.calls):
@@ -48,33 +48,16 @@ def _gather(script: Script, *, take_after_each_step: bool) -> list[dict[str, Ten
 
 
 def test_sampled_rows_come_once_and_with_their_positions() -> None:
-    (taken,) = _gather(_script(), take_after_each_step=False)
+    (taken,) = _gather(take_after_each_step=False)
     assert taken["positions"].tolist() == [10, 11, 7, 8, 9]
     expected = torch.stack([_video(0)[2], _video(0)[0], _video(2)[5], _video(3)[1], _video(3)[1]]).bfloat16()
     assert torch.equal(taken["g.sampled"], expected)
-    first, second = _gather(_script(), take_after_each_step=True)
+    first, second = _gather(take_after_each_step=True)
     assert first["positions"].tolist() == [10, 11]
     assert second["positions"].tolist() == [7, 8, 9]
     assert torch.equal(second["g.sampled"], expected[2:])
     assert "text.rows" in first
     assert "text.rows" not in second
-
-
-@pytest.mark.parametrize(("split", "column"), [("fit", 0), ("held-out", 1)])
-def test_a_condition_is_kept_once_a_branch(split: SplitRule, column: int) -> None:
-    (taken,) = _gather(_script(split), take_after_each_step=False)
-    counts = taken["text.row_counts"]
-    by_row = dict(zip(map(tuple, taken["text.rows"].tolist()), counts[:, column].tolist(), strict=True))
-    assert by_row == {(0, 0): 4, (1, 2): 1, (2, 2): 1, (3, 4): 2}
-    assert not counts[:, 1 - column].any()
-    assert taken["text.rows"].dtype == torch.bfloat16
-
-
-def test_a_condition_of_a_single_prompt_is_divided_by_token() -> None:
-    script = _script("by-token")
-    (taken,) = _gather(script, take_after_each_step=False)
-    held_out = [in_split(script.prompt, call.call, "held-out", torch.arange(4)) for call in script.calls[:2]]
-    assert taken["text.row_counts"].sum(0).tolist() == [8 - sum(map(sum, held_out)), sum(map(sum, held_out))]
 
 
 def test_the_input_may_change_after_it_was_kept() -> None:
@@ -88,7 +71,3 @@ def test_the_input_may_change_after_it_was_kept() -> None:
     taken = reservoir.take()
     assert taken["g.sampled"].any()
     assert taken["text.rows"].any()
-
-
-def test_without_sampling_nothing_is_taken() -> None:
-    assert _gather(_script(samples=False), take_after_each_step=False) == [{}]
