@@ -82,12 +82,7 @@ def test_json_is_json(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     show(qparams, every=False, as_json=True)
     printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
-    assert printed["settings"] == {
-        "scheme": "int8",
-        "method": "rtn",
-        "rounding": "nearest-even",
-        "bias_correction": False,
-    }
+    assert printed["settings"] == open_qparams(qparams).artifact.manifest.settings
     assert printed["decisions"]["transformer"][ZERO] == {"method": "rtn", "weight_snr_db": None}
 
 
@@ -100,9 +95,8 @@ def test_a_folder_that_is_no_artifact_is_refused(i2v_model: Path) -> None:
 
 
 @pytest.fixture
-def judged(i2v_model: Path, make_token_stats: Callable[[Path], ActivationStats], tmp_path: Path) -> tuple[Path, Path]:
+def judged(i2v_model: Path, stats: ActivationStats, tmp_path: Path) -> tuple[Path, Path]:
     """Weights and quant params that were chosen on held-out tokens."""
-    stats = make_token_stats(i2v_model)
     smooth(open_source(str(i2v_model)), stats, SmoothSettings("auto", "int8"), tmp_path / "auto")
     quantize(open_weights(tmp_path / "auto"), QuantizeSettings("int8", "auto"), tmp_path / "q", stats=stats)
     return tmp_path / "auto", tmp_path / "q"

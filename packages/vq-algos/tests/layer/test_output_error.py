@@ -46,13 +46,6 @@ def test_errors_are_the_literal_sums(tokens: Sampled) -> None:
     _assert_same(judge.activation_error(), _literal((tokens.x_hat - tokens.x).double() @ weight.double().T, tokens))
 
 
-def test_tokens_without_a_bucket_count_in_total_only(tokens: Sampled) -> None:
-    outside = Sampled(tokens.x, tokens.x_hat, tokens.weight, torch.full_like(tokens.bucket, -1))
-    energy = Energy.of(torch.ones(len(tokens.x), 3), outside)
-    assert energy.total == pytest.approx(3 * float(tokens.weight.sum()))
-    assert energy.buckets == (0.0,) * BUCKETS
-
-
 BEFORE = Energy(9.5, (5.0, 4.5))
 
 

@@ -32,11 +32,6 @@ RECORDED_DB = 2e-3
 FIGURES = {"output_snr_db", "rtn_output_snr_db", "activation_snr_db", "weight_only_snr_db", "bucket_snr_db"}
 
 
-@pytest.fixture
-def stats(i2v_model: Path, make_token_stats: MakeTokenStats) -> Any:
-    return make_token_stats(i2v_model)
-
-
 def _quantize(
     weights: Path, output: Path, stats: ActivationStats | None, scheme: str = "int8", **settings: Any
 ) -> QuantParams:

@@ -12,11 +12,6 @@ from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
 
 
-@pytest.fixture
-def stats(i2v_model: Path, make_token_stats: Callable[[Path], ActivationStats]) -> ActivationStats:
-    return make_token_stats(i2v_model)
-
-
 def test_every_linear_under_every_scheme_the_most_expensive_first(smoothed: Path, stats: ActivationStats) -> None:
     found = costs(open_weights(smoothed), stats)
     linears = open_weights(smoothed).components["transformer"].topology.linears

@@ -55,12 +55,6 @@ def _finished(output: Path) -> list[str]:
     return sorted(path.stem for path in partial_folder(output).rglob("*.safetensors"))
 
 
-def test_smoothquant_without_statistics_is_refused(i2v_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match="`smoothquant` needs activation statistics: run vq-calib collect"):
-        _smooth(i2v_model, None, tmp_path / "out")
-    assert _nothing_left(tmp_path / "out")
-
-
 @pytest.mark.parametrize("method", ["auto", "awq", "noise"])
 def test_statistics_without_the_tokens_that_the_method_needs_are_refused(
     method: str, i2v_model: Path, make_stats: MakeStats, tmp_path: Path

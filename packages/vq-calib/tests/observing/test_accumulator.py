@@ -12,8 +12,8 @@ TEXT = Group("text", ("k",), None, 4, sequence="text")
 GROUPS = (VIDEO, TEXT)
 
 
-def _hashes(x: torch.Tensor, place: int = 0) -> torch.Tensor:
-    return token_hash(BREAK_TIES, (place,), torch.arange(len(x)))
+def _hashes(x: torch.Tensor) -> torch.Tensor:
+    return token_hash(BREAK_TIES, (), torch.arange(len(x)))
 
 
 def test_taking_starts_anew_and_what_was_not_seen_is_zero() -> None:

@@ -14,7 +14,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 3
 
 
 @given(ROWS, st.integers(0, 30))
-def test_rows_are_told_once_and_counts_add_up(rows: list[tuple[int, ...]], cut: int) -> None:
+def test_equal_rows_are_kept_once_and_their_counts_add_up(rows: list[tuple[int, ...]], cut: int) -> None:
     x = torch.tensor(rows).bfloat16()
     counts = torch.stack([torch.arange(len(rows)), torch.ones(len(rows), dtype=torch.int64)], dim=1)
     expected: dict[tuple[float, ...], tuple[int, ...]] = {}

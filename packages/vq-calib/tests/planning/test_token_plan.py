@@ -7,7 +7,6 @@ from vq_calib.planning.calib_prompts import CalibPrompt, split_of
 from vq_calib.planning.hashing import HOLD_OUT, SAMPLE, token_hash
 from vq_calib.planning.token_plan import (
     column,
-    in_split,
     place_of,
     plan_tokens,
     rows_per_stratum,
@@ -62,30 +61,10 @@ def test_a_stratum_may_have_fewer_tokens_than_it_could_keep() -> None:
     assert len(tables["held-out"]) == 14 * len(CALLS)
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_the_choice_from_the_parts_is_that_of_the_whole(parts: int) -> None:
-    prompts = _prompts(7)
-    whole = plan_tokens(prompts, CALLS, 100)
-    for split in SPLITS:
-        k = rows_per_stratum(100, split, 6)
-        union = torch.cat([plan_tokens(prompts[number::parts], CALLS, 100)[split] for number in range(parts)])
-        assert torch.equal(union[smallest(union, k)], whole[split])
-
-
 @pytest.mark.parametrize(("tokens", "held_out"), [(4096, 1024), (10, 3), (1, 1), (0, 0)])
 def test_a_quarter_is_held_out(tokens: int, held_out: int) -> None:
     assert rows_per_stratum(tokens, "fit", 1) == tokens
     assert rows_per_stratum(tokens, "held-out", 1) == held_out
-
-
-def test_a_prompt_is_of_one_split_or_divided() -> None:
-    whole, tokens = _prompts(2)[0], torch.arange(20000)
-    assert in_split(whole, CALLS[0], "fit", tokens).all()
-    assert not in_split(whole, CALLS[0], "held-out", tokens).any()
-    single = _prompts(1)[0]
-    held_out = in_split(single, CALLS[0], "held-out", tokens)
-    assert torch.equal(in_split(single, CALLS[0], "fit", tokens), ~held_out)
-    assert held_out.double().mean().item() == pytest.approx(0.2, abs=0.01)
 
 
 def test_places_are_all_different() -> None:
@@ -110,12 +89,6 @@ def test_scripts_fill_every_position_once() -> None:
             assert set(column(rows, "branch").tolist()) <= {scripted.call.branch}
             positions += scripted.positions.tolist()
     assert sorted(positions) == list(range(len(table)))
-
-
-def test_a_script_without_tables_samples_nothing() -> None:
-    script = script_of(_prompts(1)[0], CALLS, None)
-    assert not script.samples
-    assert all(len(scripted.tokens) == 0 for scripted in script.calls)
 
 
 Row = tuple[int, ...]
