@@ -1,7 +1,8 @@
 """The options of each command, one field each. This module has no heavy imports."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -23,10 +24,7 @@ from vq_core.cli.options import (
 )
 from vq_core.remote.location import Location
 
-
-def _method(name: str, text: str) -> Any:
-    """Typer's option `name` in the panel of the method."""
-    return typer.Option(name, help=text, rich_help_panel=METHOD)
+_method = partial(typer.Option, rich_help_panel=METHOD)
 
 
 TokenStats = Annotated[
@@ -49,25 +47,27 @@ class SmoothOptions:
     output: Output = None
     resume: Resume = False
     method: Annotated[
-        str | None, _method("--method", "auto, smoothquant, awq, noise or none.  [default: smoothquant]")
+        str | None, _method("--method", help="auto, smoothquant, awq, noise or none.  [default: smoothquant]")
     ] = None
     scheme: Annotated[
-        str | None, _method("--scheme", "int8 or fp8: the scheme that auto and awq optimize and that the report shows.")
+        str | None,
+        _method("--scheme", help="int8 or fp8: the scheme that auto and awq optimize and that the report shows."),
     ] = None
     alpha: Annotated[
-        float | None, _method("--alpha", "How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]")
+        float | None,
+        _method("--alpha", help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]"),
     ] = None
-    awq_version: Annotated[str | None, _method("--awq-version", "Scales of awq: v1 or v2.  [default: v2]")] = None
+    awq_version: Annotated[str | None, _method("--awq-version", help="Scales of awq: v1 or v2.  [default: v2]")] = None
     groups: Annotated[
         str | None,
         _method(
             "--groups",
-            "all: every exact fold; llmc: LLMC's three per block; folded: what ComfyUI can hold.  [default: all]",
+            help="all: every exact fold; llmc: LLMC's three per block; folded: what ComfyUI can hold.  [default: all]",
         ),
     ] = None
-    dtype: Annotated[str | None, _method("--dtype", "Data type of folded weights: fp32 or bf16.  [default: fp32]")] = (
-        None
-    )
+    dtype: Annotated[
+        str | None, _method("--dtype", help="Data type of folded weights: fp32 or bf16.  [default: fp32]")
+    ] = None
     device: Device = None
     as_json: AsJson = False
     verbose: Verbose = False
@@ -82,15 +82,16 @@ class QuantizeOptions:
     recipe: Recipe = None
     output: Output = None
     resume: Resume = False
-    scheme: Annotated[str | None, _method("--scheme", "int8 or fp8.")] = None
-    method: Annotated[str | None, _method("--method", "rtn, clip, gptq or auto.  [default: rtn]")] = None
+    scheme: Annotated[str | None, _method("--scheme", help="int8 or fp8.")] = None
+    method: Annotated[str | None, _method("--method", help="rtn, clip, gptq or auto.  [default: rtn]")] = None
     rounding: Annotated[
-        str | None, _method("--rounding", "nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]")
+        str | None, _method("--rounding", help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]")
     ] = None
     bias_correction: Annotated[
         bool,
         _method(
-            "--bias-correction/--no-bias-correction", "With --stats, correct biases if that lowers the held-out error."
+            "--bias-correction/--no-bias-correction",
+            help="With --stats, correct biases if that lowers the held-out error.",
         ),
     ] = True
     device: Device = None
