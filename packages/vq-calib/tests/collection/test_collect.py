@@ -122,16 +122,24 @@ def test_killed_within_a_prompt_and_resumed_gives_the_same_bits(
     assert contents(output) == contents(whole)
 
 
+@pytest.mark.parametrize(
+    "last", ["vq_calib.collection.totals.Totals.finish", "vq_core.store.writer.ArtifactWriter.commit"]
+)
 def test_killed_between_the_last_prompt_and_the_manifest(
-    whole: Path, request_: CollectRequest, contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    last: str,
+    whole: Path,
+    request_: CollectRequest,
+    contents: Contents,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "stats"
 
-    def commit(self: object, final: Path) -> None:
+    def killed(*arguments: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr("vq_core.store.writer.ArtifactWriter.commit", commit)
+        patched.setattr(last, killed)
         with pytest.raises(Killed):
             collect(request_, output)
     # Nothing is left to run, so no part of the model may be loaded.
