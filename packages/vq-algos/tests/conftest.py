@@ -257,3 +257,9 @@ class TokenStats(ActivationStats):
 def make_token_stats(make_stats: MakeStats) -> MakeTokenStats:
     """Statistics of a model, with sampled tokens."""
     return lambda model: TokenStats(open_stats(make_stats(model, name="token-stats")).artifact)
+
+
+@pytest.fixture
+def stats(i2v_model: Path, make_token_stats: MakeTokenStats) -> ActivationStats:
+    """Statistics of the image-to-video model, with sampled tokens."""
+    return make_token_stats(i2v_model)

@@ -36,15 +36,12 @@ def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_smoothing_is_summed_up(smoothed: Path) -> None:
+def test_smoothing_is_summed_up(smoothed: Path, i2v_model: Path, make_smoothed: MakeSmoothed) -> None:
     summary = smoothing_rows(open_weights(smoothed))["transformer"]
     assert summary.startswith("12 of 12 groups smoothed, largest ratio of s within one ")
     decisions = open_weights(smoothed).decisions("transformer").values()
     assert float(summary.split()[-1]) == pytest.approx(max(one["s_max"] / one["s_min"] for one in decisions), rel=5e-3)
-
-
-def test_no_smoothing_is_said_to_be_none(i2v_model: Path, make_smoothed: MakeSmoothed) -> None:
-    plain = open_weights(make_smoothed(i2v_model, SmoothSettings(method="none")))
+    plain = open_weights(make_smoothed(i2v_model, SmoothSettings(method="none"), name="plain"))
     assert smoothing_rows(plain)["transformer"] == "0 of 12 groups smoothed, largest ratio of s within one 1"
 
 
@@ -65,17 +62,14 @@ def test_places_are_shown_over_all_blocks(smoothed: Path, capsys: pytest.Capture
     assert "blocks." not in printed
 
 
-def test_every_linear_is_shown_when_asked_for(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_linear_is_shown_on_request_and_a_place_that_is_exact_in_some_blocks_shows_the_others(
+    qparams: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     show(qparams, every=True, as_json=False)
     lines = {line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if "blocks." in line}
     assert len(lines) == 24
     assert lines.pop(ZERO) == "exact"
     assert all(float(cell) > 20 for cell in lines.values())
-
-
-def test_a_place_that_is_exact_in_some_blocks_shows_the_others(
-    qparams: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     show(qparams, every=False, as_json=False)
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("attn2.to_out.0 ")]
     other = open_qparams(qparams).decisions("transformer")[ZERO.replace("1", "0", 1)]["weight_snr_db"]
@@ -88,12 +82,7 @@ def test_json_is_json(qparams: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     show(qparams, every=False, as_json=True)
     printed = json.loads(capsys.readouterr().out, parse_constant=refuse)
-    assert printed["settings"] == {
-        "scheme": "int8",
-        "method": "rtn",
-        "rounding": "nearest-even",
-        "bias_correction": False,
-    }
+    assert printed["settings"] == open_qparams(qparams).artifact.manifest.settings
     assert printed["decisions"]["transformer"][ZERO] == {"method": "rtn", "weight_snr_db": None}
 
 
@@ -106,9 +95,8 @@ def test_a_folder_that_is_no_artifact_is_refused(i2v_model: Path) -> None:
 
 
 @pytest.fixture
-def judged(i2v_model: Path, make_token_stats: Callable[[Path], ActivationStats], tmp_path: Path) -> tuple[Path, Path]:
+def judged(i2v_model: Path, stats: ActivationStats, tmp_path: Path) -> tuple[Path, Path]:
     """Weights and quant params that were chosen on held-out tokens."""
-    stats = make_token_stats(i2v_model)
     smooth(open_source(str(i2v_model)), stats, SmoothSettings("auto", "int8"), tmp_path / "auto")
     quantize(open_weights(tmp_path / "auto"), QuantizeSettings("int8", "auto"), tmp_path / "q", stats=stats)
     return tmp_path / "auto", tmp_path / "q"

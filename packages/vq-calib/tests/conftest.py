@@ -1,7 +1,7 @@
 """Tiny pipelines, prompts for them, a run that takes seconds, and a record of everything that a run reads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vq_calib.collection.collect import collect
+from vq_calib.planning.calib_prompts import RunPart
 from vq_calib.planning.run_plan import CollectRequest
 from vq_core.model.source import open_source
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
@@ -36,12 +37,32 @@ def sampling() -> Sampling:
 
 
 @pytest.fixture(scope="session")
-def stats(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampling: Sampling) -> Path:
+def make_request(tiny_model: TinyModel, prompts: Path, sampling: Sampling) -> Callable[..., CollectRequest]:
+    """`make_request("i2v", tokens=8, steps=2)`: a run over the prompts on the CPU."""
+
+    def make(
+        variant: Variant = "t2v", *, tokens: int | None = None, part: RunPart | None = None, **changed: Any
+    ) -> CollectRequest:
+        return CollectRequest(str(tiny_model(variant)), prompts, replace(sampling, **changed), tokens, part, "cpu")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stats(make_request: Callable[..., CollectRequest], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Statistics of the image-to-video model over two prompts."""
     folder = tmp_path_factory.mktemp("stats")
     samples = write_samples(folder / "prompts", 2, with_images=True)
-    collect(CollectRequest(str(tiny_model("i2v")), samples, sampling, device="cpu"), folder / "stats")
+    collect(replace(make_request("i2v"), prompts=samples), folder / "stats")
     return folder / "stats"
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """The bytes of every file in a folder, by path."""
+    return lambda folder: {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 @dataclass(frozen=True)

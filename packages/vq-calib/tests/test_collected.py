@@ -17,11 +17,10 @@ from vq_calib.estimate import estimate
 from vq_calib.planning.run_plan import CollectRequest, plan_run
 from vq_core.artifacts.stats import SPLITS, TABLE_COLUMNS, ActivationStats, open_stats
 from vq_core.model.source import open_source
-from vq_core.sampling.settings import Sampling
-from vq_core.testing.tiny_models import VARIANTS, Variant, write_samples
+from vq_core.testing.tiny_models import VARIANTS, write_samples
 from vq_core.topology import Group, Topology
 
-TinyModel = Callable[[Variant], Path]
+MakeRequest = Callable[..., CollectRequest]
 Record = Callable[..., dict[tuple[str, str], list[Any]]]
 
 
@@ -43,19 +42,16 @@ class Run:
 @pytest.fixture(params=VARIANTS, scope="module")
 def run(
     request: pytest.FixtureRequest,
-    tiny_model: TinyModel,
-    prompts: Path,
-    sampling: Sampling,
+    make_request: MakeRequest,
     tmp_path_factory: pytest.TempPathFactory,
     record: Record,
 ) -> Run:
-    model = tiny_model(request.param)
-    sampling = replace(sampling, guidance_scale=3.0)
-    asked = CollectRequest(str(model), prompts, sampling, tokens=40, device="cpu")
+    asked = make_request(request.param, tokens=40, guidance_scale=3.0)
     output = tmp_path_factory.mktemp("run") / "stats"
     collect(asked, output)
-    topologies = {name: checkpoint.topology for name, checkpoint in open_source(str(model)).components.items()}
-    return Run(asked, output, open_stats(output), record(model, prompts, sampling), topologies)
+    topologies = {name: checkpoint.topology for name, checkpoint in open_source(asked.model).components.items()}
+    recorded = record(Path(asked.model), asked.prompts, asked.sampling)
+    return Run(asked, output, open_stats(output), recorded, topologies)
 
 
 def test_statistics_are_those_of_every_input(run: Run) -> None:
@@ -178,9 +174,9 @@ def _check_conditions(stats: ActivationStats, component: str, group: Group, seen
         assert set(tokens.bucket.tolist()) == {-1}
 
 
-def test_a_single_prompt_is_divided_by_token(tiny_model: TinyModel, sampling: Sampling, tmp_path: Path) -> None:
+def test_a_single_prompt_is_divided_by_token(make_request: MakeRequest, tmp_path: Path) -> None:
     one = write_samples(tmp_path / "prompts", 1, with_images=True)
-    collect(CollectRequest(str(tiny_model("i2v")), one, sampling, tokens=100000, device="cpu"), tmp_path / "stats")
+    collect(replace(make_request("i2v", tokens=100000), prompts=one), tmp_path / "stats")
     stats = open_stats(tmp_path / "stats")
     sizes = {split: stats.sampled("transformer", split) for split in SPLITS}
     assert sum(sizes.values()) == stats.group("transformer", "blocks.0.ffn.up").tokens  # every token, in one of the two
@@ -190,12 +186,8 @@ def test_a_single_prompt_is_divided_by_token(tiny_model: TinyModel, sampling: Sa
     assert 0.1 < text[:, 1].sum() / text.sum() < 0.3
 
 
-def test_without_tokens_sums_and_outliers_remain(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
-) -> None:
-    collected = collect(
-        CollectRequest(str(tiny_model("i2v")), prompts, sampling, tokens=0, device="cpu"), tmp_path / "stats"
-    )
+def test_without_tokens_sums_and_outliers_remain(make_request: MakeRequest, tmp_path: Path) -> None:
+    collected = collect(make_request("i2v", tokens=0), tmp_path / "stats")
     stats = open_stats(tmp_path / "stats")
     assert not stats.has_tokens
     assert collected.sampled == {"transformer": {"fit": 0, "held-out": 0}}

@@ -16,7 +16,7 @@ import torch
 from vq_calib.collection.merge import merge
 from vq_calib.planning.settings import PromptEntry, RunSettings
 from vq_core.artifacts.sums import zero_sums
-from vq_calib.planning.token_table import table_of
+from vq_calib.planning.token_plan import table_of
 from vq_calib.collection.totals import Totals
 from vq_core.families.wan import topology
 from vq_core.runtime.meter import host_peak_bytes

@@ -12,22 +12,17 @@ from vq_calib.planning.run_plan import CollectRequest
 from vq_calib.show import Row, by_place, describe, show, worst
 from vq_core.artifacts.stats import GroupStats
 from vq_core.errors import VqError
-from vq_core.sampling.settings import Sampling
-from vq_core.testing.tiny_models import Variant
-
-
-def _stats(absmax: Tensor, count: Tensor) -> GroupStats:
-    zeros = torch.zeros(absmax.shape, dtype=torch.float64)
-    return GroupStats(absmax, zeros, count)
-
 
 CRESTS = torch.zeros(8, 2, 16, dtype=torch.int64)
 CRESTS[7, 0, 3], CRESTS[2, 1, 5], CRESTS[7, 1, 9] = 1990, 8, 2
 
 
-@pytest.fixture
-def group() -> GroupStats:
-    """Five channels, one of them dead; bucket 7 with an outlier in the unconditional branch, bucket 2 without."""
+def _described(absmax: Tensor, count: Tensor, crests: Tensor = CRESTS) -> Row:
+    return describe(GroupStats(absmax, torch.zeros(absmax.shape, dtype=torch.float64), count), crests)
+
+
+def test_a_row_follows_from_the_definitions() -> None:
+    # Five channels, one of them dead; bucket 7 with an outlier in the unconditional branch, bucket 2 without.
     absmax = torch.zeros(8, 2, 5)
     absmax[7, 0] = torch.tensor([1.0, 2.0, 3.0, 0.0, 5.0])
     absmax[7, 1] = torch.tensor([1.0, 2.0, 3.0, 0.0, 60.0])
@@ -35,11 +30,7 @@ def group() -> GroupStats:
     count = torch.zeros(8, 2, dtype=torch.int64)
     count[7] = 10
     count[2, 0] = 10
-    return _stats(absmax, count)
-
-
-def test_a_row_follows_from_the_definitions(group: GroupStats) -> None:
-    row = describe(group, CRESTS)
+    row = _described(absmax, count)
     assert (row.blocks, row.channels, row.absmax, row.median_absmax) == (1, 5, 60.0, 2.5)
     assert row.ratio == 24.0
     assert row.outliers == 1
@@ -50,13 +41,13 @@ def test_a_row_follows_from_the_definitions(group: GroupStats) -> None:
 def test_ten_times_the_median_is_no_outlier() -> None:
     absmax = torch.ones(8, 2, 9)
     absmax[..., 0] = 10.0
-    assert describe(_stats(absmax, torch.ones(8, 2)), CRESTS).outliers == 0
+    assert _described(absmax, torch.ones(8, 2)).outliers == 0
     absmax[..., 0] = 10.01
-    assert describe(_stats(absmax, torch.ones(8, 2)), CRESTS).outliers == 1
+    assert _described(absmax, torch.ones(8, 2)).outliers == 1
 
 
 def test_a_group_without_any_signal_has_no_ratio() -> None:
-    row = describe(_stats(torch.zeros(8, 2, 4), torch.ones(8, 2)), torch.zeros_like(CRESTS))
+    row = _described(torch.zeros(8, 2, 4), torch.ones(8, 2), torch.zeros_like(CRESTS))
     assert (row.absmax, row.ratio, row.outliers, row.crest) == (0.0, 0.0, 0, None)
 
 
@@ -123,13 +114,8 @@ def test_json_of_a_run(stats: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_part_says_that_it_is_one(
-    tiny_model: Callable[[Variant], Path],
-    prompts: Path,
-    sampling: Sampling,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    make_request: Callable[..., CollectRequest], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    request = CollectRequest(str(tiny_model("t2v")), prompts, sampling, tokens=0, part=RunPart(1, 2), device="cpu")
-    collect(request, tmp_path / "part")
+    collect(make_request(tokens=0, part=RunPart(1, 2)), tmp_path / "part")
     show(tmp_path / "part", every_group=False, top=None, as_json=False)
     assert "transformer, 2 of 3 prompts, sampled tokens: none" in capsys.readouterr().out

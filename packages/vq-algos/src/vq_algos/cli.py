@@ -161,8 +161,7 @@ def sensitivity_command(options: SensitivityOptions) -> None:
 
         vq-algos sensitivity --weights smoothed --stats stats --top 100 --json
     """
-    from vq_algos.sensitivity.measure import costs
-    from vq_algos.sensitivity.report import report_costs
+    from vq_algos.sensitivity.measure import costs, report_costs
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
     from vq_core.recipes.recipe import read_recipe

@@ -1,4 +1,4 @@
-"""The command that follows a stage, for its summary."""
+"""The command to run after a stage, for its summary."""
 
 import shlex
 
@@ -13,7 +13,7 @@ AUTO = "auto"
 def after_smoothing(
     settings: SmoothSettings, weights: Location, stats: Location | None, recipe: Location | None, said: Recipe
 ) -> str:
-    """The `vq-algos quantize` that goes with how `weights` were smoothed; `said` is what the file `recipe` says."""
+    """The `vq-algos quantize` that fits how `weights` were smoothed; `said` is the content of the file `recipe`."""
     words: list[object] = ["vq-algos", "quantize", "--weights", weights]
     method = said.quantize.method or (AUTO if settings.method == AUTO else DEFAULTS.quantize_method)
     if recipe is not None:

@@ -1,6 +1,7 @@
-"""The options of each command, one a field; free of heavy imports."""
+"""The options of each command, one field each. This module has no heavy imports."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ from vq_core.cli.options import (
 )
 from vq_core.remote.location import Location
 
+_method = partial(typer.Option, rich_help_panel=METHOD)
+
+
 TokenStats = Annotated[
     Location | None,
     path_option("--stats", help="Activation statistics with sampled tokens, to fit to and to judge by."),
@@ -31,7 +35,7 @@ TokenStats = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothOptions:
-    """Of `vq-algos smooth`."""
+    """Options of `vq-algos smooth`."""
 
     model: ModelOrDefault = None
     lora: Lora = None
@@ -43,46 +47,26 @@ class SmoothOptions:
     output: Output = None
     resume: Resume = False
     method: Annotated[
-        str | None,
-        typer.Option(
-            "--method",
-            help="auto, smoothquant, awq, noise or none.  [default: smoothquant]",
-            rich_help_panel=METHOD,
-        ),
+        str | None, _method("--method", help="auto, smoothquant, awq, noise or none.  [default: smoothquant]")
     ] = None
     scheme: Annotated[
         str | None,
-        typer.Option(
-            "--scheme",
-            help="int8 or fp8: the scheme that auto and awq optimize and that the report shows.",
-            rich_help_panel=METHOD,
-        ),
+        _method("--scheme", help="int8 or fp8: the scheme that auto and awq optimize and that the report shows."),
     ] = None
     alpha: Annotated[
         float | None,
-        typer.Option(
-            "--alpha",
-            help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]",
-            rich_help_panel=METHOD,
-        ),
+        _method("--alpha", help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]"),
     ] = None
-    awq_version: Annotated[
-        str | None,
-        typer.Option("--awq-version", help="Scales of awq: v1 or v2.  [default: v2]", rich_help_panel=METHOD),
-    ] = None
+    awq_version: Annotated[str | None, _method("--awq-version", help="Scales of awq: v1 or v2.  [default: v2]")] = None
     groups: Annotated[
         str | None,
-        typer.Option(
+        _method(
             "--groups",
             help="all: every exact fold; llmc: LLMC's three per block; folded: what ComfyUI can hold.  [default: all]",
-            rich_help_panel=METHOD,
         ),
     ] = None
     dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype", help="Data type of folded weights: fp32 or bf16.  [default: fp32]", rich_help_panel=METHOD
-        ),
+        str | None, _method("--dtype", help="Data type of folded weights: fp32 or bf16.  [default: fp32]")
     ] = None
     device: Device = None
     as_json: AsJson = False
@@ -91,32 +75,23 @@ class SmoothOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeOptions:
-    """Of `vq-algos quantize`."""
+    """Options of `vq-algos quantize`."""
 
     weights: Weights = None
     stats: TokenStats = None
     recipe: Recipe = None
     output: Output = None
     resume: Resume = False
-    scheme: Annotated[str | None, typer.Option("--scheme", help="int8 or fp8.", rich_help_panel=METHOD)] = None
-    method: Annotated[
-        str | None,
-        typer.Option("--method", help="rtn, clip, gptq or auto.  [default: rtn]", rich_help_panel=METHOD),
-    ] = None
+    scheme: Annotated[str | None, _method("--scheme", help="int8 or fp8.")] = None
+    method: Annotated[str | None, _method("--method", help="rtn, clip, gptq or auto.  [default: rtn]")] = None
     rounding: Annotated[
-        str | None,
-        typer.Option(
-            "--rounding",
-            help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]",
-            rich_help_panel=METHOD,
-        ),
+        str | None, _method("--rounding", help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]")
     ] = None
     bias_correction: Annotated[
         bool,
-        typer.Option(
+        _method(
             "--bias-correction/--no-bias-correction",
             help="With --stats, correct biases if that lowers the held-out error.",
-            rich_help_panel=METHOD,
         ),
     ] = True
     device: Device = None
@@ -126,7 +101,7 @@ class QuantizeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions:
-    """Of `vq-algos show`."""
+    """Options of `vq-algos show`."""
 
     artifact: Annotated[Location, path_argument(help="Smoothed weights or quant params.")]
     every: Annotated[
@@ -144,7 +119,7 @@ class ShowOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SensitivityOptions:
-    """Of `vq-algos sensitivity`."""
+    """Options of `vq-algos sensitivity`."""
 
     weights: Weights = None
     stats: TokenStats = None

@@ -41,17 +41,14 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
     for name in quantized.artifact.manifest.components:
         decisions = quantized.decisions(name)
         inexact = _of(decisions, "weight_snr_db")
-        rows[name] = f"{len(decisions)} linears, {len(decisions) - len(inexact)} of them exact"
+        quality = f"{len(decisions) - len(inexact)} of them exact"
         if after := _of(decisions, "output_snr_db"):
-            rows[name] = (
-                f"{len(decisions)} linears, {_held_out(after, _of(decisions, 'rtn_output_snr_db'), 'to nearest')}"
-            )
+            quality = _held_out(after, _of(decisions, "rtn_output_snr_db"), "to nearest")
         elif inexact:
             worst = min(inexact, key=inexact.__getitem__)
             middle = median(inexact.values())
-            rows[name] = (
-                f"{len(decisions)} linears, weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
-            )
+            quality = f"weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
+        rows[name] = f"{len(decisions)} linears, {quality}"
     return rows
 
 
@@ -81,7 +78,7 @@ def open_decided(path: Location) -> SmoothedWeights | QuantParams:
 
 
 def _of(decisions: Entries, figure: str) -> dict[str, float]:
-    """The decisions that have the figure."""
+    """The figure of every decision that has it."""
     return {name: entry[figure] for name, entry in decisions.items() if entry.get(figure) is not None}
 
 
@@ -94,7 +91,7 @@ def _held_out(after: Mapping[str, float], before: Mapping[str, float], baseline:
 
 
 def _by_place(entries: Entries) -> dict[str, dict[str, Any]]:
-    """Decisions of the same place in all blocks as one row: the median of each number, or how often each word."""
+    """One row for each place in the block: the median of each number, or how often each word occurs."""
     places: dict[str, list[Mapping[str, Any]]] = {}
     for name, entry in entries.items():
         places.setdefault(place_of(name), []).append(entry)
@@ -105,7 +102,7 @@ def _by_place(entries: Entries) -> dict[str, dict[str, Any]]:
 
 
 def _keys(entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Keys of all entries, in the order in which they are met."""
+    """Keys of all entries, in order of first occurrence."""
     return list(dict.fromkeys(key for entry in entries for key in entry))
 
 

@@ -46,32 +46,23 @@ def test_errors_are_the_literal_sums(tokens: Sampled) -> None:
     _assert_same(judge.activation_error(), _literal((tokens.x_hat - tokens.x).double() @ weight.double().T, tokens))
 
 
-def test_tokens_without_a_bucket_count_in_total_only(tokens: Sampled) -> None:
-    outside = Sampled(tokens.x, tokens.x_hat, tokens.weight, torch.full_like(tokens.bucket, -1))
-    energy = Energy.of(torch.ones(len(tokens.x), 3), outside)
-    assert energy.total == pytest.approx(3 * float(tokens.weight.sum()))
-    assert energy.buckets == (0.0,) * BUCKETS
-
-
-PLAIN = Energy(10.0, (4.0, 6.0))
+BEFORE = Energy(9.5, (5.0, 4.5))
 
 
 @pytest.mark.parametrize(
-    ("error", "spared"),
+    ("buckets", "before", "spared"),
     [
-        (Energy(10.0, (4.0, 6.0)), True),
-        (Energy(9.0, (4.0 * BUCKET_TOLERANCE, 4.9)), True),
-        (Energy(9.0, (4.0 * BUCKET_TOLERANCE + 1e-9, 4.9)), False),
+        ((4.0, 6.0), None, True),
+        ((4.0 * BUCKET_TOLERANCE, 4.9), None, True),
+        ((4.0 * BUCKET_TOLERANCE + 1e-9, 4.9), None, False),
+        ((5.0, 4.0), BEFORE, True),  # was bad before, and may stay so
+        ((5.1, 3.9), BEFORE, False),
     ],
 )
-def test_no_bucket_may_be_worse_than_the_tolerance(error: Energy, spared: bool) -> None:
-    assert spares_buckets(error, PLAIN) is spared
-
-
-def test_a_bucket_that_was_bad_before_may_stay_so_and_not_get_worse() -> None:
-    before = Energy(9.5, (5.0, 4.5))
-    assert spares_buckets(Energy(9.0, (5.0, 4.0)), PLAIN, before)
-    assert not spares_buckets(Energy(9.0, (5.1, 3.9)), PLAIN, before)
+def test_no_bucket_may_get_worse_than_the_tolerance(
+    buckets: tuple[float, float], before: Energy | None, spared: bool
+) -> None:
+    assert spares_buckets(Energy(9.0, buckets), Energy(10.0, (4.0, 6.0)), before) is spared
 
 
 def test_two_stages_may_use_a_tenth_of_a_decibel_together() -> None:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from vq_algos.layer.inputs import LinearInputs, Sampled
-from vq_algos.rounding.bias_and_score import Scored, correct_and_score
-from vq_algos.rounding.bias_correction import bias_shift
+from vq_algos.rounding.bias_and_score import Scored, bias_shift, correct_and_score
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.sampling.schedule import BUCKETS
@@ -79,12 +80,8 @@ def test_a_correction_that_pays_is_the_one_of_the_fit_tokens(weight: Tensor, inp
     assert torch.equal(scored.shift, bias_shift(weight, shifted, inputs.fit))
     uncorrected = _score(weight, shifted, inputs, correct_bias=False)
     assert scored.figures["output_snr_db"] > uncorrected.figures["output_snr_db"]
-
-
-def test_without_being_asked_to_no_bias_is_corrected(weight: Tensor, inputs: LinearInputs) -> None:
-    scored = _score(weight, _rounded(weight) + 0.05, inputs, correct_bias=False)
-    assert scored.shift is None
-    assert scored.figures["bias_corrected"] is False
+    assert uncorrected.shift is None
+    assert uncorrected.figures["bias_corrected"] is False
 
 
 def test_a_correction_that_other_prompts_contradict_is_dropped(weight: Tensor, inputs: LinearInputs) -> None:
@@ -115,3 +112,18 @@ def test_an_output_without_error_has_no_figures(inputs: LinearInputs) -> None:
     assert figures.pop("bias_corrected") is False
     assert figures.pop("bucket_snr_db") == [None] * BUCKETS
     assert set(figures.values()) == {None}
+
+
+@given(st.integers(1, 30), st.integers(1, 20), st.integers(1, 6), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_the_shift_is_the_weighted_mean_of_the_output_errors(tokens: int, channels: int, rows: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, noise = (torch.randn(tokens, channels, generator=generator) for _ in range(2))
+    weight, other = (torch.randn(rows, channels, generator=generator) for _ in range(2))
+    token_weight = torch.rand(tokens, generator=generator) + 0.1
+    fit = Sampled(x, x + 0.01 * noise, token_weight, torch.zeros(tokens, dtype=torch.int64))
+    dequantized = weight + 0.01 * other
+    errors = fit.x.double() @ weight.double().T - fit.x_hat.double() @ dequantized.double().T
+    w = token_weight.double().unsqueeze(1)
+    expected = ((w * errors).sum(dim=0) / w.sum()).float()
+    torch.testing.assert_close(bias_shift(weight, dequantized, fit), expected, rtol=1e-3, atol=1e-6)

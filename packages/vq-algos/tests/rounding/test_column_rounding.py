@@ -77,28 +77,6 @@ def test_codes_do_not_depend_on_the_block(block: int, monkeypatch: pytest.Monkey
     assert torch.equal(round_columns(weight, scale, factor, NumberFormat.INT8, EVEN).codes, whole)
 
 
-@pytest.mark.parametrize("fmt", NumberFormat)
-def test_channels_that_were_never_seen_are_rounded_to_nearest(fmt: NumberFormat) -> None:
-    weight, x_hat, token_weight = _problem(10, 24, 60)
-    x_hat[:, [0, 7, 23]] = 0
-    quantized = round_columns(weight, weight_scale(weight, fmt), Hessian(x_hat, token_weight).factor(0.01), fmt, EVEN)
-    nearest = quantize_weight(weight, fmt).codes.float()
-    assert torch.equal(quantized.codes.float()[:, [0, 7, 23]], nearest[:, [0, 7, 23]])
-    assert not torch.equal(quantized.codes.float(), nearest)
-
-
-def test_uncorrelated_channels_are_rounded_to_nearest() -> None:
-    weight, x_hat = torch.randn(8, 16), torch.eye(16).repeat(3, 1)
-    codes = round_columns(
-        weight,
-        weight_scale(weight, NumberFormat.INT8),
-        Hessian(x_hat, torch.ones(48)).factor(0.1),
-        NumberFormat.INT8,
-        EVEN,
-    ).codes
-    assert torch.equal(codes, quantize_weight(weight, NumberFormat.INT8).codes)
-
-
 @given(
     st.sampled_from(list(NumberFormat)),
     st.sampled_from(list(Rounding)),

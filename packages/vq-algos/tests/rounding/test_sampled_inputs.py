@@ -1,6 +1,5 @@
 """The inputs that a group is solved on: the artifact's tokens, smoothed and quantized as the runtime does it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,10 @@ from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group
 
-MakeTokenStats = Callable[[Path], ActivationStats]
-
 
 @pytest.fixture
 def component(smoothed: Path) -> SmoothedTransformer:
     return open_weights(smoothed).components["transformer"]
-
-
-@pytest.fixture
-def stats(i2v_model: Path, make_token_stats: MakeTokenStats) -> ActivationStats:
-    return make_token_stats(i2v_model)
 
 
 def _source(component: SmoothedTransformer, stats: ActivationStats, fmt: NumberFormat) -> SampledInputs:

@@ -25,11 +25,8 @@ def test_a_cell_is_a_place_in_a_block() -> None:
         "text": {"output_snr_db": 39.0},
     }
     assert table_of(entries) == ("output_snr_db", {"attn1.to_q": {0: 40.0, 1: 41.0}})
-
-
-def test_where_outputs_were_not_measured_it_is_the_weights_figure() -> None:
-    entries = {"blocks.2.attn1.to_q": {"weight_snr_db": 50.0}}
-    assert table_of(entries) == ("weight_snr_db", {"attn1.to_q": {2: 50.0}})
+    unmeasured = {"blocks.2.attn1.to_q": {"weight_snr_db": 50.0}}
+    assert table_of(unmeasured) == ("weight_snr_db", {"attn1.to_q": {2: 50.0}})
 
 
 def test_the_picture_has_colours(qparams: Path, tmp_path: Path) -> None:
@@ -39,21 +36,16 @@ def test_the_picture_has_colours(qparams: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["map.png"]
 
 
-def test_what_is_no_png_is_refused(qparams: Path, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match=r"map.jpg should be a picture: end it in \.png"):
-        draw_heat_map(qparams, tmp_path / "map.jpg")
-
-
-def test_a_picture_that_exists_is_refused(qparams: Path, tmp_path: Path) -> None:
-    (tmp_path / "map.png").write_text("mine")
-    with pytest.raises(VqError, match="map.png exists already"):
-        draw_heat_map(qparams, tmp_path / "map.png")
-    assert (tmp_path / "map.png").read_text() == "mine"
-
-
-def test_an_artifact_without_figures_is_refused(smoothed: Path, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match="smoothed has no figures for transformer: make it with --stats and --scheme"):
-        draw_heat_map(smoothed, tmp_path / "map.png")
+def test_what_cannot_be_drawn_or_written_is_refused(smoothed: Path, qparams: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.png").write_text("mine")
+    for artifact, picture, message in (
+        (qparams, "map.jpg", r"map.jpg should be a picture: end it in \.png"),
+        (qparams, "mine.png", "mine.png exists already"),
+        (smoothed, "map.png", "smoothed has no figures for transformer: make it with --stats and --scheme"),
+    ):
+        with pytest.raises(VqError, match=message):
+            draw_heat_map(artifact, tmp_path / picture)
+    assert (tmp_path / "mine.png").read_text() == "mine"
 
 
 def test_without_matplotlib_it_says_what_to_install(

@@ -1,19 +1,15 @@
 """What rounding one linear costs, against the literal formula in fp64."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vq_algos.sensitivity.measure import costs
+from vq_algos.sensitivity.measure import Cost, costs, report_costs
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
-
-
-@pytest.fixture
-def stats(i2v_model: Path, make_token_stats: Callable[[Path], ActivationStats]) -> ActivationStats:
-    return make_token_stats(i2v_model)
 
 
 def test_every_linear_under_every_scheme_the_most_expensive_first(smoothed: Path, stats: ActivationStats) -> None:
@@ -46,3 +42,26 @@ def test_the_cost_is_the_formula(
     assert cost.activation_snr_db == pytest.approx(snr(x_hat @ w.T), abs=0.02)
     assert cost.weight_only_snr_db == pytest.approx(snr(x @ w_hat.T), abs=0.02)
     assert -10 * np.log10(cost.relative_error) == pytest.approx(cost.output_snr_db, abs=1e-3)
+
+
+COSTS = [
+    Cost("transformer", "blocks.1.ffn.net.2", "int8", 0.03, 15.2, 15.4, 30.0),
+    Cost("transformer", "blocks.0.attn1.to_q", "int8", 0.01, 20.0, None, 30.0),
+    Cost("transformer", "blocks.0.attn1.to_q", "fp8", 0.002, 27.0, 30.0, 30.0),
+]
+
+
+def test_the_share_is_of_all_linears_of_the_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+    report_costs(COSTS, top=1, as_json=False)
+    printed = capsys.readouterr().out
+    (row,) = [line for line in printed.splitlines() if "ffn.net.2" in line]
+    assert row.split()[1:] == ["75.0", "%", "15.2", "15.4", "30.0"]
+    assert "int8: 1 of 2 linears" in printed
+    assert "fp8: 1 of 1 linears" in printed
+
+
+def test_json_has_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    report_costs(COSTS, top=1, as_json=True)
+    costs = json.loads(capsys.readouterr().out)["costs"]
+    assert len(costs) == 3
+    assert costs[1]["activation_snr_db"] is None

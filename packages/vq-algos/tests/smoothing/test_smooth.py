@@ -1,7 +1,5 @@
 """Smoothing of whole models: the function is unchanged and the formula is SmoothQuant's."""
 
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
@@ -201,29 +198,6 @@ def test_gains_are_bf16_values_and_weights_are_divided_by_exactly_them(smoothed:
             assert torch.equal(folded[weight], original[weight].float() / gain)
 
 
-def test_a_group_over_all_blocks_has_one_s(smoothed: Path, i2v_model: Path) -> None:
-    original, folded = _model_tensors(i2v_model), _tensors(smoothed)
-    for linear in ("attn2.to_k", "attn2.add_k_proj"):
-        ratios = [
-            folded[f"blocks.{block}.{linear}.weight"] / original[f"blocks.{block}.{linear}.weight"].float()
-            for block in range(2)
-        ]
-        row = ratios[0][0].expand_as(ratios[0])
-        for ratio in ratios:
-            torch.testing.assert_close(ratio, row, rtol=FP32_ROUNDING, atol=0)
-
-
-def test_a_dead_channel_keeps_its_weights(
-    i2v_model: Path, make_stats: MakeStats, activations_of: Callable[[Path], Activations], tmp_path: Path
-) -> None:
-    activations = activations_of(i2v_model)
-    activations["transformer", "blocks.0.attn1.qkv"][:, 5] = 0
-    artifact = _smooth(i2v_model, make_stats(i2v_model, activations), tmp_path / "smoothed")
-    original, folded = _model_tensors(i2v_model), _tensors(artifact)
-    assert folded["blocks.0.norm1.gain"][5] == 1
-    assert torch.equal(folded["blocks.0.attn1.to_q.weight"][:, 5], original["blocks.0.attn1.to_q.weight"][:, 5].float())
-
-
 # --- what is stored ------------------------------------------------------------------------------
 
 
@@ -303,41 +277,3 @@ def test_both_experts_are_smoothed_by_their_own_statistics(
         _tensors(artifact, component)["blocks.0.norm1.gain"] for component in ("transformer", "transformer_2")
     )
     assert not torch.equal(first, second)
-
-
-def test_how_the_source_is_sharded_does_not_matter(
-    i2v_model: Path, make_stats: MakeStats, smoothed: Path, tmp_path: Path
-) -> None:
-    weights = i2v_model / "diffusion_pytorch_model.safetensors"
-    tensors = load_file(weights)
-    weights.unlink()
-    weight_map = {name: f"part-{position % 3}.safetensors" for position, name in enumerate(tensors)}
-    for file in set(weight_map.values()):
-        save_file({name: tensors[name] for name in tensors if weight_map[name] == file}, i2v_model / file)
-    index = i2v_model / "diffusion_pytorch_model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    again = _smooth(i2v_model, make_stats(i2v_model), tmp_path / "again")
-    assert open_weights(again).artifact.digest == open_weights(smoothed).artifact.digest
-
-
-def test_a_shard_that_is_there_already_is_not_made_again(
-    i2v_model: Path, make_stats: MakeStats, smoothed: Path, tmp_path: Path
-) -> None:
-    partial = tmp_path / "again.partial"
-    (partial / "transformer").mkdir(parents=True)
-    stats = open_stats(make_stats(i2v_model))
-    source = open_source(str(i2v_model))
-    for finished in ("block_0", "non_block"):
-        for suffix in ("safetensors", "json"):
-            shutil.copy(smoothed / f"transformer/{finished}.{suffix}", partial / "transformer")
-    header = json.loads((smoothed / "manifest.json").read_text())
-    components = {
-        name: {key: entry[key] for key in ("folder", "fingerprint", "config", "lora")}
-        for name, entry in header["components"].items()
-    }
-    kept = {key: header[key] for key in ("kind", "format", "tool", "family", "model", "settings", "parents")}
-    (partial / ".resume.json").write_text(json.dumps(kept | {"components": components}))
-    stamp = (partial / "transformer/block_0.safetensors").stat().st_mtime_ns
-    smooth(source, stats, SmoothSettings(), tmp_path / "again", resume=True)
-    assert (tmp_path / "again/transformer/block_0.safetensors").stat().st_mtime_ns == stamp
-    assert open_weights(tmp_path / "again").artifact.digest == open_weights(smoothed).artifact.digest

@@ -1,6 +1,5 @@
 """Smoothing that is chosen on sampled tokens: the function stays, nothing gets worse, and the record says so."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,6 @@ from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group
 
 UP, DOWN = "blocks.1.ffn.net.0.proj", "blocks.1.ffn.net.2"
-
-
-@pytest.fixture
-def stats(i2v_model: Path, make_token_stats: Callable[[Path], ActivationStats]) -> ActivationStats:
-    return make_token_stats(i2v_model)
 
 
 def _smooth(model: Path, stats: ActivationStats, output: Path, method: str, scheme: str | None = "int8") -> Path:

@@ -33,17 +33,14 @@ def test_without_tokens_or_scheme_there_are_none(lacking: str, make_problem: Mak
     assert figures(replace(make_problem(), **{lacking: None}), torch.ones(32)) == {}  # type: ignore[arg-type]
 
 
-def test_a_bucket_without_tokens_has_no_figure() -> None:
-    errors = Errors(torch.full((1, 1, 2), 0.01).double(), torch.ones(1, 2).double(), (2, 7))
-    assert bucket_snr_db(errors, 0) == [None, None, 20.0, None, None, None, None, 20.0]
-
-
-def test_an_input_that_does_not_depend_on_sigma_has_no_figure_by_bucket() -> None:
-    errors = Errors(torch.full((1, 1, 1), 0.01).double(), torch.ones(1, 1).double(), (-1,))
-    assert bucket_snr_db(errors, 0) == [None] * 8
+@pytest.mark.parametrize(
+    ("buckets", "figures_db"),
+    [((2, 7), [None, None, 20.0, None, None, None, None, 20.0]), ((-1,), [None] * 8)],
+)
+def test_only_a_bucket_with_tokens_has_a_figure(buckets: tuple[int, ...], figures_db: list[float | None]) -> None:
+    noise = torch.full((1, 1, len(buckets)), 0.01, dtype=torch.float64)
+    assert bucket_snr_db(Errors(noise, torch.ones_like(noise[0]), buckets), 0) == figures_db
 
 
 def test_no_noise_has_no_figure() -> None:
-    assert snr_db(0.0) is None
-    assert snr_db(math.inf) is None
-    assert snr_db(0.001) == 30.0
+    assert (snr_db(0.0), snr_db(math.inf), snr_db(0.001)) == (None, None, 30.0)

@@ -13,7 +13,7 @@ def collect_command(options: CollectOptions) -> None:
     """Sample every prompt with the real pipeline and gather statistics of every linear's input.
 
     Covers the whole trajectory, both guidance branches and every transformer, and keeps a sample of the rows.
-    Under torchrun every process takes its share of the prompts, and the first one merges.
+    Under torchrun every process takes its share of the prompts, and the first one merges them.
 
     For example:
 
@@ -30,27 +30,29 @@ def collect_command(options: CollectOptions) -> None:
         torchrun --nproc-per-node 8 -m vq_calib collect --model MODEL --prompts prompts -o stats
     """
     from vq_calib.collection.distributed import collect_here
-    from vq_calib.planning.request import request_of
+    from vq_calib.planning.run_plan import request_of
     from vq_core.recipes.recipe import read_recipe
     from vq_core.runtime.meter import Meter
+    from vq_core.runtime.process import this_process
 
     set_up_logging(options.verbose)
     meter = Meter()
     said = read_recipe(options.recipe)
     stats = required(options.output or said.path_of("activation-stats"), "--output")
     request = request_of(options, said)
-    collected = collect_here(request, stats, resume=options.resume)
+    collected = collect_here(request, stats, this_process(), resume=options.resume)
     if collected is None:
         return
-    said_again = [f"--lora {it}" for it in options.lora or ()]
+    more = [f"--lora {it}" for it in options.lora or ()]
     if options.recipe:
-        said_again.append(f"--recipe {options.recipe}")
-    how = " ".join([*said_again, *([] if said.output else ["-o smoothed"])])
-    smooth = f"vq-algos smooth --model {request.model} --stats {collected.output} {how}"
+        more.append(f"--recipe {options.recipe}")
+    if not said.output:
+        more.append("-o smoothed")
+    smooth = f"vq-algos smooth --model {request.model} --stats {collected.output} {' '.join(more)}"
     report(
         f"Statistics of {request.model}",
         {**collected.rows(), **meter.usage().rows()},
-        result={**collected.to_json(), "usage": vars(meter.usage())},
+        result={**vars(collected), "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=f"vq-calib merge {collected.output} ... -o stats" if request.part else smooth,
     )
@@ -67,14 +69,15 @@ def plan_command(options: PlanOptions) -> None:
 
         vq-calib plan --model MODEL --prompts prompts --tokens 2048 --part 1/8 --seconds-per-step 9.5
     """
+    from dataclasses import asdict
+
     from vq_calib.estimate import estimate
-    from vq_calib.planning.request import request_of
-    from vq_calib.planning.run_plan import plan_run
+    from vq_calib.planning.run_plan import plan_run, request_of
     from vq_core.recipes.recipe import read_recipe
 
     request = request_of(options, read_recipe(options.recipe))
     expected = estimate(plan_run(request), options.seconds_per_step)
-    report(f"Plan for {request.model}", expected.rows(), result=expected.to_json(), as_json=options.as_json)
+    report(f"Plan for {request.model}", expected.rows(), result=asdict(expected), as_json=options.as_json)
 
 
 @app.command("merge")
@@ -97,7 +100,7 @@ def merge_command(options: MergeOptions) -> None:
     report(
         f"Statistics of {len(options.parts)} parts",
         {**merged.rows(), **meter.usage().rows()},
-        result={**merged.to_json(), "usage": vars(meter.usage())},
+        result={**vars(merged), "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=f"vq-algos smooth --model MODEL --stats {stats} -o smoothed",
     )

@@ -1,19 +1,21 @@
 """What a run of `collect` will compute and write, estimated beforehand."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
 
 from vq_calib.planning.run_plan import RunPlan
-from vq_calib.planning.token_plan import Tables
-from vq_calib.planning.token_table import column
+from vq_calib.planning.token_plan import Tables, column
 from vq_core.artifacts.stats import BRANCHES, OUTLIERS, SPLITS, TABLE_COLUMNS
 from vq_core.artifacts.sums import zero_sums
 from vq_core.sampling.condition_encoding import TEXT_TOKENS
 from vq_core.sampling.schedule import BUCKETS
-from vq_core.topology import Group, Topology
+from vq_core.topology import Topology
 
 BF16, INT64 = 2, 8
-IMAGE_TOKENS = 257  # of CLIP's view of one image
+IMAGE_TOKENS = 257  # that CLIP makes of one image
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,16 @@ class Stratum:
 
 @dataclass(frozen=True)
 class ComponentEstimate:
-    """One transformer.
+    """The estimate of one transformer.
 
     Attributes:
-        calls: of the transformer, over all prompts.
-        strata: with their sampled rows.
-        sums_bytes: of statistics by channel, counts and histograms, on disk.
-        rows_bytes: of the sampled rows and their table, on disk.
-        outliers_bytes: of the rows of highest absmax, on disk.
-        conditions_bytes: of text and image rows, on disk, at most: equal ones are stored once.
-        device_bytes: of sums, outliers and one step's sampled rows, at most.
+        calls: how often it is called for all prompts.
+        strata: the strata with their sampled rows.
+        sums_bytes: statistics by channel, counts and histograms on disk.
+        rows_bytes: the sampled rows and their table on disk.
+        outliers_bytes: the rows of highest absmax on disk.
+        conditions_bytes: text and image rows on disk, at most: equal rows are stored once.
+        device_bytes: sums, outliers and the sampled rows of one step, at most.
     """
 
     calls: int
@@ -48,10 +50,15 @@ class ComponentEstimate:
     conditions_bytes: int
     device_bytes: int
 
+    @property
+    def disk_bytes(self) -> int:
+        """Everything on disk, at most."""
+        return self.sums_bytes + self.rows_bytes + self.outliers_bytes + self.conditions_bytes
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A run; `seconds` of sampling is None where the time of a step is not known."""
+    """The estimate of a run; `seconds`, the time of sampling, is None where the time of a step is not known."""
 
     prompts: int
     steps: int
@@ -71,22 +78,16 @@ class Estimate:
             )
         return rows
 
-    def to_json(self) -> dict[str, object]:
-        """The same for machines."""
-        return asdict(self)
-
 
 def estimate(planned: RunPlan, seconds_per_step: float | None) -> Estimate:
-    """What the run will do; `seconds_per_step` is what one step, of both guidance branches, is known to take."""
+    """What the run will do; `seconds_per_step` is the known time of one step with all its guidance branches."""
     components = {name: _component(planned, name) for name in planned.calls}
     steps = len(planned.prompts) * len({call.step for calls in planned.calls.values() for call in calls})
     return Estimate(
         prompts=len(planned.prompts),
         steps=steps,
         components=components,
-        disk_bytes=sum(
-            it.sums_bytes + it.rows_bytes + it.outliers_bytes + it.conditions_bytes for it in components.values()
-        ),
+        disk_bytes=sum(component.disk_bytes for component in components.values()),
         seconds=None if seconds_per_step is None else steps * seconds_per_step,
     )
 
@@ -94,12 +95,14 @@ def estimate(planned: RunPlan, seconds_per_step: float | None) -> Estimate:
 def _component(planned: RunPlan, name: str) -> ComponentEstimate:
     topology, calls = planned.topologies[name], planned.calls[name]
     tables = None if planned.tables is None else planned.tables[name]
-    channels = sum(group.in_features for group in _reading_video(topology))
+    video = [group for group in topology.groups if group.sequence == "video"]
+    channels = sum(group.in_features for group in video)
     tokens = len(planned.prompts) * len(calls) * min((prompt.tokens for prompt in planned.prompts), default=0)
-    outliers = min(OUTLIERS, tokens) * (channels * BF16 + len(_reading_video(topology)) * INT64)
+    outliers = min(OUTLIERS, tokens) * (channels * BF16 + len(video) * INT64)
     sampled = sum(len(table) for table in tables.values()) if tables else 0
     branches = len({call.branch for call in calls})
-    sums = sum(_sums_bytes(group) for group in topology.groups)
+    one_bucket = [tensor for group in topology.groups for tensor in zero_sums(group).values()]
+    sums = sum(tensor.numel() * tensor.element_size() for tensor in one_bucket)
     return ComponentEstimate(
         calls=len(calls) * len(planned.prompts),
         strata=_strata(tables) if tables else [],
@@ -111,17 +114,8 @@ def _component(planned: RunPlan, name: str) -> ComponentEstimate:
     )
 
 
-def _reading_video(topology: Topology) -> list[Group]:
-    return [group for group in topology.groups if group.sequence == "video"]
-
-
-def _sums_bytes(group: Group) -> int:
-    """Of one bucket, both branches."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in zero_sums(group).values())
-
-
 def _conditions(topology: Topology, branches: int, planned: RunPlan) -> int:
-    """If every prompt's tokens differ: text of every branch, and first and last image, which the branches share."""
+    """Bytes of the conditions if all tokens differ: a text for each branch, and images that the branches share."""
     prompts, images = len(planned.prompts), 2 if "last_image" in planned.pipeline.inputs else 1
     rows = {"text": TEXT_TOKENS * branches * prompts, "image": images * IMAGE_TOKENS * prompts, "video": 0}
     return sum(rows[group.sequence] * (group.in_features * BF16 + len(SPLITS) * INT64) for group in topology.groups)
@@ -129,19 +123,22 @@ def _conditions(topology: Topology, branches: int, planned: RunPlan) -> int:
 
 def _largest_step(tables: Tables | None) -> int:
     """The most rows that any step of any prompt samples."""
-    steps: dict[tuple[int, int], int] = {}
+    steps: Counter[tuple[int, ...]] = Counter()
     for table in (tables or {}).values():
-        for prompt, step in zip(column(table, "prompt").tolist(), column(table, "step").tolist(), strict=True):
-            steps[prompt, step] = steps.get((prompt, step), 0) + 1
+        steps.update(_pairs(table, "prompt", "step"))
     return max(steps.values(), default=0)
 
 
 def _strata(tables: Tables) -> list[Stratum]:
-    counts: dict[tuple[str, int, int], int] = {}
-    for split, table in tables.items():
-        for bucket, branch in zip(column(table, "bucket").tolist(), column(table, "branch").tolist(), strict=True):
-            counts[split, bucket, branch] = counts.get((split, bucket, branch), 0) + 1
-    return [Stratum(split, bucket, BRANCHES[branch], rows) for (split, bucket, branch), rows in counts.items()]
+    return [
+        Stratum(split, bucket, BRANCHES[branch], rows)
+        for split, table in tables.items()
+        for (bucket, branch), rows in Counter(_pairs(table, "bucket", "branch")).items()
+    ]
+
+
+def _pairs(table: Tensor, *names: str) -> Iterator[tuple[int, ...]]:
+    return zip(*(column(table, name).tolist() for name in names), strict=True)
 
 
 def _component_rows(name: str, component: ComponentEstimate) -> dict[str, str]:
@@ -159,9 +156,8 @@ def _component_rows(name: str, component: ComponentEstimate) -> dict[str, str]:
     return rows
 
 
-def _rows_by_bucket(strata: Iterable[Stratum]) -> str:
+def _rows_by_bucket(strata: Sequence[Stratum]) -> str:
     """The total, and rows by bucket with the branches joined by +."""
-    strata = list(strata)
     buckets: dict[int, list[str]] = {}
     for stratum in strata:
         buckets.setdefault(stratum.bucket, []).append(str(stratum.rows))

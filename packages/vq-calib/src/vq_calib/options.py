@@ -1,4 +1,4 @@
-"""The options of each command, one a field; free of heavy imports."""
+"""The options of each command, one field each. This module has no heavy imports."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -22,7 +22,7 @@ from vq_core.remote.location import Location
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ModelRunOptions):
-    """Of a calibration run, made or only planned."""
+    """Options of `collect` and `plan`."""
 
     tokens: Annotated[
         int | None,
@@ -44,7 +44,7 @@ class RunOptions(ModelRunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectOptions(RunOptions):
-    """Of `vq-calib collect`."""
+    """Options of `vq-calib collect`."""
 
     output: Output = None
     resume: Resume = False
@@ -53,7 +53,7 @@ class CollectOptions(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(RunOptions):
-    """Of `vq-calib plan`."""
+    """Options of `vq-calib plan`."""
 
     seconds_per_step: Annotated[
         float | None,
@@ -68,7 +68,7 @@ class PlanOptions(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MergeOptions:
-    """Of `vq-calib merge`."""
+    """Options of `vq-calib merge`."""
 
     parts: Annotated[list[Location], path_argument(help="Statistics from `vq-calib collect --part K/N`.")]
     output: Output = None
@@ -78,7 +78,7 @@ class MergeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowOptions:
-    """Of `vq-calib show`."""
+    """Options of `vq-calib show`."""
 
     stats: Annotated[Location, path_argument(help="Statistics from `vq-calib collect`.")]
     groups: Annotated[

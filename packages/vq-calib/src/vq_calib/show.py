@@ -1,4 +1,4 @@
-"""What activation statistics say about how hard a model is to quantize: outlier channels, by place and noise level."""
+"""How hard a model is to quantize, by its activation statistics: outlier channels by place and noise level."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -30,15 +30,15 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Row:
-    """The input of one group, or of the groups at one place in all blocks (then the largest of each number).
+    """The input of one group, or of the groups at one place in all blocks: then each figure is the largest of theirs.
 
     Attributes:
         blocks: how many groups the row stands for.
         channels: width of the input.
-        absmax: of any token and channel.
-        median_absmax: median over the channels of a channel's absmax.
+        absmax: largest magnitude of any token and channel.
+        median_absmax: median over the channels of each channel's absmax; of several groups the median of theirs.
         ratio: largest channel absmax / median; 0 where nothing was seen.
-        outliers: channels with absmax > `OUTLIER_RATIO` × median.
+        outliers: number of channels with absmax > `OUTLIER_RATIO` × median.
         crest: the `TAIL` quantile over the tokens of absmax / root mean square, rounded up to half an octave; None
             where nothing was seen.
         bucket_ratios: `ratio` per bucket, sigma rising; None where the bucket was not seen.
@@ -55,7 +55,7 @@ class Row:
 
 
 def describe(stats: GroupStats, crest_histogram: Tensor) -> Row:
-    """The numbers of one group; `crest_histogram` is int64 `[buckets, branches, bins]`."""
+    """The figures of one group; `crest_histogram` is int64 `[buckets, branches, bins]`."""
     channel_absmax = stats.overall_absmax
     typical = _median(channel_absmax)
     seen = stats.count.sum(dim=1) > 0
@@ -80,14 +80,6 @@ def _median(channel_absmax: Tensor) -> float:
 def _ratio(channel_absmax: Tensor) -> float:
     typical = _median(channel_absmax)
     return channel_absmax.max().item() / typical if typical else 0.0
-
-
-def describe_component(stats: ActivationStats, component: str) -> dict[str, Row]:
-    """The numbers of every group of a transformer, in the model's order."""
-    return {
-        group: describe(stats.group(component, group), stats.histogram(component, group, "crest"))
-        for group in stats.groups(component)
-    }
 
 
 def by_place(rows: Mapping[str, Row]) -> dict[str, Row]:
@@ -131,7 +123,10 @@ def show(path: Location, *, every_group: bool, top: int | None, as_json: bool) -
     stats = open_stats(path)
     tables = {}
     for component in stats.artifact.manifest.components:
-        rows = describe_component(stats, component)
+        rows = {
+            group: describe(stats.group(component, group), stats.histogram(component, group, "crest"))
+            for group in stats.groups(component)
+        }
         if top is not None:
             rows = worst(rows, top)
         elif not every_group:
@@ -143,9 +138,11 @@ def show(path: Location, *, every_group: bool, top: int | None, as_json: bool) -
         sampled = {component: {split: stats.sampled(component, split) for split in SPLITS} for component in tables}
         print(json.dumps({"settings": settings, "sampled": sampled, "components": content}, indent=2))
         return
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, MIN_WIDTH)  # a wrapped table can be read, a truncated number cannot
     for component, rows in tables.items():
-        _print_table(_title(stats, component), rows)
-    _console().print(LEGEND)
+        console.print(_table(_title(stats, component), rows))
+    console.print(LEGEND)
 
 
 def _title(stats: ActivationStats, component: str) -> str:
@@ -155,13 +152,7 @@ def _title(stats: ActivationStats, component: str) -> str:
     return f"{component}, {len(settings.prompts)}{of} prompts, sampled tokens: {kept if stats.has_tokens else 'none'}"
 
 
-def _console() -> Console:
-    console = Console(markup=False, highlight=False)
-    console.width = max(console.width, MIN_WIDTH)  # a wrapped table can be read, a truncated number cannot
-    return console
-
-
-def _print_table(title: str, rows: Mapping[str, Row]) -> None:
+def _table(title: str, rows: Mapping[str, Row]) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("input of")
     for column in ("channels", "absmax", "median", "ratio", "outliers", "crest", "ratio by σ, 0 → 1"):
@@ -177,11 +168,11 @@ def _print_table(title: str, rows: Mapping[str, Row]) -> None:
             _number(row.crest),
             "".join(f"{_number(ratio):>5}" for ratio in row.bucket_ratios),
         )
-    _console().print(table)
+    return table
 
 
 def _number(value: float | None) -> str:
-    """Three digits, in four places where the value is below 10 000."""
+    """`value` with three digits, or all digits before the point; four characters where it is below 10 000."""
     if value is None:
         return "–"
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"

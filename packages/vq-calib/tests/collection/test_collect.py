@@ -9,58 +9,38 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from vq_calib.collection.collect import Collected, finished_before
-from vq_calib.collection.collect import collect as collect_request
+from vq_calib.collection.collect import collect, finished_before
 from vq_calib.planning.run_plan import CollectRequest
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
 from vq_core.sampling.pipeline import Conditions, VideoPipeline
 from vq_core.sampling.settings import Sampling
 from vq_core.store.resumable_folder import partial_folder
-from vq_core.testing.tiny_models import Variant
 
-TinyModel = Callable[[Variant], Path]
 StartCode = Callable[[str], Any]
-Record = Callable[..., dict[tuple[str, str], list[Any]]]
-
-
-def collect(
-    model: str, prompts: Path, output: Path, sampling: Sampling, *, device: str | None = None, resume: bool = False
-) -> Collected:
-    return collect_request(CollectRequest(model, prompts, sampling, device=device), output, resume=resume)
-
-
-def _tensors(artifact: Path) -> dict[str, Tensor]:
-    return {
-        f"{path.parent.name}/{name}": tensor
-        for path in sorted(artifact.rglob("*.safetensors"))
-        for name, tensor in load_file(path).items()
-    }
-
-
-def _assert_same(a: Path, b: Path) -> None:
-    ours, theirs = _tensors(a), _tensors(b)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+MakeRequest = Callable[..., CollectRequest]
+Contents = Callable[[Path], dict[str, bytes]]
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Statistics of the text-to-video model over all prompts, uninterrupted."""
+def request_(make_request: MakeRequest) -> CollectRequest:
+    return make_request()
+
+
+@pytest.fixture(scope="module")
+def whole(request_: CollectRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The statistics of an uninterrupted run."""
     output = tmp_path_factory.mktemp("whole") / "stats"
-    collect(str(tiny_model("t2v")), prompts, output, sampling, device="cpu")
+    collect(request_, output)
     return output
 
 
 def test_a_second_run_gives_the_same_bits(
-    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+    whole: Path, request_: CollectRequest, contents: Contents, tmp_path: Path
 ) -> None:
-    result = collect(str(tiny_model("t2v")), prompts, tmp_path / "stats", sampling, device="cpu")
-    _assert_same(tmp_path / "stats", whole)
-    assert open_stats(tmp_path / "stats").artifact.digest == open_stats(whole).artifact.digest
+    result = collect(request_, tmp_path / "stats")
+    assert contents(tmp_path / "stats") == contents(whole)
     assert (result.prompts, result.resumed_prompts) == (3, 0)
     assert result.step_seconds is not None
     assert result.step_seconds > 0
@@ -69,7 +49,7 @@ def test_a_second_run_gives_the_same_bits(
     assert sorted(path.name for path in (tmp_path / "stats").iterdir()) == ["manifest.json", "transformer"]
 
 
-def test_the_manifest_says_what_was_run(whole: Path, sampling: Sampling) -> None:
+def test_the_manifest_records_the_run(whole: Path, request_: CollectRequest) -> None:
     manifest = open_stats(whole).artifact.manifest
     settings = manifest.settings
     assert manifest.tool.startswith("vq-calib ")
@@ -78,6 +58,7 @@ def test_the_manifest_says_what_was_run(whole: Path, sampling: Sampling) -> None
         "height", "width", "num_frames", "guidance_scale", "guidance_scale_2",
         "seed", "buckets", "dtype", "device", "reduction", "torch", "diffusers",
     }  # fmt: skip
+    sampling = request_.sampling
     assert (settings["total_prompts"], settings["steps"], settings["seed"]) == (3, sampling.steps, sampling.seed)
     assert (settings["tokens"], settings["parts"]) == (256, None)
     entries: Any = settings["prompts"]
@@ -89,11 +70,11 @@ def test_the_manifest_says_what_was_run(whole: Path, sampling: Sampling) -> None
 
 
 def test_killed_and_resumed_gives_the_same_bits(
-    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path, start_code: StartCode
+    whole: Path, request_: CollectRequest, contents: Contents, tmp_path: Path, start_code: StartCode
 ) -> None:
-    model, output = tiny_model("t2v"), tmp_path / "stats"
-    command = ["vq-calib", "collect", "--device", "cpu"]
-    command += ["--model", str(model), "--prompts", str(prompts), "-o", str(output), "--steps", str(sampling.steps)]
+    output = tmp_path / "stats"
+    command = ["vq-calib", "collect", "--device", "cpu", "--model", request_.model]
+    command += ["--prompts", str(request_.prompts), "-o", str(output), "--steps", str(request_.sampling.steps)]
     command += ["--height", "64", "--width", "64", "--num-frames", "5"]
     child = start_code(f"import sys\nfrom vq_calib.cli import main\nsys.argv = {command}\nmain()")
     while child.process.is_alive() and not (partial_folder(output) / "totals-1").exists():
@@ -102,11 +83,9 @@ def test_killed_and_resumed_gives_the_same_bits(
     assert child.ended(60) == -signal.SIGKILL
     assert not output.exists()
     with pytest.raises(VqError, match="--resume"):
-        collect(str(model), prompts, output, sampling, device="cpu")
-    result = collect(str(model), prompts, output, sampling, device="cpu", resume=True)
-    assert 1 <= result.resumed_prompts <= 3
-    _assert_same(output, whole)
-    assert open_stats(output).artifact.digest == open_stats(whole).artifact.digest
+        collect(request_, output)
+    assert 1 <= collect(request_, output, resume=True).resumed_prompts <= 3
+    assert contents(output) == contents(whole)
 
 
 class Killed(BaseException):
@@ -132,64 +111,61 @@ def _kill_in_step(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 
 @pytest.mark.parametrize("steps", [2, 9])
 def test_killed_within_a_prompt_and_resumed_gives_the_same_bits(
-    steps: int, whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+    steps: int, whole: Path, request_: CollectRequest, contents: Contents, tmp_path: Path
 ) -> None:
-    model, output = str(tiny_model("t2v")), tmp_path / "stats"
+    output = tmp_path / "stats"
     with pytest.MonkeyPatch.context() as patched:
         _kill_in_step(patched, steps)
         with pytest.raises(Killed):
-            collect(model, prompts, output, sampling, device="cpu")
-    result = collect(model, prompts, output, sampling, device="cpu", resume=True)
-    assert result.resumed_prompts == steps // sampling.steps
-    _assert_same(output, whole)
+            collect(request_, output)
+    assert collect(request_, output, resume=True).resumed_prompts == steps // request_.sampling.steps
+    assert contents(output) == contents(whole)
 
 
+@pytest.mark.parametrize(
+    "last", ["vq_calib.collection.totals.Totals.finish", "vq_core.store.writer.ArtifactWriter.commit"]
+)
 def test_killed_between_the_last_prompt_and_the_manifest(
+    last: str,
     whole: Path,
-    tiny_model: TinyModel,
-    prompts: Path,
-    sampling: Sampling,
+    request_: CollectRequest,
+    contents: Contents,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, output = str(tiny_model("t2v")), tmp_path / "stats"
+    output = tmp_path / "stats"
 
-    def commit(self: object, final: Path) -> None:
+    def killed(*arguments: object) -> None:
         raise Killed
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("vq_core.store.writer.ArtifactWriter.commit", commit)
+    with monkeypatch.context() as patched:
+        patched.setattr(last, killed)
         with pytest.raises(Killed):
-            collect(model, prompts, output, sampling, device="cpu")
+            collect(request_, output)
     # Nothing is left to run, so no part of the model may be loaded.
     monkeypatch.setattr(VideoPipeline, "encode", None)
-    result = collect(model, prompts, output, sampling, device="cpu", resume=True)
+    result = collect(request_, output, resume=True)
     assert (result.resumed_prompts, result.step_seconds) == (3, None)
-    _assert_same(output, whole)
+    assert contents(output) == contents(whole)
 
 
-def test_a_run_with_other_settings_is_not_resumed(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
-) -> None:
-    model, output = str(tiny_model("t2v")), tmp_path / "stats"
+def test_a_run_with_other_settings_is_not_resumed(request_: CollectRequest, tmp_path: Path) -> None:
+    output = tmp_path / "stats"
     with pytest.MonkeyPatch.context() as patched:
         _kill_in_step(patched, 1)
         with pytest.raises(Killed):
-            collect(model, prompts, output, sampling, device="cpu")
-    with pytest.raises(VqError, match="was begun with other settings"):
-        collect(model, prompts, output, replace(sampling, seed=7), device="cpu", resume=True)
-    edited = shutil.copytree(prompts, tmp_path / "edited")
+            collect(request_, output)
+    edited = shutil.copytree(request_.prompts, tmp_path / "edited")
     samples = json.loads((edited / "samples.json").read_text())
     samples[1]["prompt"] += "!"
     (edited / "samples.json").write_text(json.dumps(samples))
-    with pytest.raises(VqError, match="was begun with other settings"):
-        collect(model, edited, output, sampling, device="cpu", resume=True)
+    for other in (replace(request_, sampling=replace(request_.sampling, seed=7)), replace(request_, prompts=edited)):
+        with pytest.raises(VqError, match="was begun with other settings"):
+            collect(other, output, resume=True)
 
 
-def test_without_guidance_there_is_no_unconditional_branch(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
-) -> None:
-    collect(str(tiny_model("t2v")), prompts, tmp_path / "stats", replace(sampling, guidance_scale=1.0), device="cpu")
+def test_without_guidance_there_is_no_unconditional_branch(make_request: MakeRequest, tmp_path: Path) -> None:
+    collect(make_request(guidance_scale=1.0), tmp_path / "stats")
     stats = open_stats(tmp_path / "stats")
     for group in stats.groups("transformer"):
         counts = stats.group("transformer", group).count.sum(dim=0)
@@ -201,36 +177,16 @@ def _assert_nothing_is_left(folder: Path) -> None:
     assert [path.name for path in folder.iterdir() if path.name.startswith("stats")] == []
 
 
-def test_nan_in_a_weight_names_the_first_input_that_has_it(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
-) -> None:
-    model = shutil.copytree(tiny_model("t2v"), tmp_path / "model")
-    name = "blocks.1.attn1.to_v.weight"
-    for path in (model / "transformer").glob("*.safetensors"):
-        tensors = load_file(path)
-        if name in tensors:
-            tensors[name][3, 5] = torch.nan
-            save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(VqError) as refused:
-        collect(str(model), prompts, tmp_path / "stats", sampling, device="cpu")
-    assert str(refused.value) == (
-        "The input of blocks.1.attn1.out (`blocks.1.attn1.to_out.0`) in transformer, prompt 0, holds NaN or Inf in 64 "
-        "rows at sigma 0.999 (bucket 7): look for such values in the weights before it."
-    )
-    _assert_nothing_is_left(tmp_path)
-
-
 @pytest.mark.parametrize("bad", [0, 2])
-def test_nan_in_a_later_prompt_keeps_the_prompts_before_it(
+def test_nan_names_the_first_input_that_holds_it_and_keeps_the_prompts_before_it(
     bad: int,
     whole: Path,
-    tiny_model: TinyModel,
-    prompts: Path,
-    sampling: Sampling,
+    request_: CollectRequest,
+    contents: Contents,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, output, denoise = str(tiny_model("t2v")), tmp_path / "stats", VideoPipeline.denoise
+    output, denoise = tmp_path / "stats", VideoPipeline.denoise
 
     def poisoned(self: VideoPipeline, conditions: Conditions, sampling: Sampling, seed: int, on_step: Any) -> None:
         steps = iter(range(sampling.steps))
@@ -244,67 +200,54 @@ def test_nan_in_a_later_prompt_keeps_the_prompts_before_it(
 
     with monkeypatch.context() as patch, pytest.raises(VqError) as refused:
         patch.setattr(VideoPipeline, "denoise", poisoned)
-        collect(model, prompts, output, sampling, device="cpu")
-    sentence = str(refused.value)
-    assert f"blocks.1.attn1.out (`blocks.1.attn1.to_out.0`) in transformer, prompt {bad}, holds NaN" in sentence
+        collect(request_, output)
+    sentence = (
+        f"The input of blocks.1.attn1.out (`blocks.1.attn1.to_out.0`) in transformer, prompt {bad}, holds NaN or Inf "
+        "in 64 rows at sigma 0.500 (bucket 4): look for such values in the weights before it."
+    )
     if bad == 0:
-        assert "What is finished" not in sentence
+        assert str(refused.value) == sentence
         _assert_nothing_is_left(tmp_path)
         return
-    assert f"What is finished lies in {partial_folder(output)}: mend the cause and run" in sentence
-    assert collect(model, prompts, output, sampling, device="cpu", resume=True).resumed_prompts == bad
-    _assert_same(output, whole)
+    assert str(refused.value).startswith(
+        f"{sentence} What is finished lies in {partial_folder(output)}: mend the cause and run"
+    )
+    assert collect(request_, output, resume=True).resumed_prompts == bad
+    assert contents(output) == contents(whole)
 
 
-def test_too_few_steps_for_an_expert_are_refused_before_anything_runs(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_bad_input_is_refused_before_anything_runs_or_is_written(
+    make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(VideoPipeline, "encode", None)
-    with pytest.raises(VqError, match=r"transformer_2 is never called: 1 steps .*raise --steps"):
-        collect(str(tiny_model("i2v-2.2")), prompts, tmp_path / "stats", replace(sampling, steps=1), device="cpu")
-    _assert_nothing_is_left(tmp_path)
-
-
-def test_bad_input_is_refused_before_anything_is_written(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
-) -> None:
-    model, output = str(tiny_model("i2v")), tmp_path / "stats"
+    request = make_request("i2v")
     without_images = tmp_path / "samples.json"
     without_images.write_text('[{"prompt": "a red kite"}]')
-    for arguments, message in (
-        ((str(tmp_path / "no-model"), prompts, output, sampling), "neither a folder nor a hub id"),
-        ((model, tmp_path / "no-prompts.json", output, sampling), "no-prompts.json is missing"),
-        ((model, without_images, output, sampling), "starts from an image"),
-        ((model, prompts, output, replace(sampling, height=100)), "height 100 is not a multiple of 16"),
-        ((f"{model}/transformer", prompts, output, sampling), "model_index.json is missing"),
+    for bad, message in (
+        (replace(request, model=str(tmp_path / "no-model")), "neither a folder nor a hub id"),
+        (replace(request, model=f"{request.model}/transformer"), "model_index.json is missing"),
+        (replace(request, prompts=tmp_path / "no-prompts.json"), "no-prompts.json is missing"),
+        (replace(request, prompts=without_images), "starts from an image"),
+        (replace(request, device="cuda:99"), "cuda:99"),
+        (make_request("i2v", height=100), "height 100 is not a multiple of 16"),
+        (make_request("i2v-2.2", steps=1), r"transformer_2 is never called: 1 steps .*raise --steps"),
     ):
         with pytest.raises(VqError, match=message):
-            collect(*arguments, device="cpu")
-    with pytest.raises(VqError, match="cuda:99"):
-        collect(model, prompts, output, sampling, device="cuda:99")
+            collect(bad, tmp_path / "stats")
     _assert_nothing_is_left(tmp_path)
-
-
-def test_an_output_that_exists_is_refused(
-    tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
-) -> None:
     (tmp_path / "stats").mkdir()
     with pytest.raises(VqError, match="stats exists already"):
-        collect(str(tiny_model("t2v")), prompts, tmp_path / "stats", sampling, device="cpu")
+        collect(request, tmp_path / "stats")
 
 
-def test_what_was_finished_before_is_known_by_its_settings(
-    whole: Path, tiny_model: TinyModel, prompts: Path, sampling: Sampling, tmp_path: Path
+def test_what_was_finished_before_is_recognized_by_its_settings(
+    whole: Path, make_request: MakeRequest, tmp_path: Path
 ) -> None:
-    request = CollectRequest(str(tiny_model("t2v")), prompts, sampling, device="cpu")
-    found = finished_before(request, whole)
+    found = finished_before(make_request(), whole)
     assert found is not None
-    assert (found.prompts, found.resumed_prompts, found.sampled) == (
-        3,
-        3,
-        {"transformer": {"fit": 258, "held-out": 66}},
-    )
-    assert finished_before(request, tmp_path / "nothing") is None
-    for other in (replace(request, tokens=8), replace(request, model=str(tiny_model("ti2v-5b")))):
-        with pytest.raises(VqError, match="was collected otherwise than is asked for now"):
+    assert (found.prompts, found.resumed_prompts) == (3, 3)
+    assert found.sampled == {"transformer": {"fit": 258, "held-out": 66}}
+    assert finished_before(make_request(), tmp_path / "nothing") is None
+    for other in (make_request(tokens=8), make_request("ti2v-5b")):
+        with pytest.raises(VqError, match="was collected with other settings: remove it, or run the command that"):
             finished_before(other, whole)

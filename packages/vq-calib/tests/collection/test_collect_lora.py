@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,7 @@ from vq_calib.planning.run_plan import CollectRequest
 from vq_core.artifacts.stats import open_stats
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import open_source
-from vq_core.sampling.settings import Sampling
-from vq_core.testing.tiny_models import INNER_DIM, Variant
+from vq_core.testing.tiny_models import INNER_DIM
 
 
 @pytest.fixture
@@ -33,10 +33,11 @@ def lora(tmp_path: Path) -> LoraRequest:
 
 
 def test_a_merged_model_is_the_model_that_was_rewritten(
-    tiny_model: Callable[[Variant], Path], prompts: Path, sampling: Sampling, lora: LoraRequest, tmp_path: Path
+    make_request: Callable[..., CollectRequest], lora: LoraRequest, tmp_path: Path
 ) -> None:
-    model = tiny_model("t2v")
-    checkpoint = open_source(str(model), [lora]).components["transformer"]
+    request = make_request(tokens=8)
+    model = request.model
+    checkpoint = open_source(model, [lora]).components["transformer"]
     rewritten = Path(shutil.copytree(model, tmp_path / "rewritten"))
     for file in (rewritten / "transformer").glob("*.safetensors*"):
         file.unlink()
@@ -45,8 +46,7 @@ def test_a_merged_model_is_the_model_that_was_rewritten(
 
     folders = {name: tmp_path / name for name in ("merged", "by hand", "plain")}
     for name, path, loras in (("merged", model, (lora,)), ("by hand", rewritten, ()), ("plain", model, ())):
-        request = CollectRequest(str(path), prompts, sampling, tokens=8, device="cpu", loras=loras)
-        collect(request, folders[name])
+        collect(replace(request, model=str(path), loras=loras), folders[name])
     merged, by_hand, plain = (open_stats(folder).artifact.manifest for folder in folders.values())
     assert merged.files == by_hand.files
     assert merged.files != plain.files

@@ -7,49 +7,49 @@ from typing import Any
 import pytest
 
 import vq_calib.collection.distributed
-from vq_calib.collection.collect import collect
-from vq_calib.collection.distributed import collect_here, collect_together, part_path
+from vq_calib.collection.distributed import collect_here, part_path
 from vq_calib.planning.calib_prompts import RunPart
 from vq_calib.planning.run_plan import CollectRequest
 from vq_core.errors import VqError
-from vq_core.runtime.process import Process
-from vq_core.sampling.settings import Sampling
-from vq_core.testing.tiny_models import Variant, write_samples
+from vq_core.runtime.process import ALONE, Process
+from vq_core.testing.tiny_models import write_samples
 
-TinyModel = Callable[[Variant], Path]
 StartRanks = Callable[..., list[Any]]
+Contents = Callable[[Path], dict[str, bytes]]
 TIMEOUT_S = 240
 
 
 @pytest.fixture(scope="module")
-def request_(tiny_model: TinyModel, prompts: Path, sampling: Sampling) -> CollectRequest:
-    return CollectRequest(str(tiny_model("t2v")), prompts, sampling, tokens=60, device="cpu")
+def request_(make_request: Callable[..., CollectRequest]) -> CollectRequest:
+    return make_request(tokens=60)
 
 
-def _arguments(request: CollectRequest, output: Path, *more: str) -> list[str]:
-    model, prompts = ["--model", request.model], ["--prompts", str(request.prompts)]
-    sizes = ["--steps", "4", "--height", "64", "--width", "64", "--num-frames", "5", "--tokens", "60"]
-    return ["collect", *model, *prompts, *sizes, "--device", "cpu", "-o", str(output), *more]
+@pytest.fixture(scope="module")
+def alone(request_: CollectRequest, contents: Contents, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a single process writes."""
+    output = tmp_path_factory.mktemp("alone") / "stats"
+    collected = collect_here(request_, output, ALONE)
+    assert collected is not None
+    assert collected.prompts == 3
+    return contents(output)
 
 
-def _code(arguments: list[str]) -> str:
-    """A rank's command."""
-    return f"import sys\nfrom vq_calib.cli import main\nsys.argv = {['vq-calib', *arguments]}\nmain()"
+def _code(request: CollectRequest, output: Path) -> str:
+    """The command of a rank."""
+    arguments = ["vq-calib", "collect", "--model", request.model, "--prompts", str(request.prompts), "--steps", "4"]
+    arguments += ["--height", "64", "--width", "64", "--num-frames", "5", "--tokens", "60", "--device", "cpu"]
+    return f"import sys\nfrom vq_calib.cli import main\nsys.argv = {[*arguments, '-o', str(output)]}\nmain()"
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_two_processes_give_the_bytes_of_one(request_: CollectRequest, tmp_path: Path, start_ranks: StartRanks) -> None:
-    collect(request_, tmp_path / "alone")
-    (tmp_path / "together").mkdir()
-    code = _code(_arguments(request_, tmp_path / "together" / "stats"))
+def test_two_processes_give_the_bytes_of_one(
+    request_: CollectRequest, alone: dict[str, bytes], contents: Contents, tmp_path: Path, start_ranks: StartRanks
+) -> None:
+    code = _code(request_, tmp_path / "stats")
     ranks = start_ranks(code, code)
     assert [rank.ended(TIMEOUT_S) for rank in ranks] == [0, 0], [rank.stderr for rank in ranks]
     assert "".join(rank.stdout for rank in ranks).count("Statistics of") == 1
-    assert _files(tmp_path / "together" / "stats") == _files(tmp_path / "alone")
-    assert [path.name for path in (tmp_path / "together").iterdir()] == ["stats"]
+    assert contents(tmp_path / "stats") == alone
+    assert [path.name for path in tmp_path.iterdir()] == ["stats"]
 
 
 FAILS = """
@@ -60,12 +60,30 @@ VideoPipeline.denoise = fail
 """
 
 
+@contextmanager
+def _joined() -> Iterator[None]:
+    yield
+
+
+@pytest.fixture
+def _without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a rank run while the others do not."""
+    monkeypatch.setattr(vq_calib.collection.distributed, "joined", _joined)
+    monkeypatch.setattr(vq_calib.collection.distributed, "wait_for_all", lambda: None)
+
+
+@pytest.mark.usefixtures("_without_the_others")
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
-    failing: int, request_: CollectRequest, tmp_path: Path, start_ranks: StartRanks
+    failing: int,
+    request_: CollectRequest,
+    alone: dict[str, bytes],
+    contents: Contents,
+    tmp_path: Path,
+    start_ranks: StartRanks,
 ) -> None:
     output = tmp_path / "stats"
-    code = _code(_arguments(request_, output))
+    code = _code(request_, output)
     ranks = start_ranks(*(FAILS + code if number == failing else code for number in range(2)))
     assert [rank.ended(TIMEOUT_S) for rank in ranks] == [2, 2]
     errors = [rank.stderr for rank in ranks]
@@ -75,59 +93,21 @@ def test_a_rank_that_fails_does_not_hang_the_other_and_can_be_resumed(
     assert [path.name for path in tmp_path.iterdir()] == [kept.name]
     if failing:
         return
-    collect(request_, tmp_path / "alone")
     inode = (kept / "manifest.json").stat().st_ino
-    with pytest.MonkeyPatch.context() as patched:
-        _alone_as(patched)
-        again = collect_together(request_, output, Process(1, 2), resume=True)
-        assert again is None
-        assert (kept / "manifest.json").stat().st_ino == inode
-        assert collect_together(request_, output, Process(0, 2), resume=True) is not None
-    assert _files(output) == _files(tmp_path / "alone")
+    assert collect_here(request_, output, Process(1, 2), resume=True) is None
+    assert (kept / "manifest.json").stat().st_ino == inode
+    assert collect_here(request_, output, Process(0, 2), resume=True) is not None
+    assert contents(output) == alone
 
 
-def test_fewer_prompts_than_processes_are_refused(
-    request_: CollectRequest, tmp_path: Path, start_ranks: StartRanks
-) -> None:
+@pytest.mark.usefixtures("_without_the_others")
+def test_what_ranks_cannot_share_is_refused(request_: CollectRequest, tmp_path: Path) -> None:
     one = write_samples(tmp_path / "one", 1, with_images=False)
-    code = _code(_arguments(replace(request_, prompts=one), tmp_path / "stats"))
-    for rank in start_ranks(code, code):
-        assert rank.ended(TIMEOUT_S) == 2
-        assert "1 prompts do not fill 2 parts: divide the run into at most 1" in rank.stderr
+    for request, output, message in (
+        (replace(request_, part=RunPart(1, 2)), tmp_path / "stats", "`--part` and torchrun both divide the prompts"),
+        (replace(request_, prompts=one), tmp_path / "stats", "1 prompts do not fill 2 parts: divide the run into at"),
+        (request_, tmp_path, "exists already"),
+    ):
+        with pytest.raises(VqError, match=message):
+            collect_here(request, output, Process(0, 2))
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
-
-
-def _alone_as(patched: pytest.MonkeyPatch) -> None:
-    """Let a rank run without the others."""
-
-    @contextmanager
-    def joined() -> Iterator[None]:
-        yield
-
-    patched.setattr(vq_calib.collection.distributed, "joined", joined)
-    patched.setattr(vq_calib.collection.distributed, "wait_for_all", lambda: None)
-
-
-def test_every_process_has_its_own_part(
-    request_: CollectRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[CollectRequest, Path]] = []
-    _alone_as(monkeypatch)
-    monkeypatch.setattr(
-        vq_calib.collection.distributed, "collect", lambda request, path, resume: asked.append((request, path))
-    )
-    collect_together(request_, tmp_path / "stats", Process(5, 8))
-    assert [(str(request.part), path.name) for request, path in asked] == [("6/8", "stats.part-6-of-8")]
-
-
-def test_a_process_alone_collects_everything(request_: CollectRequest, tmp_path: Path) -> None:
-    collected = collect_here(request_, tmp_path / "stats")
-    assert collected is not None
-    assert collected.prompts == 3
-
-
-def test_a_part_of_a_part_and_an_output_that_exists_are_refused(request_: CollectRequest, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match="`--part` and torchrun both divide the prompts"):
-        collect_together(replace(request_, part=RunPart(1, 2)), tmp_path / "stats", Process(0, 2))
-    with pytest.raises(VqError, match="exists already"):
-        collect_together(request_, tmp_path, Process(0, 2))

@@ -15,22 +15,20 @@ from vq_calib.planning.run_plan import CollectRequest
 from vq_calib.planning.settings import settings_of
 from vq_core.artifacts.stats import open_stats
 from vq_core.errors import VqError
-from vq_core.sampling.settings import Sampling
 from vq_core.store.manifest import FILE_NAME, Manifest
 from vq_core.store.resumable_folder import partial_folder
 from vq_core.store.writer import ArtifactWriter
 from vq_core.testing.tiny_models import Variant, write_samples
 
-TinyModel = Callable[[Variant], Path]
+Contents = Callable[[Path], dict[str, bytes]]
 PROMPTS = 5
 
 
 @pytest.fixture(scope="module")
-def request_(tiny_model: TinyModel, tmp_path_factory: pytest.TempPathFactory, sampling: Sampling) -> CollectRequest:
-    """Five prompts, the last one held out, for a model of two experts; fewer tokens than strata could hold."""
+def request_(make_request: Callable[..., CollectRequest], tmp_path_factory: pytest.TempPathFactory) -> CollectRequest:
+    """Five prompts, the last one held out, and a step for each of two experts; fewer tokens than strata could hold."""
     prompts = write_samples(tmp_path_factory.mktemp("five"), PROMPTS, with_images=True)
-    sampling = replace(sampling, steps=2)  # one for each expert
-    return CollectRequest(str(tiny_model("i2v-2.2")), prompts, sampling, tokens=90, device="cpu")
+    return replace(make_request("i2v-2.2", tokens=90, steps=2), prompts=prompts)
 
 
 @pytest.fixture(scope="module")
@@ -50,36 +48,35 @@ def parts(request_: CollectRequest, tmp_path_factory: pytest.TempPathFactory) ->
     return [folder / str(number) for number in (1, 2, 3)]
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_all_parts_give_the_bytes_of_the_whole_in_any_order(whole: Path, parts: list[Path], tmp_path: Path) -> None:
-    expected = _files(whole)
+def test_all_parts_give_the_bytes_of_the_whole_in_any_order(
+    whole: Path, parts: list[Path], contents: Contents, tmp_path: Path
+) -> None:
+    expected = contents(whole)
     assert len(expected) == 2 * 4 + 1
     for number, order in enumerate(itertools.permutations(parts)):
         merge(order, tmp_path / str(number))
-        assert _files(tmp_path / str(number)) == expected
-        assert open_stats(tmp_path / str(number)).artifact.digest == open_stats(whole).artifact.digest
+        assert contents(tmp_path / str(number)) == expected
 
 
-def test_merging_some_and_then_the_rest_gives_the_whole(whole: Path, parts: list[Path], tmp_path: Path) -> None:
+def test_merging_some_and_then_the_rest_gives_the_whole(
+    whole: Path, parts: list[Path], contents: Contents, tmp_path: Path
+) -> None:
     merge([parts[2], parts[0]], tmp_path / "some")
     some = settings_of(open_stats(tmp_path / "some"))
     assert some.parts == ["1/3", "3/3"]
     assert [prompt.index for prompt in some.prompts] == [0, 2, 3]
     assert some.total_prompts == PROMPTS
     merge([parts[1], tmp_path / "some"], tmp_path / "all")
-    assert _files(tmp_path / "all") == _files(whole)
+    assert contents(tmp_path / "all") == contents(whole)
 
 
-def test_parts_without_tokens_merge_too(request_: CollectRequest, tmp_path: Path) -> None:
+def test_parts_without_tokens_merge_too(request_: CollectRequest, contents: Contents, tmp_path: Path) -> None:
     request = replace(request_, tokens=0)
     collect(request, tmp_path / "whole")
     for number in (1, 2):
         collect(replace(request, part=RunPart(number, 2)), tmp_path / str(number))
     merge([tmp_path / "1", tmp_path / "2"], tmp_path / "merged")
-    assert _files(tmp_path / "merged") == _files(tmp_path / "whole")
+    assert contents(tmp_path / "merged") == contents(tmp_path / "whole")
 
 
 class Killed(BaseException):
@@ -87,7 +84,7 @@ class Killed(BaseException):
 
 
 def test_a_killed_merge_is_resumed_to_the_same_bytes(
-    whole: Path, parts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, parts: list[Path], contents: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, written = ArtifactWriter.write_tensors, []
 
@@ -105,15 +102,23 @@ def test_a_killed_merge_is_resumed_to_the_same_bytes(
     with pytest.raises(VqError, match="--resume"):
         merge(parts, tmp_path / "stats")
     merge(parts, tmp_path / "stats", resume=True)
-    assert _files(tmp_path / "stats") == _files(whole)
+    assert contents(tmp_path / "stats") == contents(whole)
     assert {file: (tmp_path / "stats" / file).stat().st_ino for file in written} == inodes
 
 
-def test_the_same_prompts_twice_are_refused(parts: list[Path], whole: Path, tmp_path: Path) -> None:
-    for inputs in ([parts[0], parts[0]], [whole, parts[1]]):
-        with pytest.raises(VqError, match=r"both hold prompt \d: merge each part once"):
-            merge(inputs, tmp_path / "stats")
-    assert list(tmp_path.iterdir()) == []
+def test_what_does_not_belong_together_and_an_output_that_exists_are_refused(
+    request_: CollectRequest, parts: list[Path], whole: Path, tiny_model: Callable[[Variant], Path], tmp_path: Path
+) -> None:
+    collect(replace(request_, model=str(tiny_model("t2v")), part=RunPart(2, 3)), tmp_path / "other")
+    for inputs, output, message in (
+        ([parts[0], parts[0]], tmp_path / "stats", r"both hold prompt \d: merge each part once"),
+        ([whole, parts[1]], tmp_path / "stats", r"both hold prompt \d: merge each part once"),
+        ([parts[0], tmp_path / "other"], tmp_path / "stats", "other was made from another model"),
+        (parts[1:], parts[0], "exists already"),
+    ):
+        with pytest.raises(VqError, match=message):
+            merge(inputs, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
 def _with_settings(part: Path, folder: Path, **settings: Any) -> Path:
@@ -146,16 +151,3 @@ def test_parts_of_other_runs_are_refused_with_the_difference(
         VqError, match=rf"edited was collected with {name} {value} and .* with .*: merge parts of one run"
     ):
         merge([parts[0], other], tmp_path / "stats")
-
-
-def test_a_part_of_another_model_is_refused(
-    parts: list[Path], request_: CollectRequest, tiny_model: TinyModel, tmp_path: Path
-) -> None:
-    collect(replace(request_, model=str(tiny_model("t2v")), part=RunPart(2, 3)), tmp_path / "other")
-    with pytest.raises(VqError, match="other"):
-        merge([parts[0], tmp_path / "other"], tmp_path / "stats")
-
-
-def test_an_output_that_exists_is_refused(parts: list[Path]) -> None:
-    with pytest.raises(VqError, match="exists already"):
-        merge(parts[1:], parts[0])

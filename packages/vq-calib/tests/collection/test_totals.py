@@ -1,5 +1,5 @@
-import hashlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,63 +62,14 @@ def _run(folder: Path) -> None:
     totals.finish()
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def test_prompts_add_up(tmp_path: Path) -> None:
-    _run(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["transformer", "transformer_2"]
-    file = tmp_path / "transformer_2" / "block_1.safetensors"
-    group = "blocks.1.attn1.out"
-    total = load_tensors(
-        file, [f"{group}.{part}" for part in ("absmax", "abs_sum", "count", "crest_histogram", "outliers")]
-    )
-    parts = [_gathered(10 * prompt + 1) for prompt in range(PROMPTS)]
-    assert torch.equal(total[f"{group}.absmax"][3], torch.stack([part[f"{group}.absmax"] for part in parts]).amax(0))
-    for name in ("abs_sum", "count", "crest_histogram"):
-        assert torch.equal(total[f"{group}.{name}"][3], parts[0][f"{group}.{name}"] + parts[1][f"{group}.{name}"])
-    assert total[f"{group}.abs_sum"].shape == (8, 2, 5)
-    assert not total[f"{group}.abs_sum"][[0, 1, 2, 4, 5, 6, 7]].any()
-    keys = torch.cat([part[f"{group}.outlier_keys"] for part in parts])
-    rows = torch.cat([part[f"{group}.outliers"] for part in parts])
-    assert torch.equal(total[f"{group}.outliers"], rows[keys.argsort(descending=True)[:64]])
-
-
-def test_sampled_rows_come_in_the_order_of_the_tables(tmp_path: Path) -> None:
-    _run(tmp_path)
-    group = "blocks.1.attn1.out"
-    found = load_tensors(tmp_path / "transformer" / "block_1.safetensors", [f"{group}.fit", f"{group}.held_out"])
-    rows = torch.cat([found[f"{group}.fit"], found[f"{group}.held_out"]])
-    for prompt in range(PROMPTS):
-        assert torch.equal(rows[POSITIONS[prompt]], _gathered(10 * prompt, POSITIONS[prompt])[f"{group}.sampled"])
-    names = ["tokens.fit", "tokens.held_out", "text.rows", "text.row_counts"]
-    outside = load_tensors(tmp_path / "transformer" / "non_block.safetensors", names)
-    assert torch.equal(outside["tokens.fit"], TABLES["transformer"]["fit"])
-    assert torch.equal(outside["tokens.held_out"], TABLES["transformer"]["held-out"])
-    counts = dict(zip(map(tuple, outside["text.rows"].tolist()), outside["text.row_counts"].tolist(), strict=True))
-    assert counts == {(0, 0, 0): [1, 0], (10, 10, 10): [1, 0], (1, 2, 3): [8, 2]}
-
-
-def test_without_tables_no_rows_are_written(tmp_path: Path) -> None:
+def test_without_tables_only_sums_are_written_and_a_bucket_that_comes_twice_adds_up(tmp_path: Path) -> None:
     totals = Totals(tmp_path, TOPOLOGIES, None)
-    for component in TOPOLOGIES:
-        totals.add_bucket(component, 7, _gathered(0))
+    for bucket, seed in ((7, 0), (6, 1), (7, 2)):
+        totals.add_bucket("transformer", bucket, _gathered(seed))
     totals.end_prompt()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["totals-1"]
     totals.finish()
-    names = read_header(tmp_path / "transformer" / "non_block.safetensors")
-    assert set(names) == set(sum_names(GROUPS[2]))
-
-
-def test_a_bucket_that_comes_twice_adds_up(tmp_path: Path) -> None:
-    totals = Totals(tmp_path, TOPOLOGIES, None)
-    totals.add_bucket("transformer", 7, _gathered(0))
-    totals.add_bucket("transformer", 6, _gathered(1))
-    totals.add_bucket("transformer", 7, _gathered(2))
-    totals.end_prompt()
-    totals.finish()
+    assert set(read_header(tmp_path / "transformer" / "non_block.safetensors")) == set(sum_names(GROUPS[2]))
     count = load_tensors(tmp_path / "transformer" / "non_block.safetensors", ["text.count"])["text.count"]
     assert torch.equal(count[7], _gathered(0)["text.count"] + _gathered(2)["text.count"])
     assert torch.equal(count[6], _gathered(1)["text.count"])
@@ -144,9 +95,11 @@ def _kill_after(monkeypatch: pytest.MonkeyPatch, operations: int) -> None:
     monkeypatch.setattr(shutil, "rmtree", rmtree)
 
 
-def test_killed_anywhere_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_anywhere_and_resumed_gives_the_same_bytes(
+    contents: Callable[[Path], dict[str, bytes]], tmp_path: Path
+) -> None:
     _run(tmp_path / "whole")
-    whole = _digests(tmp_path / "whole")
+    whole = contents(tmp_path / "whole")
     for operations in range(1000):
         folder = tmp_path / str(operations)
         folder.mkdir()
@@ -159,23 +112,13 @@ def test_killed_anywhere_and_resumed_gives_the_same_bytes(tmp_path: Path) -> Non
             else:
                 finished = True
         _run(folder)
-        assert _digests(folder) == whole, operations
+        assert contents(folder) == whole, operations
         if finished:
             break
     assert 40 < operations < 999  # every operation of the run was killed once, and then none
 
 
-def test_a_finished_prompt_is_not_lost(tmp_path: Path) -> None:
-    totals = Totals(tmp_path, TOPOLOGIES, None)
-    totals.add_bucket("transformer", 7, _gathered(0))
-    totals.end_prompt()
-    totals.add_bucket("transformer", 7, _gathered(1))
-    again = Totals(tmp_path, TOPOLOGIES, None)
-    assert (again.prompts, again.complete) == (1, False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["totals-1"]
-
-
-def test_rows_of_earlier_prompts_are_not_written_again(tmp_path: Path) -> None:
+def test_finished_prompts_are_neither_lost_nor_written_again(tmp_path: Path) -> None:
     totals = Totals(tmp_path, TOPOLOGIES, TABLES)
     for prompt in range(PROMPTS):
         for component in TOPOLOGIES:
@@ -185,4 +128,7 @@ def test_rows_of_earlier_prompts_are_not_written_again(tmp_path: Path) -> None:
             first = {path: path.stat().st_ino for path in (tmp_path / "rows-1").rglob("*.safetensors")}
     assert len(first) == 2 * 3
     assert {path: path.stat().st_ino for path in first} == first
+    totals.add_bucket("transformer", 7, _gathered(PROMPTS, POSITIONS[0]))
+    again = Totals(tmp_path, TOPOLOGIES, TABLES)
+    assert (again.prompts, again.complete) == (PROMPTS, False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows-1", "rows-2", "totals-2"]

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -7,13 +8,14 @@ from torch import Tensor, nn
 from vq_calib.observing.hooks import Observer
 from vq_calib.observing.reduction import eager_reduction
 from vq_calib.planning.calib_prompts import CalibPrompt
-from vq_calib.planning.token_plan import Script, plan_tokens, script_of
+from vq_calib.planning.token_plan import Script, script_of
 from vq_core.errors import VqError
 from vq_core.sampling.schedule import Call, bucket_of
 from vq_core.topology import Group
 
 GROUPS = (Group("a", ("first", "second"), None, 4), Group("b", ("inner.last",), None, 3))
 TOKENS = 5
+Flushed = tuple[int, dict[str, Tensor]]
 
 
 class Toy(nn.Module):
@@ -29,175 +31,96 @@ class Toy(nn.Module):
         return output
 
 
-class Flushed:
-    """Records what an observer hands over."""
-
-    def __init__(self) -> None:
-        self.buckets: list[int] = []
-        self.taken: list[dict[str, Tensor]] = []
-
-    def __call__(self, bucket: int, taken: dict[str, Tensor]) -> None:
-        self.buckets.append(bucket)
-        self.taken.append(taken)
-
-
 @pytest.fixture(autouse=True)
 def _no_grad() -> Iterator[None]:
     with torch.no_grad():
         yield
 
 
-def _script(timesteps: tuple[float, ...], *, guided: bool = True, tokens: int = 0) -> Script:
-    prompt = CalibPrompt(0, "12" * 32, 3, "fit", TOKENS)
+def _script(*timesteps: float, branches: int = 2) -> Script:
+    """The script of a prompt that is called at `timesteps`, without sampled tokens."""
     calls = [
         Call(step, branch, timestep, bucket_of(timestep / 1000))
         for step, timestep in enumerate(timesteps)
-        for branch in range(2 if guided else 1)
+        for branch in range(branches)
     ]
-    return script_of(prompt, calls, plan_tokens([prompt], calls, tokens) if tokens else None)
+    return script_of(CalibPrompt(0, "12" * 32, 3, "fit", TOKENS), calls, None)
 
 
-def _observer(flushed: Flushed, script: Script, groups: tuple[Group, ...] = GROUPS) -> Observer:
-    return Observer("toy", groups, script, reduction=eager_reduction(), flush=flushed)
+def _observer(script: Script, groups: tuple[Group, ...] = GROUPS, flushed: list[Flushed] | None = None) -> Observer:
+    def flush(bucket: int, taken: dict[str, Tensor]) -> None:
+        if flushed is not None:
+            flushed.append((bucket, taken))
+
+    return Observer("toy", groups, script, reduction=eager_reduction(), flush=flush)
 
 
 def _hooks(model: nn.Module) -> int:
     return sum(len(module._forward_pre_hooks) for module in model.modules())
 
 
-def _call(model: nn.Module, timestep: float, value: float = 1.0) -> None:
-    model(torch.full((1, TOKENS, 4), value), timestep=torch.tensor([timestep]))
-
-
-def test_calls_go_by_turns_to_the_branches_and_by_timestep_to_the_buckets() -> None:
-    model, flushed = Toy(), Flushed()
-    observer = _observer(flushed, _script((999, 880, 300)))
-    with observer.attached(model):
-        for step, timestep in enumerate((999, 880, 300)):
-            for branch in range(2):
-                _call(model, timestep, 10.0 * step + branch)
-            observer.end_step()
-        observer.finish()
-    assert flushed.buckets == [7, 2]
-    assert [taken["a.count"].tolist() for taken in flushed.taken] == [[10, 10], [5, 5]]
-    assert [taken["a.absmax"][:, 0].tolist() for taken in flushed.taken] == [[10, 11], [20, 21]]
-
-
-def test_without_guidance_every_call_is_conditional() -> None:
-    model, flushed = Toy(), Flushed()
-    observer = _observer(flushed, _script((999, 990), guided=False))
-    with observer.attached(model):
-        _call(model, 999)
-        _call(model, 990)
-        observer.finish()
-    assert flushed.taken[0]["a.count"].tolist() == [10, 0]
-
-
-def test_sampled_rows_are_handed_over_with_the_sums() -> None:
-    model, flushed = Toy(), Flushed()
-    script = _script((999, 300), tokens=1000)
-    observer = _observer(flushed, script)
-    x = torch.randn(1, TOKENS, 4)
-    with observer.attached(model):
-        for timestep in (999, 300):
-            for _ in range(2):
-                model(x, timestep=torch.tensor([timestep]))
-        observer.finish()
-    for number, taken in enumerate(flushed.taken):
-        calls = script.calls[2 * number : 2 * number + 2]
-        tokens = torch.cat([call.tokens for call in calls])
-        assert torch.equal(taken["a.sampled"], x[0][tokens].bfloat16())
-        assert torch.equal(taken["positions"], torch.cat([call.positions for call in calls]))
-        assert len(taken["b.sampled"]) == len(tokens) == 2 * TOKENS
-        assert taken["a.outliers"].shape == (2 * TOKENS, 4)
+def _call(model: nn.Module, timestep: float, tokens: int = TOKENS, channels: int = 4) -> None:
+    model(torch.ones(1, tokens, channels), timestep=torch.tensor([timestep]))
 
 
 def test_ties_among_outliers_are_broken_differently_in_every_call() -> None:
-    model, flushed = Toy(), Flushed()
-    observer = _observer(flushed, _script((999, 998)))
+    model = Toy()
+    flushed: list[Flushed] = []
+    observer = _observer(_script(999, 998), flushed=flushed)
     with observer.attached(model):
         for timestep in (999, 999, 998, 998):
             _call(model, timestep)
         observer.finish()
-    assert len(set(flushed.taken[0]["a.outlier_keys"].tolist())) == 4 * TOKENS
+    ((_, taken),) = flushed
+    assert len(set(taken["a.outlier_keys"].tolist())) == 4 * TOKENS
 
 
-def test_a_timestep_per_token_counts_by_the_largest() -> None:
-    model, flushed = Toy(), Flushed()
-    observer = _observer(flushed, _script((640,)))
-    with observer.attached(model):
-        for _ in range(2):
-            model(torch.ones(1, TOKENS, 4), timestep=torch.tensor([[0, 0, 640, 640]]))
-        observer.finish()
-    assert flushed.buckets == [5]
-
-
-def test_nothing_is_handed_over_twice_or_without_a_call() -> None:
-    model, flushed = Toy(), Flushed()
-    observer = _observer(flushed, _script((640,), guided=False))
-    with observer.attached(model):
-        observer.flush()
-        _call(model, 640)
-        observer.flush()
-        observer.finish()
-    assert flushed.buckets == [5]
-
-
-def test_hooks_are_gone_afterwards() -> None:
+@pytest.mark.parametrize(
+    ("channels", "groups", "error"),
+    [
+        (4, GROUPS, None),
+        (7, GROUPS, RuntimeError),  # the model fails within a call
+        (4, (*GROUPS, Group("c", ("absent",), None, 4)), AttributeError),  # a group names a linear that is not there
+    ],
+)
+def test_hooks_are_gone_afterwards(channels: int, groups: tuple[Group, ...], error: type[Exception] | None) -> None:
     model = Toy()
-    with _observer(Flushed(), _script((640,))).attached(model):
+    watched = _observer(_script(640), groups).attached(model)
+    with pytest.raises(error) if error else nullcontext(), watched:
         assert _hooks(model) == 3
+        _call(model, 640, channels=channels)
     assert _hooks(model) == 0
 
 
-def test_hooks_are_gone_after_an_error() -> None:
+@pytest.mark.parametrize(
+    ("timestep", "tokens", "message"),
+    [(300, TOKENS, "at timestep 300 where timestep 640 was planned"), (640, 6, "read 6 tokens where 5 were planned")],
+)
+def test_a_call_that_was_not_planned_is_a_bug(timestep: float, tokens: int, message: str) -> None:
     model = Toy()
-    with pytest.raises(RuntimeError, match="shapes"), _observer(Flushed(), _script((640,))).attached(model):
-        model(torch.ones(1, TOKENS, 7), timestep=torch.tensor([640]))
-    assert _hooks(model) == 0
+    with _observer(_script(640)).attached(model), pytest.raises(RuntimeError, match=message):
+        _call(model, timestep, tokens)
 
 
-def test_hooks_are_gone_where_a_group_names_no_linear() -> None:
+def test_too_few_and_too_many_calls_are_a_bug_and_nothing_is_handed_over_twice() -> None:
     model = Toy()
-    observer = _observer(Flushed(), _script((640,)), (*GROUPS, Group("c", ("absent",), None, 4)))
-    with pytest.raises(AttributeError), observer.attached(model):
-        pass
-    assert _hooks(model) == 0
-
-
-def test_a_pipeline_that_does_not_follow_its_schedule_is_a_bug() -> None:
-    model = Toy()
-    observer = _observer(Flushed(), _script((640, 320), guided=False))
+    flushed: list[Flushed] = []
+    observer = _observer(_script(640, 320, branches=1), flushed=flushed)
     with observer.attached(model):
+        observer.flush()
         _call(model, 640)
-        with pytest.raises(RuntimeError, match="at timestep 300 where timestep 320 was planned"):
-            _call(model, 300)
+        with pytest.raises(RuntimeError, match="toy was called 1 times less than planned"):
+            observer.finish()
         with pytest.raises(RuntimeError, match="at timestep 100 where no further call was planned"):
             _call(model, 100)
-
-
-def test_a_pipeline_that_stops_early_is_a_bug() -> None:
-    model = Toy()
-    observer = _observer(Flushed(), _script((640, 320)))
-    with observer.attached(model):
-        _call(model, 640)
-        with pytest.raises(RuntimeError, match="toy was called 3 times less"):
-            observer.finish()
-
-
-def test_a_video_of_another_size_is_a_bug() -> None:
-    model = Toy()
-    with (
-        _observer(Flushed(), _script((640,))).attached(model),
-        pytest.raises(RuntimeError, match="read 6 tokens where 5"),
-    ):
-        model(torch.ones(1, 6, 4), timestep=torch.tensor([640]))
+        observer.finish()
+    assert [bucket for bucket, _ in flushed] == [5]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_nan_is_refused_where_it_is_first_read(value: float) -> None:
     model = Toy()
-    observer = _observer(Flushed(), _script((640,)))
+    observer = _observer(_script(640))
     with observer.attached(model):
         observer.end_step()
         _call(model, 640)

@@ -48,11 +48,3 @@ def test_merging_parts_gives_what_the_whole_gives(a: int, b: int, seed: int) -> 
         assert merged.keys() == whole.keys()
         assert all(torch.equal(merged[name], whole[name]) for name in names)
     assert len(whole["g.outliers"]) == min(64, a + b)
-
-
-def test_nothing_is_where_it_starts() -> None:
-    names = list(no_outliers(GROUP))
-    assert names == ["g.outlier_keys", "g.outliers"]
-    some = dict(zip(names, highest(*_tokens(9, 1)), strict=True))
-    merged = merge_outliers(GROUP, no_outliers(GROUP), some)
-    assert all(torch.equal(merged[name], some[name]) for name in names)

@@ -18,19 +18,15 @@ def _inputs(tokens: int, channels: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("chunk_elements", [2**23, 64, 1])
-def test_eager_gives_every_statistic_of_the_input(chunk_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eager_gives_every_statistic_and_describes_every_row(
+    chunk_elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vq_calib.observing.reduction, "CHUNK_ELEMENTS", chunk_elements)
     x = _inputs(100, 8)
     reduced = eager_reduction().channels(x)
     assert sorted(reduced) == ["abs_sum", "absmax"]
     assert torch.equal(reduced["absmax"], x.abs().amax(0))
     torch.testing.assert_close(reduced["abs_sum"], x.double().abs().sum(0), rtol=1e-6, atol=2**-17)
-
-
-@pytest.mark.parametrize("chunk_elements", [2**23, 64, 1])
-def test_eager_describes_every_row(chunk_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vq_calib.observing.reduction, "CHUNK_ELEMENTS", chunk_elements)
-    x = _inputs(100, 8)
     rows = eager_reduction().rows(x)
     assert torch.equal(rows.absmax, x.abs().amax(1))
     crest = x.double().abs().amax(1) / x.double().square().mean(1).sqrt()
@@ -68,14 +64,12 @@ def test_rounding_to_a_grid(value: float, expected: float) -> None:
     assert on_grid(x, None) is x
 
 
-def test_the_cpu_is_eager() -> None:
-    assert not can_compile("cpu")
-    assert reduction_for("cpu").name == "eager"
-
-
-def test_cuda_without_a_compiler_is_eager_and_says_so(
+def test_the_cpu_is_eager_and_cuda_without_a_compiler_too_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert not can_compile("cpu")
+    assert reduction_for("cpu").name == "eager"
+    assert not caplog.text
     monkeypatch.setattr(vq_calib.observing.reduction, "can_compile", lambda device: False)
     with caplog.at_level(logging.WARNING):
         assert reduction_for("cuda").name == "eager"

@@ -1,10 +1,9 @@
-import pytest
 import torch
 from torch import Tensor
 
 from vq_calib.observing.reservoir import Reservoir
-from vq_calib.planning.calib_prompts import CalibPrompt, SplitRule
-from vq_calib.planning.token_plan import Script, ScriptedCall, in_split
+from vq_calib.planning.calib_prompts import CalibPrompt
+from vq_calib.planning.token_plan import Script, ScriptedCall
 from vq_core.sampling.schedule import Call
 from vq_core.topology import Group
 
@@ -13,7 +12,7 @@ TEXT = Group("text", ("b",), None, 2, sequence="text")
 CPU = torch.device("cpu")
 
 
-def _script(split: SplitRule = "fit", *, samples: bool = True) -> Script:
+def _script() -> Script:
     """Two steps of two branches, of a component whose first step is the sampler's fifth."""
     calls = [
         ScriptedCall(Call(4, 0, 500, 4), torch.tensor([2, 0]), torch.tensor([10, 11])),
@@ -21,7 +20,7 @@ def _script(split: SplitRule = "fit", *, samples: bool = True) -> Script:
         ScriptedCall(Call(5, 0, 400, 3), torch.tensor([5]), torch.tensor([7])),
         ScriptedCall(Call(5, 1, 400, 3), torch.tensor([1, 1]), torch.tensor([8, 9])),
     ]
-    return Script(CalibPrompt(0, "ab" * 32, 1, split, 6), tuple(calls), samples=samples)
+    return Script(CalibPrompt(0, "ab" * 32, 1, "fit", 6), tuple(calls), samples=True)
 
 
 def _video(call: int) -> Tensor:
@@ -33,52 +32,23 @@ def _text(branch: int) -> Tensor:
     return torch.tensor([[1.0 + branch, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]])
 
 
-def _gather(script: Script, *, take_after_each_step: bool) -> list[dict[str, Tensor]]:
-    reservoir = Reservoir((VIDEO, TEXT), script)
-    taken = []
+def test_sampled_rows_come_once_with_their_positions_and_a_condition_with_the_first_step() -> None:
+    script = _script()
+    reservoir, taken = Reservoir((VIDEO, TEXT), script), []
     for number, call in enumerate(script.calls):
         reservoir.begin_call(call, CPU)
         reservoir.add(VIDEO, _video(number))
         reservoir.add(TEXT, _text(number % 2))
         if number % 2:
             reservoir.end_step()
-            if take_after_each_step:
-                taken.append(reservoir.take())
-    return taken or [reservoir.take()]
-
-
-def test_sampled_rows_come_with_their_positions() -> None:
-    (taken,) = _gather(_script(), take_after_each_step=False)
-    assert taken["positions"].tolist() == [10, 11, 7, 8, 9]
-    expected = [_video(0)[2], _video(0)[0], _video(2)[5], _video(3)[1], _video(3)[1]]
-    assert torch.equal(taken["g.sampled"], torch.stack(expected).bfloat16())
-
-
-def test_rows_are_taken_once() -> None:
-    first, second = _gather(_script(), take_after_each_step=True)
+            taken.append(reservoir.take())
+    first, second = taken
     assert first["positions"].tolist() == [10, 11]
+    assert torch.equal(first["g.sampled"], torch.stack([_video(0)[2], _video(0)[0]]).bfloat16())
     assert second["positions"].tolist() == [7, 8, 9]
-    assert len(second["g.sampled"]) == 3
-    assert "text.rows" in first
+    assert torch.equal(second["g.sampled"], torch.stack([_video(2)[5], _video(3)[1], _video(3)[1]]).bfloat16())
+    assert first["text.row_counts"][:, 0].sum() == 8
     assert "text.rows" not in second
-
-
-@pytest.mark.parametrize(("split", "column"), [("fit", 0), ("held-out", 1)])
-def test_a_condition_is_kept_once_a_branch(split: SplitRule, column: int) -> None:
-    (taken,) = _gather(_script(split), take_after_each_step=False)
-    counts = {
-        tuple(row): count for row, count in zip(taken["text.rows"].tolist(), taken["text.row_counts"], strict=True)
-    }
-    assert {row: count[column].item() for row, count in counts.items()} == {(0, 0): 4, (1, 2): 1, (2, 2): 1, (3, 4): 2}
-    assert not any(count[1 - column] for count in counts.values())
-    assert taken["text.rows"].dtype == torch.bfloat16
-
-
-def test_a_condition_of_a_single_prompt_is_divided_by_token() -> None:
-    script = _script("by-token")
-    (taken,) = _gather(script, take_after_each_step=False)
-    held_out = [in_split(script.prompt, call.call, "held-out", torch.arange(4)) for call in script.calls[:2]]
-    assert taken["text.row_counts"].sum(0).tolist() == [8 - sum(map(sum, held_out)), sum(map(sum, held_out))]
 
 
 def test_the_input_may_change_after_it_was_kept() -> None:
@@ -92,7 +62,3 @@ def test_the_input_may_change_after_it_was_kept() -> None:
     taken = reservoir.take()
     assert taken["g.sampled"].any()
     assert taken["text.rows"].any()
-
-
-def test_without_sampling_nothing_is_taken() -> None:
-    assert _gather(_script(samples=False), take_after_each_step=False) == [{}]

@@ -41,13 +41,10 @@ def test_more_parts_than_prompts_are_refused() -> None:
         indices_of(RunPart(1, 4), 3)
 
 
-def test_a_part_is_written_as_a_fraction() -> None:
+@pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "a/b", "1/", "-1/2", "1/2/3", "1.0/2"])
+def test_a_part_is_a_fraction_and_anything_else_is_refused(text: str) -> None:
     assert parse_part("2/12") == RunPart(2, 12)
     assert str(RunPart(2, 12)) == "2/12"
-
-
-@pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "a/b", "1/", "-1/2", "1/2/3", "1.0/2"])
-def test_what_is_no_part_is_refused(text: str) -> None:
     with pytest.raises(VqError, match="is not K/N with K from 1 to N"):
         parse_part(text)
 
@@ -78,9 +75,13 @@ def test_reference_images_have_tokens_too(
     assert tokens == [2 * 16, 3 * 16, 4 * 16]
 
 
-def test_the_digest_is_of_every_file(prompts: Path) -> None:
+def test_the_digest_is_of_texts_and_the_bytes_of_every_file(tmp_path: Path, prompts: Path) -> None:
     full = read_samples(prompts, ModelInputs(optional=FILES))[0]
     assert full.image is not None
+    copy = shutil.copy(full.image, tmp_path / "other.png")
+    assert digest_of(replace(full, image=Path(copy))) == digest_of(full)
+    with copy.open("ab") as file:
+        file.write(b"\0")
     only_image = Sample(full.prompt, full.negative_prompt, full.image)
     others = [
         replace(full, last_image=None),
@@ -90,26 +91,14 @@ def test_the_digest_is_of_every_file(prompts: Path) -> None:
         replace(only_image, last_image=full.image),
         replace(only_image, reference_images=(full.image,)),
         only_image,
+        replace(full, image=Path(copy)),
+        replace(full, image=None),
+        replace(full, prompt="!"),
+        replace(full, negative_prompt="!"),
+        replace(full, prompt=full.negative_prompt, negative_prompt=full.prompt),
     ]
-    assert len({digest_of(other) for other in [full, *others]}) == 8
+    assert len({digest_of(other) for other in [full, *others]}) == 13
     # The digest of a sample with an image alone is what it was before there were other files.
     image = hashlib.sha256(full.image.read_bytes()).hexdigest()
     plain = json.dumps([full.prompt, full.negative_prompt, image]).encode()
     assert digest_of(only_image) == hashlib.sha256(plain).hexdigest()
-
-
-def test_the_digest_is_of_texts_and_the_image(tmp_path: Path, prompts: Path) -> None:
-    sample = read_samples(prompts, FIRST_FRAME)[0]
-    assert sample.image is not None
-    copy = shutil.copy(sample.image, tmp_path / "other.png")
-    assert digest_of(replace(sample, image=Path(copy))) == digest_of(sample)
-    with copy.open("ab") as file:
-        file.write(b"\0")
-    others = [
-        replace(sample, image=Path(copy)),
-        replace(sample, image=None),
-        replace(sample, prompt="!"),
-        replace(sample, negative_prompt="!"),
-        Sample(sample.negative_prompt, sample.prompt, sample.image),
-    ]
-    assert len({digest_of(other) for other in [sample, *others]}) == 6

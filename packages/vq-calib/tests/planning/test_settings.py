@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from vq_calib.planning.calib_prompts import CalibPrompt
-from vq_calib.planning.settings import PromptEntry, prompt_entries, sampling_fields, settings_of
+from vq_calib.planning.settings import settings_of
 from vq_core.artifacts.stats import open_stats, stats_header
 from vq_core.errors import VqError
 from vq_core.model.source import open_source
@@ -16,14 +15,6 @@ def test_settings_are_read_as_they_were_written(stats: Path, sampling: Sampling)
     assert settings.model_dump() == open_stats(stats).artifact.manifest.settings
     assert [entry.split for entry in settings.prompts] == ["fit", "held-out"]
     assert (settings.steps, settings.total_prompts, settings.parts, settings.tokens) == (sampling.steps, 2, None, 256)
-
-
-def test_fields_of_prompts_and_sampling() -> None:
-    assert prompt_entries([CalibPrompt(3, "ab", 45, "fit", 32760)]) == [
-        PromptEntry(index=3, sha256="ab", seed=45, split="fit")
-    ]
-    assert sampling_fields(Sampling(steps=9, fps=5))["steps"] == 9
-    assert "fps" not in sampling_fields(Sampling())
 
 
 def test_statistics_of_another_writer_are_refused(stats: Path, tmp_path: Path) -> None:

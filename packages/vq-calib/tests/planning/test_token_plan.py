@@ -1,18 +1,19 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vq_calib.planning.calib_prompts import CalibPrompt, split_of
 from vq_calib.planning.hashing import HOLD_OUT, SAMPLE, token_hash
 from vq_calib.planning.token_plan import (
-    budget_of,
-    in_split,
+    column,
     place_of,
     plan_tokens,
     rows_per_stratum,
     script_of,
-    strata_of,
+    smallest,
+    table_of,
 )
-from vq_calib.planning.token_table import column, smallest
 from vq_core.artifacts.stats import SPLITS
 from vq_core.sampling.schedule import Call
 
@@ -49,7 +50,6 @@ def _exhaustive(prompts: list[CalibPrompt], split: str, k: int) -> list[list[int
 @pytest.mark.parametrize("total", [1, 3, 6])
 def test_the_choice_is_the_bottom_of_all_hashes(total: int) -> None:
     tables = plan_tokens(_prompts(total), CALLS, 100)
-    assert strata_of(CALLS) == 6
     assert tables["fit"].tolist() == _exhaustive(_prompts(total), "fit", 17)  # 100 / 6, rounded up
     assert tables["held-out"].tolist() == _exhaustive(_prompts(total), "held-out", 5)  # 25 / 6
     assert len(tables["fit"]) == 6 * 17
@@ -61,30 +61,10 @@ def test_a_stratum_may_have_fewer_tokens_than_it_could_keep() -> None:
     assert len(tables["held-out"]) == 14 * len(CALLS)
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_the_choice_from_the_parts_is_that_of_the_whole(parts: int) -> None:
-    prompts = _prompts(7)
-    whole = plan_tokens(prompts, CALLS, 100)
-    for split in SPLITS:
-        k = rows_per_stratum(budget_of(100, split), strata_of(CALLS))
-        union = torch.cat([plan_tokens(prompts[number::parts], CALLS, 100)[split] for number in range(parts)])
-        assert torch.equal(union[smallest(union, k)], whole[split])
-
-
 @pytest.mark.parametrize(("tokens", "held_out"), [(4096, 1024), (10, 3), (1, 1), (0, 0)])
 def test_a_quarter_is_held_out(tokens: int, held_out: int) -> None:
-    assert budget_of(tokens, "fit") == tokens
-    assert budget_of(tokens, "held-out") == held_out
-
-
-def test_a_prompt_is_of_one_split_or_divided() -> None:
-    whole, tokens = _prompts(2)[0], torch.arange(20000)
-    assert in_split(whole, CALLS[0], "fit", tokens).all()
-    assert not in_split(whole, CALLS[0], "held-out", tokens).any()
-    single = _prompts(1)[0]
-    held_out = in_split(single, CALLS[0], "held-out", tokens)
-    assert torch.equal(in_split(single, CALLS[0], "fit", tokens), ~held_out)
-    assert held_out.double().mean().item() == pytest.approx(0.2, abs=0.01)
+    assert rows_per_stratum(tokens, "fit", 1) == tokens
+    assert rows_per_stratum(tokens, "held-out", 1) == held_out
 
 
 def test_places_are_all_different() -> None:
@@ -111,7 +91,35 @@ def test_scripts_fill_every_position_once() -> None:
     assert sorted(positions) == list(range(len(table)))
 
 
-def test_a_script_without_tables_samples_nothing() -> None:
-    script = script_of(_prompts(1)[0], CALLS, None)
-    assert not script.samples
-    assert all(len(scripted.tokens) == 0 for scripted in script.calls)
+Row = tuple[int, ...]
+ROWS = st.lists(st.tuples(*(st.integers(0, last) for last in (7, 1, 9, 2, 3, 5))), max_size=40, unique=True)
+
+
+def _table(rows: list[Row]) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.int64).reshape(-1, 6)
+
+
+def _chosen(rows: list[Row], k: int) -> list[Row]:
+    table = _table(rows)
+    return [tuple(row) for row in table[smallest(table, k)].tolist()]
+
+
+@given(ROWS, st.integers(1, 4))
+def test_every_stratum_keeps_its_smallest_keys_in_order(rows: list[Row], k: int) -> None:
+    expected = []
+    for stratum in sorted({row[:2] for row in rows}):
+        expected += sorted(row for row in rows if row[:2] == stratum)[:k]
+    assert _chosen(rows, k) == expected
+
+
+@given(ROWS, st.integers(1, 4), st.integers(0, 40), st.randoms(use_true_random=False))
+def test_choosing_from_choices_is_choosing_from_all(rows: list[Row], k: int, cut: int, random: object) -> None:
+    random.shuffle(rows)  # type: ignore[attr-defined]
+    assert _chosen(_chosen(rows[:cut], k) + _chosen(rows[cut:], k), k) == _chosen(rows, k)
+
+
+def test_columns_by_name() -> None:
+    table = table_of(2, bucket=7, branch=1, key=torch.tensor([5, 4]), prompt=3, step=2, token=torch.tensor([8, 9]))
+    assert table.tolist() == [[7, 1, 5, 3, 2, 8], [7, 1, 4, 3, 2, 9]]
+    assert column(table, "token").tolist() == [8, 9]
+    assert table_of(0).shape == (0, 6)

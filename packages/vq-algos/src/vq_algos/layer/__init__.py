@@ -1,4 +1,4 @@
-"""One linear as the solvers see it: the tokens that it reads, their Hessian, and its error on held-out tokens.
+"""One linear as algorithms see it: the tokens that it reads, their Hessian, and its error on held-out tokens.
 
 `smoothing`, `rounding` and `sensitivity` import this room.
 """

@@ -17,7 +17,7 @@ COLUMNS_AT_ONCE = 512
 ROWS_AT_ONCE = 1024
 """Rows of H in one piece of its triangle."""
 RAISE = 10.0
-"""What a damping is multiplied by when the damped H is not positive definite."""
+"""The factor by which damping grows while the damped H is not positive definite."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Factor:
     Attributes:
         order: int64 `[in]`, channel k of the order is channel `order[k]` of the input.
         couplings: fp32 `[in, in]`, strictly upper: U_kj / U_jj, by which an error in column k moves the target of j.
-        damp: λ that was added as λ·mean(diag H), as asked for or raised until H was positive definite.
+        damp: the λ that was added as λ·mean(diag H): the given one, or raised until H was positive definite.
     """
 
     order: Tensor
@@ -36,7 +36,7 @@ class Factor:
 
 
 class Hessian:
-    """H of the inputs `x_hat` fp32 `[tokens, in]` with token weights `weight` `[tokens]`; computed when asked for."""
+    """H of the inputs `x_hat` fp32 `[tokens, in]` with token weights `weight` `[tokens]`, computed on first use."""
 
     def __init__(self, x_hat: Tensor, weight: Tensor) -> None:
         self._x_hat = x_hat
@@ -69,7 +69,7 @@ class Hessian:
         return [matrix[begin : begin + ROWS_AT_ONCE, begin:].float() for begin in begins]
 
     def _upper(self, dtype: torch.dtype) -> Tensor:
-        """H as one matrix `[in, in]`, of which only what is not below the diagonal means anything."""
+        """H as one matrix `[in, in]`; what stands below the diagonal is meaningless."""
         channels, triangle = len(self._ascending), self._triangle  # summed before there is a second matrix
         matrix = torch.zeros(channels, channels, dtype=dtype, device=self._ascending.device)
         for part in triangle:
@@ -96,7 +96,7 @@ class Hessian:
         return ((ordered @ (upper + upper.triu(1).T)) * ordered).sum(dim=1)
 
     def factor(self, damp: float) -> Factor:
-        """The factor of H + λ·mean(diag H)·1 with λ = `damp`, or ten, a hundred, … times that where it takes more.
+        """The factor of H + λ·mean(diag H)·1 with λ = `damp`, or ten, a hundred, … times that if H needs more.
 
         The Cholesky decomposition L·Lᵀ of H in ascending order is U·Uᵀ in the order of rounding: U is L with rows and
         columns reversed, and no inverse is computed. Memory beside H, of which one triangle is kept: one fp64 matrix,
@@ -110,8 +110,8 @@ class Hessian:
         return Factor(self._ascending.flip(0), _couplings(lower), raised)
 
     def _lower(self, damp: float) -> Tensor | None:
-        """L of the damped H, fp64, or None where that is not positive definite; 1 for a channel never seen."""
-        # As a transposed view, which is the same symmetric matrix: LAPACK then decomposes it in place, without a copy.
+        """L of the damped H, fp64, with 1 for a channel never seen; None if H is not positive definite."""
+        # The transposed view is the same symmetric matrix, which LAPACK decomposes in place, without a copy.
         damped = self._upper(torch.float64).T
         diagonal = damped.diagonal()
         diagonal.masked_fill_(diagonal == 0, 1.0)

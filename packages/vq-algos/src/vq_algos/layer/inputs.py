@@ -1,4 +1,4 @@
-"""Sampled tokens of a group's input: the fit ones to solve smoothing and rounding on, the held-out ones to judge by."""
+"""Sampled tokens of a group's input: fit tokens to solve smoothing and rounding on, held-out tokens to judge by."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,7 @@ from vq_core.numerics.scheme import NumberFormat
 
 @dataclass(frozen=True)
 class Sampled:
-    """Tokens of a group's input, as the linears were meant to read them and as they will.
+    """Tokens of a group's input, exact and as the quantized linears read them.
 
     Attributes:
         x: fp32 `[tokens, in]`, smoothed: x·Wᵀ with the smoothed weights is the model's own output.

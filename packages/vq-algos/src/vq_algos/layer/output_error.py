@@ -1,7 +1,7 @@
-"""How far a quantized linear's output is from the model's own on held-out tokens, and when it counts as no worse.
+"""How far a quantized linear's output is from the model's own on held-out tokens, and how much worse a bucket may be.
 
 The error of a linear is E = Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖², summed in fp64 over all tokens and over those of each bucket of
-sigma: the weights' and the activations' quantization together, and where in the denoising it falls.
+sigma. It includes the quantization of both weights and activations.
 """
 
 import math
@@ -15,7 +15,7 @@ from vq_algos.layer.inputs import Sampled
 from vq_core.sampling.schedule import BUCKETS
 
 BUCKET_TOLERANCE = math.sqrt(1.02)
-"""How much larger than round-to-nearest's the error in a bucket may be. Smoothing has as much again: 2 % in all."""
+"""How much larger than round-to-nearest's the error in a bucket may be. Smoothing may add as much: 2 % in all."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class HeldOutError:
         return self._error_of(output if shift is None else output + shift)
 
     def weight_error(self, dequantized: Tensor) -> Energy:
-        """E if only the weight were quantized: of x·Ŵᵀ."""
+        """E if only the weight is quantized: the error of x·Ŵᵀ."""
         return self._error_of(self._tokens.x @ dequantized.T)
 
     def activation_error(self) -> Energy:
-        """E if only the activations were quantized: of x̂·Wᵀ."""
+        """E if only the activations are quantized: the error of x̂·Wᵀ."""
         return self._error_of(self._tokens.x_hat @ self._weight.T)
 
     def _error_of(self, output: Tensor) -> Energy:
@@ -62,9 +62,9 @@ class HeldOutError:
 
 
 def spares_buckets(error: Energy, rtn: Energy, before: Energy | None = None) -> bool:
-    """Is `error` in no bucket worse than round-to-nearest's beyond the tolerance?
+    """Is `error` within the tolerance of round-to-nearest's in every bucket?
 
-    A bucket that was beyond it `before` a change must not get worse by the change.
+    A bucket that exceeded the tolerance `before` a change must not get worse.
     """
     known = rtn.buckets if before is None else before.buckets
     limits = (max(BUCKET_TOLERANCE * plain, other) for plain, other in zip(rtn.buckets, known, strict=True))
@@ -72,10 +72,10 @@ def spares_buckets(error: Energy, rtn: Energy, before: Energy | None = None) -> 
 
 
 def snr_db(signal: float, noise: float) -> float | None:
-    """10·log₁₀(signal / noise) with three decimals; None where there is nothing to divide, or no noise."""
+    """10·log₁₀(signal / noise) with three decimals; None if there is no signal or no noise."""
     return round(10 * math.log10(signal / noise), 3) if signal > 0 and noise > 0 else None
 
 
 def bucket_snr_db(signal: Energy, noise: Energy) -> list[float | None]:
-    """SNR of each bucket, None where no token fell."""
+    """SNR of each bucket; None where it has no tokens."""
     return [snr_db(*pair) for pair in zip(signal.buckets, noise.buckets, strict=True)]

@@ -1,4 +1,4 @@
-"""`quantize`: the codes of each linear, one rounder a file, and the traversal that applies them.
+"""`quantize`: the rounders, one file each, and the traversal that applies them to each linear.
 
 `sensitivity` and the command import this room.
 """

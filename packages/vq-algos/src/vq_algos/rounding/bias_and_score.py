@@ -1,6 +1,11 @@
 """The last step of rounding a linear with sampled tokens: correct its bias, and measure its error.
 
-Both are judged on the held-out tokens: a corrected bias is kept only where it pays there.
+The bias takes back what quantization adds to the linear's output on average,
+
+    Δb = Σ_t w_t (x_t·Wᵀ − x̂_t·Ŵᵀ) / Σ_t w_t
+
+(Nagel et al., 2019, arXiv 1906.04721, section 4.2, with the mean over sampled tokens; quantized activations count too).
+Δb is computed on fit tokens and kept only if it lowers the error on held-out tokens.
 """
 
 from dataclasses import dataclass
@@ -8,19 +13,18 @@ from typing import Any
 
 from torch import Tensor
 
-from vq_algos.layer.inputs import LinearInputs
+from vq_algos.layer.inputs import LinearInputs, Sampled
 from vq_algos.layer.output_error import HeldOutError, bucket_snr_db, snr_db, spares_buckets
-from vq_algos.rounding.bias_correction import bias_shift
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What was found about a rounded linear.
+    """The result for a rounded linear.
 
     Attributes:
-        shift: fp32 `[out]` to be added to its bias, or None where the bias stays.
+        shift: fp32 `[out]` to add to its bias; None if the bias stays.
         figures: for the decision record, see docs/formats/quant-params.md.
     """
 
@@ -37,7 +41,7 @@ def correct_and_score(
     *,
     correct_bias: bool,
 ) -> Scored:
-    """Score Ŵ = `dequantized` of W = `weight`, both fp32 `[out, in]`, and correct the bias where that pays."""
+    """Score Ŵ = `dequantized` of W = `weight`, both fp32 `[out, in]`, and correct the bias if that lowers the error."""
     judge = HeldOutError(weight, inputs.held_out)
     rtn = judge.error(dequantize(quantize_weight(weight, fmt, rounding)))
     error = judge.error(dequantized)
@@ -56,3 +60,13 @@ def correct_and_score(
         "bias_corrected": shift is not None,
     }
     return Scored(shift, figures)
+
+
+def bias_shift(weight: Tensor, dequantized: Tensor, fit: Sampled) -> Tensor:
+    """Δb fp32 `[out]` for W = `weight` and Ŵ = `dequantized`, both fp32 `[out, in]`, on the tokens `fit`.
+
+    Computed as W·mean(x − x̂) + (W − Ŵ)·mean(x̂), which is a sum of small terms, not a difference of large ones.
+    """
+    share = fit.weight / fit.weight.sum()
+    lost = share @ (fit.x - fit.x_hat)
+    return weight @ lost + (weight - dequantized) @ (share @ fit.x_hat)

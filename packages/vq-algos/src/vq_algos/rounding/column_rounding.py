@@ -1,13 +1,13 @@
-"""GPTQ's rounding, one column after another, each towards the value that undoes the error of the columns before it.
+"""GPTQ's rounding, one column after another, each to the value that compensates the error of the columns before it.
 
 GPTQ (Frantar et al., 2022, arXiv 2210.17323, equations 2 and 3) rounds column k and moves the columns that are still
-free to where the output error d·H·dᵀ is least given what is fixed. With H = U·Uᵀ, U upper triangular, that error is
-‖d·U‖², and its j-th term holds d_i of i ≤ j alone: it vanishes for
+free to where the output error d·H·dᵀ is least for the fixed ones. With H = U·Uᵀ, U upper triangular, that error is
+‖d·U‖², and its j-th term depends only on d_i of i ≤ j: it vanishes for
 
     d_j = −Σ_{i<j} d_i U_ij / U_jj, that is for ŵ_j = w_j + Σ_{i<j} d_i U_ij / U_jj.
 
-So that is the value which column j rounds. These are GPTQ's codes without the inverse of H (Chen et al., 2025, arXiv
-2507.18553, show that it is Babai's nearest plane algorithm), and w itself is never changed: only d = w − ŵ is kept.
+So column j rounds that value. These are GPTQ's codes without the inverse of H (Chen et al., 2025, arXiv 2507.18553,
+show that this is Babai's nearest plane algorithm), and w itself never changes: only d = w − ŵ is kept.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ BLOCK = 128
 """Columns between two matrix products, as in the paper."""
 
 RoundBlock = Callable[[Tensor, Tensor, Tensor, Tensor, NumberFormat, Rounding], tuple[Tensor, Tensor]]
-"""`round_block` or its Triton twin."""
+"""`round_block`, or the same in Triton."""
 
 
 def round_columns(weight: Tensor, scale: Tensor, factor: Factor, fmt: NumberFormat, rounding: Rounding) -> Quantized:
@@ -66,7 +66,7 @@ def round_block(
     """
     values, differences = torch.empty_like(columns), torch.empty_like(columns)
     for j, column in enumerate(columns):
-        # One product with the columns before, instead of an update of all that follow after each.
+        # One product with the columns before, instead of an update of all later columns after each.
         target = torch.addmv(shift[j], differences[:j].T, couplings[:j, j]).add_(column)
         values[j] = round_to_codes(target / scale, fmt, rounding)
         torch.addcmul(column, values[j], scale, value=-1, out=differences[j])

@@ -1,7 +1,7 @@
 """`column_rounding.round_block` as one Triton kernel; imported only where CUDA and Triton are.
 
-A program takes `ROWS` rows of the weight through all columns of a block with the shifts in registers, so a block is one
-launch. Codes are rounded by bit arithmetic in fp32, exactly as `round_to_codes` rounds.
+A program takes `ROWS` rows of the weight through all columns of a block and keeps the shifts in registers, so a block
+is one launch. Codes are rounded by bit arithmetic in fp32, exactly as `round_to_codes` rounds.
 """
 
 import torch
@@ -13,8 +13,8 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 
 BLOCK = 128
 ROWS = 16
-"""With one warp a program, no barrier is needed in the sum over columns; 5120 rows are 320 programs, none of which
-spills registers."""
+"""With one warp per program, the sum over columns needs no barrier; 5120 rows are 320 programs, none of which spills
+registers."""
 
 INT8_EVEN = tl.constexpr(0)
 E4M3_EVEN = tl.constexpr(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vq_algos.rounding.bias_and_score import correct_and_score
-from vq_algos.rounding.rounders import Rounded, rounder_named
+from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
@@ -42,7 +42,7 @@ class QuantizeSettings:
         scheme: a scheme's name.
         method: a rounder's name.
         rounding: a rounding's name.
-        bias_correction: may biases be corrected? Takes sampled tokens.
+        bias_correction: whether biases may be corrected, which needs sampled tokens.
     """
 
     scheme: str
@@ -70,8 +70,7 @@ def quantize(
     """Write the quant-params artifact of `weights` to `output`.
 
     With `stats`, every linear is judged on held-out tokens and its bias corrected, whatever the method. Host memory
-    without them: the linears of one group, and one block's codes. With them, and where the method solves on tokens:
-    see docs/measurements.md.
+    without them: the linears of one group, and one block's codes. With them: see docs/measurements.md.
 
     Raises:
         VqError: the statistics are missing, without tokens or of another model; a weight or token is not finite; or
@@ -127,7 +126,7 @@ def _require_tokens(method: str, stats: ActivationStats | None, weights: Smoothe
 
 @contextmanager
 def _full_fp32() -> Iterator[None]:
-    """Matrix products in fp32 proper, whatever the process was set to: TF32 would change H in the third digit."""
+    """Compute matrix products in full fp32, whatever the process was set to: TF32 would change H in the third digit."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -147,7 +146,7 @@ class _Component:
     device: str
 
     def quantize_block(self, block: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Codes, scales and corrected biases of one block's shard; what was decided for each linear, and its error."""
+        """Codes, scales and corrected biases of one block; what was decided for each linear, and its error."""
         tensors: dict[str, Tensor] = {}
         decisions: dict[str, Any] = {}
         for group in self.weights.topology.groups:
@@ -176,7 +175,9 @@ class _Component:
             dequantized = dequantize(one.quantized)
             tensors[f"{linear}.codes"] = one.quantized.codes.cpu()
             tensors[f"{linear}.scale"] = one.quantized.scale.cpu()
-            decisions[linear] = _decision(weight, dequantized, one)
+            snr = snr_db(weight, dequantized)
+            # JSON has no infinity: null says that the codes hold the weight exactly.
+            decisions[linear] = {**one.decision, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
             if inputs is not None:
                 correct = self.settings.bias_correction
                 scored = correct_and_score(weight, dequantized, inputs, fmt, rounding, correct_bias=correct)
@@ -190,9 +191,3 @@ class _Component:
         tensor = self.weights.plain([name], self.device)[name]
         require_finite(tensor, name, "the smoothed weights")
         return tensor.float()
-
-
-def _decision(weight: Tensor, dequantized: Tensor, rounded: Rounded) -> dict[str, Any]:
-    snr = snr_db(weight, dequantized)
-    # JSON has no infinity: null says that the codes hold the weight exactly.
-    return {**rounded.decision, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}

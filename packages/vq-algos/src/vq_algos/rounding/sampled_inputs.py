@@ -1,4 +1,4 @@
-"""The inputs on which a group is solved and judged, from the tokens that `vq-calib collect` sampled."""
+"""The inputs on which the linears of a group are solved and judged, from the tokens that `vq-calib collect` sampled."""
 
 from dataclasses import dataclass, field, replace
 
@@ -19,11 +19,11 @@ class SampledInputs:
     """The sampled inputs of one transformer.
 
     Attributes:
-        name: of the component.
-        component: its smoothed weights, for the gains.
-        stats: with sampled tokens.
+        name: the component's name.
+        component: its smoothed weights, which have the gains.
+        stats: statistics with sampled tokens.
         activation: the format in which tokens are quantized.
-        device: where the tokens go.
+        device: the device that the tokens are loaded to.
     """
 
     name: str
@@ -34,7 +34,7 @@ class SampledInputs:
     _shared: dict[str, LinearInputs] = field(default_factory=dict, init=False)
 
     def inputs_of(self, group: Group) -> LinearInputs:
-        """What the linears of `group` read; those of a group that spans all blocks are kept once they were asked for.
+        """What the linears of `group` read; the inputs of a group that spans all blocks are kept.
 
         Raises:
             VqError: no tokens of the group were sampled, or one is not finite.
@@ -51,7 +51,7 @@ class SampledInputs:
         inputs = sampled(self._tokens(group, split), gain, self.activation)
         if group.gelu_sink is None or bool((gain == 1).all()):
             return inputs
-        # Rescaled through GELU, the input is no longer the model's own times the gain: it is computed as it will be.
+        # Behind a rescaled GELU the input is not the model's own times the gain: compute what the runtime will compute.
         (up,) = group.gelu_sink.linears
         above = self.component.topology.group_of(up)
         weight, bias = self.component.plain([f"{up}.weight", f"{up}.bias"], self.device).values()

@@ -17,10 +17,10 @@ FIGURES = {"output_snr_db": "output SNR on held-out tokens, dB", "weight_snr_db"
 def draw_heat_map(path: Location, picture: Location) -> None:
     """Write the heat map of the artifact `path`, one panel per transformer, to the PNG `picture`.
 
-    The figure is the output SNR where it was measured, else the weights'.
+    It shows the output SNR if that was measured, else the weight SNR.
 
     Raises:
-        VqError: matplotlib is not installed; `picture` exists or is no PNG; the artifact has no such figure.
+        VqError: matplotlib is not installed; `picture` exists or is no PNG; the artifact has neither figure.
     """
     if not picture.name.lower().endswith(".png"):
         raise VqError(f"{picture} should be a picture: end it in .png.")
@@ -36,7 +36,7 @@ def draw_heat_map(path: Location, picture: Location) -> None:
 
 
 def table_of(decisions: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, dict[int, float]]]:
-    """Name of the figure, and its value by place and block; what lies outside the blocks has none."""
+    """Name of the figure, and its value by place and block; groups outside the blocks are left out."""
     for figure in FIGURES:
         cells: dict[str, dict[int, float]] = {}
         for name, entry in decisions.items():

@@ -1,11 +1,15 @@
-"""Which linears cost most: what rounding each of them to nearest would do to its output, in INT8 and in FP8.
+"""How much each linear costs if it alone is rounded to nearest, in INT8 and in FP8.
 
 The cost of a linear is its relative output error Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖² / Σ_t w_t ‖x_t·Wᵀ‖² on held-out tokens, the
-others left in full precision: what one would gain by treating it better, or by leaving it out.
+others left in full precision: what a better method for it, or leaving it in full precision, would gain at most.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
 
 from vq_algos.layer.output_error import HeldOutError, snr_db
 from vq_algos.rounding.sampled_inputs import SampledInputs
@@ -16,10 +20,15 @@ from vq_core.numerics.scheme import SCHEMES, QuantScheme
 from vq_core.runtime.progress import progress
 from vq_core.topology import shard_of
 
+MIN_WIDTH = 100
+LEGEND = (
+    "SNR of the output on held-out tokens if that linear alone is rounded to nearest; share: of all relative errors."
+)
+
 
 @dataclass(frozen=True)
 class Cost:
-    """One linear under one scheme; SNRs in dB, None where there is no signal or no noise.
+    """The cost of one linear in one scheme; SNRs are in dB, None if there is no signal or no noise.
 
     Attributes:
         component: its transformer.
@@ -27,8 +36,8 @@ class Cost:
         scheme: `int8` or `fp8`.
         relative_error: noise over signal of its output.
         output_snr_db: the same in dB.
-        activation_snr_db: with the activations quantized alone.
-        weight_only_snr_db: with the weight rounded alone.
+        activation_snr_db: the SNR if only the activations are quantized.
+        weight_only_snr_db: the SNR if only the weight is rounded.
     """
 
     component: str
@@ -41,7 +50,7 @@ class Cost:
 
 
 def costs(weights: SmoothedWeights, stats: ActivationStats, device: str = "cpu") -> list[Cost]:
-    """Costs of every linear under every scheme, the most expensive first. One block in memory at a time."""
+    """Costs of every linear in every scheme, the most expensive first. Memory: one block."""
     found: list[Cost] = []
     total = sum(component.topology.num_blocks for component in weights.components.values())
     with progress("sensitivity", total, "block") as advance:
@@ -75,3 +84,29 @@ def _costs_of_block(inputs: dict[QuantScheme, SampledInputs], block: str) -> Ite
                     snr_db(signal, judge.activation_error().total),
                     snr_db(signal, judge.weight_error(rounded).total),
                 )
+
+
+def report_costs(costs: Sequence[Cost], *, top: int, as_json: bool) -> None:
+    """Print the `top` most expensive linears of each scheme."""
+    if as_json:
+        print(json.dumps({"costs": [asdict(cost) for cost in costs]}, indent=1))
+        return
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, MIN_WIDTH)
+    for scheme in SCHEMES:
+        of_scheme = [cost for cost in costs if cost.scheme == scheme]
+        total = sum(cost.relative_error for cost in of_scheme)
+        console.print(_table(scheme, of_scheme[:top], len(of_scheme), total))
+    console.print(LEGEND)
+
+
+def _table(scheme: str, costs: Sequence[Cost], of: int, total: float) -> Table:
+    table = Table(title=f"{scheme}: {len(costs)} of {of} linears", title_justify="left", box=None, pad_edge=False)
+    table.add_column("linear")
+    for column in ("share", "SNR dB", "activations only", "weight only"):
+        table.add_column(column, justify="right")
+    for cost in costs:
+        share = f"{100 * cost.relative_error / total:.1f} %" if total else "–"
+        snrs = (cost.output_snr_db, cost.activation_snr_db, cost.weight_only_snr_db)
+        table.add_row(f"{cost.component}.{cost.linear}", share, *("–" if snr is None else f"{snr:.1f}" for snr in snrs))
+    return table

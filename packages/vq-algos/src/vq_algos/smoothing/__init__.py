@@ -1,4 +1,4 @@
-"""`smooth`: the factors of each group, one smoother a file, and the traversal that folds them.
+"""`smooth`: the smoothers, one file each, and the traversal that folds the s of each group.
 
 `rounding`, which reads rescaled inputs, and the command import this room.
 """

@@ -2,17 +2,17 @@
 
 With y the output of the first linear, a channel k of GELU(y) that is large but rare ruins the INT8 scale of its tokens.
 Dividing row k of the first linear by s_k and multiplying column k of the second by it computes GELU(y_k/s_k)·s_k in the
-place of GELU(y_k). Both are y_k far above zero and 0 far below, so they differ only around |y_k| < 3·s_k: where few
+place of GELU(y_k). Both are y_k far above zero and 0 far below, so they differ only around |y_k| < 3·s_k. If few
 channels are rescaled, that costs less than the quantization noise it removes. For the `count` hottest channels
 
     s_k = max(1, max|GELU(y_k)| / t)^p,    t the absmax of the hottest channel that is left alone;
 
-`count` and p are chosen on fit tokens by the error of the second linear. The winner is judged on held-out tokens by the
-error of the whole feed-forward, both linears quantized, and must pass the guard of `smoothers.auto` against no
-rescaling. The function changes, so nothing but `auto` uses this, and only in INT8: FP8 hardly minds hot channels.
+`count` and p are chosen on fit tokens by the error of the second linear. The best candidates are judged on held-out
+tokens by the error of the whole feed-forward, both linears quantized, and must pass the guard of `smoothers.auto`
+against no rescaling. The function changes, so only `auto` uses this, and only in INT8: hot channels hardly hurt FP8.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,9 +42,9 @@ class FeedForward:
         up_bias: `[hidden]`.
         down: weight `[out, hidden]` of the second.
         gain: fp32 `[in]`, 1/s of the first linear's input.
-        absmax: fp32 `[hidden]`, of the second linear's input over all tokens.
+        absmax: fp32 `[hidden]`, absmax of the second linear's input over all tokens.
         fit, held_out: tokens that the first linear reads, unsmoothed.
-        scheme: the formats that both will have.
+        scheme: the formats of both linears.
     """
 
     up: Tensor
@@ -58,35 +58,38 @@ class FeedForward:
 
 
 def rescaling(problem: FeedForward) -> Smoothing:
-    """s fp32 `[hidden]`, ones where rescaling does not pay; see the module."""
+    """s fp32 `[hidden]`, or ones if rescaling lowers no error; see the module."""
     candidates = _candidates(problem.absmax)
     search = hardest(problem.fit, SEARCH_TOKENS)
-    errors = _second_linear_errors(problem, search, [candidate.s for candidate in candidates])
+    errors = feed_forward_errors(problem, search, [candidate.s for candidate in candidates], first_linear=False)
     order = errors.objective[1:].argsort(stable=True).tolist()[:KEPT]
     kept = [candidates[0], *(candidates[1 + index] for index in order)]
     return kept[chosen(feed_forward_errors(problem, problem.held_out, [candidate.s for candidate in kept]))]
 
 
-def feed_forward_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
-    """Errors of the output of the feed-forward with both linears quantized, for every s `[hidden]` of `candidates`."""
+def feed_forward_errors(
+    problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor], *, first_linear: bool = True
+) -> Errors:
+    """Errors of the output of the feed-forward for every s `[hidden]` of `candidates`.
+
+    The second linear is quantized, and the first one if `first_linear`.
+    """
     x = tokens.rows.float()
-    reference = product(gelu(product(x, problem.up) + problem.up_bias.float()), problem.down)
-    x_hat = dequantize(quantize_tokens(x, problem.scheme.activation, problem.gain))
-    # A scale per row absorbs the factor of its row but for rounding up to bfloat16: the rounded rows serve every s.
-    plain = product(x_hat, problem.up, problem.gain, problem.scheme.weight) + problem.up_bias.float()
+    y = product(x, problem.up) + problem.up_bias.float()
+    reference = product(gelu(y), problem.down)
+    if first_linear:
+        x_hat = dequantize(quantize_tokens(x, problem.scheme.activation, problem.gain))
+        # A scale per row absorbs the factor of its row but for rounding up to bfloat16: the rounded rows serve every s.
+        y = product(x_hat, problem.up, problem.gain, problem.scheme.weight) + problem.up_bias.float()
 
     def error(s: Tensor) -> Tensor:
         gain = gain_of(s)
-        return reference - _down(problem, gelu(plain * gain), gain)
+        hidden = dequantize(quantize_tokens(gelu(y * gain), problem.scheme.activation))
+        return reference - product(hidden, problem.down, gain, problem.scheme.weight)
 
-    return _errors(tokens, reference, map(error, candidates))
-
-
-def _second_linear_errors(problem: FeedForward, tokens: Tokens, candidates: Sequence[Tensor]) -> Errors:
-    y = product(tokens.rows.float(), problem.up) + problem.up_bias.float()
-    reference = product(gelu(y), problem.down)
-    gains = map(gain_of, candidates)
-    return _errors(tokens, reference, (reference - _down(problem, gelu(y * gain), gain) for gain in gains))
+    buckets, weight_in_bucket = by_bucket(tokens)
+    noise = torch.stack([weight_in_bucket @ row_energies(error(s)) for s in candidates])
+    return Errors(noise.unsqueeze(1), (weight_in_bucket @ row_energies(reference)).unsqueeze(0), buckets)
 
 
 def _candidates(absmax: Tensor) -> list[Smoothing]:
@@ -105,17 +108,6 @@ def _candidates(absmax: Tensor) -> list[Smoothing]:
     return candidates
 
 
-def _down(problem: FeedForward, hidden: Tensor, gain: Tensor) -> Tensor:
-    hidden_hat = dequantize(quantize_tokens(hidden, problem.scheme.activation))
-    return product(hidden_hat, problem.down, gain, problem.scheme.weight)
-
-
-def _errors(tokens: Tokens, reference: Tensor, errors: Iterable[Tensor]) -> Errors:
-    buckets, weight_in_bucket = by_bucket(tokens)
-    noise = torch.stack([weight_in_bucket @ row_energies(error) for error in errors])
-    return Errors(noise.unsqueeze(1), (weight_in_bucket @ row_energies(reference)).unsqueeze(0), buckets)
-
-
 def gelu(y: Tensor) -> Tensor:
-    """Wan's GELU, by tanh."""
+    """Wan's GELU, the approximation by tanh."""
     return F.gelu(y, approximate="tanh")

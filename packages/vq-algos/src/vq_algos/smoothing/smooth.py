@@ -1,4 +1,4 @@
-"""Smoothing of a whole model: statistics and weights in, folded weights out, one block at a time."""
+"""Smooth a whole model: statistics and weights in, folded weights out, one block at a time."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -50,12 +50,12 @@ class SmoothSettings:
 
     Attributes:
         method: a smoother's name.
-        scheme: of the quantization to come, for smoothers that try it; None where it is not known yet.
+        scheme: the scheme of the later quantization, for smoothers that try it; None if it is not known yet.
         alpha: SmoothQuant's migration strength, 0 to 1.
         awq_version: AWQ's family of scales, `v1` or `v2`.
         groups: `all` exact folds, only the three per block that LLMC smooths (`llmc`), or only those that leave no gain
             for the runtime to multiply by (`folded`).
-        dtype: of folded tensors, `fp32` or `bf16`.
+        dtype: the dtype of folded tensors, `fp32` or `bf16`.
     """
 
     method: str = "smoothquant"
@@ -92,9 +92,9 @@ def smooth(
 ) -> None:
     """Write the smoothed-weights artifact of `source` to `output`.
 
-    Where the statistics hold sampled tokens and the scheme is known, every decision comes with what it did for the
-    group's outputs on held-out tokens. Host memory: one block in its own dtype and twice in that of folded tensors, and
-    the block's tokens.
+    If the statistics hold sampled tokens and the scheme is known, every decision records the SNR of the group's outputs
+    on held-out tokens. Host memory: one block in its own dtype and twice in that of folded tensors, and the block's
+    tokens.
 
     Raises:
         VqError: the statistics are missing, of another model, or lack a group or the tokens that the method needs; a
@@ -133,19 +133,16 @@ def smooth(
 
 
 def _sampling(source: Source, stats: ActivationStats | None) -> dict[str, Any]:
-    """How the model is sampled, where it or its calibration says so: later stages have neither at hand."""
+    """How the model is sampled, if it or its calibration says so; later stages have neither."""
     sampling = said_by(source.path) | (stats.unguided_sampling if stats else {})
     return {"sampling": sampling} if sampling else {}
 
 
-def _groups(chosen: str, topology: Topology, family: Family) -> tuple[Group, ...]:
-    match chosen:
-        case "llmc":
-            return family.llmc_groups(topology)
-        case "folded":
-            return tuple(group for group in topology.groups if not isinstance(group.sink, ModulationSink))
-        case _:
-            return topology.groups
+def _groups(chosen: str, topology: Topology, family: Family) -> list[Group]:
+    """The groups to smooth; each has a sink."""
+    groups = family.llmc_groups(topology) if chosen == "llmc" else topology.groups
+    left_out = ModulationSink if chosen == "folded" else ()
+    return [group for group in groups if group.sink is not None and not isinstance(group.sink, left_out)]
 
 
 def _require_statistics(source: Source, stats: ActivationStats | None, method: str) -> None:
@@ -167,12 +164,12 @@ def _require_statistics(source: Source, stats: ActivationStats | None, method: s
 class _Component:
     """One transformer and how it is smoothed.
 
-    Every gain is derived from the original weights, so neither the order of the groups nor that of the shards matters.
+    Every gain is derived from the original weights, so the order of groups and shards does not matter.
     """
 
     name: str
     checkpoint: SourceTransformer
-    groups: tuple[Group, ...]
+    groups: list[Group]
     stats: ActivationStats | None
     settings: SmoothSettings
     device: str
@@ -185,7 +182,7 @@ class _Component:
         ones = {group.gain: torch.ones(group.in_features, device=self.device) for group in here}
         tensors = original | ones
         smoothed = dict(self._shared)
-        for group in self._smoothable:
+        for group in self.groups:
             if block_of(group.name) is not None and shard_of(group.name) == shard:
                 smoothed[group] = self._smoothed(group, [original[name] for name in _weight_names(group)])
         if self.settings.method == "auto":
@@ -208,24 +205,20 @@ class _Component:
             self.stats.verify(self.name, shard)
 
     def _on_host(self, tensor: Tensor) -> Tensor:
-        """`tensor`, which from a GPU is copied into memory that was used for a block before."""
+        """`tensor`, copied from a GPU into memory that an earlier block has used."""
         if tensor.device.type == "cpu":
             return tensor
         return self._memory.take(tensor.nbytes).view(tensor.dtype).reshape(tensor.shape).copy_(tensor)
 
     @cached_property
     def _memory(self) -> Buffers:
-        """Of two blocks: one is written while the next is copied."""
+        """Memory for two blocks: one is written while the next is copied."""
         return Buffers(kept=2 * max(len(names) for names in self.checkpoint.topology.shards().values()))
-
-    @property
-    def _smoothable(self) -> Iterable[Group]:
-        return (group for group in self.groups if group.sink is not None)
 
     @cached_property
     def _shared(self) -> dict[Group, Smoothed]:
-        """The groups that span all blocks; their weights are read as they are looked at, one at a time."""
-        shared = [group for group in self._smoothable if block_of(group.name) is None]
+        """The groups that span all blocks; their weights are loaded one at a time, when they are needed."""
+        shared = [group for group in self.groups if block_of(group.name) is None]
         return {group: self._smoothed(group, _OneByOne(self._load, _weight_names(group))) for group in shared}
 
     def _load(self, names: Iterable[str]) -> dict[str, Tensor]:
@@ -243,7 +236,7 @@ class _Component:
     def _rescaled(
         self, groups: Iterable[Group], original: Mapping[str, Tensor], smoothed: Mapping[Group, Smoothed]
     ) -> dict[Group, Smoothed]:
-        """The groups behind GELU, where the scheme profits from rescaling through it."""
+        """The groups behind GELU, if the scheme gains from rescaling through it."""
         scheme = self._scheme
         if scheme is None or scheme.activation is not NumberFormat.INT8 or self.stats is None:
             return {}
@@ -290,7 +283,7 @@ class _Component:
         return None if self.settings.scheme is None else scheme_named(self.settings.scheme)
 
     def _decided(self, group: Group, smoothing: Smoothing, measured: Mapping[str, Any]) -> Smoothed:
-        """1/s as bfloat16 values, fp32 `[in]`, and what the artifact says of it."""
+        """1/s as bfloat16 values, fp32 `[in]`, and the decision that the artifact records."""
         gain = gain_of(smoothing.s)
         s = 1 / gain
         decision = {
@@ -307,7 +300,7 @@ class _Component:
 
 @dataclass(frozen=True)
 class _OneByOne(Collection[Tensor]):
-    """Weights that are loaded each time they are looked at, one after another: of all blocks, they are too many."""
+    """Weights of all blocks, too many to hold: each is loaded whenever the iteration reaches it."""
 
     load: Callable[[list[str]], dict[str, Tensor]]
     names: list[str]
@@ -324,7 +317,7 @@ class _OneByOne(Collection[Tensor]):
 
 
 def _exactly(group: Group) -> Group:
-    """The group as one whose producer takes 1/s as it is: behind GELU, the approximation that was judged."""
+    """The group with a sink that takes 1/s: behind GELU the approximate one."""
     return replace(group, sink=group.sink or group.gelu_sink)
 
 

@@ -1,8 +1,8 @@
 """What quantization costs the linears of a group under a smoothing vector, on sampled tokens.
 
 For tokens X with weights w_t, a linear W and candidates s: the error Σ_t w_t ‖x_t Wᵀ − Qa(x_t/s) Qw(W·s)ᵀ‖² with the
-quantizers that the runtime has, weights rounded to nearest. As every runtime multiplies by a bfloat16 gain and the
-weights are folded with exactly that, s is first replaced by 1 / bf16(1/s).
+quantizers of the runtime, weights rounded to nearest. Every runtime multiplies by a bfloat16 gain, and the weights are
+folded with exactly that gain, so s is first replaced by 1 / bf16(1/s).
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,18 +35,14 @@ class Errors:
     buckets: tuple[int, ...]
 
     @property
-    def relative(self) -> Tensor:
-        """Noise over signal of every linear, over all buckets: fp64 `[candidates, linears]`."""
-        return self.noise.sum(dim=-1) / self.signal.sum(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
-
-    @property
     def objective(self) -> Tensor:
         """Mean over the linears of noise over signal, fp64 `[candidates]`: every linear counts alike."""
-        return self.relative.mean(dim=-1)
+        relative = self.noise.sum(dim=-1) / self.signal.sum(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
+        return relative.mean(dim=-1)
 
 
 def gain_of(s: Tensor) -> Tensor:
-    """1/s as the runtime has it: the nearest bfloat16 value, as fp32."""
+    """1/s as the runtime stores it: the nearest bfloat16 value, as fp32."""
     return nearest_bf16(1 / s)
 
 
@@ -59,7 +55,7 @@ def output_errors(
     activations: bool = True,
     rounded: bool = True,
 ) -> Errors:
-    """Errors of every candidate s `[in]` for every linear `[out_i, in]`; one weight at a time is looked at.
+    """Errors of every candidate s `[in]` for every linear `[out_i, in]`; weights are read one at a time.
 
     `activations` and `rounded` say whether the activations and the weights are quantized.
     """
@@ -83,7 +79,7 @@ def output_errors(
 def product(x: Tensor, weight: Tensor, gain: Tensor | None = None, fmt: NumberFormat | None = None) -> Tensor:
     """x·(W / gain)ᵀ, rounded to nearest in `fmt` where one is given: fp32 `[tokens, out]`.
 
-    A few rows of W at a time, because the fp32 temporaries of a whole weight would be larger than all else.
+    A few rows of W at a time, because the fp32 temporaries of a whole weight would take more memory than all else.
     """
 
     def folded(rows: Tensor) -> Tensor:
@@ -96,8 +92,7 @@ def product(x: Tensor, weight: Tensor, gain: Tensor | None = None, fmt: NumberFo
 def by_bucket(tokens: Tokens) -> tuple[tuple[int, ...], Tensor]:
     """The buckets that occur, and each token's weight in the row of its bucket: fp64 `[buckets, tokens]`.
 
-    A product with it sums over tokens bucket by bucket, in an order that is the same on every run, as a scatter's on
-    CUDA is not.
+    A product with it sums over tokens by bucket. Its order is the same on every run, unlike that of a scatter on CUDA.
     """
     buckets = torch.unique(tokens.bucket)
     inside = tokens.bucket == buckets.unsqueeze(1)

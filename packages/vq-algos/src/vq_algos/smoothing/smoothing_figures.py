@@ -1,7 +1,7 @@
 """What smoothing gained for a group: SNRs on held-out tokens with the quantizers of the runtime.
 
-Each is the signal-to-noise ratio of the outputs in dB, the mean of noise over signal over the linears that read the
-input, weights rounded to nearest.
+Each is the SNR of the outputs in dB, from the mean of noise over signal over the linears that read the input, weights
+rounded to nearest.
 """
 
 import math
@@ -18,11 +18,11 @@ Figure = float | None | list[float | None]
 
 
 def figures(problem: SmoothingProblem, s: Tensor) -> dict[str, Figure]:
-    """Figures of `s` `[in]`; empty where there are no held-out tokens or no scheme to quantize them to.
+    """Figures of `s` `[in]`; empty if there are no held-out tokens or no scheme.
 
     `unsmoothed_snr_db` and `output_snr_db` are before and after smoothing, `activation_snr_db` and
     `weight_only_snr_db` after it with one of the two quantized, `bucket_snr_db` is `output_snr_db` by bucket of sigma,
-    null where no token fell. Null anywhere else: no signal, or no noise.
+    null in buckets without tokens. Any other null means no signal or no noise.
     """
     if problem.held_out is None or problem.scheme is None or not len(problem.held_out.rows):
         return {}
@@ -50,7 +50,7 @@ def feed_forward_figures(problem: FeedForward, s: Tensor) -> dict[str, Figure]:
 
 
 def bucket_snr_db(errors: Errors, candidate: int) -> list[float | None]:
-    """SNR in every bucket of sigma; None where no token fell, and everywhere if the input does not depend on it."""
+    """SNR in every bucket of sigma; None in buckets without tokens, and in all if the input does not depend on it."""
     tiny = torch.finfo(torch.float64).tiny
     relative = (errors.noise[candidate] / errors.signal.clamp(min=tiny)).mean(dim=0).tolist()
     found = dict(zip(errors.buckets, relative, strict=True))
@@ -58,5 +58,5 @@ def bucket_snr_db(errors: Errors, candidate: int) -> list[float | None]:
 
 
 def snr_db(relative_noise: float) -> float | None:
-    """−10·log₁₀ with three decimals; None where it is not finite."""
+    """−10·log₁₀ with three decimals; None if that is not finite."""
     return round(-10 * math.log10(relative_noise), 3) if 0 < relative_noise < math.inf else None

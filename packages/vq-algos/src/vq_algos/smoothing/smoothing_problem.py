@@ -1,4 +1,4 @@
-"""What a smoother is given: the linears that read one input, and what is known of that input."""
+"""What a smoother is given: the linears that read one input, and statistics of that input."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ class SmoothingProblem:
     """One group.
 
     Attributes:
-        weights: of the linears that read the input, `[out_i, in]`, unsmoothed, any float dtype; can be iterated again
-            and again, and may load each only when its turn comes.
-        absmax: fp32 `[in]`, max |X| of each channel over all tokens of all calls; ones where nothing was collected.
+        weights: the linears' weights `[out_i, in]`, unsmoothed, of any float dtype; can be iterated repeatedly, and may
+            load each weight only when the iteration reaches it.
+        absmax: fp32 `[in]`, max |X| of each channel over all tokens of all calls; ones if nothing was collected.
         mean_abs: fp32 `[in]`, mean |X| likewise.
         fit, held_out: sampled tokens to solve on, and those of other prompts; None if none were collected.
-        scheme: the formats that weights and activations will have; None where the smoother does not ask.
+        scheme: the formats that weights and activations will have; None if they are not known.
     """
 
     weights: Collection[Tensor]

@@ -54,11 +54,6 @@ def test_every_row_has_the_scale_of_least_output_error(
         assert shrunk > 6
 
 
-def test_the_factors_run_from_the_absmax_to_three_fifths_of_it() -> None:
-    assert clip.FACTORS[0] == 1
-    assert clip.FACTORS[-1] == 0.6
-
-
 def test_where_nothing_is_gained_the_scale_is_that_of_the_absmax(make_inputs: MakeInputs) -> None:
     weight = torch.arange(-127, 128).float().repeat(2, 1)  # codes hold it exactly
     (one,) = clip.quantize([weight], make_inputs(255), NumberFormat.INT8, Rounding.NEAREST_EVEN)
@@ -66,12 +61,13 @@ def test_where_nothing_is_gained_the_scale_is_that_of_the_absmax(make_inputs: Ma
     assert one.decision["clip"] == 1
 
 
-def test_the_median_factor_is_told(weight: Tensor, make_inputs: MakeInputs) -> None:
+def test_the_decision_has_the_median_of_the_factors(weight: Tensor, make_inputs: MakeInputs) -> None:
     inputs = _quietened(make_inputs(40))
     (one,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
     ratio = (one.quantized.scale / weight_scale(weight, NumberFormat.INT8)).median()
     assert one.decision["clip"] == pytest.approx(float(ratio), abs=0.01)
     assert one.decision["clip"] < 1
+    assert (clip.FACTORS[0], clip.FACTORS[-1]) == (1, 0.6)
 
 
 def test_rows_are_searched_in_parts_to_the_same_codes(

@@ -10,7 +10,6 @@ from vq_algos.layer.hessian import Hessian
 from vq_algos.layer.inputs import LinearInputs, Sampled
 from vq_algos.layer.output_error import HeldOutError
 from vq_algos.rounding.column_rounding import round_columns
-from vq_algos.rounding.rounders import Rounded
 from vq_algos.rounding.rounders.gptq import DAMPS, quantize
 from vq_core.numerics.quantize import Quantized, dequantize, quantize_weight, snr_db, weight_scale
 from vq_core.numerics.scheme import NumberFormat, Rounding
@@ -69,42 +68,3 @@ def test_every_linear_keeps_the_damping_that_is_best_on_held_out_tokens(
             factor = Hessian(inputs.fit.x_hat, inputs.fit.weight).factor(damp)
             errors[damp] = judge.error(dequantize(round_columns(weight, scale, factor, NumberFormat.INT8, EVEN))).total
         assert one.decision == {"method": "gptq", "damp": min(errors, key=errors.__getitem__)}
-
-
-def test_tokens_count_by_their_weight(weights: list[Tensor], make_inputs: MakeInputs) -> None:
-    inputs = make_inputs(64, fit=100)
-    fit = inputs.fit
-    times = torch.arange(100) % 3
-    repeated = Sampled(*(part.repeat_interleave(times, dim=0) for part in (fit.x, fit.x_hat, fit.weight, fit.bucket)))
-    repeated = Sampled(repeated.x, repeated.x_hat, torch.ones(len(repeated.x)), repeated.bucket)
-    weighted = Sampled(fit.x, fit.x_hat, times.float(), fit.bucket)
-    one, other = (
-        quantize(weights[:1], LinearInputs(part, inputs.held_out), NumberFormat.INT8, EVEN)[0].quantized
-        for part in (repeated, weighted)
-    )
-    assert torch.equal(one.codes, other.codes)
-
-
-def _quantize_one(weight: Tensor, inputs: LinearInputs) -> Rounded:
-    (one,) = quantize([weight], inputs, NumberFormat.INT8, EVEN)
-    return one
-
-
-def test_fewer_tokens_than_channels_are_enough(weights: list[Tensor], make_inputs: MakeInputs) -> None:
-    inputs = _unquantized(make_inputs(64, fit=20))
-    plain = _output_snr(weights[0], quantize_weight(weights[0], NumberFormat.INT8), inputs.held_out)
-    assert _output_snr(weights[0], _quantize_one(weights[0], inputs).quantized, inputs.held_out) > plain
-
-
-def test_a_single_token_does_not_break_it(weights: list[Tensor], make_inputs: MakeInputs) -> None:
-    one = _quantize_one(weights[0], make_inputs(64, fit=1))
-    assert torch.isfinite(dequantize(one.quantized)).all()
-
-
-def test_inputs_that_are_all_zero_give_plain_rounding(weights: list[Tensor], make_inputs: MakeInputs) -> None:
-    inputs = make_inputs(64)
-    zero = Sampled(
-        *(torch.zeros_like(part) for part in (inputs.fit.x, inputs.fit.x_hat)), *list(vars(inputs.fit).values())[2:]
-    )
-    codes = _quantize_one(weights[0], LinearInputs(zero, inputs.held_out)).quantized.codes
-    assert torch.equal(codes, quantize_weight(weights[0], NumberFormat.INT8).codes)

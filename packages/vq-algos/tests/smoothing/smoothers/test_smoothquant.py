@@ -40,26 +40,20 @@ def test_it_is_the_formula(seed: int, alpha: float, spread: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("alpha", "expected"),
+    ("alpha", "activation", "weight", "expected"),
     [
-        (0.0, [1 / 0.5, 1 / 0.25, 1 / 4]),  # all of the weights' range is evened out
-        (1.0, [2.0, 100.0, 0.125]),  # all of the activations' range is
-        (0.5, [2.0, 20.0, 0.125**0.5 / 2]),
+        (0.0, [2.0, 100.0, 0.125], [0.5, 0.25, 4.0], [1 / 0.5, 1 / 0.25, 1 / 4]),  # the weights are evened out
+        (1.0, [200.0, 10000.0, 12.5], [0.5, 0.25, 4.0], [200.0, 10000.0, 12.5]),  # the activations, without a norm
+        (0.5, [2.0, 100.0, 0.125], [0.5, 0.25, 4.0], [2.0, 20.0, 0.125**0.5 / 2]),  # both meet in the middle
+        (0.5, [1.0, 1.0], [1e-9, 1e-5], [1e5**0.5, 1e5**0.5]),  # the weights have a floor
+        (0.5, [1e-5, 1.0, 1.0], [1e9, 1.0, 1.0], [1e-5, 1, 1]),  # s has a floor
     ],
 )
-def test_the_edges_of_alpha(alpha: float, expected: list[float]) -> None:
-    s = migration(torch.tensor([2.0, 100.0, 0.125]), torch.tensor([0.5, 0.25, 4.0]), alpha)
+def test_the_edges_of_alpha_and_the_floors(
+    alpha: float, activation: list[float], weight: list[float], expected: list[float]
+) -> None:
+    s = migration(torch.tensor(activation), torch.tensor(weight), alpha)
     np.testing.assert_allclose(s.numpy(), expected, rtol=FP32_ROUNDING)
-
-
-def test_the_weights_have_a_floor() -> None:
-    s = migration(torch.tensor([1.0, 1.0]), torch.tensor([1e-9, 1e-5]), 0.5)
-    assert s[0] == s[1]
-
-
-def test_s_has_a_floor() -> None:
-    s = migration(torch.tensor([1e-5, 1.0, 1.0]), torch.tensor([1e9, 1.0, 1.0]), 0.5)
-    np.testing.assert_allclose(s.numpy(), [1e-5, 1, 1], rtol=FP32_ROUNDING)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.75, 1.0])
@@ -69,15 +63,3 @@ def test_dead_channels_are_left_alone(alpha: float) -> None:
     s = migration(activation, weight, alpha)
     assert s[:3].tolist() == [1.0, 1.0, 1.0]
     assert torch.all(s[3:] != 1)
-
-
-def test_it_is_not_normalised() -> None:
-    activation, weight = torch.tensor([8.0, 2.0]), torch.tensor([1.0, 1.0])
-    assert migration(100 * activation, weight, 1.0).tolist() == [800.0, 200.0]
-
-
-def test_both_sides_meet_in_the_middle_at_one_half() -> None:
-    """At alpha 0.5 the smoothed input and the smoothed weight have the same absmax in every channel."""
-    activation, weight = torch.tensor([50.0, 1.0, 0.2]), torch.tensor([0.3, 0.1, 2.0])
-    s = migration(activation, weight, 0.5)
-    torch.testing.assert_close(activation / s, weight * s)

@@ -1,4 +1,4 @@
-"""`collect` and `merge`: the run over all prompts, its totals on disk, its ranks, and the parts made one.
+"""`collect` and `merge`: the run over all prompts, its totals on disk, its ranks, and the merge of its parts.
 
 Only the command imports this room.
 """

@@ -1,22 +1,31 @@
-"""Drive the real pipeline over prompts and write the statistics of what its transformers' linears read."""
+"""Run the real pipeline over prompts and write the statistics of what its transformers' linears read."""
 
 import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
+from statistics import median
 
 import torch
 
-from vq_calib.collection.run import PromptsRun
 from vq_calib.collection.totals import Totals
-from vq_calib.observing.reduction import reduction_for
-from vq_calib.planning.calib_prompts import digest_of
+from vq_calib.observing.hooks import Observer
+from vq_calib.observing.reduction import Reduction, reduction_for
+from vq_calib.planning.calib_prompts import CalibPrompt, digest_of
 from vq_calib.planning.run_plan import CollectRequest, RunPlan, plan_run
-from vq_calib.planning.settings import RunSettings, prompt_entries, sampling_fields
+from vq_calib.planning.settings import PromptEntry, RunSettings
+from vq_calib.planning.token_plan import script_of
 from vq_core.artifacts.stats import SPLITS, open_stats, stats_header
 from vq_core.errors import VqError
 from vq_core.files.folder_content import size_of
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists
+from vq_core.runtime.progress import Advance, progress
+from vq_core.sampling.pipeline import Conditions
 from vq_core.sampling.schedule import BUCKETS
 from vq_core.store.writer import Header, create_artifact
 
@@ -28,10 +37,10 @@ class Collected:
     Attributes:
         output: the artifact.
         size_bytes: its size.
-        prompts: how many it sums over.
+        prompts: how many prompts it covers.
         resumed_prompts: how many of them an earlier, interrupted run had finished.
-        tokens: by component, the tokens that one linear of self-attention has read.
-        sampled: by component and split, the rows kept of every input that reads the video.
+        tokens: by component, how many tokens one linear of self-attention has read.
+        sampled: by component and split, how many rows were kept of every input that reads the video.
         step_seconds: median time of a sampling step, statistics included; None where no two steps were run.
     """
 
@@ -55,15 +64,11 @@ class Collected:
             rows["per step"] = f"{self.step_seconds:.2f} s"
         return rows | {"output": str(self.output), "size": f"{self.size_bytes / 2**20:.1f} MiB"}
 
-    def to_json(self) -> dict[str, object]:
-        """The same for machines."""
-        return vars(self) | {"output": str(self.output)}
-
 
 def collect(request: CollectRequest, output: Location, *, resume: bool = False) -> Collected:
     """Sample every prompt (prompt i with seed `sampling.seed` + i) and write the statistics to `output`.
 
-    After every prompt the sums are on disk: with `resume`, a killed run goes on from there to the same bits.
+    The sums are on disk after every prompt. With `resume`, a killed run continues from there to the same bits.
 
     Raises:
         VqError: model, prompts, settings or device do not fit; `output` exists; a linear reads NaN or Inf; a
@@ -71,54 +76,98 @@ def collect(request: CollectRequest, output: Location, *, resume: bool = False) 
     """
     planned = plan_run(request)
     reduction = reduction_for(planned.pipeline.device)
-    header = header_of(request, planned, reduction.name)
-    run = PromptsRun(
-        planned.pipeline,
-        planned.topologies,
-        request.sampling,
-        planned.prompts,
-        planned.calls,
-        planned.tables,
-        reduction,
-    )
-    with create_artifact(output, header, resume=resume) as writer:
+    step_seconds = None
+    with create_artifact(output, header_of(planned, reduction.name), resume=resume) as writer:
         totals = Totals(writer.path("."), planned.topologies, planned.tables)
         resumed = len(planned.prompts) if totals.complete else totals.prompts
         if not totals.complete:
-            run.sample(planned.samples, totals)
+            step_seconds = _sample(planned, reduction, totals)
             totals.finish()
-    return describe(output, resumed_prompts=resumed, step_seconds=run.step_seconds)
+    return describe(output, resumed_prompts=resumed, step_seconds=step_seconds)
+
+
+def _sample(planned: RunPlan, reduction: Reduction, totals: Totals) -> float | None:
+    """Sample the prompts that are not in `totals` yet; the median time of a step, if any two were run."""
+    left = planned.prompts[totals.prompts :]
+    if not left:
+        return None
+    seconds: list[float] = []
+    sampling = planned.request.sampling
+    conditions = planned.pipeline.encode([planned.samples[prompt.index] for prompt in left], sampling)
+    with progress("calibrate", len(left) * sampling.steps, "step") as advance:
+        for prompt, condition in zip(left, conditions, strict=True):
+            with _observed(planned, prompt, reduction, totals) as observers:
+                seconds += _sample_one(planned, prompt, condition, observers, advance)
+            totals.end_prompt()
+    return median(seconds) if seconds else None
+
+
+def _sample_one(
+    planned: RunPlan, prompt: CalibPrompt, conditions: Conditions, observers: list[Observer], advance: Advance
+) -> list[float]:
+    """Sample one prompt under the eyes of `observers`; the time of every step but the first, in seconds."""
+    ends: list[float] = []
+
+    def end_step() -> None:
+        for observer in observers:
+            observer.end_step()
+        ends.append(time.monotonic())
+        advance()
+
+    planned.pipeline.denoise(conditions, planned.request.sampling, prompt.seed, end_step)
+    for observer in observers:
+        observer.finish()
+    return [after - before for before, after in pairwise(ends)]
+
+
+@contextmanager
+def _observed(planned: RunPlan, prompt: CalibPrompt, reduction: Reduction, totals: Totals) -> Iterator[list[Observer]]:
+    """Watch every transformer within the block."""
+    with ExitStack() as stack:
+        observers = []
+        for component, transformer in planned.pipeline.transformers.items():
+            tables = None if planned.tables is None else planned.tables[component]
+            observer = Observer(
+                f"{component}, prompt {prompt.index},",
+                planned.topologies[component].groups,
+                script_of(prompt, planned.calls[component], tables),
+                reduction=reduction,
+                flush=partial(totals.add_bucket, component),
+            )
+            stack.enter_context(observer.attached(transformer))
+            observers.append(observer)
+        yield observers
 
 
 def finished_before(request: CollectRequest, output: Location) -> Collected | None:
-    """What `output` holds, if an earlier run of this very request has finished it; None if there is nothing.
+    """What `output` holds, if an earlier run of the same request has finished it; None if there is nothing.
 
     Raises:
-        VqError: it was collected otherwise.
+        VqError: it was collected from another model, or with other settings.
     """
     if not exists(output):
         return None
     planned = plan_run(request)
-    header = header_of(request, planned, reduction_for(planned.pipeline.device).name)
+    header = header_of(planned, reduction_for(planned.pipeline.device).name)
     manifest = open_stats(output).artifact.manifest
-    same_model = {name: entry.fingerprint for name, entry in manifest.components.items()} == {
-        name: entry.fingerprint for name, entry in header.components.items()
-    }
-    if not same_model or (manifest.tool, manifest.settings) != (header.tool, header.settings):
-        raise VqError(f"{output} was collected otherwise than is asked for now: remove it, or run the same command.")
+    fingerprints = {name: entry.fingerprint for name, entry in manifest.components.items()}
+    if (fingerprints, manifest.tool, manifest.settings) != (planned.source.fingerprints, header.tool, header.settings):
+        raise VqError(f"{output} was collected with other settings: remove it, or run the command that made it.")
     return describe(output, resumed_prompts=len(planned.prompts))
 
 
-def header_of(request: CollectRequest, planned: RunPlan, reduction: str) -> Header:
+def header_of(planned: RunPlan, reduction: str) -> Header:
     """The header of the statistics that a run writes."""
+    request = planned.request
     digests = [digest_of(sample) for sample in planned.samples]
+    sampling = {name: value for name, value in vars(request.sampling).items() if name != "fps"}
     settings = RunSettings(
-        prompts=prompt_entries(planned.prompts),
+        prompts=[PromptEntry(index=it.index, sha256=it.sha256, seed=it.seed, split=it.split) for it in planned.prompts],
         total_prompts=len(planned.samples),
         prompts_sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
         parts=None if len(planned.prompts) == len(planned.samples) else [str(request.part)],
         tokens=planned.tokens,
-        **sampling_fields(request.sampling),
+        **sampling,
         buckets=BUCKETS,
         dtype=str(planned.pipeline.dtype).removeprefix("torch."),
         device=torch.device(planned.pipeline.device).type,

@@ -1,4 +1,4 @@
-"""Collecting with several processes, as torchrun starts them: each samples a part, and the first one merges."""
+"""Collecting with one process, or with several that torchrun starts: each samples a part, and the first one merges."""
 
 from dataclasses import replace
 
@@ -10,31 +10,26 @@ from vq_core.errors import VqError
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import refuse_existing, remove
 from vq_core.runtime.distributed import joined, wait_for_all
-from vq_core.runtime.process import Process, this_process
+from vq_core.runtime.process import Process
 
 
-def collect_here(request: CollectRequest, output: Location, *, resume: bool = False) -> Collected | None:
-    """Collect alone, or under torchrun together; None in every process but the one that has the result."""
-    process = this_process()
-    if process.is_alone:
-        return collect(request, output, resume=resume)
-    return collect_together(request, output, process, resume=resume)
-
-
-def collect_together(
+def collect_here(
     request: CollectRequest, output: Location, process: Process, *, resume: bool = False
 ) -> Collected | None:
-    """Collect the part of this `process`, beside `output`; the first rank then merges all parts into `output`.
+    """Collect all prompts if `process` is alone, else its part, which the first rank merges with the others.
 
-    A rank that fails ends at once. torchrun then ends the others; without it they end when they have done their own
-    part and find that one is gone.
+    Parts lie beside `output` until they are merged. A rank that fails ends at once. torchrun then ends the others;
+    without torchrun they finish their own part and then end, because one is gone.
 
     Returns:
-        What the merged artifact holds, in the first rank; None in the others.
+        What the artifact holds, if this process is alone or the first rank; None in the others.
 
     Raises:
-        VqError: see `collect` and `merge`; `--part` was given; there are fewer prompts than ranks; another rank failed.
+        VqError: see `collect` and `merge`; `--part` was given under torchrun; there are fewer prompts than ranks;
+            another rank failed.
     """
+    if process.is_alone:
+        return collect(request, output, resume=resume)
     if request.part is not None:
         raise VqError("`--part` and torchrun both divide the prompts: use one of them.")
     refuse_existing(output)

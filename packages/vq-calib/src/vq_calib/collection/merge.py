@@ -1,4 +1,4 @@
-"""Join the statistics of parts of a run: to the very bytes of the whole run, where all of its parts are there."""
+"""Join the statistics of parts of a run. All parts together give exactly the bytes of the whole run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from vq_calib.observing.outliers import merge_outliers, no_outliers
-from vq_calib.observing.unique_rows import unique_rows
+from vq_calib.observing.sampled_rows import condition_names, merge_conditions
 from vq_calib.planning.settings import RunSettings, settings_of
-from vq_calib.planning.token_plan import budget_of, rows_per_stratum
-from vq_calib.planning.token_table import smallest
+from vq_calib.planning.token_plan import rows_per_stratum, smallest
 from vq_core.artifacts.stats import FORMAT, KIND, SPLIT_PARTS, SPLITS, ActivationStats, Split, open_stats
 from vq_core.artifacts.sums import merge_sums, sum_names
 from vq_core.errors import VqError
@@ -20,11 +19,11 @@ from vq_core.store.reader import require_same_model
 from vq_core.store.writer import ComponentHeader, Header, create_artifact
 from vq_core.topology import Group, shard_of
 
-ABOUT_THE_PART = ("prompts", "parts")  # settings in which parts of one run differ
+ABOUT_THE_PART = ("prompts", "parts")  # the settings that differ between parts of one run
 
 
 def merge(inputs: Sequence[Location], output: Location, *, resume: bool = False) -> None:
-    """Write the union of the parts `inputs` to `output`; in which order they are given does not matter.
+    """Write the union of the parts `inputs`, given in any order, to `output`.
 
     Memory: one block's tensors of `output`, and of one input.
 
@@ -114,15 +113,14 @@ class _Union:
 
 
 def _unions(parts: Sequence[ActivationStats], tokens: int, component: str) -> dict[Split, _Union]:
-    # Every part runs the whole schedule, so what one has seen are the strata.
+    # Every part runs the whole schedule, so the buckets and branches that one has seen are the strata.
     strata = int((parts[0].group(component, parts[0].groups(component)[0]).count > 0).sum())
-    return {
-        split: _Union(
-            [_load(part, component, [f"tokens.{SPLIT_PARTS[split]}"]).popitem()[1] for part in parts],
-            rows_per_stratum(budget_of(tokens, split), strata),
-        )
-        for split in SPLITS
-    }
+    unions: dict[Split, _Union] = {}
+    for split in SPLITS:
+        name = f"tokens.{SPLIT_PARTS[split]}"
+        tables = [part.artifact.tensors(component, [name])[name] for part in parts]
+        unions[split] = _Union(tables, rows_per_stratum(tokens, split, strata))
+    return unions
 
 
 def _merged(
@@ -131,7 +129,7 @@ def _merged(
     groups: Sequence[Group],
     unions: Mapping[Split, _Union] | None,
 ) -> dict[str, Tensor]:
-    """The tensors of one shard, of one part after another."""
+    """The tensors of one shard; the parts are read one after another."""
     rows: dict[str, Tensor] = {}
     for split, union in (unions or {}).items():
         for group in groups:
@@ -141,7 +139,7 @@ def _merged(
     merged: dict[str, Tensor] = {}
     for number, part in enumerate(parts):
         for group in groups:
-            tensors = _load(part, component, _names(group, sampled=unions is not None))
+            tensors = part.artifact.tensors(component, _names(group, sampled=unions is not None))
             for split, union in (unions or {}).items():
                 if group.sequence == "video":
                     name = f"{group.name}.{SPLIT_PARTS[split]}"
@@ -154,9 +152,8 @@ def _joined(group: Group, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> d
     joined = merge_sums({name: a[name] for name in sum_names(group)}, b)
     if group.sequence == "video":
         return joined | merge_outliers(group, a, b)
-    names = _condition_names(group)
-    if names[0] in b:
-        joined |= zip(names, unique_rows(*(torch.cat([a[name], b[name]]) for name in names)), strict=True)
+    if condition_names(group)[0] in b:
+        joined |= merge_conditions(group, [a, b])
     return joined
 
 
@@ -164,12 +161,4 @@ def _names(group: Group, *, sampled: bool) -> list[str]:
     if group.sequence == "video":
         rows = [f"{group.name}.{part}" for part in SPLIT_PARTS.values()]
         return [*sum_names(group), *no_outliers(group), *(rows if sampled else [])]
-    return [*sum_names(group), *(_condition_names(group) if sampled else [])]
-
-
-def _condition_names(group: Group) -> list[str]:
-    return [f"{group.name}.rows", f"{group.name}.row_counts"]
-
-
-def _load(part: ActivationStats, component: str, names: Sequence[str]) -> dict[str, Tensor]:
-    return part.artifact.tensors(component, names)
+    return [*sum_names(group), *(condition_names(group) if sampled else [])]

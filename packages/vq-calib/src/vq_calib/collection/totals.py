@@ -3,10 +3,10 @@
 Inside the folder of an unfinished artifact:
 
 * `.prompt/`: what each bucket of the current prompt has gathered, one file after another;
-* `rows-N/`: the sampled rows of the prompt that was done as the Nth, by shard;
-* `.next/`: the sums being written once the prompt is done;
-* `totals-N/`: the sums over N prompts, by shard. Renaming `.next` to it is the one moment at which both the sums and
-  the number of prompts change.
+* `rows-N/`: the sampled rows of the Nth prompt, by shard;
+* `.next/`: the new sums while they are written, after a prompt is finished;
+* `totals-N/`: the sums over N prompts, by shard. Renaming `.next` to it changes the sums and the number of prompts at
+  once.
 """
 
 import shutil
@@ -26,9 +26,9 @@ from vq_core.topology import Group, Topology, shard_of
 
 
 class Totals:
-    """Sums over prompts in the folder of an unfinished artifact; takes up what an earlier run has finished.
+    """Sums over prompts in the folder of an unfinished artifact; continues what an earlier run has finished.
 
-    `tables` has the sampled tokens of each component, or is None where none are.
+    `tables` has the sampled tokens of each component, or is None where none are sampled.
     """
 
     def __init__(self, folder: Path, topologies: Mapping[str, Topology], tables: Mapping[str, Tables] | None) -> None:
@@ -36,15 +36,15 @@ class Totals:
         self._topologies = topologies
         self._tables = tables
         self._pieces: list[tuple[str, int, Path]] = []
-        finished = sorted(self._generation(path) for path in folder.glob("totals-*"))
+        finished = sorted(int(path.name.removeprefix("totals-")) for path in folder.glob("totals-*"))
         self.prompts = finished[-1] if finished else 0
         for prompts in finished[:-1]:
             shutil.rmtree(self._totals(prompts))
-        self.drop_prompt()
+        self._drop_prompt()
 
     @property
     def complete(self) -> bool:
-        """Does everything lie where the artifact has it, by `finish`?"""
+        """Has `finish` written everything?"""
         written = all((self._folder / component).exists() for component in self._topologies)
         return written and not self._totals(self.prompts).exists()
 
@@ -70,16 +70,16 @@ class Totals:
         if self.prompts:
             shutil.rmtree(self._totals(self.prompts))
         self.prompts += 1
-        self.drop_prompt()
+        self._drop_prompt()
 
-    def drop_prompt(self) -> None:
+    def _drop_prompt(self) -> None:
         """Forget the unfinished prompt."""
         self._pieces = []
         for name in (".prompt", ".next"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def finish(self) -> None:
-        """Write sums and sampled rows to where the artifact has them."""
+        """Write sums and sampled rows to the files of the artifact."""
         for component, shard, groups in self._shards():
             file = f"{component}/{shard}.safetensors"
             if (self._folder / file).exists():
@@ -108,12 +108,8 @@ class Totals:
     def _rows(self, prompt: int) -> Path:
         return self._folder / f"rows-{prompt}"
 
-    @staticmethod
-    def _generation(path: Path) -> int:
-        return int(path.name.removeprefix("totals-"))
-
     def _before(self, file: str, groups: list[Group]) -> dict[str, Tensor]:
-        """The sums over the prompts that are done, of one shard."""
+        """The sums of one shard over the prompts that are finished."""
         sums: dict[str, Tensor] = {}
         for group in groups:
             sums |= zero_sums(group, BUCKETS)

@@ -1,4 +1,4 @@
-"""What a hook does with the input of a linear: sums, histograms, sampled rows, outliers.
+"""What hooks gather from the inputs of linears: sums, histograms, sampled rows, outliers.
 
 `collection` imports this room.
 """

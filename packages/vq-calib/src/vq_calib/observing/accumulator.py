@@ -1,70 +1,49 @@
 """Statistics of the inputs of one transformer's groups, summed on the device until they move to the host."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vq_calib.observing.outliers import highest, no_outliers, outlier_keys
 from vq_calib.observing.reduction import Reduction
-from vq_core.artifacts.sums import zero_sums
-from vq_core.statistics import all_statistics
+from vq_core.artifacts.sums import merge_sums, zero_sums
 from vq_core.topology import Group
-
-
-@dataclass
-class _Sums:
-    """What was added to one group and branch."""
-
-    channels: dict[str, Tensor]
-    histograms: dict[str, Tensor]
-    non_finite: Tensor
-    tokens: int
 
 
 class Accumulator:
     """Adds up calls by group and guidance branch.
 
-    It holds 28 bytes a channel and branch, and 64 rows of each input that reads the video: those of highest absmax.
+    It holds 28 bytes for each channel and branch, and of each input that reads the video the 64 rows of highest absmax.
     """
 
     def __init__(self, groups: Sequence[Group], reduction: Reduction) -> None:
         self._groups = groups
         self._reduction = reduction
-        self._statistics = all_statistics()
-        self._sums: dict[tuple[str, int], _Sums] = {}
+        self._sums: dict[tuple[str, int], dict[str, Tensor]] = {}
         self._outliers: dict[str, tuple[Tensor, Tensor]] = {}
 
     def add(self, group: Group, branch: int, x: Tensor, hashes: Tensor) -> None:
         """Add one call's input.
 
         Args:
-            group: that reads it.
+            group: the group that reads it.
             branch: index in `BRANCHES`.
             x: `[tokens, in]`.
             hashes: int64 `[tokens]`, which break ties among the rows of highest absmax; unused unless `group` reads
                 the video.
         """
         rows = self._reduction.rows(x)
-        now = _Sums(
-            self._reduction.channels(x),
-            {"absmax_histogram": rows.absmax_histogram, "crest_histogram": rows.crest_histogram},
-            rows.non_finite,
-            len(x),
-        )
+        now = self._reduction.channels(x) | {
+            "absmax_histogram": rows.absmax_histogram,
+            "crest_histogram": rows.crest_histogram,
+            "count": torch.tensor(len(x)),
+            "non_finite": rows.non_finite,
+        }
         before = self._sums.get((group.name, branch))
-        self._sums[group.name, branch] = now if before is None else self._merged(before, now)
+        self._sums[group.name, branch] = now if before is None else merge_sums(before, now)
         if group.sequence == "video":
             self._add_outliers(group.name, x, outlier_keys(rows.absmax, hashes))
-
-    def _merged(self, a: _Sums, b: _Sums) -> _Sums:
-        return _Sums(
-            {name: merging.merge(a.channels[name], b.channels[name]) for name, merging in self._statistics.items()},
-            {name: counts + b.histograms[name] for name, counts in a.histograms.items()},
-            a.non_finite + b.non_finite,
-            a.tokens + b.tokens,
-        )
 
     def _add_outliers(self, group: str, x: Tensor, keys: Tensor) -> None:
         here = highest(keys, x)
@@ -73,14 +52,14 @@ class Accumulator:
         self._outliers[group] = here
 
     def non_finite(self) -> tuple[Group, int] | None:
-        """The first group, in the order of the groups, that has read NaN or Inf, and in how many rows.
+        """The first of the groups that has read NaN or Inf, and in how many rows; None if none has.
 
         Waits for the device once.
         """
         if not self._sums:
             return None
         rows: dict[str, int] = {}
-        counts = torch.stack([sums.non_finite for sums in self._sums.values()]).tolist()
+        counts = torch.stack([sums["non_finite"] for sums in self._sums.values()]).tolist()
         for (group, _), count in zip(self._sums, counts, strict=True):
             rows[group] = rows.get(group, 0) + count
         return next(((group, rows[group.name]) for group in self._groups if rows.get(group.name)), None)
@@ -89,17 +68,16 @@ class Accumulator:
         """What was added since the last `take`, on the host; the device memory is free again.
 
         Returns:
-            In the order of the groups, what `zero_sums` names, `[branches, …]`, with zeros where nothing was added; of
-            groups that read the video also what `no_outliers` names.
+            In the order of the groups, the tensors of `zero_sums`, `[branches, …]`, with zeros where nothing was
+            added; of groups that read the video also those of `no_outliers`.
         """
         taken: dict[str, Tensor] = {}
         for group in self._groups:
             total = zero_sums(group)
             for (name, branch), sums in self._sums.items():
                 if name == group.name:
-                    for part, value in (sums.channels | sums.histograms).items():
-                        total[f"{name}.{part}"][branch] = value
-                    total[f"{name}.count"][branch] = sums.tokens
+                    for tensor, by_branch in total.items():
+                        by_branch[branch] = sums[tensor.rpartition(".")[2]]
             taken |= total
             if group.sequence == "video":
                 names = no_outliers(group)

@@ -21,10 +21,10 @@ Flush = Callable[[int, dict[str, Tensor]], None]
 
 
 class Observer:
-    """Watches one transformer, which errors call `name`, through one prompt's `script`, by hooks.
+    """Watches one transformer through one prompt's `script` with hooks; errors call the transformer `name`.
 
-    Only one bucket is on the device at a time: the sampler lowers sigma, so `flush` gets each bucket about once a
-    video.
+    Only one bucket is on the device at a time. The sampler lowers sigma, so `flush` gets each bucket about once for
+    each video.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Observer:
 
     @contextmanager
     def attached(self, transformer: nn.Module) -> Iterator[None]:
-        """Watch `transformer` within the block. The last bucket is handed over by `flush`."""
+        """Watch `transformer` within the block. `finish` hands over the last bucket."""
         with ExitStack() as hooks:
             hooks.enter_context(transformer.register_forward_pre_hook(self._begin_call, with_kwargs=True))
             for group in self._groups:
@@ -52,7 +52,7 @@ class Observer:
             yield
 
     def end_step(self) -> None:
-        """Move sampled rows to the host and refuse NaN and Inf; in the next step every input would have them.
+        """Move sampled rows to the host and refuse NaN and Inf, which every input would hold in the next step.
 
         Raises:
             VqError: a group has read NaN or Inf.
@@ -78,10 +78,10 @@ class Observer:
         """Hand over the last bucket, after the prompt's last call."""
         self.flush()
         if left := len(list(self._coming)):
-            raise RuntimeError(f"{self._name} was called {left} times less than the sampler's schedule says")
+            raise RuntimeError(f"{self._name} was called {left} times less than planned")
 
     def _begin_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        # TI2V-5B has a timestep per token, 0 for those of the given image: the largest is the sampler's.
+        # TI2V-5B has one timestep for each token, 0 for those of the given image: the largest is the sampler's.
         timestep = float(kwargs["timestep"].max())
         scripted = next(self._coming, None)
         if scripted is None or abs(timestep - scripted.call.timestep) > 0.5:

@@ -15,7 +15,7 @@ TIE_BITS = 32
 def outlier_keys(absmax: Tensor, hashes: Tensor) -> Tensor:
     """Keys that order tokens by absmax, and equal ones by their hash.
 
-    The bits of a number that is not negative rise with it: they are the upper 31 of a key, 32 of the hash the lower.
+    The bits of a non-negative number rise with it: a key consists of these 31 bits, and below them of 32 of the hash.
 
     Args:
         absmax: fp32 `[tokens]`.
@@ -34,7 +34,7 @@ def highest(keys: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def no_outliers(group: Group) -> dict[str, Tensor]:
-    """What the outliers of `group` start from: `GROUP.outlier_keys` int64 `[0]` and `GROUP.outliers` bf16 `[0, in]`."""
+    """The empty outliers of `group`: `GROUP.outlier_keys` int64 `[0]` and `GROUP.outliers` bf16 `[0, in]`."""
     return {
         f"{group.name}.outlier_keys": torch.empty(0, dtype=torch.int64),
         f"{group.name}.outliers": torch.empty(0, group.in_features, dtype=torch.bfloat16),

@@ -19,19 +19,19 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CHUNK_ELEMENTS = 2**23  # of the input at once where nothing is fused: keeps temporaries below 70 MB
+CHUNK_ELEMENTS = 2**23  # of the input at once where nothing is fused, which keeps temporaries below 70 MB
 
 MAX_SHAPES = 4096  # far more than the image sizes of any set of prompts; each shape is compiled once
 
 
 class Rows(NamedTuple):
-    """What is known of the tokens of one input.
+    """Statistics of the tokens of one input.
 
     Attributes:
         absmax: fp32 `[tokens]`.
         absmax_histogram: int64 `[bins]`.
         crest_histogram: int64 `[bins]`.
-        non_finite: int64 scalar, the tokens that hold NaN or Inf, or values whose squares overflow.
+        non_finite: int64 scalar, how many tokens hold NaN, Inf, or values whose squares overflow.
     """
 
     absmax: Tensor
@@ -81,8 +81,8 @@ def eager_reduction() -> Reduction:
 def compiled_reduction() -> Reduction:
     """One pass over the input for all statistics by channel and one by token, through torch.compile.
 
-    Every shape has its own static kernel, chosen without timing, so that the result depends on the input alone and
-    not on what ran before it: a resumed run gives the same bits.
+    Every shape has its own static kernel, chosen without timing, so that the result depends only on the input and not
+    on what ran before it: a resumed run gives the same bits.
     """
     statistics = all_statistics()
 

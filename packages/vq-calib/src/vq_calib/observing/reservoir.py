@@ -1,11 +1,11 @@
-"""The rows of the inputs of one transformer's groups that are kept: sampled tokens, and conditions."""
+"""The rows that are kept of the inputs of one transformer's groups: sampled tokens, and conditions."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from vq_calib.observing.unique_rows import unique_rows
+from vq_calib.observing.sampled_rows import unique_rows
 from vq_calib.planning.token_plan import Script, ScriptedCall, in_split
 from vq_core.artifacts.stats import SPLITS
 from vq_core.topology import Group
@@ -26,13 +26,13 @@ class Reservoir:
         self._counts: dict[str, list[Tensor]] = {}
 
     def begin_call(self, call: ScriptedCall, device: torch.device) -> None:
-        """What is added from now on belongs to `call`."""
+        """Assign what is added from now on to `call`."""
         self._call = call
         self._index = call.tokens.to(device, non_blocking=True)
         self._positions.append(call.positions)
 
     def add(self, group: Group, x: Tensor) -> None:
-        """Keep of the input `x` `[tokens, in]` of `group` the sampled rows, or all of a condition that is new."""
+        """Keep the sampled rows of `x` `[tokens, in]`, the input of `group`, or all rows of a condition that is new."""
         assert self._call is not None
         if group.sequence == "video":
             self._keep(group.name, x[self._index])
@@ -60,13 +60,13 @@ class Reservoir:
 
         Returns:
             If the script samples: `GROUP.sampled` bf16 `[n, in]` of the groups that read the video and `positions`
-            int64 `[n]`; of a condition, where it was new, `GROUP.rows` bf16 `[m, in]` and `GROUP.row_counts` int64
+            int64 `[n]`; of a condition that was new, `GROUP.rows` bf16 `[m, in]` and `GROUP.row_counts` int64
             `[m, splits]`.
         """
         self.end_step()
         taken: dict[str, Tensor] = {}
         if self._script.samples:
-            # Group by group, so that the parts and the whole are never both there for all of them.
+            # Group by group, so that the parts and the whole of all groups never lie in memory together.
             taken = {f"{group}.sampled": torch.cat(self._on_host.pop(group)) for group in self._video}
             taken["positions"] = torch.cat(self._positions)
             for group in self._conditions:

@@ -1,4 +1,4 @@
-"""A run before anything is run: prompts, calls of the transformer, and which tokens will be sampled.
+"""The plan of a run before it starts: prompts, calls of the transformer, and which tokens will be sampled.
 
 `observing` and `collection` import this room.
 """

@@ -1,4 +1,4 @@
-"""The prompts of a run: what identifies each, its noise seed, and whether it is fitted to or held out."""
+"""The prompts of a run: the digest of each, its noise seed, and whether it is fitted to or held out."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
 
-HELD_OUT_EVERY = 5  # prompts, where there are as many
+HELD_OUT_EVERY = 5  # every fifth prompt is held out, if there are that many
 
 SplitRule = Literal["fit", "held-out", "by-token"]
 
@@ -32,11 +32,11 @@ class CalibPrompt:
     """One prompt of a run.
 
     Attributes:
-        index: among all prompts of the run, its other parts included.
-        sha256: of texts and files.
-        seed: of the noise.
+        index: its place among all prompts of the run, other parts included.
+        sha256: the digest of its texts and files.
+        seed: the seed of its noise.
         split: what its tokens are for; `by-token` divides them.
-        tokens: of its video, in the transformer.
+        tokens: how many tokens its video has in the transformer.
     """
 
     index: int
@@ -47,7 +47,7 @@ class CalibPrompt:
 
     @property
     def digest_word(self) -> int:
-        """The first 64 bits of the digest."""
+        """The first 64 bits of `sha256`."""
         return int(self.sha256[:16], 16)
 
 
@@ -64,7 +64,7 @@ def parse_part(text: str) -> RunPart:
 
 
 def indices_of(part: RunPart | None, total: int) -> list[int]:
-    """Indices of the prompts of `part` among `total`; of all where it is None.
+    """Indices of the prompts of `part` among `total` prompts; all if it is None.
 
     Raises:
         VqError: there are fewer prompts than parts.
@@ -77,7 +77,10 @@ def indices_of(part: RunPart | None, total: int) -> list[int]:
 
 
 def split_of(index: int, total: int) -> SplitRule:
-    """Every fifth prompt is held out; of two to four the last one; of a single one, one token in five."""
+    """The split of prompt `index` of `total`.
+
+    Every fifth prompt is held out; the last one of two to four; every fifth token on average of a single one.
+    """
     if total == 1:
         return "by-token"
     held_out = index == total - 1 if total < HELD_OUT_EVERY else index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
@@ -87,7 +90,7 @@ def split_of(index: int, total: int) -> SplitRule:
 def calib_prompts(
     samples: Sequence[Sample], indices: Sequence[int], pipeline: VideoPipeline, sampling: Sampling
 ) -> list[CalibPrompt]:
-    """The prompts with `indices` among `samples`.
+    """The prompts `indices` of `samples`.
 
     Raises:
         VqError: a file is missing, or cannot be decoded.

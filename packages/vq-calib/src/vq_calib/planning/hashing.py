@@ -1,7 +1,7 @@
 """A 64-bit hash of a token's position, which decides what is sampled and breaks ties.
 
-Nothing else decides: no generator whose state depends on what ran before, so that every rank, every part of a run and
-every order of its prompts chooses the same tokens.
+There is no generator whose state depends on what ran before, so every rank, every part of a run and every order of its
+prompts chooses the same tokens.
 """
 
 from collections.abc import Iterable
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 SAMPLE, HOLD_OUT, BREAK_TIES = range(3)
-"""What a hash is for; hashes for different purposes are independent."""
+"""Purposes of a hash; hashes for different purposes are independent."""
 
 
 def token_hash(purpose: int, place: Iterable[int], tokens: Tensor) -> Tensor:
     """Hash of each of `tokens`, int64 `[n]`, at `place`: h ← mix(h XOR word) over purpose, the words of `place`, token.
 
     Returns:
-        int64 `[n]` on the device of `tokens`, all 64 bits of them uniform.
+        int64 `[n]` on the device of `tokens`, all 64 bits uniform.
     """
     state = torch.zeros((), dtype=torch.int64)
     for word in (purpose, *place):

@@ -1,13 +1,22 @@
-"""The plan of a run of `collect`: its prompts, calls and sampled tokens, derived from the model's files alone."""
+"""The plan of a run of `collect`, from options and recipe to its prompts, calls and sampled tokens.
+
+It is derived from the model's files, of which none is loaded.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vq_calib.planning.calib_prompts import CalibPrompt, RunPart, calib_prompts, indices_of
+from vq_calib.options import RunOptions
+from vq_calib.planning.calib_prompts import CalibPrompt, RunPart, calib_prompts, indices_of, parse_part
 from vq_calib.planning.token_plan import Tables, plan_tokens
+from vq_core.cli.app import required
+from vq_core.cli.sampling import resolve_sampling
+from vq_core.model.embedded import model_or_default
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import Source, open_source
+from vq_core.recipes.recipe import Recipe, loras_of, resolve
 from vq_core.remote.location import Location
+from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample, read_samples
 from vq_core.sampling.schedule import Call, calls_of
@@ -19,10 +28,7 @@ TOKENS_PER_CHANNEL, MAX_TOKENS = 4, 4096
 
 @dataclass(frozen=True)
 class CollectRequest:
-    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts.
-
-    `loras` are merged into the model.
-    """
+    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts."""
 
     model: str
     prompts: Location
@@ -33,20 +39,37 @@ class CollectRequest:
     loras: tuple[LoraRequest, ...] = ()
 
 
+def request_of(options: RunOptions, recipe: Recipe) -> CollectRequest:
+    """The request: options first, then `recipe`, then the model's defaults.
+
+    Raises:
+        VqError: there is no such model; `--part` cannot be read; neither options nor recipe name the prompts.
+    """
+    calib = recipe.calib
+    model = model_or_default(options.model or recipe.model)
+    prompts = required(options.prompts or calib.prompts, "--prompts")
+    sampling = resolve_sampling(options, calib, defaults_of(model), seed=recipe.calib_seed)
+    part = None if options.part is None else parse_part(options.part)
+    tokens = resolve(options.tokens, calib.tokens, None)
+    return CollectRequest(model, prompts, sampling, tokens, part, options.device, loras_of(options.lora, recipe))
+
+
 @dataclass(frozen=True)
 class RunPlan:
     """What follows from a request.
 
     Attributes:
+        request: what was asked for.
         source: the model.
-        pipeline: of the model, nothing of it loaded yet.
-        samples: of the whole run.
-        prompts: of the part.
-        calls: of each component, for one video.
-        tokens: rows to fit to of every input.
+        pipeline: the model's, with nothing loaded yet.
+        samples: the prompts of the whole run, as they were read.
+        prompts: the prompts of the part.
+        calls: the calls of each component for one video.
+        tokens: how many rows of every input are sampled to fit to.
         tables: the sampled tokens of each component; None where `tokens` is 0.
     """
 
+    request: CollectRequest
     source: Source
     pipeline: VideoPipeline
     samples: list[Sample]
@@ -77,7 +100,7 @@ def plan_run(request: CollectRequest) -> RunPlan:
     topologies = [entry.topology for entry in source.components.values()]
     tokens = default_tokens(topologies) if request.tokens is None else request.tokens
     tables = {name: plan_tokens(prompts, of, tokens) for name, of in calls.items()} if tokens else None
-    return RunPlan(source, pipeline, samples, prompts, calls, tokens, tables)
+    return RunPlan(request, source, pipeline, samples, prompts, calls, tokens, tables)
 
 
 def default_tokens(topologies: list[Topology]) -> int:

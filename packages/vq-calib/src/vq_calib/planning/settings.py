@@ -1,18 +1,17 @@
 """The settings of a run of `collect`, as the manifest of its statistics records them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from vq_calib.planning.calib_prompts import CalibPrompt, SplitRule
+from vq_calib.planning.calib_prompts import SplitRule
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord
-from vq_core.sampling.settings import Sampling
 
 
 class PromptEntry(DiskRecord):
-    """One prompt that was run; `index` is its place among all prompts of the run, its other parts included."""
+    """One prompt that was run; `index` is its place among all prompts of the run, other parts included."""
 
     index: int
     sha256: str
@@ -24,14 +23,15 @@ class RunSettings(DiskRecord):
     """The settings of one artifact.
 
     Attributes:
-        prompts: that were run, by index.
-        total_prompts: of the whole run.
-        prompts_sha256: over all prompts of the whole run.
-        parts: of the run that are here, as K/N; None where all are.
-        tokens: rows to fit to of every input, as they were asked for; 0 where none were sampled.
-        steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed: see `Sampling`.
-        buckets: of sigma.
-        dtype, device, reduction, torch, diffusers: what it was computed in, on and with.
+        prompts: the prompts that were run, by index.
+        total_prompts: how many prompts the whole run has.
+        prompts_sha256: hash of all prompts of the whole run.
+        parts: which parts of the run are here, as K/N; None where all are.
+        tokens: how many rows of every input were asked for to fit to; 0 where none were sampled.
+        steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed: see `Sampling`; frames per second are
+            left out, because they have no effect on statistics.
+        buckets: how many buckets sigma is divided into.
+        dtype, device, reduction, torch, diffusers: the dtype, device, reduction and versions that were used.
     """
 
     prompts: Annotated[list[PromptEntry], Field(min_length=1)]
@@ -54,21 +54,11 @@ class RunSettings(DiskRecord):
     diffusers: str
 
 
-def prompt_entries(prompts: list[CalibPrompt]) -> list[PromptEntry]:
-    """The entries of `prompts`."""
-    return [PromptEntry(index=it.index, sha256=it.sha256, seed=it.seed, split=it.split) for it in prompts]
-
-
-def sampling_fields(sampling: Sampling) -> dict[str, Any]:
-    """The fields that `sampling` gives; frames per second have no effect on statistics."""
-    return {name: value for name, value in vars(sampling).items() if name != "fps"}
-
-
 def settings_of(stats: ActivationStats) -> RunSettings:
     """The settings of an artifact that `collect` or `merge` wrote.
 
     Raises:
-        VqError: they are not of this form.
+        VqError: they do not have this form.
     """
     try:
         return RunSettings.model_validate(stats.artifact.manifest.settings)

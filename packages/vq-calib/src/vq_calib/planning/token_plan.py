@@ -1,9 +1,11 @@
 """Which tokens are sampled: chosen from hashes before anything runs, the same for every input of a transformer.
 
-Strata are split × bucket of sigma × guidance branch; each keeps the tokens with its k smallest keys.
+A table of tokens is int64 `[n, 6]` with the columns `TABLE_COLUMNS`. A stratum is a bucket of sigma and a guidance
+branch; a table keeps the k smallest keys of each stratum. Choosing again from what was chosen in each part gives the
+choice from all tokens, so parts merge to exactly the whole run's choice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,42 +13,30 @@ from torch import Tensor
 
 from vq_calib.planning.calib_prompts import CalibPrompt
 from vq_calib.planning.hashing import HOLD_OUT, SAMPLE, token_hash, upper_bits
-from vq_calib.planning.token_table import KEY_BITS, column, smallest, table_of
-from vq_core.artifacts.stats import SPLITS, Split
+from vq_core.artifacts.stats import SPLITS, TABLE_COLUMNS, Split
 from vq_core.sampling.schedule import Call
 
-HELD_OUT_SHARE = 4  # fit tokens to one that is held out
-BY_TOKEN_SHARE = 5  # of a single prompt's tokens, one in so many is held out
+KEY_BITS = 63  # bits of the hash in a key, so that keys are not negative as int64
+HELD_OUT_SHARE = 4  # fit tokens for each held-out token
+BY_TOKEN_SHARE = 5  # of a single prompt's tokens, every fifth is held out on average
 
 Tables = dict[Split, Tensor]
 """Sampled tokens by split, in canonical order."""
 
 
-def budget_of(tokens: int, split: Split) -> int:
-    """Rows that `split` may have, of `tokens` rows to fit to."""
-    return tokens if split == "fit" else -(-tokens // HELD_OUT_SHARE)
-
-
-def rows_per_stratum(budget: int, strata: int) -> int:
-    """How many rows each of `strata` strata keeps, rounded up."""
+def rows_per_stratum(tokens: int, split: Split, strata: int) -> int:
+    """How many rows of `split` each of `strata` strata keeps, rounded up, where `tokens` rows are to be fitted to."""
+    budget = tokens if split == "fit" else -(-tokens // HELD_OUT_SHARE)
     return -(-budget // strata)
 
 
-def strata_of(calls: Iterable[Call]) -> int:
-    """How many pairs of bucket and branch `calls` reach."""
-    return len({(call.bucket, call.branch) for call in calls})
-
-
 def plan_tokens(prompts: Sequence[CalibPrompt], calls: Sequence[Call], tokens: int) -> Tables:
-    """The tokens of one transformer to sample, about `tokens` to fit to and a quarter of them held out.
+    """The tokens of one transformer to sample: about `tokens` to fit to, and a quarter as many held out.
 
     Memory: the chosen tokens and those of one call.
     """
-    strata = strata_of(calls)
-    return {
-        split: _plan_split(prompts, calls, split, rows_per_stratum(budget_of(tokens, split), strata))
-        for split in SPLITS
-    }
+    strata = len({(call.bucket, call.branch) for call in calls})
+    return {split: _plan_split(prompts, calls, split, rows_per_stratum(tokens, split, strata)) for split in SPLITS}
 
 
 def _plan_split(prompts: Sequence[CalibPrompt], calls: Sequence[Call], split: Split, k: int) -> Tensor:
@@ -81,7 +71,7 @@ def _candidates(prompt: CalibPrompt, call: Call, split: Split, limit: int | None
 
 
 def place_of(prompt: CalibPrompt, call: Call) -> tuple[int, ...]:
-    """What tells a call of a prompt from every other one, as the words of a hash."""
+    """The words of a hash that distinguish this call of this prompt from every other."""
     return (prompt.digest_word, prompt.seed, call.step, call.branch)
 
 
@@ -128,3 +118,31 @@ def script_of(prompt: CalibPrompt, calls: Sequence[Call], tables: Tables | None)
         here = (column(mine, "step") == call.step) & (column(mine, "branch") == call.branch)
         scripted.append(ScriptedCall(call, column(mine, "token")[here], positions[here]))
     return Script(prompt, tuple(scripted), samples=tables is not None)
+
+
+def column(table: Tensor, name: str) -> Tensor:
+    """One column of `table`, `[n]`."""
+    return table[:, TABLE_COLUMNS.index(name)]
+
+
+def table_of(rows: int, **columns: int | Tensor) -> Tensor:
+    """A table of `rows` tokens; a number fills its whole column."""
+    table = torch.empty(rows, len(TABLE_COLUMNS), dtype=torch.int64)
+    for name, value in columns.items():
+        column(table, name)[:] = value
+    return table
+
+
+def smallest(table: Tensor, k: int) -> Tensor:
+    """Indices into `table` of the tokens with the `k` smallest keys of each stratum, in canonical order.
+
+    The order is lexicographic by `TABLE_COLUMNS`: by stratum, then by key, then by the position of the token.
+    """
+    order = torch.arange(len(table))
+    for name in reversed(TABLE_COLUMNS):
+        order = order[column(table, name)[order].argsort(stable=True)]
+    ordered = table[order]
+    strata = column(ordered, "bucket") * 2 + column(ordered, "branch")
+    _, sizes = strata.unique_consecutive(return_counts=True)
+    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    return order[torch.arange(len(order)) - first < k]

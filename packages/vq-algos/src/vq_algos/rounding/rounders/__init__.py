@@ -1,7 +1,7 @@
 """Rounders, one module each; a rounder's name is its module's name.
 
 A rounder is a pure function on the linears that read one input: it maps their weights, and sampled tokens of the input
-where it needs them, to codes and scales. The harness owns everything else.
+if it needs them, to codes and scales. The harness owns everything else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 
 @dataclass(frozen=True)
 class Rounded:
-    """One linear as it was rounded.
+    """A rounded linear.
 
     Attributes:
         quantized: codes `[out, in]` and scale `[out, 1]`, a bfloat16 value.
-        decision: what was decided, as JSON scalars: `method`, the rounder that did it, and that rounder's own figures.
+        decision: what was decided, as JSON scalars: `method`, the rounder's name, and that rounder's own figures.
     """
 
     quantized: Quantized
@@ -33,7 +33,7 @@ class Rounder(Protocol):
     """What a rounder's module provides."""
 
     NEEDS_TOKENS: bool
-    """Must tokens of the input have been sampled?"""
+    """Does it need sampled tokens of the input?"""
 
     def quantize(
         self, weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding

@@ -1,7 +1,7 @@
 """For each linear the best of rounding to nearest, clipping and GPTQ, by output error on held-out tokens.
 
-E = Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖² on held-out tokens. Rounding to nearest is always a candidate, so no linear is worse than
-it there. A candidate that is worse in one bucket of sigma by more than the tolerance is not taken, however much it
+E = Σ_t w_t ‖x_t·Wᵀ − x̂_t·Ŵᵀ‖² on held-out tokens. Rounding to nearest is always a candidate, so no linear gets worse
+than that. A candidate that is worse by more than the tolerance in one bucket of sigma is not taken, however much it
 gains in others.
 """
 
@@ -21,7 +21,7 @@ NEEDS_TOKENS = True
 def quantize(
     weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
 ) -> list[Rounded]:
-    """Codes and scales of `weights` `[out_i, in]`; `decision` is that of the rounder chosen."""
+    """Codes and scales of `weights` `[out_i, in]`; `decision` is that of the chosen rounder."""
     assert inputs is not None
     judges = [HeldOutError(weight, inputs.held_out) for weight in weights]
     best = rtn.quantize(weights, inputs, fmt, rounding)
@@ -38,6 +38,6 @@ def quantize(
 def _others(
     weights: Sequence[Tensor], inputs: LinearInputs, fmt: NumberFormat, rounding: Rounding
 ) -> Iterator[list[Rounded]]:
-    """All `weights` by every other candidate in turn; one is made when the one before it has been judged."""
+    """All `weights` by every other candidate in turn, each made after the one before has been judged."""
     yield clip.quantize(weights, inputs, fmt, rounding)
     yield from gptq.damped_versions(weights, inputs, fmt, rounding)

@@ -1,8 +1,8 @@
 """Clipping: per row, the reduced absmax scale with the least output error.
 
 For row w and a factor p of 1.0, 0.95, …, 0.6 (the range that LLMC searches): s_p = p·absmax(w) / qmax, rounded up to
-bfloat16, and ŵ_p = s_p·round(w / s_p), saturated. The p with the least Σ_t w_t (x̂_t·(w − ŵ_p))² on the inputs as they
-are quantized is taken, the largest such p if several are equal.
+bfloat16, and ŵ_p = s_p·round(w / s_p), saturated. The p with the least Σ_t w_t (x̂_t·(w − ŵ_p))² on the quantized
+inputs is taken, the largest such p if several are equal.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ NEEDS_TOKENS = True
 
 FACTORS = tuple(1 - step / 20 for step in range(9))
 ROWS_AT_ONCE = 2048
-"""Bounds the temporaries: a few times `[rows, in]` and `[tokens, rows]`."""
+"""Limits the temporaries to a few times `[rows, in]` and `[tokens, rows]`."""
 
 
 def quantize(

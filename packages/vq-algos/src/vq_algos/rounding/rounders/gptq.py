@@ -1,8 +1,8 @@
 """GPTQ (Frantar et al., 2022): columns are rounded in turn, each compensating for the error of those before it.
 
-The scale of a row is that of its absmax, fixed beforehand; what compensation moves beyond it saturates. H is that of
-the inputs as they are quantized. Its damping decides how much of what a few thousand tokens say is believed, and no
-value suits every linear: several are tried, and each linear keeps the one of least output error on held-out tokens.
+The scale of a row is that of its absmax, fixed beforehand; what compensation moves beyond it saturates. H is the
+Hessian of the quantized inputs. Its damping decides how far to trust a few thousand tokens, and no value suits every
+linear: several are tried, and each linear keeps the one with the least output error on held-out tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ def damped_versions(
     scale = weight_scale(rows, fmt)
     sizes = [len(weight) for weight in weights]
     for damp in DAMPS:
-        # Bound to no name here, or one damping's factor would live on while the next is computed.
+        # Bound to no name here, or one damping's factor would stay in memory while the next is computed.
         codes, damp_taken = _rounded(rows, scale, inputs.hessian.factor(damp), fmt, rounding)
         yield [
             Rounded(Quantized(part, part_scale), {"method": "gptq", "damp": damp_taken})

@@ -15,5 +15,5 @@ NEEDS_TOKENS = False
 def quantize(
     weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
 ) -> list[Rounded]:
-    """Codes and scales of `weights` `[out_i, in]`; `inputs` are not looked at."""
+    """Codes and scales of `weights` `[out_i, in]`; `inputs` are ignored."""
     return [Rounded(quantize_weight(weight, fmt, rounding), {"method": "rtn"}) for weight in weights]

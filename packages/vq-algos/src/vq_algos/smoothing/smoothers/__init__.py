@@ -1,7 +1,7 @@
 """Smoothers, one module each; a smoother's name is its module's name.
 
-A smoother is a pure function on one group: it maps the group's weights and what is known of its input to the vector s
-`[in]` by which the input is divided and the weights' columns are multiplied. The harness owns everything else.
+A smoother is a pure function on one group: it maps the group's weights and statistics of its input to the vector s
+`[in]` that divides the input and multiplies the weights' columns. The harness owns everything else.
 """
 
 from typing import Literal, Protocol, cast
@@ -16,7 +16,7 @@ class Smoother(Protocol):
     """What a smoother's module provides."""
 
     NEEDS: frozenset[Need]
-    """What must be there: `statistics` of the activations, sampled `tokens` (with statistics), the `scheme`."""
+    """What it needs: `statistics` of the activations, sampled `tokens` (with statistics), the `scheme`."""
 
     def smoothing(self, problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
         """The smoothing vector of one group, and how it was found."""

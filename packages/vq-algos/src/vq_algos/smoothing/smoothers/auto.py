@@ -1,13 +1,13 @@
 """For each group the best candidate of all smoothers, never worse than no smoothing.
 
 Candidates are s = 1, SmoothQuant's for α = 0.05 … 1, AWQ's for r = 0 … 0.95 (v2), and the optimum of the noise model
-that starts from the best of these. They are ranked by output error on a part of the fit tokens, the best are judged on
-the held-out ones, and the winner must there
+that starts from the best of these. They are ranked by output error on a part of the fit tokens. The best are judged on
+held-out tokens with the quantizers of the runtime, where the winner must
 
-* leave no linear of the group a larger error than s = 1 does, and
-* leave none an error larger by more than `vq_algos.layer.output_error.BUCKET_TOLERANCE` in any bucket of sigma,
+* give no linear of the group a larger error than s = 1 does, and
+* in no bucket of sigma an error larger by more than `vq_algos.layer.output_error.BUCKET_TOLERANCE`.
 
-with the quantizers of the runtime. Where nothing passes, s stays 1.
+If no candidate passes, s stays 1.
 """
 
 from dataclasses import replace
@@ -53,7 +53,7 @@ def chosen(errors: Errors) -> int:
 
 
 def passes(errors: Errors) -> Tensor:
-    """Bool `[candidates]`: is no linear worse than under the first candidate, and none much worse in any bucket?"""
+    """Bool `[candidates]`: is no linear worse than with the first candidate, and none much worse in any bucket?"""
     total = errors.noise.sum(dim=-1)
     overall = (total <= total[0]).all(dim=-1)
     in_buckets = (errors.noise <= BUCKET_TOLERANCE * errors.noise[0]).all(dim=-1).all(dim=-1)

@@ -4,10 +4,10 @@ With a the mean magnitude of the input's channels and w the mean over rows of |W
 
     v1: s = a^r / w^(1−r),    v2: s = a^r,    then s / √(max s · min s),
 
-for r = 0, 0.05, …, 0.95. The ratio with the smallest output error wins, with activations quantized per token as in the
-runtime. The family is LLMC's. The search is not: LLMC keeps the best ratio of the first sample it sees and judges each
-sample with a scale of its own, while here every sampled token of every prompt and timestep is judged, with the scale
-that is finally used.
+for r = 0, 0.05, …, 0.95. The ratio with the least output error wins, with activations quantized per token as in the
+runtime. The family is LLMC's. The search is not: LLMC keeps the best ratio of the first sample and judges each sample
+with a scale of its own; here every sampled token of every prompt and timestep counts, with the scale that is finally
+used.
 """
 
 from collections.abc import Iterable

@@ -1,13 +1,13 @@
-"""The continuous optimum of an analytic noise model: one s per channel, found by gradient descent without any product.
+"""The optimum of an analytic noise model: one s per channel, found by gradient descent without matrix products.
 
 Per-token quantization of x/s with a uniform step adds noise of variance (max_k |x_tk|/s_k)²/(12·qmax²) to every
-channel, and per-channel quantization of W·s adds (max_k |W_rk| s_k)²/(12·qmax²) to every weight of row r. Uncorrelated,
-they leave in the output, up to the factor 1/(12·qmax²),
+channel, and per-channel quantization of W·s adds (max_k |W_rk| s_k)²/(12·qmax²) to every weight of row r. If they are
+uncorrelated, the noise of the output is, up to the factor 1/(12·qmax²),
 
     J(s) = mean_t (max_k |x_tk|/s_k)² · Σ_k s_k² ‖W_k‖²  +  Σ_r (max_k |W_rk| s_k)² · Σ_k E[x_k²] / s_k²,
 
-in units of the output's own energy for each linear, summed over the linears. J is minimised over log s by Adam, with a
-p-norm for the maximum, whose gradient reaches more than one channel. J does not change when s is scaled.
+for each linear in units of its output's own energy, summed over the linears. Adam minimises J over log s, with a p-norm
+for the maximum, whose gradient reaches more than one channel. J does not change when s is scaled.
 """
 
 import math
@@ -25,9 +25,9 @@ NEEDS = frozenset({"statistics", "tokens"})
 STEPS = 60
 LEARNING_RATE, BETAS, EPSILON = 0.1, (0.9, 0.999), 1e-8
 P = 12.0
-TOKENS = 512  # enough for a mean: four times as many of both gain 0.04 dB on wan-tiny-hard
-ROWS, MIN_ROWS = 1024, 32  # of all weights together, evenly spread, and of each of them at least
-TINY = 1e-30  # in the place of zero, where a logarithm is taken
+TOKENS = 512  # enough for a mean: four times as many tokens and rows gain 0.04 dB on wan-tiny-hard
+ROWS, MIN_ROWS = 1024, 32  # evenly spread rows of all weights together, and at least of each weight
+TINY = 1e-30  # replaces zero where a logarithm is taken
 
 
 def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
@@ -51,9 +51,9 @@ def optimum(problem: SmoothingProblem, start: Tensor, dead: Tensor) -> Smoothing
 
 
 def descend(objective: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """Where Adam (Kingma and Ba, 2015, arXiv 1412.6980) leads from `start` in `STEPS` steps, its rate a falling cosine.
+    """Take `STEPS` steps of Adam (Kingma and Ba, 2015, arXiv 1412.6980) from `start`, the rate a falling cosine.
 
-    Written out because torch's imports its compiler, which takes longer than the descent.
+    Written out because torch's Adam imports torch's compiler, which takes longer than the descent.
     """
     x, mean, square = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
     for step in range(STEPS):
@@ -68,7 +68,7 @@ def descend(objective: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
 
 
 class NoiseModel:
-    """J of log s of the `alive` channels (bool `[in]`), with the quantities that do not depend on s computed once."""
+    """J of log s of the `alive` channels (bool `[in]`); what does not depend on s is computed once."""
 
     def __init__(self, tokens: Tokens, weights: Collection[Tensor], alive: Tensor) -> None:
         keep = _spread(len(tokens.rows), TOKENS, tokens.rows.device)
@@ -77,7 +77,7 @@ class NoiseModel:
         self._log_x = x.clamp(min=TINY).log()
         self._second_moment = self._weight @ x.double().square()
         rows = max(MIN_ROWS, ROWS // len(weights))
-        self._linears = [_Linear.of(weight[:, alive], rows, self._second_moment) for weight in weights]
+        self._linears = [_Linear(weight[:, alive], rows, self._second_moment) for weight in weights]
 
     def __call__(self, log_s: Tensor) -> Tensor:
         """J, a scalar; fp64 where squares are taken, because activations may be large and weights small."""
@@ -87,20 +87,16 @@ class NoiseModel:
 
 
 class _Linear:
-    """What the model knows of one weight."""
+    """What the model knows of one weight `[out, alive]`, from `sample` of its rows and all its columns."""
 
-    def __init__(self, log_rows: Tensor, column_energy: Tensor, rows: int, energy: Tensor) -> None:
-        self._log_rows, self._column_energy, self._rows, self._energy = log_rows, column_energy, rows, energy
-
-    @classmethod
-    def of(cls, weight: Tensor, sample: int, second_moment: Tensor) -> "_Linear":
+    def __init__(self, weight: Tensor, sample: int, second_moment: Tensor) -> None:
         w = weight.float()
-        rows = w[_spread(len(w), sample, w.device)]
-        # Block by block of rows, because a whole fp64 weight is larger than all else here.
-        column_energy = torch.stack([part.double().square().sum(dim=0) for part in w.split(ROWS)]).sum(dim=0)
-        # Of an output whose inputs are uncorrelated: a scale that makes linears comparable, and no more.
-        energy = (second_moment @ column_energy).clamp(min=TINY)
-        return cls(rows.abs().clamp(min=TINY).log(), column_energy, len(w), energy)
+        self._rows = len(w)
+        self._log_rows = w[_spread(len(w), sample, w.device)].abs().clamp(min=TINY).log()
+        # A few rows at a time, because a whole fp64 weight would take more memory than all else here.
+        self._column_energy = torch.stack([part.double().square().sum(dim=0) for part in w.split(ROWS)]).sum(dim=0)
+        # Energy of the output if its inputs were uncorrelated, which is only a scale that makes linears comparable.
+        self._energy = (second_moment @ self._column_energy).clamp(min=TINY)
 
     def noise(self, log_s: Tensor, token_noise: Tensor, second_moment: Tensor) -> Tensor:
         """This linear's share of J."""

@@ -1,8 +1,8 @@
 """SmoothQuant (Xiao et al., 2023, arXiv 2211.10438, equation 4): s_j = max|X_j|^α / max|W_j|^(1−α).
 
 As LLMC computes it for Wan: over all tokens of all calls and all linears of the group, with a floor of 1e-5 on max|W_j|
-and on s_j, without normalisation. Where it differs: a channel that is dead (never active, or read by no weight) keeps
-s = 1 instead of the floor, because dividing it by 1e-5 would blow up whatever it holds on other inputs.
+and on s_j, without normalisation. One difference: a channel that is dead (never active, or read by no weight) keeps
+s = 1 instead of the floor, because dividing by 1e-5 would blow up whatever it holds on other inputs.
 """
 
 from collections.abc import Iterable
