@@ -25,10 +25,10 @@ from vq_core.artifacts.stats import OUTLIERS
 from vq_core.families.wan import topology
 from vq_core.runtime.device import runtime_dtype
 from vq_core.sampling.schedule import Call, bucket_of
-from vq_infer.bench.measuring.measure import timed
 from vq_infer.bench.models.baselines import diffusers_model
 from vq_infer.bench.models.workload import Step, Workload
 from vq_infer.memory.model_sizes import MODEL_SIZES
+from vq_infer.timing import timed
 
 WAN = MODEL_SIZES["14b"]
 TIMESTEP = 900
