@@ -84,6 +84,7 @@ def test_what_the_checkpoint_says_comes_before_the_model(
     )
     with create_artifact(models / "c" / "ckpt", header):
         pass
+    (models / "c" / "ckpt" / "stray").touch()  # refused when the checkpoint is opened: here only its manifest is read
     distilled = options(checkpoint=models / "c" / "ckpt", engine=engine)
     assert resolve_request("i2v", distilled).sampling == Sampling(
         steps=4, guidance_scale=1.0, fps=8 if engine == "native" else Sampling().fps
