@@ -34,11 +34,6 @@ def test_sizes_at_480p(size: tuple[int, int], expected: tuple[int, int]) -> None
     assert resize_to_area(Image.new("RGB", size), 480, 832).size == expected
 
 
-def test_an_image_of_the_right_size_is_kept() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    assert np.array_equal(np.asarray(resize_to_area(Image.fromarray(pixels), 48, 64)), pixels)
-
-
 @pytest.mark.parametrize("size", [(4000, 2), (2, 4000)])
 def test_refuses_an_image_that_is_too_narrow(size: tuple[int, int]) -> None:
     with pytest.raises(VqError, match=f"An image of {size[0]}x{size[1]} pixels cannot fill a 64x64 area"):
@@ -136,17 +131,6 @@ def test_refuses_a_decompression_bomb(tmp_path: Path, monkeypatch: pytest.Monkey
     Image.new("L", (4, 4)).save(tmp_path / "kite.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(VqError, match=rf"kite\.png has more than {limit} pixels: scale it down"):
-        open_image(tmp_path / "kite.png")
-
-
-def test_refuses_a_missing_image(tmp_path: Path) -> None:
-    with pytest.raises(VqError, match=r"kite\.png is missing"):
-        open_image(tmp_path / "kite.png")
-
-
-def test_refuses_a_text_file(tmp_path: Path) -> None:
-    (tmp_path / "kite.png").write_text("kite")
-    with pytest.raises(VqError, match=r"kite\.png is not an image that can be decoded"):
         open_image(tmp_path / "kite.png")
 
 
