@@ -296,15 +296,14 @@ class VideoPipeline:
         return standing
 
     @cached_property
-    def _vae(self) -> nn.Module:
+    def _vae(self) -> Any:
         with silenced_libraries():
             from diffusers import AutoencoderKLWan
 
-            vae: Any = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
+            vae = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
         if self._vae_tiling:
             vae.enable_tiling()
-        placed: nn.Module = vae.to(self.device).eval()
-        return placed
+        return vae.to(self.device).eval()
 
     def _scheduler(self) -> Any:
         with silenced_libraries():
