@@ -141,3 +141,13 @@ def test_refuses_a_truncated_image(tmp_path: Path, ending: str) -> None:
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(VqError, match="is not an image that can be decoded"):
         open_image(path)
+
+
+def test_refuses_an_image_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "kite.png").touch()
+    monkeypatch.setattr(Path, "read_bytes", forbidden)  # root may read everything
+    with pytest.raises(VqError, match=r"kite\.png cannot be read .*Permission denied.*: check its permissions"):
+        open_image(tmp_path / "kite.png")
