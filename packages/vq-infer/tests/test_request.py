@@ -77,6 +77,7 @@ def test_what_the_checkpoint_says_comes_before_the_model(recipe: Path, models: P
     said = {"sampling": {"steps": 4, "guidance_scale": 1.0}}
     with create_artifact(models / "ckpt", Header("lightx2v-checkpoint", FORMAT, "test", "wan", "m", {}, said)):
         pass
+    (models / "ckpt" / "stray").touch()  # refused when the checkpoint is opened: here only its manifest is read
     distilled = options(checkpoint=models / "ckpt", engine=engine)
     assert resolve_request("i2v", distilled).sampling == Sampling(
         steps=4, guidance_scale=1.0, fps=8 if engine == "native" else Sampling().fps

@@ -1,11 +1,13 @@
 """One folder of videos, written by one process or by several."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vq_core.artifacts import videos as module
 from vq_core.artifacts.videos import (
@@ -130,8 +132,8 @@ def test_summaries_in_words() -> None:
 
 
 def test_a_sample_in_the_manifest(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"a")
-    digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
     said = describe(Sample("p", "n", reference_images=(tmp_path / "a.png",)))
     assert said == {"prompt": "p", "negative_prompt": "n", "image": None, "reference_images": [digest]}
     assert describe(Sample("p", image=tmp_path / "a.png"))["image"] == digest

@@ -1,6 +1,7 @@
 import errno
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -111,30 +112,21 @@ def test_frames_of_another_shape_are_a_bug(tmp_path: Path, shape: tuple[int, ...
         write_video(tmp_path / "drift.mp4", np.zeros(shape, np.uint8), fps=16)
 
 
-def test_refuses_a_missing_video(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", [read_video, frames_per_second])
+def test_refuses_what_is_no_video(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    path = tmp_path / "drift.mp4"
     with pytest.raises(VqError, match=r"drift\.mp4 is missing"):
-        read_video(tmp_path / "drift.mp4")
-
-
-@pytest.mark.parametrize("content", [b"", b"not a video"])
-def test_refuses_what_is_not_a_video(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "drift.mp4").write_bytes(content)
-    with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
-        read_video(tmp_path / "drift.mp4")
+        read(path)
+    for content in (b"", b"not a video"):
+        path.write_bytes(content)
+        with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
+            read(path)
 
 
 @pytest.mark.parametrize("name", ["drift.mp4", "drift.mkv"])
 def test_knows_at_which_speed_a_video_is_shown(tmp_path: Path, name: str) -> None:
     write_video(tmp_path / name, drift(3, 16, 16), fps=12)
     assert frames_per_second(tmp_path / name) == 12
-
-
-def test_refuses_the_speed_of_what_is_no_video(tmp_path: Path) -> None:
-    with pytest.raises(VqError, match=r"drift\.mp4 is missing"):
-        frames_per_second(tmp_path / "drift.mp4")
-    (tmp_path / "drift.mp4").write_bytes(b"not a video")
-    with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
-        frames_per_second(tmp_path / "drift.mp4")
 
 
 # Runs as its own process: forks writers, which kill themselves at the file-system call or process start of a number,

@@ -171,26 +171,6 @@ def test_a_folder_as_llmc_takes_it(folder: Path, tmp_path: Path) -> None:
     assert close(change(checkpoint, folder, "blocks.0.ffn.net.2.weight"), product(second))
 
 
-@pytest.mark.parametrize("prefix", ["transformer.", ""])
-def test_alpha_in_diffusers_metadata(folder: Path, write_lora: Any, prefix: str) -> None:
-    pair = low_rank(PEFT, 64, 64)
-    noted = json.dumps({f"{prefix}r": RANK, f"{prefix}lora_alpha": 16, f"{prefix}alpha_pattern": {}})
-    path = write_lora(pair, lora_adapter_metadata=noted)
-    checkpoint = open_source(str(folder), [LoraRequest(path)]).components["transformer"]
-    assert close(change(checkpoint, folder, TO_Q), 16 / RANK * product(pair))
-
-
-@pytest.mark.parametrize("others_first", [True, False])
-def test_metadata_of_other_parts_are_not_the_transformer_s(folder: Path, write_lora: Any, others_first: bool) -> None:
-    pair = low_rank(PEFT, 64, 64)
-    own: dict[str, Any] = {"transformer.lora_alpha": 32}
-    others = {"text_encoder.lora_alpha": 4, "text_encoder.use_dora": True, "transformer_2.lora_alpha": 8}
-    noted = others | own if others_first else own | others
-    path = write_lora(pair, lora_adapter_metadata=json.dumps(noted))
-    checkpoint = open_source(str(folder), [LoraRequest(path)]).components["transformer"]
-    assert close(change(checkpoint, folder, TO_Q), 32 / RANK * product(pair))
-
-
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_alpha_in_peft_s_config(folder: Path, tmp_path: Path, whole_folder: bool) -> None:
     (tmp_path / "adapter").mkdir()

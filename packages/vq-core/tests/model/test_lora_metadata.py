@@ -14,6 +14,7 @@ from vq_core.model.lora import Lora
 from vq_core.model.lora_request import LoraRequest
 
 OpenLora = Callable[[str], Lora]
+OTHERS: dict[str, Any] = {"text_encoder.lora_alpha": 4, "text_encoder.use_dora": True, "transformer_2.lora_alpha": 8}
 
 
 @pytest.fixture
@@ -35,6 +36,8 @@ def lora_with(tmp_path: Path) -> OpenLora:
         ({"transformer.lora_alpha": 32}, {"transformer": 32, "transformer_2": 32}),
         ({"lora_alpha": 16}, {"transformer": 16, "transformer_2": 16}),
         ({"text_encoder.lora_alpha": 4}, {"transformer": None, "transformer_2": None}),
+        ({**OTHERS, "transformer.lora_alpha": 32}, {"transformer": 32, "transformer_2": 8}),
+        ({"transformer.lora_alpha": 32, **OTHERS}, {"transformer": 32, "transformer_2": 8}),
     ],
 )
 def test_each_expert_has_the_alpha_that_is_noted_for_it(

@@ -97,14 +97,6 @@ def test_reads_every_tensor(
     assert checkpoint.dtype("proj_out.bias") == "BF16"
 
 
-def test_reads_every_layout_of_the_family(
-    tmp_path: Path, wan_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
-) -> None:
-    folder = write_transformer(tmp_path / "t", wan_config, random_tensors(wan_config))
-    shards = transformer_in(folder).topology.block_shards
-    assert len([shard for shard in shards if shard.startswith("block_")]) == wan_config["num_layers"]
-
-
 def test_a_pipeline_has_the_transformers_that_it_lists(
     tmp_path: Path, t2v_config: dict[str, Any], random_tensors: RandomTensors, write_transformer: WriteTransformer
 ) -> None:
@@ -181,117 +173,132 @@ def test_refuses_an_id_that_the_hub_does_not_allow() -> None:
         open_source("-a..b/c--d")
 
 
-@pytest.mark.parametrize("model", ["no/such/folder", "nothing", "/absent"])
+@pytest.mark.parametrize("model", ["no/such/folder", "nothing", "/absent", __file__])
 def test_refuses_what_is_neither_folder_nor_id(model: str) -> None:
     with pytest.raises(VqError, match="neither a folder nor a hub id"):
         open_source(model)
 
 
-def test_refuses_a_file_of_another_kind(transformer: Path) -> None:
-    with pytest.raises(VqError, match="neither a folder nor a hub id"):
-        open_source(str(transformer / "config.json"))
-
-
 # --- Damaged and unfitting models ---------------------------------------------------------------
 
 
-def refusal(folder: Path) -> str:
-    with pytest.raises(VqError) as caught:
-        open_source(str(folder))
-    return str(caught.value)
+def second_shard(folder: Path) -> Path:
+    return sorted(folder.glob("*.safetensors"))[1]
 
 
-def test_refuses_a_folder_without_configuration(tmp_path: Path) -> None:
-    assert "is not a model that is read here" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize(("content", "said"), [("{", "is not JSON"), ("[]", "is not a JSON object")])
-def test_refuses_a_damaged_configuration(transformer: Path, content: str, said: str) -> None:
-    (transformer / "config.json").write_text(content)
-    assert f"config.json {said}" in refusal(transformer)
-
-
-def test_refuses_a_pipeline_without_its_transformer_folder(tmp_path: Path) -> None:
-    (tmp_path / "model_index.json").write_text(json.dumps({"transformer": ["diffusers", "WanTransformer3DModel"]}))
-    assert "transformer/config.json is missing" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("class_name", ["FluxTransformer2DModel", "WanModel_S2V", None])
-def test_refuses_an_unknown_family(transformer: Path, i2v_config: dict[str, Any], class_name: str | None) -> None:
-    i2v_config["_class_name"] = class_name
-    (transformer / "config.json").write_text(json.dumps(i2v_config))
-    assert "which no family here (wan) knows" in refusal(transformer)
-
-
-def test_refuses_a_folder_without_weights(transformer: Path) -> None:
-    (transformer / SINGLE).rename(transformer / "diffusion_pytorch_model.bin")
-    assert "holds no safetensors file" in refusal(transformer)
-
-
-def test_refuses_a_missing_shard(sharded: Path) -> None:
-    shard = sorted(sharded.glob("*.safetensors"))[1]
-    shard.unlink()
-    assert f"{shard} is missing" in refusal(sharded)
-
-
-def test_refuses_a_missing_shard_that_no_index_names(sharded: Path) -> None:
-    (sharded / INDEX_FILE).unlink()
-    shard = sorted(sharded.glob("*.safetensors"))[1]
-    shard.unlink()
-    assert f"{shard} is missing" in refusal(sharded)
-
-
-def test_refuses_a_truncated_shard(sharded: Path) -> None:
-    shard = sorted(sharded.glob("*.safetensors"))[1]
-    os.truncate(shard, shard.stat().st_size - 10)
-    assert f"{shard} has" in refusal(sharded)
-    assert "truncated or damaged" in refusal(sharded)
-
-
-def test_refuses_a_shard_that_lacks_what_the_index_promises(sharded: Path) -> None:
-    shard = sorted(sharded.glob("*.safetensors"))[0]
+def without_one_tensor(folder: Path) -> None:
+    """Write the first shard again without its first tensor, which the index still names."""
+    shard = sorted(folder.glob("*.safetensors"))[0]
     tensors = load_file(shard)
-    name = min(tensors)
-    save_file({key: tensor for key, tensor in tensors.items() if key != name}, shard)
-    assert f"`{name}` is not in {shard.name}" in refusal(sharded)
+    del tensors[min(tensors)]
+    save_file(tensors, shard)
 
 
-def test_refuses_an_index_without_a_map(sharded: Path) -> None:
-    (sharded / INDEX_FILE).write_text("{}")
-    assert "has no weight_map" in refusal(sharded)
+def of_class(name: str | None) -> Callable[[Path], object]:
+    """Write another class into the configuration."""
+
+    def change(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"_class_name": name}))
+
+    return change
 
 
-def test_refuses_a_stale_second_file(transformer: Path) -> None:
-    save_file({"proj_out.bias": torch.ones(1)}, transformer / "old.safetensors")
-    assert f"`proj_out.bias` is in {SINGLE} and in old.safetensors" in refusal(transformer)
+def with_tensors(**changes: torch.Tensor | None) -> Callable[[Path], object]:
+    """Replace tensors of a single file, see `rewrite`."""
+    return lambda folder: rewrite(folder, **changes)
+
+
+REFUSALS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "configuration that is not JSON": (
+        "transformer",
+        lambda folder: (folder / "config.json").write_text("{"),
+        r"config\.json is not JSON",
+    ),
+    "configuration that is a list": (
+        "transformer",
+        lambda folder: (folder / "config.json").write_text("[]"),
+        r"config\.json is not a JSON object",
+    ),
+    "another family": ("transformer", of_class("FluxTransformer2DModel"), r"which no family here \(wan\) knows"),
+    "another native family": ("transformer", of_class("WanModel_S2V"), r"which no family here \(wan\) knows"),
+    "no class": ("transformer", of_class(None), r"which no family here \(wan\) knows"),
+    "no weights": (
+        "transformer",
+        lambda folder: (folder / SINGLE).rename(folder / "diffusion_pytorch_model.bin"),
+        "holds no safetensors file",
+    ),
+    "missing shard": (
+        "sharded",
+        lambda folder: second_shard(folder).unlink(),
+        r"00002-of-00003\.safetensors is missing",
+    ),
+    "missing shard that no index names": (
+        "sharded",
+        lambda folder: (second_shard(folder).unlink(), (folder / INDEX_FILE).unlink()),
+        r"00002-of-00003\.safetensors is missing",
+    ),
+    "truncated shard": (
+        "sharded",
+        lambda folder: os.truncate(second_shard(folder), second_shard(folder).stat().st_size - 10),
+        r"00002-of-00003\.safetensors has .*truncated or damaged",
+    ),
+    "shard that lacks what the index promises": ("sharded", without_one_tensor, r"` is not in \S+-00001-of-00003\."),
+    "index without a map": (
+        "sharded",
+        lambda folder: (folder / INDEX_FILE).write_text("{}"),
+        "has no weight_map",
+    ),
+    "stale second file": (
+        "transformer",
+        lambda folder: save_file({"proj_out.bias": torch.ones(1)}, folder / "old.safetensors"),
+        rf"`proj_out\.bias` is in {SINGLE} and in old\.safetensors.*remove the stale file",
+    ),
+    "missing tensor": (
+        "transformer",
+        with_tensors(blocks__1__ffn__net__2__bias=None),
+        r"lacks the tensor `blocks\.1\.ffn\.net\.2\.bias`",
+    ),
+    "misshapen tensor": (
+        "transformer",
+        with_tensors(blocks__1__norm2__weight=torch.ones(63)),
+        r"`blocks\.1\.norm2\.weight` .*is \[63\] and should be \[64\]",
+    ),
+    "unknown tensor": (
+        "transformer",
+        with_tensors(blocks__2__norm2__weight=torch.ones(64)),
+        r"`blocks\.2\.norm2\.weight` .*not part of the architecture \(1 such tensors\)",
+    ),
+    "quantized": (
+        "transformer",
+        with_tensors(blocks__0__attn1__to_q__weight=torch.ones(64, 64).to(torch.float8_e4m3fn)),
+        r"is quantized already, by a cast to FP8 without scales \(`blocks\.0\.attn1\.to_q\.weight`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layout", "damage", "sentence"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_refused_in_one_sentence(
+    request: pytest.FixtureRequest, layout: str, damage: Callable[[Path], object], sentence: str
+) -> None:
+    folder: Path = request.getfixturevalue(layout)
+    damage(folder)
+    with pytest.raises(VqError, match=sentence):
+        open_source(str(folder))
+
+
+def test_refuses_folders_without_a_transformer(tmp_path: Path) -> None:
+    with pytest.raises(VqError, match="is not a model that is read here"):
+        open_source(str(tmp_path))
+    (tmp_path / "model_index.json").write_text(json.dumps({"transformer": ["diffusers", "WanTransformer3DModel"]}))
+    with pytest.raises(VqError, match=r"transformer/config\.json is missing"):
+        open_source(str(tmp_path))
 
 
 def test_an_index_says_which_of_two_files_counts(sharded: Path) -> None:
     before = transformer_in(sharded).fingerprint
     save_file({"proj_out.bias": torch.ones(1)}, sharded / "old.safetensors")
     assert transformer_in(sharded).fingerprint == before
-
-
-def test_refuses_a_missing_tensor(transformer: Path) -> None:
-    rewrite(transformer, blocks__1__ffn__net__2__bias=None)
-    assert "lacks the tensor `blocks.1.ffn.net.2.bias`" in refusal(transformer)
-
-
-def test_refuses_a_misshapen_tensor(transformer: Path) -> None:
-    rewrite(transformer, blocks__1__norm2__weight=torch.ones(63))
-    assert "`blocks.1.norm2.weight`" in refusal(transformer)
-    assert "is [63] and should be [64]" in refusal(transformer)
-
-
-def test_refuses_an_unknown_tensor(transformer: Path) -> None:
-    rewrite(transformer, blocks__2__norm2__weight=torch.ones(64))
-    assert "`blocks.2.norm2.weight`" in refusal(transformer)
-    assert "not part of the architecture (1 such tensors)" in refusal(transformer)
-
-
-def test_refuses_a_quantized_model(transformer: Path) -> None:
-    rewrite(transformer, blocks__0__attn1__to_q__weight=torch.ones(64, 64).to(torch.float8_e4m3fn))
-    assert "is quantized already, by a cast to FP8 without scales (`blocks.0.attn1.to_q.weight`" in refusal(transformer)
 
 
 # --- Fingerprint and memory ---------------------------------------------------------------------
@@ -334,6 +341,3 @@ def test_reading_never_holds_the_model_in_memory(
         [sys.executable, "-W", "ignore", "-c", READ_ALL, str(folder)], capture_output=True, text=True, check=True
     )
     assert int(read.stdout) < 50e6
-
-
-# --- at a URI -------------------------------------------------------------------------------------

@@ -172,36 +172,10 @@ def test_refuses_a_folder_that_is_half_diffusers_and_half_native(native: Path, t
     assert "is half in diffusers' names" in refusal(native)
 
 
-def test_refuses_a_missing_native_shard(native: Path) -> None:
-    shard = sorted(native.glob("*.safetensors"))[1]
-    shard.unlink()
-    assert f"{shard} is missing" in refusal(native)
-    (native / INDEX_FILE).unlink()
-    assert f"{shard} is missing" in refusal(native)
-
-
-def test_refuses_a_tensor_in_two_shards(native: Path) -> None:
-    (native / INDEX_FILE).unlink()
-    save_file({"head.head.bias": torch.ones(1)}, native / "old.safetensors")
-    assert "`head.head.bias` is in " in refusal(native)
-    assert "remove the stale file" in refusal(native)
-
-
 def test_refuses_a_configuration_of_another_model(native: Path) -> None:
     config = json.loads((native / "config.json").read_text())
     (native / "config.json").write_text(json.dumps(config | {"num_layers": 40}))
     assert "config.json says num_layers=40 and the tensors in" in refusal(native)
-
-
-def test_refuses_a_missing_native_tensor(tmp_path: Path, i2v_config: Any, tensors: Any, write_native: Write) -> None:
-    del tensors["blocks.0.norm2.bias"]
-    assert "lacks the tensor `blocks.0.norm2.bias`" in refusal(write_native(tmp_path / "n", i2v_config, tensors))
-
-
-def test_refuses_an_unknown_native_tensor(native: Path) -> None:
-    save_file({"face_adapter.x": torch.ones(1)}, native / "more.safetensors")
-    (native / INDEX_FILE).unlink()
-    assert "`face_adapter.x`" in refusal(native)
 
 
 def test_refuses_a_shard_that_is_changed_between_opening_and_reading(native: Path) -> None:

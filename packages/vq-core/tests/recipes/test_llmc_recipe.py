@@ -97,10 +97,7 @@ def test_fp8_rounds_as_qtorch_where_the_file_says_so(read_llmc: ReadLlmc) -> Non
     assert read_llmc(FP8).quantize.rounding is Rounding.NEAREST_EVEN
     assert read_llmc(weight("use_qtorch: True", FP8)).quantize.rounding is Rounding.QTORCH
     assert read_llmc(weight("use_qtorch: False", FP8)).quantize.rounding is Rounding.NEAREST_EVEN
-
-
-def test_integers_are_rounded_to_even_whatever_use_qtorch_says(read_llmc: ReadLlmc) -> None:
-    assert read_llmc(weight("use_qtorch: True")).quantize.rounding is Rounding.NEAREST_EVEN
+    assert read_llmc(weight("use_qtorch: True")).quantize.rounding is Rounding.NEAREST_EVEN  # integers always are
 
 
 @pytest.mark.parametrize(
@@ -137,6 +134,8 @@ def test_an_evaluation_may_stand_in_a_list_of_one(read_llmc: ReadLlmc) -> None:
 
 def test_paths_stay_relative_to_the_working_directory(read_llmc: ReadLlmc) -> None:
     assert read_llmc(edited("path: models/wan", "path: ./models/wan")).model == "./models/wan"
+    (lora,) = read_llmc(edited("    torch_dtype", "    lora_path: loras/mine\n    torch_dtype")).lora
+    assert (lora.path, lora.strength, lora.component) == (Path("loras/mine"), 1.0, None)
 
 
 def test_one_warning_names_every_key_without_effect(read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,32 +177,40 @@ def test_keys_that_say_what_happens_anyway_are_not_warned_about(
     assert not caplog.records
 
 
-def test_an_empty_eval_pos_is_warned_about(read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture) -> None:
-    read_llmc(edited("[fake_quant]", "[]"))
-    assert "`eval.eval_pos` (" in caplog.text
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (edited("[fake_quant]", "[]"), "`eval.eval_pos` ("),
+        (
+            f"{SMOOTHQUANT}ignored_layers: {{layer_names: [ffn.net.2]}}\n",
+            "`ignored_layers.layer_names` (LLMC reads it only with block_ids)",
+        ),
+    ],
+)
+def test_lists_without_effect_are_warned_about(
+    read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture, text: str, said: str
+) -> None:
+    read_llmc(text)
+    assert said in caplog.text
 
 
 AWQ = edited("SmoothQuant", "Awq", edited("            alpha: 0.7\n", "            trans: True\n"))
 
 
 @pytest.mark.parametrize(
-    ("lines", "method", "version", "rounder"),
+    ("lines", "smooth", "rounder"),
     [
-        ([], "awq", "v2", "rtn"),
-        (["trans_version: v1"], "awq", "v1", "rtn"),
-        (["trans_version: v2", "weight_clip: True", "clip_sym: True"], "awq", "v2", "clip"),
-        (["weight_clip: False"], "awq", "v2", "rtn"),
+        (["trans: True"], ("awq", "v2", "llmc"), "rtn"),
+        (["trans: True", "trans_version: v1"], ("awq", "v1", "llmc"), "rtn"),
+        (["trans: True", "trans_version: v2", "weight_clip: True", "clip_sym: True"], ("awq", "v2", "llmc"), "clip"),
+        (["trans: True", "weight_clip: False"], ("awq", "v2", "llmc"), "rtn"),
+        (["trans: False", "weight_clip: True"], ("none", None, None), "clip"),
     ],
 )
-def test_awq(read_llmc: ReadLlmc, lines: list[str], method: str, version: str, rounder: str) -> None:
-    recipe = read_llmc(edited("trans: True\n", "\n            ".join(["trans: True", *lines]) + "\n", AWQ))
-    assert (recipe.smooth.method, recipe.smooth.awq_version, recipe.smooth.groups) == (method, version, "llmc")
+def test_awq(read_llmc: ReadLlmc, lines: list[str], smooth: tuple[str | None, ...], rounder: str) -> None:
+    recipe = read_llmc(edited("trans: True\n", "\n            ".join(lines) + "\n", AWQ))
+    assert (recipe.smooth.method, recipe.smooth.awq_version, recipe.smooth.groups) == smooth
     assert (recipe.quantize.method, recipe.smooth.alpha) == (rounder, None)
-
-
-def test_awq_that_only_clips_smooths_nothing(read_llmc: ReadLlmc) -> None:
-    recipe = read_llmc(edited("trans: True\n", "trans: False\n            weight_clip: True\n", AWQ))
-    assert (recipe.smooth.method, recipe.quantize.method) == ("none", "clip")
 
 
 def test_awq_s_own_keys_without_effect(read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,12 +219,6 @@ def test_awq_s_own_keys_without_effect(read_llmc: ReadLlmc, caplog: pytest.LogCa
     for key in keys:
         assert f"`quant.video_gen.special.{key.split(':')[0]}` (" in caplog.text
     assert "special.trans`" not in caplog.text
-
-
-def test_lora_path(read_llmc: ReadLlmc) -> None:
-    recipe = read_llmc(edited("    torch_dtype", "    lora_path: loras/mine\n    torch_dtype"))
-    (lora,) = recipe.lora
-    assert (lora.path, lora.strength, lora.component) == (Path("loras/mine"), 1.0, None)
 
 
 @pytest.mark.parametrize(
@@ -237,10 +238,3 @@ def test_lora_path(read_llmc: ReadLlmc) -> None:
 def test_ignored_layers(read_llmc: ReadLlmc, section: str, rules: list[object]) -> None:
     ignored = read_llmc(f"{SMOOTHQUANT}ignored_layers: {section}\n").ignored
     assert [(tuple(map(str, rule.blocks)), rule.linears) for rule in ignored] == rules
-
-
-def test_layer_names_that_llmc_does_not_read_are_warned_about(
-    read_llmc: ReadLlmc, caplog: pytest.LogCaptureFixture
-) -> None:
-    read_llmc(f"{SMOOTHQUANT}ignored_layers: {{layer_names: [ffn.net.2]}}\n")
-    assert "`ignored_layers.layer_names` (LLMC reads it only with block_ids)" in caplog.text

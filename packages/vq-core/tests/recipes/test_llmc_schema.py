@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from pydantic import AfterValidator
+from pydantic.fields import FieldInfo
 
 from vq_core.recipes.llmc_schema import LlmcRecipe
 from vq_core.recipes.typed_yaml import Section, Unheeded
@@ -41,42 +42,38 @@ HONOURED = {
 }
 
 
-def keys(section: type[Section], prefix: str = "") -> Iterator[tuple[str, list[object]]]:
-    """(dotted name, markers) of every key that is no section itself."""
+def sections(section: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
+    """(prefix of its keys, section) of a section and of all inside it."""
+    yield prefix, section
     for name, field in section.model_fields.items():
-        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_section(kind)]
-        if inner:
-            yield from keys(inner[0], f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", [mark for mark in field.metadata if isinstance(mark, Unheeded | AfterValidator)]
+        for inner in sections_in(field):
+            yield from sections(inner, f"{prefix}{name}.")
 
 
-def _is_section(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
+def sections_in(field: FieldInfo) -> list[type[Section]]:
+    kinds = (field.annotation, *get_args(field.annotation))
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
 
 
-def test_every_key_is_honoured_or_marked() -> None:
-    assert {name for name, markers in keys(LlmcRecipe) if not markers} == HONOURED
+# Every key that is no section itself, and its markers.
+MARKERS = {
+    f"{prefix}{name}": (field, [mark for mark in field.metadata if isinstance(mark, Unheeded | AfterValidator)])
+    for prefix, section in sections(LlmcRecipe)
+    for name, field in section.model_fields.items()
+    if not sections_in(field)
+}
 
 
-def test_no_key_is_marked_twice() -> None:
-    assert [name for name, markers in keys(LlmcRecipe) if len(markers) > 1] == []
+def test_every_key_is_honoured_or_marked_once() -> None:
+    assert {name for name, (_, markers) in MARKERS.items() if not markers} == HONOURED
+    assert [name for name, (_, markers) in MARKERS.items() if len(markers) > 1] == []
 
 
 def test_a_default_is_neither_refused_nor_warned_about() -> None:
     # Writing a default out must change nothing.
-    for name, fields in _sections(LlmcRecipe):
-        for key, field in fields.model_fields.items():
-            for marker in field.metadata:
-                if isinstance(marker, Unheeded) and not field.is_required():
-                    assert field.default in marker.silent, f"{name}{key}"
-                if isinstance(marker, AfterValidator) and not field.is_required():
-                    assert marker.func(field.default) == field.default, f"{name}{key}"
-
-
-def _sections(section: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
-    yield prefix, section
-    for name, field in section.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if _is_section(kind):
-                yield from _sections(kind, f"{prefix}{name}.")
+    for name, (field, markers) in MARKERS.items():
+        for marker in markers if not field.is_required() else []:
+            if isinstance(marker, Unheeded):
+                assert field.default in marker.silent, name
+            else:
+                assert marker.func(field.default) == field.default, name

@@ -181,11 +181,6 @@ REFUSALS = {
         "shceme: int8",
         "`shceme` in {file} is not a known key (did you mean `scheme`?); known here: model, ",
     ),
-    "unknown key in a section": (
-        "calib: {stpes: 4}",
-        "`calib.stpes` in {file} is not a known key (did you mean `steps`?)",
-    ),
-    "unknown key of no likeness": ("xyzzy: 1", "`xyzzy` in {file} is not a known key; known here: model, scheme, seed"),
     "string for a number": ('calib: {steps: "40"}', "`calib.steps` in {file} is '40': it should be a valid integer."),
     "word for a number": ("calib: {guidance_scale: five}", "`calib.guidance_scale` in {file} is 'five': it should be"),
     "float for an integer": ("calib: {steps: 40.0}", "`calib.steps` in {file} is 40.0: it should be a valid integer."),

@@ -31,12 +31,9 @@ def yaml_file(tmp_path: Path):
     return write
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_what_a_file_is_for_is_named_in_its_sentences(tmp_path: Path) -> None:
     with pytest.raises(VqError, match=r"There is no recipe .*absent\.yaml"):
         load_yaml(tmp_path / "absent.yaml")
-
-
-def test_what_a_file_is_for_is_named_in_its_sentences(tmp_path: Path) -> None:
     with pytest.raises(VqError, match=r"There is no gate .*absent\.yaml: give a YAML file\.$"):
         load_yaml(tmp_path / "absent.yaml", what="gate")
     (tmp_path / "list.yaml").write_text("- a")
@@ -44,12 +41,9 @@ def test_what_a_file_is_for_is_named_in_its_sentences(tmp_path: Path) -> None:
         load_yaml(tmp_path / "list.yaml", what="gate")
 
 
-def test_a_folder_is_refused(tmp_path: Path) -> None:
+def test_what_holds_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VqError, match="is a folder"):
         load_yaml(tmp_path)
-
-
-def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(VqError, match="is not UTF-8 text"):
         load_yaml(tmp_path / "weights.yaml")

@@ -1,6 +1,5 @@
 """Texts and images against the stock diffusers pipeline with all of its parts loaded."""
 
-import gc
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -109,11 +108,3 @@ def test_nothing_but_the_encoder_s_own_parts_is_read(
     assert len(texts(only(model, tmp_path / "text", "tokenizer", "text_encoder"), samples)) == 2
     folder = only(model, tmp_path / "image", "image_processor", "image_encoder")
     assert len(encode_images(folder, [[open_image(samples[0].image)]], device="cpu")) == 1
-
-
-def test_encoders_are_gone_on_return(tiny_model: TinyModel, samples: list[Sample]) -> None:
-    assert samples[0].image is not None
-    texts(tiny_model("i2v"), samples)
-    encode_images(tiny_model("i2v"), [[open_image(samples[0].image)]], device="cpu")
-    alive = {type(thing).__name__ for thing in gc.get_objects()}
-    assert not alive & {"UMT5EncoderModel", "CLIPVisionModel"}

@@ -1,5 +1,5 @@
-import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,18 +7,15 @@ import pytest
 from vq_core.errors import VqError
 from vq_core.sampling.pipeline_layout import read_layout
 from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
-from vq_core.testing.tiny_models import Variant, build_tiny
+from vq_core.testing.tiny_models import Variant
 
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny("i2v", tmp_path_factory.mktemp("tiny") / "i2v")
+TinyModel = Callable[[Variant], Path]
 
 
 @pytest.fixture
-def model(built: Path, tmp_path: Path) -> Path:
+def model(tiny_model: TinyModel, tmp_path: Path) -> Path:
     """A copy to be broken."""
-    return Path(shutil.copytree(built, tmp_path / "model"))
+    return Path(shutil.copytree(tiny_model("i2v"), tmp_path / "model"))
 
 
 def test_reads_parts_and_grid(model: Path) -> None:
@@ -26,19 +23,14 @@ def test_reads_parts_and_grid(model: Path) -> None:
     assert (layout.pipeline_class, layout.scheduler_class) == ("WanImageToVideoPipeline", "UniPCMultistepScheduler")
     assert (layout.transformers, layout.has_image_encoder) == (("transformer",), True)
     assert (layout.height_multiple, layout.width_multiple, layout.frame_multiple) == (16, 16, 4)
-    assert layout.inputs == FIRST_FRAME
 
 
-def test_reads_two_experts(tmp_path: Path) -> None:
-    layout = read_layout(build_tiny("i2v-2.2", tmp_path / "model"))
-    assert (layout.transformers, layout.boundary_ratio) == (("transformer", "transformer_2"), 0.9)
-    assert not layout.has_image_encoder
-
-
-def test_the_small_vae_of_wan22_has_a_coarser_grid(tmp_path: Path) -> None:
-    layout = read_layout(build_tiny("ti2v-5b", tmp_path / "model"))
-    assert (layout.height_multiple, layout.width_multiple, layout.frame_multiple) == (32, 32, 4)
-    assert layout.expand_timesteps
+def test_reads_what_is_particular_to_wan22(tiny_model: TinyModel) -> None:
+    experts, small = (read_layout(tiny_model(variant)) for variant in ("i2v-2.2", "ti2v-5b"))
+    assert (experts.transformers, experts.boundary_ratio) == (("transformer", "transformer_2"), 0.9)
+    assert not experts.has_image_encoder
+    assert (small.height_multiple, small.width_multiple, small.frame_multiple) == (32, 32, 4)
+    assert small.expand_timesteps
 
 
 @pytest.mark.parametrize(
@@ -54,28 +46,26 @@ def test_the_small_vae_of_wan22_has_a_coarser_grid(tmp_path: Path) -> None:
         ("t2v-distilled", TEXT_ONLY),
     ],
 )
-def test_knows_what_each_model_makes_videos_from(variant: Variant, inputs: ModelInputs, tmp_path: Path) -> None:
-    assert read_layout(build_tiny(variant, tmp_path / "model")).inputs == inputs
+def test_knows_what_each_model_makes_videos_from(variant: Variant, inputs: ModelInputs, tiny_model: TinyModel) -> None:
+    assert read_layout(tiny_model(variant)).inputs == inputs
 
 
-def test_refuses_another_pipeline(model: Path) -> None:
-    index = model / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "FluxPipeline"}))
-    with pytest.raises(
-        VqError, match=r"is a FluxPipeline: give .* WanPipeline, WanImageToVideoPipeline or WanVACEPipeline"
-    ):
-        read_layout(model)
-
-
-def test_refuses_a_folder_that_is_no_pipeline(model: Path) -> None:
-    with pytest.raises(VqError, match=r"transformer/model_index\.json is missing: give a whole diffusers pipeline"):
-        read_layout(model / "transformer")
-
-
-def test_refuses_an_index_that_is_not_json(model: Path) -> None:
-    (model / "model_index.json").write_text("{")
-    with pytest.raises(VqError, match=r"model_index\.json is not JSON"):
-        read_layout(model)
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            '{"_class_name": "FluxPipeline"}',
+            "is a FluxPipeline: give .* WanPipeline, WanImageToVideoPipeline or WanVACEPipeline",
+        ),
+        ("{", r"model_index\.json is not JSON"),
+        (None, r"model_index\.json is missing: give a whole diffusers pipeline"),
+    ],
+)
+def test_refuses_what_is_no_pipeline_of_wan(tmp_path: Path, content: str | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "model_index.json").write_text(content)
+    with pytest.raises(VqError, match=sentence):
+        read_layout(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["vae", "text_encoder", "image_encoder", "transformer"])

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline, WanImageToVideoPipeline
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from vq_core.media.images import open_image, resize_to_area
+from vq_core.media.images import open_image, size_of_area
 from vq_core.media.video import read_video
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.pipeline import VideoPipeline
@@ -30,14 +30,15 @@ def vace_inputs(sample: Sample, sampling: Sampling) -> dict[str, Any]:
     assert sample.video is not None
     assert sample.mask is not None
     frames = [Image.fromarray(frame) for frame in read_video(sample.video)[: sampling.num_frames]]
-    size = resize_to_area(frames[0], sampling.height, sampling.width).size
+    height, width = size_of_area(frames[0].size, sampling.height, sampling.width)
+    size = (width, height)
     mask = open_image(sample.mask).convert("L").resize(size, Image.Resampling.NEAREST)
     return {
         "video": [frame.resize(size, Image.Resampling.BICUBIC) for frame in frames],
         "mask": [mask] * len(frames),
         "reference_images": [open_image(path) for path in sample.reference_images],
-        "width": size[0],
-        "height": size[1],
+        "width": width,
+        "height": height,
     }
 
 
@@ -53,7 +54,9 @@ def stock_video(model: Path, sample: Sample, sampling: Sampling, seed: int, *, l
     if type(pipeline).__name__ == "WanImageToVideoPipeline":
         assert sample.image is not None
         multiple = 32 if pipeline.config.expand_timesteps else 16
-        image = resize_to_area(open_image(sample.image), sampling.height, sampling.width, multiple)
+        image = open_image(sample.image)
+        height, width = size_of_area(image.size, sampling.height, sampling.width, multiple)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
         inputs = {"image": image, "height": image.height, "width": image.width}
         if last_image:
             assert sample.last_image is not None

@@ -4,21 +4,11 @@ import torch
 from vq_core.statistics import abs_sum
 
 
-def test_it_adds_magnitudes() -> None:
-    x = torch.tensor([[1.0, 2.0, 0.0], [-5.0, -2.0, 0.0], [3.0, 0.0, 0.0]])
-    assert abs_sum.reduce(x).tolist() == [9.0, 4.0, 0.0]
-
-
 def test_many_tokens_in_bfloat16_equal_numpy_in_fp64() -> None:
     tokens = torch.randn(3000, 16, generator=torch.Generator().manual_seed(0)).add(0.3).bfloat16()
     x = tokens.double().numpy()
     ours = abs_sum.reduce(tokens).double().numpy()
     np.testing.assert_allclose(ours, np.abs(x).sum(axis=0), rtol=1e-6)
-
-
-def test_merging() -> None:
-    a, b = torch.tensor([1.0, 4.0], dtype=abs_sum.DTYPE), torch.tensor([2.0, 3.0], dtype=abs_sum.DTYPE)
-    assert abs_sum.merge(a, b).tolist() == [3.0, 7.0]
 
 
 def test_it_is_kept_in_fp64() -> None:

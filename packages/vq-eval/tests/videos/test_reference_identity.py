@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from vq_core.model.source import open_source
@@ -90,14 +91,14 @@ def test_the_prompt_and_what_is_in_its_image_count(model: Path, tmp_path: Path) 
     run = identity(model)
     image, copy = tmp_path / "a.png", tmp_path / "b.png"
     for path in (image, copy):
-        path.write_bytes(b"pixels")
+        Image.new("RGB", (8, 8), "red").save(path)
     sample = Sample("a cat", "blurred", image)
     base = identity_of_video(run, sample, 1)
     assert identity_of_video(run, replace(sample, image=copy), 1) == base
     assert identity_of_video(run, replace(sample, prompt="a dog"), 1) != base
     assert identity_of_video(run, replace(sample, negative_prompt=""), 1) != base
-    image.write_bytes(b"others")
-    assert identity_of_video(run, sample, 1) != base
+    Image.new("RGB", (8, 8), "blue").save(image)
+    assert identity_of_video(run, replace(sample), 1) != base
 
 
 def test_the_number_of_threads_counts_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

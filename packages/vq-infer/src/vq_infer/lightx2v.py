@@ -57,7 +57,7 @@ def generate(request: VideoRequest, python: str | None, backend: str | None) -> 
     check_output(request.output, FORMATS)
     if request.device is not None:
         raise VqError("LightX2V chooses its GPU itself: leave --device out, or set CUDA_VISIBLE_DEVICES.")
-    request.sample.check_files()
+    request.sample.opened()  # refuses what cannot be decoded
     model = local_copy(parse_location(request.model))
     checkpoint = open_checkpoint(request.checkpoint)
     name, template = read_run_config(checkpoint, backend)

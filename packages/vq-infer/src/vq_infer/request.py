@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.checkpoint import FORMAT, KIND
 from vq_core.cli.app import required
 from vq_core.cli.sampling import resolve_sampling
 from vq_core.errors import VqError
@@ -16,7 +16,7 @@ from vq_core.runtime.meter import Usage
 from vq_core.sampling.model_defaults import defaults_of
 from vq_core.sampling.prompts import TEXT_ONLY, Sample
 from vq_core.sampling.settings import Sampling
-from vq_core.store.manifest import FILE_NAME
+from vq_core.store.manifest import FILE_NAME, read_manifest
 from vq_infer.options import EngineSettings, Task, VideoOptions, engine_settings
 
 
@@ -123,10 +123,14 @@ def _local(location: Location | None) -> Path | None:
 
 
 def said_by_checkpoint(location: Location) -> dict[str, Any]:
-    """Sampling settings in the checkpoint at `location`; empty if it is no checkpoint, which engines refuse later."""
+    """Sampling settings in the checkpoint at `location`; empty if it is no checkpoint.
+
+    Only the manifest is read: engines open the checkpoint itself, and refuse what is none.
+    """
     if not exists(location / FILE_NAME):
         return {}
-    sampling = open_checkpoint(location).artifact.manifest.settings.get("sampling")
+    folder = local_copy(location, only=[FILE_NAME])
+    sampling = read_manifest(folder, KIND, FORMAT).settings.get("sampling")
     known = {field.name for field in fields(Defaults)}
     return {key: value for key, value in sampling.items() if key in known} if isinstance(sampling, dict) else {}
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from vq_core.errors import VqError
-from vq_core.media.images import open_image
 from vq_core.media.video import read_video
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
@@ -111,10 +110,9 @@ def _videos_of(folder: Path, prompts: Location, count: int) -> list[Path]:
 
 
 def _grade_one(path: Path, sample: Sample) -> GradedVideo:
-    if sample.image is None:
-        raise ValueError("samples were read without their images")
-    frames, image = read_video(path), np.asarray(open_image(sample.image))
+    (image,) = sample.opened()["image"]
+    frames, first = read_video(path), np.asarray(image.image())
     try:
-        return GradedVideo(path, sample.prompt, grade(frames, sample.prompt, image))
+        return GradedVideo(path, sample.prompt, grade(frames, sample.prompt, first))
     except VqError as error:
         raise VqError(f"{path}: {error}") from None

@@ -47,7 +47,7 @@ class Family(Protocol):
         """
 
     def usual_sampling(self, config: Mapping[str, Any], experts: int) -> Mapping[str, Any]:
-        """How the authors of a model of this transformer `config` and so many experts sample it, keyed as `Defaults`.
+        """The authors' sampling settings for this transformer `config` and number of experts, keyed as `Defaults`.
 
         Empty where nothing is known.
         """

@@ -93,7 +93,7 @@ class SourceTransformer:
         return self._stored[name].info.dtype
 
     def verify(self, shard: str) -> None:
-        """Nothing is promised of these files but what is checked whenever one is read: that it did not change."""
+        """Do nothing: these files have no digests, and each read checks that its file did not change."""
 
     def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         """Any tensors; LoRAs are merged on the CPU, so that every device gets the same bits.

@@ -19,7 +19,7 @@ from vq_core.numerics.codes import codes_as_fp32
 EXACT_K = 2**24 // (127 * 128)
 
 WIDENED_K = 1536
-"""In features that are widened together: memory that the next ones find in use and in the cache."""
+"""Input features converted to fp32 at a time, so that the buffers stay in the cache."""
 
 
 def product_of_codes(x: Tensor, weight: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def product_on_tensor_cores(x: Tensor, weight: Tensor) -> Tensor:
 
 def _int32_sums(x: Tensor, weight: Tensor) -> Tensor:
     y = torch._int_mm(x, weight.t())
-    return y.view(torch.float32).copy_(y)  # where they lie: fresh memory takes as long as half of the product
+    return y.view(torch.float32).copy_(y)  # in place: new memory costs half the time of the product
 
 
 def _exact_parts(x: Tensor, weight: Tensor) -> Tensor:
@@ -61,6 +61,6 @@ def _fp32_sums(x: Tensor, weight: Tensor) -> Tensor:
 
 @cache
 def multiplies_int8() -> bool:
-    """Has this processor what torch multiplies int8 with? Without that it takes many times as long as fp32."""
+    """Does this processor have torch's instructions for int8 products? Without them they are far slower than fp32."""
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_vnni") or has.get("amx_int8"))

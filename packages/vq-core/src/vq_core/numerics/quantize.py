@@ -15,7 +15,7 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 ABSMAX_FLOOR = 1e-5
 SNR_ROWS = 256
 TILE_ELEMENTS = 1 << 18
-"""Elements that go through all of their arithmetic together on the CPU: 1 MiB in fp32 stays in a core's own cache."""
+"""Elements processed together on the CPU: 1 MiB in fp32 stays in a core's own cache."""
 SNR_TILE_ELEMENTS = 1 << 16
 INTEGER_OF_BYTES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -46,7 +46,7 @@ def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:
 def quantize_weight(weight: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.NEAREST_EVEN) -> Quantized:
     """Round-to-nearest quantization of `weight` `[out, in]`: codes = round(w / scale).
 
-    Scales are those of `weight_scale`: where one is NaN, the codes of its row mean nothing.
+    Scales are those of `weight_scale`; where one is NaN, the codes of its row are undefined.
     """
     codes = torch.empty(weight.shape, dtype=CODE_DTYPE[fmt], device=weight.device)
     return Quantized(codes, quantize_weight_into(codes, weight, fmt, rounding))
@@ -61,9 +61,9 @@ def quantize_weight_into(codes: Tensor, weight: Tensor, fmt: NumberFormat, round
 
 
 def _tiles(x: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows of `x` after the other, each with room for them in `dtype`, which all share.
+    """Slices of the rows of `x`, each with a buffer in `dtype` that all of them share and that stays in the cache.
 
-    So what is done to a tile finds it in the cache. A GPU takes `x` whole.
+    On a GPU there is one slice, of all rows.
     """
     rows, columns = x.shape
     step = rows if x.device.type != "cpu" else max(1, TILE_ELEMENTS // max(1, columns))

@@ -22,11 +22,11 @@ def round_to_codes(x: Tensor, fmt: NumberFormat, rounding: Rounding = Rounding.N
 
 
 def round_quotient_into(codes: Tensor, x: Tensor, scale: Tensor, fmt: NumberFormat, rounding: Rounding) -> None:
-    """Write `round_to_codes` of `x` / `scale` to `codes`; `x` `[rows, columns]` is used up, so no memory is needed.
+    """Write `round_to_codes` of `x` / `scale` to `codes`; `x` `[rows, columns]` is overwritten to save memory.
 
     `scale` `[rows, 1]` is at least |x| / qmax, correctly rounded to fp32. So |x| / scale is at most qmax / (1 − 2⁻²⁴),
     and its fp32 value at most the one after qmax: that rounds to qmax in either format, and nothing has to be clamped.
-    What a scale of NaN gives means nothing.
+    Codes under a scale of NaN are undefined.
 
     Division and rounding to an integer are one pass: (1.5·2²³ + x / scale) has the integer in its lowest bits.
     """
@@ -38,7 +38,7 @@ def round_quotient_into(codes: Tensor, x: Tensor, scale: Tensor, fmt: NumberForm
 
 
 def _rounded(x: Tensor, fmt: NumberFormat, rounding: Rounding) -> Tensor:
-    """Of `x`, which is used up: what a cast makes codes of."""
+    """Values that a cast turns into codes; `x` is overwritten."""
     if fmt is NumberFormat.INT8:
         return x.round_()
     return _e4m3_ties_away(x) if rounding is Rounding.QTORCH else x

@@ -1,4 +1,4 @@
-"""Which kernel torch's attention runs, seen as it runs, and running another one."""
+"""Which kernel torch's attention runs, observed while it runs, and how to run another."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -84,9 +84,9 @@ def attention_of(
 
 
 def other_kernels(device: str, dtype: torch.dtype, head_dim: int) -> tuple[AttentionKernel, ...]:
-    """The kernels that run here, and round otherwise than the one that torch chooses by itself.
+    """The kernels that run here and round differently from the one that torch chooses by itself.
 
-    Both are found out by running them on noise.
+    Each is run on noise to find out.
 
     Raises:
         VqError: there is none.

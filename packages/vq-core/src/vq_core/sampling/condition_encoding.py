@@ -1,7 +1,7 @@
 """The encoders of a Wan pipeline: each is loaded, used for all samples, and gone when its function returns."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,7 @@ def encode_texts(
 
 
 @torch.no_grad()
-def encode_images(model: Path, images: "Sequence[Sequence[Image]]", *, device: str) -> list[Tensor]:
+def encode_images(model: Path, images: "Iterable[Sequence[Image]]", *, device: str) -> list[Tensor]:
     """The images of every sample through the pipeline's CLIP, in float32 as Wan's reference does.
 
     Returns:

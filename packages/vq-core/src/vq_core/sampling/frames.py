@@ -1,13 +1,12 @@
 """The pictures that a video is made from: opened, and brought to the video's size."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vq_core.errors import VqError
-from vq_core.media.images import open_image, resize_to_cover, size_of_area
-from vq_core.media.video import read_video
-from vq_core.sampling.prompts import ModelInputs, Sample, is_video
+from vq_core.media.images import resize_to_cover, size_of_area
+from vq_core.sampling.opened_files import OpenedFile
+from vq_core.sampling.prompts import ModelInputs, Sample
 from vq_core.sampling.settings import Sampling
 
 if TYPE_CHECKING:
@@ -42,53 +41,74 @@ class Frames:
         return tuple(image for image in (self.image, self.last_image) if image is not None)
 
 
-def open_frames(sample: Sample, inputs: ModelInputs, sampling: Sampling, multiple: int) -> Frames:
-    """What of `inputs` the sample has, in the size of its video; sides are multiples of `multiple` pixels.
+def size_of_frames(sample: Sample, inputs: ModelInputs, sampling: Sampling, multiple: int) -> tuple[int, int]:
+    """Height and width of the video of `sample`, multiples of `multiple` pixels; nothing is decoded again.
 
-    A first frame or a video keeps its aspect, and height x width is the area; without them it is the size. A last
-    frame and a mask are brought to the size of the others.
+    A first frame or a video keeps its aspect, and height x width is the area; without them it is the size.
 
     Raises:
-        VqError: a file is missing or cannot be decoded, or the video is shorter than what is to be made.
+        VqError: a file is missing or cannot be decoded, is too narrow, or is a video shorter than the one to be made.
+    """
+    given = _given(sample, inputs)
+    size = (sampling.height, sampling.width)
+    for key in ("image", "video"):
+        for file in given.get(key, []):
+            size = size_of_area(file.size, *size, multiple)
+    for key in ("video", "mask"):
+        for file in given.get(key, []):
+            _require_length(file, sampling.num_frames)
+    return size
+
+
+def open_frames(sample: Sample, inputs: ModelInputs, sampling: Sampling, multiple: int) -> Frames:
+    """The files of the sample that are among `inputs`, in the size of its video, see `size_of_frames`.
+
+    A last frame and a mask are brought to the size of the others.
+
+    Raises:
+        VqError: see `size_of_frames`, or a file was changed since it was opened.
     """
     from PIL import Image
 
-    height, width = sampling.height, sampling.width
+    height, width = size_of_frames(sample, inputs, sampling, multiple)
+    given = _given(sample, inputs)
     image = last_image = None
-    references: tuple[Image.Image, ...] = ()
     video: tuple[Image.Image, ...] = ()
     mask: tuple[Image.Image, ...] = ()
-    if "image" in inputs and sample.image is not None:
-        image = open_image(sample.image)
-        height, width = size_of_area(image, height, width, multiple)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-        if "last_image" in inputs and sample.last_image is not None:
-            last_image = resize_to_cover(open_image(sample.last_image), height, width)
-    if "reference_images" in inputs:
-        references = tuple(open_image(path) for path in sample.reference_images)
-    if "video" in inputs and sample.video is not None:
-        frames = _open_video(sample.video, sampling.num_frames)
-        height, width = size_of_area(frames[0], height, width, multiple)
-        video = tuple(frame.resize((width, height), Image.Resampling.BICUBIC) for frame in frames)
-        if "mask" in inputs and sample.mask is not None:
-            masks = _open_mask(sample.mask, sampling.num_frames)
-            mask = tuple(frame.resize((width, height), Image.Resampling.NEAREST) for frame in masks)
+    if "image" in given:
+        image = given["image"][0].image().resize((width, height), Image.Resampling.BICUBIC)
+        if "last_image" in given:
+            last_image = resize_to_cover(given["last_image"][0].image(), height, width)
+    if "video" in given:
+        video = tuple(
+            frame.resize((width, height), Image.Resampling.BICUBIC)
+            for frame in _frames(given["video"][0], sampling.num_frames)
+        )
+        if "mask" in given:
+            mask = tuple(
+                frame.convert("L").resize((width, height), Image.Resampling.NEAREST)
+                for frame in _frames(given["mask"][0], sampling.num_frames)
+            )
+    references = tuple(file.image() for file in given.get("reference_images", []))
     return Frames(height, width, image, last_image, references, video, mask)
 
 
-def _open_mask(path: Path, num_frames: int) -> "list[Image]":
-    frames = _open_video(path, num_frames) if is_video(path) else [open_image(path)] * num_frames
-    return [frame.convert("L") for frame in frames]
+def _given(sample: Sample, inputs: ModelInputs) -> dict[str, list[OpenedFile]]:
+    return {key: files for key, files in sample.opened().items() if key in inputs}
 
 
-def _open_video(path: Path, num_frames: int) -> "list[Image]":
-    """The first `num_frames` frames."""
+def _frames(file: OpenedFile, num_frames: int) -> "list[Image]":
+    """The first `num_frames` frames of a video, or a picture for every frame."""
     from PIL import Image
 
-    frames = read_video(path)
-    if len(frames) < num_frames:
+    if file.length is None:
+        return [file.image()] * num_frames
+    return [Image.fromarray(frame) for frame in file.video()[:num_frames]]
+
+
+def _require_length(file: OpenedFile, num_frames: int) -> None:
+    if file.length is not None and file.length < num_frames:
         raise VqError(
-            f"{path} has {len(frames)} frames, and the video to be made over it {num_frames}: "
+            f"{file.path} has {file.length} frames, and the video to be made over it {num_frames}: "
             "give a longer one or lower --num-frames."
         )
-    return [Image.fromarray(frame) for frame in frames[:num_frames]]

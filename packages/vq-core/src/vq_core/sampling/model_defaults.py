@@ -1,4 +1,4 @@
-"""What is known of how a model is best sampled: its own `sampling.json`, and what the authors of its kind use."""
+"""Sampling settings of a model: its own `sampling.json`, else those of its authors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,9 +29,9 @@ class ModelSampling(Section):
 
 
 def defaults_of(model: str) -> Defaults:
-    """What holds for `model` where neither an option nor a recipe says anything.
+    """The settings of `model` that apply where neither an option nor the recipe gives one.
 
-    Its own `sampling.json` beats what its authors use, and that beats `DEFAULTS`.
+    Its own `sampling.json` comes before its authors' settings, and these before `DEFAULTS`.
 
     Raises:
         VqError: there is no such model; its `sampling.json` is not JSON, has an unknown key or a value of a wrong type.
@@ -41,7 +41,7 @@ def defaults_of(model: str) -> Defaults:
 
 
 def said_by(folder: Path) -> dict[str, Any]:
-    """What the model in `folder` says of its sampling, by the names of `Defaults`; empty where it says nothing.
+    """The settings in the `sampling.json` of the model in `folder`, keyed as `Defaults`; empty without that file.
 
     Raises:
         VqError: its `sampling.json` is not JSON, has an unknown key or a value of a wrong type.
@@ -53,7 +53,7 @@ def said_by(folder: Path) -> dict[str, Any]:
 
 
 def _usual(folder: Path) -> Mapping[str, Any]:
-    """What the authors of models like the pipeline in `folder` use; empty where its transformers are not known."""
+    """The authors' settings for the pipeline in `folder`; empty where its transformers are not known."""
     for family in map(family_named, family_names()):
         paths = [folder / name / "config.json" for name in family.COMPONENTS]
         configs = [read_json(path) for path in paths if path.is_file()]

@@ -39,9 +39,9 @@ class OneOnDevice:
 
 
 class LazyTransformer(nn.Module):
-    """Stands for a transformer in a diffusers pipeline, which holds on to what it has called.
+    """Stands for a transformer in a diffusers pipeline, which keeps references to its parts.
 
-    It has no weights: the real transformer is loaded when it is called, not when the pipeline asks what it is like, so
+    It has no weights. The real transformer is loaded at the first call, not when the pipeline reads its attributes, so
     the VAE has encoded the first frame by then.
 
     Attributes:
@@ -60,11 +60,11 @@ class LazyTransformer(nn.Module):
 
     @contextmanager
     def cache_context(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Of the transformer: what a call of it is about."""
+        """The transformer's own `cache_context`."""
         model: Any = self._transformers.get(self._name)
         with model.cache_context(*args, **kwargs):
             yield
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Of the transformer."""
+        """Call the transformer."""
         return self._transformers.get(self._name)(*args, **kwargs)

@@ -21,7 +21,7 @@ from vq_core.model.source import TRANSFORMER_WEIGHTS, Source, SourceTransformer,
 from vq_core.runtime.device import resolve_device, runtime_dtype
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
-from vq_core.sampling.frames import Frames, open_frames
+from vq_core.sampling.frames import Frames, open_frames, size_of_frames
 from vq_core.sampling.guidance import scales_of
 from vq_core.sampling.one_on_device import LazyTransformer, OneOnDevice
 from vq_core.sampling.pipeline_layout import IMAGE_TO_VIDEO, VACE, PipelineLayout, read_layout
@@ -41,7 +41,7 @@ class Conditions:
         negative_prompt_embeds: [1, 512, text_dim]; None without classifier-free guidance.
         image_embeds: of the first frame, or of the first and the last: [1 or 2, image tokens, image_dim]; None for
             models without an image encoder.
-        sample: whose files are opened again when the video is made: a hundred videos would not fit in memory.
+        sample: whose opened files are brought to the video's size when it is made.
     """
 
     prompt_embeds: Tensor
@@ -128,9 +128,10 @@ class VideoPipeline:
         Raises:
             VqError: a file that the model needs is missing, or cannot be decoded.
         """
-        layout, frames = self._layout, self._frames(sample, sampling)
-        latent_frames = (sampling.num_frames - 1) // layout.frame_multiple + 1 + len(frames.reference_images)
-        return latent_frames * (frames.height // layout.height_multiple) * (frames.width // layout.width_multiple)
+        layout, (height, width) = self._layout, self._size(sample, sampling)
+        references = len(sample.reference_images) if "reference_images" in layout.inputs else 0
+        latent_frames = (sampling.num_frames - 1) // layout.frame_multiple + 1 + references
+        return latent_frames * (height // layout.height_multiple) * (width // layout.width_multiple)
 
     def encode(self, samples: Sequence[Sample], sampling: Sampling) -> list[Conditions]:
         """Encode all samples, one encoder at a time; each is released before the next part is loaded.
@@ -139,11 +140,13 @@ class VideoPipeline:
             VqError: the settings do not fit the model, or an image is missing or is not one.
         """
         self.check(sampling)
-        ends = [self._frames(sample, sampling).ends for sample in samples]
+        for sample in samples:
+            self._size(sample, sampling)
         _log.debug("Encoding %d prompts", len(samples))
         texts = encode_texts(self.path, samples, guided=sampling.guided, device=self.device, dtype=self.dtype)
         embeds: Sequence[Tensor | None] = [None] * len(samples)
         if self._layout.has_image_encoder:
+            ends = (self._frames(sample, sampling).ends for sample in samples)
             embeds = encode_images(self.path, ends, device=self.device)
         return [
             Conditions(positive, negative, image_embeds, sample)
@@ -230,10 +233,13 @@ class VideoPipeline:
             pipeline.encode_image = lambda image, device: embeds
         return pipeline(**settings).frames[0]
 
+    def _size(self, sample: Sample, sampling: Sampling) -> tuple[int, int]:
+        """Height and width of the video of `sample`; refuses what cannot be made."""
+        sample.require(self._layout.inputs, f"The prompt {sample.prompt!r} for {self.path}")
+        return size_of_frames(sample, self._layout.inputs, sampling, self._layout.side_multiple)
+
     def _frames(self, sample: Sample, sampling: Sampling) -> Frames:
-        layout = self._layout
-        sample.require(layout.inputs, f"The prompt {sample.prompt!r} for {self.path}")
-        return open_frames(sample, layout.inputs, sampling, max(layout.height_multiple, layout.width_multiple))
+        return open_frames(sample, self._layout.inputs, sampling, self._layout.side_multiple)
 
     def _placed(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(self.device)
@@ -290,15 +296,14 @@ class VideoPipeline:
         return standing
 
     @cached_property
-    def _vae(self) -> nn.Module:
+    def _vae(self) -> Any:
         with silenced_libraries():
             from diffusers import AutoencoderKLWan
 
-            vae: Any = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
+            vae = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
         if self._vae_tiling:
             vae.enable_tiling()
-        placed: nn.Module = vae.to(self.device).eval()
-        return placed
+        return vae.to(self.device).eval()
 
     def _scheduler(self) -> Any:
         with silenced_libraries():

@@ -46,6 +46,11 @@ class PipelineLayout:
     width_multiple: int
     frame_multiple: int
 
+    @property
+    def side_multiple(self) -> int:
+        """Both sides are multiples of it where an image or a video gives the aspect."""
+        return max(self.height_multiple, self.width_multiple)
+
 
 def read_layout(path: Path) -> PipelineLayout:
     """Read `model_index.json` of the pipeline folder `path` and the configurations of its VAE and transformer.

@@ -4,24 +4,24 @@ Besides LLMC's keys an entry may have those of the other Wan models: `last_image
 `reference_images` (one path or a list), `video` and `mask` (white: to be made; a video, or one image for all frames).
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
-from vq_core.files.tensor_file import sha256_of
-from vq_core.media.images import open_image
-from vq_core.media.video import FORMATS, read_video
+from vq_core.files.json_file import read_json_value
+from vq_core.media.video import FORMATS
 from vq_core.recipes.named_prompts import resolve_prompts
 from vq_core.remote.location import Location, Uri
 from vq_core.remote.transfer import local_copy
+from vq_core.sampling.opened_files import OpenedFile, open_picture, open_video
 
 SAMPLES_FILE = "samples.json"
 TEXTS = ("prompt", "negative_prompt")
 FILES = ("image", "last_image", "reference_images", "video", "mask")
+KEPT_BYTES = 2**28  # of decoded pictures: about 40 of 1920x1080
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ FIRST_FRAME = ModelInputs(required=("image",))
 class Sample:
     """What one video is made from; a file is None where there is none.
 
+    Its files are opened once, when they are first needed: a picture, its size and its digest are taken from one
+    decoding of the same bytes. Pictures are kept in full size, which reference images need, up to a budget: the
+    photographs of a hundred prompts would take gigabytes. A video, and a picture beyond the budget, is decoded again
+    when it is needed, and refused if its file has changed.
+
     Attributes:
         prompt: what the video shows.
         negative_prompt: what it should not show.
@@ -60,6 +65,7 @@ class Sample:
     reference_images: tuple[Path, ...] = ()
     video: Path | None = None
     mask: Path | None = None
+    _opened: dict[str, list[OpenedFile]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Every file with its key, in the order of `FILES`."""
@@ -69,12 +75,29 @@ class Sample:
                 if path is not None:
                     yield key, path
 
+    def opened(self, budget: int = KEPT_BYTES) -> dict[str, list[OpenedFile]]:
+        """Every file by key, decoded at the first call; pictures are kept up to `budget` bytes in all.
+
+        Raises:
+            VqError: a file is missing, or is no image or video.
+        """
+        if not self._opened:
+            opened: dict[str, list[OpenedFile]] = {}
+            for key, path in self.files():
+                as_video = key == "video" or (key == "mask" and is_video(path))
+                file = open_video(path) if as_video else open_picture(path, budget)
+                budget -= file.nbytes
+                opened.setdefault(key, []).append(file)
+            self._opened.update(opened)
+        return self._opened
+
     def digests(self) -> dict[str, list[str]]:
-        """SHA-256 of the files by key."""
-        found: dict[str, list[str]] = {}
-        for key, path in self.files():
-            found.setdefault(key, []).append(sha256_of(path))
-        return found
+        """SHA-256 of the files by key, of the bytes that were decoded.
+
+        Raises:
+            VqError: see `opened`.
+        """
+        return {key: [file.digest for file in files] for key, files in self.opened().items()}
 
     def require(self, inputs: ModelInputs, where: str) -> None:
         """Refuse a sample that lacks a file which the model needs; `where` begins the sentence.
@@ -90,18 +113,6 @@ class Sample:
         if "mask" in given and "video" not in given:
             raise VqError(f"{where} has a `mask`, which requires a `video`: add one.")
 
-    def check_files(self) -> None:
-        """Decode every file once, before minutes are spent.
-
-        Raises:
-            VqError: one is missing, or is no image or video.
-        """
-        for key, path in self.files():
-            if key == "video" or (key == "mask" and is_video(path)):
-                read_video(path)
-            else:
-                open_image(path)
-
 
 def is_video(path: Path) -> bool:
     """Does the name of `path` say that it is a video?"""
@@ -111,8 +122,8 @@ def is_video(path: Path) -> bool:
 def read_samples(folder_or_json: Location, inputs: ModelInputs) -> list[Sample]:
     """Read a folder that holds `samples.json`, the JSON file itself, or `builtin:NAME`; paths in it are relative to it.
 
-    Every file is decoded once here, before minutes are spent on the first prompts. What is not among `inputs` is left
-    alone, so that one set of prompts serves several tasks.
+    Every file is opened here, before minutes are spent on the first prompts. Files that are not among `inputs` are
+    ignored, so that one set of prompts serves several tasks.
 
     Raises:
         VqError: there is no such built-in set, the file is missing, is not JSON or not a list of samples, or an image
@@ -123,20 +134,19 @@ def read_samples(folder_or_json: Location, inputs: ModelInputs) -> list[Sample]:
         path = path / SAMPLES_FILE
     elif isinstance(folder_or_json, Uri):  # only this file was copied, and those that it names lie beside it
         local_copy(folder_or_json.parent, only=list(_files_named(_read_list(path), inputs)))
-    return [
-        _sample(entry, f"Entry {index} of {path}", path.parent, inputs) for index, entry in enumerate(_read_list(path))
-    ]
+    samples = []
+    budget = KEPT_BYTES
+    for index, entry in enumerate(_read_list(path)):
+        sample = _sample(entry, f"Entry {index} of {path}", path.parent, inputs)
+        budget -= sum(file.nbytes for files in sample.opened(budget).values() for file in files)
+        samples.append(sample)
+    return samples
 
 
 def _read_list(path: Path) -> list[Any]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise VqError(f"{path} is missing: give a folder that holds {SAMPLES_FILE}, or such a file.") from None
-    except json.JSONDecodeError as error:
-        raise VqError(f"{path} is not JSON (line {error.lineno}: {error.msg}): correct that line.") from None
-    except UnicodeDecodeError as error:
-        raise VqError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8.") from None
+    entries = read_json_value(
+        path, missing=f"give a folder that holds {SAMPLES_FILE}, or such a file", damaged="correct it"
+    )
     if not isinstance(entries, list):
         raise VqError(f'{path} is not a list: write [{{"prompt": ..., "negative_prompt": ..., "image": ...}}, ...].')
     if not entries:
@@ -157,7 +167,6 @@ def _sample(entry: Any, where: str, folder: Path, inputs: ModelInputs) -> Sample
     single = {key: paths[0] for key, paths in files.items() if paths}
     sample = Sample(prompt, negative_prompt, reference_images=references, **single)
     sample.require(inputs, where)
-    sample.check_files()
     return sample
 
 

@@ -4,7 +4,6 @@ import pytest
 
 from vq_core.errors import VqError
 from vq_core.families.wan import diffusers_config, expert_folders, is_native_config, matches, native_config, topology
-from vq_core.families.wan.config import patch_elements
 
 # As published with the models: what tells them apart, and the native configuration.
 WAN21_I2V_14B = {
@@ -53,7 +52,6 @@ def test_native_configuration() -> None:
 @pytest.mark.parametrize(
     ("changes", "model_type"),
     [
-        ({}, "i2v"),
         ({"image_dim": None, "added_kv_proj_dim": None}, "i2v"),  # Wan 2.2
         ({"pos_embed_seq_len": 514}, "flf2v"),
         ({"image_dim": None, "added_kv_proj_dim": None, "in_channels": 16}, "t2v"),
@@ -86,10 +84,6 @@ def test_native_configuration_of_vace() -> None:
         "vace_layers": [0, 5, 10, 15, 20, 25, 30, 35],
         "vace_in_dim": 96,
     }
-
-
-def test_patch_elements() -> None:
-    assert patch_elements(WAN21_I2V_14B) == 4
 
 
 def test_matches_by_class_alone() -> None:
@@ -157,28 +151,31 @@ def test_vace_by_its_shapes() -> None:
         diffusers_config(shapes | {"vace_blocks.2.proj_out.bias": (5120,)}, None, "here")
 
 
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((64,), r"`proj_out.weight` in here is \[64\] and should have 2 dimensions"),
+        (None, "here lacks the tensor `proj_out.weight`"),
+    ],
+)
+def test_refuses_shapes_that_are_not_there(
+    i2v_config: dict[str, Any], shape: tuple[int, ...] | None, sentence: str
+) -> None:
+    shapes = {name: it for name, it in topology(i2v_config).tensors.items() if name != "proj_out.weight"}
+    with pytest.raises(VqError, match=sentence):
+        diffusers_config(shapes if shape is None else shapes | {"proj_out.weight": shape}, {"num_heads": 4}, "here")
+
+
+def test_refuses_to_guess_the_number_of_heads(i2v_config: dict[str, Any]) -> None:
+    with pytest.raises(VqError, match="does not tell its number of attention heads.*put the model's config.json"):
+        diffusers_config(topology(i2v_config).tensors, None, "here")
+
+
 @pytest.mark.parametrize("key", ["dim", "ffn_dim", "freq_dim", "num_layers", "in_dim", "out_dim", "text_dim"])
 def test_refuses_a_native_configuration_of_another_model(i2v_config: dict[str, Any], key: str) -> None:
     native = native_config(i2v_config)
     with pytest.raises(VqError, match=f"config.json says {key}=7 and the tensors in here say {native[key]}"):
         diffusers_config(topology(i2v_config).tensors, native | {key: 7}, "here")
-
-
-def test_refuses_to_guess_the_number_of_heads(i2v_config: dict[str, Any]) -> None:
-    with pytest.raises(
-        VqError, match="does not tell its number of attention heads.*put the model's config.json beside"
-    ):
-        diffusers_config(topology(i2v_config).tensors, None, "here")
-
-
-def test_refuses_shapes_that_are_not_there(i2v_config: dict[str, Any]) -> None:
-    shapes = dict(topology(i2v_config).tensors)
-    shapes["proj_out.weight"] = (64,)
-    with pytest.raises(VqError, match=r"`proj_out.weight` in here is \[64\] and should have 2 dimensions"):
-        diffusers_config(shapes, native_config(i2v_config), "here")
-    del shapes["proj_out.weight"]
-    with pytest.raises(VqError, match=r"here lacks the tensor `proj_out.weight`"):
-        diffusers_config(shapes, native_config(i2v_config), "here")
 
 
 @pytest.mark.parametrize(

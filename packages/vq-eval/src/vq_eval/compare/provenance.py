@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import sha256_of
-from vq_core.media.images import open_image
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy
 from vq_core.sampling.prompts import ModelInputs, Sample, read_samples
@@ -105,11 +104,12 @@ class AskedVideos:
         told = self.provenance.prompts[index : index + 1] if self.provenance is not None else ()
         sample = self.samples[index] if index < len(self.samples) else None
         texts = told[0] if told else sample
+        image = sample.opened().get("image") if sample is not None else None
         return Asked(
             prompt=texts.prompt if texts is not None else None,
             negative_prompt=texts.negative_prompt if texts is not None else None,
             seed=self._seed(index),
-            image=np.asarray(open_image(sample.image)) if sample is not None and sample.image is not None else None,
+            image=np.asarray(image[0].image()) if image else None,
         )
 
     def _seed(self, index: int) -> int | None:

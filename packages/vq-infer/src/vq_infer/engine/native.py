@@ -41,7 +41,7 @@ def generate(request: VideoRequest) -> Outcome | None:
             processes is not that of `request.settings.parallel`, or the image cannot be decoded.
     """
     check_output(request.output, FORMATS)
-    request.sample.check_files()
+    request.sample.opened()  # refuses what cannot be decoded
     device = torch.device(resolve_device(request.device))
     with team(request.settings.parallel, this_process(), device) as here:
         return _generate(request, here)

@@ -1,4 +1,4 @@
-"""How the authors of each published Wan sample it."""
+"""Sampling settings that the authors of each published Wan use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ USUAL: Mapping[tuple[str, int], Mapping[str, Any]] = {
 
 
 def usual_sampling(config: Mapping[str, Any], experts: int) -> Mapping[str, Any]:
-    """What the authors of the model with this transformer `config` (diffusers' keys) sample with, as `Defaults` has it.
+    """The authors' sampling settings for this transformer `config` (diffusers' keys), keyed as `Defaults`.
 
     Empty for a combination that was never published.
     """
