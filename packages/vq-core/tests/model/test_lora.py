@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vq_core.files.tensor_folder import INDEX_FILE
-from vq_core.model.lora import Lora, Merge
+from vq_core.model.lora import Merge
+from vq_core.model.lora_file import Lora
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import SourceTransformer, open_source
 

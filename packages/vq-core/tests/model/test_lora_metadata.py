@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from vq_core.errors import VqError
-from vq_core.model.lora import Lora
+from vq_core.model.lora_file import Lora
 from vq_core.model.lora_request import LoraRequest
 
 OpenLora = Callable[[str], Lora]
@@ -44,15 +44,15 @@ def test_each_expert_has_the_alpha_that_is_noted_for_it(
     lora_with: OpenLora, noted: dict[str, int], alphas: dict[str, int | None]
 ) -> None:
     lora = lora_with(json.dumps(noted))
-    assert {component: lora.alpha(component) for component in alphas} == alphas
+    assert {component: lora.settings(component).alpha for component in alphas} == alphas
 
 
-@pytest.mark.parametrize("setting", ["alpha_pattern", "use_rslora", "use_dora"])
+@pytest.mark.parametrize("setting", ["alpha_pattern", "use_rslora", "fan_in_fan_out", "layer_replication"])
 def test_settings_of_peft_that_mean_another_sum_are_refused(lora_with: OpenLora, setting: str) -> None:
     value: Any = {"to_q": 2}
-    assert lora_with(json.dumps({f"text_encoder.{setting}": value})).alpha("transformer") is None
+    assert lora_with(json.dumps({f"text_encoder.{setting}": value})).settings("transformer").alpha is None
     with pytest.raises(VqError, match=f"lora.safetensors was trained with PEFT's {setting}"):
-        lora_with(json.dumps({f"transformer.{setting}": value})).alpha("transformer")
+        lora_with(json.dumps({f"transformer.{setting}": value})).settings("transformer")
 
 
 def test_metadata_that_is_damaged_is_refused(lora_with: OpenLora) -> None:

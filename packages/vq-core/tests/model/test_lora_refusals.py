@@ -33,7 +33,7 @@ REFUSALS = {
         {"unet.down.q.lora_A.weight": torch.ones(2, 2)},
         "does not fit .*model: none of its keys .* of transformer",
     ),
-    "empty": ({}, "none of its keys"),
+    "empty": ({}, "holds no tensor: get the LoRA again"),
     "half a pair": ({UP: PAIR[UP]}, rf"`{UP}` .* has no partner \(down\) for `{TO_Q}`"),
     "the other half": ({DOWN: PAIR[DOWN]}, r"has no partner \(up\)"),
     "other width": (
@@ -55,8 +55,39 @@ REFUSALS = {
         PAIR | pair("diffusion_model.blocks.7.self_attn.q"),
         r"does not fit .*: `diffusion_model\.blocks\.7\..* is about a block that transformer, with its 2, does",
     ),
-    "lokr": (PAIR | {f"{NATIVE}.lokr_w1": torch.ones(2, 2)}, "lokr_w1` .* makes it more than"),
-    "dora": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* makes it more than a low-rank pair"),
+    "an unknown factor": (PAIR | {f"{NATIVE}.lokr_t1": torch.ones(2, 2)}, "lokr_t1` .* is of LoKr, LoHa or DoRA of an"),
+    "oft": (PAIR | {f"{NATIVE}.oft_blocks": torch.ones(2, 2)}, "oft_blocks` .* is of OFT, which is not merged here"),
+    "two methods": (PAIR | {f"{NATIVE}.lokr_w1": torch.ones(2, 2)}, "lokr_w1` .* both change"),
+    "half a LoKr": ({f"{NATIVE}.lokr_w1": torch.ones(2, 2)}, r"has no partner \(lokr_w2\)"),
+    "two forms of LoKr": (
+        {f"{NATIVE}.{part}": torch.ones(8, 8) for part in ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2")},
+        "lokr_w1` and .* are more than LoKr of",
+    ),
+    "LoKr of another size": (
+        {f"{NATIVE}.{part}": torch.ones(8, 9) for part in ("lokr_w1", "lokr_w2")},
+        r"lokr_w1` and the other factors of LoKr give \[64, 81\], and",
+    ),
+    "LoHa of two ranks": (
+        {f"{NATIVE}.hada_w{it}": torch.ones(64, 64 + (it == "2_b")) for it in ("1_a", "1_b", "2_a", "2_b")},
+        "factors of LoHa cannot be multiplied",
+    ),
+    "LoHa without a factor": (
+        {f"{NATIVE}.hada_w{it}": torch.ones(64, 64) for it in ("1_a", "1_b", "2_a")},
+        r"has no partner \(hada_w2_b\)",
+    ),
+    "magnitude alone": ({f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* has no factors beside it"),
+    "magnitude of another length": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(1, 32)}, r"dora_scale` is \[1, 32\] and"),
+    "magnitude and difference": (
+        PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1), f"{NATIVE}.diff": torch.ones(64, 64)},
+        "dora_scale` and .*diff` .* both change",
+    ),
+    "magnitude twice": (
+        PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1), f"{NATIVE}.lora_magnitude_vector": torch.ones(64)},
+        "both change",
+    ),
+    "rank 0": ({DOWN: torch.ones(0, 64), UP: torch.ones(64, 0)}, r" is \[0, 64\], which holds no value"),
+    "alpha of 0": (PAIR | {f"{NATIVE}.alpha": torch.tensor(0.0)}, "alpha` of .* is 0.0, and must be a number other than"),
+    "alpha that is no number": (PAIR | {f"{NATIVE}.alpha": torch.tensor(float("nan"))}, "alpha` .* NaN or infinite"),
     "quantized": ({DOWN: PAIR[DOWN].char(), UP: PAIR[UP]}, "is I8: give the LoRA in full or half precision"),
 }
 
@@ -64,11 +95,12 @@ REFUSALS = {
 def test_keys_that_match_nothing_are_named_in_one_warning(merged: OpenMerged, caplog: Any) -> None:
     stray = {f"diffusion_model.blocks.{block}.audio.q.lora_A.weight": torch.ones(2, 2) for block in range(2)}
     alone = {"diffusion_model.blocks.0.self_attn.k.alpha": torch.tensor(4.0)}
-    with caplog.at_level(logging.DEBUG, logger="vq_core.model.lora"):
+    with caplog.at_level(logging.DEBUG, logger="vq_core.model"):
         merged(PAIR | stray | alone | {"lora_te_q.lora_down.weight": torch.ones(1, 1)})
     record, *each = caplog.records
     assert [line.message.split("`")[1] for line in each] == [*stray, "lora_te_q.lora_down.weight", *alone]
-    assert "4 of 6 keys match nothing in transformer and are not merged" in record.message
+    said = "4 of 6 keys match nothing in transformer and are not merged, 1 of them for the text encoder: "
+    assert said in record.message
     for pattern in ("`diffusion_model.blocks.N.audio.q.lora_A.weight` (2)", "N.self_attn.k.alpha`", "`lora_te_q."):
         assert pattern in record.message
 
@@ -85,6 +117,11 @@ def test_refused_by_name(merged: OpenMerged, tensors: dict[str, Tensor], sentenc
     with pytest.raises(VqError, match=sentence) as refused:
         merged(tensors)
     assert "\n" not in str(refused.value)
+
+
+def test_the_strength_of_a_dora_has_no_meaning(merged: OpenMerged) -> None:
+    with pytest.raises(VqError, match=r"makes a DoRA of .*0.safetensors, .* and 0.5 is given: leave the strength out"):
+        merged(PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1)}, strength=0.5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -18,7 +18,9 @@ from vq_core.families import Family
 from vq_core.files.pth_file import SUFFIXES as PTH_SUFFIXES
 from vq_core.model.already_quantized import refuse_quantized
 from vq_core.model.embedded import embedded_model, embedded_names
-from vq_core.model.lora import Lora, Merge, require_components
+from vq_core.model.lora import Merge
+from vq_core.model.lora_experts import open_loras
+from vq_core.model.lora_file import Lora
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source_gains import SourceGains
 from vq_core.model.source_layout import (
@@ -188,8 +190,7 @@ def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: boo
     """
     path = resolve_model(model, only=TRANSFORMER_FILES)
     paths = transformer_paths(path)
-    opened = [Lora(request, model) for request in loras]
-    require_components(opened, paths, model)
+    opened = open_loras(loras, paths, model)
     components = {
         name: SourceTransformer(read_transformer(where, allow_pth=allow_pth), name, opened)
         for name, where in paths.items()
