@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vq_core.errors import VqError
 from vq_core.files.tensor_folder import INDEX_FILE
 from vq_core.model.lora import Merge
 from vq_core.model.lora_file import Lora
@@ -117,6 +118,46 @@ def test_a_convolution_s_pair(merged: OpenMerged, folder: Path) -> None:
     assert close(change(checkpoint, folder, "patch_embedding.weight"), expected)
 
 
+def test_loha_lokr_and_norms_as_lycoris_writes_them(merged: OpenMerged, folder: Path) -> None:
+    stem, generator = "lycoris_blocks_1_attn1_to_", torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    pairs = {it: random(64, RANK) if it.endswith("a") else random(RANK, 64) for it in ("1_a", "1_b", "2_a", "2_b")}
+    w1, w2, a, b = random(8, 4), random(8, 16), random(8, RANK), random(RANK, 16)
+    lycoris = {
+        **{f"{stem}q.hada_w{it}": pair for it, pair in pairs.items()}, f"{stem}q.alpha": torch.tensor(2.0).bfloat16(),
+        f"{stem}k.lokr_w1": w1, f"{stem}k.lokr_w2": w2, f"{stem}k.alpha": torch.tensor(7),
+        f"{stem}v.lokr_w1": w1.clone(), f"{stem}v.lokr_w2_a": a, f"{stem}v.lokr_w2_b": b,
+        f"{stem}v.alpha": torch.tensor(2.0),
+        "lycoris_blocks_1_norm2.w_norm": (w_norm := random(64)),
+        "lycoris_blocks_1_norm2.b_norm": (b_norm := random(64)),
+    }  # fmt: skip
+    checkpoint = merged(lycoris, strength=0.5)
+    expected = {
+        TO_Q: 2 / RANK * (pairs["1_a"] @ pairs["1_b"]) * (pairs["2_a"] @ pairs["2_b"]),
+        "blocks.1.attn1.to_k.weight": torch.kron(w1, w2),  # whole factors have no rank, so alpha means nothing
+        "blocks.1.attn1.to_v.weight": 2 / RANK * torch.kron(w1, a @ b),
+        "blocks.1.norm2.weight": w_norm,
+        "blocks.1.norm2.bias": b_norm,
+    }
+    assert set(checkpoint.merged) == set(expected)
+    for name, delta in expected.items():
+        assert close(change(checkpoint, folder, name), 0.5 * delta), name
+
+
+@pytest.mark.parametrize(("magnitudes", "dim"), [((64, 1), 1), ((64,), 1), ((1, 64), 0)])
+def test_dora_as_it_was_trained(merged: OpenMerged, folder: Path, magnitudes: tuple[int, ...], dim: int) -> None:
+    """LyCORIS normalises the weights of each output or of each input channel, `wd_on_out`; the shape tells which."""
+    pair, magnitude = low_rank(NATIVE, 64, 64, alpha=2.0), torch.rand(magnitudes) + 0.5
+    checkpoint = merged(pair | {f"{NATIVE}.dora_scale": magnitude})
+    (before,), (after,) = plain(folder).plain([TO_Q]).values(), checkpoint.plain([TO_Q]).values()
+    trained = before.double() + 2 / RANK * product(pair)
+    expected = magnitude.double().reshape((64, 1) if dim else (1, 64)) * trained / trained.norm(dim=dim, keepdim=True)
+    assert close(after.double(), expected)
+
+
 @given(strength=st.floats(-2, 2).filter(lambda it: abs(it) > 1e-3), alpha=st.floats(0.25, 64), seed=st.integers(0, 99))
 def test_any_strength_and_alpha(
     tmp_path_factory: pytest.TempPathFactory, strength: float, alpha: float, seed: int
@@ -141,6 +182,29 @@ def test_any_strength_and_alpha(
     expected = before.double() + strength * alpha / RANK * product(pair)
     assert torch.allclose(ours.double(), expected, rtol=1e-5, atol=1e-5 * max(1.0, abs(strength) * alpha))
     assert torch.equal(original, before)
+
+
+def test_a_sum_beyond_the_dtype_names_the_lora_and_its_strength(
+    merged: OpenMerged, tmp_path: Path, i2v_config: Any, random_tensors: Any, write_transformer: Any
+) -> None:
+    half = write_transformer(tmp_path / "half", i2v_config, random_tensors(i2v_config, torch.float16))
+    checkpoint = merged({f"{NATIVE}.diff": torch.ones(64, 64)}, strength=1e6, model=half)
+    with pytest.raises(VqError) as refused:
+        checkpoint.plain([TO_Q])
+    assert str(refused.value) == (
+        f"Merged with the LoRA {tmp_path}/0.safetensors at strength 1e+06, `{TO_Q}` of {half} passes 65504, "
+        "the largest number of float16: give a smaller strength, or check that the LoRA is whole."
+    )
+
+
+def test_a_weight_that_was_not_finite_before_is_the_model_s(
+    merged: OpenMerged, tmp_path: Path, i2v_config: Any, random_tensors: Any, write_transformer: Any
+) -> None:
+    tensors = random_tensors(i2v_config, torch.float16)
+    tensors[TO_Q][0, 0] = torch.inf
+    damaged = write_transformer(tmp_path / "damaged", i2v_config, tensors)
+    with pytest.raises(VqError, match=rf"`{TO_Q}` in {damaged} has 1 values .* the source is damaged, get it again"):
+        merged({f"{NATIVE}.diff": torch.ones(64, 64)}, model=damaged).plain([TO_Q])
 
 
 def test_the_sum_is_rounded_once_to_the_stored_dtype(

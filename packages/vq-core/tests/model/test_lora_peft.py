@@ -16,18 +16,21 @@ from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.testing.tiny_models import Variant
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.6])
+@pytest.mark.parametrize(("strength", "dora"), [(1.0, False), (0.6, False), (1.0, True)])
 def test_fused_by_diffusers_is_merged_by_us(
-    tiny_model: Callable[[Variant], Path], tmp_path: Path, strength: float
+    tiny_model: Callable[[Variant], Path], tmp_path: Path, strength: float, dora: bool
 ) -> None:
     model = tiny_model("t2v")
     with silenced_libraries():
         trained = WanPipeline.from_pretrained(model, dtype=torch.float32)
-        config = LoraConfig(r=4, lora_alpha=10, target_modules=["to_q", "to_v", "to_out.0", "net.0.proj", "net.2"])
+        modules = ["to_q", "to_v", "to_out.0", "net.0.proj", "net.2"]
+        config = LoraConfig(r=4, lora_alpha=10, target_modules=modules, use_dora=dora)
         trained.transformer.add_adapter(config)
         torch.manual_seed(0)
         for name, parameter in trained.transformer.named_parameters():
-            if "lora_" in name:
+            if "magnitude" in name:
+                parameter.data *= 1 + 0.1 * torch.rand_like(parameter)
+            elif "lora_" in name:
                 torch.nn.init.normal_(parameter, std=0.05)
         WanPipeline.save_lora_weights(
             tmp_path,

@@ -76,7 +76,10 @@ REFUSALS = {
         r"has no partner \(hada_w2_b\)",
     ),
     "magnitude alone": ({f"{NATIVE}.dora_scale": torch.ones(64, 1)}, "dora_scale` .* has no factors beside it"),
-    "magnitude of another length": (PAIR | {f"{NATIVE}.dora_scale": torch.ones(1, 32)}, r"dora_scale` is \[1, 32\] and"),
+    "magnitude of another length": (
+        PAIR | {f"{NATIVE}.dora_scale": torch.ones(1, 32)},
+        r"dora_scale` is \[1, 32\] and",
+    ),
     "magnitude and difference": (
         PAIR | {f"{NATIVE}.dora_scale": torch.ones(64, 1), f"{NATIVE}.diff": torch.ones(64, 64)},
         "dora_scale` and .*diff` .* both change",
@@ -86,7 +89,10 @@ REFUSALS = {
         "both change",
     ),
     "rank 0": ({DOWN: torch.ones(0, 64), UP: torch.ones(64, 0)}, r" is \[0, 64\], which holds no value"),
-    "alpha of 0": (PAIR | {f"{NATIVE}.alpha": torch.tensor(0.0)}, "alpha` of .* is 0.0, and must be a number other than"),
+    "alpha of 0": (
+        PAIR | {f"{NATIVE}.alpha": torch.tensor(0.0)},
+        "alpha` of .* is 0.0, and must be a number other than",
+    ),
     "alpha that is no number": (PAIR | {f"{NATIVE}.alpha": torch.tensor(float("nan"))}, "alpha` .* NaN or infinite"),
     "quantized": ({DOWN: PAIR[DOWN].char(), UP: PAIR[UP]}, "is I8: give the LoRA in full or half precision"),
 }

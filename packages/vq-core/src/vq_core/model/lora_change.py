@@ -79,12 +79,19 @@ def changes_of(lora: Lora, component: str, table: KeyTable, topology: Topology) 
         for tensor in (f"{module}.weight", f"{module}.bias"):
             by_tensor.pop(tensor, None)
     alphas = _alphas(lora, by_tensor, topology)
-    changes: dict[str, Change] = {}
-    for tensor, keys in by_tensor.items():
-        # The bias of B is scaled as B is, so it needs the rank and the alpha of its pair.
-        pair = by_tensor.get(f"{tensor.removesuffix('.bias')}.weight", {}) if LoraPart.UP_BIAS in keys else keys
-        axis = _checked(lora, tensor, keys, pair, topology.tensors[tensor])
-        changes[tensor] = Change(lora, keys, _method(keys), _scale(lora, pair, alphas, settings.alpha), axis)
+    # The bias of B is scaled as B is, so it needs the rank and the alpha of its pair.
+    pairs = {
+        tensor: by_tensor.get(f"{tensor.removesuffix('.bias')}.weight", {}) if LoraPart.UP_BIAS in keys else keys
+        for tensor, keys in by_tensor.items()
+    }
+    axes = {
+        tensor: _checked(lora, tensor, keys, pairs[tensor], topology.tensors[tensor])
+        for tensor, keys in by_tensor.items()
+    }
+    changes = {
+        tensor: Change(lora, keys, _method(keys), _scale(lora, pairs[tensor], alphas, settings.alpha), axes[tensor])
+        for tensor, keys in by_tensor.items()
+    }
     if not changes:
         raise VqError(
             f"{path} does not fit {lora.model}: none of its keys is that of a tensor of {component}, the first is "
@@ -118,9 +125,7 @@ def _sorted_by_tensor(lora: Lora, component: str, table: KeyTable) -> tuple[dict
     return by_tensor, unmatched
 
 
-def _other_channels(
-    lora: Lora, component: str, by_tensor: Mapping[str, Keys], topology: Topology
-) -> Iterable[str]:
+def _other_channels(lora: Lora, component: str, by_tensor: Mapping[str, Keys], topology: Topology) -> Iterable[str]:
     """Convolutions that read another number of channels here than where `lora` was trained; each is warned of.
 
     A LoRA of text to video is used with image to video in this way: its patch embedding alone has no place there.
@@ -267,11 +272,12 @@ def _tell_unmatched(lora: Lora, component: str, unmatched: Sequence[str], num_bl
             f"{path} does not fit {lora.model}: `{deeper[0]}` is about a block that {component}, with its "
             f"{num_blocks}, does not have, so give a LoRA of this model."
         )
-    others = Counter(part for key in unmatched if (part := other_part(key)))
+    parts = Counter(part for key in unmatched if (part := other_part(key)))
+    others = "".join(f", {count} of them for the {part}" for part, count in parts.items())
     logger.warning(
         "%s: %d of %d keys match nothing in %s and are not merged%s: %s.",
         path, len(unmatched), len(lora.infos), component,
-        "".join(f", {count} of them for the {part}" for part, count in others.items()), ", ".join(_by_pattern(unmatched)),
+        others, ", ".join(_by_pattern(unmatched)),
     )  # fmt: skip
     for key in unmatched:
         logger.debug("%s: `%s` is not merged.", path, key)

@@ -15,7 +15,9 @@ channel or, in LyCORIS, for each input channel.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
+from math import prod
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from torch import Tensor
 from vq_core.model.lora_keys import LoraPart
 
 Factors = Mapping[LoraPart, Tensor]
+Shapes = Mapping[LoraPart, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,17 @@ class Method:
         name: what it is called.
         forms: the sets of factors that are whole.
         multiply: ΔW `[out, in · kernel]` of such a set, without alpha / rank.
+        shape: what shape that has, from the shapes of the factors; None where they cannot be multiplied.
         ranks: factors whose first size is the rank; the first that is there counts.
     """
 
     name: str
     forms: tuple[frozenset[LoraPart], ...]
     multiply: Callable[[Factors], Tensor]
+    shape: Callable[[Shapes], tuple[int, int] | None]
     ranks: tuple[LoraPart, ...]
 
-    @property
+    @cached_property
     def parts(self) -> frozenset[LoraPart]:
         """Every factor that it may have."""
         return frozenset().union(*self.forms)
@@ -52,14 +57,7 @@ class Method:
         missing = min((form - given for form in self.forms if given <= form), key=len, default=None)
         return None if missing is None else sorted(missing, key=lambda part: part.value)
 
-    def shape(self, shapes: Mapping[LoraPart, Sequence[int]]) -> tuple[int, ...] | None:
-        """Shape of ΔW for factors of these `shapes`; None where they cannot be multiplied."""
-        try:
-            return tuple(self.multiply({part: torch.empty(tuple(it), device="meta") for part, it in shapes.items()}).shape)
-        except (RuntimeError, IndexError):  # the library's refusals of shapes
-            return None
-
-    def rank(self, shapes: Mapping[LoraPart, Sequence[int]]) -> int | None:
+    def rank(self, shapes: Shapes) -> int | None:
         """The rank of factors of these `shapes`; None where all are whole."""
         return next((shapes[part][0] for part in self.ranks if part in shapes), None)
 
@@ -71,52 +69,87 @@ def _low_rank(factors: Factors) -> Tensor:
     return up @ down
 
 
+def _low_rank_shape(shapes: Shapes) -> tuple[int, int] | None:
+    down, up, mid = (shapes.get(part, ()) for part in (LoraPart.DOWN, LoraPart.UP, LoraPart.MID))
+    (rank, columns), (rows, inner) = _matrix(down), _matrix(up)
+    if LoraPart.MID in shapes and (len(mid) < 2 or mid[:2] != (inner, rank)):
+        return None
+    return (rows, columns * prod(mid[2:])) if LoraPart.MID in shapes or inner == rank else None
+
+
 def _hadamard(factors: Factors) -> Tensor:
     first = _factor(factors, LoraPart.HADA_W1_A, LoraPart.HADA_W1_B, LoraPart.HADA_T1)
     return first * _factor(factors, LoraPart.HADA_W2_A, LoraPart.HADA_W2_B, LoraPart.HADA_T2)
 
 
+def _hadamard_shape(shapes: Shapes) -> tuple[int, int] | None:
+    first = _factor_shape(shapes, LoraPart.HADA_W1_A, LoraPart.HADA_W1_B, LoraPart.HADA_T1)
+    return first if first == _factor_shape(shapes, LoraPart.HADA_W2_A, LoraPart.HADA_W2_B, LoraPart.HADA_T2) else None
+
+
 def _kronecker(factors: Factors) -> Tensor:
-    whole = {1: LoraPart.LOKR_W1, 2: LoraPart.LOKR_W2}
-    first = (
-        factors[whole[1]] if whole[1] in factors else _factor(factors, LoraPart.LOKR_W1_A, LoraPart.LOKR_W1_B)
-    ).flatten(1)
-    second = (
-        factors[whole[2]]
-        if whole[2] in factors
-        else _factor(factors, LoraPart.LOKR_W2_A, LoraPart.LOKR_W2_B, LoraPart.LOKR_T2)
-    ).flatten(1)
+    first, second = (
+        factors[whole].flatten(1) if whole in factors else _factor(factors, *pieces) for whole, *pieces in _LOKR
+    )
     return torch.kron(first, second)
+
+
+def _kronecker_shape(shapes: Shapes) -> tuple[int, int] | None:
+    first, second = (
+        _matrix(shapes[whole]) if whole in shapes else _factor_shape(shapes, *pieces) for whole, *pieces in _LOKR
+    )
+    return (first[0] * second[0], first[1] * second[1]) if first and second else None
 
 
 def _factor(factors: Factors, a: LoraPart, b: LoraPart, core: LoraPart | None = None) -> Tensor:
     """A·B, or with a core Tucker's product, flattened to a matrix."""
-    if core in factors:
-        return torch.einsum("ij...,jr,ip->pr...", factors[core], factors[b], factors[a]).flatten(1)
+    if core is not None and core in factors:
+        return torch.einsum("ij...,jr,ip->pr...", factors[core], factors[b], factors[a]).contiguous().flatten(1)
     return factors[a].flatten(1) @ factors[b].flatten(1)
 
 
+def _factor_shape(shapes: Shapes, a: LoraPart, b: LoraPart, core: LoraPart | None = None) -> tuple[int, int] | None:
+    left, right = shapes[a], shapes[b]
+    if core is not None and core in shapes:
+        middle = shapes[core]
+        fits = len(left) == len(right) == 2 and middle[:2] == (left[0], right[0])
+        return (left[1], right[1] * prod(middle[2:])) if fits else None
+    (rows, inner), (other, columns) = _matrix(left), _matrix(right)
+    return (rows, columns) if inner == other else None
+
+
+def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a tensor of this `shape`, flattened to a matrix; none of a vector."""
+    return (shape[0], prod(shape[1:])) if len(shape) > 1 else (0, 0)
+
+
 _HADA = {LoraPart.HADA_W1_A, LoraPart.HADA_W1_B, LoraPart.HADA_W2_A, LoraPart.HADA_W2_B}
-_LOKR_FIRST = ({LoraPart.LOKR_W1}, {LoraPart.LOKR_W1_A, LoraPart.LOKR_W1_B})
-_LOKR_PAIR = {LoraPart.LOKR_W2_A, LoraPart.LOKR_W2_B}
-_LOKR_SECOND = ({LoraPart.LOKR_W2}, _LOKR_PAIR, _LOKR_PAIR | {LoraPart.LOKR_T2})
+_LOKR = (
+    (LoraPart.LOKR_W1, LoraPart.LOKR_W1_A, LoraPart.LOKR_W1_B),
+    (LoraPart.LOKR_W2, LoraPart.LOKR_W2_A, LoraPart.LOKR_W2_B, LoraPart.LOKR_T2),
+)
+_LOKR_FIRST = ({_LOKR[0][0]}, {*_LOKR[0][1:]})
+_LOKR_SECOND = ({_LOKR[1][0]}, {*_LOKR[1][1:3]}, {*_LOKR[1][1:]})
 METHODS = (
     Method(
         "a low-rank pair",
         (frozenset({LoraPart.DOWN, LoraPart.UP}), frozenset({LoraPart.DOWN, LoraPart.MID, LoraPart.UP})),
         _low_rank,
+        _low_rank_shape,
         (LoraPart.DOWN,),
     ),
     Method(
         "LoHa",
         (frozenset(_HADA), frozenset(_HADA | {LoraPart.HADA_T1, LoraPart.HADA_T2})),
         _hadamard,
+        _hadamard_shape,
         (LoraPart.HADA_W1_B,),
     ),
     Method(
         "LoKr",
         tuple(frozenset(first | second) for first, second in product(_LOKR_FIRST, _LOKR_SECOND)),
         _kronecker,
+        _kronecker_shape,
         (LoraPart.LOKR_W2_B, LoraPart.LOKR_W1_B),
     ),
 )
@@ -128,11 +161,13 @@ def magnitude_axis(part: LoraPart, magnitude: Sequence[int], weight: Sequence[in
     PEFT has one for each output channel, as a vector or, for a convolution, along the second axis. LyCORIS and ComfyUI
     put it where it belongs: output channels first, input channels second.
     """
+    if len(weight) < 2:
+        return None
     rows = (weight[0], *(1 for _ in weight[1:]))
     second = tuple(size if axis == 1 else 1 for axis, size in enumerate(magnitude))
     if tuple(magnitude) in ((weight[0],), rows):
         return 0
-    if len(magnitude) != len(weight) or len(weight) < 2 or tuple(magnitude) != second:
+    if len(magnitude) != len(weight) or tuple(magnitude) != second:
         return None
     if part is LoraPart.MAGNITUDE:
         return 0 if magnitude[1] == weight[0] else None

@@ -84,8 +84,8 @@ def _require_some_keys(lora: Lora, components: Collection[str], model: str) -> N
         return
     if not any(lora.keys_for(component) for component in components):
         raise VqError(
-            f"`{min(lora.of_second_expert)}` and all keys of {lora.request.path} are for another transformer than the one "
-            f"that it is to be merged into, of {model}: give `{second}={lora.request.path}`, or the LoRA for this one."
+            f"All keys of {lora.request.path} are for {second}, such as `{min(lora.of_second_expert)}`, and it is to be "
+            f"merged into {lora.request.component or ' and '.join(components)} of {model}: give a LoRA for that one."
         )
     if second not in components:
         logger.warning(
@@ -107,6 +107,6 @@ def _tell_expert(lora: Lora, components: Collection[str]) -> None:
         )  # fmt: skip
     elif request.component != lora.expert:
         logger.warning(
-            "%s says that it is for the %s-noise expert, %s, and is merged into %s: check that it is meant so.",
-            request.path, noise, lora.expert, request.component,
+            "%s says that it is for the %s-noise expert and is merged into %s, not %s: check that it is meant so.",
+            request.path, noise, request.component, lora.expert,
         )  # fmt: skip

@@ -55,7 +55,8 @@ class Lora:
         for key, info in self.infos.items():
             if method := other_method(key):
                 raise VqError(
-                    f"`{key}` in {path} is of {method}, which is not merged here: merge it with the tool that trained it."
+                    f"`{key}` in {path} is of {method}, which is not merged here: "
+                    "merge it with the tool that trained it."
                 )
             if info.dtype not in FLOAT_DTYPES and not key.endswith(".alpha"):
                 raise VqError(f"`{key}` in {path} is {info.dtype}: give the LoRA in full or half precision.")
@@ -131,12 +132,14 @@ class Lora:
         Raises:
             VqError: that which has PEFT's name is another LoRA's, or several fit and differ.
         """
-        pairs = {key: spelling for key in self.infos if (spelling := spelling_of(key)) and spelling.part is LoraPart.DOWN}
+        pairs = {
+            key: spelling for key in self.infos if (spelling := spelling_of(key)) and spelling.part is LoraPart.DOWN
+        }
         ranks = {self.infos[key].shape[0] for key in pairs if self.infos[key].shape}
         modules = {spelling.module for spelling in pairs.values()}
         folder = path if path.is_dir() else path.parent
         named = folder / PEFT_CONFIG
-        if (path.is_dir() or path.name == PEFT_WEIGHTS) and named.exists():
+        if (path.is_dir() or path.name == PEFT_WEIGHTS) and named.is_file():
             config = peft_configs(folder)[named]
             if not may_be_of(config, ranks, modules):
                 raise VqError(
@@ -149,7 +152,9 @@ class Lora:
         try:
             configs = peft_configs(_folder_of(self.request.path, folder))
         except VqError as error:
-            logger.warning("%s has no alpha, and what lies beside it cannot be read: it is taken for its rank. %s", path, error)
+            logger.warning(
+                "%s has no alpha, and what lies beside it cannot be read: it is taken for its rank. %s", path, error
+            )
             return None
         fitting = [(file, config) for file, config in configs.items() if may_be_of(config, ranks, modules)]
         if not fitting:

@@ -1,4 +1,4 @@
-"""What is noted of a LoRA beside its tensors: by diffusers in the headers of its files, by PEFT in a file of its own."""
+"""What is noted of a LoRA beside its tensors: by diffusers in the headers of its files, by PEFT in another file."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
@@ -97,9 +97,11 @@ def peft_configs(folder: Path) -> dict[Path, Noted]:
     """
     found: dict[Path, Noted] = {}
     for path in sorted(folder.glob("*.json")):
+        if not path.is_file():  # a pipe never ends
+            continue
         if path.name == PEFT_CONFIG:
             found[path] = read_json(path)
-        elif path.is_file() and path.stat().st_size <= MAX_CONFIG_BYTES:
+        elif path.stat().st_size <= MAX_CONFIG_BYTES:
             try:
                 content = parse_json(path.read_bytes())
             except (ValueError, OSError):
