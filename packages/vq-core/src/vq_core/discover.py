@@ -8,7 +8,7 @@ from vq_core.errors import VqError
 
 
 def plugin_names(package: str) -> list[str]:
-    """Names of the plugins in `package` (a dotted package name), sorted; none of them is imported."""
+    """Sorted names of the plugins in `package` (a dotted package name); plugins are not imported."""
     paths = import_module(package).__path__
     return sorted(module.name for module in iter_modules(paths) if not module.name.startswith("_"))
 
