@@ -84,7 +84,7 @@ class Tokens:
 
     Attributes:
         rows: bf16 `[n, in]`.
-        weight: fp32 `[n]`, mean 1. Buckets with video tokens have equal total weights; a row of a condition weighs as much
+        weight: fp32 `[n]`, mean 1. Buckets with video tokens have equal total weights; a condition's row weighs as much
             as the tokens that it stands for.
         bucket: int64 `[n]`, the bucket of sigma; -1 if the input does not depend on sigma.
     """
