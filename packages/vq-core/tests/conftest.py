@@ -159,7 +159,7 @@ def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def nothing_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """No package brings a model, not even ours."""
-    monkeypatch.setattr("vq_core.model.embedded.entry_points", lambda **_: EntryPoints(()))
+    monkeypatch.setattr("vq_core.discover.entry_points", lambda **_: EntryPoints(()))
 
 
 @pytest.fixture

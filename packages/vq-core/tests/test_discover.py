@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vq_core.discover import load_plugin, plugin_names
+from vq_core.discover import installed_names, load_installed, load_plugin, plugin_names
 from vq_core.errors import VqError
 
 
@@ -40,3 +40,9 @@ def test_refuses_an_unknown_name_and_lists_the_known(package: str, name: str) ->
 def test_a_plugin_that_fails_is_a_bug(package: str) -> None:
     with pytest.raises(ZeroDivisionError):
         load_plugin(package, "broken")
+
+
+def test_what_an_installed_package_brings_is_found_by_name(embedded: Path) -> None:
+    assert "pocket" in installed_names("vq_core.models")
+    assert load_installed("vq_core.models", "pocket")() == embedded
+    assert load_installed("vq_core.models", "rocket") is None

@@ -1,4 +1,4 @@
-"""The vocabulary in which a model family describes a transformer: its linears, and what can be smoothed where."""
+"""The terms in which a model family describes a transformer: its linears, groups and sinks."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _BLOCK = re.compile(r"(?P<stack>vace_|)blocks\.(?P<number>\d+)\.")
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear inside a block; every one of them is quantized. `name` is in diffusers' spelling."""
+    """A linear inside a block; all of these are quantized. `name` is diffusers' name."""
 
     name: str
     in_features: int
@@ -20,7 +20,7 @@ class Linear:
 
     @property
     def shard(self) -> str:
-        """Name of the shard that holds it: that of its block."""
+        """Name of the shard of its block."""
         return shard_of(self.name)
 
 
@@ -48,7 +48,7 @@ class LinearSink:
 Sink = NormSink | ModulationSink | LinearSink
 
 Sequence = Literal["video", "text", "image"]
-"""Whose tokens an input has: the video's, new at every step, or a condition's, the same at every step."""
+"""Which tokens an input has: those of the video, new at every step, or of a condition, the same at every step."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Group:
 
     A smoothing vector s `[in_features]` multiplies the columns of every linear in `reads`, and 1/s goes into `sink`.
     `sink=None` means that the input cannot be smoothed exactly. `gelu_sink` names the linear whose output reaches the
-    input through GELU alone: folded there, 1/s changes the function, for a large and rare input only a little.
-    `sequence` says whose tokens the input has.
+    input through GELU alone: folding 1/s there changes the function, but only a little for large and rare inputs.
+    `sequence` says which tokens the input has.
     """
 
     name: str
@@ -70,15 +70,15 @@ class Group:
 
     @property
     def gain(self) -> str:
-        """Name of the tensor of 1/s: for a modulated norm one that a runtime reads, else a record of the fold."""
+        """Name of the tensor of 1/s: a runtime reads that of a modulated norm; the others record the fold."""
         return self.sink.gain if isinstance(self.sink, ModulationSink) else f"{self.name}.gain"
 
 
 @dataclass(frozen=True)
 class Topology:
-    """What a family knows of one transformer: every tensor with its shape, the linears and the groups.
+    """One transformer: the shapes of all its tensors, its linears and its groups.
 
-    A transformer has one stack of blocks, `blocks`, or with VACE a second one beside it, `vace_blocks`.
+    It has one stack of blocks, `blocks`; VACE models have a second one, `vace_blocks`.
     """
 
     family: str
@@ -103,7 +103,7 @@ class Topology:
         return self._group_by_linear[linear]
 
     def gain_of(self, linear: str) -> str | None:
-        """Name of the gain tensor that multiplies the input of `linear`, where a modulated norm feeds it."""
+        """Name of the gain tensor that multiplies the input of `linear`; None unless a modulated norm feeds it."""
         sink = self.group_of(linear).sink
         return sink.gain if isinstance(sink, ModulationSink) else None
 
@@ -118,7 +118,7 @@ class Topology:
         return {f"{linear.name}.weight": linear.name for linear in self.linears}
 
     def shards(self) -> dict[str, tuple[str, ...]]:
-        """The model's tensors by the shard that holds them on disk: one for each block, and last `non_block`."""
+        """The model's tensors by the shard that holds them on disk: one shard per block, then `non_block`."""
         shards: dict[str, list[str]] = {}
         for name in self.tensors:
             shards.setdefault(shard_of(name), []).append(name)
@@ -133,17 +133,17 @@ class Topology:
 
     @cached_property
     def block_shards(self) -> tuple[str, ...]:
-        """Names of the shards that are blocks: `block_0`, `block_1` and so on, and with VACE also `vace_block_0`."""
+        """Names of the shards of blocks: `block_0`, `block_1` and so on, and with VACE also `vace_block_0`."""
         return tuple(shard for shard in self.shards() if shard != NON_BLOCK)
 
     @property
     def num_blocks(self) -> int:
-        """How many blocks there are, in all stacks."""
+        """Number of blocks in all stacks."""
         return len(self.block_shards)
 
 
 def block_of(tensor: str) -> int | None:
-    """Number of the block that `tensor` belongs to, in its stack; None outside the blocks."""
+    """Number of the block of `tensor` in its stack; None outside the blocks."""
     match = re.match(_BLOCK, tensor)
     return int(match["number"]) if match else None
 
@@ -155,7 +155,7 @@ def shard_of(tensor: str) -> str:
 
 
 def place_of(tensor: str) -> str:
-    """What `tensor` is called in every block of its stack: `attn1.to_q.weight`, `vace_blocks.attn1.to_q.weight`."""
+    """Name of `tensor` without its block number: `attn1.to_q.weight`, or `vace_blocks.attn1.to_q.weight`."""
     match = re.match(_BLOCK, tensor)
     if match is None:
         return tensor

@@ -104,7 +104,7 @@ def test_what_several_have_begun_one_can_end(tmp_path: Path, header: Header) -> 
 @pytest.mark.usefixtures("together")
 def test_a_process_that_does_not_see_the_folder_is_told(tmp_path: Path, header: Header) -> None:
     with (
-        pytest.raises(VqError, match=r"videos.partial, which the first process has made, is not here"),
+        pytest.raises(VqError, match=r"videos.partial, which the first process created, is not here"),
         create_videos(tmp_path / "videos", header, VARIANTS, 3, process=Process(1, 2), resume=False),
     ):
         pass

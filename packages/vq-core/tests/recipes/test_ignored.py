@@ -55,7 +55,7 @@ def test_vace_s_linears_are_named_apart_and_numbers_are_those_of_the_main_stack(
     ]
     assert {name.split(".attn")[0] for name in names(vace, IgnoreRule(blocks=(1,)))} >= {"blocks.1"}
     assert not [name for name in names(vace, IgnoreRule(blocks=(1,))) if name.startswith("vace")]
-    with pytest.raises(VqError, match="Block 3 is to be ignored, and the transformer's are 0 to 2"):
+    with pytest.raises(VqError, match="Block 3 cannot be ignored, because the blocks are 0 to 2"):
         names(vace, IgnoreRule(blocks=(3,)))
 
 
@@ -79,7 +79,7 @@ def test_a_rule_prints_as_it_is_typed(blocks: list[Any], linears: list[str]) -> 
 
 @pytest.mark.parametrize("text", ["", "3-1", "0,x", "0:", ":ffn.net.2", "1-", "0,2-x:ffn.net.2", "0-1-2", "a:b"])
 def test_what_is_no_rule(text: str) -> None:
-    with pytest.raises(VqError, match="is no rule: write blocks, linears or both"):
+    with pytest.raises(VqError, match="is not a rule: write blocks, linears or both"):
         parse_ignored(text)
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_rule_in_a_recipe(rule: dict[str, Any]) -> None:
 
 
 def test_what_the_model_does_not_have(topology: Topology) -> None:
-    with pytest.raises(VqError, match="Block 4 is to be ignored, and the transformer's are 0 to 3"):
+    with pytest.raises(VqError, match="Block 4 cannot be ignored, because the blocks are 0 to 3"):
         names(topology, IgnoreRule(blocks=("0-4",)))
-    with pytest.raises(VqError, match=r"`self_attn.q` is to be ignored .* choose from attn1.to_q, attn1.to_k"):
+    with pytest.raises(VqError, match=r"`self_attn.q` cannot be ignored, .* choose from attn1.to_q, attn1.to_k"):
         names(topology, IgnoreRule(linears=("self_attn.q",)))

@@ -174,7 +174,7 @@ def test_options_take_the_place_of_the_recipe_s_loras_and_rules(recipe_file) -> 
 REFUSALS = {
     "lora without a path": ("lora: [{strength: 1.0}]", "`lora.0.path` is missing in {file}: add it."),
     "one lora, not a list": ("lora: {path: a}", "`lora` in {file} is {{'path': 'a'}}: it should be a valid list."),
-    "rule about nothing": ("ignored: [{}]", "`ignored.0` in {file} is {{}}, which names nothing: say `blocks`, `lin"),
+    "rule about nothing": ("ignored: [{}]", "`ignored.0` in {file} is {{}}, which names nothing: give `blocks`, `li"),
     "blocks that are no range": ("ignored: [{blocks: [3-x]}]", "neither a block nor a range of blocks: write 38"),
     "unknown key of a rule": ("ignored: [{layers: [a]}]", "known here: blocks, linears."),
     "unknown key": (
@@ -219,7 +219,7 @@ def test_refused_in_one_sentence(recipe_file, text: str, sentence: str) -> None:
 
 
 def test_further_mistakes_are_counted(recipe_file) -> None:
-    with pytest.raises(VqError, match=r"`seed`.*\(And mistakes beside this one: 2\.\)"):
+    with pytest.raises(VqError, match=r"`seed`.*\(Further mistakes: 2\.\)"):
         read_recipe(recipe_file("seed: a\ncalib: {steps: b}\nsmooth: {alpha: c}"))
 
 

@@ -18,14 +18,16 @@ def test_prefers_cuda(monkeypatch: pytest.MonkeyPatch, cuda: bool, expected: str
 
 @pytest.mark.parametrize("device", ["tpu", "mps", "cuda:x", ""])
 def test_refuses_an_unknown_device(device: str) -> None:
-    with pytest.raises(VqError, match=f"`{device}` is not a device that is used here: choose cpu, cuda or cuda:N"):
+    with pytest.raises(VqError, match=f"`{device}` is not a supported device: choose cpu, cuda or cuda:N"):
         resolve_device(device)
 
 
 @pytest.mark.parametrize(("count", "device"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
 def test_refuses_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, count: int, device: str) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    with pytest.raises(VqError, match=rf"`{device}` is not in this machine \({count} CUDA devices\): use --device cpu"):
+    with pytest.raises(
+        VqError, match=f"`{device}` is not in this machine, which has {count} CUDA devices: use --device cpu"
+    ):
         resolve_device(device)
 
 
@@ -53,7 +55,9 @@ def test_every_process_of_a_machine_has_its_own_gpu(asked: str | None, monkeypat
 
 def test_one_gpu_for_all_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, 4, rank=5, local_rank=1, local_world_size=4)
-    with pytest.raises(VqError, match=r"`cuda:3` would be for all 4 processes of this machine: use --device cuda,"):
+    with pytest.raises(
+        VqError, match=r"`cuda:3` is one device for all 4 processes of this machine: use --device cuda,"
+    ):
         resolve_device("cuda:3")
 
 
@@ -64,7 +68,9 @@ def test_a_machine_of_each_process_leaves_the_choice(monkeypatch: pytest.MonkeyP
 
 def test_fewer_gpus_than_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     launch(monkeypatch, 1, rank=5, local_rank=1, local_world_size=4)
-    with pytest.raises(VqError, match=r"Process 1 of this machine has no GPU \(1 are there\): start as many processes"):
+    with pytest.raises(
+        VqError, match=r"Process 1 of this machine has no GPU of its own \(GPUs here: 1\): start one process per GPU"
+    ):
         resolve_device("cuda")
 
 

@@ -255,7 +255,7 @@ def test_refuses_another_model_and_another_device(tiny_model: TinyModel, tmp_pat
         VideoPipeline(str(tmp_path / "nowhere"), "cpu")
     with pytest.raises(VqError, match=r"model_index\.json is missing"):
         VideoPipeline(str(tmp_path), "cpu")
-    with pytest.raises(VqError, match="`tpu` is not a device that is used here"):
+    with pytest.raises(VqError, match="`tpu` is not a supported device"):
         VideoPipeline(str(tiny_model("t2v")), "tpu")
 
 

@@ -3,8 +3,8 @@
 Per component: `block_N.safetensors`, `non_block.safetensors`, an index and a native config.json; Wan 2.2's experts in
 `high_noise_model/` and `low_noise_model/`. Names are native. For every quantized linear `STEM.weight` (codes
 `[out, in]`), `STEM.weight_scale` (fp32 `[out, 1]`) and `STEM.bias`; a gain is written twice, as
-`blocks.N.affine_norm1.weight` (multiplies 1 + scale) and `.bias` (multiplies shift). This table of what is where serves
-writer, reader and verifier.
+`blocks.N.affine_norm1.weight` (multiplies 1 + scale) and `.bias` (multiplies shift). Writer, reader and verifier share
+the table of tensors in this module.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,11 +26,11 @@ KIND = "lightx2v-checkpoint"
 FORMAT = 1
 RUN_CONFIG_FOLDER = "run_configs"
 CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
-"""Stands in run configs for the place of the checkpoint, which is not known before it is copied there."""
+"""Stands for the checkpoint in its run configs: its path is not known before it is copied to where it runs."""
 
 
 class Role(Enum):
-    """What a tensor of the checkpoint is."""
+    """The kind of a tensor in the checkpoint."""
 
     CODES = auto()
     SCALE = auto()
@@ -40,7 +40,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class CheckpointTensor:
-    """One tensor of the checkpoint: where it comes from (a diffusers tensor, a linear or a gain), shape and shard."""
+    """One tensor of the checkpoint: its origin (a diffusers tensor, a linear or a gain), its shape and its shard."""
 
     role: Role
     origin: str
@@ -49,7 +49,7 @@ class CheckpointTensor:
 
 
 def checkpoint_tensors(topology: Topology, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
-    """Every tensor that the checkpoint of a transformer has, by its name there.
+    """Every tensor in the checkpoint of a transformer, by its native name.
 
     `gains` says whether modulated norms have gains (LightX2V's `quant_method: advanced_ptq`).
     """
@@ -86,7 +86,7 @@ class ConvertedTransformer:
             self._native[item.role][item.origin] = native
 
     def verify(self, shard: str) -> None:
-        """Compare the digest of the file of `shard` before it is read, which may happen in another thread.
+        """Compare the digest of the file of `shard` before another thread may read it.
 
         Raises:
             VqError: it is not the file that was written.
@@ -106,7 +106,7 @@ class ConvertedTransformer:
         return Quantized(loaded[codes], loaded[scale])
 
     def gain(self, name: str, device: str = "cpu") -> Tensor | None:
-        """The gain `name`, or None where the checkpoint was not smoothed."""
+        """The gain `name`; None if the checkpoint was not smoothed."""
         native = self._native[Role.GAIN].get(name)
         return None if native is None else self._artifact.tensors(self._name, [native], device)[native]
 
@@ -121,12 +121,12 @@ class ConvertedCheckpoint:
 
     @property
     def scheme(self) -> QuantScheme:
-        """The scheme that every linear has."""
+        """The scheme of all linears."""
         return scheme_named(str(self.artifact.manifest.settings["scheme"]))
 
     @property
     def has_gains(self) -> bool:
-        """Do modulated norms have gains?"""
+        """Whether modulated norms have gains."""
         return bool(self.artifact.manifest.settings["gains"])
 
     @cached_property
@@ -137,5 +137,9 @@ class ConvertedCheckpoint:
 
 
 def open_checkpoint(path: Location) -> ConvertedCheckpoint:
-    """Open the lightx2v-checkpoint artifact in `path`; refuses anything else or damaged."""
+    """Open the lightx2v-checkpoint artifact in `path`.
+
+    Raises:
+        VqError: see `vq_core.store.reader.open_artifact`.
+    """
     return ConvertedCheckpoint(open_artifact(path, KIND, FORMAT))

@@ -1,4 +1,4 @@
-"""The transformers of a model as an artifact lists them."""
+"""How the manifest of an artifact lists the transformers of a model."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from vq_core.store.writer import ComponentHeader, Header
 def headers_in(
     folders: Mapping[str, str], components: Mapping[str, DescribedTransformer[object]]
 ) -> dict[str, ComponentHeader]:
-    """One header per component, its files in the folder that `folders` has for it."""
+    """One header per component; `folders` names the folder of each."""
     return {
         name: ComponentHeader(folders[name], component.fingerprint, component.config, component.lora)
         for name, component in components.items()
@@ -20,7 +20,7 @@ def headers_in(
 
 
 def component_headers(source: Source) -> dict[str, ComponentHeader]:
-    """One folder per component, named as it is in the pipeline."""
+    """One header per component, in a folder of the name that the component has in the pipeline."""
     return headers_in({name: name for name in source.components}, source.components)
 
 
@@ -33,7 +33,7 @@ def model_header(
     settings: dict[str, JsonValue],
     parents: dict[str, str] | None = None,
 ) -> Header:
-    """Header of an artifact that is about every transformer of the model `source`."""
+    """Header of an artifact about all transformers of the model `source`."""
     return Header(
         kind=kind,
         format=fmt,

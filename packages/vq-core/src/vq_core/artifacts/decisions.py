@@ -15,7 +15,7 @@ from vq_core.store.writer import ArtifactWriter
 
 
 class WriteDecided(Protocol):
-    """`write_decided`, now or in a thread behind."""
+    """`write_decided`, at once or in a background thread."""
 
     def __call__(
         self, writer: ArtifactWriter, file: str, tensors: Mapping[str, Tensor], decisions: Mapping[str, Any]
@@ -26,7 +26,7 @@ class WriteDecided(Protocol):
 def write_decided(
     writer: ArtifactWriter, file: str, tensors: Mapping[str, Tensor], decisions: Mapping[str, Any]
 ) -> None:
-    """Write `tensors` to `file` and `decisions` beside them; where the tensors are, their decisions are too."""
+    """Write `tensors` to `file` and `decisions` beside them; the decisions first, so that no tensors lack theirs."""
     writer.draft_tensors(file, tensors)
     _publish(writer, file, decisions)
 
@@ -38,10 +38,10 @@ def _publish(writer: ArtifactWriter, file: str, decisions: Mapping[str, Any]) ->
 
 @contextmanager
 def written_behind(device: str) -> Iterator[WriteDecided]:
-    """`write_decided` in threads behind where `device` is a GPU.
+    """`write_decided` in background threads if `device` is a GPU.
 
-    While that computes a block, the one before is written and the one before that reaches the disk. On the CPU it
-    writes at once: the next block would be computed in the same memory and on the same cores.
+    While the GPU computes a block, the block before is written and the one before that is flushed to the disk. On the
+    CPU each block is written at once, because the next one needs the same memory and cores.
     """
     if torch.device(device).type == "cpu":
         yield write_decided
@@ -58,7 +58,7 @@ def written_behind(device: str) -> Iterator[WriteDecided]:
 
 
 def read_decisions(artifact: Artifact, component: str) -> dict[str, Any]:
-    """All decisions about one component of `artifact`, in the order of the files' names.
+    """All decisions about one component of `artifact`, ordered by file name.
 
     Raises:
         VqError: a file is not the one that was written.

@@ -1,8 +1,8 @@
-"""`quant-params`: codes and scale of every quantized linear, and what was decided for it.
+"""`quant-params`: codes, scale and decision of every quantized linear.
 
 Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale`
-(fp32 `[out, 1]`, bfloat16 values) and, where rounding corrected it, `LINEAR.bias` (fp32 `[out]`). `block_0.json` … say
-by linear how it was rounded and with what error.
+(fp32 `[out, 1]`, bfloat16 values) and, if bias correction changed it, `LINEAR.bias` (fp32 `[out]`). `block_0.json` …
+record how each linear was rounded, and its error.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class QuantParams:
 
     @property
     def scheme(self) -> QuantScheme:
-        """The scheme that every linear has."""
+        """The scheme of all linears."""
         return scheme_named(str(self.artifact.manifest.settings["scheme"]))
 
     def linear(self, component: str, linear: str, device: str = "cpu") -> Quantized:
@@ -45,5 +45,9 @@ class QuantParams:
 
 
 def open_qparams(path: Location) -> QuantParams:
-    """Open the quant-params artifact in `path`; refuses anything else or damaged."""
+    """Open the quant-params artifact in `path`.
+
+    Raises:
+        VqError: see `vq_core.store.reader.open_artifact`.
+    """
     return QuantParams(open_artifact(path, KIND, FORMAT))

@@ -1,4 +1,4 @@
-"""`activation-stats`: what the linears of each transformer read, by group; see docs/formats/activation-stats.md.
+"""`activation-stats`: statistics of the inputs of linears, by group; see docs/formats/activation-stats.md.
 
 Tensors of a group, in the file of its block (`transformer/block_0.safetensors`) or `non_block`:
 
@@ -6,13 +6,12 @@ Tensors of a group, in the file of its block (`transformer/block_0.safetensors`)
 * `GROUP.count` int64 `[buckets, branches]`: tokens seen;
 * `GROUP.absmax_histogram`, `GROUP.crest_histogram` int64 `[buckets, branches, bins]`, see `artifacts.histograms`;
 * of a group that reads the video: `GROUP.fit` and `GROUP.held_out`, bf16 `[n, in]`, sampled tokens; `GROUP.outliers`
-  bf16 `[m, in]`, the rows of highest absmax, and `GROUP.outlier_keys` int64 `[m]`, what they were ordered by;
+  bf16 `[m, in]`, the rows of highest absmax, and `GROUP.outlier_keys` int64 `[m]`, their sort keys;
 * of a group that reads a condition: `GROUP.rows` bf16 `[n, in]`, every distinct row, and `GROUP.row_counts` int64
-  `[n, 2]`, for how many tokens it stands, by split.
+  `[n, 2]`, the number of tokens with that row, by split.
 
-`tokens.fit` and `tokens.held_out` in `non_block`, int64 `[n, 6]`, say which tokens the sampled rows are: row j of
-every group is token j of the table. Buckets divide sigma (the noise level, 0 to 1) evenly, so that the flow shift of
-the sampler is respected.
+`tokens.fit` and `tokens.held_out` in `non_block`, int64 `[n, 6]`, identify the sampled tokens: row j of every group is
+token j of the table. Buckets divide sigma (the noise level, 0 to 1) evenly, which respects the sampler's flow shift.
 """
 
 from collections.abc import Mapping
@@ -43,7 +42,7 @@ OUTLIERS = 64
 Split = Literal["fit", "held-out"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_PARTS: dict[Split, str] = {"fit": "fit", "held-out": "held_out"}
-"""The part of a tensor's name that says the split."""
+"""The part of a tensor's name that stands for the split."""
 
 TABLE_COLUMNS = ("bucket", "branch", "key", "prompt", "step", "token")
 """Columns of `tokens.fit` and `tokens.held_out`; rows are sorted by them in this order."""
@@ -55,8 +54,8 @@ class GroupStats:
 
     Attributes:
         absmax: fp32 `[buckets, branches, in]`.
-        mean_abs: fp64 `[buckets, branches, in]`, zero where nothing was seen.
-        count: int64 `[buckets, branches]`, tokens.
+        mean_abs: fp64 `[buckets, branches, in]`, zero without tokens.
+        count: int64 `[buckets, branches]`, number of tokens.
     """
 
     absmax: Tensor
@@ -75,7 +74,7 @@ class GroupStats:
 
     @property
     def tokens(self) -> int:
-        """Tokens in all buckets and branches."""
+        """Number of tokens in all buckets and branches."""
         return int(self.count.sum())
 
 
@@ -85,9 +84,9 @@ class Tokens:
 
     Attributes:
         rows: bf16 `[n, in]`.
-        weight: fp32 `[n]`, mean 1. Of video tokens such that every bucket that was seen counts equally; of a
-            condition's, in proportion to the tokens that a row stands for.
-        bucket: int64 `[n]`, the bucket of sigma; -1 where the input does not depend on it.
+        weight: fp32 `[n]`, mean 1. Buckets with video tokens have equal total weights; a condition's row weighs as much
+            as the tokens that it stands for.
+        bucket: int64 `[n]`, the bucket of sigma; -1 if the input does not depend on sigma.
     """
 
     rows: Tensor
@@ -113,7 +112,7 @@ class ActivationStats:
 
     @property
     def unguided_sampling(self) -> dict[str, JsonValue]:
-        """Steps and guidance of the run, where it had no guidance, as a distilled model's has none; else empty."""
+        """Steps and guidance of a run without guidance, such as that of a distilled model; else empty."""
         settings = self.artifact.manifest.settings
         scale = settings.get("guidance_scale")
         if not isinstance(scale, int | float) or is_guided(scale):
@@ -121,11 +120,11 @@ class ActivationStats:
         return {key: settings[key] for key in ("steps", "guidance_scale")}
 
     def groups(self, component: str) -> tuple[str, ...]:
-        """Names of the groups of a component, in the model's order."""
+        """Names of the groups of a component, in the order of the model."""
         return tuple(self._groups[component])
 
     def verify(self, component: str, shard: str) -> None:
-        """Compare the digest of the file of `shard` before it is read, which may happen in another thread.
+        """Compare the digest of the file of `shard` before another thread may read it.
 
         Raises:
             VqError: it is not the file that was written.
@@ -143,7 +142,7 @@ class ActivationStats:
         """Absmax of a group's input over all tokens, fp32 `[in]`.
 
         Raises:
-            VqError: the group was never run.
+            VqError: the group has no tokens.
         """
         absmax = self._tensor(component, f"{group}.absmax").amax(dim=(0, 1))
         if not torch.any(absmax > 0):
@@ -154,12 +153,12 @@ class ActivationStats:
         return absmax
 
     def histogram(self, component: str, group: str, quantity: Literal["absmax", "crest"]) -> Tensor:
-        """Tokens by `quantity`, int64 `[buckets, branches, bins]`, bins as `HISTOGRAMS[quantity]` has them."""
+        """Number of tokens by `quantity`, int64 `[buckets, branches, bins]`, in the bins of `HISTOGRAMS`."""
         return self._tensor(component, f"{group}.{quantity}_histogram")
 
     @property
     def has_tokens(self) -> bool:
-        """Whether rows of the inputs were sampled."""
+        """Whether the statistics include sampled tokens."""
         return all(
             f"tokens.{SPLIT_PARTS[split]}" in entry.tensors
             for entry in self.artifact.manifest.components.values()
@@ -167,17 +166,17 @@ class ActivationStats:
         )
 
     def sampled(self, component: str, split: Split) -> int:
-        """How many rows `split` has of every group that reads the video; 0 where none were sampled."""
+        """Number of rows that `split` has of every group that reads the video; 0 without sampled tokens."""
         entry = self.artifact.manifest.components[component].tensors.get(f"tokens.{SPLIT_PARTS[split]}")
         return entry.shape[0] if entry else 0
 
     def tokens(self, component: str, group: str, split: Split, device: str = "cpu") -> Tokens:
-        """The sampled rows of one group, on `device`; of a condition, every distinct row that `split` has.
+        """The sampled rows of one group, on `device`; of a group that reads a condition, every distinct row in `split`.
 
         Rows of the groups that read the video are aligned: row j of each is the same token.
 
         Raises:
-            VqError: none were sampled, or the split has none.
+            VqError: no tokens were sampled, or the split has none.
         """
         self._require_tokens()
         if self._reads_video(component, group):
@@ -224,7 +223,7 @@ class ActivationStats:
 
 
 def _bucket_weight(bucket: Tensor) -> Tensor:
-    """Weights fp32 `[n]` of mean 1 under which every bucket that occurs in int64 `bucket` `[n]` has the same sum."""
+    """Weights fp32 `[n]` of mean 1 that give every bucket in int64 `bucket` `[n]` the same sum."""
     counts = torch.bincount(bucket, minlength=BUCKETS).double()
     share = len(bucket) / (counts > 0).sum()
     return (share / counts[bucket]).float()
@@ -236,5 +235,9 @@ def stats_header(tool: str, source: Source, settings: Mapping[str, object]) -> H
 
 
 def open_stats(path: Location) -> ActivationStats:
-    """Open the activation-stats artifact in `path`; refuses anything else or damaged."""
+    """Open the activation-stats artifact in `path`.
+
+    Raises:
+        VqError: see `vq_core.store.reader.open_artifact`.
+    """
     return ActivationStats(open_artifact(path, KIND, FORMAT))

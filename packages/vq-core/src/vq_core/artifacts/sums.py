@@ -12,7 +12,7 @@ from vq_core.topology import Group
 
 
 def zero_sums(group: Group, *axes: int) -> dict[str, Tensor]:
-    """What the sums of `group` start from, by tensor name, each `[*axes, branches, …]`."""
+    """Sums of `group` over no tokens, by tensor name, each `[*axes, branches, …]`."""
     zeros: dict[str, Tensor] = {}
     for name, statistic in all_statistics().items():
         zeros[f"{group.name}.{name}"] = torch.zeros(*axes, len(BRANCHES), group.in_features, dtype=statistic.DTYPE)

@@ -1,7 +1,7 @@
-"""`videos`: `VARIANT/000.mp4` to look at, `000.mkv` (lossless) to measure, and `000.json`, how it was made.
+"""`videos`: `VARIANT/000.mp4` to watch, `000.mkv` (lossless) to measure, and `000.json`, the record of each video.
 
-Whoever makes them, in simulation or with an engine, writes them here: alone, or with several processes that have the
-folder in common. Prompt i has seed `sampling.seed` + i.
+Simulation and engines write videos through this module, with one process or with several that share the folder. Prompt
+i has seed `sampling.seed` + i.
 """
 
 import time
@@ -43,9 +43,9 @@ class VideoRecord(DiskRecord):
     """How a video was made.
 
     Attributes:
-        seconds: to sample and decode it, when it was made.
-        attention: the kernels that its transformers' attention ran.
-        cached: whether an earlier run made it, and it was taken from the cache.
+        seconds: time to sample and decode it.
+        attention: the attention kernels that ran.
+        cached: whether it was taken from the cache of an earlier run.
     """
 
     seconds: float
@@ -71,11 +71,11 @@ class VideoFiles:
 
     @property
     def draft(self) -> "VideoFiles":
-        """Neighbours that count as unfinished."""
+        """Hidden files beside them, which count as unfinished."""
         return VideoFiles(self.lossless.with_name(f".{self.lossless.name}"))
 
     def write(self, frames: NDArray[np.uint8], fps: int, record: VideoRecord) -> None:
-        """Write all of them; the lossless one last, so that where it is, all are.
+        """Write all of them, the lossless one last: if it exists, so do the others.
 
         `frames`: uint8 RGB [frames, height, width, 3].
         """
@@ -84,7 +84,7 @@ class VideoFiles:
         write_video(self.lossless, frames, fps)
 
     def adopt_draft(self, record: VideoRecord) -> None:
-        """Move both videos of the draft here."""
+        """Give both videos of the draft their final names."""
         self.draft.to_look_at.replace(self.to_look_at)
         self._write_record(record)
         self.draft.lossless.replace(self.lossless)
@@ -99,12 +99,12 @@ class VideoFiles:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of the videos of one variant when all are there.
+    """Figures of the videos of one variant.
 
     Attributes:
-        seconds: median time of one, in seconds; the first of a process includes what is done only once.
-        attention: the kernels that ran.
-        cached: how many were taken from the cache.
+        seconds: median time of one video; the first of a process includes one-time work.
+        attention: the attention kernels that ran.
+        cached: number of videos that were taken from the cache.
     """
 
     seconds: float
@@ -113,7 +113,7 @@ class Summary:
 
     @classmethod
     def of(cls, records: Sequence[VideoRecord]) -> "Summary":
-        """Of all `records` of a variant."""
+        """The summary of all `records` of a variant."""
         return cls(
             median(record.seconds for record in records),
             tuple(sorted({kernel for record in records for kernel in record.attention})),
@@ -121,11 +121,11 @@ class Summary:
         )
 
     def to_json(self) -> dict[str, JsonValue]:
-        """For machines."""
+        """The summary as JSON."""
         return {"seconds": self.seconds, "attention": list(self.attention), "cached": self.cached}
 
     def text(self) -> str:
-        """One line."""
+        """The summary in one line."""
         cached = f", {self.cached} from the cache" if self.cached else ""
         return f"{self.seconds:.1f} s each, {' and '.join(self.attention) or 'unknown'} attention{cached}"
 
@@ -134,8 +134,8 @@ class VideosWriter:
     """Writes the videos of this process; made by `create_videos`.
 
     Attributes:
-        resumed: how many videos, of all variants and processes, an earlier, interrupted run had finished.
-        noted: what is known of every variant, in the process that completes the artifact, once that is done.
+        resumed: number of videos, over all variants and processes, that an interrupted run had finished.
+        noted: summary of every variant; filled in the process that completes the artifact, at its end.
     """
 
     def __init__(self, writer: ArtifactWriter, variants: Sequence[str], prompts: int, process: Process) -> None:
@@ -151,12 +151,12 @@ class VideosWriter:
         return VideoFiles(self._writer.path(_lossless(variant, index)))
 
     def pending(self, variant: str) -> list[int]:
-        """The prompts whose videos are this process' and not there yet."""
+        """The prompts of this process whose videos do not exist yet."""
         mine = range(self._process.rank, self._prompts, self._process.world_size)
         return [index for index in mine if not self._writer.has(_lossless(variant, index))]
 
     def note_summaries(self) -> None:
-        """Let the manifest say what is known of every variant; all videos are there."""
+        """Add the summary of every variant to the manifest; requires that all videos exist."""
         for variant in self._variants:
             records = [self.files(variant, index).read_record() for index in range(self._prompts)]
             self.noted[variant] = Summary.of(records)
@@ -176,12 +176,12 @@ def create_videos(
 ) -> Iterator[VideosWriter]:
     """Build the artifact of `prompts` videos of each variant; it is complete when the block ends without an error.
 
-    With several processes, each has every N-th prompt and writes into the same folder, which the first one
-    begins and completes. How many there are may change from a run to the one that resumes it.
+    Of N processes, each makes every N-th prompt and writes into the same folder, which the first process creates and
+    completes. A run may be resumed with another number of processes.
 
     Raises:
-        VqError: see `vq_core.store.writer.create_artifact`; a process does not see the folder of the first; one has
-            failed.
+        VqError: see `vq_core.store.writer.create_artifact`; a process does not see the folder of the first one; another
+            process failed.
     """
     if process.is_alone:
         with create_artifact(output, header, resume=resume) as writer:
@@ -201,7 +201,7 @@ def create_videos(
         with _kept():
             wait_for_all()
             if not folder.is_dir():
-                raise VqError(f"{folder}, which the first process has made, is not here: use a disk that all share.")
+                raise VqError(f"{folder}, which the first process created, is not here: use a disk that all share.")
             yield videos
             wait_for_all()
             if process.is_first:
@@ -210,7 +210,7 @@ def create_videos(
 
 @contextmanager
 def _kept() -> Iterator[None]:
-    """Let a mistake leave what there is: other processes are writing there."""
+    """Keep the folder after an error, because other processes still write into it."""
     try:
         yield
     except VqError as error:
@@ -225,7 +225,7 @@ def render_video(
     advance: Advance,
     kernels: Sequence[AttentionKernel] = (),
 ) -> tuple[NDArray[np.uint8], VideoRecord]:
-    """The video of prompt `index`, uint8 RGB [frames, height, width, 3], and how it was made.
+    """The video of prompt `index`, uint8 RGB [frames, height, width, 3], and its record.
 
     Attention runs `kernels`, see `vq_core.sampling.attention.attention_of`.
 
@@ -240,7 +240,7 @@ def render_video(
 
 
 def settings_of(samples: Sequence[Sample], sampling: Sampling, pipeline: VideoPipeline) -> dict[str, JsonValue]:
-    """What the manifest of any videos says of how they were sampled."""
+    """Sampling settings as the manifest of videos states them."""
     return {
         **vars(sampling),
         "prompts": [describe(sample) for sample in samples],

@@ -1,10 +1,10 @@
 """`smoothed-weights`: every tensor of the transformers in diffusers' names, folded, plus the gain of every group.
 
-Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetensors`. Folded tensors are fp32 (or bf16
-where asked for), the others as they were. Gains 1/s are fp32 `[in]`, bfloat16 values, ones where nothing was smoothed.
+Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetensors`. Folded tensors are fp32, or bf16 on
+request; the others are unchanged. Gains 1/s are fp32 `[in]` with bfloat16 values, ones where a group is not smoothed.
 `blocks.N.norm1.gain` and `blocks.N.norm3.gain` multiply the modulated norms' outputs; those of the other groups,
-`GROUP.gain`, are in the weights already and are kept for what is solved on the group's unsmoothed inputs.
-`block_0.json` … say by group how it was smoothed.
+`GROUP.gain`, are folded into the weights already and serve solvers that read the group's unsmoothed inputs.
+`block_0.json` … record how each group was smoothed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,11 +36,11 @@ class SmoothedTransformer:
         self.topology: Topology = family.topology(entry.config)
 
     def verify(self, shard: str) -> None:
-        """Compare the digest of the file of `shard` before it is read, which may happen in another thread."""
+        """Compare the digest of the file of `shard` before another thread may read it."""
         self._artifact.verify(self._name, self.topology.shards()[shard])
 
     def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
-        """Any tensors."""
+        """The tensors `names`, folded or not."""
         return self._artifact.tensors(self._name, names, device)
 
     def linear(self, name: str, device: str = "cpu") -> Tensor:
@@ -77,5 +77,9 @@ class SmoothedWeights:
 
 
 def open_weights(path: Location) -> SmoothedWeights:
-    """Open the smoothed-weights artifact in `path`; refuses anything else or damaged."""
+    """Open the smoothed-weights artifact in `path`.
+
+    Raises:
+        VqError: see `vq_core.store.reader.open_artifact`.
+    """
     return SmoothedWeights(open_artifact(path, KIND, FORMAT))

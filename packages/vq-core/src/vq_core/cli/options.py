@@ -1,7 +1,7 @@
-"""Command-line options that several stages share, so that an option reads the same everywhere.
+"""Command-line options that several stages share, so that an option is the same everywhere.
 
-A command's options are the fields of a frozen dataclass (see `takes_options`). `None` means "not said": the recipe, the
-model or the default holds, see `vq_core.recipes.recipe.resolve`.
+A command's options are the fields of a frozen dataclass (see `takes_options`). `None` means "not given": the recipe,
+the model or the default decides, see `vq_core.recipes.recipe.resolve`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ INPUT, OUTPUT, METHOD, SAMPLING = "Input", "Output", "Method", "Sampling"
 MEASUREMENT, VERIFICATION = "Measurement", "Verification"
 MEMORY_AND_SPEED, SEVERAL_GPUS, LIGHTX2V, GENERAL = "Memory and speed", "Several GPUs", "LightX2V", "General"
 PANELS = (INPUT, OUTPUT, METHOD, SAMPLING, MEASUREMENT, VERIFICATION, MEMORY_AND_SPEED, SEVERAL_GPUS, LIGHTX2V, GENERAL)
-"""The panels of `--help`, in their order: every option stands in one, the same option always in the same."""
+"""The panels of `--help`, in order. An option has the same panel in every command."""
 
 
 def path_option(*names: str, help: str, panel: str = INPUT) -> Any:  # noqa: A002 typer's word
@@ -147,7 +147,7 @@ class SamplingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRunOptions(SamplingOptions):
-    """Of every command that runs the model over prompts."""
+    """Options of every command that runs the model over prompts."""
 
     model: ModelOrDefault = None
     lora: Lora = None

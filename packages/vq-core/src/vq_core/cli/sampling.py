@@ -1,4 +1,4 @@
-"""How videos are sampled, settled between options, recipe and the model's own settings."""
+"""Sampling settings from options, recipe and the model's own settings."""
 
 from dataclasses import replace
 
@@ -15,9 +15,9 @@ def resolve_sampling(
     fps: int | None = None,
     seed: int | None = None,
 ) -> Sampling:
-    """An option beats the recipe's section `said` and its `seed`, and that beats `defaults`; `fps` beats those too.
+    """Options take precedence over the recipe's section `said` and its `seed`, and these over `defaults`.
 
-    A guidance scale that is said alone is for both experts.
+    `fps` takes precedence over `defaults` too. A guidance scale that is given alone holds for both experts.
     """
     if options.guidance_scale is not None or said.guidance_scale is not None:
         defaults = replace(defaults, guidance_scale_2=None)

@@ -3,9 +3,9 @@
 An entry point's name is what users type, and its value a function without arguments that gives the model's folder.
 """
 
-from importlib.metadata import entry_points
 from pathlib import Path
 
+from vq_core.discover import installed_names, load_installed
 from vq_core.errors import VqError
 
 GROUP = "vq_core.models"
@@ -15,19 +15,19 @@ OUR_MODELS = {"wan-tiny": "vq-wan-tiny", "wan-tiny-hard": "vq-wan-tiny"}
 
 
 def embedded_names() -> list[str]:
-    """Names of the embedded models that are installed, sorted."""
-    return sorted(entry_points(group=GROUP).names)
+    """Sorted names of the embedded models that are installed."""
+    return installed_names(GROUP)
 
 
 def embedded_model(name: str) -> Path | None:
-    """Folder of the embedded model `name`; None where `name` is not that of one.
+    """Folder of the embedded model `name`; None if there is no such model.
 
     Raises:
-        VqError: it is one of ours, and its package is not installed.
+        VqError: it is one of ours and its package is not installed.
     """
-    entry = next(iter(entry_points(group=GROUP, name=name)), None)
-    if entry is not None:
-        folder: Path = entry.load()()
+    folder_of = load_installed(GROUP, name)
+    if folder_of is not None:
+        folder: Path = folder_of()
         return folder
     if name in OUR_MODELS:
         raise VqError(f"The built-in model {name} is not installed: `pip install {OUR_MODELS[name]}`.")

@@ -84,8 +84,8 @@ def _require_some_keys(lora: Lora, components: Collection[str], model: str) -> N
         return
     if not any(lora.keys_for(component) for component in components):
         raise VqError(
-            f"All keys of {lora.request.path} are for {second}, such as `{min(lora.of_second_expert)}`, and it is to be "
-            f"merged into {lora.request.component or ' and '.join(components)} of {model}: give a LoRA for that one."
+            f"All keys of {lora.request.path} are for {second}, such as `{min(lora.of_second_expert)}`, and it is to "
+            f"be merged into {lora.request.component or ' and '.join(components)} of {model}: give one for that."
         )
     if second not in components:
         logger.warning(

@@ -19,5 +19,5 @@ def bf16_ceil(x: Tensor) -> Tensor:
 
 
 def is_bf16(x: Tensor) -> Tensor:
-    """Elementwise: does a cast of `x` to bfloat16 leave it unchanged?"""
+    """Elementwise: whether a cast of `x` to bfloat16 leaves it unchanged."""
     return nearest_bf16(x) == x

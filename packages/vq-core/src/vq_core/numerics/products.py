@@ -61,6 +61,6 @@ def _fp32_sums(x: Tensor, weight: Tensor) -> Tensor:
 
 @cache
 def multiplies_int8() -> bool:
-    """Does this processor have torch's instructions for int8 products? Without them they are far slower than fp32."""
+    """Whether this processor has instructions for int8 products, without which they are far slower than fp32."""
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_vnni") or has.get("amx_int8"))

@@ -1,4 +1,4 @@
-"""Linears that a simulation leaves in full precision, as rules over blocks and linears."""
+"""Rules for the linears that a simulation keeps in full precision."""
 
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ BlockOrRange = Annotated[int | str, AfterValidator(_block_or_range)]
 
 
 class IgnoreRule(Section):
-    """The linears called `linears` inside `blocks`; every linear, or every block, where one of them is left out.
+    """The linears named `linears` inside `blocks`; all linears, or all blocks, if one of the two is left out.
 
     `blocks` are numbers from 0 and ranges such as `"38-39"`, of the main stack; `linears` are names inside a block such
     as `ffn.net.2`, or `vace_blocks.ffn.net.2` in VACE's stack.
@@ -33,7 +33,7 @@ class IgnoreRule(Section):
     @model_validator(mode="after")
     def _names_something(self) -> Self:
         if not self.blocks and not self.linears:
-            raise refusal("which names nothing: say `blocks`, `linears` or both.")
+            raise refusal("which names nothing: give `blocks`, `linears` or both.")
         return self
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class IgnoreRule(Section):
         return ":".join(",".join(map(str, part)) for part in (self.blocks, self.linears) if part)
 
     def block_numbers(self) -> set[int]:
-        """The blocks that are named."""
+        """Numbers of the blocks of the rule."""
         numbers: set[int] = set()
         for block in self.blocks:
             numbers |= {block} if isinstance(block, int) else set(_range_of(block) or ())
@@ -52,7 +52,7 @@ def parse_ignored(text: str) -> IgnoreRule:
     """The rule `BLOCKS`, `LINEARS` or `BLOCKS:LINEARS`, each a list with commas: `0,38-39`, `ffn.net.2`, `0:ffn.net.2`.
 
     Raises:
-        VqError: a part is empty, or what should be blocks are none.
+        VqError: a part is empty, or a block is neither a number nor a range.
     """
     first, colon, second = text.partition(":")
     if not colon and not first[:1].isdigit():
@@ -61,12 +61,12 @@ def parse_ignored(text: str) -> IgnoreRule:
     linears = _parts(second)
     no_range = any(isinstance(block, str) and _range_of(block) is None for block in blocks)
     if no_range or (colon and not (blocks and linears)) or not (blocks or linears):
-        raise VqError(f"`--ignore {text}` is no rule: write blocks, linears or both, as in 0,38-39:ffn.net.2.")
+        raise VqError(f"`--ignore {text}` is not a rule: write blocks, linears or both, as in 0,38-39:ffn.net.2.")
     return IgnoreRule(blocks=tuple(blocks), linears=tuple(linears))
 
 
 def ignored_linears(rules: Sequence[IgnoreRule], topology: Topology) -> tuple[str, ...]:
-    """Names of the linears that any of `rules` is about, in the order of the topology.
+    """Names of the linears that match any of `rules`, in the order of the topology.
 
     Raises:
         VqError: the transformer has no such block or linear.
@@ -78,14 +78,14 @@ def ignored_linears(rules: Sequence[IgnoreRule], topology: Topology) -> tuple[st
         blocks = rule.block_numbers()
         if blocks and max(blocks) >= len(known_blocks):
             raise VqError(
-                f"Block {max(blocks)} is to be ignored, and the transformer's are 0 to {len(known_blocks) - 1}: "
-                "name these."
+                f"Block {max(blocks)} cannot be ignored, because the blocks are 0 to {len(known_blocks) - 1}: "
+                "choose from these."
             )
         shards = {f"block_{block}" for block in blocks}
         for place in rule.linears:
             if place not in places.values():
                 known = ", ".join(dict.fromkeys(places.values()))
-                raise VqError(f"`{place}` is to be ignored and is no linear of a block: choose from {known}.")
+                raise VqError(f"`{place}` cannot be ignored, because blocks have no such linear: choose from {known}.")
         ignored |= {
             linear.name
             for linear in topology.linears
@@ -99,6 +99,6 @@ def _parts(text: str) -> list[str]:
 
 
 def _range_of(text: str) -> range | None:
-    """The blocks of the range `a-b`, both ends included; None where it is none."""
+    """The blocks of the range `a-b`, both ends included; None if `text` is not a range."""
     match = re.fullmatch(r"(\d+)-(\d+)", text)
     return range(int(match[1]), int(match[2]) + 1) or None if match else None

@@ -1,7 +1,7 @@
 """Prompt sets that come with the package and are named `builtin:calibration` and `builtin:evaluation`.
 
-Both have images, for image-to-video; text-to-video leaves them alone. No prompt and no image is in both. They are
-drawn for this project, or photographs from scikit-image that are in the public domain: see docs/prompt_sets.md.
+Both have images, for image-to-video; text-to-video ignores them. They share no prompt and no image. The images were
+drawn for this project or are public-domain photographs from scikit-image: see docs/prompt_sets.md.
 """
 
 from pathlib import Path
@@ -19,12 +19,12 @@ def prompt_set_names() -> list[str]:
 
 
 def is_prompt_set(text: str) -> bool:
-    """Does `text` name a set of ours, known or not?"""
+    """Whether `text` has the form of a built-in set, known or not."""
     return text.startswith(PREFIX)
 
 
 def resolve_prompts(location: Location) -> Location:
-    """`location` itself, or the folder of the set that it names.
+    """The folder of the built-in set that `location` names; `location` itself otherwise.
 
     Raises:
         VqError: there is no set of that name.

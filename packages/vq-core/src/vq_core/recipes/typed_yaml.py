@@ -1,4 +1,4 @@
-"""YAML files checked against a pydantic model; every mistake becomes one sentence with file, key and cure."""
+"""YAML files, validated by a pydantic model; each error is one sentence with file, key and remedy."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from vq_core.remote.location import Location
 
 
 class Section(DiskRecord, allow_inf_nan=False):
-    """One mapping of a file: unknown keys and wrong types are refused, a string is no number."""
+    """One mapping of a file: unknown keys and wrong types are refused; a string is not taken for a number."""
 
 
 Model = TypeVar("Model", bound=Section)
@@ -26,17 +26,17 @@ Model = TypeVar("Model", bound=Section)
 
 @dataclass(frozen=True)
 class Unheeded:
-    """Marks a key that is accepted and has no effect; nothing is said about it where its value is one of `silent`."""
+    """Marks a key that is accepted and has no effect; the values `silent` are not reported."""
 
     reason: str
     silent: tuple[object, ...] = (None, False)
 
 
 def only(*allowed: object, otherwise: str) -> AfterValidator:
-    """Refuse every value but `allowed`; the sentence about another one ends with `otherwise`."""
+    """Refuse every value but `allowed`, with a sentence that ends with `otherwise`."""
 
     def check(value: object) -> object:
-        # By type too, because Python takes 8.0 for 8 and True for 1.
+        # Compares types too, because in Python 8.0 == 8 and True == 1.
         if not any(type(value) is type(choice) and value == choice for choice in allowed):
             raise refusal(otherwise)
         return value
@@ -45,12 +45,12 @@ def only(*allowed: object, otherwise: str) -> AfterValidator:
 
 
 def refusal(sentence: str) -> PydanticCustomError:
-    """What a validator raises; `sentence` goes on after "`key` in FILE is VALUE, "."""
+    """The error that a validator raises; `sentence` continues "`key` in FILE is VALUE, "."""
     return PydanticCustomError("refused", "{sentence}", {"sentence": sentence})
 
 
 def unheeded(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(key, reason) of every key that the file gives and that has no effect, in the order of the fields."""
+    """(key, reason) of every key in the file that has no effect, in the order of the fields."""
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, Section):
@@ -62,10 +62,10 @@ def unheeded(section: Section, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
-    """The mapping in the YAML file `path`, a `what`: anchors and aliases work, no tag can run code.
+    """The mapping in the YAML file `path`, which is a `what`; anchors and aliases work, and no tag can run code.
 
     Raises:
-        VqError: no such file, not UTF-8 text, a syntax error, a key given twice, or no mapping.
+        VqError: the file is missing, is not UTF-8 text, has a syntax error or a duplicate key, or holds no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -83,30 +83,30 @@ def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
         document = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise VqError(f"The {what} {path} is not valid YAML{line} ({error.problem}): mend it there.") from error
+        raise VqError(f"The {what} {path} is not valid YAML{line} ({error.problem}): correct it there.") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise VqError(f"The {what} {path} is not valid YAML ({' '.join(str(error).split())}): mend it.") from error
+        raise VqError(f"The {what} {path} is not valid YAML ({' '.join(str(error).split())}): correct it.") from error
     if not isinstance(document, dict):
         raise VqError(f"The {what} {path} holds no settings: write `key: value` lines.")
     return document
 
 
 def validated(model: type[Model], document: Mapping[str, object], path: Path, folder: Location | None = None) -> Model:
-    """`document` as an instance of `model`; `folder` is handed to its validators as the context `folder`.
+    """Validate `document` as a `model`; its validators get `folder` as the context `folder`.
 
     Raises:
-        VqError: the first mistake in the order of the model's fields, and how many more there are.
+        VqError: states the first mistake, in the order of the model's fields, and the number of further ones.
     """
     try:
         return model.model_validate(document, context={"folder": folder})
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
-        more = f" (And mistakes beside this one: {len(mistakes) - 1}.)" if len(mistakes) > 1 else ""
+        more = f" (Further mistakes: {len(mistakes) - 1}.)" if len(mistakes) > 1 else ""
         raise VqError(_sentence(_first(mistakes), model, path) + more) from error
 
 
 def _first(mistakes: Sequence[ErrorDetails]) -> ErrorDetails:
-    """The first mistake, except that a key is missing because it is misspelt: then the misspelt one."""
+    """The first mistake; if a key is missing because it is misspelt, the misspelt key."""
     first = mistakes[0]
     if first["type"] != "missing":
         return first
@@ -140,7 +140,7 @@ def _hint(key: str, known: Sequence[str]) -> str:
 
 
 def _keys_at(location: tuple[int | str, ...], model: type[Section]) -> list[str]:
-    """The keys that may stand where `location` ends."""
+    """The keys that are known at `location`."""
     for part in location[:-1]:
         if isinstance(part, int):  # a place in a list
             continue

@@ -1,4 +1,4 @@
-"""What the libraries behind fsspec raise, in words; they are not imported here, because they need not be installed."""
+"""Errors of the libraries behind fsspec, in words. They may not be installed, so nothing imports them."""
 
 import errno
 
@@ -12,12 +12,12 @@ _CREDENTIALS = {
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether this machine's disk, or the user's share of it, is full."""
+    """Whether this machine's disk, or the user's quota, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def describe(error: BaseException) -> str | None:
-    """What is wrong, in a few words; None where `error` is neither an OSError nor from one of the libraries."""
+    """What is wrong, in a few words; None if `error` is neither an OSError nor from one of the libraries."""
     match error:
         case _ if type(error).__name__ in _NO_CREDENTIALS:
             return "no credentials were found"
@@ -34,10 +34,10 @@ def describe(error: BaseException) -> str | None:
 
 
 def remedy(error: BaseException, protocol: str) -> str:
-    """What to do about it."""
+    """What the user can do about `error`."""
     match error:
         case _ if type(error).__name__ in _NO_CREDENTIALS:
-            return _CREDENTIALS.get(protocol, "give it credentials as its fsspec filesystem wants them")
+            return _CREDENTIALS.get(protocol, "set the credentials that its fsspec filesystem reads")
         case FileNotFoundError():
             return "check the address"
         case PermissionError():

@@ -1,6 +1,6 @@
-"""What a path option may name: a path on this machine, or an fsspec URI such as `s3://bucket/run/stats`.
+"""Locations: paths on this machine, and fsspec URIs such as `s3://bucket/run/stats`.
 
-Only `vq_core.remote.transfer` opens URIs; everything else hands them on, joins them and prints them.
+Only `vq_core.remote.transfer` opens URIs; all other modules pass, join and print them.
 """
 
 import posixpath
@@ -16,7 +16,7 @@ _LOCAL = ("file", "local")
 
 
 class Location(Protocol):
-    """A `Path` or a `Uri`. `str` gives what the user typed, less a trailing slash."""
+    """A `Path` or a `Uri`. `str` gives what the user typed, without a trailing slash."""
 
     @property
     def name(self) -> str:
@@ -24,18 +24,18 @@ class Location(Protocol):
 
     @property
     def parent(self) -> "Location":
-        """All but the last part."""
+        """The location without its last part."""
 
     def with_name(self, name: str, /) -> "Location":
-        """A neighbour."""
+        """The location with another last part."""
 
     def __truediv__(self, part: str, /) -> "Location":
-        """`part` below this; an absolute `part`, as it is."""
+        """`part` below this location; an absolute `part` unchanged."""
 
 
 @dataclass(frozen=True)
 class Uri:
-    """`protocol://path`; made by `parse_location`. `path` is what the protocol makes of it: bucket and key, say."""
+    """`protocol://path`, made by `parse_location`. `path` is up to the protocol, such as bucket and key."""
 
     protocol: str
     path: str
@@ -50,11 +50,11 @@ class Uri:
 
     @property
     def parent(self) -> "Uri":
-        """All but the last part of the path."""
+        """The URI without the last part of its path."""
         return Uri(self.protocol, posixpath.dirname(self.path))
 
     def with_name(self, name: str) -> "Uri":
-        """A neighbour."""
+        """The location with another last part."""
         return self.parent / name
 
     def __truediv__(self, part: str) -> "Uri":
@@ -68,7 +68,7 @@ def parse_location(text: str) -> Location:
     """The path or URI that `text` names; `file://` is a path.
 
     Raises:
-        VqError: a URI without anything behind its protocol, or with `..` in its path.
+        VqError: a URI has nothing after its protocol, or `..` in its path.
     """
     match = _URI.fullmatch(text)
     if match is None:
@@ -81,14 +81,14 @@ def parse_location(text: str) -> Location:
 
 @dataclass(frozen=True)
 class NamedPath:
-    """A path or URI, and what it is called."""
+    """A path or URI with a name."""
 
     name: str
     path: Location
 
 
 def parse_named(text: str, option: str) -> NamedPath:
-    """The named path that `[NAME=]PATH` spells after `option`; without a name it has the path's last part.
+    """Parse `[NAME=]PATH`, the value of `option`; the default name is the last part of the path.
 
     Raises:
         VqError: the name or the path is empty.
@@ -104,6 +104,6 @@ def parse_named(text: str, option: str) -> NamedPath:
 
 
 def join(folder: Location, text: str) -> Location:
-    """What `text` names where paths are relative to `folder`; a URI or an absolute path is what it is."""
+    """The location `text`, where a relative path is relative to `folder`."""
     location = parse_location(text)
     return location if isinstance(location, Uri) or Path(text).is_absolute() else folder / text

@@ -1,4 +1,4 @@
-"""This process: its device, its rank among others, its clock and memory, what it says while it works.
+"""This process: its device, rank, clock and memory, and its progress output.
 
 Every room but `files` and `families` may import this one.
 """

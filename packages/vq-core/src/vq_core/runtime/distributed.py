@@ -1,4 +1,4 @@
-"""Waiting for the other processes of one command, as torchrun starts them."""
+"""Synchronizing the processes of one command that torchrun started."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ TIME_TO_FINISH = timedelta(days=30)  # a rank with longer videos may take hours 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Together with the other ranks within the block."""
+    """Join the process group for the duration of the block."""
     distributed.init_process_group("gloo", timeout=TIME_TO_JOIN)
     try:
         yield
@@ -23,15 +23,15 @@ def joined() -> Iterator[None]:
 
 
 def wait_for_all() -> None:
-    """Return when every rank has come here.
+    """Return when every rank has called this function.
 
     Raises:
-        Unfinished: one has ended before.
+        Unfinished: another process ended before.
     """
     try:
         distributed.monitored_barrier(timeout=TIME_TO_FINISH)
     except RuntimeError as error:
         raise Unfinished(
             f"Another process ended before its part was done ({str(error).splitlines()[0]}): "
-            "mend what it reports and run the same command again with --resume."
+            "fix what it reports and run the same command again with --resume."
         ) from None

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a stage, so that every summary can state them."""
+"""Time and peak memory of a stage, for its summary."""
 
 import resource
 import sys
@@ -18,7 +18,7 @@ class Usage:
     device_peak_bytes: int
 
     def then(self, other: "Usage") -> "Usage":
-        """What both cost, one after the other."""
+        """Usage of both, one after the other."""
         return Usage(
             self.seconds + other.seconds,
             max(self.host_peak_bytes, other.host_peak_bytes),
@@ -34,18 +34,18 @@ class Usage:
 
 
 class Meter:
-    """Started when made; `usage()` reads it. Host memory is the peak of the whole process."""
+    """Starts when it is created; `usage()` reads it. Host memory is the peak of the whole process."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
 
     def usage(self) -> Usage:
-        """Cost so far."""
+        """Usage so far."""
         return Usage(time.monotonic() - self._start, host_peak_bytes(), _device_peak_bytes())
 
 
 class StageMeter:
-    """Meters the stages of one run, which follow on each other and may come again."""
+    """Measures the stages of one run, which follow each other and may recur."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -54,15 +54,15 @@ class StageMeter:
         self._meter = Meter()
 
     def begin(self, stage: str) -> None:
-        """End the stage before, if there is one, and begin `stage`."""
+        """End the current stage, if any, and begin `stage`."""
         self._end()
         _reset_device_peak()
         self._stage, self._meter = stage, Meter()
 
     def finish(self) -> tuple[dict[str, Usage], Usage]:
-        """End the last stage; each stage's cost in order, and that of all from when the meter was made.
+        """End the last stage; return the usage of each stage, in order, and of the whole run.
 
-        The host's peak of a stage is that of the process up to its end.
+        The host peak of a stage is the peak of the process up to the end of the stage.
         """
         self._end()
         device_peak = max((usage.device_peak_bytes for usage in self._done.values()), default=0)

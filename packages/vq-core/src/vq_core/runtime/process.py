@@ -1,4 +1,4 @@
-"""This process among those that torchrun started for one command; free of heavy imports."""
+"""This process among those that torchrun started for one command. This module has no heavy imports."""
 
 import os
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 @dataclass(frozen=True)
 class Process:
-    """One process of a command, which is alone unless torchrun says otherwise.
+    """One process of a command; it is alone unless torchrun started several.
 
     Attributes:
-        rank: its number among all.
-        world_size: how many there are.
-        local_rank: its number among those of this machine, which is that of its GPU.
-        local_world_size: how many there are on this machine.
+        rank: its number among all processes.
+        world_size: number of processes.
+        local_rank: its number among the processes of this machine, and that of its GPU.
+        local_world_size: number of processes on this machine.
     """
 
     rank: int = 0
@@ -27,16 +27,16 @@ class Process:
 
     @property
     def is_alone(self) -> bool:
-        """Is there no other?"""
+        """Whether it is the only one."""
         return self.world_size == 1
 
     @property
     def is_first(self) -> bool:
-        """Is it the one that completes what all have made, and reports it?"""
+        """Whether it is the process that completes and reports what all processes made."""
         return self.rank == 0
 
     def host_share(self, nbytes: int) -> int:
-        """What it may take of `nbytes` of this machine's memory: as much as each of the others on it."""
+        """Its share of `nbytes` of this machine's memory: all local processes get the same."""
         return nbytes // self.local_world_size
 
 

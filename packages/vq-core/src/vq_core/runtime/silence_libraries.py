@@ -1,4 +1,4 @@
-"""Silences third-party messages on stderr that users cannot act on."""
+"""Silencing messages of libraries that users cannot act on."""
 
 import logging
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def silenced_libraries() -> Iterator[None]:
-    """Without the loading bars of diffusers and transformers, and without the latter's wish for torchvision.
+    """Hide the loading bars of diffusers and transformers, and transformers' remark about torchvision.
 
-    Warnings stay: among them is the one that weights were missing and are random.
+    Warnings stay, such as the one that missing weights were initialised at random.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging

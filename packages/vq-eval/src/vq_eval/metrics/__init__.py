@@ -1,19 +1,18 @@
 """Video metrics, one module each; a module's name is the metric's name.
 
 To add a metric, add a file here that implements `Metric`. Another package can bring metrics under the entry points
-`vq_eval.metrics`: name of the metric = module.
+`vq_eval.metrics`: name of the metric = module or object.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vq_core.discover import load_plugin, plugin_names
+from vq_core.discover import installed_names, load_installed, load_plugin, plugin_names
 from vq_core.errors import VqError
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class Metric(Protocol):
 
 def metric_names() -> list[str]:
     """Names of all metrics, ours and those of other packages, sorted."""
-    return sorted({*plugin_names(__name__), *entry_points(group=ENTRY_POINTS).names})
+    return sorted({*plugin_names(__name__), *installed_names(ENTRY_POINTS)})
 
 
 def load_metric(name: str) -> Metric:
@@ -93,8 +92,9 @@ def load_metric(name: str) -> Metric:
     Raises:
         VqError: there is no such metric; the message lists the known ones.
     """
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
-        return cast(Metric, entry.load())
+    installed = load_installed(ENTRY_POINTS, name)
+    if installed is not None:
+        return cast(Metric, installed)
     if name not in plugin_names(__name__):
         raise VqError(f"`{name}` is not one of the metrics ({', '.join(metric_names())}): choose one of those.")
     return cast(Metric, load_plugin(__name__, name))
