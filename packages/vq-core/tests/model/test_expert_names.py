@@ -47,6 +47,15 @@ def test_metadata(metadata: dict[str, str], expert: str | None) -> None:
     assert expert_noted(metadata) == expert
 
 
+def test_a_folder_s_name_comes_last(tmp_path: Path) -> None:
+    path = tmp_path / "high_noise_lora" / "adapter_model.safetensors"
+    path.parent.mkdir()
+    save_file({"a": torch.ones(1)}, path)
+    assert expert_of(path) == HIGH
+    save_file({"a": torch.ones(1)}, path, metadata={"title": "low noise"})
+    assert expert_of(path) == LOW
+
+
 def test_a_name_comes_before_metadata(tmp_path: Path) -> None:
     for name, expert in (("low.safetensors", LOW), ("a.safetensors", HIGH)):
         save_file({"a": torch.ones(1)}, tmp_path / name, metadata={"ss_sd_model_name": "high_noise"})

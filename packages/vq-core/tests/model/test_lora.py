@@ -128,7 +128,7 @@ def test_loha_lokr_and_norms_as_lycoris_writes_them(merged: OpenMerged, folder: 
     w1, w2, a, b = random(8, 4), random(8, 16), random(8, RANK), random(RANK, 16)
     lycoris = {
         **{f"{stem}q.hada_w{it}": pair for it, pair in pairs.items()}, f"{stem}q.alpha": torch.tensor(2.0).bfloat16(),
-        f"{stem}k.lokr_w1": w1, f"{stem}k.lokr_w2": w2, f"{stem}k.alpha": torch.tensor(7),
+        f"{stem}k.lokr_w1": w1, f"{stem}k.lokr_w2": w2, f"{stem}k.alpha": torch.tensor(torch.inf),
         f"{stem}v.lokr_w1": w1.clone(), f"{stem}v.lokr_w2_a": a, f"{stem}v.lokr_w2_b": b,
         f"{stem}v.alpha": torch.tensor(2.0),
         "lycoris_blocks_1_norm2.w_norm": (w_norm := random(64)),
@@ -137,7 +137,7 @@ def test_loha_lokr_and_norms_as_lycoris_writes_them(merged: OpenMerged, folder: 
     checkpoint = merged(lycoris, strength=0.5)
     expected = {
         TO_Q: 2 / RANK * (pairs["1_a"] @ pairs["1_b"]) * (pairs["2_a"] @ pairs["2_b"]),
-        "blocks.1.attn1.to_k.weight": torch.kron(w1, w2),  # whole factors have no rank, so alpha means nothing
+        "blocks.1.attn1.to_k.weight": torch.kron(w1, w2),  # whole factors have no rank: alpha means nothing
         "blocks.1.attn1.to_v.weight": 2 / RANK * torch.kron(w1, a @ b),
         "blocks.1.norm2.weight": w_norm,
         "blocks.1.norm2.bias": b_norm,

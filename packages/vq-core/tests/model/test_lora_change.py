@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.model.lora_change import MAX_NAMED
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import SourceTransformer, open_source
 
@@ -56,6 +57,17 @@ def test_a_lora_of_wan_2_1_for_images_on_wan_2_2(tiny_model: Any, write_lora: Ca
     (record,) = caplog.records
     for part in ("k_img.lora_down", "norm_k_img.diff", "img_emb.proj.1.diff_b"):
         assert part in record.message
+
+
+def test_many_names_are_cut_short(merged: OpenMerged, caplog: Any) -> None:
+    strays = {f"text_encoder.layers.{it}.q.lora_A.weight": torch.ones(1) for it in range(3)}
+    merged(REST | strays | {f"stray{it:03}.lora_A.weight": torch.ones(1) for it in range(MAX_NAMED + 5)})
+    (record,) = caplog.records
+    assert record.message.endswith("`stray049.lora_A.weight`, and 6 other names.")
+    caplog.clear()
+    merged(REST | strays)
+    (record,) = caplog.records
+    assert record.message.endswith("3 of them for the text encoder: `text_encoder.layers.N.q.lora_A.weight` (3).")
 
 
 def test_a_lora_of_the_text_encoder_alone_is_refused(merged: OpenMerged) -> None:

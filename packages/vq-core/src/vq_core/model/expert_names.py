@@ -14,12 +14,12 @@ _ALONE = re.compile(r"(?<![a-z])(high|low)(?![a-z]|[ _.-]?(?:rank|res|vram)(?![a
 
 
 def expert_of(path: Path) -> str | None:
-    """The component that the safetensors file `path` says it is for: by its name, else by its metadata.
+    """The component that the safetensors file `path` says it is for: by its name, its metadata, or its folder's name.
 
     Raises:
         VqError: it is not a safetensors file.
     """
-    return expert_in(path.stem) or expert_noted(read_metadata(path))
+    return expert_in(path.stem) or expert_noted(read_metadata(path)) or expert_noted({"folder": path.parent.name})
 
 
 def expert_in(name: str) -> str | None:

@@ -22,6 +22,7 @@ from vq_core.topology import Topology
 logger = logging.getLogger(__name__)
 
 Keys = Mapping[LoraPart, str]
+MAX_NAMED = 50
 MAGNITUDES = (LoraPart.MAGNITUDE, LoraPart.DORA_SCALE)
 
 
@@ -78,7 +79,6 @@ def changes_of(lora: Lora, component: str, table: KeyTable, topology: Topology) 
     for module in _other_channels(lora, component, by_tensor, topology):
         for tensor in (f"{module}.weight", f"{module}.bias"):
             by_tensor.pop(tensor, None)
-    alphas = _alphas(lora, by_tensor, topology)
     # The bias of B is scaled as B is, so it needs the rank and the alpha of its pair.
     pairs = {
         tensor: by_tensor.get(f"{tensor.removesuffix('.bias')}.weight", {}) if LoraPart.UP_BIAS in keys else keys
@@ -88,6 +88,7 @@ def changes_of(lora: Lora, component: str, table: KeyTable, topology: Topology) 
         tensor: _checked(lora, tensor, keys, pairs[tensor], topology.tensors[tensor])
         for tensor, keys in by_tensor.items()
     }
+    alphas = _alphas(lora, by_tensor, topology)
     changes = {
         tensor: Change(lora, keys, _method(keys), _scale(lora, pairs[tensor], alphas, settings.alpha), axes[tensor])
         for tensor, keys in by_tensor.items()
@@ -152,10 +153,10 @@ def _other_channels(lora: Lora, component: str, by_tensor: Mapping[str, Keys], t
 
 
 def _alphas(lora: Lora, by_tensor: Mapping[str, Keys], topology: Topology) -> dict[str, float]:
-    """The alphas of `lora` by key."""
+    """The alphas of `lora` by key, but for those of factors without a rank, where an alpha means nothing."""
     found: list[str] = []
     for tensor, keys in by_tensor.items():
-        if LoraPart.ALPHA in keys:
+        if LoraPart.ALPHA in keys and _rank(lora, keys) is not None:
             if prod(lora.infos[keys[LoraPart.ALPHA]].shape) != 1:
                 raise _does_not_fit(lora, keys[LoraPart.ALPHA], tensor, topology.tensors[tensor])
             found.append(keys[LoraPart.ALPHA])
@@ -167,10 +168,11 @@ def _alphas(lora: Lora, by_tensor: Mapping[str, Keys], topology: Topology) -> di
 
 def _scale(lora: Lora, keys: Keys, alphas: Mapping[str, float], noted: float | None) -> float:
     """alpha / rank of factors with these `keys`; the alpha that is `noted` is for low-rank pairs without their own."""
-    method = _method(keys)
-    rank = method.rank(_shapes(lora, keys, method)) if method else None
+    rank = _rank(lora, keys)
+    if rank is None:
+        return 1.0
     alpha = alphas[keys[LoraPart.ALPHA]] if LoraPart.ALPHA in keys else noted if LoraPart.DOWN in keys else None
-    return 1.0 if alpha is None or rank is None else alpha / rank
+    return 1.0 if alpha is None else alpha / rank
 
 
 def _checked(lora: Lora, tensor: str, keys: Keys, pair: Keys, shape: tuple[int, ...]) -> int | None:
@@ -241,6 +243,12 @@ def _method(keys: Iterable[LoraPart]) -> Method | None:
     return next((method for method in METHODS if method.parts & keys), None)
 
 
+def _rank(lora: Lora, keys: Keys) -> int | None:
+    """The rank of the factors with these `keys`, which are whole; None where they have none."""
+    method = _method(keys)
+    return method.rank(_shapes(lora, keys, method)) if method else None
+
+
 def _shapes(lora: Lora, keys: Keys, method: Method) -> dict[LoraPart, tuple[int, ...]]:
     return {part: lora.infos[key].shape for part, key in keys.items() if part in method.parts}
 
@@ -288,6 +296,7 @@ def _without_ones(shape: Sequence[int]) -> list[int]:
 
 
 def _by_pattern(keys: Iterable[str]) -> list[str]:
-    """`keys` with block numbers as N and, where several are then alike, how many."""
-    patterns = Counter(re.sub(r"(?<=blocks[._])\d+", "N", key) for key in keys)
-    return [f"`{pattern}`" + (f" ({count})" if count > 1 else "") for pattern, count in sorted(patterns.items())]
+    """`keys` with numbers of blocks as N and, where several are then alike, how many; not more than are read."""
+    patterns = Counter(re.sub(r"((?:block|layer)s?[._]+)\d+", r"\1N", key) for key in keys)
+    named = [f"`{pattern}`" + (f" ({count})" if count > 1 else "") for pattern, count in sorted(patterns.items())]
+    return named if len(named) <= MAX_NAMED else [*named[:MAX_NAMED], f"and {len(named) - MAX_NAMED} other names"]
