@@ -114,4 +114,4 @@ def test_what_lies_beside_it_and_cannot_be_listed_is_said(
     monkeypatch.setattr(type(memory), "find", lambda self, path, **options: refuse(path, **options))
     assert alpha(Lora(parse_lora("memory://loras/mine.safetensors"))) is None
     (record,) = caplog.records
-    assert "has no alpha, and what lies beside it cannot be read: it is taken for its rank." in record.message
+    assert "has no alpha, and what lies beside it cannot be read, so it is taken to be the rank: " in record.message

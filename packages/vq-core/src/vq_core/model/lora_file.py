@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import FLOAT_DTYPES, TensorInfo, sha256_of
 from vq_core.files.tensor_folder import gather_tensors, index_tensors
 from vq_core.model.expert_names import EXPERTS, expert_of
@@ -140,20 +141,22 @@ class Lora:
         folder = path if path.is_dir() else path.parent
         named = folder / PEFT_CONFIG
         if (path.is_dir() or path.name == PEFT_WEIGHTS) and named.is_file():
-            config = peft_configs(folder)[named]
+            config = read_json(named)
             if not may_be_of(config, ranks, modules):
                 raise VqError(
                     f"{named} is not the configuration of {path}, whose ranks or modules are others: get both again."
                 )
             return named, config
-        noted = any(key.endswith("lora_alpha") for key in self._noted)
+        noted = any(self.settings(component).alpha is not None for component in EXPERTS.values())
         if not pairs or noted or any(key.endswith(".alpha") for key in self.infos):
             return None
         try:
             configs = peft_configs(_folder_of(self.request.path, folder))
         except VqError as error:
             logger.warning(
-                "%s has no alpha, and what lies beside it cannot be read: it is taken for its rank. %s", path, error
+                "%s has no alpha, and what lies beside it cannot be read, so it is taken to be the rank: %s",
+                path,
+                error,
             )
             return None
         fitting = [(file, config) for file, config in configs.items() if may_be_of(config, ranks, modules)]
