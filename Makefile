@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue same wheels test-isolated test-qtorch test-lpips clean
+.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue campaign same wheels test-isolated test-qtorch test-lpips clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,13 @@ variants: $(UV) ## Take a tiny model of every Wan through every stage: docs/vari
 
 catalogue: $(UV) ## Break a checkpoint in every way and write down what verify says: docs/broken_checkpoints.md
 	$(TOOL) tools/broken_checkpoints/page.py
+
+# `CASES=10500` plays so many instead of MINUTES; `make campaign SEED=1 REPLAY=123 KEEP=folder` plays one of them again,
+# shows all of it and keeps what it left.
+campaign: $(UV) ## Attack every command with damage, kills and odd surroundings: docs/reliability.md
+	$(TOOL) tools/campaign/attack.py --seed $(or $(SEED),0) $(if $(REPLAY),\
+		--replay $(REPLAY) $(if $(KEEP),--keep $(KEEP)),\
+		$(if $(CASES),--cases $(CASES),--minutes $(or $(MINUTES),10)) --page docs/reliability.md)
 
 # `make same COMMIT=main EXPECT='*.second_moment'` allows for differences that are meant; KEEP=1 takes what the commit made
 # in an earlier run.
