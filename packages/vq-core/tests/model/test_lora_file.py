@@ -26,9 +26,13 @@ def lora_beside(tmp_path: Path) -> Callable[..., Lora]:
     """A LoRA file with these JSON files beside it."""
 
     def open_lora(
-        configs: dict[str, Any], name: str = "mine.safetensors", tensors: dict[str, Tensor] = PAIR, folder: bool = False
+        configs: dict[str, Any],
+        name: str = "mine.safetensors",
+        tensors: dict[str, Tensor] = PAIR,
+        folder: bool = False,
+        noted: str = "{}",
     ) -> Lora:
-        save_file(tensors, tmp_path / name)
+        save_file(tensors, tmp_path / name, metadata={"lora_adapter_metadata": noted})
         for config, content in configs.items():
             (tmp_path / config).write_text(content if isinstance(content, str) else json.dumps(content))
         return Lora(LoraRequest(tmp_path if folder else tmp_path / name))
@@ -92,6 +96,11 @@ def test_a_lora_with_alphas_of_its_own_asks_nobody(lora_beside: Callable[..., Lo
     lora = lora_beside({"adapter_config.json": CONFIG}, tensors=PAIR | {f"{STEM}.alpha": torch.tensor(1.0)})
     assert alpha(lora) is None
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("noted", "expected"), [("transformer", 8), ("transformer_2", None), ("text_encoder", 2)])
+def test_an_alpha_in_the_header_comes_before_it(lora_beside: Callable[..., Lora], noted: str, expected: int) -> None:
+    assert alpha(lora_beside({"adapter_config.json": CONFIG}, noted=f'{{"{noted}.lora_alpha": 8}}')) == expected
 
 
 def test_in_a_bucket(memory: MemoryFileSystem, caplog: Any) -> None:

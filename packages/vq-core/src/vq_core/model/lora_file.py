@@ -147,8 +147,8 @@ class Lora:
                     f"{named} is not the configuration of {path}, whose ranks or modules are others: get both again."
                 )
             return named, config
-        noted = any(self.settings(component).alpha is not None for component in EXPERTS.values())
-        if not pairs or noted or any(key.endswith(".alpha") for key in self.infos):
+        noted = {"lora_alpha", *(f"{component}.lora_alpha" for component in EXPERTS.values())}
+        if not pairs or not noted.isdisjoint(self._noted) or any(key.endswith(".alpha") for key in self.infos):
             return None
         try:
             configs = peft_configs(_folder_of(self.request.path, folder))
