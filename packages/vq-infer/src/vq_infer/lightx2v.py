@@ -159,11 +159,11 @@ def _require_size(config: Mapping[str, Any], request: VideoRequest) -> None:
     frames, height, width = config.get("vae_stride", VAE_STRIDE)
     sampling = request.sampling
     for name, value, multiple in (("height", sampling.height, height), ("width", sampling.width, width)):
-        if value < 1 or value % (multiple * PATCH):
+        if value % (multiple * PATCH):
             raise VqError(f"{name} {value} is not a multiple of {multiple * PATCH}: use a multiple.")
     if config["task"] == "vace" and sampling.height * sampling.width not in VACE_AREAS:
         raise VqError(f"LightX2V runs VACE at 832x480 or 1280x720, not {sampling.width}x{sampling.height}: use either.")
-    if sampling.num_frames < 1 or sampling.num_frames % frames != 1:
+    if sampling.num_frames % frames != 1:
         raise VqError(f"num_frames {sampling.num_frames} is not {frames}k + 1: use {frames}k + 1, such as 81.")
 
 

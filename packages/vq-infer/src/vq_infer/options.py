@@ -26,6 +26,7 @@ from vq_core.cli.options import (
     path_option,
 )
 from vq_core.errors import VqError
+from vq_core.recipes.ranges import Count, Share
 from vq_core.remote.location import Location
 from vq_infer.parallel.plan import ParallelPlan
 
@@ -54,7 +55,7 @@ class EngineOptions:
         speed_option("--attention", help="Kernel for self-attention; auto picks the fastest that is exact enough."),
     ] = "sdpa"
     attention_tolerance: Annotated[
-        float | None,
+        Share | None,
         speed_option(
             "--attention-tolerance",
             help="Largest relative error that --attention auto accepts.  [default: that of 16 bits]",
@@ -142,10 +143,10 @@ class VideoOptions(GenerateOptions):
         ),
     ] = None
     ulysses: Annotated[
-        int, gpus_option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
+        Count, gpus_option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
     ] = 1
     ring: Annotated[
-        int, gpus_option("--ring", help="Processes that share the video's tokens and pass keys and values around.")
+        Count, gpus_option("--ring", help="Processes that share the video's tokens and pass keys and values around.")
     ] = 1
     cfg_parallel: Annotated[
         bool,

@@ -1,6 +1,6 @@
 """The request for one video and its outcome, the same for every engine."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,11 @@ from vq_core.cli.app import required
 from vq_core.cli.sampling import resolve_sampling
 from vq_core.errors import VqError
 from vq_core.model.embedded import model_or_default
-from vq_core.recipes.recipe import DEFAULTS, Defaults, read_recipe, resolve
+from vq_core.recipes.recipe import DEFAULTS, read_recipe, resolve
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy, refuse_existing
 from vq_core.runtime.meter import Usage
-from vq_core.sampling.model_defaults import defaults_of
+from vq_core.sampling.model_defaults import checked, defaults_of
 from vq_core.sampling.prompts import TEXT_ONLY, Sample
 from vq_core.sampling.settings import Sampling
 from vq_core.store.manifest import FILE_NAME, read_manifest
@@ -130,9 +130,7 @@ def said_by_checkpoint(location: Location) -> dict[str, Any]:
     if not exists(location / FILE_NAME):
         return {}
     folder = local_copy(location, only=[FILE_NAME])
-    sampling = read_manifest(folder, KIND, FORMAT).settings.get("sampling")
-    known = {field.name for field in fields(Defaults)}
-    return {key: value for key, value in sampling.items() if key in known} if isinstance(sampling, dict) else {}
+    return checked(read_manifest(folder, KIND, FORMAT).settings.get("sampling"), folder / FILE_NAME)
 
 
 def check_output(output: Location, formats: tuple[str, ...]) -> None:

@@ -93,13 +93,14 @@ def calib_prompts(
     """The prompts `indices` of `samples`.
 
     Raises:
-        VqError: a file is missing, or cannot be decoded.
+        VqError: a file is missing, or cannot be decoded; a seed is out of range.
     """
+    seeds = sampling.seeds(len(samples))
     return [
         CalibPrompt(
             index,
             digest_of(samples[index]),
-            sampling.seed + index,
+            seeds[index],
             split_of(index, len(samples)),
             pipeline.video_tokens(samples[index], sampling),
         )

@@ -116,6 +116,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
     require_same_architecture(checkpoint, layout)
     check_sampling(layout, request.sampling)
     samples = read_samples(request.prompts, layout.inputs)
+    request.sampling.seeds(len(samples))  # refused before anything runs
     engine, pipeline = open_engine(request, checkpoint, layout, samples, device)
     header = Header(
         kind=KIND,
