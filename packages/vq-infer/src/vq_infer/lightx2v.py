@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.made_from import require_made_from
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
 from vq_core.remote.location import parse_location
@@ -72,6 +73,7 @@ def generate(request: VideoRequest, python: str | None, backend: str | None) -> 
     _require_task(template, request)
     _require_size(config, request)
     _require_native_model(model, config)
+    require_made_from(checkpoint, request.model, model)
     interpreter = python or sys.executable
     _require_lightx2v(interpreter)
     with local_output(request.output) as output:

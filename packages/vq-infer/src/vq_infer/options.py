@@ -16,7 +16,6 @@ from vq_core.cli.options import (
     AsJson,
     Device,
     Fps,
-    ModelOrDefault,
     Output,
     Prompts,
     Recipe,
@@ -43,6 +42,10 @@ speed_option = partial(typer.Option, rich_help_panel=MEMORY_AND_SPEED)
 gpus_option = partial(typer.Option, rich_help_panel=SEVERAL_GPUS)
 lightx2v_option = partial(typer.Option, rich_help_panel=LIGHTX2V)
 
+ModelOfCheckpoint = Annotated[
+    str | None,
+    typer.Option("--model", help=f"{MODEL_HELP}  [default: that of the checkpoint]", rich_help_panel=INPUT),
+]
 FILES = ("image", "last_image", "reference_images", "video", "mask")
 
 
@@ -94,7 +97,7 @@ class GenerateOptions(SamplingOptions, EngineOptions):
 class BatchOptions(GenerateOptions):
     """Options of `vq-infer batch`."""
 
-    model: ModelOrDefault = None
+    model: ModelOfCheckpoint = None
     prompts: Prompts = None
     resume: Resume = False
 
@@ -103,10 +106,7 @@ class BatchOptions(GenerateOptions):
 class VideoOptions(GenerateOptions):
     """Options of `vq-infer i2v`, `t2v` and `vace`; each command lacks those of `FILES` that it does not read."""
 
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help=f"{MODEL_HELP}  [default for i2v: wan-tiny, the built-in]", rich_help_panel=INPUT),
-    ] = None
+    model: ModelOfCheckpoint = None
     image: Annotated[Location | None, path_option("--image", help="The first frame.")] = None
     last_image: Annotated[
         Location | None, path_option("--last-image", help="The last frame, for models that end at one.")

@@ -39,7 +39,11 @@ MODEL_HELP = (
 Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP, rich_help_panel=INPUT)]
 ModelOrDefault = Annotated[
     str | None,
-    typer.Option("--model", help=f"{MODEL_HELP}  [default: wan-tiny, the built-in model]", rich_help_panel=INPUT),
+    typer.Option(
+        "--model",
+        help=f"{MODEL_HELP}  [default: that of the artifacts; without any the toy wan-tiny]",
+        rich_help_panel=INPUT,
+    ),
 ]
 Lora = Annotated[
     list[str] | None,

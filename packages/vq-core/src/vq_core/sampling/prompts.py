@@ -173,7 +173,7 @@ def _sample(entry: Any, where: str, folder: Path, inputs: ModelInputs) -> Sample
         raise VqError(f"{where} has no `prompt`: write one.")
     files = {key: _paths(entry.get(key), key, where, folder) for key in FILES if key in inputs}
     references = files.pop("reference_images", ())
-    single = {key: paths[0] for key, paths in files.items() if paths}
+    single: dict[str, Any] = {key: paths[0] for key, paths in files.items() if paths}
     sample = Sample(prompt, negative_prompt, reference_images=references, **single)
     sample.require(inputs, where)
     return sample
