@@ -92,6 +92,7 @@ def quantize_command(options: QuantizeOptions) -> None:
     from vq_algos.rounding.quantize import QuantizeSettings, quantize
     from vq_algos.rounding.rounders import rounder_named
     from vq_algos.show import rounding_rows
+    from vq_algos.smoothed_for import warning_of
     from vq_core.artifacts.qparams import open_qparams
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
@@ -112,8 +113,9 @@ def quantize_command(options: QuantizeOptions) -> None:
     stats_path = options.stats or (said.path_of("activation-stats") if needs_tokens else None)
     folder = required(options.output or said.path_of("quant-params"), "--output")
     smoothed = required(options.weights or said.path_of("smoothed-weights"), "--weights")
+    weights = open_weights(smoothed)
     quantize(
-        open_weights(smoothed),
+        weights,
         settings,
         folder,
         stats=open_stats(stats_path) if stats_path else None,
@@ -121,10 +123,12 @@ def quantize_command(options: QuantizeOptions) -> None:
         resume=options.resume,
     )
     checkpoint = said.path_of("lightx2v") or "checkpoint"
+    warning = warning_of(weights, settings.scheme)
+    warned = {} if warning is None else {"warning": warning}
     report(
         f"Quantized {smoothed} to {settings.scheme}",
-        {**rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
-        result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
+        {**warned, **rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
+        result={"output": folder, "settings": vars(settings), **warned, "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=f"vq-export lightx2v --weights {smoothed} --qparams {folder} -o {checkpoint}",
     )

@@ -57,7 +57,7 @@ def parse_ignored(text: str) -> IgnoreRule:
     first, colon, second = text.partition(":")
     if not colon and not first[:1].isdigit():
         first, second = "", first
-    blocks = [int(part) if part.isdecimal() else part for part in _parts(first)]
+    blocks = [int(part) if re.fullmatch(r"\d{1,6}", part) else part for part in _parts(first)]
     linears = _parts(second)
     no_range = any(isinstance(block, str) and _range_of(block) is None for block in blocks)
     if no_range or (colon and not (blocks and linears)) or not (blocks or linears):
@@ -100,5 +100,5 @@ def _parts(text: str) -> list[str]:
 
 def _range_of(text: str) -> range | None:
     """The blocks of the range `a-b`, both ends included; None where it is none."""
-    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    match = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text)  # no model has more, and a million fit into memory
     return range(int(match[1]), int(match[2]) + 1) or None if match else None
