@@ -28,7 +28,8 @@ Path(os.environ["RECORD"]).write_text(json.dumps({"given": given, "config": conf
 print("LightX2V talks")
 if given["--prompt"] == "fail":
     sys.exit(3)
-Path(given["--save_result_path"]).write_bytes(b"video")
+made = "BLACK" if given["--prompt"] == "black" else "VIDEO"
+Path(given["--save_result_path"]).write_bytes(Path(os.environ[made]).read_bytes())
 """
 
 
@@ -36,6 +37,9 @@ Path(given["--save_result_path"]).write_bytes(b"video")
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "record.json"
     monkeypatch.setenv("RECORD", str(path))
+    for name, pixels in (("VIDEO", np.arange(16 * 16 * 3).reshape(16, 16, 3) // 3), ("BLACK", np.zeros((16, 16, 3)))):
+        write_video(tmp_path / f"{name}.mp4", np.stack([pixels.astype(np.uint8)] * 2), fps=8)
+        monkeypatch.setenv(name, str(tmp_path / f"{name}.mp4"))
     return path
 
 
@@ -77,7 +81,7 @@ def vace_request(request_i2v: VideoRequest, converted: Converted, image: Path, t
 
 def test_starts_lightx2v_on_this_run(request_i2v: VideoRequest, python_with_lightx2v: str, record: Path) -> None:
     outcome = generate(request_i2v, python_with_lightx2v, None)
-    assert request_i2v.output.read_bytes() == b"video"
+    assert request_i2v.output.read_bytes() == record.with_name("VIDEO.mp4").read_bytes()
     assert outcome.kernels == ("LightX2V int8-vllm",)
     started = json.loads(record.read_text())
     given, config = started["given"], started["config"]
@@ -124,6 +128,18 @@ def test_failure_leaves_no_video(request_i2v: VideoRequest, python_with_lightx2v
     with pytest.raises(VqError, match="LightX2V ended with exit code 3 and no video"):
         generate(failing, python_with_lightx2v, None)
     assert not request_i2v.output.exists()
+
+
+def test_a_video_of_one_colour_is_refused(request_i2v: VideoRequest, python_with_lightx2v: str) -> None:
+    black = replace(request_i2v, sample=replace(request_i2v.sample, prompt="black"))
+    with pytest.raises(VqError, match="LightX2V's video has one colour .* as NaN or overflow"):
+        generate(black, python_with_lightx2v, None)
+    assert not request_i2v.output.exists()
+
+
+def test_a_seed_that_numpy_does_not_take_is_refused(request_i2v: VideoRequest) -> None:
+    with pytest.raises(VqError, match="seed is 4294967296, and LightX2V takes 0 to 4294967295"):
+        generate(replace(request_i2v, sampling=replace(request_i2v.sampling, seed=2**32)), None, None)
 
 
 @pytest.mark.parametrize("missing", [T5_FILE, "Wan2.1_VAE.pth", CLIP_FILE])

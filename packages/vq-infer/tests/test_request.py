@@ -35,7 +35,6 @@ def options(**said: object) -> VideoOptions:
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where models lie by name; the built-in one is installed."""
     monkeypatch.setattr("vq_core.sampling.model_defaults.resolve_model", lambda model, **_: tmp_path / model)
-    monkeypatch.setattr("vq_core.model.embedded.embedded_names", lambda: ["wan-tiny"])
     return tmp_path
 
 
@@ -99,11 +98,17 @@ def test_vace_s_files() -> None:
         resolve_request("vace", options(**said | {"video": None}))
 
 
-def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_request("i2v", options(model=None)).model == "wan-tiny"
-    monkeypatch.setattr("vq_core.model.embedded.embedded_names", list)
-    with pytest.raises(VqError, match=r"`--model` is missing: .*`pip install vq-wan-tiny`"):
-        resolve_request("i2v", options(model=None))
+@pytest.mark.parametrize("task", ["i2v", "t2v"])
+def test_without_a_model_that_of_the_checkpoint_is_taken(models: Path, task: Task) -> None:
+    (models / "made_from").mkdir()
+    header = Header("lightx2v-checkpoint", FORMAT, "test", "wan", str(models / "made_from"), {}, {})
+    with create_artifact(models / "ckpt", header):
+        pass
+    assert resolve_request(task, options(model=None, checkpoint=models / "ckpt")).model == str(models / "made_from")
+    (models / "made_from").rmdir()
+    sentence = f"`--model` is missing: {models}/ckpt was made from {models}/made_from, which is not found here"
+    with pytest.raises(VqError, match=sentence):
+        resolve_request(task, options(model=None, checkpoint=models / "ckpt"))
 
 
 @pytest.mark.parametrize(
@@ -113,8 +118,8 @@ def test_without_a_model_the_built_in_one_is_taken(monkeypatch: pytest.MonkeyPat
         ("i2v", {"prompt": None}, "`--prompt` is missing"),
         ("i2v", {"image": None}, "`--image` is missing"),
         ("i2v", {"output": None}, "`--output` is missing"),
-        # The built-in model is the default for what it can do alone.
-        ("t2v", {"model": None}, r"`--model` is missing: give it, or a --recipe that says it\."),
+        ("t2v", {"model": None}, r"`--model` is missing, and c is no artifact that names its model: give --model\."),
+        ("i2v", {"model": None}, r"`--model` is missing, and c is no artifact that names its model: give --model\."),
         ("i2v", {"model": None, "engine": "lightx2v"}, r"`--model` is missing: give it, or a --recipe that says it\."),
         ("t2v", {"model": None, "engine": "lightx2v"}, r"`--model` is missing: give it, or a --recipe that says it\."),
     ],

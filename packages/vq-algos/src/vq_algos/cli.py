@@ -29,9 +29,9 @@ def smooth_command(options: SmoothOptions) -> None:
     from vq_algos.show import smoothing_rows
     from vq_algos.smoothing.smooth import SmoothSettings, smooth
     from vq_algos.smoothing.smoothers import smoother_named
+    from vq_core.artifacts.model_choice import chosen_model
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
-    from vq_core.model.embedded import model_or_default
     from vq_core.model.source import open_source
     from vq_core.recipes.recipe import DEFAULTS, loras_of, read_recipe, resolve
     from vq_core.runtime.device import resolve_device
@@ -51,8 +51,8 @@ def smooth_command(options: SmoothOptions) -> None:
     needs_stats = "statistics" in smoother_named(settings.method).NEEDS
     stats_path = (options.stats or said.path_of("activation-stats")) if needs_stats else None
     folder = required(options.output or said.path_of("smoothed-weights"), "--output")
-    model = model_or_default(options.model or said.model)
-    source = open_source(model, loras_of(options.lora, said), allow_pth=options.allow_pth)
+    model = chosen_model(options.model or said.model, [options.stats], [stats_path])
+    source = open_source(model.name, loras_of(options.lora, said), allow_pth=options.allow_pth)
     smooth(
         source,
         open_stats(stats_path) if stats_path else None,
@@ -68,6 +68,7 @@ def smooth_command(options: SmoothOptions) -> None:
         result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=after_smoothing(settings, folder, stats_path, options.recipe, said),
+        note=model.note,
     )
 
 
@@ -91,6 +92,7 @@ def quantize_command(options: QuantizeOptions) -> None:
     from vq_algos.rounding.quantize import QuantizeSettings, quantize
     from vq_algos.rounding.rounders import rounder_named
     from vq_algos.show import rounding_rows
+    from vq_algos.smoothed_for import warning_of
     from vq_core.artifacts.qparams import open_qparams
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
@@ -111,8 +113,9 @@ def quantize_command(options: QuantizeOptions) -> None:
     stats_path = options.stats or (said.path_of("activation-stats") if needs_tokens else None)
     folder = required(options.output or said.path_of("quant-params"), "--output")
     smoothed = required(options.weights or said.path_of("smoothed-weights"), "--weights")
+    weights = open_weights(smoothed)
     quantize(
-        open_weights(smoothed),
+        weights,
         settings,
         folder,
         stats=open_stats(stats_path) if stats_path else None,
@@ -120,10 +123,12 @@ def quantize_command(options: QuantizeOptions) -> None:
         resume=options.resume,
     )
     checkpoint = said.path_of("lightx2v") or "checkpoint"
+    warning = warning_of(weights, settings.scheme)
+    warned = {} if warning is None else {"warning": warning}
     report(
         f"Quantized {smoothed} to {settings.scheme}",
-        {**rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
-        result={"output": folder, "settings": vars(settings), "usage": vars(meter.usage())},
+        {**warned, **rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
+        result={"output": folder, "settings": vars(settings), **warned, "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=f"vq-export lightx2v --weights {smoothed} --qparams {folder} -o {checkpoint}",
     )

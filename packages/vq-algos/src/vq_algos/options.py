@@ -22,6 +22,7 @@ from vq_core.cli.options import (
     path_argument,
     path_option,
 )
+from vq_core.recipes.ranges import Count, Share
 from vq_core.remote.location import Location
 
 _method = partial(typer.Option, rich_help_panel=METHOD)
@@ -54,7 +55,7 @@ class SmoothOptions:
         _method("--scheme", help="int8 or fp8: the scheme that auto and awq optimize and that the report shows."),
     ] = None
     alpha: Annotated[
-        float | None,
+        Share | None,
         _method("--alpha", help="How much of the difficulty moves into the weights, 0 to 1.  [default: 0.75]"),
     ] = None
     awq_version: Annotated[str | None, _method("--awq-version", help="Scales of awq: v1 or v2.  [default: v2]")] = None
@@ -124,6 +125,6 @@ class SensitivityOptions:
     weights: Weights = None
     stats: TokenStats = None
     recipe: Recipe = None
-    top: Annotated[int, typer.Option("--top", min=1, help="How many linears to show.", rich_help_panel=OUTPUT)] = 20
+    top: Annotated[Count, typer.Option("--top", help="How many linears to show.", rich_help_panel=OUTPUT)] = 20
     device: Device = None
     as_json: AsJson = False

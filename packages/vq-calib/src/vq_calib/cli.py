@@ -55,6 +55,7 @@ def collect_command(options: CollectOptions) -> None:
         result={**vars(collected), "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=f"vq-calib merge {collected.output} ... -o stats" if request.part else smooth,
+        note=request.note,
     )
 
 
@@ -77,7 +78,13 @@ def plan_command(options: PlanOptions) -> None:
 
     request = request_of(options, read_recipe(options.recipe))
     expected = estimate(plan_run(request), options.seconds_per_step)
-    report(f"Plan for {request.model}", expected.rows(), result=asdict(expected), as_json=options.as_json)
+    report(
+        f"Plan for {request.model}",
+        expected.rows(),
+        result=asdict(expected),
+        as_json=options.as_json,
+        note=request.note,
+    )
 
 
 @app.command("merge")

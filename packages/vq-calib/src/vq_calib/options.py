@@ -17,6 +17,7 @@ from vq_core.cli.options import (
     Verbose,
     path_argument,
 )
+from vq_core.recipes.ranges import Count, Seconds, TokenCount
 from vq_core.remote.location import Location
 
 
@@ -25,10 +26,9 @@ class RunOptions(ModelRunOptions):
     """Options of `collect` and `plan`."""
 
     tokens: Annotated[
-        int | None,
+        TokenCount | None,
         typer.Option(
             "--tokens",
-            min=0,
             help="Rows of each input to keep, and a quarter more held out; 0 for none.  "
             "[default: 4 × the model's width, at most 4096]",
             rich_help_panel=METHOD,
@@ -56,10 +56,9 @@ class PlanOptions(RunOptions):
     """Options of `vq-calib plan`."""
 
     seconds_per_step: Annotated[
-        float | None,
+        Seconds | None,
         typer.Option(
             "--seconds-per-step",
-            min=0,
             help="Seconds per step in an earlier run; adds an estimate of the time.",
             rich_help_panel=INPUT,
         ),
@@ -88,7 +87,7 @@ class ShowOptions:
         ),
     ] = False
     top: Annotated[
-        int | None,
-        typer.Option("--top", min=1, help="Only the N groups with the largest ratio.", rich_help_panel=OUTPUT),
+        Count | None,
+        typer.Option("--top", help="Only the N groups with the largest ratio.", rich_help_panel=OUTPUT),
     ] = None
     as_json: AsJson = False

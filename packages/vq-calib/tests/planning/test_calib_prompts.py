@@ -41,7 +41,7 @@ def test_more_parts_than_prompts_are_refused() -> None:
         indices_of(RunPart(1, 4), 3)
 
 
-@pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "a/b", "1/", "-1/2", "1/2/3", "1.0/2"])
+@pytest.mark.parametrize("text", ["", "2", "0/3", "4/3", "a/b", "1/", "-1/2", "1/2/3", "1.0/2", f"1/{'9' * 5000}"])
 def test_a_part_is_a_fraction_and_anything_else_is_refused(text: str) -> None:
     assert parse_part("2/12") == RunPart(2, 12)
     assert str(RunPart(2, 12)) == "2/12"

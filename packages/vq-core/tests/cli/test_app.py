@@ -167,3 +167,10 @@ def test_the_log_goes_to_stderr_and_debug_only_when_verbose() -> None:
         assert done.stdout == ""
         assert "careful" in done.stderr
         assert ("a tensor" in done.stderr) is shown
+
+
+def test_a_note_is_the_first_line_and_part_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:
+    report("Title", {"row": 1}, result={"a": 1}, as_json=False, note="No --model was given.")
+    assert capsys.readouterr().out.startswith("No --model was given.\nTitle")
+    report("Title", {}, result={"a": 1}, as_json=True, note="No --model was given.")
+    assert json.loads(capsys.readouterr().out) == {"note": "No --model was given.", "a": 1}

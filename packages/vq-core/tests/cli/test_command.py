@@ -1,14 +1,16 @@
 """Fields of a dataclass as a command's options."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pytest
 import typer
 from typer.testing import CliRunner, Result
 
 from vq_core.cli.command import takes_options
 from vq_core.cli.options import GENERAL, INPUT, AsJson, Output, SamplingOptions, path_argument
+from vq_core.errors import VqError
 from vq_core.remote.location import Location
 
 
@@ -47,6 +49,22 @@ def test_what_is_said_arrives() -> None:
     assert options == Options(
         parts=[Path("a"), Path("b")], steps=3, images=["a.png", "b.png"], tiling=False, as_json=True
     )
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999", "-1", "101"])
+def test_a_number_out_of_its_range_is_refused_by_the_name_of_its_option(value: str) -> None:
+    result, seen = run("a", "--guidance-scale-2", value)
+    assert not seen
+    assert isinstance(result.exception, VqError)
+    sentence = f"`--guidance-scale-2` is {float(value)}: give a number from 0 to 100."
+    assert str(result.exception) == sentence
+
+
+@pytest.mark.parametrize("kind", [int, float, int | None])
+def test_a_number_must_have_a_range(kind: Any) -> None:
+    options = make_dataclass("Options", [("value", Annotated[kind, typer.Option("--value", rich_help_panel=INPUT)])])
+    with pytest.raises(TypeError, match="number without a range"):
+        takes_options(options)(lambda options: None)
 
 
 def test_an_argument_has_no_default() -> None:

@@ -107,6 +107,6 @@ def test_a_model_may_have_a_default_that_the_help_names(
             run(app)
         printed[line] = capsys.readouterr().out
     assert (printed["with"], printed["with --model m"]) == ("with None\n", "with m\n")
-    assert "[default: wan-tiny, the built-in model]" in printed["with --help"]
+    assert "[default: that of the artifacts; without any the toy wan-tiny]" in printed["with --help"]
     assert "default: wan-tiny" not in printed["without --help"]
     assert "wan-tiny-hard" in printed["without --help"]

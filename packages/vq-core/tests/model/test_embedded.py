@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.model.embedded import DEFAULT_MODEL, embedded_model, embedded_names, model_or_default
+from vq_core.model.embedded import DEFAULT_MODEL, embedded_default, embedded_model, embedded_names
 from vq_core.model.source import open_source, resolve_model
 
 Config = dict[str, Any]
@@ -34,17 +34,15 @@ def test_a_missing_model_of_ours_is_named_with_its_package(name: str) -> None:
         embedded_model(name)
 
 
-def test_what_is_said_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_our_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vq_core.model.embedded.embedded_names", lambda: [DEFAULT_MODEL])
-    assert model_or_default("some/where") == "some/where"
-    assert model_or_default(None) == "wan-tiny"
+    assert embedded_default() == "wan-tiny"
 
 
 @pytest.mark.usefixtures("nothing_embedded")
 def test_without_the_package_a_model_must_be_said() -> None:
-    assert model_or_default("some/where") == "some/where"
     with pytest.raises(VqError, match=r"`--model` is missing: give it, .*or `pip install vq-wan-tiny`"):
-        model_or_default(None)
+        embedded_default()
 
 
 def test_an_embedded_model_is_opened_by_its_name(

@@ -77,13 +77,18 @@ def test_a_rule_prints_as_it_is_typed(blocks: list[Any], linears: list[str]) -> 
     assert rule.block_numbers() == numbers
 
 
-@pytest.mark.parametrize("text", ["", "3-1", "0,x", "0:", ":ffn.net.2", "1-", "0,2-x:ffn.net.2", "0-1-2", "a:b"])
+@pytest.mark.parametrize(
+    "text", ["", "3-1", "0,x", "0:", ":ffn.net.2", "1-", "0,2-x:ffn.net.2", "0-1-2", "a:b", "0-99999999999", "9" * 5000]
+)
 def test_what_is_no_rule(text: str) -> None:
     with pytest.raises(VqError, match="is not a rule: write blocks, linears or both"):
         parse_ignored(text)
 
 
-@pytest.mark.parametrize("rule", [{}, {"blocks": ["3-1"]}, {"blocks": ["x"]}, {"blocks": [-1]}, {"linear": ["a"]}])
+@pytest.mark.parametrize(
+    "rule",
+    [{}, {"blocks": ["3-1"]}, {"blocks": ["x"]}, {"blocks": [-1]}, {"blocks": ["0-99999999999"]}, {"linear": ["a"]}],
+)
 def test_what_is_no_rule_in_a_recipe(rule: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         IgnoreRule.model_validate(rule)

@@ -198,7 +198,16 @@ REFUSALS = {
         "`eval.variants` in {file} is 'full': it should be a valid list.",
     ),
     "no variant": ("eval: {variants: []}", "`eval.variants` in {file} is []"),
-    "zero steps": ("calib: {steps: 0}", "`calib.steps` in {file} is 0: it should be greater than 0."),
+    "too many steps": ("calib: {steps: 1001}", "`calib.steps` in {file} is 1001: it should be less than"),
+    "infinite guidance": ("eval: {guidance_scale: .inf}", "`eval.guidance_scale` in {file} is inf: it should be"),
+    "guidance that is NaN": (
+        "eval: {guidance_scale_2: .nan}",
+        "`eval.guidance_scale_2` in {file} is nan: it should",
+    ),
+    "negative guidance": ("eval: {guidance_scale: -1}", "`eval.guidance_scale` in {file} is -1: it should be greater"),
+    "a seed beyond 64 bits": ("seed: 18446744073709551616", "`seed` in {file} is 18446744073709551616: it should be"),
+    "infinite strength": ("lora: [{path: a.safetensors, strength: .inf}]", "`lora.0.strength` in {file} is inf: it"),
+    "zero steps": ("calib: {steps: 0}", "`calib.steps` in {file} is 0: it should be greater than or equal to 1."),
     "unknown version of awq": ("smooth: {awq_version: v3}", "is 'v3': it should be 'v1' or 'v2'."),
     "alpha above one": (
         "smooth: {alpha: 1.5}",

@@ -90,7 +90,8 @@ def test_texts_have_the_dtype_that_was_asked_for(tiny_model: TinyModel, samples:
 def test_images_are_those_of_the_stock_pipeline(tiny_model: TinyModel, samples: list[Sample]) -> None:
     images = [open_image(sample.image) for sample in samples if sample.image]
     pipeline = stock(tiny_model("i2v"))
-    first, second, together = encode_images(tiny_model("i2v"), [images[:1], images[1:], images], device="cpu")
+    three = [images[:1], images[1:], images]
+    first, second, together = encode_images(tiny_model("i2v"), [*samples, samples[0]], three, device="cpu")
     assert torch.equal(together, pipeline.encode_image(images))
     assert together.shape == (2, 17, 48)
     embeds = (first, second)
@@ -107,4 +108,4 @@ def test_nothing_but_the_encoder_s_own_parts_is_read(
     model = tiny_model("i2v")
     assert len(texts(only(model, tmp_path / "text", "tokenizer", "text_encoder"), samples)) == 2
     folder = only(model, tmp_path / "image", "image_processor", "image_encoder")
-    assert len(encode_images(folder, [[open_image(samples[0].image)]], device="cpu")) == 1
+    assert len(encode_images(folder, samples[:1], [[open_image(samples[0].image)]], device="cpu")) == 1

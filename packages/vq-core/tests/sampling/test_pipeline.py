@@ -221,13 +221,8 @@ def test_encoders_are_gone_after_encoding(tiny_model: TinyModel, samples: list[S
         ("t2v", {"height": 100}, "height 100 is not a multiple of 16: use 96 or 112"),
         ("i2v", {"height": 100}, "height 100 is not a multiple of 16: use 96 or 112"),
         ("t2v", {"width": 8}, "width 8 is not a multiple of 16: use 16"),
-        ("t2v", {"width": 0}, "width 0 is not a multiple of 16: use 16"),
-        ("t2v", {"height": -16}, "height -16 is not a multiple of 16: use 16"),
         ("ti2v-5b", {"height": 48}, "height 48 is not a multiple of 32: use 32 or 64"),
         ("t2v", {"num_frames": 80}, r"num_frames 80 is not 4k \+ 1: use 77 or 81"),
-        ("t2v", {"num_frames": 0}, r"num_frames 0 is not 4k \+ 1: use 5"),
-        ("t2v", {"steps": 0}, "steps 0 is less than 1: use 1 or more"),
-        ("t2v", {"fps": 0}, "fps 0 is less than 1: use 1 or more"),
         ("i2v", {"guidance_scale_2": 3.0}, "guidance_scale_2 is for models with two transformers"),
     ],
 )

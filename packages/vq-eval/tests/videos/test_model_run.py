@@ -48,7 +48,8 @@ def test_weights_of_another_model_are_refused(opened: Callable[..., ModelRun], a
     [
         ({"height": 100}, "height 100 is not a multiple of 16: use 96 or 112"),
         ({"num_frames": 8}, "num_frames 8 is not 4k"),
-        ({"steps": 0}, "steps 0 is less than 1"),
+        ({"steps": 0}, "steps is 0: give a whole number from 1 to 1000"),
+        ({"seed": 2**64 - 1}, "seed is 18446744073709551615, and the last of 2 prompts"),
     ],
 )
 def test_settings_that_the_model_cannot_have_are_refused(

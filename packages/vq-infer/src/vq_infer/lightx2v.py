@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.made_from import require_made_from
 from vq_core.errors import VqError
+from vq_core.media.video import read_video
 from vq_core.remote.location import parse_location
 from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.meter import Meter
@@ -19,6 +23,7 @@ from vq_core.sampling.prompts import is_video
 from vq_infer.request import Outcome, VideoRequest, check_output
 
 FORMATS = (".mp4",)
+CODEC_NOISE = 2  # by which H.264 lets equal pixels differ
 DEFAULT_BACKEND = "vllm"  # as in LightX2V's own configs
 
 # Scales and gains of a checkpoint are exact in bfloat16.
@@ -38,6 +43,7 @@ TOKENIZER_FOLDER = "google/umt5-xxl"
 CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 VAE_FILE, SMALL_MODEL_VAE_FILE = "Wan2.1_VAE.pth", "Wan2.2_VAE.pth"
 SMALL_MODEL = "wan2.2"  # TI2V-5B
+LARGEST_SEED = 2**32 - 1  # it hands the seed to NumPy, too
 VACE_AREAS = (480 * 832, 720 * 1280)
 
 
@@ -51,12 +57,14 @@ def generate(request: VideoRequest, python: str | None, backend: str | None) -> 
 
     Raises:
         VqError: the output exists, the checkpoint is damaged or has no such run config, the model lacks a file that
-            LightX2V reads, LightX2V is not installed, or it failed.
+            LightX2V reads, LightX2V is not installed, or it failed or made a video of one colour.
     """
     meter = Meter()
     check_output(request.output, FORMATS)
     if request.device is not None:
         raise VqError("LightX2V chooses its GPU itself: leave --device out, or set CUDA_VISIBLE_DEVICES.")
+    if request.sampling.seed > LARGEST_SEED:
+        raise VqError(f"seed is {request.sampling.seed}, and LightX2V takes 0 to {LARGEST_SEED}: give one of these.")
     request.sample.opened()  # refuses what cannot be decoded
     model = local_copy(parse_location(request.model))
     checkpoint = open_checkpoint(request.checkpoint)
@@ -65,6 +73,7 @@ def generate(request: VideoRequest, python: str | None, backend: str | None) -> 
     _require_task(template, request)
     _require_size(config, request)
     _require_native_model(model, config)
+    require_made_from(checkpoint, request.model, model)
     interpreter = python or sys.executable
     _require_lightx2v(interpreter)
     with local_output(request.output) as output:
@@ -159,11 +168,11 @@ def _require_size(config: Mapping[str, Any], request: VideoRequest) -> None:
     frames, height, width = config.get("vae_stride", VAE_STRIDE)
     sampling = request.sampling
     for name, value, multiple in (("height", sampling.height, height), ("width", sampling.width, width)):
-        if value < 1 or value % (multiple * PATCH):
+        if value % (multiple * PATCH):
             raise VqError(f"{name} {value} is not a multiple of {multiple * PATCH}: use a multiple.")
     if config["task"] == "vace" and sampling.height * sampling.width not in VACE_AREAS:
         raise VqError(f"LightX2V runs VACE at 832x480 or 1280x720, not {sampling.width}x{sampling.height}: use either.")
-    if sampling.num_frames < 1 or sampling.num_frames % frames != 1:
+    if sampling.num_frames % frames != 1:
         raise VqError(f"num_frames {sampling.num_frames} is not {frames}k + 1: use {frames}k + 1, such as 81.")
 
 
@@ -203,7 +212,18 @@ def _start(python: str, config: Mapping[str, Any], request: VideoRequest, model:
         status = subprocess.run(command, stdout=sys.__stderr__, env=os.environ | ENVIRONMENT, check=False).returncode
         if status or not draft.exists():
             raise VqError(f"LightX2V ended with exit code {status} and no video: read its output above.")
+        _require_picture(draft)
         draft.replace(output)
+
+
+def _require_picture(video: Path) -> None:
+    """Refuse what NaN becomes in 8 bits; LightX2V does not look at what it computes."""
+    frames = read_video(video)
+    if np.ptp(frames, axis=(0, 1, 2)).max() <= CODEC_NOISE:
+        raise VqError(
+            "LightX2V's video has one colour from the first frame to the last, as NaN or overflow in its text encoder, "
+            "transformer or VAE gives: use another --backend, or --engine native, which names the part."
+        )
 
 
 def _arguments(

@@ -16,7 +16,6 @@ from vq_core.cli.options import (
     AsJson,
     Device,
     Fps,
-    ModelOrDefault,
     Output,
     Prompts,
     Recipe,
@@ -26,6 +25,7 @@ from vq_core.cli.options import (
     path_option,
 )
 from vq_core.errors import VqError
+from vq_core.recipes.ranges import Count, Share
 from vq_core.remote.location import Location
 from vq_infer.parallel.plan import ParallelPlan
 
@@ -42,6 +42,10 @@ speed_option = partial(typer.Option, rich_help_panel=MEMORY_AND_SPEED)
 gpus_option = partial(typer.Option, rich_help_panel=SEVERAL_GPUS)
 lightx2v_option = partial(typer.Option, rich_help_panel=LIGHTX2V)
 
+ModelOfCheckpoint = Annotated[
+    str | None,
+    typer.Option("--model", help=f"{MODEL_HELP}  [default: that of the checkpoint]", rich_help_panel=INPUT),
+]
 FILES = ("image", "last_image", "reference_images", "video", "mask")
 
 
@@ -54,7 +58,7 @@ class EngineOptions:
         speed_option("--attention", help="Kernel for self-attention; auto picks the fastest that is exact enough."),
     ] = "sdpa"
     attention_tolerance: Annotated[
-        float | None,
+        Share | None,
         speed_option(
             "--attention-tolerance",
             help="Largest relative error that --attention auto accepts.  [default: that of 16 bits]",
@@ -93,7 +97,7 @@ class GenerateOptions(SamplingOptions, EngineOptions):
 class BatchOptions(GenerateOptions):
     """Options of `vq-infer batch`."""
 
-    model: ModelOrDefault = None
+    model: ModelOfCheckpoint = None
     prompts: Prompts = None
     resume: Resume = False
 
@@ -102,10 +106,7 @@ class BatchOptions(GenerateOptions):
 class VideoOptions(GenerateOptions):
     """Options of `vq-infer i2v`, `t2v` and `vace`; each command lacks those of `FILES` that it does not read."""
 
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help=f"{MODEL_HELP}  [default for i2v: wan-tiny, the built-in]", rich_help_panel=INPUT),
-    ] = None
+    model: ModelOfCheckpoint = None
     image: Annotated[Location | None, path_option("--image", help="The first frame.")] = None
     last_image: Annotated[
         Location | None, path_option("--last-image", help="The last frame, for models that end at one.")
@@ -142,10 +143,10 @@ class VideoOptions(GenerateOptions):
         ),
     ] = None
     ulysses: Annotated[
-        int, gpus_option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
+        Count, gpus_option("--ulysses", help="Processes that share the video's tokens and heads, under torchrun.")
     ] = 1
     ring: Annotated[
-        int, gpus_option("--ring", help="Processes that share the video's tokens and pass keys and values around.")
+        Count, gpus_option("--ring", help="Processes that share the video's tokens and pass keys and values around.")
     ] = 1
     cfg_parallel: Annotated[
         bool,

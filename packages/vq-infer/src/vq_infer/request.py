@@ -1,19 +1,19 @@
 """The request for one video and its outcome, the same for every engine."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND
+from vq_core.artifacts.model_choice import chosen_model
 from vq_core.cli.app import required
 from vq_core.cli.sampling import resolve_sampling
 from vq_core.errors import VqError
-from vq_core.model.embedded import model_or_default
-from vq_core.recipes.recipe import DEFAULTS, Defaults, read_recipe, resolve
+from vq_core.recipes.recipe import DEFAULTS, read_recipe, resolve
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy, refuse_existing
 from vq_core.runtime.meter import Usage
-from vq_core.sampling.model_defaults import defaults_of
+from vq_core.sampling.model_defaults import checked, defaults_of
 from vq_core.sampling.prompts import TEXT_ONLY, Sample
 from vq_core.sampling.settings import Sampling
 from vq_core.store.manifest import FILE_NAME, read_manifest
@@ -88,8 +88,8 @@ def _stage(name: str, usage: Usage) -> str:
 def resolve_request(task: Task, options: VideoOptions) -> VideoRequest:
     """The request: a setting comes from the options, else the recipe's `eval`, else the checkpoint, else the model.
 
-    The built-in model is the default only for the native engine and i2v, because it is an image-to-video model in
-    diffusers' layout. LightX2V's native folders have no sampling settings of their own.
+    Without another, the model is the one that the checkpoint was made from, except for LightX2V, which reads native
+    folders; these have no sampling settings of their own.
 
     Raises:
         VqError: the recipe cannot be read, something without a default is missing, or see `engine_settings`.
@@ -97,9 +97,9 @@ def resolve_request(task: Task, options: VideoOptions) -> VideoRequest:
     settings = engine_settings(options)
     recipe = read_recipe(options.recipe)
     said = recipe.eval
-    model, native = options.model or recipe.model, options.engine == "native"
-    model = model_or_default(model) if native and task == "i2v" else required(model, "--model")
+    said_model, native = options.model or recipe.model, options.engine == "native"
     checkpoint = required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
+    model = chosen_model(said_model, [checkpoint]).name if native else required(said_model, "--model")
     image = required(options.image, "--image") if task == "i2v" else None
     sample = Sample(
         required(options.prompt, "--prompt"),
@@ -130,9 +130,7 @@ def said_by_checkpoint(location: Location) -> dict[str, Any]:
     if not exists(location / FILE_NAME):
         return {}
     folder = local_copy(location, only=[FILE_NAME])
-    sampling = read_manifest(folder, KIND, FORMAT).settings.get("sampling")
-    known = {field.name for field in fields(Defaults)}
-    return {key: value for key, value in sampling.items() if key in known} if isinstance(sampling, dict) else {}
+    return checked(read_manifest(folder, KIND, FORMAT).settings.get("sampling"), folder / FILE_NAME)
 
 
 def check_output(output: Location, formats: tuple[str, ...]) -> None:

@@ -18,6 +18,15 @@ from vq_infer.bench.run import Plan
 TINY = BenchOptions(model_size="tiny", height=64, width=64, num_frames=5, device="cpu")
 
 
+@pytest.mark.parametrize("option", ["--seconds", "--start-limit"])
+@pytest.mark.parametrize("value", ["0", "nan", "inf"])
+def test_a_time_that_is_none(
+    vq_infer: Callable[..., int], capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    assert vq_infer("bench", "--model-size", "tiny", option, value) == 2
+    assert f"`{option}` is {float(value)}: give a number above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -26,7 +35,6 @@ TINY = BenchOptions(model_size="tiny", height=64, width=64, num_frames=5, device
         ({"blocks": 3}, "--blocks 3 is not possible: give a number from 1 to 2"),
         ({"blocks": 0}, "--blocks 0 is not possible"),
         ({"extrapolate": True}, "--extrapolate needs --blocks between 2 and 1"),
-        ({"seconds": 0.0}, "--seconds and --start-limit are times"),
         ({"device": "tpu"}, "`tpu` is not a device"),
         ({"height": 65}, "--height 65 is not a multiple of 16"),
     ],

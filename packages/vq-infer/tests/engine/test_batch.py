@@ -104,6 +104,17 @@ def test_what_cannot_be_made_is_refused(
     assert not request_.output.exists()
 
 
+def test_a_last_seed_beyond_64_bits_is_refused(request_: BatchRequest) -> None:
+    with pytest.raises(VqError, match=r"the last of 2 prompts would have 18446744073709551616"):
+        make_batch(replace(request_, sampling=replace(request_.sampling, seed=2**64 - 1)))
+    assert not request_.output.exists()
+
+
+def test_without_a_model_that_of_the_checkpoint_is_taken(request_: BatchRequest) -> None:
+    options = BatchOptions(checkpoint=request_.checkpoint, prompts=request_.prompts, output=request_.output)
+    assert resolve_batch(options).model == request_.model
+
+
 def test_options_come_before_the_recipe_and_that_before_the_model(tiny_model: TinyModel, tmp_path: Path) -> None:
     model = shutil.copytree(tiny_model("t2v"), tmp_path / "model")
     (model / "sampling.json").write_text('{"steps": 9, "fps": 8, "height": 32}')

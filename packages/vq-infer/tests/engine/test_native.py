@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
@@ -134,6 +135,16 @@ def test_other_models_and_too_little_memory_are_refused_before_a_weight_is_read(
     monkeypatch.setattr("vq_infer.memory.plan.free_bytes", lambda _: 2**20)
     with pytest.raises(VqError, match=r"cpu has 0\.0 GiB free and this video needs about 1\.\d GiB"):
         generate(make_request("t2v"))
+
+
+def test_a_model_of_the_same_shape_is_refused(make_request: MakeRequest, tiny_model: Folder, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model("t2v"), tmp_path / "other")
+    file = sorted((model / "transformer").glob("*.safetensors"))[0]
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] += 1
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(VqError, match=f"was made from {tiny_model('t2v')}, and {model} is another model"):
+        generate(make_request("t2v", model=str(model)))
 
 
 def test_own_transformer_weights_are_not_needed(make_request: MakeRequest, tiny_model: Folder, tmp_path: Path) -> None:

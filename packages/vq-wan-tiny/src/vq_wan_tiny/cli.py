@@ -8,6 +8,7 @@ import typer
 from vq_core.cli.app import new_app, report, required, run, set_up_logging
 from vq_core.cli.command import takes_options
 from vq_core.cli.options import SAMPLING, AsJson, Output, Prompts, Verbose, path_argument
+from vq_core.recipes.ranges import Count, Seed
 from vq_core.remote.location import Location
 
 app = new_app("Prompts for the built-in models, and grades: did each shape do what its caption says?")
@@ -18,9 +19,9 @@ class PromptsOptions:
     """Options of `vq-wan-tiny prompts`."""
 
     output: Output = None
-    count: Annotated[int, typer.Option("--count", help="How many prompts.", rich_help_panel=SAMPLING)] = 32
+    count: Annotated[Count, typer.Option("--count", help="How many prompts.", rich_help_panel=SAMPLING)] = 32
     seed: Annotated[
-        int,
+        Seed,
         typer.Option("--seed", help="The same seed and count give the same prompts.", rich_help_panel=SAMPLING),
     ] = 0
     held_out: Annotated[

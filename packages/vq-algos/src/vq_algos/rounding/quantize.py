@@ -14,6 +14,7 @@ from torch import Tensor
 from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
+from vq_algos.smoothed_for import other_scheme
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts.components import headers_in
@@ -70,7 +71,8 @@ def quantize(
     """Write the quant-params artifact of `weights` to `output`.
 
     With `stats`, every linear is judged on held-out tokens and its bias corrected, whatever the method. Host memory
-    without them: the linears of one group, and one block's codes. With them: see docs/measurements.md.
+    without them: the linears of one group, and one block's codes. With them: see docs/measurements.md. The manifest
+    says so where the weights were smoothed for another scheme.
 
     Raises:
         VqError: the statistics are missing, without tokens or of another model; a weight or token is not finite; or
@@ -80,6 +82,7 @@ def quantize(
     manifest = weights.artifact.manifest
     parents = [weights.artifact, *([stats.artifact] if stats else [])]
     settings = replace(settings, bias_correction=settings.bias_correction and stats is not None)
+    smoothed_for = other_scheme(weights, settings.scheme)
     header = Header(
         kind=qparams_artifact.KIND,
         format=qparams_artifact.FORMAT,
@@ -87,7 +90,7 @@ def quantize(
         family=manifest.family,
         model=manifest.model,
         components=headers_in({name: name for name in weights.components}, weights.components),
-        settings=asdict(settings),
+        settings=asdict(settings) | ({"smoothed_for": smoothed_for} if smoothed_for else {}),
         parents={parent.manifest.kind: parent.digest for parent in parents},
     )
     total = sum(component.topology.num_blocks for component in weights.components.values())

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -57,10 +58,10 @@ def parse_part(text: str) -> RunPart:
     Raises:
         VqError: it is not two numbers with 1 ≤ K ≤ N.
     """
-    number, slash, of = text.partition("/")
-    if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise VqError(f"`--part {text}` is not K/N with K from 1 to N: write for instance 1/4.")
-    return RunPart(int(number), int(of))
+    return RunPart(int(match[1]), int(match[2]))
 
 
 def indices_of(part: RunPart | None, total: int) -> list[int]:
@@ -93,13 +94,14 @@ def calib_prompts(
     """The prompts `indices` of `samples`.
 
     Raises:
-        VqError: a file is missing, or cannot be decoded.
+        VqError: a file is missing, or cannot be decoded; a seed is out of range.
     """
+    seeds = sampling.seeds(len(samples))
     return [
         CalibPrompt(
             index,
             digest_of(samples[index]),
-            sampling.seed + index,
+            seeds[index],
             split_of(index, len(samples)),
             pipeline.video_tokens(samples[index], sampling),
         )

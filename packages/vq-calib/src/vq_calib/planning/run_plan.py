@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from vq_calib.options import RunOptions
 from vq_calib.planning.calib_prompts import CalibPrompt, RunPart, calib_prompts, indices_of, parse_part
 from vq_calib.planning.token_plan import Tables, plan_tokens
+from vq_core.artifacts.model_choice import chosen_model
 from vq_core.cli.app import required
 from vq_core.cli.sampling import resolve_sampling
-from vq_core.model.embedded import model_or_default
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import Source, open_source
 from vq_core.recipes.recipe import Recipe, loras_of, resolve
@@ -28,7 +28,10 @@ TOKENS_PER_CHANNEL, MAX_TOKENS = 4, 4096
 
 @dataclass(frozen=True)
 class CollectRequest:
-    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts."""
+    """What the user asks for; `tokens` None stands for the default and `part` None for all prompts.
+
+    `note` says where the model comes from, if nobody chose it.
+    """
 
     model: str
     prompts: Location
@@ -37,6 +40,7 @@ class CollectRequest:
     part: RunPart | None = None
     device: str | None = None
     loras: tuple[LoraRequest, ...] = ()
+    note: str = ""
 
 
 def request_of(options: RunOptions, recipe: Recipe) -> CollectRequest:
@@ -46,12 +50,13 @@ def request_of(options: RunOptions, recipe: Recipe) -> CollectRequest:
         VqError: there is no such model; `--part` cannot be read; neither options nor recipe name the prompts.
     """
     calib = recipe.calib
-    model = model_or_default(options.model or recipe.model)
+    chosen = chosen_model(options.model or recipe.model)
     prompts = required(options.prompts or calib.prompts, "--prompts")
-    sampling = resolve_sampling(options, calib, defaults_of(model), seed=recipe.calib_seed)
+    sampling = resolve_sampling(options, calib, defaults_of(chosen.name), seed=recipe.calib_seed)
     part = None if options.part is None else parse_part(options.part)
     tokens = resolve(options.tokens, calib.tokens, None)
-    return CollectRequest(model, prompts, sampling, tokens, part, options.device, loras_of(options.lora, recipe))
+    loras = loras_of(options.lora, recipe)
+    return CollectRequest(chosen.name, prompts, sampling, tokens, part, options.device, loras, chosen.note)
 
 
 @dataclass(frozen=True)

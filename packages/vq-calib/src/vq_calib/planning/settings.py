@@ -8,6 +8,7 @@ from vq_calib.planning.calib_prompts import SplitRule
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord
+from vq_core.recipes.ranges import FrameCount, Guidance, Seed, Side, Steps
 
 
 class PromptEntry(DiskRecord):
@@ -15,7 +16,7 @@ class PromptEntry(DiskRecord):
 
     index: int
     sha256: str
-    seed: int
+    seed: Seed
     split: SplitRule
 
 
@@ -39,13 +40,13 @@ class RunSettings(DiskRecord):
     prompts_sha256: str
     parts: list[str] | None
     tokens: int
-    steps: int
-    height: int
-    width: int
-    num_frames: int
-    guidance_scale: float
-    guidance_scale_2: float | None
-    seed: int
+    steps: Steps
+    height: Side
+    width: Side
+    num_frames: FrameCount
+    guidance_scale: Guidance
+    guidance_scale_2: Guidance | None
+    seed: Seed
     buckets: int
     dtype: str
     device: str

@@ -15,6 +15,7 @@ from functools import cached_property
 from torch import Tensor
 
 from vq_core.families import Family, family_named
+from vq_core.model.already_quantized import IMPORTED
 from vq_core.model.lightx2v_gain_names import affine_norm
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme, scheme_named
@@ -128,6 +129,12 @@ class ConvertedCheckpoint:
     def has_gains(self) -> bool:
         """Whether modulated norms have gains."""
         return bool(self.artifact.manifest.settings["gains"])
+
+    @property
+    def is_imported(self) -> bool:
+        """Did another tool make the codes? Only then may they hold −128, and the fingerprint is that of the codes."""
+        how = self.artifact.manifest.settings.get("quantize")
+        return isinstance(how, dict) and how.get("method") in IMPORTED.values()
 
     @cached_property
     def components(self) -> Mapping[str, ConvertedTransformer]:

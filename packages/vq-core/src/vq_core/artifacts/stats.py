@@ -29,7 +29,9 @@ from vq_core.families import family_named
 from vq_core.model.source import Source
 from vq_core.remote.location import Location
 from vq_core.sampling.guidance import is_guided
+from vq_core.sampling.model_defaults import checked
 from vq_core.sampling.schedule import BUCKETS
+from vq_core.store.manifest import FILE_NAME
 from vq_core.store.reader import Artifact, open_artifact
 from vq_core.store.writer import Header
 from vq_core.topology import Group, shard_of
@@ -112,12 +114,17 @@ class ActivationStats:
 
     @property
     def unguided_sampling(self) -> dict[str, JsonValue]:
-        """Steps and guidance of a run without guidance, such as that of a distilled model; else empty."""
+        """Steps and guidance of a run without guidance, such as that of a distilled model; else empty.
+
+        Raises:
+            VqError: one is out of its range.
+        """
         settings = self.artifact.manifest.settings
         scale = settings.get("guidance_scale")
         if not isinstance(scale, int | float) or is_guided(scale):
             return {}
-        return {key: settings[key] for key in ("steps", "guidance_scale")}
+        said = {key: settings[key] for key in ("steps", "guidance_scale")}
+        return checked(said, self.artifact.path / FILE_NAME)
 
     def groups(self, component: str) -> tuple[str, ...]:
         """Names of the groups of a component, in the order of the model."""

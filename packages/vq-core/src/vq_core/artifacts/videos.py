@@ -230,12 +230,12 @@ def render_video(
     Attention runs `kernels`, see `vq_core.sampling.attention.attention_of`.
 
     Raises:
-        VqError: the settings do not fit the model.
+        VqError: the settings do not fit the model, or something computed is NaN or infinite.
     """
     transformers = pipeline.transformers  # loaded before the clock starts
     start = time.monotonic()
     with attention_of(transformers.values(), kernels) as used:
-        frames = pipeline.sample(conditions, sampling, sampling.seed + index, advance)
+        frames = pipeline.sample(conditions, sampling, sampling.seeds(index + 1)[index], advance)
     return frames, VideoRecord(seconds=time.monotonic() - start, attention=sorted(used))
 
 

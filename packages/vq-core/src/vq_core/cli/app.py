@@ -108,12 +108,19 @@ def report(
     as_json: bool,
     next_steps: str = "",
     table: Table | None = None,
+    note: str = "",
 ) -> None:
-    """Print what was done: `result` as JSON for machines, else `rows` and what to run next; above them a `table`."""
+    """Print what was done: `result` as JSON for machines, else `rows` and what to run next; above them a `table`.
+
+    A `note` is the first line of all.
+    """
     if as_json:
-        print(json.dumps(result, indent=2, default=str, ensure_ascii=False))
+        noted = {"note": note} if note else {}
+        print(json.dumps({**noted, **result}, indent=2, default=str, ensure_ascii=False))
         return
     console = Console()
+    if note:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     if table is not None:
         console.print(table)
     summary = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)

@@ -3,11 +3,14 @@
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from typer.models import ArgumentInfo
 
 from vq_core.cli.options import PANELS
+from vq_core.recipes.ranges import range_of, require_in_range
 
 Options = TypeVar("Options")
 
@@ -18,16 +21,19 @@ def takes_options(
     """Make a typer command of a function of one `kind`: a dataclass whose fields are annotated with typer's options.
 
     The help shows them panel by panel, in the order of `PANELS`. The command lacks the fields named by `without`,
-    which keep their defaults.
+    which keep their defaults. A number must lie in the range that its field is annotated with, see
+    `vq_core.recipes.ranges`; the command raises a VqError for another one.
     """
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
         def command(**said: Any) -> None:
+            for field in taken:
+                require_in_range(said[field.name], field.type, f"`--{field.name.replace('_', '-')}`")
             function(kind(**said))
 
         taken = sorted((field for field in fields(kind) if field.name not in without), key=_panel)  # type: ignore[arg-type]
         command.__signature__ = inspect.Signature([_parameter(field) for field in taken])  # type: ignore[attr-defined]
-        command.__annotations__ = {field.name: field.type for field in taken}
+        command.__annotations__ = {field.name: _typed_for_typer(field.type) for field in taken}
         command.__doc__ = function.__doc__
         return command
 
@@ -36,10 +42,23 @@ def takes_options(
 
 def _panel(field: Field[Any]) -> int:
     """The place of a field's panel; arguments stand first."""
-    (declared,) = field.type.__metadata__  # type: ignore[union-attr]
+    declared = field.type.__metadata__[-1]  # type: ignore[union-attr]
     return -1 if isinstance(declared, ArgumentInfo) else PANELS.index(declared.rich_help_panel)
 
 
 def _parameter(field: Field[Any]) -> inspect.Parameter:
     default = inspect.Parameter.empty if field.default is MISSING else field.default
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.type)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=_typed_for_typer(field.type)
+    )
+
+
+def _typed_for_typer(annotation: Any) -> Any:
+    """`annotation` without the range of its number, which typer does not know, and which every number must have."""
+    kind, declared = annotation.__origin__, annotation.__metadata__[-1]
+    plain = [get_args(it)[0] if get_origin(it) is Annotated else it for it in get_args(kind) or (kind,)]
+    if range_of(annotation) is None:
+        if {int, float} & set(plain):
+            raise TypeError(f"an option is a number without a range: {annotation}")
+        return annotation
+    return Annotated[reduce(or_, plain), declared]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vq_core.recipes.named_recipes import recipe_names
+from vq_core.recipes.ranges import FrameCount, FrameRate, Guidance, Seed, Side, Steps
 from vq_core.remote.location import Location, parse_location
 
 PATH = "PATH|URI"
@@ -38,7 +39,11 @@ MODEL_HELP = (
 Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP, rich_help_panel=INPUT)]
 ModelOrDefault = Annotated[
     str | None,
-    typer.Option("--model", help=f"{MODEL_HELP}  [default: wan-tiny, the built-in model]", rich_help_panel=INPUT),
+    typer.Option(
+        "--model",
+        help=f"{MODEL_HELP}  [default: that of the artifacts; without any the toy wan-tiny]",
+        rich_help_panel=INPUT,
+    ),
 ]
 Lora = Annotated[
     list[str] | None,
@@ -78,7 +83,7 @@ Resume = Annotated[
     typer.Option("--resume", help="Continue an interrupted run into the same output.", rich_help_panel=OUTPUT),
 ]
 Fps = Annotated[
-    int | None,
+    FrameRate | None,
     typer.Option("--fps", help="Frames per second.  [default: the model's, else 16]", rich_help_panel=SAMPLING),
 ]
 Device = Annotated[
@@ -100,15 +105,15 @@ class SamplingOptions:
     """What was said of how videos are sampled; `resolve_sampling` fills in the rest."""
 
     steps: Annotated[
-        int | None,
+        Steps | None,
         typer.Option("--steps", help="Denoising steps.  [default: the model's, else 40]", rich_help_panel=SAMPLING),
     ] = None
     height: Annotated[
-        int | None,
+        Side | None,
         typer.Option("--height", help="Height in pixels.  [default: the model's, else 480]", rich_help_panel=SAMPLING),
     ] = None
     width: Annotated[
-        int | None,
+        Side | None,
         typer.Option(
             "--width",
             help="In pixels; with an image only the area counts.  [default: the model's, else 832]",
@@ -116,11 +121,11 @@ class SamplingOptions:
         ),
     ] = None
     num_frames: Annotated[
-        int | None,
+        FrameCount | None,
         typer.Option("--num-frames", help="Frames, 4k + 1.  [default: the model's, else 81]", rich_help_panel=SAMPLING),
     ] = None
     guidance_scale: Annotated[
-        float | None,
+        Guidance | None,
         typer.Option(
             "--guidance-scale",
             help="1 turns guidance off.  [default: the model's, else 5.0]",
@@ -128,7 +133,7 @@ class SamplingOptions:
         ),
     ] = None
     guidance_scale_2: Annotated[
-        float | None,
+        Guidance | None,
         typer.Option(
             "--guidance-scale-2",
             help="Guidance scale of Wan2.2's low-noise expert.  [default: as --guidance-scale]",
@@ -136,7 +141,7 @@ class SamplingOptions:
         ),
     ] = None
     seed: Annotated[
-        int | None,
+        Seed | None,
         typer.Option(
             "--seed",
             help="Seed of the first prompt; prompt i uses seed + i.  [default: 42]",

@@ -34,6 +34,10 @@ class Quantizer(Enum):
     UNKNOWN = ("in a way that is not known here", "give the model in full or half precision")
 
 
+IMPORTED = {Quantizer.LLMC: "llmc", Quantizer.LIGHTX2V: "lightx2v"}
+"""The tools whose codes are kept, and their names in settings in the place of a rounder's."""
+
+
 def quantizer_of(infos: Mapping[str, TensorInfo], *, native: bool) -> tuple[Quantizer, str] | None:
     """Who quantized the transformer with these tensors, and the tensor that shows it; None for a plain one."""
     for name in infos:

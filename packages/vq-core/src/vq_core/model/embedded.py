@@ -34,14 +34,12 @@ def embedded_model(name: str) -> Path | None:
     return None
 
 
-def model_or_default(said: str | None) -> str:
-    """The model that was `said`, else the built-in one: for commands that need an image-to-video model.
+def embedded_default() -> str:
+    """The built-in model that commands take where nothing says which; it makes videos from images.
 
     Raises:
-        VqError: nothing was said, and the built-in model is not installed.
+        VqError: it is not installed.
     """
-    if said is not None:
-        return said
     if DEFAULT_MODEL not in embedded_names():
         raise VqError(
             "`--model` is missing: give it, or a --recipe that says it, "

@@ -133,8 +133,12 @@ class SourceTransformer:
         fine-tunes apart and reads megabytes, not the tens of gigabytes of a whole model. Merged LoRAs enter by the
         digests of their files and their strengths, in the order of merging.
         """
+        return self.fingerprint_with(self.lora)
+
+    def fingerprint_with(self, loras: Sequence[Mapping[str, JsonValue]]) -> str:
+        """What the fingerprint is if not the own LoRAs but `loras` are merged, of which only the entries are needed."""
         digest = fingerprint_of(self._stored, [*self.topology.tensors, *self._gains.tensors])
-        for entry in self.lora:
+        for entry in loras:
             digest.update(f"lora {entry['sha256']} {entry['strength']!r}\n".encode())
         return digest.hexdigest()
 

@@ -7,9 +7,10 @@ A field without a marker is honoured. `only(...)` refuses what LightX2V cannot r
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 
 from vq_core.recipes.ignored import BlockOrRange
+from vq_core.recipes.ranges import FrameCount, FrameRate, Guidance, Seed, Share, Side
 from vq_core.recipes.typed_yaml import Section, Unheeded, only, refusal
 
 OFFICIAL_RUNTIME = Unheeded("only the official Wan runtime reads it, not the diffusers pipeline", silent=(None,))
@@ -65,7 +66,7 @@ SpecialName = Annotated[str, AfterValidator(_special_name)]
 class Base(Section):
     """`base`."""
 
-    seed: int = Field(ge=0)
+    seed: Seed
 
 
 class Model(Section):
@@ -99,11 +100,11 @@ class Sampling(Section):
     name: Annotated[str, VIDEO_PROMPTS]
     download: Annotated[bool, NO_DOWNLOAD] = False
     path: str
-    target_height: PositiveInt = 480
-    target_width: PositiveInt = 832
-    num_frames: PositiveInt = 81
-    guidance_scale: float = 5.0
-    guidance_scale_2: float | None = None
+    target_height: Side = 480
+    target_width: Side = 832
+    num_frames: FrameCount = 81
+    guidance_scale: Guidance = 5.0
+    guidance_scale_2: Guidance | None = None
     seq_len: Annotated[int | None, LANGUAGE_MODELS] = None
     load_from_txt: Annotated[bool, LANGUAGE_MODELS] = False
     apply_chat_template: Annotated[bool, LANGUAGE_MODELS] = False
@@ -113,7 +114,7 @@ class Calib(Sampling):
     """`calib`."""
 
     bs: Annotated[int, ONE_AT_A_TIME]
-    seed: int = Field(ge=0)
+    seed: Seed
     sample_steps: Annotated[int, WHOLE_TRAJECTORY]
     n_samples: Annotated[int | None, EVERY_PROMPT] = None
     padding: Annotated[bool, LANGUAGE_MODELS] = False
@@ -126,7 +127,7 @@ class Eval(Sampling):
     type: Annotated[str, VIDEO_GEN]
     eval_pos: list[Literal["pretrain", "transformed", "fake_quant", "fake_quant_wo_kv"]]
     bs: Annotated[int, ONE_AT_A_TIME] = 1
-    fps: PositiveInt = 15
+    fps: FrameRate = 15
     output_video_path: str
     num_samples: Annotated[int | None, EVERY_PROMPT] = None
     num_eval_tokens: Annotated[int | None, LANGUAGE_MODELS] = None
@@ -188,7 +189,7 @@ class Act(Tensor):
 class Special(Section):
     """`quant.video_gen.special`: settings of the method."""
 
-    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
+    alpha: Share = 0.5
     trans: bool = True
     trans_version: Annotated[str, TRANS_VERSION] = "v2"
     weight_clip: bool = False

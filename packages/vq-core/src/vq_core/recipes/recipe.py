@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PlainValidator, PositiveInt, ValidationInfo
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from vq_core.model.lora_request import LoraRequest, parse_lora
@@ -18,6 +18,7 @@ from vq_core.recipes.ignored import IgnoreRule, parse_ignored
 from vq_core.recipes.llmc_recipe import from_llmc, is_llmc
 from vq_core.recipes.named_prompts import is_prompt_set
 from vq_core.recipes.named_recipes import named_recipe
+from vq_core.recipes.ranges import FrameCount, FrameRate, Guidance, Seed, Share, Side, Steps, TokenCount
 from vq_core.recipes.typed_yaml import Section, load_yaml, validated
 from vq_core.remote.location import Location, Uri, join, parse_location
 from vq_core.remote.transfer import local_copy
@@ -116,26 +117,26 @@ class SamplingSettings(Section):
     """How videos are sampled: `height` and `width` in pixels (the area, where an image gives the aspect)."""
 
     prompts: PromptsPath | None = None
-    steps: PositiveInt | None = None
-    height: PositiveInt | None = None
-    width: PositiveInt | None = None
-    num_frames: PositiveInt | None = None
-    guidance_scale: float | None = None
-    guidance_scale_2: float | None = None
+    steps: Steps | None = None
+    height: Side | None = None
+    width: Side | None = None
+    num_frames: FrameCount | None = None
+    guidance_scale: Guidance | None = None
+    guidance_scale_2: Guidance | None = None
 
 
 class CalibSettings(SamplingSettings):
     """`vq-calib collect`: `tokens` is how many rows of each input are sampled."""
 
-    seed: NonNegativeInt | None = None
-    tokens: NonNegativeInt | None = None
+    seed: Seed | None = None
+    tokens: TokenCount | None = None
 
 
 class SmoothSettings(Section):
     """`vq-algos smooth`: `alpha` is SmoothQuant's, `awq_version` AWQ's, `dtype` that of the folded tensors."""
 
     method: str | None = None
-    alpha: Annotated[float, Field(ge=0, le=1)] | None = None
+    alpha: Share | None = None
     awq_version: AwqVersion | None = None
     groups: Groups | None = None
     dtype: FoldedDtype | None = None
@@ -151,7 +152,7 @@ class QuantizeSettings(Section):
 class EvalSettings(SamplingSettings):
     """`vq-eval fake-quant`: `output` is the folder of the videos."""
 
-    fps: PositiveInt | None = None
+    fps: FrameRate | None = None
     variants: Annotated[tuple[Variant, ...], Field(strict=False, min_length=1)] | None = None
     output: RecipePath | None = None
 
@@ -164,7 +165,7 @@ class Recipe(Section):
 
     model: Model | None = None
     scheme: SchemeName | None = None
-    seed: NonNegativeInt | None = None
+    seed: Seed | None = None
     output: RecipePath | None = None
     lora: Annotated[tuple[LoraSettings, ...], Field(strict=False)] = ()
     ignored: Annotated[tuple[IgnoreRule, ...], Field(strict=False)] = ()

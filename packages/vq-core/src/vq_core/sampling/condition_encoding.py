@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vq_core.runtime.silence_libraries import silenced_libraries
+from vq_core.sampling.finite_results import require_finite_embedding
 from vq_core.sampling.prompts import Sample
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def encode_texts(
 
     Returns:
         Embeddings [1, 512, text_dim] of type `dtype` on the host, zero behind the text's own tokens.
+
+    Raises:
+        VqError: one holds NaN or infinity.
     """
     with silenced_libraries():
         from diffusers import WanPipeline
@@ -45,17 +49,25 @@ def encode_texts(
             device=device,
         )
         embeds.append((positive.cpu(), None if negative is None else negative.cpu()))
+        for embedding in embeds[-1]:
+            if embedding is not None:
+                require_finite_embedding(embedding, "text encoder", model, sample)
     del encoder, pipeline
     _release_memory(device)
     return embeds
 
 
 @torch.no_grad()
-def encode_images(model: Path, images: "Iterable[Sequence[Image]]", *, device: str) -> list[Tensor]:
-    """The images of every sample through the pipeline's CLIP, in float32 as Wan's reference does.
+def encode_images(
+    model: Path, samples: Sequence[Sample], images: "Iterable[Sequence[Image]]", *, device: str
+) -> list[Tensor]:
+    """The `images` of every sample through the pipeline's CLIP, in float32 as Wan's reference does.
 
     Returns:
         Hidden states of the last layer but one, which Wan was trained on: [images, tokens, image_dim] on the host.
+
+    Raises:
+        VqError: they hold NaN or infinity.
     """
     with silenced_libraries():
         from transformers import AutoImageProcessor, CLIPVisionModel
@@ -66,9 +78,10 @@ def encode_images(model: Path, images: "Iterable[Sequence[Image]]", *, device: s
             model / "image_encoder", dtype=torch.float32, device_map={"": torch.device(device)}
         ).eval()
     embeds = []
-    for of_sample in images:
+    for sample, of_sample in zip(samples, images, strict=True):
         pixels = processor(images=list(of_sample), return_tensors="pt").to(device)
         embeds.append(encoder(**pixels, output_hidden_states=True).hidden_states[-2].cpu())
+        require_finite_embedding(embeds[-1], "image encoder", model, sample)
     del encoder
     _release_memory(device)
     return embeds

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
-
 from vq_core.families import family_named, family_names
 from vq_core.files.json_file import read_json
 from vq_core.model.source import resolve_model
+from vq_core.recipes.ranges import FrameCount, FrameRate, Guidance, Side, Steps
 from vq_core.recipes.recipe import DEFAULTS, Defaults
 from vq_core.recipes.typed_yaml import Section, validated
 
@@ -19,13 +18,13 @@ TRANSFORMER_CONFIGS = "transformer*/config.json"
 class ModelSampling(Section):
     """The keys of `sampling.json`, all optional; units as in `vq_core.recipes.recipe.Defaults`."""
 
-    height: PositiveInt | None = None
-    width: PositiveInt | None = None
-    num_frames: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    guidance_scale: float | None = None
-    guidance_scale_2: float | None = None
-    fps: PositiveInt | None = None
+    height: Side | None = None
+    width: Side | None = None
+    num_frames: FrameCount | None = None
+    steps: Steps | None = None
+    guidance_scale: Guidance | None = None
+    guidance_scale_2: Guidance | None = None
+    fps: FrameRate | None = None
 
 
 def defaults_of(model: str) -> Defaults:
@@ -50,6 +49,18 @@ def said_by(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     return validated(ModelSampling, read_json(path, damaged="mend it or remove it"), path).model_dump(exclude_none=True)
+
+
+def checked(said: object, where: Path) -> dict[str, Any]:
+    """The settings of a model among those that the file `where` has `said`; empty if that is no mapping.
+
+    Raises:
+        VqError: a value has a wrong type or is out of its range.
+    """
+    if not isinstance(said, dict):
+        return {}
+    known = {key: value for key, value in said.items() if key in ModelSampling.model_fields}
+    return validated(ModelSampling, known, where).model_dump(exclude_none=True)
 
 
 def _usual(folder: Path) -> Mapping[str, Any]:

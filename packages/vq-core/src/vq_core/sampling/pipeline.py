@@ -21,6 +21,7 @@ from vq_core.model.source import TRANSFORMER_WEIGHTS, Source, SourceTransformer,
 from vq_core.runtime.device import resolve_device, runtime_dtype
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
+from vq_core.sampling.finite_results import FiniteResults
 from vq_core.sampling.frames import Frames, open_frames, size_of_frames
 from vq_core.sampling.guidance import scales_of
 from vq_core.sampling.one_on_device import LazyTransformer, OneOnDevice
@@ -113,8 +114,7 @@ class VideoPipeline:
 
     def schedule(self, sampling: Sampling) -> list[ScheduledStep]:
         """Every step of a video in order; no weights are loaded."""
-        layout = self._layout
-        scheduler = self._scheduler()
+        layout, scheduler = self._layout, self._scheduler()
         scheduler.set_timesteps(sampling.steps)
         second_below = (layout.boundary_ratio or 0.0) * scheduler.config.num_train_timesteps
         return [
@@ -137,7 +137,7 @@ class VideoPipeline:
         """Encode all samples, one encoder at a time; each is released before the next part is loaded.
 
         Raises:
-            VqError: the settings do not fit the model, or an image is missing or is not one.
+            VqError: the settings or an image do not fit the model, or an encoder gives NaN or infinity.
         """
         self.check(sampling)
         for sample in samples:
@@ -147,7 +147,7 @@ class VideoPipeline:
         embeds: Sequence[Tensor | None] = [None] * len(samples)
         if self._layout.has_image_encoder:
             ends = (self._frames(sample, sampling).ends for sample in samples)
-            embeds = encode_images(self.path, ends, device=self.device)
+            embeds = encode_images(self.path, samples, ends, device=self.device)
         return [
             Conditions(positive, negative, image_embeds, sample)
             for (positive, negative), image_embeds, sample in zip(texts, embeds, samples, strict=True)
@@ -167,7 +167,7 @@ class VideoPipeline:
         scheduler, diffusers' own, before the first step.
 
         Raises:
-            VqError: the settings do not fit the model.
+            VqError: the settings do not fit the model, or see `FiniteResults.watched`.
         """
         video = self._run(conditions, sampling, seed, on_step, on_scheduler, "np")
         return np.rint(video * 255).astype(np.uint8)
@@ -193,10 +193,12 @@ class VideoPipeline:
         output_type: str,
     ) -> Any:
         self.check(sampling)
+        results = FiniteResults(self.path, conditions.sample, [it.component for it in self.schedule(sampling)])
 
         def end_of_step(pipeline: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if on_step is not None:
                 on_step()
+            results.end_step(tensors["latents"])
             if self._one_on_device is not None and step == pipeline.num_timesteps - 1:
                 self._one_on_device.release()  # the VAE needs the room
             return {}
@@ -231,7 +233,8 @@ class VideoPipeline:
             # The call takes images or their embedding but works on both, and the encoder is gone: answer for it.
             embeds = self._placed(conditions.image_embeds)
             pipeline.encode_image = lambda image, device: embeds
-        return pipeline(**settings).frames[0]
+        with results.watched(pipeline):
+            return pipeline(**settings).frames[0]
 
     def _size(self, sample: Sample, sampling: Sampling) -> tuple[int, int]:
         """Height and width of the video of `sample`; refuses what cannot be made."""
@@ -316,20 +319,17 @@ def check_sampling(layout: PipelineLayout, sampling: Sampling) -> None:
     """Refuse settings that the model of `layout` cannot run.
 
     Raises:
-        VqError: height, width, frames, steps, fps or the second guidance scale do not fit.
+        VqError: height, width, frames or the second guidance scale do not fit.
     """
     for name, value, multiple in (
         ("height", sampling.height, layout.height_multiple),
         ("width", sampling.width, layout.width_multiple),
     ):
-        if value < 1 or value % multiple:
+        if value % multiple:
             raise VqError(f"{name} {value} is not a multiple of {multiple}: use {_around(value, multiple, 0)}.")
     frames, multiple = sampling.num_frames, layout.frame_multiple
-    if frames < 1 or frames % multiple != 1:
+    if frames % multiple != 1:
         raise VqError(f"num_frames {frames} is not {multiple}k + 1: use {_around(frames, multiple, 1)}.")
-    for name, value in (("steps", sampling.steps), ("fps", sampling.fps)):
-        if value < 1:
-            raise VqError(f"{name} {value} is less than 1: use 1 or more.")
     transformers = len(layout.transformers)
     scales_of(sampling.guidance_scale, sampling.guidance_scale_2, transformers=transformers, where=layout.path)
 

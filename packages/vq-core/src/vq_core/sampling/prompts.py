@@ -5,9 +5,10 @@ Besides LLMC's keys an entry may have those of the other Wan models: `last_image
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from vq_core.errors import VqError
@@ -56,6 +57,7 @@ class Sample:
         reference_images: what should appear in it, for VACE.
         video: what it is made over, for VACE.
         mask: what of `video` is to be made anew (white), a video or an image; everything where there is none.
+        number: its place in a set of prompts, from 0; None where it is alone.
     """
 
     prompt: str
@@ -65,7 +67,14 @@ class Sample:
     reference_images: tuple[Path, ...] = ()
     video: Path | None = None
     mask: Path | None = None
+    number: int | None = field(default=None, compare=False)
     _opened: dict[str, list[OpenedFile]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What a sentence calls it, such as "prompt 2 ('a kite')"."""
+        text = shorten(self.prompt, 60, placeholder="…")
+        return f"the prompt {text!r}" if self.number is None else f"prompt {self.number} ({text!r})"
 
     def files(self) -> Iterator[tuple[str, Path]]:
         """Every file with its key, in the order of `FILES`."""
@@ -137,7 +146,7 @@ def read_samples(folder_or_json: Location, inputs: ModelInputs) -> list[Sample]:
     samples = []
     budget = KEPT_BYTES
     for index, entry in enumerate(_read_list(path)):
-        sample = _sample(entry, f"Entry {index} of {path}", path.parent, inputs)
+        sample = replace(_sample(entry, f"Entry {index} of {path}", path.parent, inputs), number=index)
         budget -= sum(file.nbytes for files in sample.opened(budget).values() for file in files)
         samples.append(sample)
     return samples
@@ -164,7 +173,7 @@ def _sample(entry: Any, where: str, folder: Path, inputs: ModelInputs) -> Sample
         raise VqError(f"{where} has no `prompt`: write one.")
     files = {key: _paths(entry.get(key), key, where, folder) for key in FILES if key in inputs}
     references = files.pop("reference_images", ())
-    single = {key: paths[0] for key, paths in files.items() if paths}
+    single: dict[str, Any] = {key: paths[0] for key, paths in files.items() if paths}
     sample = Sample(prompt, negative_prompt, reference_images=references, **single)
     sample.require(inputs, where)
     return sample

@@ -1,5 +1,6 @@
 """`vq-eval`: simulate quantization in the full pipeline, and compare videos."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class _Run:
     options: RunOptions
     recipe: "Recipe"
     model: str
+    note: str
     prompts: Location
     output: Location
 
@@ -50,21 +52,26 @@ class _Run:
         }
 
 
-def _begin(options: RunOptions, artifact: "Artifact | None" = None) -> _Run:
+def _begin(options: RunOptions, given: Sequence[Location | None], artifact: "Artifact | None" = None) -> _Run:
     """Set up logging and read the recipe; without `--output`, the output is the recipe's path of `artifact`.
 
+    `given` are the artifacts among the options, which say what the model is if nothing else does.
+
     Raises:
-        VqError: neither the options nor the recipe name the prompts or the output; the recipe cannot be read.
+        VqError: neither the options nor the recipe name the prompts or the output; the recipe cannot be read; see
+            `chosen_model`.
     """
-    from vq_core.model.embedded import model_or_default
+    from vq_core.artifacts.model_choice import chosen_model
     from vq_core.recipes.recipe import read_recipe
 
     set_up_logging(options.verbose)
     recipe = read_recipe(options.recipe)
+    model = chosen_model(options.model or recipe.model, given, [recipe.path_of("smoothed-weights")])
     return _Run(
         options,
         recipe,
-        model_or_default(options.model or recipe.model),
+        model.name,
+        model.note,
         required(options.prompts or recipe.eval.prompts, "--prompts"),
         required(options.output or (recipe.path_of(artifact) if artifact else None), "--output"),
     )
@@ -97,7 +104,7 @@ def fake_quant_command(options: FakeQuantOptions) -> None:
     from vq_eval.videos.reference_cache import open_cache
 
     meter = Meter()
-    asked = _begin(options, "videos")
+    asked = _begin(options, [options.weights, options.qparams], "videos")
     recipe = asked.recipe
     candidates = open_candidates(
         options.variants.split(",") if options.variants else recipe.eval.variants,
@@ -119,6 +126,7 @@ def fake_quant_command(options: FakeQuantOptions) -> None:
         result={**made.to_json(), "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=made.next_steps,
+        note=asked.note,
     )
 
 
@@ -185,7 +193,7 @@ def trajectory_command(options: TrajectoryOptions) -> None:
     from vq_eval.videos.candidates import artifacts_of, open_named
 
     meter = Meter()
-    asked = _begin(options)
+    asked = _begin(options, options.weights or ())
     candidates = open_named(*artifacts_of(options.weights, options.qparams, asked.recipe))
     measured = measure_trajectories(**asked.arguments(), candidates=candidates, floor=options.floor)
     if not options.as_json:
@@ -222,7 +230,7 @@ def layers_command(options: LayersOptions) -> None:
     from vq_eval.videos.candidates import open_named
 
     meter = Meter()
-    asked = _begin(options)
+    asked = _begin(options, [options.weights, options.qparams])
     smoothed = required(options.weights or asked.recipe.path_of("smoothed-weights"), "--weights")
     quantized = required(options.qparams or asked.recipe.path_of("quant-params"), "--qparams")
     (candidate,) = open_named([smoothed], [NamedPath("candidate", quantized)])

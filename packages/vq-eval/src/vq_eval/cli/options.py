@@ -24,6 +24,7 @@ from vq_core.cli.options import (
     Weights,
     path_option,
 )
+from vq_core.recipes.ranges import Decibels, Similarity
 from vq_core.remote.location import Location
 
 
@@ -119,13 +120,13 @@ class CompareOptions:
         path_option("--gate", help="YAML or JSON file with limits that every candidate must meet.", panel=MEASUREMENT),
     ] = None
     min_psnr: Annotated[
-        float | None,
+        Decibels | None,
         typer.Option(
             "--min-psnr", help="Fail if a video of a candidate has a lower PSNR, in dB.", rich_help_panel=MEASUREMENT
         ),
     ] = None
     min_ssim: Annotated[
-        float | None,
+        Similarity | None,
         typer.Option(
             "--min-ssim",
             help="Fail if a video of a candidate has a lower SSIM (at most 1).",

@@ -1,5 +1,6 @@
 """End to end: the gain of keeping the worst linears or blocks in full precision."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def parse_counts(text: str) -> tuple[int, ...]:
         VqError: it is neither.
     """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if not all(re.fullmatch(r"\d{1,6}", part) and int(part) > 0 for part in parts):
         raise VqError(f"`--sensitivity {text}` is neither a number nor a list: write 8 or 1,2,4,8.")
     counts = sorted({int(part) for part in parts})
     return tuple(range(1, counts[0] + 1)) if len(parts) == 1 else tuple(counts)

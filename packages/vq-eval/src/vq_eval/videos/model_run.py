@@ -52,7 +52,7 @@ class ModelRun:
 
     def seed(self, index: int) -> int:
         """The seed of prompt `index`."""
-        return self.sampling.seed + index
+        return self.sampling.seeds(len(self.samples))[index]
 
     def encode(self, pipeline: VideoPipeline, prompts: Sequence[int]) -> dict[int, Conditions]:
         """The conditions of `prompts`, by their index."""
@@ -89,4 +89,6 @@ def open_run(
         require_same_model(smoothed.artifact, source.fingerprints, model)
     pipeline = VideoPipeline(model, device, source=source)
     pipeline.check(sampling)
-    return ModelRun(model, source, pipeline, read_samples(prompts, pipeline.inputs), sampling)
+    samples = read_samples(prompts, pipeline.inputs)
+    sampling.seeds(len(samples))  # refused before anything runs
+    return ModelRun(model, source, pipeline, samples, sampling)

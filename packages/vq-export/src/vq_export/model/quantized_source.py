@@ -7,14 +7,13 @@ LLMC's arithmetic in bfloat16 gives, is kept: every kernel multiplies it like an
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import cast
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.model.already_quantized import Quantizer, quantizer_of
+from vq_core.model.already_quantized import IMPORTED, quantizer_of
 from vq_core.model.source import TRANSFORMER_FILES, fingerprint_of, resolve_model
 from vq_core.model.source_gains import SourceGains
 from vq_core.model.source_layout import StoredTransformer, read_transformer, require_tensors, transformer_paths
@@ -24,15 +23,12 @@ from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.scheme import FP8, INT8, QuantScheme
-from vq_core.store.manifest import Manifest
 from vq_core.topology import Linear
 from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedModel
 
 SCHEMES = {"I8": INT8, "F8_E4M3": FP8}
 """By safetensors' name of the codes' dtype."""
-METHODS = {Quantizer.LLMC: "llmc", Quantizer.LIGHTX2V: "lightx2v"}
-"""The tools whose codes are kept, and their names in settings in the place of a rounder's."""
 
 
 class _StoredCodes:
@@ -120,7 +116,7 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
     paths = transformer_paths(resolve_model(model, only=TRANSFORMER_FILES))
     stored = {name: read_transformer(path, allow_pth=allow_pth) for name, path in paths.items()}
     found = [quantizer_of(part.infos, native=part.native) for part in stored.values()]
-    quantizers = {entry[0] for entry in found if entry is not None and entry[0] in METHODS}
+    quantizers = {entry[0] for entry in found if entry is not None and entry[0] in IMPORTED}
     if len(quantizers) != 1 or None in found:
         return None
     if loras:
@@ -128,7 +124,7 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
             f"{model} is quantized already, and LoRAs are merged before quantization: give the model it was made from."
         )
     (quantizer,) = quantizers
-    method = METHODS[quantizer]
+    method = IMPORTED[quantizer]
     components = {name: _StoredCodes(part, method) for name, part in stored.items()}
     first, *others = components.values()
     if any(other.scheme != first.scheme for other in others):
@@ -143,12 +139,6 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
         settings={"quantize": {"scheme": first.scheme.name, "method": method}},
         parents={},
     )
-
-
-def is_imported(checkpoint: Manifest) -> bool:
-    """Did another tool make the codes of a checkpoint? Only then may they hold −128."""
-    how = cast(dict[str, JsonValue], checkpoint.settings["quantize"])
-    return how["method"] in METHODS.values()
 
 
 def _scheme(stored: StoredTransformer, linears: Iterable[Linear]) -> QuantScheme:

@@ -56,8 +56,6 @@ def plan_of(options: BenchOptions) -> Plan:
     workload = workload_of(options, checkpoint)
     if options.extrapolate and workload.blocks in (1, workload.whole):
         raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")
-    if options.seconds <= 0 or options.start_limit <= 0:
-        raise VqError("--seconds and --start-limit are times: give more than 0.")
     contenders = tuple(options.contenders or CONTENDERS)
     for name in contenders:
         contender_named(name)

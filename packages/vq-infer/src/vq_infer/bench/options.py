@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vq_core.cli.options import INPUT, MEASUREMENT, OUTPUT, SAMPLING, AsJson, Device, Verbose, path_option
+from vq_core.recipes.ranges import Count, FrameCount, Seconds, Side
 from vq_core.remote.location import Location
 
 sampling_option = partial(typer.Option, rich_help_panel=SAMPLING)
@@ -38,22 +39,25 @@ class BenchOptions:
     chart: Annotated[
         bool, typer.Option("--chart/--no-chart", help="Draw a chart into the output.", rich_help_panel=OUTPUT)
     ] = True
-    height: Annotated[int, sampling_option("--height", help="In pixels.")] = 480
-    width: Annotated[int, sampling_option("--width", help="In pixels.")] = 832
-    num_frames: Annotated[int, sampling_option("--num-frames", help="Frames, 4k + 1.")] = 81
+    height: Annotated[Side, sampling_option("--height", help="In pixels.")] = 480
+    width: Annotated[Side, sampling_option("--width", help="In pixels.")] = 832
+    num_frames: Annotated[FrameCount, sampling_option("--num-frames", help="Frames, 4k + 1.")] = 81
     contenders: Annotated[
         list[str] | None, measurement_option("--contender", help="What to measure; repeatable.  [default: all]")
     ] = None
-    seconds: Annotated[float, measurement_option("--seconds", help="Seconds of steady load for each contender.")] = 15.0
+    seconds: Annotated[Seconds, measurement_option("--seconds", help="Seconds of steady load for each contender.")] = (
+        15.0
+    )
     blocks: Annotated[
-        int | None, measurement_option("--blocks", help="Number of blocks to measure, from the first.  [default: all]")
+        Count | None,
+        measurement_option("--blocks", help="Number of blocks to measure, from the first.  [default: all]"),
     ] = None
     extrapolate: Annotated[
         bool,
         measurement_option("--extrapolate", help="Extrapolate from --blocks and from one block to the whole model."),
     ] = False
     start_limit: Annotated[
-        float, measurement_option("--start-limit", help="Time limit for the first step, in seconds.")
+        Seconds, measurement_option("--start-limit", help="Time limit for the first step, in seconds.")
     ] = 300.0
     details: Annotated[
         bool, measurement_option("--details/--no-details", help="Break a pass down by kind of work, beside the floor.")

@@ -8,10 +8,11 @@ import torch
 
 from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.made_from import require_made_from
+from vq_core.artifacts.model_choice import chosen_model
 from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, render_video, settings_of
 from vq_core.cli.app import required
 from vq_core.cli.sampling import resolve_sampling
-from vq_core.model.embedded import model_or_default
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
 from vq_core.recipes.recipe import read_recipe, resolve
 from vq_core.remote.location import Location
@@ -89,8 +90,8 @@ def resolve_batch(options: BatchOptions) -> BatchRequest:
     """
     settings = engine_settings(options)
     recipe = read_recipe(options.recipe)
-    model = model_or_default(options.model or recipe.model)
     checkpoint = required(options.checkpoint or recipe.path_of("lightx2v"), "--checkpoint")
+    model = chosen_model(options.model or recipe.model, [checkpoint]).name
     defaults = defaults_of(model).with_said(said_by_checkpoint(checkpoint))
     fps = resolve(options.fps, recipe.eval.fps, None)
     sampling = resolve_sampling(options, recipe.eval, defaults, fps=fps, seed=recipe.seed)
@@ -114,8 +115,10 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
     kernel_for(device, checkpoint.scheme)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     require_same_architecture(checkpoint, layout)
+    require_made_from(checkpoint, request.model, layout.path)
     check_sampling(layout, request.sampling)
     samples = read_samples(request.prompts, layout.inputs)
+    request.sampling.seeds(len(samples))  # refused before anything runs
     engine, pipeline = open_engine(request, checkpoint, layout, samples, device)
     header = Header(
         kind=KIND,

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.made_from import require_made_from
 from vq_core.errors import VqError
 from vq_core.media.video import FORMATS, write_video
 from vq_core.model.source import TRANSFORMER_WEIGHTS, resolve_model
@@ -55,6 +56,7 @@ def _generate(request: VideoRequest, here: Team) -> Outcome | None:
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     _require_task(layout, request)
     require_same_architecture(checkpoint, layout)
+    require_made_from(checkpoint, request.model, layout.path)
     check_sampling(layout, sampling)
     references = len(request.sample.reference_images)
     plan = plan_for(request.settings, sampling, checkpoint, layout, device, references=references, alone=True)

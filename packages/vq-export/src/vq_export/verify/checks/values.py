@@ -8,7 +8,6 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, Role
 from vq_core.numerics.bfloat16 import is_bf16
-from vq_export.model.quantized_source import is_imported
 
 MAX_SATURATED = 0.05
 """Share of a linear's codes at the end of the range. Rounding puts about one per row there, clipping a few in 100."""
@@ -37,7 +36,7 @@ class Values:
         entries = checkpoint.components[name].entries.items()
         own = {tensor: entry for tensor, entry in entries if entry.shard == shard and tensor in table}
         gains: dict[str, dict[str, Tensor]] = {}
-        imported = is_imported(checkpoint.artifact.manifest)
+        imported = checkpoint.is_imported
         for tensor, entry in own.items():
             value = checkpoint.artifact.tensors(name, [tensor], device)[tensor]
             self.read += 1
