@@ -99,11 +99,6 @@ def _parts(text: str) -> list[str]:
 
 
 def _range_of(text: str) -> range | None:
-<<<<<<< HEAD
     """The blocks of the range `a-b`, both ends included; None if `text` is not a range."""
-    match = re.fullmatch(r"(\d+)-(\d+)", text)
-=======
-    """The blocks of the range `a-b`, both ends included; None where it is none."""
     match = re.fullmatch(r"(\d{1,6})-(\d{1,6})", text)  # no model has more, and a million fit into memory
->>>>>>> c680a10b4cad61b909a35fdf4e9423f6d29a1289
     return range(int(match[1]), int(match[2]) + 1) or None if match else None
