@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.families import family_of
 from vq_core.files.json_file import read_json
+from vq_core.model.pipeline_parts import MODEL_INDEX, read_parts
+from vq_core.sampling.pretrained import require_part
 from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
 
 TEXT_TO_VIDEO = "WanPipeline"
@@ -58,24 +61,29 @@ def read_layout(path: Path) -> PipelineLayout:
     Raises:
         VqError: it is none of the Wan pipelines known here, or a part that it lists is missing.
     """
-    index = read_json(path / "model_index.json", missing=_MISSING)
+    index = read_json(path / MODEL_INDEX, missing=_MISSING)
     if index.get("_class_name") not in PIPELINES:
         raise VqError(
             f"{path} is a {index.get('_class_name')}: give a model whose model_index.json says "
             f"{', '.join(PIPELINES[:-1])} or {PIPELINES[-1]}."
         )
-    parts = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
+    parts = read_parts(path)
     for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *parts):
         if name not in parts or not (path / name).is_dir():
             raise VqError(f"{path} lacks the part `{name}`: get the whole pipeline.")
+        require_part(path / name)
+    transformers = tuple(name for name in TRANSFORMERS if name in parts)
+    for name in transformers:
+        config = read_json(path / name / "config.json", missing=_MISSING)
+        family_of(config, str(path / name))[1].topology(config)  # refuses what is no transformer
     vae, transformer = (read_json(path / name / "config.json", missing=_MISSING) for name in ("vae", "transformer"))
-    frame_patch, height_patch, width_patch = transformer.get("patch_size", (1, 2, 2))
+    frame_patch, height_patch, width_patch = transformer["patch_size"]
     pixels = vae.get("scale_factor_spatial", 8)
     return PipelineLayout(
         path=path,
         pipeline_class=index["_class_name"],
         scheduler_class=parts["scheduler"],
-        transformers=tuple(name for name in TRANSFORMERS if name in parts),
+        transformers=transformers,
         inputs=_inputs(index, transformer),
         has_image_encoder="image_encoder" in parts,
         boundary_ratio=index.get("boundary_ratio"),

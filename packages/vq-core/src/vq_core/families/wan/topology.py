@@ -11,6 +11,13 @@ FAMILY = "wan"
 TEXT_GROUP = "text"
 IMAGE_GROUP = "image"
 
+MAX_SIZE, MAX_LAYERS = 1 << 20, 1024
+"""Of any size, and of the number of blocks."""
+_SIZES = (
+    "num_attention_heads", "attention_head_dim", "ffn_dim", "in_channels", "out_channels", "text_dim", "freq_dim",
+)  # fmt: skip
+_OPTIONAL = ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len", "vace_in_channels", "rope_max_seq_len")
+
 
 def topology(config: Mapping[str, Any]) -> Topology:
     """The topology of the transformer that diffusers' `config` describes.
@@ -49,6 +56,7 @@ def _check(config: Mapping[str, Any]) -> None:
         raise VqError(
             f"the transformer's config.json lacks {', '.join(missing)}: use the file that came with the model."
         )
+    _check_sizes(config)
     if (config.get("image_dim") is None) != (config.get("added_kv_proj_dim") is None):
         raise VqError(
             "config.json has one of image_dim and added_kv_proj_dim without the other, "
@@ -57,6 +65,29 @@ def _check(config: Mapping[str, Any]) -> None:
     if config["qk_norm"] != "rms_norm_across_heads":
         raise VqError(
             f"config.json says qk_norm={config['qk_norm']!r}, and only 'rms_norm_across_heads' is known for Wan."
+        )
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    """Refuse numbers that no transformer has: all that is made of a configuration grows with them."""
+    sizes = {name: config[name] for name in _SIZES} | {name: config[name] for name in _OPTIONAL if config.get(name)}
+    for name, value in sizes.items():
+        _require_numbers(name, [value], range(1, MAX_SIZE + 1))
+    _require_numbers("num_layers", [config["num_layers"]], range(1, MAX_LAYERS + 1))
+    _require_numbers("patch_size", config["patch_size"], range(1, MAX_SIZE + 1), length=3)
+    if is_vace(config):
+        _require_numbers("vace_layers", config["vace_layers"], range(config["num_layers"]))
+    if type(config["eps"]) not in (int, float) or not 0 < config["eps"] < 1:
+        raise VqError(f"config.json says eps={config['eps']!r:.80}: use the file that came with the model.")
+
+
+def _require_numbers(name: str, values: Any, allowed: range, length: int | None = None) -> None:
+    numbers = isinstance(values, list | tuple) and len(values) in (range(MAX_LAYERS + 1) if length is None else (length,))
+    if not numbers or any(type(value) is not int or value not in allowed for value in values):
+        said = repr(values if length is not None or not numbers or len(values) != 1 else values[0])
+        raise VqError(
+            f"config.json says {name}={said:.80}, and whole numbers of {allowed.start} to {allowed.stop - 1} are needed: "
+            "use the file that came with the model."
         )
 
 
