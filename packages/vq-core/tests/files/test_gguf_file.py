@@ -83,7 +83,9 @@ def test_refuses_a_tensor_that_is_not_there(tmp_path: Path) -> None:
 
 def test_without_the_package_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(VqError, match=r"x\.gguf is a GGUF file, .* `pip install 'vq-core\[gguf\]'`, or give the model as"):
+    with pytest.raises(
+        VqError, match=r"x\.gguf is a GGUF file, .* `pip install 'vq-core\[gguf\]'`, or give the model as"
+    ):
         GgufFile(tmp_path / "x.gguf")
 
 

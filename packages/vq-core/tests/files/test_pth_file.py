@@ -63,7 +63,9 @@ def test_refuses_a_file_that_was_changed(path: Path) -> None:
         file.ends("a", 8)
 
 
-@pytest.mark.parametrize("content", [[torch.ones(1)], {"a": 1}, {"a": {"b": TENSORS}}, {"a": TENSORS["a"], "b": TENSORS}, {1: TENSORS["a"]}])
+@pytest.mark.parametrize(
+    "content", [[torch.ones(1)], {"a": 1}, {"a": {"b": TENSORS}}, {"a": TENSORS["a"], "b": TENSORS}, {1: TENSORS["a"]}]
+)
 def test_refuses_more_than_tensors_by_name(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(VqError, match=r"x\.pth holds more than tensors by name: convert it to safetensors"):
@@ -110,7 +112,9 @@ def test_refuses_a_tensor_that_is_larger_than_its_memory(tmp_path: Path) -> None
         PthFile(tmp_path / "x.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80", b"PK\x03\x04" + bytes(50), b"\x80\x02}q\x00X\xff", b"cos\nsystem\n.", b"(lp0\n."])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"PK\x03\x04" + bytes(50), b"\x80\x02}q\x00X\xff", b"cos\nsystem\n.", b"(lp0\n."]
+)
 def test_refuses_whatever_else_is_called_pth(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights"):

@@ -118,7 +118,9 @@ def test_refuses_experts_of_two_models(
 
 def test_files_that_nothing_tells_apart_are_refused_without_advice_to_delete(pair: Path) -> None:
     (pair / "wan2.2_high_noise_14B_bf16.safetensors").rename(pair / "wan2.2_other_14B_bf16.safetensors")
-    with pytest.raises(VqError, match="and nothing says which counts: give the file that you mean; two experts") as caught:
+    with pytest.raises(
+        VqError, match="and nothing says which counts: give the file that you mean; two experts"
+    ) as caught:
         open_source(str(pair))
     assert "remove" not in str(caught.value)
     assert "stale" not in str(caught.value)

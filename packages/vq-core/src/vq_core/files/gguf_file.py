@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.files.tensor_file import DTYPES, TensorInfo, tensor_of
+from vq_core.files.tensor_file import TensorInfo, tensor_of
 from vq_core.files.weights_file import changed, identity
 
 if TYPE_CHECKING:
-    from gguf import GGMLQuantizationType
+    pass
 
 SUFFIX = ".gguf"
 MAX_NAME, MAX_RANK, MAX_ENTRIES = 1 << 16, 8, 1 << 20
@@ -47,7 +47,7 @@ class GgufFile:
             from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
         except ImportError:
             raise VqError(
-                f"{path} is a GGUF file, which is read with another package: `pip install 'vq-core[gguf]'`, or give the "
+                f"{path} is a GGUF file, which another package reads: `pip install 'vq-core[gguf]'`, or give the "
                 "model as safetensors."
             ) from None
         self.path = path
@@ -67,7 +67,9 @@ class GgufFile:
             try:
                 kind = GGMLQuantizationType(number)
             except ValueError:
-                raise VqError(f"`{name}` in {path} has GGUF's type {number}, which is not known: get another.") from None
+                raise VqError(
+                    f"`{name}` in {path} has GGUF's type {number}, which is not known: get another."
+                ) from None
             block, size = GGML_QUANT_SIZES[kind]
             end = begin + prod(shape) // block * size
             if not prod(shape) or not shape or shape[-1] % block or end > header.file_size:
@@ -108,7 +110,7 @@ class GgufFile:
                 values[begin : begin + step] = torch.from_numpy(dequantize(rows[begin : begin + step], kind))
         except NotImplementedError:
             raise VqError(
-                f"`{name}` in {self.path} is {kind.name}, which the package gguf does not dequantize: give another file."
+                f"`{name}` in {self.path} is {kind.name}, which the package gguf does not dequantize: get another."
             ) from None
         return values.reshape(info.shape)
 
@@ -127,7 +129,7 @@ class GgufFile:
 
 
 class _Header:
-    """What a GGUF file says of itself: `tensors` by name, each with its shape, GGUF's number of its type, and where it begins.
+    """What a GGUF file says of itself: `tensors` by name, with shape, GGUF's number of the type, and where each begins.
 
     Raises:
         ValueError: it is no such file, or ends too early.

@@ -81,15 +81,18 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     tensors = _tensors_in(content, path)
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.untyped_storage().nbytes() < tensor.nbytes:
-            raise VqError(f"`{name}` in {path} is no whole tensor: convert it to safetensors with the tool that wrote it.")
+            raise VqError(
+                f"`{name}` in {path} is no whole tensor: convert it to safetensors with the tool that wrote it."
+            )
     return tensors
 
 
 def _tensors_in(content: object, path: Path) -> dict[str, Tensor]:
     if _is_tensors(content):
         return content
-    levels = {key: it for key, it in content.items() if _is_tensors(it) and it} if isinstance(content, dict) else {}
-    if len(levels) == 1 and not any(isinstance(value, Tensor) for value in content.values()):
+    entries: dict[object, object] = content if isinstance(content, dict) else {}
+    levels = {key: it for key, it in entries.items() if _is_tensors(it) and it}
+    if len(levels) == 1 and not any(isinstance(value, Tensor) for value in entries.values()):
         return next(iter(levels.values()))
     if len(levels) > 1:
         raise VqError(

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -45,8 +45,8 @@ def gather_tensors(paths: Iterable[Path], open_file: OpenWeights | None = None) 
         for name in file.infos:
             if name in files:
                 raise VqError(
-                    f"`{name}` is in {files[name].path.name} and in {file.path.name} of {file.path.parent}, and nothing "
-                    "says which counts: give the file that you mean; two experts need a folder each."
+                    f"`{name}` is in {files[name].path.name} and in {file.path.name} of {file.path.parent}, and "
+                    "nothing says which counts: give the file that you mean; two experts need a folder each."
                 )
             files[name] = file
     return files
@@ -75,7 +75,9 @@ def indexed_files(index: Path) -> dict[str, str]:
         raise VqError(f"{index} has no weight_map: get it again.")
     for name, file in weight_map.items():
         if not isinstance(file, str) or not is_file_name(file):
-            raise VqError(f"{index} says that `{name}` is in {str(file)[:80]!r}, which is no file beside it: get it again.")
+            raise VqError(
+                f"{index} says that `{name}` is in {str(file)[:80]!r}, which is no file beside it: get it again."
+            )
     return weight_map
 
 

@@ -54,7 +54,9 @@ class ComfyuiWeights:
         self._weights = weights
         for name, weight in weights.items():
             _require_shape(where, name, weight)
-        self.infos: Mapping[str, TensorInfo] = {name: _dequantized(weight.codes.info) for name, weight in weights.items()}
+        self.infos: Mapping[str, TensorInfo] = {
+            name: _dequantized(weight.codes.info) for name, weight in weights.items()
+        }
 
     @property
     def dtypes(self) -> Counter[str]:
@@ -184,7 +186,7 @@ def _require_shape(where: Path, name: str, weight: _Quantized) -> None:
     by_block = len(scale.shape) == 3 and scale.shape[0] == rows and scale.shape[2] == 1
     if not (one or by_row or (by_block and scale.shape[1] > 0 and columns % scale.shape[1] == 0)):
         raise VqError(
-            f"The scale of `{name}` in {where} is {list(scale.shape)} and the weight {list(codes.shape)}, which is neither "
+            f"The scale of `{name}` in {where} is {list(scale.shape)} and the weight {list(codes.shape)}: neither "
             f"one scale, nor one for each row or each block of a row: {_ADVICE}."
         )
 

@@ -35,7 +35,9 @@ def without_variants(files: Iterable[Path]) -> list[Files]:
         sets.setdefault(stem_of(path), []).append(path)
     variants: dict[str, list[Files]] = {}
     for stem, shards in sets.items():
-        variants.setdefault(re.sub(r"[^a-z0-9]+", " ", _PRECISION.sub("", stem).lower()).strip(), []).append(tuple(shards))
+        variants.setdefault(re.sub(r"[^a-z0-9]+", " ", _PRECISION.sub("", stem).lower()).strip(), []).append(
+            tuple(shards)
+        )
     return [found for group in variants.values() for found in _fullest(group)]
 
 
@@ -69,7 +71,9 @@ def _fullest(group: list[Files]) -> list[Files]:
             "give the file that you mean."
         )
     left = ", ".join(files[0].name for files in group if files != first)
-    logger.warning("%s: %s is read, the most precise of several variants, and not %s.", first[0].parent, first[0].name, left)
+    logger.warning(
+        "%s: %s is read, the most precise of several variants, and not %s.", first[0].parent, first[0].name, left
+    )
     return [first]
 
 

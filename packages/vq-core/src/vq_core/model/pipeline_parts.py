@@ -9,7 +9,9 @@ from vq_core.files.json_file import read_json
 MODEL_INDEX = "model_index.json"
 
 
-def read_parts(pipeline: Path, *, missing: str = "give a whole diffusers pipeline folder or a hub id of one") -> dict[str, str]:
+def read_parts(
+    pipeline: Path, *, missing: str = "give a whole diffusers pipeline folder or a hub id of one"
+) -> dict[str, str]:
     """The class of every part of the pipeline in the folder `pipeline`, by the part's name, which is its folder's.
 
     Raises:

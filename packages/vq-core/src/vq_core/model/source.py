@@ -208,11 +208,13 @@ def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: boo
     first, *others = components.values()
     for other in others:
         if other.topology != first.topology:
-            raise VqError(f"{first.folder} and {other.folder} are not of one architecture: give the experts of one model.")
+            raise VqError(
+                f"{first.folder} and {other.folder} are not of one architecture: give the experts of one model."
+            )
     for component in components.values():
         if component.rounded:
             logger.warning(
-                "%s was quantized before, %s, and is read dequantized: what is measured against it leaves out that error.",
+                "%s was quantized before, %s, and is read dequantized: errors against it leave that one out.",
                 component.folder, component.rounded,
             )  # fmt: skip
     return Source(model, path, components)

@@ -93,9 +93,7 @@ def transformer_paths(path: Path) -> dict[str, TransformerPath]:
     config = path / CONFIG_FILE if (path / CONFIG_FILE).exists() else None
     files = [] if (path / INDEX_FILE).exists() else _weights_in(path)
     if experts := expert_files(without_variants(files)):
-        return {
-            name: TransformerPath(its[0] if len(its) == 1 else path, config, its) for name, its in experts.items()
-        }
+        return {name: TransformerPath(its[0] if len(its) == 1 else path, config, its) for name, its in experts.items()}
     if config is not None or files:
         return {"transformer": TransformerPath(path, config)}
     raise VqError(

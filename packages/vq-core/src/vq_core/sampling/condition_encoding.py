@@ -33,7 +33,7 @@ def encode_texts(
 
         tokenizer = load_other(AutoTokenizer, model / "tokenizer", trust_remote_code=False)
         encoder = load_model(
-            UMT5EncoderModel, model / "text_encoder", "model", dtype=dtype, device_map={"": torch.device(device)}
+            UMT5EncoderModel, model / "text_encoder", dtype=dtype, device_map={"": torch.device(device)}
         )
         pipeline = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, vae=None, scheduler=None)
     embeds = []
@@ -62,11 +62,9 @@ def encode_images(model: Path, images: "Iterable[Sequence[Image]]", *, device: s
         from transformers import AutoImageProcessor, CLIPVisionModel
 
         # Named, because torchvision's resize differs in the last bits and would be used wherever it is installed.
-        processor = load_other(
-            AutoImageProcessor, model / "image_processor", backend="pil", trust_remote_code=False
-        )
+        processor = load_other(AutoImageProcessor, model / "image_processor", backend="pil", trust_remote_code=False)
         encoder = load_model(
-            CLIPVisionModel, model / "image_encoder", "model", dtype=torch.float32, device_map={"": torch.device(device)}
+            CLIPVisionModel, model / "image_encoder", dtype=torch.float32, device_map={"": torch.device(device)}
         )
     embeds = []
     for of_sample in images:

@@ -17,8 +17,7 @@ from vq_core.files.tensor_file import TensorInfo, read_header
 from vq_core.files.tensor_folder import indexed_files
 from vq_core.runtime.silence_libraries import silenced_libraries
 
-WEIGHTS = {"text_encoder": "model", "image_encoder": "model", "vae": "diffusion_pytorch_model"}
-"""The file of a part's weights, without its ending."""
+_ENCODERS = ("text_encoder", "image_encoder")
 FILES = {
     "tokenizer": (("tokenizer_config.json",), ("tokenizer.json", "spiece.model")),
     "scheduler": (("scheduler_config.json",),),
@@ -31,31 +30,45 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 _ADAPTER = "adapter_config.json"
 
 
-def require_part(folder: Path) -> None:
-    """Refuse the part of a pipeline in `folder`, which has the part's name, if its files are not all there and whole.
+def require_files(folder: Path) -> None:
+    """Refuse the part of a pipeline in `folder`, which has the part's name, if a file beside its weights is missing.
 
     Raises:
-        VqError: names what is missing or damaged, or holds weights as anything but safetensors.
+        VqError: names the file, or a number in it that no model has.
     """
     for names in FILES.get(folder.name, ()):
         present = [name for name in names if (folder / name).is_file()]
         if not present:
             raise VqError(f"{folder / names[0]} is missing: get the whole pipeline.")
         if folder.name != "tokenizer":  # its numbers are larger than any of ours
-            _require_sizes(folder / present[0])
-    if folder.name in WEIGHTS:
-        _require_sizes(folder / "config.json")
-        weights_of(folder, WEIGHTS[folder.name])
+            require_sizes(folder / present[0])
 
 
-def weights_of(folder: Path, stem: str) -> dict[str, TensorInfo]:
-    """Dtype and shape of every tensor of the model in `folder`, by name; its safetensors files are called `stem`.
+def require_loadable(pipeline: Path) -> None:
+    """Refuse the folder `pipeline` if its encoders or its VAE could not be loaded, before any of them is.
+
+    Raises:
+        VqError: see `require_fitting`.
+    """
+    with silenced_libraries():
+        from diffusers import AutoencoderKLWan
+        from transformers import CLIPVisionModel, UMT5EncoderModel
+    for part, model_class in (
+        ("text_encoder", UMT5EncoderModel), ("image_encoder", CLIPVisionModel), ("vae", AutoencoderKLWan),
+    ):  # fmt: skip
+        if (pipeline / part).is_dir():
+            require_fitting(model_class, pipeline / part)
+
+
+def weights_of(folder: Path) -> dict[str, TensorInfo]:
+    """Dtype and shape of every tensor of the model in `folder`, which has the part's name; by the tensors' names.
 
     Raises:
         VqError: a file is missing or damaged, or is of another format.
     """
     if (folder / _ADAPTER).exists():
         raise VqError(f"{folder} holds an adapter ({_ADAPTER}), which would be loaded unasked: merge it, or remove it.")
+    stem = "model" if folder.name in _ENCODERS else "diffusion_pytorch_model"
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     files = [single] if single.exists() else []
     if index.exists():
@@ -65,13 +78,15 @@ def weights_of(folder: Path, stem: str) -> dict[str, TensorInfo]:
     return {name: info for path in files for name, info in read_header(path).items()}
 
 
-def load_model(model_class: Any, folder: Path, stem: str, **settings: Any) -> nn.Module:
+def load_model(model_class: Any, folder: Path, **settings: Any) -> nn.Module:
     """The model in `folder`, of diffusers' or transformers' `model_class`, in evaluation mode.
 
+    Whether its tensors fit is `require_fitting`'s to say before.
+
     Raises:
-        VqError: what `weights_of` refuses, or its configuration asks for other tensors than there are.
+        VqError: what `weights_of` refuses, or it cannot be loaded.
     """
-    require_fitting(model_class, folder, stem)
+    weights_of(folder)
     model: nn.Module = _loaded(model_class, folder, use_safetensors=True, **settings)
     return model.eval()
 
@@ -85,21 +100,49 @@ def load_other(part_class: Any, folder: Path, **settings: Any) -> Any:
     return _loaded(part_class, folder, **settings)
 
 
-def require_fitting(model_class: Any, folder: Path, stem: str) -> None:
+def load_vae(pipeline: Path, device: str, *, tiling: bool) -> Any:
+    """The VAE of the pipeline in the folder `pipeline`, in float32 on `device`; `tiling` makes it decode in tiles.
+
+    Raises:
+        VqError: see `load_model`.
+    """
+    with silenced_libraries():
+        from diffusers import AutoencoderKLWan
+    vae: Any = load_model(AutoencoderKLWan, pipeline / "vae", torch_dtype=torch.float32)
+    if tiling:
+        vae.enable_tiling()
+    return vae.to(device)
+
+
+def load_scheduler(pipeline: Path, class_name: str) -> Any:
+    """The scheduler of the pipeline in the folder `pipeline`, diffusers' `class_name`.
+
+    Raises:
+        VqError: diffusers has no such scheduler, or it cannot be loaded.
+    """
+    with silenced_libraries():
+        import diffusers
+    scheduler_class = getattr(diffusers, class_name, None)
+    if not isinstance(scheduler_class, type) or not issubclass(scheduler_class, diffusers.SchedulerMixin):
+        raise VqError(f"{pipeline} has the scheduler {class_name}, which diffusers does not know: get it again.")
+    return load_other(scheduler_class, pipeline / "scheduler")
+
+
+def require_fitting(model_class: Any, folder: Path) -> None:
     """Compare the tensors in `folder` with those of a `model_class` of the configuration there; none is loaded.
 
     Raises:
         VqError: a tensor is missing or misshapen, or there is no such model.
     """
-    infos = weights_of(folder, stem)
-    _require_sizes(folder / "config.json")
+    infos = weights_of(folder)
+    require_sizes(folder / "config.json")
     try:
         with silenced_libraries(), torch.device("meta"):
             if hasattr(model_class, "load_config"):  # diffusers'
                 model = model_class.from_config(model_class.load_config(folder, local_files_only=True))
             else:
                 model = model_class(model_class.config_class.from_pretrained(folder, local_files_only=True))
-    except Exception as error:  # noqa: BLE001 - a damaged configuration makes the libraries raise anything
+    except Exception as error:
         raise _unusable(folder, error) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied: Mapping[str, str] = getattr(model, "_tied_weights_keys", None) or {}
@@ -108,7 +151,9 @@ def require_fitting(model_class: Any, folder: Path, stem: str) -> None:
         same = {name, tied.get(name), *(one for one, other in tied.items() if other == name)}
         # Where no name is known the library has renamed the tensors, and its own errors must do.
         if known and not same & infos.keys():
-            raise VqError(f"{folder} lacks the tensor `{name}`, which its config.json asks for: get the whole pipeline.")
+            raise VqError(
+                f"{folder} lacks the tensor `{name}`, which its config.json asks for: get the whole pipeline."
+            )
         if name in infos and infos[name].shape != shape:
             raise VqError(
                 f"`{name}` in {folder} is {list(infos[name].shape)} and should be {list(shape)}, as its config.json "
@@ -122,7 +167,7 @@ def _loaded(part_class: Any, folder: Path, **settings: Any) -> Any:
             return part_class.from_pretrained(folder, local_files_only=True, **settings)
     except (torch.OutOfMemoryError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - what a damaged part makes the libraries raise is not limited
+    except Exception as error:
         raise _unusable(folder, error) from error
 
 
@@ -143,8 +188,12 @@ def _no_weights(folder: Path, wanted: Path) -> VqError:
     return VqError(f"{wanted} is missing: get the whole pipeline.")
 
 
-def _require_sizes(path: Path) -> None:
-    """Refuse a configuration with numbers that no model has, from which the libraries would build one."""
+def require_sizes(path: Path) -> None:
+    """Refuse the configuration `path` for numbers that no model has: the libraries would build one of that size.
+
+    Raises:
+        VqError: names the number, or the file is missing or damaged.
+    """
     stack: list[tuple[str, Any]] = [("", read_json(path, missing="get the whole pipeline"))]
     while stack:
         key, value = stack.pop()

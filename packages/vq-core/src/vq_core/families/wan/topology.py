@@ -70,24 +70,30 @@ def _check(config: Mapping[str, Any]) -> None:
 
 def _check_sizes(config: Mapping[str, Any]) -> None:
     """Refuse numbers that no transformer has: all that is made of a configuration grows with them."""
-    sizes = {name: config[name] for name in _SIZES} | {name: config[name] for name in _OPTIONAL if config.get(name)}
-    for name, value in sizes.items():
-        _require_numbers(name, [value], range(1, MAX_SIZE + 1))
-    _require_numbers("num_layers", [config["num_layers"]], range(1, MAX_LAYERS + 1))
+    optional = [name for name in _OPTIONAL if config.get(name) is not None]
+    for name in (*_SIZES, *optional):
+        _require_numbers(name, config[name], range(1, MAX_SIZE + 1))
+    _require_numbers("num_layers", config["num_layers"], range(1, MAX_LAYERS + 1))
     _require_numbers("patch_size", config["patch_size"], range(1, MAX_SIZE + 1), length=3)
     if is_vace(config):
-        _require_numbers("vace_layers", config["vace_layers"], range(config["num_layers"]))
+        layers = config["vace_layers"]
+        length = len(layers) if isinstance(layers, list | tuple) and 0 < len(layers) <= MAX_LAYERS else MAX_LAYERS
+        _require_numbers("vace_layers", layers, range(config["num_layers"]), length)
     if type(config["eps"]) not in (int, float) or not 0 < config["eps"] < 1:
         raise VqError(f"config.json says eps={config['eps']!r:.80}: use the file that came with the model.")
 
 
-def _require_numbers(name: str, values: Any, allowed: range, length: int | None = None) -> None:
-    numbers = isinstance(values, list | tuple) and len(values) in (range(MAX_LAYERS + 1) if length is None else (length,))
-    if not numbers or any(type(value) is not int or value not in allowed for value in values):
-        said = repr(values if length is not None or not numbers or len(values) != 1 else values[0])
+def _require_numbers(name: str, said: Any, allowed: range, length: int | None = None) -> None:
+    """Refuse what is `said` if it is no number of `allowed`, or with a `length`, no list of as many of them."""
+    numbers = [said] if length is None else said
+    if (
+        not isinstance(numbers, list | tuple)
+        or len(numbers) != (length or 1)
+        or any(type(number) is not int or number not in allowed for number in numbers)
+    ):
         raise VqError(
-            f"config.json says {name}={said:.80}, and whole numbers of {allowed.start} to {allowed.stop - 1} are needed: "
-            "use the file that came with the model."
+            f"config.json says {name}={said!r:.80}, and whole numbers of {allowed.start} to {allowed.stop - 1} are "
+            "needed: use the file that came with the model."
         )
 
 
