@@ -222,3 +222,16 @@ def test_refuses_a_scheduler_that_diffusers_does_not_have(model: Path, name: str
 def test_sizes_may_be_anything_that_models_have(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"vocab_size": 256384, "a": {"b": [1.5, true, null, -1]}, "num_layers": 24}')
     require_sizes(tmp_path / "x.json")
+
+
+def test_names_behind_a_prefix_are_compared(model: Path) -> None:
+    def rename(tensors: dict[str, Tensor]) -> None:
+        for name in list(tensors):
+            tensors[f"vision_model.{name.removeprefix('vision_model.')}"] = tensors.pop(name)
+        tensors["text_model.x"] = torch.ones(1)
+
+    edited(model / "image_encoder", rename)
+    require_fitting(CLIPVisionModel, model / "image_encoder")
+    edited(model / "image_encoder", lambda tensors: tensors.pop("vision_model.post_layernorm.bias"))
+    with pytest.raises(VqError, match=r"image_encoder lacks the tensor `post_layernorm\.bias`"):
+        require_fitting(CLIPVisionModel, model / "image_encoder")

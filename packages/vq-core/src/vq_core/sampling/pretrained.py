@@ -146,17 +146,21 @@ def require_fitting(model_class: Any, folder: Path) -> None:
         raise _unusable(folder, error) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied: Mapping[str, str] = getattr(model, "_tied_weights_keys", None) or {}
-    known = shapes.keys() & infos.keys()
+    # What one release calls `embeddings` is `vision_model.embeddings` in the files of another.
+    prefixes = {"", *(f"{name.partition('.')[0]}." for name in infos)}
+    prefix = max(sorted(prefixes), key=lambda it: sum(f"{it}{name}" in infos for name in shapes))
+    stored = {name.removeprefix(prefix): info for name, info in infos.items() if name.startswith(prefix)}
+    known = shapes.keys() & stored.keys()
     for name, shape in shapes.items():
         same = {name, tied.get(name), *(one for one, other in tied.items() if other == name)}
         # Where no name is known the library has renamed the tensors, and its own errors must do.
-        if known and not same & infos.keys():
+        if known and not same & stored.keys():
             raise VqError(
                 f"{folder} lacks the tensor `{name}`, which its config.json asks for: get the whole pipeline."
             )
-        if name in infos and infos[name].shape != shape:
+        if name in stored and stored[name].shape != shape:
             raise VqError(
-                f"`{name}` in {folder} is {list(infos[name].shape)} and should be {list(shape)}, as its config.json "
+                f"`{name}` in {folder} is {list(stored[name].shape)} and should be {list(shape)}, as its config.json "
                 "says: get a matching pair."
             )
 
