@@ -115,6 +115,26 @@ def test_nothing_is_unpickled() -> None:
     assert shown(guilty) == []
 
 
+def test_other_libraries_load_through_one_module() -> None:
+    owner = source("vq-core") / "sampling" / "pretrained.py"
+    callers = [
+        path
+        for path in project_files("*.py")
+        if "tests" not in path.parts and any(loads_a_model(node) for node in ast.walk(syntax_tree(path)))
+    ]
+    assert shown(callers) == shown([owner])
+
+
+def loads_a_model(node: ast.AST) -> bool:
+    """Is this diffusers' or transformers' way in, or leave to run programs that a model brings?"""
+    match node:
+        case ast.Attribute(attr="from_pretrained" | "from_single_file" | "load_lora_weights"):
+            return True
+        case ast.keyword(arg="trust_remote_code", value=value):
+            return ast.unparse(value) != "False"
+    return False
+
+
 def test_files_are_short() -> None:
     long = [path for path in project_files("*.py") if len(path.read_bytes().splitlines()) > MAX_LINES]
     assert shown(long) == []

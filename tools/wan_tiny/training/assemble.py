@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vq_core.runtime.silence_libraries import silenced_libraries
+from vq_core.sampling.pretrained import load_model
 from vq_wan_tiny.world import FRAMES, SIDE
 from wan_tiny.training import parts
 from wan_tiny.training.denoiser import Denoiser
@@ -24,7 +25,7 @@ def assemble(vae_folder: Path, model: Denoiser, folder: Path) -> Path:
         WanImageToVideoPipeline(
             tokenizer=parts.build_tokenizer(),
             text_encoder=_rounded(model.text_encoder),
-            vae=AutoencoderKLWan.from_pretrained(vae_folder, torch_dtype=torch.bfloat16),
+            vae=load_model(AutoencoderKLWan, vae_folder, torch_dtype=torch.bfloat16),
             scheduler=parts.build_scheduler(),
             transformer=_rounded(model.transformer),
             image_encoder=_rounded(model.image_encoder),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from vq_core.sampling.pretrained import load_model
 from vq_wan_tiny.grade import Grade, grade, shares
 from wan_tiny.training import parts, whole_clip
 from wan_tiny.training.assemble import SAMPLING, assemble
@@ -90,7 +91,7 @@ def transformer(
 
     log = Log(output)
     start = time.monotonic()
-    frozen = AutoencoderKLWan.from_pretrained(output / VAE_FOLDER, torch_dtype=torch.float32).to(device)
+    frozen = load_model(AutoencoderKLWan, output / VAE_FOLDER, torch_dtype=torch.float32).to(device)
     whole_clip.prepare(frozen)
     tokenizer = parts.build_tokenizer()
     data = encode_clips(frozen, tokenizer, max(int(clips * scale), 16), seed, device)

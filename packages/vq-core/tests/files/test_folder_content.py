@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vq_core.files.folder_content import content_of, files_below, size_of
+from vq_core.files.folder_content import content_of, files_below, is_file_name, size_of
 
 CONTENT = ["config.json", "transformer/README.md", "transformer/block_0.safetensors"]
 BESIDE = [".cache/huggingface/download/config.json.metadata", ".gitattributes", "README.md", "transformer/.x.tmp"]
@@ -23,3 +23,7 @@ def test_a_folder_that_lies_in_a_dot_folder_is_read_like_any(tmp_path: Path) -> 
     folder.mkdir(parents=True)
     (folder / "a").write_text("1")
     assert list(content_of(folder)) == ["a"]
+
+
+def test_a_file_name_leads_nowhere_else() -> None:
+    assert [name for name in ("a", "a.b", "", "..", "a/b", "/a", "../a", "a/") if is_file_name(name)] == ["a", "a.b"]

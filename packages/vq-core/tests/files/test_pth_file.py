@@ -63,7 +63,9 @@ def test_refuses_a_file_that_was_changed(path: Path) -> None:
         file.ends("a", 8)
 
 
-@pytest.mark.parametrize("content", [{"state_dict": TENSORS}, [torch.ones(1)], {"a": 1}])
+@pytest.mark.parametrize(
+    "content", [[torch.ones(1)], {"a": 1}, {"a": {"b": TENSORS}}, {"a": TENSORS["a"], "b": TENSORS}, {1: TENSORS["a"]}]
+)
 def test_refuses_more_than_tensors_by_name(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(VqError, match=r"x\.pth holds more than tensors by name: convert it to safetensors"):
@@ -89,3 +91,31 @@ def test_refuses_what_is_not_plain_weights(tmp_path: Path, write: Callable[[Path
 def test_refuses_a_tensor_that_is_not_there(path: Path) -> None:
     with pytest.raises(VqError, match=r"x\.pth has no tensor `z`"):
         PthFile(path).load(["z"])
+
+
+@pytest.mark.parametrize("level", ["state_dict", "model", "module", "ema", "generator"])
+def test_tensors_one_level_down(tmp_path: Path, level: str) -> None:
+    torch.save({level: TENSORS, "step": 3, "args": {"lr": 0.1}, "optimizer": {}}, tmp_path / "x.pt")
+    loaded = PthFile(tmp_path / "x.pt").load(TENSORS)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
+
+
+def test_refuses_several_sets_of_weights(tmp_path: Path) -> None:
+    torch.save({"model": TENSORS, "ema": TENSORS}, tmp_path / "x.pt")
+    with pytest.raises(VqError, match=r"x\.pt holds several sets of weights \(model, ema\): save the one"):
+        PthFile(tmp_path / "x.pt")
+
+
+def test_refuses_a_tensor_that_is_larger_than_its_memory(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1).expand(1 << 40)}, tmp_path / "x.pth")
+    with pytest.raises(VqError, match=r"`a` in \S+x\.pth is no whole tensor"):
+        PthFile(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"PK\x03\x04" + bytes(50), b"\x80\x02}q\x00X\xff", b"cos\nsystem\n.", b"(lp0\n."]
+)
+def test_refuses_whatever_else_is_called_pth(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(VqError, match=r"x\.pth cannot be read as plain weights"):
+        PthFile(tmp_path / "x.pth")

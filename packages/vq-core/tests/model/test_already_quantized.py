@@ -29,9 +29,6 @@ FP8 = ("F8_E4M3", (4, 4))
     [
         (infos(weight=CODES, weight_scale=SCALE), False, Quantizer.LLMC, "by LLMC's save_lightx2v .* is I8.*lightx2v"),
         (infos(weight=FP8, weight_scale=SCALE), True, Quantizer.LIGHTX2V, "in LightX2V's layout .*: use it as it is"),
-        (infos(weight=FP8, scale_weight=("F32", ())), False, Quantizer.COMFYUI, "for ComfyUI .*: give .* bf16"),
-        (infos(weight=FP8) | {"scaled_fp8": TensorInfo("F8_E4M3", (2,), 0, 2)}, True, Quantizer.COMFYUI, "for ComfyUI"),
-        (infos(weight=FP8, weight_scale=("F32", ()), comfy_quant=("U8", (9,))), True, Quantizer.COMFYUI, "for ComfyUI"),
         (infos(weight=FP8), True, Quantizer.FP8_CAST, "by a cast to FP8 without scales .* is F8_E4M3"),
         (infos(weight=("F8_E5M2", (4, 4))), False, Quantizer.FP8_CAST, "by a cast to FP8 without scales"),
         (infos(weight=("U8", (4, 2))), False, Quantizer.UNKNOWN, "in a way that is not known here .* is U8"),

@@ -252,7 +252,7 @@ REFUSALS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "stale second file": (
         "transformer",
         lambda folder: save_file({"proj_out.bias": torch.ones(1)}, folder / "old.safetensors"),
-        rf"`proj_out\.bias` is in {SINGLE} and in old\.safetensors.*remove the stale file",
+        rf"`proj_out\.bias` is in {SINGLE} and in old\.safetensors.*give the file that you mean",
     ),
     "missing tensor": (
         "transformer",

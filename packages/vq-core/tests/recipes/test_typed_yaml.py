@@ -1,5 +1,6 @@
 """Reading YAML safely, and the sentence that every mistake in it becomes."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -132,3 +133,32 @@ def test_a_key_without_effect_is_named_where_the_file_gives_it(fuel: str | None)
 
 def test_a_key_that_the_file_leaves_out_is_not_named() -> None:
     assert list(unheeded(validated(Car, {"name": "x", "engine": {"cylinders": 6}}, Path("f")))) == []
+
+
+def growing(first: str, level: str) -> str:
+    """Ten anchors, of which each one after the `first` names the one before nine times."""
+    names = "abcdefghij"
+    lines = [f"{name}: &{name} " + level.format(", ".join([f"*{before}"] * 9)) for before, name in pairwise(names)]
+    return "\n".join([f"a: &a {first}", *lines])
+
+
+HOSTILE = {
+    "aliases": (growing("[x]", "[{}]"), "has aliases that make 100000 values and more"),
+    "merges": (growing("{x: 1}", "{{<<: [{}]}}"), "has aliases that make 100000 values and more"),
+    "deep lists": ("[" * 5000, "is nested too deeply"),
+    "deep mappings": ("{a: " * 2000, "is nested too deeply"),
+    "a list in itself": ("a: &a [*a]", "is nested too deeply, or in itself"),
+    "a merge with itself": ("a: &a\n  <<: *a", "is nested too deeply, or in itself"),
+    "a program": ("a: !!python/object/apply:os.system [ls]", "is not valid YAML, line 1"),
+    "another tag": ("a: !x 1", "is not valid YAML, line 1"),
+    "digits": ("a: " + "9" * 5000, "a whole number has 5000 characters"),
+    "hexadecimal digits": ("a: 0x" + "f" * 9000, "a whole number has 9002 characters"),
+    "sexagesimal digits": ("a: 1" + ":59" * 3000, "a whole number has 9001 characters"),
+    "size": ("a: 1\n" + "#" * (1 << 20), "is larger than 1 MiB"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_would_fill_the_memory_is_refused(yaml_file, text: str, sentence: str) -> None:
+    with pytest.raises(VqError, match=sentence):
+        load_yaml(yaml_file(text))

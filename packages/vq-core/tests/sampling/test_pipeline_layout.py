@@ -1,6 +1,8 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,4 +74,39 @@ def test_refuses_what_is_no_pipeline_of_wan(tmp_path: Path, content: str | None,
 def test_refuses_a_missing_part(model: Path, part: str) -> None:
     shutil.rmtree(model / part)
     with pytest.raises(VqError, match=f"lacks the part `{part}`: get the whole pipeline"):
+        read_layout(model)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "sentence"),
+    [
+        ("model_index.json", {"image_processor": [None, None]}, "lacks the part `image_processor`"),
+        ("model_index.json", {"vae": 3}, "lacks the part `vae`"),
+        ("model_index.json", {"vae": ["diffusers"]}, "`vae` in .* is not the library and the class of a part"),
+        ("model_index.json", {"boundary_ratio": "high"}, "says boundary_ratio='high', and two experts need a number"),
+        ("transformer/config.json", {"_class_name": "Other"}, "transformer is a Other, which no family here"),
+        ("transformer/config.json", {"num_layers": 10**9}, "num_layers=1000000000, and whole numbers of 1 to 1024"),
+        ("transformer/config.json", {"patch_size": [1, 2]}, r"patch_size=\[1, 2\], and whole numbers"),
+        ("vae/config.json", {"scale_factor_spatial": "8"}, "The vae of .* has scale_factor_spatial='8'"),
+        ("vae/config.json", {"scale_factor_temporal": 0}, "The vae of .* has scale_factor_temporal=0"),
+        ("vae/config.json", {"base_dim": 10**9}, "`base_dim` in .* is 1000000000, and no model has that"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "`num_train_timesteps` in .* no model has"),
+    ],
+)
+def test_refuses_what_does_not_describe_a_pipeline(
+    model: Path, file: str, changes: dict[str, Any], sentence: str
+) -> None:
+    edit(model / file, **changes)
+    with pytest.raises(VqError, match=sentence):
+        read_layout(model)
+
+
+def test_refuses_two_experts_without_a_boundary(tiny_model: TinyModel, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model("i2v-2.2"), tmp_path / "model"))
+    edit(model / "model_index.json", boundary_ratio=None)
+    with pytest.raises(VqError, match=r"model_index\.json says boundary_ratio=None, and two experts need"):
         read_layout(model)

@@ -57,5 +57,5 @@ def test_a_pth_file_is_read_only_where_it_is_named(tmp_path: Path) -> None:
 def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_file({"x": torch.ones(1)}, tmp_path / f"{name}.safetensors")
-    with pytest.raises(VqError, match=r"`x` is in a\.safetensors and in b\.safetensors .*remove the stale file"):
+    with pytest.raises(VqError, match=r"`x` is in a\.safetensors and in b\.safetensors .*give the file that you mean"):
         SafetensorsReader(tmp_path)

@@ -24,5 +24,10 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in content_of(folder).values())
 
 
+def is_file_name(name: str) -> bool:
+    """Is `name` that of something in a folder itself, neither below it nor outside?"""
+    return name not in ("", "..") and name == Path(name).name
+
+
 def _is_beside(name: str) -> bool:
     return name == MODEL_CARD or any(part.startswith(".") for part in name.split("/"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -61,25 +62,49 @@ class PthFile:
 def read_pth(path: Path) -> dict[str, Tensor]:
     """The tensors of the `.pth` file `path` by name, mapped into memory.
 
+    Training tools put them one level down, beside what else they save: `state_dict`, `model`, `ema` and the like.
+
     Raises:
-        VqError: it is missing or damaged, or holds anything else.
+        VqError: it is missing or damaged, has several such levels or none, or a tensor that has no memory of its own.
     """
-    # Pickle's own error, by where torch has it: nothing here imports pickle.
-    unpickling_error: type[Exception] = torch.serialization.pickle.UnpicklingError  # type: ignore[attr-defined]
     try:
         # The one place where anything is unpickled: Wan-AI publishes some weights in no other form, and who wants to
         # read them says so. Limited to weights, the loader makes tensors and containers and refuses everything else.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # noqa: TID251
     except FileNotFoundError:
         raise VqError(f"{path} is missing: get it again or check the folder.") from None
-    except (unpickling_error, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - what a damaged pickle makes the loader raise is not limited
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise VqError(
             f"{path} cannot be read as plain weights ({reason}): convert it to safetensors with the tool that wrote it."
         ) from None
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise VqError(f"{path} holds more than tensors by name: convert it to safetensors with the tool that wrote it.")
-    return content
+    tensors = _tensors_in(content, path)
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.untyped_storage().nbytes() < tensor.nbytes:
+            raise VqError(
+                f"`{name}` in {path} is no whole tensor: convert it to safetensors with the tool that wrote it."
+            )
+    return tensors
+
+
+def _tensors_in(content: object, path: Path) -> dict[str, Tensor]:
+    if _is_tensors(content):
+        return content
+    entries: dict[object, object] = content if isinstance(content, dict) else {}
+    levels = {key: it for key, it in entries.items() if _is_tensors(it) and it}
+    if len(levels) == 1 and not any(isinstance(value, Tensor) for value in entries.values()):
+        return next(iter(levels.values()))
+    if len(levels) > 1:
+        raise VqError(
+            f"{path} holds several sets of weights ({', '.join(map(str, levels))}): save the one that you mean alone."
+        )
+    raise VqError(f"{path} holds more than tensors by name: convert it to safetensors with the tool that wrote it.")
+
+
+def _is_tensors(content: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(content, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    )
 
 
 def _info(tensor: Tensor) -> TensorInfo:

@@ -53,6 +53,7 @@ class SafetensorsFile:
         self._buffers = buffers or Buffers()
         with open_header(path) as (descriptor, header):
             self.infos: Mapping[str, TensorInfo] = header.tensors
+            self.metadata: Mapping[str, str] = header.metadata
             self._header = header.raw
             self._identity = identity(descriptor)
 

@@ -8,7 +8,6 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_file import FLOAT_DTYPES, TensorInfo
 from vq_core.store.manifest import kind_of
 
-_COMFYUI = (".scale_weight", "scaled_fp8", ".comfy_quant")
 _ADVICE_TO_ARTIFACTS = {
     "lightx2v-checkpoint": (
         "quantized already: use it as it is, or make full precision of it with `vq-export diffusers --checkpoint`"
@@ -29,7 +28,6 @@ class Quantizer(Enum):
         "in LightX2V's layout",
         "use it as it is, or make full precision of it with `vq-export diffusers --model`",
     )
-    COMFYUI = ("for ComfyUI", "give the model in bf16 or fp16 that it was made from")
     FP8_CAST = ("by a cast to FP8 without scales", "give the model in bf16 or fp16 that it was made from")
     UNKNOWN = ("in a way that is not known here", "give the model in full or half precision")
 
@@ -40,9 +38,6 @@ IMPORTED = {Quantizer.LLMC: "llmc", Quantizer.LIGHTX2V: "lightx2v"}
 
 def quantizer_of(infos: Mapping[str, TensorInfo], *, native: bool) -> tuple[Quantizer, str] | None:
     """Who quantized the transformer with these tensors, and the tensor that shows it; None for a plain one."""
-    for name in infos:
-        if name.endswith(_COMFYUI):
-            return Quantizer.COMFYUI, name
     codes = [name for name, info in infos.items() if info.dtype not in FLOAT_DTYPES]
     scales = [name for name in infos if name.endswith(".weight_scale")]
     if scales and all(infos[name].shape for name in scales):
@@ -64,7 +59,9 @@ def refuse_quantized(where: Path, infos: Mapping[str, TensorInfo], *, native: bo
     if found := quantizer_of(infos, native=native):
         quantizer, name = found
         by, advice = quantizer.value
-        raise VqError(f"{where} is quantized already, {by} (`{name}` is {infos[name].dtype}): {advice}.")
+        raise VqError(
+            f"{where} is quantized already, {by} (`{name}` is {infos[name].dtype} {list(infos[name].shape)}): {advice}."
+        )
 
 
 def refuse_artifact(path: Path) -> None:

@@ -4,6 +4,7 @@ LoRAs are merged as the tensors are read, so whoever reads a merged model reads 
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.families import Family
+from vq_core.files.gguf_file import SUFFIX as GGUF_SUFFIX
 from vq_core.files.pth_file import SUFFIXES as PTH_SUFFIXES
 from vq_core.model.already_quantized import refuse_quantized
 from vq_core.model.embedded import embedded_model, embedded_names
@@ -34,6 +36,8 @@ from vq_core.remote.location import Uri, parse_location
 from vq_core.remote.transfer import exists, local_copy
 from vq_core.topology import Topology
 
+logger = logging.getLogger(__name__)
+
 SAMPLED_BYTES = 4096
 # Of a hub id: diffusers' layout, and Wan-AI's.
 TRANSFORMER_FILES = [
@@ -45,7 +49,7 @@ TRANSFORMER_FILES = [
     "low_noise_model/*",
 ]
 TRANSFORMER_WEIGHTS = ["transformer*/*.safetensors*"]
-FILE_SUFFIXES = (".safetensors", *PTH_SUFFIXES)
+FILE_SUFFIXES = (".safetensors", GGUF_SUFFIX, *PTH_SUFFIXES)
 
 
 class SourceTransformer:
@@ -67,6 +71,8 @@ class SourceTransformer:
         refuse_quantized(stored.where, stored.infos, native=stored.native)
         self._gains = SourceGains(stored, self.topology)
         require_tensors(stored, self.topology.tensors, besides=self._gains.tensors)
+        self.rounded = stored.rounded
+        """What its weights were rounded to before, in words; empty where they were not."""
         self._stored = stored.tensors
         self._merge = Merge(loras, component, self.topology, self.family)
         if self.has_gains and self.merged:
@@ -167,6 +173,11 @@ class Source:
         return any(checkpoint.has_gains for checkpoint in self.components.values())
 
     @property
+    def rounded(self) -> bool:
+        """Were weights of any component rounded before, and are dequantized as they are read?"""
+        return any(checkpoint.rounded for checkpoint in self.components.values())
+
+    @property
     def fingerprints(self) -> dict[str, str]:
         """Fingerprint of each component."""
         return {name: checkpoint.fingerprint for name, checkpoint in self.components.items()}
@@ -199,6 +210,18 @@ def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: boo
         name: SourceTransformer(read_transformer(where, allow_pth=allow_pth), name, opened)
         for name, where in paths.items()
     }
+    first, *others = components.values()
+    for other in others:
+        if other.topology != first.topology:
+            raise VqError(
+                f"{first.folder} and {other.folder} are not of one architecture: give the experts of one model."
+            )
+    for component in components.values():
+        if component.rounded:
+            logger.warning(
+                "%s was quantized before, %s, and is read dequantized: errors against it leave that one out.",
+                component.folder, component.rounded,
+            )  # fmt: skip
     return Source(model, path, components)
 
 

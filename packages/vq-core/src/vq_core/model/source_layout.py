@@ -3,6 +3,7 @@
 * a diffusers pipeline, which lists its transformers in model_index.json;
 * a folder with `transformer` and, for two experts, `transformer_2`; or Wan-AI's, `high_noise_model`, `low_noise_model`;
 * a transformer's own folder, with config.json or without, or Wan-AI's with T5, CLIP and VAE beside it;
+* two experts as two files in one folder, whose names say high and low noise;
 * one file.
 
 Tensors come out by diffusers' names and the configuration with diffusers' keys, whichever way they are stored.
@@ -16,6 +17,8 @@ from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.families import Family, family_named, family_names, family_of
+from vq_core.files.gguf_file import SUFFIX as GGUF_SUFFIX
+from vq_core.files.gguf_file import GgufFile
 from vq_core.files.json_file import read_json
 from vq_core.files.pth_file import SUFFIXES as PTH_SUFFIXES
 from vq_core.files.pth_file import PthFile
@@ -23,6 +26,10 @@ from vq_core.files.tensor_file import TensorInfo
 from vq_core.files.tensor_folder import INDEX_FILE, gather_tensors, index_tensors, is_shard
 from vq_core.files.weights_file import WeightsFile
 from vq_core.model.already_quantized import refuse_artifact
+from vq_core.model.comfyui_codes import dequantize_comfyui
+from vq_core.model.file_choice import expert_files, without_variants
+from vq_core.model.gguf_tensors import gguf_types, with_lost_ones
+from vq_core.model.pipeline_parts import MODEL_INDEX, read_parts
 from vq_core.model.tensor_naming import StoredTensor, name_tensors
 
 CONFIG_FILE = "config.json"
@@ -32,10 +39,14 @@ _OTHER_PARTS = re.compile(r"(models_t5|models_clip|wan2\.\d_vae)", re.IGNORECASE
 
 @dataclass(frozen=True)
 class TransformerPath:
-    """Where a transformer lies: a folder or one file, and the configuration beside it, if any."""
+    """Where a transformer lies: a folder or one file, and the configuration beside it, if any.
+
+    `files` are those of the folder that belong to it; without them the folder is looked through.
+    """
 
     weights: Path
     config: Path | None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class StoredTransformer:
         config: its configuration, diffusers' keys.
         native: whether the files spell the tensors as Wan-AI does.
         tensors: by diffusers' names; what has none keeps its own.
+        rounded: what weights were rounded to that are dequantized as they are read, in words; empty where none are.
     """
 
     where: Path
@@ -57,6 +69,7 @@ class StoredTransformer:
     config: dict[str, Any]
     native: bool
     tensors: Mapping[str, StoredTensor]
+    rounded: str
 
     @property
     def infos(self) -> dict[str, TensorInfo]:
@@ -77,12 +90,15 @@ def transformer_paths(path: Path) -> dict[str, TransformerPath]:
     found = _in_pipeline(path) or _in_subfolders(path) or _in_expert_folders(path)
     if found:
         return found
-    config = path / CONFIG_FILE
-    if config.exists() or _weights_in(path):
-        return {"transformer": TransformerPath(path, config if config.exists() else None)}
+    config = path / CONFIG_FILE if (path / CONFIG_FILE).exists() else None
+    files = [] if (path / INDEX_FILE).exists() else _weights_in(path)
+    if experts := expert_files(without_variants(files)):
+        return {name: TransformerPath(its[0] if len(its) == 1 else path, config, its) for name, its in experts.items()}
+    if config is not None or files:
+        return {"transformer": TransformerPath(path, config)}
     raise VqError(
         f"{path} is not a model that is read here (no model_index.json that lists a transformer, no {CONFIG_FILE}, "
-        "no safetensors file): give a folder in diffusers' or Wan-AI's layout, or the file with the weights."
+        "no safetensors or GGUF file): give a folder in diffusers' or Wan-AI's layout, or the file with the weights."
     )
 
 
@@ -96,13 +112,16 @@ def read_transformer(path: TransformerPath, *, allow_pth: bool = False) -> Store
     config = None if path.config is None else read_json(path.config)
     if config is not None and not _is_native(config):
         family_of(config, str(path.weights))  # an unknown model is told by its configuration, before its tensors
-    named = name_tensors(_open_weights(path.weights, allow_pth), path.weights)
+    named = name_tensors(_open_weights(path, allow_pth), path.weights)
+    tensors, rounded = dequantize_comfyui(named.tensors, path.weights)
     if config is None or named.family.is_native_config(config):
-        shapes = {name: tensor.info.shape for name, tensor in named.tensors.items()}
+        shapes = {name: tensor.info.shape for name, tensor in tensors.items()}
         config = named.family.diffusers_config(shapes, config, str(path.weights))
     # What LLMC adds for LightX2V says nothing of the model.
     config = {key: value for key, value in config.items() if key != "quant_method"}
-    return StoredTransformer(path.weights, named.family_name, named.family, config, named.native, named.tensors)
+    if types := gguf_types(tensors):
+        tensors, rounded = with_lost_ones(tensors, named.family.topology(config).tensors), types
+    return StoredTransformer(path.weights, named.family_name, named.family, config, named.native, tensors, rounded)
 
 
 def require_tensors(
@@ -133,10 +152,9 @@ def require_tensors(
 
 
 def _in_pipeline(path: Path) -> dict[str, TransformerPath]:
-    if not (path / "model_index.json").exists():
+    if not (path / MODEL_INDEX).exists():
         return {}
-    listed = read_json(path / "model_index.json")
-    names = [name for name, entry in listed.items() if name.startswith("transformer") and entry[0]]
+    names = [name for name in read_parts(path) if name.startswith("transformer")]
     return {name: TransformerPath(path / name, path / name / CONFIG_FILE) for name in names}
 
 
@@ -166,26 +184,34 @@ def _in_expert_folders(path: Path) -> dict[str, TransformerPath]:
 
 
 def _weights_in(folder: Path) -> list[Path]:
-    """Files in `folder` that may hold the transformer, safetensors first."""
+    """Files in `folder` that may hold the transformer: safetensors, else GGUF, else `.pth`."""
     files = [path for path in sorted(folder.iterdir()) if not _OTHER_PARTS.match(path.name)]
-    safetensors = [path for path in files if path.suffix == ".safetensors"]
-    return safetensors or [path for path in files if path.suffix in PTH_SUFFIXES]
+    for suffixes in ((".safetensors",), (GGUF_SUFFIX,), PTH_SUFFIXES):
+        if found := [path for path in files if path.suffix in suffixes]:
+            return found
+    return []
 
 
-def _open_weights(path: Path, allow_pth: bool) -> dict[str, WeightsFile]:
-    if path.is_file() and is_shard(path):
-        raise VqError(f"{path} is one of several shards: give its folder.")
-    if (path / INDEX_FILE).exists():
-        return index_tensors(path)
-    files = [path] if path.is_file() else _weights_in(path) if path.is_dir() else []
-    if files and files[0].suffix in PTH_SUFFIXES:
+def _open_weights(path: TransformerPath, allow_pth: bool) -> dict[str, WeightsFile]:
+    where, files = path.weights, list(path.files)
+    if not files and where.is_file():
+        if is_shard(where):
+            raise VqError(f"{where} is one of several shards: give its folder.")
+        files = [where]
+    if not files and not (where / INDEX_FILE).exists() and where.is_dir():
+        files = [file for found in without_variants(_weights_in(where)) for file in found]
+    if not files:
+        return index_tensors(where)
+    if files[0].suffix == GGUF_SUFFIX:
+        return gather_tensors(files, GgufFile)
+    if files[0].suffix in PTH_SUFFIXES:
         if not allow_pth:
             raise VqError(
-                f"{path} holds no safetensors file but {files[0].name}, a format that can carry programs: "
+                f"{where} holds no safetensors file but {files[0].name}, a format that can carry programs: "
                 "convert it to safetensors, or add --allow-pth to read its weights and nothing else."
             )
         return gather_tensors(files, PthFile)
-    return gather_tensors(files) if files else index_tensors(path)
+    return gather_tensors(files)
 
 
 def _is_native(config: Mapping[str, Any]) -> bool:

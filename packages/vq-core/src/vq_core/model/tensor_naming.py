@@ -20,15 +20,17 @@ OTHER_PARTS = ("first_stage_model.", "vae.", "text_encoders.", "cond_stage_model
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor on disk: its file, and its name there."""
+    """A tensor on disk: its file, its name there, and its shape where the file cannot tell it."""
 
     file: WeightsFile
     key: str
+    shape: tuple[int, ...] | None = None
 
     @property
     def info(self) -> TensorInfo:
         """Dtype and shape."""
-        return self.file.infos[self.key]
+        info = self.file.infos[self.key]
+        return info if self.shape is None else info._replace(shape=self.shape)
 
 
 def load_stored(tensors: Mapping[str, StoredTensor], device: str = "cpu") -> dict[str, Tensor]:
@@ -43,7 +45,7 @@ def load_stored(tensors: Mapping[str, StoredTensor], device: str = "cpu") -> dic
     loaded: dict[str, Tensor] = {}
     for file, names in by_file.items():
         contents = file.load([tensors[name].key for name in names], device)
-        loaded |= {name: contents[tensors[name].key] for name in names}
+        loaded |= {name: contents[tensors[name].key].reshape(tensors[name].info.shape) for name in names}
     return {name: loaded[name] for name in tensors}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Annotated, TypeVar, get_args, get_origin
@@ -15,6 +16,9 @@ from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord
 from vq_core.recipes.named_recipes import recipe_names
 from vq_core.remote.location import Location
+
+MAX_BYTES, MAX_NODES, MAX_DIGITS = 1 << 20, 100_000, 64
+"""Of a file, of values in it once its aliases are written out, and of a whole number."""
 
 
 class Section(DiskRecord, allow_inf_nan=False):
@@ -68,6 +72,8 @@ def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
         VqError: the file is missing, is not UTF-8 text, has a syntax error or a duplicate key, or holds no mapping.
     """
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise VqError(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB: give the YAML file.")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         names = f", or one of the names {', '.join(recipe_names())}" if what == "recipe" else ""
@@ -80,15 +86,29 @@ def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _refuse_duplicate_keys(node, path, set())
+        if node is not None and _nodes(node, {}) > MAX_NODES:
+            raise VqError(f"The {what} {path} has aliases that make {MAX_NODES} values and more of it: write fewer.")
         document = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise VqError(f"The {what} {path} is not valid YAML{line} ({error.problem}): correct it there.") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except RecursionError:
+        raise VqError(f"The {what} {path} is nested too deeply, or in itself: write fewer levels.") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise VqError(f"The {what} {path} is not valid YAML ({' '.join(str(error).split())}): correct it.") from error
     if not isinstance(document, dict):
         raise VqError(f"The {what} {path} holds no settings: write `key: value` lines.")
     return document
+
+
+def _nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values that `node` has once every alias is written out."""
+    if id(node) not in known:
+        if node.tag.endswith(":int") and len(node.value) > MAX_DIGITS:  # Python cannot print what it made of it
+            raise ValueError(f"a whole number has {len(node.value)} characters")
+        inner = list(chain.from_iterable(node.value)) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + (0 if isinstance(inner, str) else sum(_nodes(value, known) for value in inner))
+    return known[id(node)]
 
 
 def validated(model: type[Model], document: Mapping[str, object], path: Path, folder: Location | None = None) -> Model:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.finite_results import require_finite_embedding
+from vq_core.sampling.pretrained import load_model, load_other
 from vq_core.sampling.prompts import Sample
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def encode_texts(
         from diffusers import WanPipeline
         from transformers import AutoTokenizer, UMT5EncoderModel
 
-        tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
-        encoder = UMT5EncoderModel.from_pretrained(
-            model / "text_encoder", dtype=dtype, device_map={"": torch.device(device)}
-        ).eval()
+        tokenizer = load_other(AutoTokenizer, model / "tokenizer", trust_remote_code=False)
+        encoder = load_model(
+            UMT5EncoderModel, model / "text_encoder", dtype=dtype, device_map={"": torch.device(device)}
+        )
         pipeline = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, vae=None, scheduler=None)
     embeds = []
     for sample in samples:
@@ -73,10 +74,10 @@ def encode_images(
         from transformers import AutoImageProcessor, CLIPVisionModel
 
         # Named, because torchvision's resize differs in the last bits and would be used wherever it is installed.
-        processor = AutoImageProcessor.from_pretrained(model / "image_processor", backend="pil")
-        encoder = CLIPVisionModel.from_pretrained(
-            model / "image_encoder", dtype=torch.float32, device_map={"": torch.device(device)}
-        ).eval()
+        processor = load_other(AutoImageProcessor, model / "image_processor", backend="pil", trust_remote_code=False)
+        encoder = load_model(
+            CLIPVisionModel, model / "image_encoder", dtype=torch.float32, device_map={"": torch.device(device)}
+        )
     embeds = []
     for sample, of_sample in zip(samples, images, strict=True):
         pixels = processor(images=list(of_sample), return_tensors="pt").to(device)

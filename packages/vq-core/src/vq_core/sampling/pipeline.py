@@ -26,6 +26,7 @@ from vq_core.sampling.frames import Frames, open_frames, size_of_frames
 from vq_core.sampling.guidance import scales_of
 from vq_core.sampling.one_on_device import LazyTransformer, OneOnDevice
 from vq_core.sampling.pipeline_layout import IMAGE_TO_VIDEO, VACE, PipelineLayout, read_layout
+from vq_core.sampling.pretrained import load_model, load_scheduler, load_vae, require_fitting, require_loadable
 from vq_core.sampling.prompts import ModelInputs, Sample
 from vq_core.sampling.schedule import ScheduledStep
 from vq_core.sampling.settings import Sampling
@@ -142,6 +143,8 @@ class VideoPipeline:
         self.check(sampling)
         for sample in samples:
             self._size(sample, sampling)
+        require_loadable(self.path)
+        self._scheduler()
         _log.debug("Encoding %d prompts", len(samples))
         texts = encode_texts(self.path, samples, guided=sampling.guided, device=self.device, dtype=self.dtype)
         embeds: Sequence[Tensor | None] = [None] * len(samples)
@@ -253,13 +256,14 @@ class VideoPipeline:
             import diffusers
 
             transformer_class = getattr(diffusers, read_json(self.path / name / "config.json")["_class_name"])
-            # With a device map every shard goes from its file to the device; norms and tables stay in float32.
-            model: nn.Module = transformer_class.from_pretrained(
-                self.path / name, torch_dtype=self.dtype, device_map={"": torch.device(self.device)}
-            )
+        if self._source is None:
+            require_fitting(transformer_class, self.path / name)
+        # With a device map every shard goes from its file to the device; norms and tables stay in float32.
+        device_map = {"": torch.device(self.device)}
+        model = load_model(transformer_class, self.path / name, torch_dtype=self.dtype, device_map=device_map)
         if self._source is not None:
             load_merged(model, self._source.components[name])
-        return model.eval()
+        return model
 
     def _assembled(self, *, from_image: bool) -> Any:
         """The diffusers pipeline without its encoders; Wan2.2's small model has one class more for images."""
@@ -300,19 +304,10 @@ class VideoPipeline:
 
     @cached_property
     def _vae(self) -> Any:
-        with silenced_libraries():
-            from diffusers import AutoencoderKLWan
-
-            vae = AutoencoderKLWan.from_pretrained(self.path / "vae", torch_dtype=torch.float32)
-        if self._vae_tiling:
-            vae.enable_tiling()
-        return vae.to(self.device).eval()
+        return load_vae(self.path, self.device, tiling=self._vae_tiling)
 
     def _scheduler(self) -> Any:
-        with silenced_libraries():
-            import diffusers
-
-            return getattr(diffusers, self._layout.scheduler_class).from_pretrained(self.path / "scheduler")
+        return load_scheduler(self.path, self._layout.scheduler_class)
 
 
 def check_sampling(layout: PipelineLayout, sampling: Sampling) -> None:

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.families import family_of
 from vq_core.files.json_file import read_json
+from vq_core.model.pipeline_parts import MODEL_INDEX, read_parts
+from vq_core.sampling.pretrained import require_files, require_sizes
 from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
 
 TEXT_TO_VIDEO = "WanPipeline"
@@ -13,6 +16,8 @@ IMAGE_TO_VIDEO = "WanImageToVideoPipeline"
 VACE = "WanVACEPipeline"
 PIPELINES = (TEXT_TO_VIDEO, IMAGE_TO_VIDEO, VACE)
 TRANSFORMERS = ("transformer", "transformer_2")
+_VAE_GRID = {"scale_factor_spatial": 8, "scale_factor_temporal": 4}
+"""What a VAE's configuration says of its grid, and diffusers' defaults."""
 _MISSING = "give a whole diffusers pipeline folder or a hub id of one"
 
 
@@ -58,31 +63,48 @@ def read_layout(path: Path) -> PipelineLayout:
     Raises:
         VqError: it is none of the Wan pipelines known here, or a part that it lists is missing.
     """
-    index = read_json(path / "model_index.json", missing=_MISSING)
+    index = read_json(path / MODEL_INDEX, missing=_MISSING)
     if index.get("_class_name") not in PIPELINES:
         raise VqError(
             f"{path} is a {index.get('_class_name')}: give a model whose model_index.json says "
             f"{', '.join(PIPELINES[:-1])} or {PIPELINES[-1]}."
         )
-    parts = {name: entry[1] for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
-    for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *parts):
+    parts = read_parts(path)
+    with_images = ("image_processor",) if "image_encoder" in parts else ()
+    for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *with_images, *parts):
         if name not in parts or not (path / name).is_dir():
             raise VqError(f"{path} lacks the part `{name}`: get the whole pipeline.")
+        require_files(path / name)
+    transformers = tuple(name for name in TRANSFORMERS if name in parts)
+    for name in transformers:
+        config = read_json(path / name / "config.json", missing=_MISSING)
+        family_of(config, str(path / name))[1].topology(config)  # refuses what is no transformer
+    boundary = index.get("boundary_ratio")
+    if not (isinstance(boundary, float) and 0 < boundary < 1) and (boundary is not None or len(transformers) > 1):
+        raise VqError(
+            f"{path / MODEL_INDEX} says boundary_ratio={boundary!r:.80}, and two experts need a number between 0 and "
+            "1: get the whole pipeline again."
+        )
+    require_sizes(path / "vae" / "config.json")
     vae, transformer = (read_json(path / name / "config.json", missing=_MISSING) for name in ("vae", "transformer"))
-    frame_patch, height_patch, width_patch = transformer.get("patch_size", (1, 2, 2))
-    pixels = vae.get("scale_factor_spatial", 8)
+    frame_patch, height_patch, width_patch = transformer["patch_size"]
+    grid = {key: vae.get(key, default) for key, default in _VAE_GRID.items()}
+    for key, said in grid.items():
+        if type(said) is not int or said < 1:
+            raise VqError(f"The vae of {path} has {key}={said!r:.80}: get the whole pipeline again.")
+    pixels, frames = grid.values()
     return PipelineLayout(
         path=path,
         pipeline_class=index["_class_name"],
         scheduler_class=parts["scheduler"],
-        transformers=tuple(name for name in TRANSFORMERS if name in parts),
+        transformers=transformers,
         inputs=_inputs(index, transformer),
         has_image_encoder="image_encoder" in parts,
-        boundary_ratio=index.get("boundary_ratio"),
+        boundary_ratio=boundary,
         expand_timesteps=index.get("expand_timesteps", False),
         height_multiple=pixels * height_patch,
         width_multiple=pixels * width_patch,
-        frame_multiple=vae.get("scale_factor_temporal", 4) * frame_patch,
+        frame_multiple=frames * frame_patch,
     )
 
 

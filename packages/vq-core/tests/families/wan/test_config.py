@@ -191,3 +191,10 @@ def test_refuses_a_native_configuration_of_another_model(i2v_config: dict[str, A
 )
 def test_native_configurations_are_known_by_class_or_keys(config: dict[str, Any], native: bool) -> None:
     assert is_native_config(config) is native
+
+
+@pytest.mark.parametrize("heads", [0, -1, 7, "40", 2.0, True, None])
+def test_refuses_heads_that_do_not_divide_the_width(heads: object) -> None:
+    shapes = topology(WAN21_I2V_14B).tensors
+    with pytest.raises(VqError, match="config.json says num_heads=.*, which does not divide the width 5120 of x"):
+        diffusers_config(shapes, {"num_heads": heads}, "x")

@@ -175,3 +175,24 @@ def test_refuses_a_configuration_without_a_key(vace_config: dict[str, Any], key:
 def test_refuses_what_was_not_derived_here(t2v_config: dict[str, Any], changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(VqError, match=sentence):
         topology(t2v_config | changes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, value) for key in ("num_layers", "ffn_dim", "in_channels") for value in (0, -1, 10**9, 2.0, "4", True)),
+        ("num_layers", [2]),
+        ("image_dim", 10**9),
+        ("patch_size", 2),
+        ("patch_size", [1, 2]),
+        ("patch_size", [1, 2, 10**9]),
+        ("eps", "small"),
+        ("eps", 0),
+        ("vace_layers", [0, 10**9]),
+        ("vace_layers", 3),
+        ("vace_layers", []),
+    ],
+)
+def test_refuses_numbers_that_no_transformer_has(vace_config: dict[str, Any], key: str, value: object) -> None:
+    with pytest.raises(VqError, match=rf"config\.json says {key}="):
+        topology(vace_config | {key: value})

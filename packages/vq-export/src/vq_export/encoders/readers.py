@@ -28,7 +28,7 @@ class SafetensorsReader:
             for name, info in read_header(path).items():
                 if name in self._found:
                     first = self._found[name][0].name
-                    raise VqError(f"`{name}` is in {first} and in {path.name} of {where}: remove the stale file.")
+                    raise VqError(f"`{name}` is in {first} and in {path.name} of {where}: give the file that you mean.")
                 self._found[name] = (path, info)
         if not self._found:
             raise VqError(f"{where} holds no safetensors file with tensors: get the encoder's weights.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vq_core.errors import VqError
 from vq_core.files.json_file import read_json
+from vq_core.model.pipeline_parts import read_parts
 from vq_core.model.source import resolve_model
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
@@ -69,11 +70,11 @@ def _folders(model: str) -> dict[str, Path]:
             f"{path} is not a diffusers pipeline (it has no model_index.json): give one, or name the encoders' files "
             "as --t5 and --clip."
         )
-    listed = read_json(path / "model_index.json")
+    listed = read_parts(path)
     folders: dict[str, Path] = {}
     for key, encoder in ENCODERS.items():
-        library, name = listed.get(encoder.FOLDER) or (None, None)
-        if library is None:
+        name = listed.get(encoder.FOLDER)
+        if name is None:
             continue
         if name != encoder.CLASS:
             raise VqError(

@@ -55,7 +55,8 @@ def open_full_precision(options: DiffusersOptions) -> FullPrecisionModel:
         return _of_quantized(quantized)
     loras = [parse_lora(lora) for lora in options.lora or ()]
     source = open_source(options.model, loras, allow_pth=options.allow_pth)
-    return FullPrecisionModel(source.name, source.family_name, source.components, {}, {}, "plain")
+    form = "dequantized" if source.rounded else "plain"
+    return FullPrecisionModel(source.name, source.family_name, source.components, {}, {}, form)
 
 
 def full_precision(

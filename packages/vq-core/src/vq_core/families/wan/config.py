@@ -128,6 +128,11 @@ def diffusers_config(
             f"{HEAD_DIM}: put the model's config.json beside it."
         )
     heads = said.get("num_heads", dim // HEAD_DIM)
+    if type(heads) is not int or heads < 1 or dim % heads:
+        raise VqError(
+            f"config.json says num_heads={heads!r:.80}, which does not divide the width {dim} of {where}: "
+            "get a matching pair."
+        )
     image_encoder = f"{embedder}.image_embedder.norm1.weight" in shapes
     positions = f"{embedder}.image_embedder.pos_embed"
     config = {

@@ -11,6 +11,13 @@ FAMILY = "wan"
 TEXT_GROUP = "text"
 IMAGE_GROUP = "image"
 
+MAX_SIZE, MAX_LAYERS = 1 << 20, 1024
+"""Of any size, and of the number of blocks."""
+_SIZES = (
+    "num_attention_heads", "attention_head_dim", "ffn_dim", "in_channels", "out_channels", "text_dim", "freq_dim",
+)  # fmt: skip
+_OPTIONAL = ("image_dim", "added_kv_proj_dim", "pos_embed_seq_len", "vace_in_channels", "rope_max_seq_len")
+
 
 def topology(config: Mapping[str, Any]) -> Topology:
     """The topology of the transformer that diffusers' `config` describes.
@@ -49,6 +56,7 @@ def _check(config: Mapping[str, Any]) -> None:
         raise VqError(
             f"the transformer's config.json lacks {', '.join(missing)}: use the file that came with the model."
         )
+    _check_sizes(config)
     if (config.get("image_dim") is None) != (config.get("added_kv_proj_dim") is None):
         raise VqError(
             "config.json has one of image_dim and added_kv_proj_dim without the other, "
@@ -57,6 +65,35 @@ def _check(config: Mapping[str, Any]) -> None:
     if config["qk_norm"] != "rms_norm_across_heads":
         raise VqError(
             f"config.json says qk_norm={config['qk_norm']!r}, and only 'rms_norm_across_heads' is known for Wan."
+        )
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    """Refuse numbers that no transformer has: all that is made of a configuration grows with them."""
+    optional = [name for name in _OPTIONAL if config.get(name) is not None]
+    for name in (*_SIZES, *optional):
+        _require_numbers(name, config[name], range(1, MAX_SIZE + 1))
+    _require_numbers("num_layers", config["num_layers"], range(1, MAX_LAYERS + 1))
+    _require_numbers("patch_size", config["patch_size"], range(1, MAX_SIZE + 1), length=3)
+    if is_vace(config):
+        layers = config["vace_layers"]
+        length = len(layers) if isinstance(layers, list | tuple) and 0 < len(layers) <= MAX_LAYERS else MAX_LAYERS
+        _require_numbers("vace_layers", layers, range(config["num_layers"]), length)
+    if type(config["eps"]) not in (int, float) or not 0 < config["eps"] < 1:
+        raise VqError(f"config.json says eps={config['eps']!r:.80}: use the file that came with the model.")
+
+
+def _require_numbers(name: str, said: Any, allowed: range, length: int | None = None) -> None:
+    """Refuse what is `said` if it is no number of `allowed`, or with a `length`, no list of as many of them."""
+    numbers = [said] if length is None else said
+    if (
+        not isinstance(numbers, list | tuple)
+        or len(numbers) != (length or 1)
+        or any(type(number) is not int or number not in allowed for number in numbers)
+    ):
+        raise VqError(
+            f"config.json says {name}={said!r:.80}, and whole numbers of {allowed.start} to {allowed.stop - 1} are "
+            "needed: use the file that came with the model."
         )
 
 
