@@ -24,7 +24,7 @@ PROMPTS = [
 def made(clip: np.ndarray, tmp_path: Path) -> Path:
     """An artifact of two videos in the folder `full`."""
     header = Header(
-        KIND, FORMAT, "vq-eval test", "wan", "model", {}, {"seed": 7, "steps": 2, "prompts": PROMPTS}, {"quant": "d1"}
+        KIND, FORMAT, "vq-eval test", "wan", "model", {}, {"seed": 7, "steps": 2, "num_frames": 4, "prompts": PROMPTS}, {"quant": "d1"}
     )
     with create_artifact(tmp_path / "made", header) as writer:
         for index in range(2):
@@ -47,13 +47,13 @@ def test_the_manifest_around_a_folder_is_its_provenance(made: Path) -> None:
     origin = _origin(made / "full")
     known = origin.provenance
     assert (known.path, known.variant, known.digest) == (str(made), "full", read_manifest(made, KIND, FORMAT).digest())
-    assert (known.model, known.parents, known.settings) == ("model", {"quant": "d1"}, {"seed": 7, "steps": 2})
+    assert (known.model, known.parents, known.settings) == ("model", {"quant": "d1"}, {"seed": 7, "steps": 2, "num_frames": 4})
     assert [(it.prompt, it.negative_prompt, it.files) for it in known.prompts] == [
         ("a boat", "blur", {}),
         ("a kite", "", {}),
     ]
     assert known.altered == ()
-    assert origin.seconds_per_video == 1.5
+    assert (origin.seconds_per_video, origin.num_frames) == (1.5, 4)
 
 
 def test_videos_that_fake_quant_made_have_their_parents(whole: Path) -> None:
