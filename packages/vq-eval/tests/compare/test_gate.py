@@ -161,7 +161,7 @@ def test_no_limit_is_kept_by_videos_that_were_altered_or_against_them(
     assert [gate.passed for gate in report.gates] == [altered == "floor", False]
     assert _sentence(report) == (
         f"cat.mkv, sea.mkv of `{altered}` changed after the manifest was written, so no limit is kept: "
-        "make or copy the videos again."
+        "make the videos again."
     )
 
 

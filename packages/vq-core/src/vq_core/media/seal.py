@@ -1,7 +1,7 @@
 """A seal at the end of a video file: the SHA-256 of all bytes before it, in an element that players skip.
 
-H.264 in MP4 has no checksums, so a flipped bit shows as another picture at most. FFV1 has one for each slice, and none for
-what the container says around it.
+H.264 in MP4 has no checksums, so a flipped bit may only change the picture. FFV1 has one for each slice, but none for
+what Matroska says around them.
 """
 
 import hashlib

@@ -87,7 +87,7 @@ def _held(limit: Limit, info: MetricInfo, row: Row, rows: Sequence[Row]) -> Gate
             sentence += f" ({failed} of {len(figures)} videos fail)"
     if passed and (altered := _altered(limit, row, rows)):
         passed = False
-        sentence = f"{altered} changed after the manifest was written, so no limit is kept: make or copy the videos again"
+        sentence = f"{altered} changed after the manifest was written, so no limit is kept: make the videos again"
     return GateResult(
         row=row.name,
         metric=limit.metric,

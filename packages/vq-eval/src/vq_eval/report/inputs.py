@@ -78,9 +78,7 @@ def folder_of(row: Row) -> Path:
         return local_copy(location)
     artifact = parse_location(row.provenance.path)
     if digest_of(local_copy(artifact, only=[FILE_NAME])) != row.provenance.digest:
-        raise VqError(
-            f"The videos of `{row.name}` at {artifact} are not those that were compared: compare them again."
-        )
+        raise VqError(f"The videos of `{row.name}` at {artifact} are not those that were compared: compare them again.")
     folder, made = local_copy(location), made_videos(location)
     for video in row.videos:
         measured = folder / video.file
