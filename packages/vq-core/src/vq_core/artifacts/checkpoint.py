@@ -14,6 +14,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from vq_core.artifacts.models_in_place import models_told
 from vq_core.families import Family, family_named
 from vq_core.model.lightx2v_gain_names import affine_norm
 from vq_core.numerics.quantize import Quantized
@@ -138,4 +139,5 @@ class ConvertedCheckpoint:
 
 def open_checkpoint(path: Location) -> ConvertedCheckpoint:
     """Open the lightx2v-checkpoint artifact in `path`; refuses anything else or damaged."""
-    return ConvertedCheckpoint(open_artifact(path, KIND, FORMAT))
+    with models_told(path):
+        return ConvertedCheckpoint(open_artifact(path, KIND, FORMAT))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vq_core.artifacts.decisions import read_decisions
+from vq_core.artifacts.models_in_place import models_told
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.remote.location import Location
@@ -46,4 +47,5 @@ class QuantParams:
 
 def open_qparams(path: Location) -> QuantParams:
     """Open the quant-params artifact in `path`; refuses anything else or damaged."""
-    return QuantParams(open_artifact(path, KIND, FORMAT))
+    with models_told(path):
+        return QuantParams(open_artifact(path, KIND, FORMAT))

@@ -25,6 +25,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.components import model_header
+from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.model.source import Source
@@ -237,4 +238,5 @@ def stats_header(tool: str, source: Source, settings: Mapping[str, object]) -> H
 
 def open_stats(path: Location) -> ActivationStats:
     """Open the activation-stats artifact in `path`; refuses anything else or damaged."""
-    return ActivationStats(open_artifact(path, KIND, FORMAT))
+    with models_told(path):
+        return ActivationStats(open_artifact(path, KIND, FORMAT))

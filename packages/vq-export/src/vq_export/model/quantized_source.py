@@ -53,6 +53,11 @@ class _StoredCodes:
         self._stored = stored.tensors
         self._names = [*self.topology.tensors, *scales, *self._gains.tensors]
 
+    @property
+    def has_affine_norms(self) -> bool:
+        """Do gains come with it, which may all be one?"""
+        return self._gains.present
+
     @cached_property
     def fingerprint(self) -> str:
         """Of the quantized tensors: the original ones are not known."""
@@ -140,8 +145,25 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
         family=family,
         scheme=first.scheme,
         components=components,
-        settings={"quantize": {"scheme": first.scheme.name, "method": method}},
+        settings={
+            **({"smooth": {"method": method}} if any(part.has_affine_norms for part in components.values()) else {}),
+            "quantize": {"scheme": first.scheme.name, "method": method},
+        },
         parents={},
+    )
+
+
+def comes_from_elsewhere(checkpoint: Manifest) -> bool:
+    """Did another tool smooth a checkpoint, or make its codes? Then its fingerprint is not that of the original model.
+
+    Checkpoints that were written before smoothing by others was noted have gains, and nothing that tells where from.
+    """
+    settings = checkpoint.settings
+    smooth = cast(dict[str, JsonValue], settings.get("smooth", {}))
+    return (
+        is_imported(checkpoint)
+        or smooth.get("method") in METHODS.values()
+        or ("smooth" not in settings and bool(settings["gains"]))
     )
 
 
