@@ -27,6 +27,7 @@ def test_the_manifest_around_a_folder_knows_its_videos(artifact: Path) -> None:
     assert made is not None
     assert (made.artifact, made.variant, made.num_frames) == (artifact, "full", 5)
     assert not made.is_altered(artifact / "full" / "000.mkv")
+    assert (made.missing(["000"]), made.missing(["001"])) == ([], ["000"])
     require_unaltered(made, artifact / "full" / "000.mkv")
 
 

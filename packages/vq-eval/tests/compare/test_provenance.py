@@ -69,6 +69,12 @@ def test_a_file_that_was_exchanged_is_named(made: Path, clip: np.ndarray) -> Non
     assert _origin(made / "full").provenance.altered == ("001.mkv",)
 
 
+def test_a_video_that_was_taken_away_is_missed(made: Path) -> None:
+    (made / "full" / "001.mkv").unlink()
+    with pytest.raises(VqError, match=r"full lacks the video 001, which its manifest names: make or copy the videos"):
+        origin_of(_folder(made / "full"))
+
+
 def test_a_damaged_manifest_is_refused(made: Path) -> None:
     manifest = json.loads((made / "manifest.json").read_text())
     manifest["settings"]["seed"] = 8

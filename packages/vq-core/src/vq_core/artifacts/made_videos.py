@@ -1,12 +1,14 @@
 """What the manifest around a folder of videos says of them, for those who read videos again."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.errors import VqError
 from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import sha256_of
+from vq_core.media.video import FORMATS
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy
 from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest, require_own_digest
@@ -33,6 +35,12 @@ class MadeVideos:
         """How many frames each video was made with; None where the manifest does not say."""
         count = self.manifest.settings.get("num_frames")
         return count if isinstance(count, int) else None
+
+    def missing(self, names: Collection[str]) -> list[str]:
+        """The stems of the videos that were written to this folder and are not among `names`, sorted."""
+        written = map(PurePosixPath, self.manifest.files)
+        made = {file.stem for file in written if str(file.parent) == (self.variant or ".") and file.suffix in FORMATS}
+        return sorted(made - set(names))
 
     def is_altered(self, video: Path) -> bool:
         """Whether the file `video` of this folder is not the one that was written."""

@@ -61,9 +61,7 @@ def decode_image(content: bytes, path: Path) -> "Image":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is odd beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(content)) as image:
-                image.verify()  # the checksums of a PNG, which decoding skips
-            with Image.open(BytesIO(content)) as image:
+            with _opened(content) as image:
                 if problem := unknown_range(image):
                     raise VqError(f"{path} {problem}: save it with 8 bits per channel.")
                 values = deep_pixels(image, content)
@@ -75,6 +73,17 @@ def decode_image(content: bytes, path: Path) -> "Image":
     except Exception as error:  # damage makes Pillow's decoders raise errors of every kind
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise VqError(f"{path} is not an image that can be decoded ({reason}): give a PNG, JPEG or WebP.") from error
+
+
+def _opened(content: bytes) -> "ImageFile":
+    """`content` as a picture that is not decoded yet; the checksums of a PNG, which decoding skips, are right."""
+    from PIL import Image
+
+    image = Image.open(BytesIO(content))
+    if image.format != "PNG":
+        return image
+    image.verify()
+    return Image.open(BytesIO(content))  # what was verified cannot be decoded
 
 
 def _as_rgb(image: "ImageFile") -> "Image":

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vq_core.artifacts.made_videos import REPAIR
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
 from vq_eval.compare.compared_folders import LOSSLESS
@@ -93,9 +94,7 @@ def open_reference(
 def _read(path: Path, num_frames: int | None) -> NDArray[np.uint8]:
     frames = read_video(path)
     if num_frames not in (None, len(frames)):
-        raise VqError(
-            f"{path} has {len(frames)} frames, and {num_frames} by its manifest: make or copy the videos again."
-        )
+        raise VqError(f"{path} has {len(frames)} frames, and {num_frames} by its manifest: {REPAIR}.")
     return frames
 
 
