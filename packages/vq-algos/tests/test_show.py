@@ -14,6 +14,7 @@ from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
 from vq_core.model.source import open_source
+from vq_core.numerics.scheme import ROUNDING_NOTE
 
 Config = dict[str, Any]
 MakeModel = Callable[..., Path]
@@ -52,6 +53,13 @@ def test_rounding_is_summed_up_by_the_worst_linear(qparams: Path) -> None:
     summary = rounding_rows(opened)["transformer"]
     assert summary.startswith("24 linears, weight SNR median ")
     assert summary.endswith(f"lowest {snr[worst]:.1f} dB ({worst})")
+
+
+@pytest.mark.parametrize(("scheme", "said"), [("fp8", True), ("int8", False)])
+def test_the_summary_says_what_qtorch_is(smoothed: Path, tmp_path: Path, scheme: str, said: bool) -> None:
+    quantize(open_weights(smoothed), QuantizeSettings(scheme, rounding="qtorch"), tmp_path / "q")
+    rows = rounding_rows(open_qparams(tmp_path / "q"))
+    assert rows.get("rounding") == (f"qtorch: {ROUNDING_NOTE}" if said else None)
 
 
 def test_places_are_shown_over_all_blocks(smoothed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +116,10 @@ def test_held_out_figures_are_summed_up(judged: tuple[Path, Path]) -> None:
     snr = {name: entry["output_snr_db"] for name, entry in decisions.items()}
     worst = min(snr, key=snr.__getitem__)
     summary = rounding_rows(open_qparams(codes))["transformer"]
+    corrected = sum(entry["bias_corrected"] for entry in decisions.values())
+    assert corrected
+    said = rounding_rows(open_qparams(codes))["transformer biases"]
+    assert said == f"{corrected} corrected by --stats; LLMC corrects none (--no-bias-correction)"
     assert summary.startswith("24 linears, output SNR on held-out tokens median ")
     assert summary.endswith(f"lowest {snr[worst]:.1f} dB ({worst})")
     assert "(unsmoothed " in smoothing_rows(open_weights(weights))["transformer"]

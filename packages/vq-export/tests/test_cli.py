@@ -98,6 +98,7 @@ def test_conversion_prints_json_alone(
         "smoothed": False,
         "components": ["transformer", "transformer_2"],
         "size": size,
+        "rounding": "qtorch" if rounding else "nearest-even",
     }
     assert open_checkpoint(output).artifact.manifest.settings["quantize"] == {
         "scheme": "fp8",

@@ -3,15 +3,18 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.errors import VqError
 from vq_core.media.video import write_video
+from vq_core.store.writer import Header, create_artifact
 from vq_wan_tiny.grade import Share, grade
-from vq_wan_tiny.grade_videos import grade_videos, share_text
+from vq_wan_tiny.grade_videos import Grading, grade_videos, share_text
 from vq_wan_tiny.prompts import draw_clips, write_prompts
 
 COUNT = 3
@@ -52,6 +55,21 @@ def test_a_still_clip_is_not_as_told(videos: Path, prompts: Path) -> None:
     first = grade_videos(videos, prompts).videos[0]
     assert first.shapes_as_told < len(first.grade.shapes)
     assert first.grade.first_frame
+
+
+def test_a_video_that_was_altered_is_refused(videos: Path, prompts: Path, tmp_path: Path) -> None:
+    header = Header(KIND, FORMAT, "vq test", "wan", "model", {}, {}, {})
+    with create_artifact(tmp_path / "made", header) as writer:
+        shutil.copytree(videos, writer.path("full"))
+    made = tmp_path / "made" / "full"
+    assert grade_videos(made, prompts) == replace_folder(grade_videos(videos, prompts), made)
+    shutil.copyfile(made / "001.mkv", made / "000.mkv")
+    with pytest.raises(VqError, match=r"000\.mkv is not the file that was written"):
+        grade_videos(made, prompts)
+
+
+def replace_folder(grading: Grading, folder: Path) -> Grading:
+    return Grading(tuple(replace(video, path=folder / video.path.name) for video in grading.videos))
 
 
 def test_the_lossless_of_two_is_graded(videos: Path, prompts: Path) -> None:

@@ -22,6 +22,7 @@ from vq_core.cli.options import (
     path_argument,
     path_option,
 )
+from vq_core.numerics.scheme import ROUNDING_NOTE
 from vq_core.recipes.ranges import Count, Share
 from vq_core.remote.location import Location
 
@@ -86,7 +87,8 @@ class QuantizeOptions:
     scheme: Annotated[str | None, _method("--scheme", help="int8 or fp8.")] = None
     method: Annotated[str | None, _method("--method", help="rtn, clip, gptq or auto.  [default: rtn]")] = None
     rounding: Annotated[
-        str | None, _method("--rounding", help="nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]")
+        str | None,
+        _method("--rounding", help=f"nearest-even, or qtorch ({ROUNDING_NOTE}).  [default: nearest-even]"),
     ] = None
     bias_correction: Annotated[
         bool,

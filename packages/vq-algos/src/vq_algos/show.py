@@ -12,6 +12,7 @@ from rich.table import Table
 from vq_core.artifacts import qparams
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
+from vq_core.numerics.scheme import FP8, ROUNDING_NOTE, Rounding
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.store.manifest import FILE_NAME, kind_of
@@ -36,7 +37,7 @@ def smoothing_rows(smoothed: SmoothedWeights) -> dict[str, str]:
 
 
 def rounding_rows(quantized: QuantParams) -> dict[str, str]:
-    """One line of summary per component of a quant-params artifact."""
+    """The lines of the summary of a quant-params artifact."""
     rows = {}
     for name in quantized.artifact.manifest.components:
         decisions = quantized.decisions(name)
@@ -49,6 +50,11 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
             middle = median(inexact.values())
             quality = f"weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
         rows[name] = f"{len(decisions)} linears, {quality}"
+        if corrected := sum(bool(entry.get("bias_corrected")) for entry in decisions.values()):
+            rows[f"{name} biases"] = f"{corrected} corrected by --stats; LLMC corrects none (--no-bias-correction)"
+    settings = quantized.artifact.manifest.settings
+    if settings.get("rounding") == Rounding.QTORCH and quantized.scheme == FP8:
+        rows["rounding"] = f"qtorch: {ROUNDING_NOTE}"
     return rows
 
 

@@ -67,6 +67,19 @@ def test_the_part_is_read_and_a_bad_part_or_no_prompts_are_refused(said: RunOpti
             request_of(other, Recipe())
 
 
+def test_prompts_are_not_asked_for_where_nothing_needs_statistics(said: RunOptions, tmp_path: Path) -> None:
+    path = tmp_path / "rtn.yml"
+    path.write_text("smooth: {method: none}\n")
+    asked = replace(said, prompts=None, recipe=path)
+    sentence = r"rtn\.yml asks for no smoothing .*: go on with `vq-algos smooth --recipe .*rtn\.yml`"
+    with pytest.raises(VqError, match=sentence):
+        request_of(asked, read_recipe(path))
+    assert request_of(replace(asked, prompts=tmp_path), read_recipe(path)).prompts == tmp_path
+    path.write_text("smooth: {method: none}\nquantize: {method: gptq}\n")
+    with pytest.raises(VqError, match="`--prompts` is missing"):
+        request_of(asked, read_recipe(path))
+
+
 def test_loras_are_those_said_before_those_of_the_recipe(said: RunOptions, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yml"
     path.write_text("lora: [{path: a.safetensors, strength: 0.5}]\n")

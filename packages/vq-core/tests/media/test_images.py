@@ -1,3 +1,6 @@
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,43 @@ def sixteen_bits(order: str) -> Image.Image:
     return Image.fromarray(COLUMN[None].astype(order))
 
 
+def png(colour: int, depth: int, width: int, row: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of one row, of kinds that Pillow does not write; `colour` 0 is gray, 2 RGB, 6 RGBA."""
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0))
+    whole = (header, *chunks, (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in whole
+    )
+
+
+DEEP = (0x00FF, 0x80FF, 0xFFFF)  # of the first, Pillow keeps 0, and 1 is nearest
+DEEP_RGB = tuple(round(value / 257) for value in DEEP)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (png(2, 16, 2, struct.pack(">6H", *DEEP, *DEEP[::-1])), [DEEP_RGB, DEEP_RGB[::-1]]),
+        (
+            png(2, 16, 2, struct.pack(">6H", *DEEP, 9, 9, 9), (b"tRNS", struct.pack(">3H", 9, 9, 9))),
+            [DEEP_RGB, (255,) * 3],
+        ),
+        (
+            png(6, 16, 3, struct.pack(">12H", *DEEP, 65535, *DEEP, 0x4000, *DEEP, 0)),
+            [DEEP_RGB, [round(composed(value / 257, 0x4000 / 257)) for value in DEEP], (255,) * 3],
+        ),
+        (png(0, 2, 4, b"\x1b", (b"tRNS", b"\0\1")), [(value,) * 3 for value in (0, 255, 170, 255)]),
+        (png(0, 4, 2, b"\x5f", (b"tRNS", b"\0\5")), [(255,) * 3, (255,) * 3]),
+        (png(0, 1, 2, b"\x80", (b"tRNS", b"\0\0")), [(255,) * 3, (255,) * 3]),
+    ],
+)
+def test_every_depth_of_a_png_is_scaled_and_composed_exactly(
+    tmp_path: Path, content: bytes, expected: list[tuple[int, ...]]
+) -> None:
+    (tmp_path / "kite.png").write_bytes(content)
+    assert np.array_equal(np.asarray(open_image(tmp_path / "kite.png"))[0], expected)
+
+
 GRAY_OF_COLUMN = [(round(value / 257),) * 3 for value in COLUMN.tolist()]
 
 
@@ -115,6 +155,39 @@ def test_every_kind_of_pixel_becomes_rgb(
     assert opened.mode == "RGB"
     exact = image.mode.startswith("I;16") or ("transparency" in save and image.mode != "P")
     assert np.allclose(np.asarray(opened)[0], expected, rtol=0, atol=0 if exact else 1)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "avif", "tif", "gif"])
+def test_whatever_is_wrong_in_an_image_is_told_in_a_sentence(tmp_path: Path, ending: str) -> None:
+    image, path = Image.linear_gradient("L").resize((64, 48)).convert("RGB"), tmp_path / f"kite.{ending}"
+    exif = image.getexif()
+    exif[0x010F] = "maker"
+    image.save(path, exif=exif)
+    content = path.read_bytes()
+    damage = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = np.frombuffer(content, np.uint8).copy()
+        damaged[damage.integers(min(len(content), 400), size=5)] ^= damage.integers(1, 256, 5, dtype=np.uint8)
+        path.write_bytes(damaged.tobytes())
+        with suppress(VqError):  # damage beside the pixels may pass
+            open_image(path)
+
+
+def test_a_flipped_bit_in_a_png_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "kite.png"
+    Image.linear_gradient("L").save(path, compress_level=0)  # no flip makes it undecodable
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(VqError, match=r"kite\.png is not an image that can be decoded \(.*checksum"):
+        open_image(path)
+
+
+def test_the_first_frame_of_what_moves_is_taken_whatever_the_name(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (8, 8), RED), Image.new("RGB", (8, 8), GREEN)
+    for kind, options in (("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {})):
+        first.save(tmp_path / "kite.jpg", format=kind, save_all=True, append_images=[second], **options)
+        assert open_image(tmp_path / "kite.jpg").getpixel((3, 3)) == RED
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vq_core.errors import VqError
 from vq_core.media import video as video_module
+from vq_core.media.seal import ANNOUNCED, SEAL_BYTES
 from vq_core.media.video import frames_per_second, read_video, write_video
 
 
@@ -121,6 +122,61 @@ def test_refuses_what_is_no_video(tmp_path: Path, read: Callable[[Path], object]
         path.write_bytes(content)
         with pytest.raises(VqError, match=r"drift\.mp4 is not a video that can be decoded"):
             read(path)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(VqError) as caught:
+        read_video(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flipped_bit_changes_no_frame_without_a_word(tmp_path: Path, suffix: str, seed: int) -> None:
+    path = tmp_path / f"drift{suffix}"
+    write_video(path, drift(3, 32, 32), fps=16)
+    whole, content = read_video(path), bytearray(path.read_bytes())
+    bit = int(np.random.default_rng(seed).integers(8 * len(content)))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    try:
+        found = read_video(path)
+    except VqError:
+        return
+    assert np.array_equal(found, whole)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_cut_video_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"drift{suffix}"
+    write_video(path, noise(9, 32, 32), fps=16)
+    content = path.read_bytes()
+    for share in (0.5, 0.8, 0.95):
+        path.write_bytes(content[: int(share * len(content))])
+        assert "is not a video that can be decoded (" in refused(path)
+
+
+def test_damage_is_seen_without_a_seal_too(tmp_path: Path) -> None:
+    path = tmp_path / "noise.mkv"
+    write_video(path, noise(2, 32, 32), fps=16)
+    content = bytearray(path.read_bytes()[: -len(ANNOUNCED[".mkv"]) - SEAL_BYTES])
+    path.write_bytes(content)
+    assert np.array_equal(read_video(path), noise(2, 32, 32))
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    said = refused(path)
+    assert "slice CRC mismatch" in said
+    assert "0x" not in said.partition("CRC")[0]  # no address of ffmpeg's memory
+
+
+def test_more_than_8_bits_become_8(tmp_path: Path) -> None:
+    write_video(tmp_path / "drift.mp4", drift(3, 32, 32), fps=16)
+    deep = ["-pix_fmt", "yuv420p10le", "-c:v", "libx264", str(tmp_path / "deep.mp4")]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(tmp_path / "drift.mp4"), *deep]
+    subprocess.run(command, check=True)
+    back = read_video(tmp_path / "deep.mp4")
+    assert back.shape == (3, 32, 32, 3)
+    assert np.abs(back.astype(int) - drift(3, 32, 32)).mean() < 3
 
 
 @pytest.mark.parametrize("name", ["drift.mp4", "drift.mkv"])

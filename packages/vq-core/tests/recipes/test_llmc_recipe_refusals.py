@@ -93,7 +93,7 @@ REFUSALS = {
     "gptq, with its own keys": (
         edited("SmoothQuant", "GPTQ").replace("alpha: 0.7", "percdamp: 0.01"),
         f"`{QUANT}.method` in",
-        "not available; known: RTN, SmoothQuant, Awq",
+        "GPTQ here is `vq-algos quantize --method gptq`",
     ),
     "kv cache": (
         edited("        special:", "        kvcache: {method: Naive}\n        special:"),
@@ -155,3 +155,12 @@ def test_refused_in_one_sentence(read_llmc: ReadLlmc, text: str, where: str, wha
     assert what in str(refused.value)
     assert "llmc.yaml" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_the_bit_of_both_is_one_mistake_and_so_is_a_misspelt_section(read_llmc: ReadLlmc) -> None:
+    for text in (SMOOTHQUANT.replace("bit: 8", "bit: 6"), edited("video_gen:", "vide_gen:")):
+        with pytest.raises(VqError) as refused:
+            read_llmc(text)
+        assert "mistakes beside" not in str(refused.value)
+    with pytest.raises(VqError, match=r"`quant\.vide_gen`.*\(And mistakes beside this one: 1\.\)"):
+        read_llmc(edited("video_gen:", "vide_gen:", edited("save_path: ./x2v/", "save_path: 3")))

@@ -32,6 +32,7 @@ HONOURED = {
     "eval.fps",
     "eval.output_video_path",
     "quant.video_gen.weight.use_qtorch",
+    "quant.video_gen.act.bit",  # has to be that of weight
     "quant.video_gen.special.alpha",
     "quant.video_gen.special.trans",
     "quant.video_gen.special.weight_clip",

@@ -232,6 +232,19 @@ def test_further_mistakes_are_counted(recipe_file) -> None:
         read_recipe(recipe_file("seed: a\ncalib: {steps: b}\nsmooth: {alpha: c}"))
 
 
+@pytest.mark.parametrize(
+    ("text", "needless"),
+    [
+        ("smooth: {method: none}", True),
+        ("{smooth: {method: none}, quantize: {method: rtn}}", True),
+        ("{smooth: {method: none}, quantize: {method: clip}}", False),
+        ("quantize: {method: rtn}", False),
+    ],
+)
+def test_statistics_are_needed_by_whatever_smooths_or_searches(recipe_file, text: str, needless: bool) -> None:
+    assert read_recipe(recipe_file(text)).needs_no_statistics is needless
+
+
 def test_a_recipe_in_a_bucket(memory: MemoryFileSystem) -> None:
     text = "{model: ./wan, output: out, calib: {prompts: ../prompts}, lora: [{path: 's3://b/x.safetensors'}]}"
     memory.pipe("/recipes/mine/recipe.yaml", text.encode())

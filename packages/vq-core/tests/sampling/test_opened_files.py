@@ -42,8 +42,16 @@ def decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     open_image, run = Image.open, subprocess.run
 
     def counted_open(file: Any, *arguments: Any) -> Any:
-        counts[hashlib.sha256(file.getvalue()).hexdigest() if isinstance(file, BytesIO) else sha256(file)] += 1
-        return open_image(file, *arguments)
+        image = open_image(file, *arguments)
+        load = image.load
+        digest = hashlib.sha256(file.getvalue()).hexdigest() if isinstance(file, BytesIO) else sha256(file)
+
+        def counted_load() -> Any:
+            counts[digest] += bool(image.tile)  # of which nothing is left once it is decoded
+            return load()
+
+        image.load = counted_load
+        return image
 
     def counted_run(command: list[str], **options: Any) -> Any:
         counts.update(sha256(Path(word)) for option, word in pairwise(command) if option == "-i")

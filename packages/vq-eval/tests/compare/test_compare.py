@@ -8,8 +8,10 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from skimage.metrics import structural_similarity
 
+from vq_core.artifacts.videos import FORMAT, KIND
 from vq_core.errors import GateFailed, VqError
-from vq_core.media.video import read_video
+from vq_core.media.video import read_video, write_video
+from vq_core.store.writer import Header, create_artifact
 from vq_eval.compare.compare import compare
 from vq_eval.compare.compared_folders import entries_of
 from vq_eval.compare.gate import enforce
@@ -61,6 +63,18 @@ def test_lower_is_worse_or_better_as_the_metric_has_it(
     assert row.overall["frame_difference"].mean == pytest.approx(sum(figures) / 2)
     low, high = row.overall["frame_difference"].interval or (np.nan, np.nan)
     assert min(figures) <= low <= high <= max(figures)
+
+
+def test_videos_of_another_length_than_their_manifest_says_are_refused(
+    tmp_path: Path, clip: np.ndarray, make_folder: MakeFolder
+) -> None:
+    header = Header(KIND, FORMAT, "vq test", "wan", "model", {}, {"num_frames": len(clip) + 1}, {})
+    with create_artifact(tmp_path / "made", header) as writer:
+        write_video(writer.path("full/sea.mkv"), clip, 16)
+    plain = make_folder("a", {"sea.mkv": clip})
+    for reference, candidate in ((plain, tmp_path / "made" / "full"), (tmp_path / "made" / "full", plain)):
+        with pytest.raises(VqError, match=f"sea.mkv has {len(clip)} frames, and {len(clip) + 1} by its manifest"):
+            _compare(tmp_path / "report", reference, candidate)
 
 
 def test_two_runs_give_the_same_report(

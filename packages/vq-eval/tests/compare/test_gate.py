@@ -9,7 +9,7 @@ from vq_eval.compare.compared_folders import entries_of
 from vq_eval.compare.gate import check_limits, enforce, hold, verdict_of
 from vq_eval.compare.limits import Limit
 from vq_eval.compare.metric_choice import choose_metrics
-from vq_eval.compare.schema import CompareReport, Row, VideoInfo
+from vq_eval.compare.schema import CompareReport, Provenance, Row, VideoInfo
 
 MakeRow = Callable[..., Row]
 MakeReport = Callable[..., CompareReport]
@@ -141,6 +141,28 @@ def test_figures_at_or_above_the_minimum_pass(
 def test_equal_videos_pass_every_minimum(make_report: MakeReport, make_row: MakeRow, reference: Row) -> None:
     same = make_row("same", {"psnr": dict.fromkeys(("cat", "fog", "sea"))})
     enforce(make_report([reference, same], [Limit("psnr", "worst", 1e9, "--min-psnr 1e9")]))
+
+
+PROVENANCE = Provenance(
+    path="made", digest="d", variant="full", tool="vq", family="wan", model="m", fingerprints={}, settings={},
+    prompts=(), parents={}, altered=("cat.mkv", "sea.mkv"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("altered", ["int8", "reference", "floor"])
+def test_no_limit_is_kept_by_videos_that_were_altered_or_against_them(
+    make_report: MakeReport, reference: Row, floor: Row, int8: Row, altered: str
+) -> None:
+    rows = [row.model_copy(update={"provenance": PROVENANCE if row.name == altered else None})
+            for row in (reference, floor, int8)]  # fmt: skip
+    limits = [Limit("psnr", "worst", 0.0, "a"), Limit("psnr", "worse_than_floor_by", 100.0, "b")]
+    report = make_report(rows, limits)
+    assert report.verdict == "failed"
+    assert [gate.passed for gate in report.gates] == [altered == "floor", False]
+    assert _sentence(report) == (
+        f"cat.mkv, sea.mkv of `{altered}` changed after the manifest was written, so no limit is kept: "
+        "make the videos again."
+    )
 
 
 def test_without_limits_there_is_no_verdict() -> None:

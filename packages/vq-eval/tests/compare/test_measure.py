@@ -36,6 +36,15 @@ def test_a_video_is_measured_from_its_own_pixels(make_folder: MakeFolder, clip: 
     assert len(measured.figures["flicker"].per_frame) == len(clip) - 1
 
 
+def test_a_video_of_another_length_than_its_manifest_says_is_refused(make_folder: MakeFolder, clip: np.ndarray) -> None:
+    path = make_folder("a", {"sea.mkv": clip}) / "sea.mkv"
+    reference = open_reference("sea", path, Asked(), METRICS, "cpu", 4)
+    assert reference.measure(path, 4).identical
+    for measure in (lambda: reference.measure(path, 5), lambda: open_reference("sea", path, Asked(), {}, "cpu", 5)):
+        with pytest.raises(VqError, match=r"sea\.mkv has 4 frames, and 5 by its manifest: make or copy the videos"):
+            measure()
+
+
 def test_a_lossy_pair_is_said_to_be_one(make_folder: MakeFolder, clip: np.ndarray) -> None:
     folder = make_folder("a", {"sea.mkv": clip, "sea.mp4": clip})
     assert not _open(folder / "sea.mkv").measure(folder / "sea.mp4").lossless

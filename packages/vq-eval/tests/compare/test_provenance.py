@@ -23,9 +23,8 @@ PROMPTS = [
 @pytest.fixture
 def made(clip: np.ndarray, tmp_path: Path) -> Path:
     """An artifact of two videos in the folder `full`."""
-    header = Header(
-        KIND, FORMAT, "vq-eval test", "wan", "model", {}, {"seed": 7, "steps": 2, "prompts": PROMPTS}, {"quant": "d1"}
-    )
+    settings = {"seed": 7, "steps": 2, "num_frames": 4, "prompts": PROMPTS}
+    header = Header(KIND, FORMAT, "vq-eval test", "wan", "model", {}, settings, {"quant": "d1"})
     with create_artifact(tmp_path / "made", header) as writer:
         for index in range(2):
             write_video(writer.path(f"full/{index:03d}.mkv"), clip, 16)
@@ -47,13 +46,14 @@ def test_the_manifest_around_a_folder_is_its_provenance(made: Path) -> None:
     origin = _origin(made / "full")
     known = origin.provenance
     assert (known.path, known.variant, known.digest) == (str(made), "full", read_manifest(made, KIND, FORMAT).digest())
-    assert (known.model, known.parents, known.settings) == ("model", {"quant": "d1"}, {"seed": 7, "steps": 2})
+    assert (known.model, known.parents) == ("model", {"quant": "d1"})
+    assert known.settings == {"seed": 7, "steps": 2, "num_frames": 4}
     assert [(it.prompt, it.negative_prompt, it.files) for it in known.prompts] == [
         ("a boat", "blur", {}),
         ("a kite", "", {}),
     ]
     assert known.altered == ()
-    assert origin.seconds_per_video == 1.5
+    assert (origin.seconds_per_video, origin.num_frames) == (1.5, 4)
 
 
 def test_videos_that_fake_quant_made_have_their_parents(whole: Path) -> None:
@@ -67,6 +67,12 @@ def test_videos_that_fake_quant_made_have_their_parents(whole: Path) -> None:
 def test_a_file_that_was_exchanged_is_named(made: Path, clip: np.ndarray) -> None:
     write_video(made / "full" / "001.mkv", clip[::-1], 16)
     assert _origin(made / "full").provenance.altered == ("001.mkv",)
+
+
+def test_a_video_that_was_taken_away_is_missed(made: Path) -> None:
+    (made / "full" / "001.mkv").unlink()
+    with pytest.raises(VqError, match=r"full lacks the video 001, which its manifest names: make or copy the videos"):
+        origin_of(_folder(made / "full"))
 
 
 def test_a_damaged_manifest_is_refused(made: Path) -> None:

@@ -62,3 +62,20 @@ def test_refuses_videos_that_were_made_anew(compared: CompareReport) -> None:
     with pytest.raises(VqError, match="are not those that were compared: compare them again"):
         folder_of(other)
     assert folder_of(auto) == Path(auto.folder)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_refuses_a_video_that_was_altered_since(compared: CompareReport, tmp_path: Path, suffix: str) -> None:
+    auto = compared.rows[2]
+    assert auto.provenance is not None
+    shutil.copytree(auto.provenance.path, tmp_path / "copy")
+    copied = auto.provenance.model_copy(update={"path": str(tmp_path / "copy")})
+    row = auto.model_copy(update={"folder": str(tmp_path / "copy" / "full"), "provenance": copied})
+    assert folder_of(row) == tmp_path / "copy" / "full"
+    video = (tmp_path / "copy" / "full" / row.videos[0].file).with_suffix(suffix)
+    video.write_bytes(video.read_bytes() + b"x")
+    with pytest.raises(VqError, match=f"{video.name} is not the file that was written"):
+        folder_of(row)
+    if suffix == ".mkv":  # what was known when they were compared is shown, not refused
+        known = copied.model_copy(update={"altered": (video.name,)})
+        folder_of(row.model_copy(update={"provenance": known}))

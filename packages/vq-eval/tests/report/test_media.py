@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from vq_core.errors import VqError
 from vq_core.media.video import read_video, write_video
 from vq_eval.report import media
 from vq_eval.report.media import write_clip
@@ -35,6 +36,16 @@ def test_the_video_beside_a_lossless_one_is_copied(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", tmp_path / "report", "0/000", lossless_frames=False)
     assert (tmp_path / "report" / clip.video).read_bytes() == (tmp_path / "a.mp4").read_bytes()
     assert (clip.fps, clip.sheets) == (8, ())
+
+
+def test_a_damaged_video_is_not_copied(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mkv", noise(3, 16, 16), 8)
+    write_video(tmp_path / "a.mp4", noise(3, 16, 16), 8)
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(VqError, match=r"a\.mp4 is not a video that can be decoded"):
+        write_clip(tmp_path / "a.mkv", tmp_path / "report", "0/000", lossless_frames=False)
 
 
 def test_where_there_is_only_a_lossless_video_one_that_plays_is_made(tmp_path: Path) -> None:

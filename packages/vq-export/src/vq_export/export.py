@@ -1,6 +1,7 @@
 """Opens the quantized model that the options of an export name, and sums up what was written."""
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
@@ -8,7 +9,7 @@ from vq_core.cli.app import required
 from vq_core.errors import VqError
 from vq_core.files.folder_content import size_of
 from vq_core.model.source import open_source
-from vq_core.numerics.scheme import Rounding, scheme_named
+from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding, scheme_named
 from vq_core.recipes.ignored import ignored_linears
 from vq_core.recipes.recipe import DEFAULTS, Recipe, loras_of, resolve
 from vq_core.remote.location import Location
@@ -37,7 +38,7 @@ def open_model(options: ExportOptions, recipe: Recipe, *, device: str = "cpu") -
         model = _convert(options.model, options, recipe, device)
     _refuse_ignored(model, recipe)
     smoothing = model.settings.get("smooth")
-    known = smoothing.get("sampling") if isinstance(smoothing, dict) else model.settings.get("sampling")
+    known = (isinstance(smoothing, dict) and smoothing.get("sampling")) or model.settings.get("sampling")
     said = recipe.eval.model_dump(include=SAMPLING_KEYS, exclude_none=True)
     sampling = (known if isinstance(known, dict) else {}) | said
     return replace(model, settings={**model.settings, "sampling": sampling}) if sampling else model
@@ -95,13 +96,14 @@ def _refuse_ignored(model: QuantizedModel, recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class Written:
-    """Summary of an exported checkpoint; `size` in bytes."""
+    """Summary of an exported checkpoint; `size` in bytes, `rounding` None for codes of another tool."""
 
     output: Location
     scheme: str
     smoothed: bool
     components: tuple[str, ...]
     size: int
+    rounding: str | None = None
 
     def rows(self) -> dict[str, str]:
         """The lines of the summary."""
@@ -110,12 +112,15 @@ class Written:
             "smoothed": "yes (quant_method advanced_ptq)" if self.smoothed else "no",
             "components": ", ".join(self.components),
             "size": f"{self.size / 1e9:.3g} GB",
+            **({"rounding": f"qtorch: {ROUNDING_NOTE}"} if self.rounding == Rounding.QTORCH else {}),
         }
 
 
 def written(model: QuantizedModel, output: Location) -> Written:
     """Sums up the checkpoint of `model` in the folder `output`."""
-    return Written(output, model.scheme.name, model.has_gains, tuple(model.components), size_of(local_copy(output)))
+    how = cast(dict[str, str], model.settings["quantize"])
+    names, size = tuple(model.components), size_of(local_copy(output))
+    return Written(output, model.scheme.name, model.has_gains, names, size, how.get("rounding"))
 
 
 def verified_row(target: str, found: Verification | None, *, asked: bool) -> dict[str, str]:

@@ -23,6 +23,7 @@ from vq_core.cli.options import (
     path_argument,
     path_option,
 )
+from vq_core.numerics.scheme import ROUNDING_NOTE
 from vq_core.remote.location import Location
 
 Scheme = Annotated[
@@ -49,7 +50,7 @@ class ExportOptions:
         str | None,
         typer.Option(
             "--rounding",
-            help="With --model: nearest-even, or qtorch for LLMC's FP8 codes.  [default: nearest-even]",
+            help=f"With --model: nearest-even, or qtorch ({ROUNDING_NOTE}).  [default: nearest-even]",
             rich_help_panel=METHOD,
         ),
     ] = None

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND
+from vq_core.artifacts.models_in_place import models_told
+from vq_core.model.already_quantized import IMPORTED
+from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest
@@ -24,12 +27,13 @@ def provenance_of(location: Location) -> dict[str, Any]:
         VqError: `location` is no checkpoint, and no file with this metadata.
     """
     path = local_copy(location, only=[FILE_NAME])
-    if path.is_file():
+    with models_told(location):
+        if not path.is_file():
+            return _of_manifest(read_manifest(path, KIND, FORMAT))
         said = read_provenance(path)
-        name = said.pop("component")
-        own = {key: said.pop(key) for key in ("fingerprint", "lora")}
-        return {**said, "components": {name: own}, "linears": {name: said["linears"]}}
-    return _of_manifest(read_manifest(path, KIND, FORMAT))
+    name = said.pop("component")
+    own = {key: said.pop(key) for key in ("fingerprint", "lora")}
+    return {**said, "components": {name: own}, "linears": {name: said["linears"]}}
 
 
 def provenance_rows(said: Mapping[str, Any]) -> dict[str, str]:
@@ -46,8 +50,8 @@ def provenance_rows(said: Mapping[str, Any]) -> dict[str, str]:
         for lora in component["lora"]:
             rows[f"{name} LoRA {lora['file']}"] = f"strength {lora['strength']}, sha256 {lora['sha256'][:SHORT]}"
     rows["scheme"] = settings["scheme"]
-    rows["smoother"] = _settings(settings["smooth"]) if "smooth" in settings else "none: converted as it is"
-    rows["rounder"] = _settings({key: value for key, value in settings["quantize"].items() if key != "scheme"})
+    rows["smoother"] = _smoother(settings)
+    rows["rounder"] = _rounder(settings["quantize"])
     rows |= {f"made from {kind}": digest[:SHORT] for kind, digest in said["parents"].items()}
     if not any(kind.startswith("activation-stats") for kind in said["parents"]):
         rows["made from activation-stats"] = "none"
@@ -74,6 +78,21 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "parents": manifest.parents,
         "linears": manifest.measured,
     }
+
+
+def _smoother(settings: Mapping[str, Any]) -> str:
+    if "smooth" in settings and settings["smooth"]["method"] not in IMPORTED.values():
+        return _settings(settings["smooth"])
+    if not settings["gains"]:
+        return "none: converted as it is"
+    return "LLMC's, folded before it was converted: its gains are kept, and its files do not say which method"
+
+
+def _rounder(quantize: Mapping[str, Any]) -> str:
+    if quantize["method"] in IMPORTED.values():
+        return f"{quantize['method']}: the codes were there before it was converted, and are kept"
+    said = _settings({key: value for key, value in quantize.items() if key != "scheme"})
+    return f"{said} ({ROUNDING_NOTE})" if quantize.get("rounding") == Rounding.QTORCH else said
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

@@ -14,12 +14,15 @@ from torch import Tensor
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.errors import VqError
 from vq_core.families.wan import to_native
+from vq_core.model.source import open_source
 from vq_core.numerics.quantize import snr_db
 from vq_core.recipes.recipe import Recipe
 from vq_export.export import open_model
 from vq_export.model.quantized_source import open_quantized_source
 from vq_export.options import ExportOptions
+from vq_export.show import provenance_of, provenance_rows
 from vq_export.targets.lightx2v import export
+from vq_export.verify.reference import model_reference
 from vq_export.verify.verify import verify
 
 SCHEMES = ("int8", "fp8")
@@ -68,6 +71,58 @@ def test_conversion_is_renaming(by_llmc: Any, tmp_path: Path, kind: str, scheme:
     assert any((tensor == -128).any() for tensor in written.values() if tensor.dtype == torch.int8) is (
         scheme == "int8"
     )
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, None])
+@pytest.mark.parametrize("kind", ["t2v", "i2v", "ti2v-5b"])
+def test_what_llmc_wrote_is_verified_against_the_model_that_it_was_given(
+    by_llmc: Any,
+    models: dict[str, Path],
+    make_model: Callable[..., Path],
+    tmp_path: Path,
+    kind: str,
+    scheme: str | None,
+) -> None:
+    said = ExportOptions(model=str(by_llmc(kind, scheme)), scheme=scheme or "int8")
+    export(open_model(said, Recipe()), tmp_path / "ckpt")
+    checkpoint = open_checkpoint(tmp_path / "ckpt")
+    found = verify(checkpoint, model_reference(open_source(str(models[kind])), checkpoint))
+    assert found.problems == []
+    snrs = found.weight_snr_db["transformer"]
+    assert snrs.keys() == {linear.name for linear in checkpoint.components["transformer"].topology.linears}
+    assert min(snrs.values()) > (30 if scheme == "fp8" else 39)
+    assert set(found.blocks) == {"transformer"}
+    other = verify(checkpoint, model_reference(open_source(str(make_model(kind, seed=1))), checkpoint))
+    assert any(f"`{Q}` of transformer is not the source's weight" in problem for problem in other.problems)
+    if scheme is None:  # and against its own smoothed model, exactly
+        smoothed = model_reference(open_source(str(said.model)), checkpoint)
+        assert (smoothed.smoothed, smoothed.folded_elsewhere) == (True, False)
+        assert verify(checkpoint, smoothed).problems == []
+
+
+def test_another_shape_than_the_imported_one_is_refused(by_llmc: Any, models: dict[str, Path], tmp_path: Path) -> None:
+    export(open_model(ExportOptions(model=str(by_llmc("t2v", "int8"))), Recipe()), tmp_path / "ckpt")
+    with pytest.raises(VqError, match="transformer of .* has other tensors than .*ckpt: give its model"):
+        model_reference(open_source(str(models["ti2v-5b"])), open_checkpoint(tmp_path / "ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "smooth", "smoother", "rounder"),
+    [
+        ("int8", True, "LLMC's, folded before it was converted", "llmc: the codes were there before"),
+        ("int8", False, "none: converted as it is", "llmc: the codes were there before"),
+        (None, True, "LLMC's, folded before it was converted", "rtn, rounding nearest-even"),
+    ],
+)
+def test_show_says_what_llmc_did(
+    by_llmc: Any, tmp_path: Path, scheme: str | None, smooth: bool, smoother: str, rounder: str
+) -> None:
+    said = ExportOptions(model=str(by_llmc("t2v", scheme, smooth=smooth)), scheme=scheme or "int8")
+    export(open_model(said, Recipe()), tmp_path / "ckpt")
+    for place in (tmp_path / "ckpt", tmp_path / "ckpt" / "block_0.safetensors"):
+        rows = provenance_rows(provenance_of(place))
+        assert rows["smoother"].startswith(smoother)
+        assert rows["rounder"].startswith(rounder)
 
 
 def test_gains_of_one_need_no_quant_method(by_llmc: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vq_core.artifacts.made_videos import made_videos, require_unaltered
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
 from vq_core.remote.location import Location
@@ -81,13 +82,15 @@ def grade_videos(videos: Location, prompts: Location) -> Grading:
 
     Raises:
         VqError: the prompts cannot be read or are not the world's; a video is missing, has no prompt, is not a video,
-            or is not 17 frames of 96x96.
+            is not the one that its manifest names, or is not 17 frames of 96x96; see `made_videos`.
     """
     samples = read_samples(prompts, FIRST_FRAME)
+    made = made_videos(videos)
     paths = _videos_of(local_copy(videos), prompts, len(samples))
     graded = []
     with progress("grade", len(samples), "video") as advance:
         for path, sample in zip(paths, samples, strict=True):
+            require_unaltered(made, path)
             graded.append(_grade_one(path, sample))
             advance()
     return Grading(tuple(graded))

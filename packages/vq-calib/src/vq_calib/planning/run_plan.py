@@ -12,6 +12,7 @@ from vq_calib.planning.token_plan import Tables, plan_tokens
 from vq_core.artifacts.model_choice import chosen_model
 from vq_core.cli.app import required
 from vq_core.cli.sampling import resolve_sampling
+from vq_core.errors import VqError
 from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import Source, open_source
 from vq_core.recipes.recipe import Recipe, loras_of, resolve
@@ -47,10 +48,16 @@ def request_of(options: RunOptions, recipe: Recipe) -> CollectRequest:
     """The request: options first, then `recipe`, then the model's defaults.
 
     Raises:
-        VqError: there is no such model; `--part` cannot be read; neither options nor recipe name the prompts.
+        VqError: there is no such model; `--part` cannot be read; neither options nor recipe name the prompts, or the
+            recipe needs no statistics.
     """
     calib = recipe.calib
     chosen = chosen_model(options.model or recipe.model)
+    if options.prompts is None and calib.prompts is None and recipe.needs_no_statistics:
+        raise VqError(
+            f"{options.recipe} asks for no smoothing and plain rounding, which need no statistics: go on with "
+            f"`vq-algos smooth --recipe {options.recipe}`, or give --prompts to gather some all the same."
+        )
     prompts = required(options.prompts or calib.prompts, "--prompts")
     sampling = resolve_sampling(options, calib, defaults_of(chosen.name), seed=recipe.calib_seed)
     part = None if options.part is None else parse_part(options.part)

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from vq_core.artifacts.models_in_place import models_told
 from vq_core.families import Family, family_named
 from vq_core.model.already_quantized import IMPORTED
 from vq_core.model.lightx2v_gain_names import affine_norm
@@ -149,4 +150,5 @@ def open_checkpoint(path: Location) -> ConvertedCheckpoint:
     Raises:
         VqError: see `vq_core.store.reader.open_artifact`.
     """
-    return ConvertedCheckpoint(open_artifact(path, KIND, FORMAT))
+    with models_told(path):
+        return ConvertedCheckpoint(open_artifact(path, KIND, FORMAT))

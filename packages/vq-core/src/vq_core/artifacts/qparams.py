@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vq_core.artifacts.decisions import read_decisions
+from vq_core.artifacts.models_in_place import models_told
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.remote.location import Location
@@ -50,4 +51,5 @@ def open_qparams(path: Location) -> QuantParams:
     Raises:
         VqError: see `vq_core.store.reader.open_artifact`.
     """
-    return QuantParams(open_artifact(path, KIND, FORMAT))
+    with models_told(path):
+        return QuantParams(open_artifact(path, KIND, FORMAT))

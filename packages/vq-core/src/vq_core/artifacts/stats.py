@@ -24,6 +24,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.components import model_header
+from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
 from vq_core.families import family_named
 from vq_core.model.source import Source
@@ -247,4 +248,5 @@ def open_stats(path: Location) -> ActivationStats:
     Raises:
         VqError: see `vq_core.store.reader.open_artifact`.
     """
-    return ActivationStats(open_artifact(path, KIND, FORMAT))
+    with models_told(path):
+        return ActivationStats(open_artifact(path, KIND, FORMAT))

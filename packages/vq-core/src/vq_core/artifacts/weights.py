@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from vq_core.artifacts.decisions import read_decisions
+from vq_core.artifacts.models_in_place import models_told
 from vq_core.families import Family, family_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import Artifact, open_artifact
@@ -82,4 +83,5 @@ def open_weights(path: Location) -> SmoothedWeights:
     Raises:
         VqError: see `vq_core.store.reader.open_artifact`.
     """
-    return SmoothedWeights(open_artifact(path, KIND, FORMAT))
+    with models_told(path):
+        return SmoothedWeights(open_artifact(path, KIND, FORMAT))

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vq_core.errors import VqError
+from vq_core.media.deep_pixels import LARGEST, deep_pixels, raw_mode, unknown_range
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
-# In these formats Pillow's 32-bit mode `I` stands for 16 bits per pixel, of the whole range.
-SIXTEEN_BITS_IN_I = ("PNG", "PPM")
+# Pillow scales gray pixels of 2 or 4 bits to 8 by these, and not the one that a PNG declares transparent.
+LEVEL_OF_BITS = {"L;2": 85, "L;4": 17}
+ROWS_AT_ONCE = 256  # of 16 bits, which take eight times the memory while they are scaled
 
 
 def open_image(path: Path) -> "Image":
@@ -43,44 +47,74 @@ def read_image(path: Path) -> bytes:
 def decode_image(content: bytes, path: Path) -> "Image":
     """Decode `content`, which was read from `path`, to RGB with 8 bits per channel.
 
-    Like diffusers' `load_image`, turned upright by its EXIF orientation. Unlike there, transparent pixels are composed
-    onto white, and gray values of 16 bits are scaled, round(value / 257), where Pillow would clip them at 255.
+    Like diffusers' `load_image`: the first frame, turned upright by its EXIF orientation, without regard to a colour
+    profile. Unlike there, transparent pixels are composed onto white, and values of 16 bits are scaled,
+    round(value / 257), where Pillow would clip gray ones at 255 and cut colours to their high byte.
 
     Raises:
-        VqError: Pillow cannot decode it, its pixels are floats or 32-bit integers, whose range is not known, or it is
-            larger than Pillow takes for harmless.
+        VqError: Pillow cannot decode it, a checksum in it is wrong, the range of its pixels is not known, such as that
+            of floats, or it is larger than Pillow takes for harmless.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is odd beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(content)) as image:
-                if image.mode == "F" or (image.mode == "I" and image.format not in SIXTEEN_BITS_IN_I):
-                    raise VqError(
-                        f"{path} has 32 bits per pixel, whose range is not known: save it with 8 bits per channel."
-                    )
-                return _as_rgb(ImageOps.exif_transpose(image))
+            with _opened(content) as image:
+                if problem := unknown_range(image):
+                    raise VqError(f"{path} {problem}: save it with 8 bits per channel.")
+                values = deep_pixels(image, content)
+                return _as_rgb(image) if values is None else _from_16_bits(values, image.info.get("transparency"))
+    except VqError:
+        raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise VqError(f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down.") from None
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise
+    except Exception as error:  # damage makes Pillow's decoders raise errors of every kind
         reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
         raise VqError(f"{path} is not an image that can be decoded ({reason}): give a PNG, JPEG or WebP.") from error
 
 
-def _as_rgb(image: "Image") -> "Image":
+def _opened(content: bytes) -> "ImageFile":
+    """`content` as a picture that is not decoded yet; the checksums of a PNG, which decoding skips, are right."""
     from PIL import Image
 
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.float64)
-        pixels = np.rint(values / 257)
-        if "transparency" in image.info:
-            pixels[values == image.info["transparency"]] = 255
-        return Image.fromarray(pixels.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
+    image = Image.open(BytesIO(content))
+    if image.format != "PNG":
+        return image
+    image.verify()
+    return Image.open(BytesIO(content))  # what was verified cannot be decoded
+
+
+def _as_rgb(image: "ImageFile") -> "Image":
+    from PIL import Image, ImageOps
+
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        image.info["transparency"] = key * LEVEL_OF_BITS.get(raw_mode(image), 1)
+    upright = ImageOps.exif_transpose(image)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    white = Image.new("RGBA", upright.size, "white")
+    return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+
+
+def _from_16_bits(values: NDArray[np.uint16], key: int | tuple[int, ...] | None) -> "Image":
+    """`values`, see `deep_pixels`, of which those that equal `key` are transparent."""
+    from PIL import Image
+
+    bands = range(0, len(values), ROWS_AT_ONCE)
+    return Image.fromarray(np.concatenate([_to_8_bits(values[row : row + ROWS_AT_ONCE], key) for row in bands]))
+
+
+def _to_8_bits(values: NDArray[np.uint16], key: int | tuple[int, ...] | None) -> NDArray[np.uint8]:
+    colours = values[..., :3].astype(np.float64)
+    if values.shape[-1] == 4:
+        colours = LARGEST - (LARGEST - colours) * (values[..., 3:] / LARGEST)
+    elif key is not None:
+        colours[(colours == key).all(axis=-1)] = LARGEST
+    pixels = np.rint(colours / 257).astype(np.uint8)
+    return np.repeat(pixels, 3 // pixels.shape[-1], axis=-1)
 
 
 def resize_to_cover(image: "Image", height: int, width: int) -> "Image":

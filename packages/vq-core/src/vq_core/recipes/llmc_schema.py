@@ -42,7 +42,11 @@ PER_TOKEN = only("per_token", otherwise="but LightX2V has one activation scale p
 DYNAMIC = only(False, otherwise="but LightX2V computes activation scales as it runs: set it to False.")
 ABSMAX = only("minmax", otherwise="but the range is always the absmax: set it to minmax.")
 CODES = only(None, otherwise="but the codes of LightX2V are ±127 for INT8 and ±448 for FP8: remove it.")
-METHOD = only("RTN", "SmoothQuant", "Awq", otherwise="which is not available; known: RTN, SmoothQuant, Awq.")
+METHOD = only(
+    *("RTN", "SmoothQuant", "Awq"),
+    otherwise="which LLMC does not run on Wan: set it to RTN, SmoothQuant or Awq (GPTQ here is `vq-algos quantize "
+    "--method gptq`, after any of them).",
+)
 TRANS_VERSION = only("v1", "v2", otherwise="which is no version of Awq: set it to v1 or v2.")
 CLIP_VERSION = only("v1", otherwise="which needs learned ranges, and these are not available: set it to v1.")
 WHOLE_WEIGHTS = only(1, otherwise="but weights are quantized whole: set it to 1.")
@@ -138,7 +142,7 @@ class Tensor(Section):
     """What `weight` and `act` have in common."""
 
     quant_type: Annotated[str, QUANT_TYPE] = "int-quant"
-    bit: Annotated[object, BIT]
+    bit: object
     symmetric: Annotated[bool, SYMMETRIC]
     group_size: Annotated[int | None, Unheeded("only per_group reads it", silent=(None, -1))] = None
     block_size: Annotated[int | None, Unheeded("only per_block reads it")] = None
@@ -170,6 +174,7 @@ class Tensor(Section):
 class Weight(Tensor):
     """`quant.video_gen.weight`."""
 
+    bit: Annotated[object, BIT]
     granularity: Annotated[str, PER_CHANNEL]
     use_qtorch: bool | None = None
     need_pack: Annotated[bool, UNAVAILABLE] = False

@@ -179,6 +179,12 @@ class Recipe(Section):
         """`calib.seed`, else `seed`."""
         return self.seed if self.calib.seed is None else self.calib.seed
 
+    @property
+    def needs_no_statistics(self) -> bool:
+        """Does it ask for no smoothing and for rounding to nearest, as LLMC's RTN?"""
+        rounder = resolve(None, self.quantize.method, DEFAULTS.quantize_method)
+        return self.smooth.method == "none" and rounder == DEFAULTS.quantize_method
+
     def path_of(self, artifact: Artifact) -> Location | None:
         """Where a stage writes `artifact` and the next one looks for it; None where the recipe names no `output`."""
         if artifact == "videos" and self.eval.output is not None:

@@ -121,8 +121,10 @@ def validated(model: type[Model], document: Mapping[str, object], path: Path, fo
         return model.model_validate(document, context={"folder": folder})
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
-        more = f" (Further mistakes: {len(mistakes) - 1}.)" if len(mistakes) > 1 else ""
-        raise VqError(_sentence(_first(mistakes), model, path) + more) from error
+        first = _first(mistakes)
+        told = 1 if first is mistakes[0] else 2  # a misspelt key, and that the right one is missing
+        more = f" (Further mistakes: {len(mistakes) - told}.)" if len(mistakes) > told else ""
+        raise VqError(_sentence(first, model, path) + more) from error
 
 
 def _first(mistakes: Sequence[ErrorDetails]) -> ErrorDetails:

@@ -6,6 +6,7 @@ edited by hand is recognised.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,21 @@ def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
         newer = content["format"] > fmt
         advice = "upgrade vq-core" if newer else "make it again with this version"
         raise VqError(f"{folder} has {kind} format {content['format']} and this version reads {fmt}: {advice}.")
-    digest = content.pop("digest", None)
-    if digest != _digest(content):
-        raise VqError(f"{path} does not match its own digest, so it was edited or damaged: make the artifact again.")
+    require_own_digest(content, path)
     try:
-        return Manifest.model_validate(content)
+        return Manifest.model_validate({key: value for key, value in content.items() if key != "digest"})
     except ValidationError as error:
         raise VqError(f"{path} is not a valid manifest ({first_problem(error)}): make the artifact again.") from None
+
+
+def require_own_digest(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest, of whichever kind, that its own digest does not fit; `content` was read from `path`.
+
+    Raises:
+        VqError: it has no digest, or another one.
+    """
+    if content.get("digest") != _digest({key: value for key, value in content.items() if key != "digest"}):
+        raise VqError(f"{path} does not match its own digest, so it was edited or damaged: make the artifact again.")
 
 
 def kind_of(folder: Path) -> str | None:

@@ -62,7 +62,7 @@ def compare(
     folders = open_folders(entries)
     origins = [origin_of(folder) for folder in folders]
     asked = asked_videos(origins[0].provenance if origins[0] else None, prompts)
-    videos, measured = _measure_all(folders, chosen, asked, device)
+    videos, measured = _measure_all(folders, origins, chosen, asked, device)
     report = _report(folders, origins, chosen, videos, measured, limits)
     with local_output(output, last=JSON_NAME) as folder:
         write_report(report, to_markdown(report), folder)
@@ -70,19 +70,24 @@ def compare(
 
 
 def _measure_all(
-    folders: Sequence[ComparedFolder], chosen: MetricChoice, asked: AskedVideos, device: str
+    folders: Sequence[ComparedFolder],
+    origins: Sequence[Origin | None],
+    chosen: MetricChoice,
+    asked: AskedVideos,
+    device: str,
 ) -> tuple[list[VideoInfo], list[list[MeasuredVideo]]]:
     """The videos of the reference, each decoded once, and the measured videos of every folder."""
     videos: list[VideoInfo] = []
     measured: list[list[MeasuredVideo]] = [[] for _ in folders]
+    lengths = [origin.num_frames if origin else None for origin in origins]
     with progress("compare", len(folders[0].videos) * (len(folders) - 1), "video") as advance:
         for name, path in folders[0].videos.items():
-            reference = open_reference(name, path, asked.of(name), chosen.metrics, device)
+            reference = open_reference(name, path, asked.of(name), chosen.metrics, device, lengths[0])
             videos.append(reference.info)
             measured[0].append(reference.measure_itself())
-            for folder, of_row in zip(folders[1:], measured[1:], strict=True):
+            for folder, length, of_row in zip(folders[1:], lengths[1:], measured[1:], strict=True):
                 log.debug("%s against %s", folder.videos[name], path)
-                of_row.append(reference.measure(folder.videos[name]))
+                of_row.append(reference.measure(folder.videos[name], length))
                 advance()
     return videos, measured
 

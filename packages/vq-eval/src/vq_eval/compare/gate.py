@@ -36,6 +36,8 @@ def hold(
 ) -> tuple[GateResult, ...]:
     """Every limit on every row that it applies to; `rows` begin with the reference.
 
+    No limit is kept by videos that were altered after they were made, nor against such ones.
+
     Raises:
         VqError: a limited metric cannot be measured on one of the videos, which would pass unchecked.
     """
@@ -64,7 +66,7 @@ def enforce(report: CompareReport) -> None:
     Raises:
         GateFailed: the message names every failed figure, its row, and by how much it fails.
     """
-    failures = [gate.sentence for gate in report.gates if not gate.passed]
+    failures = dict.fromkeys(gate.sentence for gate in report.gates if not gate.passed)
     if failures:
         raise GateFailed(f"{'; '.join(failures)}.")
 
@@ -83,6 +85,9 @@ def _held(limit: Limit, info: MetricInfo, row: Row, rows: Sequence[Row]) -> Gate
             figures = [it.figures[limit.metric].video for it in row.videos]
             failed = sum(not _keeps(info, it, bound) for it in figures)
             sentence += f" ({failed} of {len(figures)} videos fail)"
+    if passed and (altered := _altered(limit, row, rows)):
+        passed = False
+        sentence = f"{altered} changed after the manifest was written, so no limit is kept: make the videos again"
     return GateResult(
         row=row.name,
         metric=limit.metric,
@@ -94,6 +99,15 @@ def _held(limit: Limit, info: MetricInfo, row: Row, rows: Sequence[Row]) -> Gate
         passed=passed,
         sentence=sentence,
     )
+
+
+def _altered(limit: Limit, row: Row, rows: Sequence[Row]) -> str:
+    """The altered files that the figure comes from, such as `000.mkv of int8`; empty where there are none."""
+    sources = [it for it in rows if it is row or it.role == "reference"]
+    if limit.kind == "worse_than_floor_by":
+        sources += [it for it in rows if it.role == "floor" and it is not row]
+    named = [(it.name, it.provenance.altered) for it in sources if it.provenance is not None and it.provenance.altered]
+    return " and ".join(f"{', '.join(files)} of `{name}`" for name, files in named)
 
 
 def _bound(limit: Limit, info: MetricInfo, rows: Sequence[Row]) -> tuple[float | None, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vq_core.artifacts.made_videos import REPAIR
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
 from vq_eval.compare.compared_folders import LOSSLESS
@@ -46,13 +47,13 @@ class Reference:
         alone = {name: metric for name, metric in self.metrics.items() if not metric.COMPARES}
         return self._measured(self.clip, alone)
 
-    def measure(self, path: Path) -> MeasuredVideo:
-        """The video `path` against this one.
+    def measure(self, path: Path, num_frames: int | None = None) -> MeasuredVideo:
+        """The video `path`, made with `num_frames` if that is known, against this one.
 
         Raises:
             VqError: it is no video, or of another shape.
         """
-        frames = read_video(path)
+        frames = _read(path, num_frames)
         if frames.shape != self.clip.frames.shape:
             raise VqError(
                 f"`{self.name}` has {_shape_text(self.clip.frames)} in {self.clip.path} and {_shape_text(frames)} in "
@@ -71,13 +72,15 @@ class Reference:
         )
 
 
-def open_reference(name: str, path: Path, asked: Asked, metrics: Mapping[str, Metric], device: str) -> Reference:
+def open_reference(
+    name: str, path: Path, asked: Asked, metrics: Mapping[str, Metric], device: str, num_frames: int | None = None
+) -> Reference:
     """Decode the reference's video `path` and choose those of `metrics` that can measure it.
 
     Raises:
-        VqError: it is no video.
+        VqError: it is no video, or has not the `num_frames` that it was made with, if they are known.
     """
-    clip = Clip(path, read_video(path), device, asked.prompt, asked.image)
+    clip = Clip(path, _read(path, num_frames), device, asked.prompt, asked.image)
     reasons = {name: metric.unsuited(clip) for name, metric in metrics.items()}
     return Reference(
         name,
@@ -86,6 +89,13 @@ def open_reference(name: str, path: Path, asked: Asked, metrics: Mapping[str, Me
         {name: metric for name, metric in metrics.items() if reasons[name] is None},
         {name: reason for name, reason in reasons.items() if reason is not None},
     )
+
+
+def _read(path: Path, num_frames: int | None) -> NDArray[np.uint8]:
+    frames = read_video(path)
+    if num_frames not in (None, len(frames)):
+        raise VqError(f"{path} has {len(frames)} frames, and {num_frames} by its manifest: {REPAIR}.")
+    return frames
 
 
 def _figure(metric: Metric, reference: Clip, candidate: Clip) -> Figure:

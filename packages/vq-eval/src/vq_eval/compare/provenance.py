@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vq_core.artifacts.videos import FORMAT, KIND
+from vq_core.artifacts.made_videos import REPAIR, MadeVideos, made_videos
 from vq_core.errors import VqError
-from vq_core.files.tensor_file import sha256_of
 from vq_core.remote.location import Location
-from vq_core.remote.transfer import exists, local_copy
 from vq_core.sampling.prompts import ModelInputs, Sample, read_samples
-from vq_core.store.manifest import FILE_NAME, Manifest, kind_of, read_manifest
+from vq_core.store.manifest import Manifest
 from vq_eval.compare.compared_folders import ComparedFolder
 from vq_eval.compare.schema import PromptInfo, Provenance
 
@@ -25,38 +23,41 @@ TEXTS = ("prompt", "negative_prompt")
 
 @dataclass(frozen=True)
 class Origin:
-    """A folder's provenance, and the seconds per video in its manifest; None where it has none."""
+    """What the manifest around a folder says of its videos.
+
+    Attributes:
+        provenance: how they were made.
+        seconds_per_video: None where the manifest does not say.
+        num_frames: of each video; None where the manifest does not say.
+    """
 
     provenance: Provenance
     seconds_per_video: float | None
+    num_frames: int | None
 
 
 def origin_of(folder: ComparedFolder) -> Origin | None:
     """The origin in the manifest of `folder`, or of the folder around it; None without a manifest of videos.
 
     Raises:
-        VqError: the manifest is damaged or of another format.
+        VqError: see `made_videos`; a video that was made is missing.
     """
-    location = folder.entry.location
-    for place, variant in ((location, ""), (location.parent, folder.path.name)):
-        if not exists(place / FILE_NAME):
-            continue
-        path = local_copy(place, only=[FILE_NAME])
-        if kind_of(path) == KIND:
-            manifest = read_manifest(path, KIND, FORMAT)
-            return Origin(_provenance(place, variant, manifest, folder.videos.values()), _seconds(manifest, variant))
-    return None
+    made = made_videos(folder.entry.location)
+    if made is None:
+        return None
+    if missing := made.missing(folder.videos):
+        raise VqError(f"{folder.path} lacks the video {missing[0]}, which its manifest names: {REPAIR}.")
+    return Origin(_provenance(made, folder.videos.values()), _seconds(made.manifest, made.variant), made.num_frames)
 
 
-def _provenance(place: Location, variant: str, manifest: Manifest, videos: Iterable[Path]) -> Provenance:
+def _provenance(made: MadeVideos, videos: Iterable[Path]) -> Provenance:
+    manifest = made.manifest
     settings = dict(manifest.settings)
     prompts: Any = settings.pop("prompts", [])
-    prefix = f"{variant}/" if variant else ""
-    written = {file: entry.sha256 for file, entry in manifest.files.items()}
     return Provenance(
-        path=str(place),
+        path=str(made.artifact),
         digest=manifest.digest(),
-        variant=variant,
+        variant=made.variant,
         tool=manifest.tool,
         family=manifest.family,
         model=manifest.model,
@@ -64,7 +65,7 @@ def _provenance(place: Location, variant: str, manifest: Manifest, videos: Itera
         settings=settings,
         prompts=tuple(map(_prompt_info, prompts)),
         parents=manifest.parents,
-        altered=tuple(path.name for path in videos if written.get(f"{prefix}{path.name}") != sha256_of(path)),
+        altered=tuple(path.name for path in videos if made.is_altered(path)),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from vq_core.artifacts.made_videos import made_videos, require_unaltered
 from vq_core.errors import VqError
 from vq_core.remote.location import Location, parse_location
 from vq_core.remote.transfer import exists, local_copy
@@ -66,20 +67,26 @@ def folder_of(row: Row) -> Path:
     """The folder of a row's videos, still those that were compared.
 
     Raises:
-        VqError: it is gone, or its artifact was made again since.
+        VqError: it is gone, or its artifact was made again or one of its videos altered since.
     """
     location = parse_location(row.folder)
     if not exists(location):
         raise VqError(
             f"The videos of `{row.name}` are no longer at {location}: run this where compare ran, or compare again."
         )
-    if row.provenance is not None:
-        artifact = parse_location(row.provenance.path)
-        if digest_of(local_copy(artifact, only=[FILE_NAME])) != row.provenance.digest:
-            raise VqError(
-                f"The videos of `{row.name}` at {artifact} are not those that were compared: compare them again."
-            )
-    return local_copy(location)
+    if row.provenance is None:
+        return local_copy(location)
+    artifact = parse_location(row.provenance.path)
+    if digest_of(local_copy(artifact, only=[FILE_NAME])) != row.provenance.digest:
+        raise VqError(f"The videos of `{row.name}` at {artifact} are not those that were compared: compare them again.")
+    folder, made = local_copy(location), made_videos(location)
+    for video in row.videos:
+        measured = folder / video.file
+        if video.file not in row.provenance.altered:
+            require_unaltered(made, measured)
+        if (played := measured.with_suffix(".mp4")).is_file() and played != measured:
+            require_unaltered(made, played)
+    return folder
 
 
 def _measured(schema: type[T], location: Location, of: ModuleType) -> T:

@@ -49,13 +49,14 @@ def write_clip(source: Path, report: Path, stem: str, *, lossless_frames: bool) 
     lossless video alone.
 
     Raises:
-        VqError: `source` is not a video.
+        VqError: `source`, or the `.mp4` beside it, is not a video or is damaged.
     """
     frames, fps = read_video(source), frames_per_second(source)
     video = report / "videos" / f"{stem}.mp4"
     video.parent.mkdir(parents=True, exist_ok=True)
     playable = source.with_suffix(".mp4")
     if playable.is_file():
+        read_video(playable)  # refuses a damaged one
         shutil.copyfile(playable, video)
     else:
         write_video(video, frames, round(fps))

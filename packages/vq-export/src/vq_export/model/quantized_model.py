@@ -31,6 +31,8 @@ from vq_export.writing.overlap import WORKERS
 TOOL = f"vq-export {__version__}"
 METHOD = "rtn"
 """How a model that is converted is rounded."""
+SMOOTHED_BEFORE = "llmc"
+"""Who has smoothed a model that brings gains with it."""
 SNR_EVERY = 32
 """The SNR of a converted weight is that of one row in 32: on all rows it would take as long as rounding."""
 
@@ -210,6 +212,9 @@ def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, devi
         components={
             name: _RoundedSource(component, scheme, rounding, device) for name, component in source.components.items()
         },
-        settings={"quantize": {"scheme": scheme.name, "method": METHOD, "rounding": rounding.value}},
+        settings={
+            **({"smooth": {"method": SMOOTHED_BEFORE}} if source.has_gains else {}),
+            "quantize": {"scheme": scheme.name, "method": METHOD, "rounding": rounding.value},
+        },
         parents={},
     )

@@ -7,11 +7,13 @@ LLMC's arithmetic in bfloat16 gives, is kept: every kernel multiplies it like an
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import cast
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor
 
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
 from vq_core.model.already_quantized import IMPORTED, quantizer_of
 from vq_core.model.source import TRANSFORMER_FILES, fingerprint_of, resolve_model
@@ -48,6 +50,11 @@ class _StoredCodes:
         self.scheme = _scheme(stored, self.topology.linears)
         self._stored = stored.tensors
         self._names = [*self.topology.tensors, *scales, *self._gains.tensors]
+
+    @property
+    def has_affine_norms(self) -> bool:
+        """Do gains come with it, which may all be one?"""
+        return self._gains.present
 
     @cached_property
     def fingerprint(self) -> str:
@@ -136,8 +143,25 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
         family=family,
         scheme=first.scheme,
         components=components,
-        settings={"quantize": {"scheme": first.scheme.name, "method": method}},
+        settings={
+            **({"smooth": {"method": method}} if any(part.has_affine_norms for part in components.values()) else {}),
+            "quantize": {"scheme": first.scheme.name, "method": method},
+        },
         parents={},
+    )
+
+
+def comes_from_elsewhere(checkpoint: ConvertedCheckpoint) -> bool:
+    """Whether another tool smoothed the checkpoint or made its codes: then its fingerprint is not the original model's.
+
+    Checkpoints from before smoothing by others was recorded have gains, and nothing that says where these are from.
+    """
+    settings = checkpoint.artifact.manifest.settings
+    smooth = cast(dict[str, JsonValue], settings.get("smooth", {}))
+    return (
+        checkpoint.is_imported
+        or smooth.get("method") in IMPORTED.values()
+        or ("smooth" not in settings and bool(settings["gains"]))
     )
 
 

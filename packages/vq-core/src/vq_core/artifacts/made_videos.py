@@ -1,0 +1,78 @@
+"""What the manifest around a folder of videos says of them, for those who read videos again."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vq_core.artifacts.videos import FORMAT, KIND
+from vq_core.errors import VqError
+from vq_core.files.json_file import read_json
+from vq_core.files.tensor_file import sha256_of
+from vq_core.media.video import FORMATS
+from vq_core.remote.location import Location
+from vq_core.remote.transfer import exists, local_copy
+from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest, require_own_digest
+
+REPAIR = "make or copy the videos again"
+
+
+@dataclass(frozen=True)
+class MadeVideos:
+    """The artifact that a folder of videos belongs to.
+
+    Attributes:
+        artifact: its folder.
+        variant: which folder of it the videos lie in; empty where they lie in the artifact itself.
+        manifest: of the artifact.
+    """
+
+    artifact: Location
+    variant: str
+    manifest: Manifest
+
+    @property
+    def num_frames(self) -> int | None:
+        """How many frames each video was made with; None where the manifest does not say."""
+        count = self.manifest.settings.get("num_frames")
+        return count if isinstance(count, int) else None
+
+    def missing(self, names: Collection[str]) -> list[str]:
+        """The stems of the videos that were written to this folder and are not among `names`, sorted."""
+        written = map(PurePosixPath, self.manifest.files)
+        made = {file.stem for file in written if str(file.parent) == (self.variant or ".") and file.suffix in FORMATS}
+        return sorted(made - set(names))
+
+    def is_altered(self, video: Path) -> bool:
+        """Whether the file `video` of this folder is not the one that was written."""
+        entry = self.manifest.files.get(f"{self.variant}/{video.name}" if self.variant else video.name)
+        return entry is None or entry.sha256 != sha256_of(video)
+
+
+def made_videos(folder: Location) -> MadeVideos | None:
+    """The artifact of the videos in `folder`, by the manifest there or around it; None where no videos have one.
+
+    Raises:
+        VqError: a manifest is damaged, or one of videos has another format.
+    """
+    if isinstance(folder, Path) and folder.name in ("", ".."):  # `.` has neither a name nor a parent
+        folder = folder.resolve()
+    for place, variant in ((folder, ""), (folder.parent, folder.name)):
+        if not exists(place / FILE_NAME):
+            continue
+        path = local_copy(place, only=[FILE_NAME])
+        content = read_json(path / FILE_NAME, damaged=REPAIR)
+        if content.get("kind") == KIND:
+            return MadeVideos(place, variant, read_manifest(path, KIND, FORMAT))
+        if "digest" in content:  # of another kind, unless the kind itself is what was damaged
+            require_own_digest(content, path / FILE_NAME)
+    return None
+
+
+def require_unaltered(made: MadeVideos | None, video: Path) -> None:
+    """Refuse the file `video` if it is not the one that its manifest names.
+
+    Raises:
+        VqError: it is another one.
+    """
+    if made is not None and made.is_altered(video):
+        raise VqError(f"{video} is not the file that was written (its SHA-256 differs): {REPAIR}.")
