@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from typer.models import ArgumentInfo
 
+from vq_core.cli.apart import require_apart
 from vq_core.cli.options import PANELS
 
 Options = TypeVar("Options")
@@ -17,13 +18,17 @@ def takes_options(
 ) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Make a typer command of a function of one `kind`: a dataclass whose fields are annotated with typer's options.
 
+    An output that lies in an input is refused before the function is called.
+
     The help shows them panel by panel, in the order of `PANELS`. The command lacks the fields named by `without`,
     which keep their defaults.
     """
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
         def command(**said: Any) -> None:
-            function(kind(**said))
+            options = kind(**said)
+            require_apart(options)
+            function(options)
 
         taken = sorted((field for field in fields(kind) if field.name not in without), key=_panel)  # type: ignore[arg-type]
         command.__signature__ = inspect.Signature([_parameter(field) for field in taken])  # type: ignore[attr-defined]

@@ -68,8 +68,10 @@ def parse_location(text: str) -> Location:
     """The path or URI that `text` names; `file://` is a path.
 
     Raises:
-        VqError: a URI without anything behind its protocol, or with `..` in its path.
+        VqError: nothing; a URI without anything behind its protocol, or with `..` in its path.
     """
+    if not text:
+        raise VqError("An empty text is no path: give one.")
     match = _URI.fullmatch(text)
     if match is None:
         return Path(text)

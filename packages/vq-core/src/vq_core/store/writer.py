@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vq_core.errors import GateFailed, Unfinished, VqError
 from vq_core.files import tensor_file
+from vq_core.remote.claim import claimed
 from vq_core.remote.location import Location, Uri
 from vq_core.remote.transfer import deliver, refuse_existing, staging_path
 from vq_core.store.journal import Journal
@@ -212,10 +213,17 @@ def create_artifact(
     run later leaves the partial folder for `resume`, and a VqError then says so.
 
     Raises:
-        VqError: `path` exists; a partial folder exists and `resume` is off; it was made with other settings, or a file
+        VqError: `path` exists or cannot be written; another command writes it; a partial folder exists and `resume` is off; it was made with other settings, or a file
             in it is not as it was written; or what failed its check is still there.
         GateFailed: `check` raised it.
     """
+    with claimed(staging_path(path)):
+        yield from _create(path, header, resume, check, inseparable)
+
+
+def _create(
+    path: Location, header: Header, resume: bool, check: Check | None, inseparable: Collection[str]
+) -> Iterator[ArtifactWriter]:
     partial, unverified = partial_folder(staging_path(path)), unverified_folder(path)
     if (unverified / RESUME_FILE).exists():  # stopped while it was checked or uploaded
         tensor_file.publish(unverified, partial)
