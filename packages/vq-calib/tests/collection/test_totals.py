@@ -146,7 +146,9 @@ def test_finished_prompts_are_neither_lost_nor_written_again(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["rows-1", "rows-2", "totals-2"]
 
 
-@pytest.mark.parametrize("lost", ["totals-2/transformer/block_0.safetensors", "rows-1/transformer_2/non_block.safetensors"])
+@pytest.mark.parametrize(
+    "lost", ["totals-2/transformer/block_0.safetensors", "rows-1/transformer_2/non_block.safetensors"]
+)
 def test_refuses_to_go_on_without_what_finished_prompts_have_left(tmp_path: Path, lost: str) -> None:
     totals = Totals(_writer(tmp_path), TOPOLOGIES, TABLES)
     for prompt in range(PROMPTS):
@@ -154,7 +156,9 @@ def test_refuses_to_go_on_without_what_finished_prompts_have_left(tmp_path: Path
         totals.add_bucket("transformer_2", 7, _gathered(prompt, POSITIONS[prompt]))
         totals.end_prompt()
     (tmp_path / lost).unlink()
-    with pytest.raises(VqError, match=f"{lost} of the prompts that were finished is missing: remove {tmp_path} and run"):
+    with pytest.raises(
+        VqError, match=f"{lost} of the prompts that were finished is missing: remove {tmp_path} and run"
+    ):
         Totals(_writer(tmp_path), TOPOLOGIES, TABLES)
 
 

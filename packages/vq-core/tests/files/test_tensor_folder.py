@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,9 +32,17 @@ def test_with_an_index_only_what_it_names_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight_map", "sentence"), [({}, "has no weight_map"), ({"a": "a.safetensors"}, "is missing")]
+    ("weight_map", "sentence"),
+    [
+        ({}, "has no weight_map"),
+        (["a.safetensors"], "has no weight_map"),
+        ({"a": "a.safetensors"}, "is missing"),
+        ({"a": 1}, r"says that `a` is in 1, which is not beside it: get it again"),
+        ({"a": "../a.safetensors"}, r"says that `a` is in \.\./a\.safetensors, which is not beside it: get it again"),
+        ({"a": "/a.safetensors"}, r"says that `a` is in /a\.safetensors, which is not beside it: get it again"),
+    ],
 )
-def test_an_index_that_promises_nothing_or_too_much(tmp_path: Path, weight_map: dict[str, str], sentence: str) -> None:
+def test_an_index_that_promises_nothing_or_too_much(tmp_path: Path, weight_map: Any, sentence: str) -> None:
     (tmp_path / INDEX_FILE).write_text(json.dumps({"weight_map": weight_map}))
     with pytest.raises(VqError, match=sentence):
         index_tensors(tmp_path)

@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -72,4 +74,17 @@ def test_refuses_what_is_no_pipeline_of_wan(tmp_path: Path, content: str | None,
 def test_refuses_a_missing_part(model: Path, part: str) -> None:
     shutil.rmtree(model / part)
     with pytest.raises(VqError, match=f"lacks the part `{part}`: get the whole pipeline"):
+        read_layout(model)
+
+
+def test_refuses_what_a_library_would_wait_for(model: Path) -> None:
+    os.mkfifo(model / "text_encoder" / "extra.json")
+    with pytest.raises(VqError, match=r"extra\.json is a named pipe, and a file is needed there: give one"):
+        read_layout(model)
+
+
+def test_refuses_an_index_that_leads_out_of_its_folder(model: Path) -> None:
+    index = {"weight_map": {"a": "../../secret.safetensors"}}
+    (model / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(VqError, match=r"says that `a` is in \.\./\.\./secret\.safetensors, which is not beside it"):
         read_layout(model)

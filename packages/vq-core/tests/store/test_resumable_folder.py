@@ -11,7 +11,15 @@ import pytest
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import sha256_of
 from vq_core.store.journal import begin_journal, read_journals
-from vq_core.store.resumable_folder import RESUME_FILE, begin, check_resumable, files_in, forget, partial_folder, take_up
+from vq_core.store.resumable_folder import (
+    RESUME_FILE,
+    begin,
+    check_resumable,
+    files_in,
+    forget,
+    partial_folder,
+    take_up,
+)
 
 BLOCKS = ("transformer/block_0.safetensors", "transformer/block_1.safetensors", "totals-1/block_0.safetensors")
 BEGAN = {"model": "wan", "settings": {"steps": 40}}
@@ -95,9 +103,7 @@ FOREIGN = "was not written by the run that is resumed: move it away and run the 
         ),
     ],
 )
-def test_refuses_what_is_not_as_it_was_written(
-    partial: Path, damage: Callable[[Path], object], sentence: str
-) -> None:
+def test_refuses_what_is_not_as_it_was_written(partial: Path, damage: Callable[[Path], object], sentence: str) -> None:
     damage(partial)
     with pytest.raises(VqError, match=sentence):
         take_up(partial, ("totals-*",))

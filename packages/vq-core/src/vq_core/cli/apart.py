@@ -25,9 +25,9 @@ def require_apart(options: Any) -> None:
     inputs = [folder for name, value in _said(options, INPUT) if name != SEARCHED for folder in _folders(value)]
     for _, output in _said(options, OUTPUT):
         if isinstance(output, Path):
-            place = os.path.realpath(output)
+            place = Path(os.path.realpath(output.parent))  # Path's own fails at a link that leads back to itself
             for folder in inputs:
-                if place.startswith(os.path.join(os.path.realpath(folder), "")):
+                if place.is_relative_to(os.path.realpath(folder)):
                     raise VqError(f"{output} lies inside the input {folder}: choose another place for the output.")
 
 
@@ -44,5 +44,5 @@ def _folders(value: Any) -> Iterator[Path]:
     for said in value if isinstance(value, list) else [value]:
         if isinstance(said, Path | str):
             for text in {str(said), str(said).partition("=")[2]} - {""}:
-                if os.path.isdir(text):
+                if os.path.isdir(text):  # noqa: PTH112 Path's fails at a prompt, which is longer than a name may be
                     yield Path(text)

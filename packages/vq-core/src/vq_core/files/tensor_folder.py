@@ -1,12 +1,13 @@
 """Where the tensors of a folder lie: its one safetensors file, or its shards and the index over them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 from vq_core.errors import VqError
 from vq_core.files.buffers import Buffers
+from vq_core.files.given_file import is_inside
 from vq_core.files.json_file import read_json
 from vq_core.files.weights_file import OpenWeights, SafetensorsFile, WeightsFile
 
@@ -55,9 +56,7 @@ def is_shard(path: Path) -> bool:
 
 
 def _indexed(folder: Path) -> dict[str, WeightsFile]:
-    weight_map: Mapping[str, str] = read_json(folder / INDEX_FILE).get("weight_map", {})
-    if not weight_map:
-        raise VqError(f"{folder / INDEX_FILE} has no weight_map: get it again.")
+    weight_map = read_weight_map(folder / INDEX_FILE)
     buffers = Buffers()
     shards = {name: SafetensorsFile(folder / name, buffers) for name in sorted(set(weight_map.values()))}
     files: dict[str, WeightsFile] = {}
@@ -68,6 +67,21 @@ def _indexed(folder: Path) -> dict[str, WeightsFile]:
             f"`{lost[0]}` is not in {weight_map[lost[0]]} of {folder}, where the index says it is: get it again."
         )
     return files
+
+
+def read_weight_map(index: Path) -> dict[str, str]:
+    """The file of every tensor as the index in the file `index` has it; the files lie beside it.
+
+    Raises:
+        VqError: there is none, or it names what is not beside it.
+    """
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise VqError(f"{index} has no weight_map: get it again.")
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not is_inside(file):
+            raise VqError(f"{index} says that `{tensor}` is in {file}, which is not beside it: get it again.")
+    return weight_map
 
 
 def _require_all_shards(paths: Iterable[Path]) -> None:

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord
+from vq_core.files.given_file import require_file
 from vq_core.recipes.named_recipes import recipe_names
 from vq_core.remote.location import Location
 
@@ -65,15 +66,16 @@ def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
     """The mapping in the YAML file `path`, a `what`: anchors and aliases work, no tag can run code.
 
     Raises:
-        VqError: no such file, not UTF-8 text, a syntax error, a key given twice, or no mapping.
+        VqError: no such file, no file at all, not UTF-8 text, a syntax error, a key given twice, or no mapping.
     """
+    if path.is_dir():
+        raise VqError(f"The {what} {path} is a folder: give the YAML file in it.")
     try:
+        require_file(path)
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         names = f", or one of the names {', '.join(recipe_names())}" if what == "recipe" else ""
         raise VqError(f"There is no {what} {path}: give a YAML file{names}.") from None
-    except IsADirectoryError:
-        raise VqError(f"The {what} {path} is a folder: give the YAML file in it.") from None
     except UnicodeDecodeError as error:
         raise VqError(f"The {what} {path} is not UTF-8 text ({error}): give a YAML file.") from error
     try:

@@ -1,5 +1,4 @@
-"""The claim on an output: what is there or cannot be written is refused before anything is computed, and one command
-at a time writes it."""
+"""The claim on an output: one command at a time writes it, and what cannot be written is refused before any work."""
 
 import os
 from collections.abc import Iterator

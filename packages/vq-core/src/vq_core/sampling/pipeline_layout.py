@@ -1,11 +1,14 @@
 """What a diffusers pipeline folder of the Wan family says of itself, before any weight is read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import require_file
 from vq_core.files.json_file import read_json
+from vq_core.files.tensor_folder import read_weight_map
 from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
 
 TEXT_TO_VIDEO = "WanPipeline"
@@ -56,7 +59,8 @@ def read_layout(path: Path) -> PipelineLayout:
     """Read `model_index.json` of the pipeline folder `path` and the configurations of its VAE and transformer.
 
     Raises:
-        VqError: it is none of the Wan pipelines known here, or a part that it lists is missing.
+        VqError: it is none of the Wan pipelines known here, a part that it lists is missing, or something in one
+            is no file.
     """
     index = read_json(path / "model_index.json", missing=_MISSING)
     if index.get("_class_name") not in PIPELINES:
@@ -68,6 +72,7 @@ def read_layout(path: Path) -> PipelineLayout:
     for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *parts):
         if name not in parts or not (path / name).is_dir():
             raise VqError(f"{path} lacks the part `{name}`: get the whole pipeline.")
+    _require_files(path, parts)
     vae, transformer = (read_json(path / name / "config.json", missing=_MISSING) for name in ("vae", "transformer"))
     frame_patch, height_patch, width_patch = transformer.get("patch_size", (1, 2, 2))
     pixels = vae.get("scale_factor_spatial", 8)
@@ -84,6 +89,16 @@ def read_layout(path: Path) -> PipelineLayout:
         width_multiple=pixels * width_patch,
         frame_multiple=vae.get("scale_factor_temporal", 4) * frame_patch,
     )
+
+
+def _require_files(path: Path, parts: Iterable[str]) -> None:
+    """Refuse what diffusers and transformers would wait for, or read elsewhere."""
+    for part in parts:
+        for found in sorted((path / part).rglob("*")):
+            if found.exists() and not found.is_dir():  # of a link that dangles, only its reader knows if it is needed
+                require_file(found)
+            if found.name.endswith(".safetensors.index.json"):
+                read_weight_map(found)
 
 
 def _inputs(index: dict[str, Any], transformer: dict[str, Any]) -> ModelInputs:

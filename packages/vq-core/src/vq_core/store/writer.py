@@ -213,8 +213,9 @@ def create_artifact(
     run later leaves the partial folder for `resume`, and a VqError then says so.
 
     Raises:
-        VqError: `path` exists or cannot be written; another command writes it; a partial folder exists and `resume` is off; it was made with other settings, or a file
-            in it is not as it was written; or what failed its check is still there.
+        VqError: `path` exists or cannot be written; another command writes it; a partial folder exists and `resume` is
+            off; it was made with other settings, or a file in it is not as it was written; or what failed its check is
+            still there.
         GateFailed: `check` raised it.
     """
     with claimed(staging_path(path)):

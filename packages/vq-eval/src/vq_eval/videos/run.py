@@ -48,9 +48,7 @@ class VideosRun:
         for variant in (variant for variant in SHARED if self._pending.get(variant)):
             self._identities[variant] = identity_of_run(self._run, self._kernels.get(variant, ()))
             self._pending[variant] = [
-                index
-                for index in self._pending[variant]
-                if not self._take(cache, variant, index)
+                index for index in self._pending[variant] if not self._take(cache, variant, index)
             ]
 
     def left(self) -> int:
