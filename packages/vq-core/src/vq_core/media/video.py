@@ -48,7 +48,7 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
     # A dot begins the name of what is unfinished, so that a resumed run removes it; the end still names the format.
     draft = path.with_name(f".{path.name}")
     try:
-        ffmpeg = _ffmpeg(*source, *codec, str(draft), stdin=np.ascontiguousarray(frames).data)
+        ffmpeg = _ffmpeg(*source, *codec, _file(draft), stdin=np.ascontiguousarray(frames).data)
         if ffmpeg.returncode:
             said = ffmpeg.stderr.decode(errors="replace").strip()
             if os.strerror(errno.ENOSPC) in said:  # as an OSError again, it is told like any other full disk
@@ -68,7 +68,7 @@ def read_video(path: Path) -> NDArray[np.uint8]:
     if not path.is_file():
         raise VqError(f"The video {path} is missing: check the path.")
     # Every PPM frame carries its size, and passthrough keeps ffmpeg from repeating or dropping frames.
-    ffmpeg = _ffmpeg("-i", str(path), "-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "pipe:1")
+    ffmpeg = _ffmpeg("-i", _file(path), "-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "pipe:1")
     header = ffmpeg.stdout[:64].split(b"\n", 3)[:3]
     if ffmpeg.returncode or header[0] != b"P6":
         raise VqError(f"{path} is not a video that can be decoded: write it again.")
@@ -76,6 +76,11 @@ def read_video(path: Path) -> NDArray[np.uint8]:
     header_bytes = sum(map(len, header)) + len(header)
     images = np.frombuffer(ffmpeg.stdout, np.uint8).reshape(-1, header_bytes + height * width * 3)
     return images[:, header_bytes:].reshape(-1, height, width, 3)
+
+
+def _file(path: Path) -> str:
+    """`path` for ffmpeg, which takes `-x.mp4` for an option and `http:x.mp4` for an address."""
+    return f"file:{path.absolute()}"
 
 
 def _ffmpeg(*arguments: str, stdin: memoryview | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -95,7 +100,7 @@ def frames_per_second(path: Path) -> float:
         raise VqError(f"The video {path} is missing: check the path.")
     # The header of this format says the rate as a fraction.
     ffmpeg = _ffmpeg(
-        "-i", str(path), "-frames:v", "1", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "pipe:1"
+        "-i", _file(path), "-frames:v", "1", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "pipe:1"
     )  # fmt: skip
     rate = re.search(rb"^YUV4MPEG2 [^\n]*\bF(\d+):(\d+)", ffmpeg.stdout)
     if rate is None:
