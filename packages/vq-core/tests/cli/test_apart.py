@@ -29,6 +29,8 @@ class Options:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "manifest.json").touch()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to("in")
     return tmp_path
 
@@ -53,6 +55,7 @@ def test_refuses_an_output_in_an_input(options: Options) -> None:
         Options(parts=[Path("in")], output=Path("in.out")),
         Options(parts=[Path("in")], output=Path("other/in")),
         Options(parts=[Path("in")]),
+        Options(parts=[Path("empty")], output=Path("empty/out")),
         Options(parts=[Path("in")], output=Uri("s3", "in/out")),
         Options(parts=[], artifacts=[Path("in")], output=Path("in/report")),
         Options(parts=[], model="org/model", output=Path("org/model/out")),

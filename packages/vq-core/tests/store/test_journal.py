@@ -1,8 +1,12 @@
 """Digests on the disk, whoever notes them and whenever they are killed."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+from vq_core.errors import VqError
 from vq_core.store.journal import Journal, begin_journal, read_journals
 
 
@@ -40,3 +44,9 @@ def test_a_journal_that_begins_takes_the_place_of_all(tmp_path: Path) -> None:
     begin_journal(tmp_path, {"b": "2"})
     assert read_journals(tmp_path) == {"b": ["2"]}
     assert [path.name for path in tmp_path.iterdir()] == [".journal-0.jsonl"]
+
+
+def test_a_pipe_in_the_place_of_a_journal_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".journal-0.jsonl")
+    with pytest.raises(VqError, match="is a named pipe"):
+        read_journals(tmp_path)

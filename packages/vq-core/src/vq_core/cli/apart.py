@@ -40,9 +40,10 @@ def _said(options: Any, panel: str) -> Iterator[tuple[str, Any]]:
 
 
 def _folders(value: Any) -> Iterator[Path]:
-    """The folders of this machine that an option names, also as the path of `NAME=PATH`."""
+    """The folders with files in them that an option names, also as the path of `NAME=PATH`."""
     for said in value if isinstance(value, list) else [value]:
         if isinstance(said, Path | str):
             for text in {str(said), str(said).partition("=")[2]} - {""}:
-                if os.path.isdir(text):  # noqa: PTH112 Path's fails at a prompt, which is longer than a name may be
+                # Path's own fails at a prompt, which is longer than a name may be.
+                if os.path.isdir(text) and any(path.is_file() for path in Path(text).glob("[!.]*")):  # noqa: PTH112
                     yield Path(text)

@@ -13,6 +13,7 @@ from threading import Lock
 from pydantic import ValidationError
 
 from vq_core.files.disk_record import DiskRecord
+from vq_core.files.given_file import require_file
 from vq_core.files.tensor_file import sync, write_bytes
 
 JOURNALS = ".journal-*.jsonl"
@@ -62,9 +63,14 @@ def begin_journal(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def read_journals(folder: Path) -> dict[str, list[str]]:
-    """By file every SHA-256 that was noted, the last one last."""
+    """By file every SHA-256 that was noted, the last one last.
+
+    Raises:
+        VqError: a journal is no file.
+    """
     noted: dict[str, list[str]] = {}
     for path in sorted(folder.glob(JOURNALS)):
+        require_file(path)
         for text in path.read_bytes().splitlines():
             try:
                 line = _Line.model_validate_json(text)

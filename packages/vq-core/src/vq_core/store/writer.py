@@ -65,9 +65,19 @@ class Header:
     parents: dict[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, JsonValue]:
-        """The header as JSON."""
+        """The header as JSON.
+
+        Raises:
+            VqError: a name in it is not text, as a manifest is.
+        """
         components = {name: vars(component) for name, component in self.components.items()}
-        identity: dict[str, JsonValue] = json.loads(json.dumps({**vars(self), "components": components}))
+        text = json.dumps({**vars(self), "components": components}, ensure_ascii=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            around = ascii(text[max(0, error.start - 20) : error.end + 20])
+            raise VqError(f"A name is not UTF-8 text, which the manifest is ({around}): rename the file.") from None
+        identity: dict[str, JsonValue] = json.loads(text)
         return identity
 
 
