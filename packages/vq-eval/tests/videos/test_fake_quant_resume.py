@@ -122,7 +122,7 @@ from vq_eval.cli import main
 ffmpeg = video._ffmpeg
 
 def killed(*arguments, stdin=None):
-    path = Path(arguments[-1].removeprefix("file:"))
+    path = Path(arguments[-1])
     if "001" in path.name and path.suffix == ".mkv":
         path.write_bytes(b"half a video")
         os.kill(os.getpid(), signal.SIGKILL)

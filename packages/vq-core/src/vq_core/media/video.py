@@ -80,7 +80,7 @@ def read_video(path: Path) -> NDArray[np.uint8]:
 
 def _file(path: Path) -> str:
     """`path` for ffmpeg, which takes `-x.mp4` for an option and `http:x.mp4` for an address."""
-    return f"file:{path.absolute()}"
+    return str(path.absolute())  # neither begins with a slash
 
 
 def _ffmpeg(*arguments: str, stdin: memoryview | None = None) -> subprocess.CompletedProcess[bytes]:
