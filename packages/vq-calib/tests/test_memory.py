@@ -57,7 +57,7 @@ def part(folder, config, first):
     header = Header("activation-stats", 2, "t", "wan", "m", components, settings.model_dump())
     with create_artifact(folder, header) as writer:
         tables = {"transformer": {"fit": fit, "held-out": table_of(0)}}
-        totals = Totals(writer.path("."), {"transformer": wan}, tables)
+        totals = Totals(writer, {"transformer": wan}, tables)
         for position in range(len(indices)):
             totals.add_bucket("transformer", 7, gathered(wan.groups, position))
             totals.end_prompt()

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from vq_core.artifacts import qparams
@@ -15,6 +14,7 @@ from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.numerics.scheme import FP8, ROUNDING_NOTE, Rounding
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
+from vq_core.runtime.terminal import new_console
 from vq_core.store.manifest import FILE_NAME, kind_of
 from vq_core.topology import place_of
 
@@ -69,7 +69,7 @@ def show(path: Location, *, every: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"settings": artifact.artifact.manifest.settings, "decisions": decisions}, indent=2))
         return
-    console = Console()
+    console = new_console()
     console.width = max(console.width, MIN_WIDTH)  # a wrapped table can be read, a truncated number cannot
     for name, entries in decisions.items():
         what = "linear" if artifact.artifact.manifest.kind == qparams.KIND else "group"

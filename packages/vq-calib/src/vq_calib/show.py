@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from vq_calib.planning.settings import settings_of
 from vq_core.artifacts.histograms import HISTOGRAMS
 from vq_core.artifacts.stats import SPLITS, ActivationStats, GroupStats, open_stats
 from vq_core.remote.location import Location
+from vq_core.runtime.terminal import new_console
 from vq_core.sampling.schedule import BUCKETS
 from vq_core.topology import place_of
 
@@ -138,7 +138,7 @@ def show(path: Location, *, every_group: bool, top: int | None, as_json: bool) -
         sampled = {component: {split: stats.sampled(component, split) for split in SPLITS} for component in tables}
         print(json.dumps({"settings": settings, "sampled": sampled, "components": content}, indent=2))
         return
-    console = Console(markup=False, highlight=False)
+    console = new_console(markup=False, highlight=False)
     console.width = max(console.width, MIN_WIDTH)  # a wrapped table can be read, a truncated number cannot
     for component, rows in tables.items():
         console.print(_table(_title(stats, component), rows))

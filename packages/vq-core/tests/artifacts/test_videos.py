@@ -54,7 +54,8 @@ def write_pending(videos: VideosWriter, seconds: float = 1.0) -> list[tuple[str,
     for variant, index in written:
         kernel = "math" if variant == "floor" else "flash"
         record = VideoRecord(seconds=seconds + index, attention=[kernel])
-        videos.files(variant, index).write(FRAMES + index, 8, record)
+        videos.draft(variant, index).write(FRAMES + index, 8, record)
+        videos.adopt(variant, index)
     return written
 
 

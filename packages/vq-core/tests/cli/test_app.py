@@ -65,6 +65,8 @@ LONG = f"the tensor `blocks.0.[x]` in {'/folder' * 30} is [red] and wrong: get i
         (OSError(errno.ENOSPC, "No space left"), 2, "No space is left for the output"),
         (PermissionError(errno.EACCES, "denied", "/srv/x"), 2, "/srv/x may not be written or read"),
         (OSError(errno.EFBIG, "File too large", "/usb/x"), 2, "/usb/x is a larger file than this disk"),
+        (OSError(errno.ENAMETOOLONG, "too long", "/x/aa"), 2, "/x/aa is a longer name than this disk allows"),
+        (OSError(errno.ELOOP, "loop", "/x/loop"), 2, "/x/loop is a link that leads back to itself"),
         (OSError(errno.EROFS, "read-only", "/cd/x"), 2, "/cd/x may not be written or read"),
         (NotADirectoryError(errno.ENOTDIR, "not a folder", "/a.mp4/x"), 2, "/a.mp4/x runs into a file"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, "The device ran out of memory (CUDA out of memory)"),

@@ -227,3 +227,12 @@ def test_a_kill_leaves_no_video_or_a_whole_one(tmp_path: Path, suffix: str) -> N
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 3
+
+
+@pytest.mark.parametrize("name", ["-x.mp4", "http:x.mkv", "concat:a|b.mkv", "pipe:1.mp4", "%03d.mkv", "a b'\"\\.mkv"])
+def test_a_name_is_a_name_and_no_option_or_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_video(Path(name), drift(2, 16, 16), fps=8)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert read_video(Path(name)).shape == (2, 16, 16, 3)
+    assert frames_per_second(Path(name)) == 8

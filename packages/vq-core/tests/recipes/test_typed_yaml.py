@@ -1,5 +1,6 @@
 """Reading YAML safely, and the sentence that every mistake in it becomes."""
 
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -45,6 +46,9 @@ def test_what_a_file_is_for_is_named_in_its_sentences(tmp_path: Path) -> None:
 def test_what_holds_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VqError, match="is a folder"):
         load_yaml(tmp_path)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(VqError, match="is a named pipe, and a file is needed there"):
+        load_yaml(tmp_path / "pipe.yaml")
     (tmp_path / "weights.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(VqError, match="is not UTF-8 text"):
         load_yaml(tmp_path / "weights.yaml")

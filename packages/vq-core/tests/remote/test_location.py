@@ -73,3 +73,8 @@ def test_names_stand_before_the_path_or_are_its_last_part(text: str, named: Name
 def test_an_empty_name_or_path_is_refused(text: str) -> None:
     with pytest.raises(VqError, match=f"^`--qparams {text}` has an empty name or path: write --qparams NAME=PATH"):
         parse_named(text, "--qparams")
+
+
+def test_refuses_an_empty_text() -> None:
+    with pytest.raises(VqError, match="An empty text is no path: give one"):
+        parse_location("")

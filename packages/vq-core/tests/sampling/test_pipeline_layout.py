@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -109,4 +110,19 @@ def test_refuses_two_experts_without_a_boundary(tiny_model: TinyModel, tmp_path:
     model = Path(shutil.copytree(tiny_model("i2v-2.2"), tmp_path / "model"))
     edit(model / "model_index.json", boundary_ratio=None)
     with pytest.raises(VqError, match=r"model_index\.json says boundary_ratio=None, and two experts need"):
+        read_layout(model)
+
+
+def test_refuses_what_a_library_would_wait_for(model: Path) -> None:
+    os.mkfifo(model / "text_encoder" / "extra.json")
+    with pytest.raises(VqError, match=r"extra\.json is a named pipe, and a file is needed there: give one"):
+        read_layout(model)
+
+
+def test_refuses_an_index_that_leads_out_of_its_folder(model: Path) -> None:
+    index = {"weight_map": {"a": "../../secret.safetensors"}}
+    (model / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(
+        VqError, match=r"says that `a` is in '\.\./\.\./secret\.safetensors', which is no file beside it"
+    ):
         read_layout(model)

@@ -159,3 +159,14 @@ def test_files_and_their_digests_come_in_order(folder: Path) -> None:
     assert list(sample.files()) == [("image", kite), ("reference_images", kite), ("reference_images", kite)]
     digest = hashlib.sha256(kite.read_bytes()).hexdigest()
     assert sample.digests() == {"image": [digest], "reference_images": [digest, digest]}
+
+
+@pytest.mark.parametrize("name", ["../kite.png", "sub/../../kite.png"])
+def test_a_relative_path_stays_in_the_folder_and_an_absolute_one_leads_anywhere(folder: Path, name: str) -> None:
+    inner = folder / "inner"
+    inner.mkdir()
+    write(inner, [{"prompt": "a", "image": name}])
+    with pytest.raises(VqError, match="Entry 0 of .* as `image`, which leads out of the folder: give an absolute path"):
+        read_samples(inner, FIRST_FRAME)
+    write(inner, [{"prompt": "a", "image": str(folder / "kite.png")}])
+    assert read_samples(inner, FIRST_FRAME)[0].image == folder / "kite.png"

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,23 @@ def test_refuses_what_is_something_else_or_was_edited(folder: Path, changes: dic
     content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
     (folder / FILE_NAME).write_text(json.dumps(content | changes), encoding="utf-8")
     assert sentence in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["files"].update({"../block_0.safetensors": {"size": 1, "sha256": ""}}),
+        lambda content: content["files"].update({"/etc/passwd": {"size": 1, "sha256": ""}}),
+        lambda content: content["components"]["transformer"].update(folder="../other"),
+    ],
+)
+def test_refuses_paths_that_lead_out_of_the_folder(
+    folder: Path, manifest: Manifest, change: Callable[[Any], object]
+) -> None:
+    content = manifest.model_dump(mode="json")
+    change(content)
+    (folder / FILE_NAME).write_text(Manifest.model_validate(content).to_json(), encoding="utf-8")
+    assert re.search(r"manifest\.json names (\.\.|/)\S+, which is not inside the artifact: make it", refusal(folder))
 
 
 @pytest.mark.parametrize(

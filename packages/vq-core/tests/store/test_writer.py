@@ -209,3 +209,32 @@ def test_a_mistake_while_resuming_keeps_what_was_there(tmp_path: Path, header: H
     with pytest.raises(VqError), create_artifact(tmp_path / "a", header, resume=True):
         raise VqError("bad weight")
     assert (partial_folder(tmp_path / "a") / "first.txt").exists()
+
+
+def test_refuses_a_name_that_is_no_text_before_anything_is_written(tmp_path: Path, header: Header) -> None:
+    with (
+        pytest.raises(VqError, match=r"A name is not UTF-8 text, .*models/\\udcff.*: rename the file"),
+        create_artifact(tmp_path / "a", replace(header, model="/models/\udcff")),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_second_writer_and_what_another_has_put_there_meanwhile(tmp_path: Path, header: Header) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        with pytest.raises(VqError, match="Another command is writing"), create_artifact(tmp_path / "a", header):
+            pass
+        writer.write_text("mine.txt", "1")
+    assert reopen(tmp_path / "a").manifest.files.keys() == {"mine.txt"}
+    foreign = pytest.raises(VqError, match="theirs.txt was not written by this run: move it away")
+    with foreign, create_artifact(tmp_path / "b", header):
+        (partial_folder(tmp_path / "b") / "theirs.txt").write_text("x")
+
+
+def test_what_is_written_by_other_means_is_adopted(tmp_path: Path, header: Header) -> None:
+    with create_artifact(tmp_path / "a", header) as writer:
+        writer.draft("pictures/a.png").write_bytes(b"picture")
+        assert not writer.has("pictures/a.png")
+        writer.adopt("pictures/a.png")
+        assert writer.has("pictures/a.png")
+    assert reopen(tmp_path / "a").manifest.files["pictures/a.png"].sha256 == hashlib.sha256(b"picture").hexdigest()

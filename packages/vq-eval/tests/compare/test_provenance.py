@@ -27,7 +27,8 @@ def made(clip: np.ndarray, tmp_path: Path) -> Path:
     header = Header(KIND, FORMAT, "vq-eval test", "wan", "model", {}, settings, {"quant": "d1"})
     with create_artifact(tmp_path / "made", header) as writer:
         for index in range(2):
-            write_video(writer.path(f"full/{index:03d}.mkv"), clip, 16)
+            write_video(writer.draft(f"full/{index:03d}.mkv"), clip, 16)
+            writer.adopt(f"full/{index:03d}.mkv")
         writer.note_measured({"seconds_per_video": {"full": 1.5}})
     return tmp_path / "made"
 

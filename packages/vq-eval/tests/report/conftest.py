@@ -133,7 +133,8 @@ def videos(root: Path, name: str, names: Sequence[str], frames: Sequence[np.ndar
     with create_artifact(root / f"videos {name}", header) as writer:
         for stem, video in zip(names, frames, strict=True):
             for suffix in (".mp4", ".mkv"):
-                write_video(writer.path(f"full/{stem}{suffix}"), video, FPS)
+                write_video(writer.draft(f"full/{stem}{suffix}"), video, FPS)
+                writer.adopt(f"full/{stem}{suffix}")
     return root / f"videos {name}" / "full"
 
 

@@ -71,15 +71,15 @@ def test_the_manifest_is_that_of_videos_and_names_the_checkpoint(request_: Batch
 
 
 def test_finished_videos_are_kept(request_: BatchRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = VideosWriter.files
+    draft = VideosWriter.draft
 
     def crash_at_the_second(self: VideosWriter, variant: str, index: int) -> object:
         if index == 1:
             raise RuntimeError("crash")
-        return files(self, variant, index)
+        return draft(self, variant, index)
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="crash"):
-        patched.setattr(VideosWriter, "files", crash_at_the_second)
+        patched.setattr(VideosWriter, "draft", crash_at_the_second)
         make_batch(request_)
     first = partial_folder(request_.output) / "native" / "000.mkv"
     inode = first.stat().st_ino

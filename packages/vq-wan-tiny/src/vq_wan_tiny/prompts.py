@@ -13,7 +13,7 @@ from PIL import Image
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import publish, write_bytes
 from vq_core.remote.location import Location
-from vq_core.remote.transfer import local_output, refuse_existing
+from vq_core.remote.transfer import local_output
 from vq_core.sampling.prompts import SAMPLES_FILE
 from vq_wan_tiny.captions import NEGATIVE_PROMPT, caption, claims_of
 from vq_wan_tiny.render import render_frames
@@ -47,7 +47,6 @@ def write_prompts(location: Location, count: int, seed: int, *, held_out: bool) 
     """
     if count < 1:
         raise VqError(f"count {count} is less than 1: ask for one prompt or more.")
-    refuse_existing(location)
     entries = []
     with local_output(location, last=SAMPLES_FILE) as folder, _temporary_beside(folder) as temporary:
         draft = Path(temporary) / folder.name

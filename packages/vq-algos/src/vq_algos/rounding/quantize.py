@@ -18,7 +18,7 @@ from vq_algos.smoothed_for import other_scheme
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts.components import headers_in
-from vq_core.artifacts.decisions import written_behind
+from vq_core.artifacts.decisions import has_decided, written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.errors import VqError
@@ -104,7 +104,7 @@ def quantize(
             component = _Component(name, weights_of, settings, stats, device)
             for block in read_ahead(weights_of.topology.block_shards, weights_of.verify):
                 file = f"{name}/{block}.safetensors"
-                if not writer.has(file):
+                if not has_decided(writer, file):
                     # Bound to no name here, or one block's codes would live on while the next is quantized.
                     write(writer, file, *component.quantize_block(block))
                 advance()

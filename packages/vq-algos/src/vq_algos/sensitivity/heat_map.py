@@ -8,7 +8,7 @@ from vq_algos.show import open_decided
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import publish
 from vq_core.remote.location import Location
-from vq_core.remote.transfer import local_output, refuse_existing
+from vq_core.remote.transfer import local_output
 from vq_core.topology import block_of, place_of
 
 FIGURES = {"output_snr_db": "output SNR on held-out tokens, dB", "weight_snr_db": "weight SNR, dB"}
@@ -24,14 +24,14 @@ def draw_heat_map(path: Location, picture: Location) -> None:
     """
     if not picture.name.lower().endswith(".png"):
         raise VqError(f"{picture} should be a picture: end it in .png.")
-    refuse_existing(picture, "--heat-map")
-    artifact = open_decided(path)
-    tables = {name: table_of(artifact.decisions(name)) for name in artifact.artifact.manifest.components}
-    if missing := [name for name, (_, cells) in tables.items() if not cells]:
-        raise VqError(
-            f"{path} has no figures for {missing[0]}: make it with --stats and --scheme, from statistics with tokens."
-        )
-    with local_output(picture) as here:
+    with local_output(picture, option="--heat-map") as here:
+        artifact = open_decided(path)
+        tables = {name: table_of(artifact.decisions(name)) for name in artifact.artifact.manifest.components}
+        if missing := [name for name, (_, cells) in tables.items() if not cells]:
+            raise VqError(
+                f"{path} has no figures for {missing[0]}: "
+                "make it with --stats and --scheme, from statistics with tokens."
+            )
         _draw(tables, here)
 
 

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from vq_algos.layer.output_error import HeldOutError, snr_db
@@ -18,6 +17,7 @@ from vq_core.artifacts.weights import SmoothedWeights
 from vq_core.numerics.quantize import dequantize, quantize_weight
 from vq_core.numerics.scheme import SCHEMES, QuantScheme
 from vq_core.runtime.progress import progress
+from vq_core.runtime.terminal import new_console
 from vq_core.topology import shard_of
 
 MIN_WIDTH = 100
@@ -91,7 +91,7 @@ def report_costs(costs: Sequence[Cost], *, top: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"costs": [asdict(cost) for cost in costs]}, indent=1))
         return
-    console = Console(markup=False, highlight=False)
+    console = new_console(markup=False, highlight=False)
     console.width = max(console.width, MIN_WIDTH)
     for scheme in SCHEMES:
         of_scheme = [cost for cost in costs if cost.scheme == scheme]

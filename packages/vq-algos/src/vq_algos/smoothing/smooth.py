@@ -18,7 +18,7 @@ from vq_algos.smoothing.smoothing_problem import SmootherOptions, Smoothing, Smo
 from vq_core import __version__
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import model_header
-from vq_core.artifacts.decisions import written_behind
+from vq_core.artifacts.decisions import has_decided, written_behind
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.errors import VqError
 from vq_core.families import Family
@@ -126,7 +126,7 @@ def smooth(
             component = _Component(name, checkpoint, groups, stats, settings, device)
             for shard in read_ahead(topology.shards(), component.verify):
                 file = f"{name}/{shard}.safetensors"
-                if not writer.has(file):
+                if not has_decided(writer, file):
                     # Bound to no name here, or one block would live on while the next is folded.
                     write(writer, file, *component.smooth_shard(shard))
                 advance()

@@ -12,7 +12,7 @@ from statistics import median
 
 import torch
 
-from vq_calib.collection.totals import Totals
+from vq_calib.collection.totals import INSEPARABLE, Totals
 from vq_calib.observing.hooks import Observer
 from vq_calib.observing.reduction import Reduction, reduction_for
 from vq_calib.planning.calib_prompts import CalibPrompt, digest_of
@@ -77,8 +77,9 @@ def collect(request: CollectRequest, output: Location, *, resume: bool = False) 
     planned = plan_run(request)
     reduction = reduction_for(planned.pipeline.device)
     step_seconds = None
-    with create_artifact(output, header_of(planned, reduction.name), resume=resume) as writer:
-        totals = Totals(writer.path("."), planned.topologies, planned.tables)
+    header = header_of(planned, reduction.name)
+    with create_artifact(output, header, resume=resume, inseparable=INSEPARABLE) as writer:
+        totals = Totals(writer, planned.topologies, planned.tables)
         resumed = len(planned.prompts) if totals.complete else totals.prompts
         if not totals.complete:
             step_seconds = _sample(planned, reduction, totals)

@@ -7,6 +7,8 @@ Inside the folder of an unfinished artifact:
 * `.next/`: the new sums while they are written, after a prompt is finished;
 * `totals-N/`: the sums over N prompts, by shard. Renaming `.next` to it changes the sums and the number of prompts at
   once.
+
+Sums and rows of finished prompts are in the artifact's journal; without one of them, all prompts have to be run again.
 """
 
 import shutil
@@ -20,9 +22,13 @@ from vq_calib.observing.sampled_rows import joined_rows, prompt_rows
 from vq_calib.planning.token_plan import Tables
 from vq_core.artifacts.stats import SPLIT_PARTS
 from vq_core.artifacts.sums import merge_sums, sum_names, zero_sums
-from vq_core.files.tensor_file import load_tensors, publish, write_tensors
+from vq_core.errors import VqError
+from vq_core.files.tensor_file import load_tensors, write_tensors
 from vq_core.sampling.schedule import BUCKETS
+from vq_core.store.writer import ArtifactWriter
 from vq_core.topology import Group, Topology, shard_of
+
+INSEPARABLE = ("totals-*", "rows-*")
 
 
 class Totals:
@@ -31,21 +37,43 @@ class Totals:
     `tables` has the sampled tokens of each component, or is None where none are sampled.
     """
 
-    def __init__(self, folder: Path, topologies: Mapping[str, Topology], tables: Mapping[str, Tables] | None) -> None:
-        self._folder = folder
+    def __init__(
+        self, writer: ArtifactWriter, topologies: Mapping[str, Topology], tables: Mapping[str, Tables] | None
+    ) -> None:
+        """Continue in the folder of `writer`.
+
+        Raises:
+            VqError: a file of the sums or rows of finished prompts is missing.
+        """
+        self._writer = writer
+        self._folder = writer.path(".")
         self._topologies = topologies
         self._tables = tables
         self._pieces: list[tuple[str, int, Path]] = []
-        finished = sorted(int(path.name.removeprefix("totals-")) for path in folder.glob("totals-*"))
+        finished = sorted(int(path.name.removeprefix("totals-")) for path in self._folder.glob("totals-*"))
         self.prompts = finished[-1] if finished else 0
         for prompts in finished[:-1]:
             shutil.rmtree(self._totals(prompts))
         self._drop_prompt()
+        self._require_all()
+
+    def _require_all(self) -> None:
+        """Refuse to go on without a file that is still needed."""
+        for component, shard, _ in self._shards():
+            file = f"{component}/{shard}.safetensors"
+            if self.prompts and not self._writer.has(file):
+                rows = range(1, self.prompts + 1) if self._tables is not None else ()
+                for path in (self._totals(self.prompts) / file, *(self._rows(prompt) / file for prompt in rows)):
+                    if not path.exists():
+                        raise VqError(
+                            f"{path} of the prompts that were finished is missing: "
+                            f"remove {self._folder} and run the same command again."
+                        )
 
     @property
     def complete(self) -> bool:
         """Has `finish` written everything?"""
-        written = all((self._folder / component).exists() for component in self._topologies)
+        written = all(self._writer.has(f"{component}/{shard}.safetensors") for component, shard, _ in self._shards())
         return written and not self._totals(self.prompts).exists()
 
     def add_bucket(self, component: str, bucket: int, gathered: Mapping[str, Tensor]) -> None:
@@ -56,17 +84,18 @@ class Totals:
 
     def end_prompt(self) -> None:
         """Add the current prompt to the sums, and keep its sampled rows."""
+        digests = {}
         for component, shard, groups in self._shards():
             file = f"{component}/{shard}.safetensors"
             pieces = [(bucket, path) for of, bucket, path in self._pieces if of == component]
             if self._tables is not None:
                 rows = prompt_rows([path for _, path in pieces], groups)
-                write_tensors(self._rows(self.prompts + 1) / file, rows)
+                self._writer.write_tensors(f"{self._rows(self.prompts + 1).name}/{file}", rows)
             totals = self._before(file, groups)
             for bucket, path in pieces:
                 _add(groups, totals, bucket, load_tensors(path, totals))
-            write_tensors(self._folder / ".next" / file, totals)
-        publish(self._folder / ".next", self._totals(self.prompts + 1))
+            digests[file] = write_tensors(self._folder / ".next" / file, totals)
+        self._writer.publish_folder(".next", self._totals(self.prompts + 1).name, digests)
         if self.prompts:
             shutil.rmtree(self._totals(self.prompts))
         self.prompts += 1
@@ -82,7 +111,7 @@ class Totals:
         """Write sums and sampled rows to the files of the artifact."""
         for component, shard, groups in self._shards():
             file = f"{component}/{shard}.safetensors"
-            if (self._folder / file).exists():
+            if self._writer.has(file):
                 continue
             tensors = self._before(file, groups)
             if self._tables is not None:
@@ -91,7 +120,7 @@ class Totals:
                 tensors |= joined_rows(files, groups, tables)
                 if shard == "non_block":
                     tensors |= {f"tokens.{SPLIT_PARTS[split]}": table for split, table in tables.items()}
-            write_tensors(self._folder / file, tensors)
+            self._writer.write_tensors(file, tensors)
         for prompt in range(1, self.prompts + 1):
             shutil.rmtree(self._rows(prompt), ignore_errors=True)
         shutil.rmtree(self._totals(self.prompts))

@@ -14,6 +14,11 @@ from vq_core.store.reader import Artifact
 from vq_core.store.writer import ArtifactWriter
 
 
+def has_decided(writer: ArtifactWriter, file: str) -> bool:
+    """Are both the tensors in `file` and the decisions beside them finished?"""
+    return writer.has(file) and writer.has(_beside(file))
+
+
 class WriteDecided(Protocol):
     """`write_decided`, at once or in a background thread."""
 

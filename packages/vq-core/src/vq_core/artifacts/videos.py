@@ -69,31 +69,18 @@ class VideoFiles:
         """How it was made."""
         return self.lossless.with_suffix(".json")
 
-    @property
-    def draft(self) -> "VideoFiles":
-        """Hidden files beside them, which count as unfinished."""
-        return VideoFiles(self.lossless.with_name(f".{self.lossless.name}"))
-
     def write(self, frames: NDArray[np.uint8], fps: int, record: VideoRecord) -> None:
-        """Write all of them, the lossless one last: if it exists, so do the others.
-
-        `frames`: uint8 RGB [frames, height, width, 3].
-        """
+        """Write all of them; `frames`: uint8 RGB [frames, height, width, 3]."""
         write_video(self.to_look_at, frames, fps)
-        self._write_record(record)
+        self.write_record(record)
         write_video(self.lossless, frames, fps)
-
-    def adopt_draft(self, record: VideoRecord) -> None:
-        """Give both videos of the draft their final names."""
-        self.draft.to_look_at.replace(self.to_look_at)
-        self._write_record(record)
-        self.draft.lossless.replace(self.lossless)
 
     def read_record(self) -> VideoRecord:
         """How it was made."""
         return VideoRecord.model_validate_json(self.record.read_text(encoding="utf-8"))
 
-    def _write_record(self, record: VideoRecord) -> None:
+    def write_record(self, record: VideoRecord) -> None:
+        """Write how it was made."""
         write_bytes(self.record, f"{record.model_dump_json()}\n".encode())
 
 
@@ -144,16 +131,28 @@ class VideosWriter:
         self._prompts = prompts
         self._process = process
         self.noted: dict[str, Summary] = {}
-        self.resumed = sum(writer.has(_lossless(variant, index)) for variant in variants for index in range(prompts))
+        self.resumed = sum(self._has(variant, index) for variant in variants for index in range(prompts))
 
     def files(self, variant: str, index: int) -> VideoFiles:
-        """Where the video of prompt `index` lies while the artifact is made."""
-        return VideoFiles(self._writer.path(_lossless(variant, index)))
+        """Where the finished video of prompt `index` lies while the artifact is made."""
+        return VideoFiles(self._writer.path(_files(variant, index)[-1]))
+
+    def draft(self, variant: str, index: int) -> VideoFiles:
+        """Where to write the video of prompt `index`; it is one of the artifact's only when it is adopted."""
+        return VideoFiles(self._writer.draft(_files(variant, index)[-1]))
+
+    def adopt(self, variant: str, index: int) -> None:
+        """Make what lies in `draft` the video of prompt `index`."""
+        for file in _files(variant, index):
+            self._writer.adopt(file)
 
     def pending(self, variant: str) -> list[int]:
         """The prompts of this process whose videos do not exist yet."""
         mine = range(self._process.rank, self._prompts, self._process.world_size)
-        return [index for index in mine if not self._writer.has(_lossless(variant, index))]
+        return [index for index in mine if not self._has(variant, index)]
+
+    def _has(self, variant: str, index: int) -> bool:
+        return all(map(self._writer.has, _files(variant, index)))
 
     def note_summaries(self) -> None:
         """Add the summary of every variant to the manifest; requires that all videos exist."""
@@ -192,16 +191,13 @@ def create_videos(
     with ExitStack() as stack:
         stack.enter_context(joined())
         folder = partial_folder(staging_path(output))
-        writer = (
-            stack.enter_context(create_artifact(output, header, resume=resume))
-            if process.is_first
-            else ArtifactWriter(folder, header)
-        )
-        videos = VideosWriter(writer, variants, prompts, process)
+        first = stack.enter_context(create_artifact(output, header, resume=resume)) if process.is_first else None
         with _kept():
             wait_for_all()
             if not folder.is_dir():
                 raise VqError(f"{folder}, which the first process created, is not here: use a disk that all share.")
+            writer = first or ArtifactWriter(folder, header, rank=process.rank)
+            videos = VideosWriter(writer, variants, prompts, process)
             yield videos
             wait_for_all()
             if process.is_first:
@@ -259,5 +255,7 @@ def describe(sample: Sample) -> dict[str, JsonValue]:
     return {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt, **files}
 
 
-def _lossless(variant: str, index: int) -> str:
-    return f"{variant}/{index:03d}{LOSSLESS}"
+def _files(variant: str, index: int) -> tuple[str, str, str]:
+    """The files of one video, the lossless one last."""
+    stem = f"{variant}/{index:03d}"
+    return f"{stem}.mp4", f"{stem}.json", f"{stem}{LOSSLESS}"

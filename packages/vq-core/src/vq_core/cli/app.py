@@ -8,15 +8,16 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn, TypeVar
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
 from vq_core.errors import GateFailed, VqError
+from vq_core.runtime.terminal import guard_streams, new_console, printable
 
 T = TypeVar("T")
 
@@ -37,8 +38,13 @@ def new_app(help_text: str) -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Run `app`; exit 0 when done, 1 when a gate failed, 2 with one sentence when the user erred."""
+    guard_streams()
     try:
-        app()
+        try:
+            app()
+        except SystemExit:
+            sys.stdout.flush()  # the last moment to say that it cannot be
+            raise
     except GateFailed as failure:
         _fail(str(failure), 1)
     except VqError as error:
@@ -69,6 +75,10 @@ def _disk_sentence(error: OSError) -> str | None:
             )
         case errno.EFBIG:
             return f"{where} is a larger file than this disk or the user's limits allow: choose another disk."
+        case errno.ENAMETOOLONG:
+            return f"{where} is a longer name than this disk allows: choose a shorter one."
+        case errno.ELOOP:
+            return f"{where} is a link that leads back to itself: put the file there."
         case errno.ENOTDIR | errno.EEXIST | errno.EISDIR:
             return f"{where} runs into a file where a folder is needed, or the reverse: choose another path."
         case errno.EACCES | errno.EPERM | errno.EROFS:
@@ -77,9 +87,11 @@ def _disk_sentence(error: OSError) -> str | None:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(
+    new_console(stderr=True, soft_wrap=True).print(
         sentence, style="red" if code == 2 else "yellow", markup=False, highlight=False
     )
+    with suppress(VqError):  # the sentence says what is wrong; at the end of the process this would say it again
+        sys.stdout.flush()
     sys.exit(code)
 
 
@@ -88,7 +100,7 @@ def set_up_logging(verbose: bool) -> None:
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING,
         format="%(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_path=False)],
+        handlers=[RichHandler(console=new_console(stderr=True), show_path=False)],
     )
     logging.captureWarnings(True)
 
@@ -116,16 +128,25 @@ def report(
     """
     if as_json:
         noted = {"note": note} if note else {}
-        print(json.dumps({**noted, **result}, indent=2, default=str, ensure_ascii=False))
+        print(_json({**noted, **result}))
         return
-    console = Console()
+    out = new_console()
     if note:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        out.print(note, markup=False, highlight=False, soft_wrap=True)
     if table is not None:
-        console.print(table)
+        out.print(table)
     summary = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
     for name, value in rows.items():
         summary.add_row(name, Text(str(value)))  # as it is: brackets in a path are not markup
-    console.print(summary)
+    out.print(summary)
     if next_steps:
-        console.print(f"Next: {next_steps}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"Next: {next_steps}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _json(result: Mapping[str, object]) -> str:
+    text = json.dumps(result, indent=2, default=str, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(result, indent=2, default=str)
+    return text if printable(text) == text else json.dumps(result, indent=2, default=str)

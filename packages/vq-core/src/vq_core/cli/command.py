@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from typer.models import ArgumentInfo
 
+from vq_core.cli.apart import require_apart
 from vq_core.cli.options import PANELS
 from vq_core.recipes.ranges import range_of, require_in_range
 
@@ -20,6 +21,8 @@ def takes_options(
 ) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Make a typer command of a function of one `kind`: a dataclass whose fields are annotated with typer's options.
 
+    An output that lies in an input is refused before the function is called.
+
     The help shows them panel by panel, in the order of `PANELS`. The command lacks the fields named by `without`,
     which keep their defaults. A number must lie in the range that its field is annotated with, see
     `vq_core.recipes.ranges`; the command raises a VqError for another one.
@@ -29,7 +32,9 @@ def takes_options(
         def command(**said: Any) -> None:
             for field in taken:
                 require_in_range(said[field.name], field.type, f"`--{field.name.replace('_', '-')}`")
-            function(kind(**said))
+            options = kind(**said)
+            require_apart(options)
+            function(options)
 
         taken = sorted((field for field in fields(kind) if field.name not in without), key=_panel)  # type: ignore[arg-type]
         command.__signature__ = inspect.Signature([_parameter(field) for field in taken])  # type: ignore[attr-defined]

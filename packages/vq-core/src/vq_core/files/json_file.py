@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import require_file
 
 MAX_DEPTH = 100
 _UNUSUAL_INTEGER = re.compile(r"-0|\d{19}")  # most files have none, and json calls nothing for each of theirs
@@ -30,9 +31,10 @@ def read_json_value(path: Path, *, missing: str, damaged: str) -> Any:
     """What the JSON file `path` holds, with or without a byte order mark.
 
     Raises:
-        VqError: the file is missing, is refused by `parse_json`, or is nested deeper than `MAX_DEPTH`.
+        VqError: the file is missing, is no file, is refused by `parse_json`, or is nested deeper than `MAX_DEPTH`.
     """
     try:
+        require_file(path)
         content = parse_json(path.read_bytes())
         _require_shallow(content, MAX_DEPTH)
         return content

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import require_file
 from vq_core.files.tensor_file import DTYPE_NAMES, TensorInfo
 from vq_core.files.weights_file import changed, identity
 
@@ -68,6 +69,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         VqError: it is missing or damaged, has several such levels or none, or a tensor that has no memory of its own.
     """
     try:
+        require_file(path)
         # The one place where anything is unpickled: Wan-AI publishes some weights in no other form, and who wants to
         # read them says so. Limited to weights, the loader makes tensors and containers and refuses everything else.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # noqa: TID251

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import require_file
 from vq_core.files.json_file import parse_json
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -96,6 +97,7 @@ def open_header(path: Path) -> Iterator[tuple[int, Header]]:
         VqError: the file is missing, truncated, or refused by the safetensors library or as strictly.
     """
     try:
+        require_file(path)
         file = path.open("rb")
     except FileNotFoundError:
         raise VqError(f"{path} is missing: get it again or check the folder.") from None
@@ -251,7 +253,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of the file `path`."""
+    """Hexadecimal SHA-256 of the file `path`.
+
+    Raises:
+        VqError: it is no file.
+    """
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -50,7 +50,7 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
     # A dot begins the name of what is unfinished, so that a resumed run removes it; the end still names the format.
     draft = path.with_name(f".{path.name}")
     try:
-        ffmpeg = _ffmpeg(*source, *codec, str(draft), stdin=np.ascontiguousarray(frames).data)
+        ffmpeg = _ffmpeg(*source, *codec, _file(draft), stdin=np.ascontiguousarray(frames).data)
         if ffmpeg.returncode:
             said = ffmpeg.stderr.decode(errors="replace").strip()
             if os.strerror(errno.ENOSPC) in said:  # as an OSError again, it is told like any other full disk
@@ -103,7 +103,7 @@ def _decode(path: Path, *output: str) -> bytes:
     if is_broken(path):
         raise _undecodable(path, "it was changed after it was written")
     # ffmpeg conceals most damage and ends with 0, so what it says counts too.
-    ffmpeg = _ffmpeg("-xerror", "-err_detect", "explode", "-i", str(path), *output)
+    ffmpeg = _ffmpeg("-xerror", "-err_detect", "explode", "-i", _file(path), *output)
     if ffmpeg.returncode or ffmpeg.stderr:
         said = WHO_SAYS_IT.sub("", ffmpeg.stderr.decode(errors="replace").strip()).partition("\n")[0]
         raise _undecodable(path, said or f"ffmpeg ended with {ffmpeg.returncode}")
@@ -112,6 +112,11 @@ def _decode(path: Path, *output: str) -> bytes:
 
 def _undecodable(path: Path, reason: str) -> VqError:
     return VqError(f"{path} is not a video that can be decoded ({reason}): write it again.")
+
+
+def _file(path: Path) -> str:
+    """`path` for ffmpeg, which takes `-x.mp4` for an option and `http:x.mp4` for an address."""
+    return str(path.absolute())  # neither begins with a slash
 
 
 def _ffmpeg(*arguments: str, stdin: memoryview | None = None) -> subprocess.CompletedProcess[bytes]:

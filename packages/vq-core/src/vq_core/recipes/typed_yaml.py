@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord
+from vq_core.files.given_file import require_file
 from vq_core.recipes.named_recipes import recipe_names
 from vq_core.remote.location import Location
 
@@ -69,17 +70,19 @@ def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
     """The mapping in the YAML file `path`, which is a `what`; anchors and aliases work, and no tag can run code.
 
     Raises:
-        VqError: the file is missing, is not UTF-8 text, has a syntax error or a duplicate key, or holds no mapping.
+        VqError: the file is missing, is no regular file or UTF-8 text, is too large, has a syntax error or a duplicate
+            key, or holds no mapping.
     """
+    if path.is_dir():
+        raise VqError(f"The {what} {path} is a folder: give the YAML file in it.")
     try:
+        require_file(path)
         if path.stat().st_size > MAX_BYTES:
             raise VqError(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB: give the YAML file.")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         names = f", or one of the names {', '.join(recipe_names())}" if what == "recipe" else ""
         raise VqError(f"There is no {what} {path}: give a YAML file{names}.") from None
-    except IsADirectoryError:
-        raise VqError(f"The {what} {path} is a folder: give the YAML file in it.") from None
     except UnicodeDecodeError as error:
         raise VqError(f"The {what} {path} is not UTF-8 text ({error}): give a YAML file.") from error
     try:

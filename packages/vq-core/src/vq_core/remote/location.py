@@ -68,8 +68,10 @@ def parse_location(text: str) -> Location:
     """The path or URI that `text` names; `file://` is a path.
 
     Raises:
-        VqError: a URI has nothing after its protocol, or `..` in its path.
+        VqError: `text` is empty, or is a URI with nothing after its protocol or with `..` in its path.
     """
+    if not text:
+        raise VqError("An empty text is no path: give one.")
     match = _URI.fullmatch(text)
     if match is None:
         return Path(text)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vq_core.errors import VqError
 from vq_core.files.folder_content import content_of
 from vq_core.files.tensor_file import publish
+from vq_core.remote.claim import claimed
 from vq_core.remote.failures import describe, is_full_disk, remedy
 from vq_core.remote.location import Location, Uri
 from vq_core.remote.mirror import CACHE_VARIABLE, Mirror, RemoteFile, cache_folder, remove_local
@@ -79,27 +80,28 @@ def local_copy(location: Location, *, only: Sequence[str] | None = None, without
 
 
 @contextmanager
-def local_output(location: Location, *, last: str = "") -> Iterator[Path]:
+def local_output(location: Location, *, last: str = "", option: str = "--output") -> Iterator[Path]:
     """Where to write the file or folder that shall be at `location`: there, or for a URI in the cache.
 
-    What was written for a URI is uploaded when the block ends without an error, the file `last` of a folder last.
+    To be entered before anything is computed. What was written for a URI is uploaded when the block ends without an
+    error, the file `last` of a folder last.
 
     Raises:
-        VqError: something is at the URI already, or it cannot be written.
+        VqError: something is at `location` already, it cannot be written, or another command writes it.
     """
-    if not isinstance(location, Uri):
-        yield Path(str(location))
-        return
-    refuse_existing(location)
     staged = staging_path(location)
-    remove_local(staged)
-    staged.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield staged
-    except BaseException:
+    with claimed(staged, option):
+        refuse_existing(location, option)
+        if not isinstance(location, Uri):
+            yield staged
+            return
         remove_local(staged)
-        raise
-    deliver(staged, location, last=last, advice=f"what was made lies in {staged}, copy it from there")
+        try:
+            yield staged
+        except BaseException:
+            remove_local(staged)
+            raise
+        deliver(staged, location, last=last, advice=f"what was made lies in {staged}, copy it from there")
 
 
 def staging_path(location: Location) -> Path:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
@@ -18,6 +17,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from vq_core.runtime.terminal import new_console, printable
+
 LOG_INTERVAL_S = 30.0
 
 Advance = Callable[[], None]
@@ -28,7 +29,7 @@ AdvanceBytes = Callable[[int], None]
 def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
     """Show the progress of `total` units of work on stderr; the yielded function reports one unit done."""
     show = _bar if sys.stderr.isatty() else _lines
-    with show(label, total, unit) as advance:
+    with show(printable(label), total, unit) as advance:
         yield advance
 
 
@@ -36,14 +37,14 @@ def progress(label: str, total: int, unit: str) -> Iterator[Advance]:
 def transfer_progress(label: str, total_bytes: int) -> Iterator[AdvanceBytes]:
     """Show the progress of a transfer on stderr; the yielded function, for any thread, reports bytes that are done."""
     show = _transfer_bar if sys.stderr.isatty() else _transfer_lines
-    with show(label, total_bytes) as advance:
+    with show(printable(label), total_bytes) as advance:
         yield advance
 
 
 @contextmanager
 def _transfer_bar(label: str, total_bytes: int) -> Iterator[AdvanceBytes]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+    with Progress(*columns, TimeRemainingColumn(), console=new_console(stderr=True)) as bars:
         task = bars.add_task(label, total=total_bytes)
         yield lambda count: bars.advance(task, count)
 
@@ -86,7 +87,7 @@ def _bar(label: str, total: int, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=new_console(stderr=True)) as bars:
         task = bars.add_task(label, total=total, rate=f"{unit}s")
         done = 0
 

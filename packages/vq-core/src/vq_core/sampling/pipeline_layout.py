@@ -1,12 +1,15 @@
 """What a diffusers pipeline folder of the Wan family says of itself, before any weight is read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.families import family_of
+from vq_core.files.given_file import require_file
 from vq_core.files.json_file import read_json
+from vq_core.files.tensor_folder import indexed_files
 from vq_core.model.pipeline_parts import MODEL_INDEX, read_parts
 from vq_core.sampling.pretrained import require_files, require_sizes
 from vq_core.sampling.prompts import FIRST_FRAME, TEXT_ONLY, ModelInputs
@@ -61,7 +64,8 @@ def read_layout(path: Path) -> PipelineLayout:
     """Read `model_index.json` of the pipeline folder `path` and the configurations of its VAE and transformer.
 
     Raises:
-        VqError: it is none of the Wan pipelines known here, or a part that it lists is missing.
+        VqError: it is none of the Wan pipelines known here, a part that it lists is missing, or something in one
+            is no file.
     """
     index = read_json(path / MODEL_INDEX, missing=_MISSING)
     if index.get("_class_name") not in PIPELINES:
@@ -70,6 +74,7 @@ def read_layout(path: Path) -> PipelineLayout:
             f"{', '.join(PIPELINES[:-1])} or {PIPELINES[-1]}."
         )
     parts = read_parts(path)
+    _require_regular_files(path, parts)
     with_images = ("image_processor",) if "image_encoder" in parts else ()
     for name in ("tokenizer", "text_encoder", "vae", "scheduler", "transformer", *with_images, *parts):
         if name not in parts or not (path / name).is_dir():
@@ -106,6 +111,16 @@ def read_layout(path: Path) -> PipelineLayout:
         width_multiple=pixels * width_patch,
         frame_multiple=frames * frame_patch,
     )
+
+
+def _require_regular_files(path: Path, parts: Iterable[str]) -> None:
+    """Refuse what diffusers and transformers would wait for, or read elsewhere."""
+    for part in parts:
+        for found in sorted((path / part).rglob("*")):
+            if found.exists() and not found.is_dir():  # of a link that dangles, only its reader knows if it is needed
+                require_file(found)
+            if found.name.endswith(".safetensors.index.json"):
+                indexed_files(found)
 
 
 def _inputs(index: dict[str, Any], transformer: dict[str, Any]) -> ModelInputs:

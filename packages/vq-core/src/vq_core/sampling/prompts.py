@@ -12,6 +12,7 @@ from textwrap import shorten
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import is_inside
 from vq_core.files.json_file import read_json_value
 from vq_core.media.video import FORMATS
 from vq_core.recipes.named_prompts import resolve_prompts
@@ -192,7 +193,11 @@ def _files_named(entries: list[Any], inputs: ModelInputs) -> Iterator[str]:
 def _paths(value: Any, key: str, where: str, folder: Path) -> tuple[Path, ...]:
     """The paths under a key: one, or for reference images a list of them; none for nothing."""
     values = value if isinstance(value, list) and key == "reference_images" else [value]
-    return tuple(folder / text for text in (_text(it, key, where) for it in values) if text)
+    names = [text for text in (_text(it, key, where) for it in values) if text]
+    for name in names:
+        if not (is_inside(name) or Path(name).is_absolute()):
+            raise VqError(f"{where} names {name} as `{key}`, which leads out of the folder: give an absolute path.")
+    return tuple(folder / name for name in names)
 
 
 def _text(value: Any, key: str, where: str) -> str:

@@ -14,6 +14,7 @@ from pydantic import JsonValue, ValidationError
 
 from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord, first_problem
+from vq_core.files.given_file import is_inside
 from vq_core.files.json_file import read_json
 
 FILE_NAME = "manifest.json"
@@ -91,7 +92,8 @@ def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
     """The manifest of the artifact in `folder`, which must be a `kind` of format `fmt`.
 
     Raises:
-        VqError: no manifest, another kind, another format, edited, or not of the schema.
+        VqError: no manifest, another kind, another format, edited, not of the schema, or with a path that leads out of
+            the folder.
     """
     path = folder / FILE_NAME
     if folder.name.endswith(".partial"):
@@ -111,9 +113,13 @@ def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
         raise VqError(f"{folder} has {kind} format {content['format']} and this version reads {fmt}: {advice}.")
     require_own_digest(content, path)
     try:
-        return Manifest.model_validate({key: value for key, value in content.items() if key != "digest"})
+        manifest = Manifest.model_validate({key: value for key, value in content.items() if key != "digest"})
     except ValidationError as error:
         raise VqError(f"{path} is not a valid manifest ({first_problem(error)}): make the artifact again.") from None
+    folders = [entry.folder for entry in manifest.components.values() if entry.folder]
+    if outside := [name for name in (*manifest.files, *folders) if not is_inside(name)]:
+        raise VqError(f"{path} names {outside[0]}, which is not inside the artifact: make it again.")
+    return manifest
 
 
 def require_own_digest(content: Mapping[str, Any], path: Path) -> None:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from vq_core.errors import VqError
 from vq_core.remote.location import Location
-from vq_core.remote.transfer import local_output, refuse_existing
+from vq_core.remote.transfer import local_output
 from vq_core.runtime.device import resolve_device
 from vq_core.runtime.progress import progress
 from vq_eval.compare.compared_folders import ComparedEntry, ComparedFolder, open_folders
@@ -55,16 +55,15 @@ def compare(
         VqError: a folder is missing or holds no videos, names or shapes differ, a file is no video, a metric is unknown
             or suits no video, the prompts are not the reference's, a limit cannot be applied, or `output` exists.
     """
-    refuse_existing(output)
-    chosen = choose_metrics(metrics)
-    check_limits(limits, chosen, entries)
-    device = resolve_device(device)
-    folders = open_folders(entries)
-    origins = [origin_of(folder) for folder in folders]
-    asked = asked_videos(origins[0].provenance if origins[0] else None, prompts)
-    videos, measured = _measure_all(folders, origins, chosen, asked, device)
-    report = _report(folders, origins, chosen, videos, measured, limits)
     with local_output(output, last=JSON_NAME) as folder:
+        chosen = choose_metrics(metrics)
+        check_limits(limits, chosen, entries)
+        device = resolve_device(device)
+        folders = open_folders(entries)
+        origins = [origin_of(folder) for folder in folders]
+        asked = asked_videos(origins[0].provenance if origins[0] else None, prompts)
+        videos, measured = _measure_all(folders, origins, chosen, asked, device)
+        report = _report(folders, origins, chosen, videos, measured, limits)
         write_report(report, to_markdown(report), folder)
     return report
 

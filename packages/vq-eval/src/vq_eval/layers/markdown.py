@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from vq_core.runtime.terminal import new_console
 from vq_core.sampling.schedule import BUCKETS
 from vq_eval.layers.figures import full_name
 from vq_eval.layers.schema import Gain, LayersReport, Noise, Place
@@ -65,7 +65,7 @@ def to_markdown(report: LayersReport) -> str:
 
 def print_layers(report: LayersReport) -> None:
     """Print the tables and the suspects."""
-    console = Console(markup=False, highlight=False)
+    console = new_console(markup=False, highlight=False)
     console.width = max(console.width, MIN_WIDTH)
     for title, head, rows in tables_of(report):
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)

@@ -101,9 +101,11 @@ def measure_layers(
 def _write(report: LayersReport, writer: ArtifactWriter) -> None:
     writer.write_text(JSON_NAME, report.model_dump_json(indent=1) + "\n")
     writer.write_text(MARKDOWN_NAME, to_markdown(report))
-    draw_layers(report, writer.path(PICTURE_NAME))
+    draw_layers(report, writer.draft(PICTURE_NAME))
+    writer.adopt(PICTURE_NAME)
     if report.sensitivity is not None:
-        draw_sensitivity(report.sensitivity, writer.path(SENSITIVITY_PICTURE_NAME))
+        draw_sensitivity(report.sensitivity, writer.draft(SENSITIVITY_PICTURE_NAME))
+        writer.adopt(SENSITIVITY_PICTURE_NAME)
     for folder in (_SUMS, _EXACT, _OUTCOMES):
         shutil.rmtree(writer.path(folder), ignore_errors=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vq_core.files.tensor_file import publish, write_bytes
 from vq_core.remote.location import Location
-from vq_core.remote.transfer import local_copy, local_output, refuse_existing
+from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.progress import progress
 from vq_eval.compare.schema import CompareReport, Row, draft_of
 from vq_eval.report.inputs import folder_of, read_inputs
@@ -76,15 +76,14 @@ def make_report(
     Raises:
         VqError: `output` exists, or see `read_inputs` and `folder_of`.
     """
-    refuse_existing(output)
-    inputs = read_inputs(comparison, trajectory, layers)
-    compared = inputs.comparison
-    rows = (compared.reference, *compared.rows)
-    folders = {row.name: folder_of(row) for row in rows}
-    chains = chains_of(rows, [local_copy(folder, only=["manifest.json", "*/manifest.json"]) for folder in artifacts])
-    if lossless_frames is None:
-        lossless_frames = pixels_of(compared) <= LOSSLESS_PIXELS
     with local_output(output, last=PAGE) as folder, draft_of(folder) as draft:
+        inputs = read_inputs(comparison, trajectory, layers)
+        compared = inputs.comparison
+        rows = (compared.reference, *compared.rows)
+        folders = {row.name: folder_of(row) for row in rows}
+        chains = chains_of(rows, [local_copy(it, only=["manifest.json", "*/manifest.json"]) for it in artifacts])
+        if lossless_frames is None:
+            lossless_frames = pixels_of(compared) <= LOSSLESS_PIXELS
         page = Page(inputs, judge(compared, inputs.layers), _write_clips(rows, folders, draft, lossless_frames), chains)
         _write_assets(draft)
         write_bytes(draft / PAGE, page.html().encode())

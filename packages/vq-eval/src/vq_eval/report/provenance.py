@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from vq_core.errors import VqError
+from vq_core.files.given_file import require_file
 from vq_core.store.manifest import FILE_NAME, Manifest
 from vq_eval.compare.schema import Provenance, Row
 
@@ -99,7 +101,8 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _read(folder: Path) -> Manifest | None:
     try:
+        require_file(folder / FILE_NAME)
         content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         return Manifest.model_validate({key: value for key, value in content.items() if key != "digest"})
-    except (OSError, ValueError, AttributeError):
+    except (VqError, OSError, ValueError, AttributeError):
         return None  # no artifact, or none that this version can read

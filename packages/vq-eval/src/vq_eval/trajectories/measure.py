@@ -80,7 +80,8 @@ def measure_trajectories(
             candidates=tuple(map(measured.drift_of, asked)),
         )
         writer.write_text(JSON_NAME, report.model_dump_json(indent=1) + "\n")
-        draw_trajectories(report, writer.path(PICTURE_NAME))
+        draw_trajectories(report, writer.draft(PICTURE_NAME))
+        writer.adopt(PICTURE_NAME)
         for folder in (_PATHS, _DRIFTS):
             shutil.rmtree(writer.path(folder))
     return report

@@ -1,8 +1,8 @@
 """The drift of candidates as a table."""
 
-from rich.console import Console
 from rich.table import Table
 
+from vq_core.runtime.terminal import new_console
 from vq_eval.trajectories.schema import CandidateDrift, TrajectoryReport
 
 MIN_WIDTH = 110
@@ -19,7 +19,7 @@ def rows_of(report: TrajectoryReport) -> list[dict[str, object]]:
 
 def print_trajectories(report: TrajectoryReport) -> None:
     """Print a row for every candidate."""
-    console = Console(markup=False, highlight=False)
+    console = new_console(markup=False, highlight=False)
     console.width = max(console.width, MIN_WIDTH)
     table = Table(box=None, pad_edge=False)
     table.add_column("candidate")

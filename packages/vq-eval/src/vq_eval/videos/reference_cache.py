@@ -64,18 +64,17 @@ class ReferenceCache:
             yield
 
     def take(self, identity: Identity, files: VideoFiles) -> bool:
-        """Copy the video of this `identity` to `files`; False where there is none."""
+        """Copy the video of this `identity` to the draft `files`; False where there is none."""
         path = self._path(identity)
         entry = _read(path, identity)
         if entry is None:
             return False
-        draft = files.draft
-        draft.lossless.parent.mkdir(parents=True, exist_ok=True)
-        for name, copy in ((LOSSLESS, draft.lossless), (TO_LOOK_AT, draft.to_look_at)):
+        files.lossless.parent.mkdir(parents=True, exist_ok=True)
+        for name, copy in ((LOSSLESS, files.lossless), (TO_LOOK_AT, files.to_look_at)):
             if not _copied(path / name, copy, entry.files.get(name)):
                 log.warning("%s is not what was put there: the video is made again.", path / name)
                 return False
-        files.adopt_draft(entry.record.model_copy(update={"cached": True}))
+        files.write_record(entry.record.model_copy(update={"cached": True}))
         return True
 
     def put(self, identity: Identity, files: VideoFiles) -> None:
@@ -123,10 +122,10 @@ def open_cache(folder: Path | None, *, no_cache: bool) -> ReferenceCache | None:
 
 def _read(path: Path, identity: Identity) -> _Entry | None:
     """The entry in `path`; None where there is none, it cannot be read, or it has another identity."""
+    if not (path / ENTRY_FILE).is_file():
+        return None
     try:
         entry = _Entry.model_validate_json((path / ENTRY_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except (ValidationError, UnicodeDecodeError) as error:
         log.warning("%s is damaged (%s): the video is made again.", path / ENTRY_FILE, str(error).splitlines()[0])
         return None
@@ -135,8 +134,7 @@ def _read(path: Path, identity: Identity) -> _Entry | None:
 
 def _copied(path: Path, copy: Path, digest: str | None) -> bool:
     """Copy a file; whether the copy has this digest."""
-    try:
-        shutil.copyfile(path, copy)
-    except FileNotFoundError:
+    if not path.is_file():  # a named pipe would be waited for
         return False
+    shutil.copyfile(path, copy)
     return sha256_of(copy) == digest

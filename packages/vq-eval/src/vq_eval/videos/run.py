@@ -48,9 +48,7 @@ class VideosRun:
         for variant in (variant for variant in SHARED if self._pending.get(variant)):
             self._identities[variant] = identity_of_run(self._run, self._kernels.get(variant, ()))
             self._pending[variant] = [
-                index
-                for index in self._pending[variant]
-                if not cache.take(self._identity(variant, index), self._videos.files(variant, index))
+                index for index in self._pending[variant] if not self._take(cache, variant, index)
             ]
 
     def left(self) -> int:
@@ -72,7 +70,8 @@ class VideosRun:
                             advance()
                     else:
                         frames, record = render_video(pipeline, conditions[index], sampling, index, advance, kernels)
-                        self._videos.files(variant, index).write(frames, sampling.fps, record)
+                        self._videos.draft(variant, index).write(frames, sampling.fps, record)
+                        self._videos.adopt(variant, index)
 
     @contextmanager
     def _shared(self, variant: Variant, index: int) -> Iterator[bool]:
@@ -80,12 +79,19 @@ class VideosRun:
         if self._cache is None or variant not in SHARED:
             yield False
             return
-        identity, files = self._identity(variant, index), self._videos.files(variant, index)
+        identity = self._identity(variant, index)
         with self._cache.alone(identity):
-            there = self._cache.take(identity, files)
+            there = self._take(self._cache, variant, index)
             yield there
             if not there:
-                self._cache.put(identity, files)
+                self._cache.put(identity, self._videos.files(variant, index))
+
+    def _take(self, cache: ReferenceCache, variant: Variant, index: int) -> bool:
+        """Whether `cache` had this video, which is one of the artifact's then."""
+        there = cache.take(self._identity(variant, index), self._videos.draft(variant, index))
+        if there:
+            self._videos.adopt(variant, index)
+        return there
 
     def _identity(self, variant: Variant, index: int) -> Identity:
         return identity_of_video(self._identities[variant], self._run.samples[index], self._run.seed(index))

@@ -69,10 +69,11 @@ def export_encoders(
             metadata["placeholders"] = json.dumps(source.placeholders)
             write = partial(_write_tensor, source, scheme, device)
             with (
-                _safetensors_of(writer.path(file)) as path,
+                _safetensors_of(writer.draft(file)) as path,
                 stream_tensors(path, _specs(source, scheme), metadata) as stream,
             ):
                 overlap(partial(write, stream), source.shapes, lambda _: advance())
+            writer.adopt(file)
 
 
 def run_config_keys(

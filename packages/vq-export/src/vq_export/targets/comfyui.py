@@ -59,7 +59,8 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
         for name, component in model.components.items():
             file = _file(model, name)
             if not writer.has(file):
-                _write(writer.path(file), model, component, advance)
+                _write(writer.draft(file), model, component, advance)
+                writer.adopt(file)
 
 
 def next_steps(model: QuantizedModel, output: Location) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
 from vq_core.errors import VqError
-from vq_core.remote.transfer import local_copy, local_output, refuse_existing
+from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.device import resolve_device
 from vq_infer.bench.models.contenders import CONTENDERS, contender_named
 from vq_infer.bench.models.workload import Workload
@@ -31,7 +31,6 @@ def bench(options: BenchOptions) -> Results:
     if options.output is None:
         *_, results = run(plan)
         return results
-    refuse_existing(options.output)
     if options.chart:
         require_matplotlib()
     with local_output(options.output, last=JSON) as folder:

@@ -144,7 +144,8 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
             with progress("sample", len(pending) * request.sampling.steps, "step") as advance:
                 for index, conditions in zip(pending, encoded, strict=True):
                     frames, record = render_video(pipeline, conditions, request.sampling, index, advance)
-                    videos.files(VARIANT, index).write(frames, request.sampling.fps, record)
+                    videos.draft(VARIANT, index).write(frames, request.sampling.fps, record)
+                    videos.adopt(VARIANT, index)
     if not process.is_first:
         return None
     return Batch(request.output / VARIANT, len(samples), videos.resumed, engine.kernels, videos.noted[VARIANT])

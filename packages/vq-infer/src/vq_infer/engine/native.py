@@ -1,6 +1,8 @@
 """The native engine: the model's own pipeline with its transformers on codes."""
 
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -44,13 +46,17 @@ def generate(request: VideoRequest) -> Outcome | None:
     check_output(request.output, FORMATS)
     request.sample.opened()  # refuses what cannot be decoded
     device = torch.device(resolve_device(request.device))
-    with team(request.settings.parallel, this_process(), device) as here:
-        return _generate(request, here)
+    process = this_process()
+    with (
+        local_output(request.output) if process.is_first else nullcontext() as output,
+        team(request.settings.parallel, process, device) as here,
+    ):
+        return _generate(request, here, output)
 
 
-def _generate(request: VideoRequest, here: Team) -> Outcome | None:
+def _generate(request: VideoRequest, here: Team, output: Path | None) -> Outcome | None:
     meter = StageMeter()
-    device, sampling, first = here.device, request.sampling, here.process.is_first
+    device, sampling = here.device, request.sampling
     checkpoint = open_checkpoint(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
@@ -74,11 +80,11 @@ def _generate(request: VideoRequest, here: Team) -> Outcome | None:
     for component in checkpoint.components.values():
         heads = int(str(component.config["num_attention_heads"]))
         here.plan.check_video(heads=heads, tokens=tokens, guided=guided)
-    if first:
+    if output is not None:
         print(f"memory: {plan.describe()}", file=sys.stderr, flush=True)
     meter.begin("encode")
     (conditions,) = pipeline.encode([request.sample], sampling)  # images for the VAE follow before the first step
-    if not first:
+    if output is None:
         pipeline.denoise(conditions, sampling, sampling.seed)
         return None
     steps = StepClock(device)
@@ -92,8 +98,7 @@ def _generate(request: VideoRequest, here: Team) -> Outcome | None:
 
         frames = pipeline.sample(conditions, sampling, sampling.seed, on_step)
     meter.begin("write")
-    with local_output(request.output) as path:
-        write_video(path, frames, sampling.fps)
+    write_video(output, frames, sampling.fps)
     stages, usage = meter.finish()
     return Outcome(
         output=request.output,

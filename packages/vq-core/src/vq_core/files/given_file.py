@@ -1,0 +1,47 @@
+"""A file that somebody has given or named: checked before it is opened, because opening some things never ends."""
+
+import errno
+import stat
+from pathlib import Path, PurePosixPath
+
+from vq_core.errors import VqError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_file(path: Path) -> None:
+    """Refuse `path` if it is anything but a file or a link to one.
+
+    Raises:
+        VqError: it is a folder, a pipe, a socket, a device, or a link that leads nowhere.
+        FileNotFoundError: there is nothing.
+    """
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise VqError(
+                f"{path} is a link to {path.readlink()}, which is missing: get that again or mend the link."
+            ) from None
+        raise
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise VqError(f"{path} is a link that leads back to itself: put the file there.") from None
+    if kind != stat.S_IFREG:
+        raise VqError(f"{path} is {_KINDS.get(kind, 'no file')}, and a file is needed there: give one.")
+
+
+def is_inside(name: str) -> bool:
+    """Is `name` a path that stays in the folder that it is relative to?
+
+    Only the path itself is looked at: a file in a folder may be a link, as all are in the cache of Hugging Face's hub.
+    """
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name

@@ -1,0 +1,70 @@
+"""What opening would wait for, and paths that leave their folder."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_core.files.given_file import is_inside, require_file
+from vq_core.files.json_file import read_json
+from vq_core.files.pth_file import read_pth
+from vq_core.files.tensor_file import read_header, sha256_of
+from vq_core.files.tensor_folder import read_weight_map
+
+
+def bind(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.chdir(here)
+
+
+NO_FILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "folder": (Path.mkdir, "x is a folder, and a file is needed there: give one"),
+    "pipe": (os.mkfifo, "x is a named pipe, and a file is needed there: give one"),
+    "socket": (bind, "x is a socket, and a file is needed there: give one"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "x is a device, and a file is needed there: give one"),
+    "dangling": (lambda path: path.symlink_to("away"), "x is a link to away, which is missing: get that again or mend"),
+    "loop": (lambda path: path.symlink_to("x"), "x is a link that leads back to itself: put the file there"),
+}
+
+
+@pytest.mark.parametrize(("make", "sentence"), NO_FILE.values(), ids=NO_FILE)
+@pytest.mark.parametrize("read", [require_file, read_json, read_header, read_pth, read_weight_map, sha256_of])
+def test_refuses_what_is_no_file_before_it_is_opened(
+    tmp_path: Path, make: Callable[[Path], object], sentence: str, read: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(VqError, match=sentence):
+        read(tmp_path / "x")
+
+
+def test_a_link_to_a_file_is_one_and_nothing_is_nothing(tmp_path: Path) -> None:
+    (tmp_path / "blob").touch()
+    (tmp_path / "link").symlink_to("blob")
+    require_file(tmp_path / "link")
+    with pytest.raises(FileNotFoundError):
+        require_file(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("a.safetensors", True),
+        ("sub/a", True),
+        ("..a/b..", True),
+        ("", False),
+        (".", False),
+        ("..", False),
+        ("../a", False),
+        ("sub/../../a", False),
+        ("/a", False),
+        ("a\0b", False),
+    ],
+)
+def test_a_path_that_stays_in_its_folder(name: str, inside: bool) -> None:
+    assert is_inside(name) is inside
