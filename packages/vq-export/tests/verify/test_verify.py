@@ -144,7 +144,7 @@ BREAKS = [
     broken(cast(f"{Q}.weight", torch.float8_e4m3fn), f"`{Q}.weight` is F8_E4M3 and should be I8."),
     broken(cast(f"{Q}.weight_scale", torch.bfloat16), f"`{Q}.weight_scale` is BF16 and should be F32."),
     broken(cast(f"{GAIN}.weight", torch.bfloat16), f"`{GAIN}.weight` is BF16 and should be F32."),
-    broken(cast(f"{Q}.bias", torch.float64), f"`{Q}.bias` is F64 and should be F32 or BF16 or F16."),
+    broken(cast(f"{Q}.bias", torch.float64), f"`{Q}.bias` is F64 and should be BF16."),
     *(broken(edit, f"CKPT/{INDEX} does not say where the tensors are.") for edit in WRONG_INDICES),
     broken(put(f"{Q}.weight", -128), f"`{Q}.weight` {HOLDS} the code −128, which symmetric INT8 never has."),
     broken(put(f"{Q}.weight_scale", 0.0), f"`{Q}.weight_scale` {HOLDS} values that are not positive."),

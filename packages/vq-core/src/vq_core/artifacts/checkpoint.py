@@ -2,7 +2,7 @@
 
 Per component: `block_N.safetensors`, `non_block.safetensors`, an index and a native config.json; Wan 2.2's experts in
 `high_noise_model/` and `low_noise_model/`. Names are native. For every quantized linear `STEM.weight` (codes
-`[out, in]`), `STEM.weight_scale` (fp32 `[out, 1]`) and `STEM.bias`; a gain is written twice, as
+`[out, in]`), `STEM.weight_scale` (fp32 `[out, 1]`) and `STEM.bias` (bf16 `[out]`); a gain is written twice, as
 `blocks.N.affine_norm1.weight` (multiplies 1 + scale) and `.bias` (multiplies shift). This table of what is where serves
 writer, reader and verifier.
 """

@@ -98,6 +98,8 @@ def shard_tensors(
 ) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
     plain = component.plain(component.topology.plain_shards()[shard])
+    # LightX2V casts them as it loads, except from disk (`lazy_load`), and most kernels take no other dtype.
+    plain |= {name: plain[name].bfloat16() for name in plain.keys() & component.topology.biases}
     tensors: dict[str, Tensor] = {}
     for name, entry in entries.items():
         if entry.shard != shard:
