@@ -20,7 +20,7 @@ INDEX = "diffusion_pytorch_model.safetensors.index.json"
 RUN_CONFIGS = ("vllm", "sgl", "torchao", "q8f")
 CODES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 KINDS = ("t2v", "i2v", "i2v-2.2", "ti2v-5b")
-# Folding multiplies in fp32; what it does not touch keeps the source's bfloat16, and biases of quantized linears get it.
+# Folding multiplies in fp32; what it does not touch, and every bias of a quantized linear, is bfloat16.
 FOLDED = {"norm3.weight", "norm3.bias"}
 FOLDED |= {"text_embedding.2.weight", "text_embedding.2.bias", "img_emb.proj.4.weight", "img_emb.proj.4.bias"}
 

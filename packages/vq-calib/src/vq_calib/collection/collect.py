@@ -19,7 +19,7 @@ from vq_calib.planning.calib_prompts import CalibPrompt, digest_of
 from vq_calib.planning.run_plan import CollectRequest, RunPlan, plan_run
 from vq_calib.planning.settings import PromptEntry, RunSettings
 from vq_calib.planning.token_plan import script_of
-from vq_core.artifacts.stats import SPLITS, open_stats, stats_header
+from vq_core.artifacts.stats import NOISE_LEVELS, SPLITS, open_stats, stats_header
 from vq_core.errors import VqError
 from vq_core.files.folder_content import size_of
 from vq_core.remote.location import Location
@@ -27,6 +27,7 @@ from vq_core.remote.transfer import exists
 from vq_core.runtime.progress import Advance, progress
 from vq_core.sampling.pipeline import Conditions
 from vq_core.sampling.schedule import BUCKETS
+from vq_core.sampling.told_by_files import told_by
 from vq_core.store.writer import Header, create_artifact
 
 
@@ -168,6 +169,7 @@ def header_of(planned: RunPlan, reduction: str) -> Header:
         parts=None if len(planned.prompts) == len(planned.samples) else [str(request.part)],
         tokens=planned.tokens,
         **sampling,
+        **{key: value for key, value in told_by(planned.pipeline.path).items() if key in NOISE_LEVELS},
         buckets=BUCKETS,
         dtype=str(planned.pipeline.dtype).removeprefix("torch."),
         device=torch.device(planned.pipeline.device).type,

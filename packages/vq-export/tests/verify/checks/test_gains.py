@@ -33,9 +33,7 @@ def finder_of(path: Path, model: Path) -> GainFinder:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_every_gain_is_found(
-    checkpoints: Paths, models: Paths, smoothed_i2v: dict[str, Any], scheme: str
-) -> None:
+def test_every_gain_is_found(checkpoints: Paths, models: Paths, smoothed_i2v: dict[str, Any], scheme: str) -> None:
     finder = finder_of(checkpoints[f"{scheme}-smoothed"], models["i2v"])
     shared = finder.gains(NON_BLOCK, {})
     found = shared | finder.gains("block_0", shared) | finder.gains("block_1", shared)
