@@ -48,12 +48,16 @@ def write_native(pipeline: Path, root: Path) -> Path:
 def both(tiny_model: Callable[[Variant], Path], tmp_path: Path) -> Callable[[Variant], tuple[Path, Path]]:
     """`both(variant)`: folders in which `model` is the tiny pipeline, and the same transformers in Wan-AI's layout.
 
-    The pipeline's configuration is stripped of what native ones cannot say, so that nothing at all may differ.
+    The pipeline is stripped of what native folders cannot say, so that nothing at all may differ.
     """
 
     def make(variant: Variant) -> tuple[Path, Path]:
         one, other = tmp_path / "diffusers", tmp_path / "native"
         shutil.copytree(tiny_model(variant), one / "model")
+        for part in ("scheduler", "vae", "image_encoder"):
+            shutil.rmtree(one / "model" / part, ignore_errors=True)
+        index = json.loads((one / "model" / "model_index.json").read_text())
+        (one / "model" / "model_index.json").write_text(json.dumps(index | {"boundary_ratio": None}))
         for name, component in open_source(str(one / "model")).components.items():
             config = diffusers_config(component.topology.tensors, native_config(component.config), "here")
             (one / "model" / name / "config.json").write_text(json.dumps(config))
