@@ -152,6 +152,13 @@ def test_the_summary_says_which_values_are_the_authors() -> None:
     )
 
 
+def test_a_distilled_model_at_another_shift_than_most_is_spoken_of() -> None:
+    kind = BY_NAME["wan2.1", "t2v"]
+    assert notes(kind, FOUR_STEPS | {"flow_shift": 3.0})["shift"].startswith("3, as the model's scheduler has it: most")
+    assert "shift" not in notes(kind, FOUR_STEPS | {"flow_shift": 5.0})
+    assert "shift" not in notes(kind, {"flow_shift": 3.0})
+
+
 def test_a_model_that_may_be_one_expert_alone_is_not_taken_for_another_without_a_word() -> None:
     assert "one expert of Wan2.2 T2V looks the same" in notes(BY_NAME["wan2.1", "t2v"], {})["model"]
     assert "expert of" not in notes(BY_NAME["wan2.1", "t2v"], {"flow_shift": 3.0})["model"]  # its pipeline has one

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from statistics import median
+from typing import cast
 
 import torch
 
@@ -19,7 +20,7 @@ from vq_calib.planning.calib_prompts import CalibPrompt, digest_of
 from vq_calib.planning.run_plan import CollectRequest, RunPlan, plan_run
 from vq_calib.planning.settings import PromptEntry, RunSettings
 from vq_calib.planning.token_plan import script_of
-from vq_core.artifacts.stats import NOISE_LEVELS, SPLITS, open_stats, stats_header
+from vq_core.artifacts.stats import SPLITS, open_stats, stats_header
 from vq_core.errors import VqError
 from vq_core.files.folder_content import size_of
 from vq_core.remote.location import Location
@@ -162,6 +163,7 @@ def header_of(planned: RunPlan, reduction: str) -> Header:
     request = planned.request
     digests = [digest_of(sample) for sample in planned.samples]
     sampling = {name: value for name, value in vars(request.sampling).items() if name != "fps"}
+    told = told_by(planned.pipeline.path)
     settings = RunSettings(
         prompts=[PromptEntry(index=it.index, sha256=it.sha256, seed=it.seed, split=it.split) for it in planned.prompts],
         total_prompts=len(planned.samples),
@@ -169,7 +171,8 @@ def header_of(planned: RunPlan, reduction: str) -> Header:
         parts=None if len(planned.prompts) == len(planned.samples) else [str(request.part)],
         tokens=planned.tokens,
         **sampling,
-        **{key: value for key, value in told_by(planned.pipeline.path).items() if key in NOISE_LEVELS},
+        flow_shift=cast(float | None, told.get("flow_shift")),
+        boundary_ratio=cast(float | None, told.get("boundary_ratio")),
         buckets=BUCKETS,
         dtype=str(planned.pipeline.dtype).removeprefix("torch."),
         device=torch.device(planned.pipeline.device).type,

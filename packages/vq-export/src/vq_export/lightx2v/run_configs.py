@@ -119,6 +119,11 @@ def notes(kind: Kind, sampling: Mapping[str, Any]) -> dict[str, str]:
     if "flow_shift" not in sampling:
         whose = f"authors of {kind.name}" if keys["enable_cfg"] else "makers of distilled models"
         found["shift"] = f"{keys['sample_shift']:g}, as the {whose} have it: the model's files do not say one for this"
+    elif not keys["enable_cfg"] and keys["sample_shift"] != DISTILLED_SHIFT:
+        found["shift"] = (
+            f"{keys['sample_shift']:g}, as the model's scheduler has it: most distilled models are trained at "
+            f"{DISTILLED_SHIFT:g}, so calibrate with that in scheduler_config.json if this one is"
+        )
     if kind.boundary_ratio is not None and "boundary_ratio" not in sampling:
         found["boundary"] = f"{kind.boundary_ratio:g}, as the authors of {kind.name} have it: no file says one"
     return found
