@@ -84,8 +84,14 @@ def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
 
     before = prediction(original, inputs)
     source = open_source(str(tiny_model("i2v")))
-    unfolded = _unfolded(rounded, checkpoint, weights, source) if kind == "smoothed" else rounded
-    replace_weights(original, lambda name, weight: unfolded[name])
+    unfolded = {f"{name}.weight": weight for name, weight in rounded.items()}
+    if kind == "smoothed":
+        unfolded = _unfolded(unfolded, weights, source)
+    replace_weights(original, lambda name, weight: unfolded[f"{name}.weight"])
+    if kind == "smoothed":  # the biases too were rounded, to bfloat16, after the fold
+        biases = component.plain(component.topology.biases)
+        for name, bias in _unfolded(biases, weights, source).items():
+            original.get_parameter(name).data.copy_(bias)
     assert relative_error(prediction(from_checkpoint, inputs), prediction(original, inputs)) < FP32_ROUNDING
     left = relative_error(prediction(from_checkpoint, inputs), before)
     print(f"{checkpoint.scheme.name} {kind}: {left:.4f} from rounding the weights alone")
@@ -95,16 +101,12 @@ def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
     assert fidelity.other == []
 
 
-def _unfolded(
-    rounded: dict[str, Tensor], checkpoint: ConvertedCheckpoint, weights: Any, source: Any
-) -> dict[str, Tensor]:
-    """Rounded folded weights in the original's terms: times the elementwise ratio of original to folded weight."""
-    names = [f"{name}.weight" for name in rounded]
-    folded, plain = weights.plain(names), source.components["transformer"].plain(names)
+def _unfolded(rounded: dict[str, Tensor], weights: Any, source: Any) -> dict[str, Tensor]:
+    """Rounded folded tensors in the original's terms: times the elementwise ratio of original to folded tensor."""
+    folded, plain = weights.plain(rounded), source.components["transformer"].plain(rounded)
     return {
-        name: rounded[name]
-        * torch.where(plain[f"{name}.weight"] != 0, plain[f"{name}.weight"].float() / folded[f"{name}.weight"], 1.0)
-        for name in rounded
+        name: tensor * torch.where(plain[name] != 0, plain[name].float() / folded[name], 1.0)
+        for name, tensor in rounded.items()
     }
 
 

@@ -22,18 +22,38 @@ from vq_core.testing.tiny_models import VARIANTS, Variant
 SIZE = {"height": 64, "width": 64, "num_frames": 5}
 STEPS = {"t2v-distilled": 4}  # its own
 # What LightX2V calls each model, and what it needs to be told of it.
+SHIFT = 3.0  # of every tiny model's scheduler, but for the distilled one's
 RUN_CONFIGS: dict[Variant, dict[str, Any]] = {
-    "t2v": {"model_cls": "wan2.1", "task": "t2v", "enable_cfg": True, "use_image_encoder": False},
-    "i2v": {"model_cls": "wan2.1", "task": "i2v", "use_image_encoder": True},
-    "flf2v": {"model_cls": "wan2.1", "task": "flf2v", "use_image_encoder": True},
-    "vace": {"model_cls": "wan2.1_vace", "task": "vace", "use_image_encoder": False},
-    "t2v-2.2": {"model_cls": "wan2.2_moe", "task": "t2v", "boundary": 0.875, "use_image_encoder": False},
-    "i2v-2.2": {"model_cls": "wan2.2_moe", "task": "i2v", "boundary": 0.9, "use_image_encoder": False},
-    "ti2v-5b": {"model_cls": "wan2.2", "task": "t2v", "num_channels_latents": 48},
+    "t2v": {
+        "sample_shift": SHIFT,
+        "model_cls": "wan2.1",
+        "task": "t2v",
+        "enable_cfg": True,
+        "use_image_encoder": False,
+    },
+    "i2v": {"sample_shift": SHIFT, "model_cls": "wan2.1", "task": "i2v", "use_image_encoder": True},
+    "flf2v": {"sample_shift": SHIFT, "model_cls": "wan2.1", "task": "flf2v", "use_image_encoder": True},
+    "vace": {"sample_shift": SHIFT, "model_cls": "wan2.1_vace", "task": "vace", "use_image_encoder": False},
+    "t2v-2.2": {
+        "sample_shift": SHIFT,
+        "model_cls": "wan2.2_moe",
+        "task": "t2v",
+        "boundary": 0.875,
+        "use_image_encoder": False,
+    },
+    "i2v-2.2": {
+        "sample_shift": SHIFT,
+        "model_cls": "wan2.2_moe",
+        "task": "i2v",
+        "boundary": 0.9,
+        "use_image_encoder": False,
+    },
+    "ti2v-5b": {"model_cls": "wan2.2", "task": "t2v", "num_channels_latents": 48, "vae_stride": [4, 16, 16]},
     "t2v-distilled": {
         "model_cls": "wan2.1_distill",
         "task": "t2v",
         "enable_cfg": False,
+        "sample_shift": 5.0,
         "infer_steps": 4,
         "denoising_step_list": [1000, 750, 500, 250],
     },

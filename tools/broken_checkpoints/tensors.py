@@ -53,6 +53,12 @@ TENSORS = (
         f"`{Q}.bias` is missing",
         lambda content: content.drop(f"{Q}.bias"),
     ),
+    Broken(
+        "a bias in fp32",
+        "loads; with lazy_load the kernels of vllm, sgl and fp8-torchao refuse it",
+        f"`{Q}.bias` is F32 and should be BF16",
+        lambda content: content.change(f"{Q}.bias", Tensor.float),
+    ),
     Broken("lost codes", "KeyError", f"`{Q}.weight` is missing", lambda content: content.drop(f"{Q}.weight")),
     Broken(
         "a lost modulation table",

@@ -89,6 +89,7 @@ def test_conversion_prints_json_alone(
     result = json.loads(capsys.readouterr().out)
     size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     assert result.pop("usage")["host_peak_bytes"] > 0
+    assert result.pop("notes").keys() == {"model", "shift", "boundary"}
     found = result.pop("verified")
     assert found["problems"] == found["warnings"] == []
     assert found["blocks"].keys() == {"transformer", "transformer_2"}

@@ -1,5 +1,6 @@
 """What a user names leads to one model or to a sentence, and a summary tells what was written."""
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -17,8 +18,10 @@ from vq_core.recipes.ignored import IgnoreRule
 from vq_core.recipes.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
 from vq_export.export import open_model, verified_row
 from vq_export.options import ExportOptions
-from vq_export.targets.lightx2v import next_steps
+from vq_export.targets.lightx2v import export, next_steps, notes
+from vq_export.verify.reference import unrounded_reference
 from vq_export.verify.verification import Verification
+from vq_export.verify.verify import verify_lightx2v
 
 Paths = dict[str, Path]
 
@@ -69,6 +72,81 @@ def test_sampling_is_as_the_recipe_says_else_as_the_model_does(road: Recipe, mod
     from_artifacts = open_model(ExportOptions(), road.model_copy(update={"eval": said.eval}))
     assert from_artifacts.settings["sampling"] == {"steps": 8, "height": 720}
     assert "sampling" not in open_model(ExportOptions(), road).settings
+
+
+@pytest.mark.parametrize(
+    ("files", "told", "shift"),
+    [
+        ({"flow_shift": 3.0}, {}, None),  # of the model that was distilled
+        ({"flow_shift": 5.0}, {}, None),
+        ({"flow_shift": 8.0}, {}, 8.0),  # nobody but its makers gives that
+        ({"flow_shift": 3.0}, {"steps": 4, "guidance_scale": 1.0}, 3.0),  # of the distilled model itself
+        ({"flow_shift": 3.0}, {"guidance_scale": 4.0}, None),
+    ],
+)
+def test_without_guidance_the_shift_of_the_undistilled_model_does_not_hold(
+    models: Paths, tmp_path: Path, files: dict[str, Any], told: dict[str, Any], shift: float | None
+) -> None:
+    model = shutil.copytree(models["t2v"], tmp_path / "model")
+    (model / "scheduler").mkdir()
+    (model / "scheduler" / "scheduler_config.json").write_text(json.dumps(files))
+    (model / "sampling.json").write_text(json.dumps(told))
+    options = ExportOptions(model=str(model), scheme="int8")
+    unguided = open_model(options, Recipe(eval=EvalSettings(steps=4, guidance_scale=1.0))).settings["sampling"]
+    assert isinstance(unguided, dict)
+    assert unguided.get("flow_shift") == shift
+    guided = open_model(options, Recipe(eval=EvalSettings(guidance_scale=4.0))).settings["sampling"]
+    assert isinstance(guided, dict)
+    assert guided["flow_shift"] == files["flow_shift"]
+
+
+def test_a_distilled_pair_is_exported_and_sound(models: Paths, tmp_path: Path) -> None:
+    options = ExportOptions(model=str(models["i2v-2.2"]), scheme="int8")
+    model = open_model(options, Recipe(eval=EvalSettings(steps=4, guidance_scale=1.0)))
+    export(model, tmp_path / "ckpt")
+    assert verify_lightx2v(tmp_path / "ckpt", unrounded_reference(model), "cpu").problems == []
+    config = json.loads((tmp_path / "ckpt/run_configs/int8-vllm.json").read_text())
+    assert (config["model_cls"], config["sample_shift"]) == ("wan2.2_moe_distill", 5.0)
+    assert config["boundary_step_index"] == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "name"),
+    [
+        ("i2v-2.2", "transformer", "Wan2.2 I2V A14B"),
+        ("i2v-2.2", "transformer_2", "Wan2.2 I2V A14B"),
+        ("t2v", "high_noise_model", "Wan2.2 T2V A14B"),
+        ("t2v", "wan2.2_low_noise.safetensors", "Wan2.2 T2V A14B"),
+    ],
+)
+def test_one_expert_alone_is_no_model(models: Paths, tmp_path: Path, kind: str, place: str, name: str) -> None:
+    model = models[kind] / place
+    if kind == "t2v":
+        whole = shutil.copytree(models[kind] / "transformer", tmp_path / "high_noise_model")
+        model = whole
+        if place.endswith(".safetensors"):
+            model = shutil.copy(whole / "diffusion_pytorch_model.safetensors", tmp_path / place)
+            shutil.copy(whole / "config.json", tmp_path)
+    quantized = open_model(ExportOptions(model=str(model), scheme="int8"), Recipe())
+    with pytest.raises(VqError, match=f"{place} is one expert of {name} .*: give the folder that holds both"):
+        export(quantized, tmp_path / "ckpt")
+    assert not (tmp_path / "ckpt").exists()
+
+
+@pytest.mark.parametrize(("tokens", "script"), [(257, True), (37, False)])
+def test_a_model_with_another_image_encoder_gets_no_run_script(
+    models: Paths, tmp_path: Path, tokens: int, script: bool
+) -> None:
+    model = shutil.copytree(models["i2v"], tmp_path / "model")
+    (model / "image_encoder").mkdir()
+    side = 14 * round((tokens - 1) ** 0.5)
+    (model / "image_encoder" / "config.json").write_text(json.dumps({"image_size": side, "patch_size": 14}))
+    quantized = open_model(ExportOptions(model=str(model), scheme="int8"), Recipe())
+    export(quantized, tmp_path / "ckpt")
+    assert (tmp_path / "ckpt" / "run_lightx2v.sh").exists() is script
+    assert verify_lightx2v(tmp_path / "ckpt", None, "cpu").problems == []
+    said = notes(quantized).get("run script", "")
+    assert said == "" if script else said.startswith("none: the model's image encoder gives 37 tokens, and LightX2V")
 
 
 def test_artifacts_named_apart_from_the_recipe(road: Recipe, make_artifacts: Any, models: Paths) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER
+from vq_core.families.wan.kinds import KINDS
 from vq_core.numerics.scheme import FP8, INT8, QuantScheme
-from vq_export.lightx2v.run_configs import RUN_SCRIPT, SHIFTS, Task, Variant, run_configs, run_script
+from vq_export.lightx2v.run_configs import RUN_SCRIPT, Task, Variant, run_configs, run_script, variant_and_task
 
 PROMPT = 'a "quoted" cat\'s  café, $HOME `date`\nsecond line; --seed 1 \\'
+
+BY_NAME = {variant_and_task(kind): kind for kind in KINDS}
 
 
 class Desk:
@@ -22,7 +26,7 @@ class Desk:
 
     def __init__(self, root: Path, variant: Variant, task: Task, scheme: QuantScheme, release: str) -> None:
         self.checkpoint = root / "my checkpoint"
-        for name, config in run_configs(variant, task, scheme, {}, gains=True).items():
+        for name, config in run_configs(BY_NAME[variant, task], scheme, {}, gains=True).items():
             path = self.checkpoint / RUN_CONFIG_FOLDER / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(config))
@@ -46,12 +50,28 @@ class Desk:
             "vace": {"reference": f"{self.last_image},{self.video}", "video": self.video},
         }
         self.options |= {"output": root / "out.mp4"} | files[task]
+        self.site = root / "site"
+        for module in ("vllm/_custom_ops", "sgl_kernel/__init__", "q8_kernels/functional/linear"):
+            self.install(module, "int8_scaled_mm = fp8_scaled_mm = q8_linear = fp8_linear = None\n")
+
+    def install(self, module: str, text: str) -> None:
+        """Put the `module` of a package of kernels where the script's Python finds it."""
+        path = self.site / f"{module}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
     def run(self, **changes: str | Path | None) -> subprocess.CompletedProcess[str]:
         options = {key.replace("_", "-"): value for key, value in (self.options | changes).items() if value is not None}
         words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
         command = ["bash", str(self.checkpoint / RUN_SCRIPT), *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=self.model, env=os.environ, check=False)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd=self.model,
+            env=os.environ | {"PYTHONPATH": str(self.site)},
+            check=False,
+        )
 
     def given(self) -> dict[str, Any]:
         given: dict[str, Any] = json.loads(self.seen.read_text())
@@ -81,7 +101,7 @@ def desk(tmp_path: Path) -> Callable[..., Desk]:
     return make
 
 
-@pytest.mark.parametrize(("variant", "task"), sorted(SHIFTS))
+@pytest.mark.parametrize(("variant", "task"), sorted(BY_NAME))
 def test_script_hands_everything_over(desk: Callable[..., Desk], variant: Variant, task: Task) -> None:
     table = desk(variant, task, FP8)
     result = table.run(seed="7", negative_prompt="blurred, 'bad'")
@@ -202,6 +222,40 @@ def test_script_refuses(
     assert sentence in result.stderr
     assert result.stderr.count("\n") == 1
     assert not table.seen.exists()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "backend", "gone", "sentence"),
+    [
+        (INT8, None, "vllm", "kernels of int8-vllm cannot be imported (ModuleNotFoundError: No module named 'vllm'"),
+        (FP8, "fp8-vllm", "vllm", "pip install vllm, or choose other kernels."),
+        (INT8, "int8-sgl", "sgl_kernel", "pip install sglang-kernel (formerly sgl-kernel)"),
+        (INT8, "int8-q8f", "q8_kernels", "build and install ModelTC/q8_kernels from GitHub"),
+    ],
+)
+def test_kernels_that_are_not_installed_are_found_before_anything_is_loaded(
+    desk: Callable[..., Desk], scheme: QuantScheme, backend: str | None, gone: str, sentence: str
+) -> None:
+    table = desk("wan2.1", "i2v", scheme)
+    shutil.rmtree(table.site / gone)
+    result = table.run(scheme=backend)
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert result.stderr.startswith("run_lightx2v.sh: the kernels of ")
+    assert result.stderr.count("\n") == 1
+    assert not table.seen.exists()
+
+
+def test_kernels_with_a_quantizer_that_truncates_are_warned_of(desk: Callable[..., Desk]) -> None:
+    table = desk()
+    shutil.rmtree(table.site / "vllm")
+    table.install("sgl_kernel/__init__", "import sys; print('noise', file=sys.stderr)\nint8_scaled_mm = None\n")
+    result = table.run(scheme="int8-sgl")
+    assert result.returncode == 0
+    assert result.stderr.startswith("run_lightx2v.sh: warning: int8-sgl has no exact quantizer of its inputs here")
+    assert result.stderr.count("\n") == 1
+    table.install("vllm/_custom_ops", "")
+    assert table.run(scheme="int8-sgl").stderr == ""
 
 
 def test_script_takes_relative_paths(desk: Callable[..., Desk]) -> None:

@@ -14,6 +14,7 @@ from vq_core.errors import VqError
 from vq_core.media.video import write_video
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
+from vq_core.testing import tiny_models
 from vq_infer.lightx2v import CLIP_FILE, T5_FILE, TOKENIZER_FOLDER, generate, run_config
 from vq_infer.request import VideoRequest
 
@@ -159,13 +160,49 @@ def test_model_files_may_lie_in_original(
 
 @pytest.mark.parametrize("variant", ["flf2v", "i2v-2.2"])
 def test_a_last_frame_is_a_task_of_its_own(
-    request_i2v: VideoRequest, converted: Converted, image: Path, python_with_lightx2v: str, record: Path, variant: str
+    request_i2v: VideoRequest,
+    converted: Converted,
+    image: Path,
+    python_with_lightx2v: str,
+    record: Path,
+    variant: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("vq_infer.lightx2v.IMAGE_TOKENS", tiny_models.IMAGE_TOKENS)
     sample = Sample("p", "", image, image)
     generate(replace(request_i2v, checkpoint=converted(variant), sample=sample), python_with_lightx2v, None)
     started = json.loads(record.read_text())
     assert started["given"]["--task"] == started["config"]["task"] == "flf2v"
     assert started["given"]["--last_frame_path"] == started["given"]["--image_path"] == str(image)
+
+
+def test_an_image_encoder_with_other_tokens_is_refused(
+    request_i2v: VideoRequest, converted: Converted, image: Path
+) -> None:
+    sample = Sample("p", "", image, image)
+    with pytest.raises(VqError, match="image encoder gives 17 tokens, and LightX2V takes 257.*use --engine native"):
+        generate(replace(request_i2v, checkpoint=converted("flf2v"), sample=sample), None, None)
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_kernels_are_tried_before_lightx2v_loads_anything(
+    request_i2v: VideoRequest,
+    python_with_lightx2v: str,
+    record: Path,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    said = "pip install vllm" if code else "warning: it truncates"
+    program = f"import json, sys\njson.load(open(sys.argv[1]))\nprint({said!r}, file=sys.stderr)\nsys.exit({code})"
+    monkeypatch.setattr("vq_infer.lightx2v.probe", lambda: program)
+    if code:
+        with pytest.raises(VqError, match="cannot run this: pip install vllm"):
+            generate(request_i2v, python_with_lightx2v, None)
+        assert not record.exists()
+    else:
+        generate(request_i2v, python_with_lightx2v, None)
+        assert "it truncates" in caplog.text
 
 
 def test_vace(vace_request: VideoRequest, python_with_lightx2v: str, record: Path, image: Path) -> None:

@@ -57,6 +57,21 @@ def test_sampling_is_handed_on_where_the_model_or_an_unguided_calibration_says_i
     assert sampling(_smooth(i2v_model, None, tmp_path / "said", method="none")) == {"steps": 4, "fps": 8}
 
 
+def test_the_noise_levels_are_those_of_the_calibration_else_of_the_models_files(
+    i2v_model: Path, make_stats: MakeStats, tmp_path: Path
+) -> None:
+    (i2v_model / "scheduler").mkdir()
+    (i2v_model / "scheduler" / "scheduler_config.json").write_text('{"flow_shift": 5.0}')
+    for name, used, shift in (
+        ("old", {}, 5.0),
+        ("said", {"flow_shift": 8.0}, 8.0),
+        ("none", {"flow_shift": None}, 5.0),
+    ):
+        stats = make_stats(i2v_model, name=f"stats-{name}", guidance_scale=5.0, **used)
+        smoothed = open_weights(_smooth(i2v_model, stats, tmp_path / name, method="none"))
+        assert smoothed.artifact.manifest.settings["sampling"] == {"flow_shift": shift}
+
+
 # --- the function --------------------------------------------------------------------------------
 
 

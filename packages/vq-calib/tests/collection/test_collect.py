@@ -55,12 +55,13 @@ def test_the_manifest_records_the_run(whole: Path, request_: CollectRequest) -> 
     assert manifest.tool.startswith("vq-calib ")
     assert settings.keys() == {
         "prompts", "total_prompts", "prompts_sha256", "parts", "tokens", "steps",
-        "height", "width", "num_frames", "guidance_scale", "guidance_scale_2",
+        "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "flow_shift", "boundary_ratio",
         "seed", "buckets", "dtype", "device", "reduction", "torch", "diffusers",
     }  # fmt: skip
     sampling = request_.sampling
     assert (settings["total_prompts"], settings["steps"], settings["seed"]) == (3, sampling.steps, sampling.seed)
     assert (settings["tokens"], settings["parts"]) == (256, None)
+    assert (settings["flow_shift"], settings["boundary_ratio"]) == (3.0, None)
     entries: Any = settings["prompts"]
     assert [(entry["index"], entry["seed"], entry["split"]) for entry in entries] == [
         (0, 42, "fit"), (1, 43, "fit"), (2, 44, "held-out"),

@@ -117,6 +117,11 @@ class Topology:
         """Name of every weight that is quantized → that of its linear."""
         return {f"{linear.name}.weight": linear.name for linear in self.linears}
 
+    @cached_property
+    def biases(self) -> frozenset[str]:
+        """Names of the biases of the linears that are quantized."""
+        return frozenset(f"{linear.name}.bias" for linear in self.linears)
+
     def shards(self) -> dict[str, tuple[str, ...]]:
         """The model's tensors by the shard that holds them on disk: one shard per block, then `non_block`."""
         shards: dict[str, list[str]] = {}

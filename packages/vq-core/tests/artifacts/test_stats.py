@@ -65,6 +65,22 @@ def test_sampling_without_guidance_is_told(
     assert open_stats(tmp_path / "stats").unguided_sampling == expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"flow_shift": 3.0, "boundary_ratio": 0.9, "steps": 4}, {"flow_shift": 3.0, "boundary_ratio": 0.9}),
+        ({"flow_shift": 3.0, "boundary_ratio": None}, {"flow_shift": 3.0}),
+        ({}, {}),  # of statistics that were collected before these were recorded
+    ],
+)
+def test_noise_levels_are_told_where_they_were_recorded(
+    tmp_path: Path, source: Source, settings: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    with create_artifact(tmp_path / "stats", stats_header("t", source, settings)):
+        pass
+    assert open_stats(tmp_path / "stats").noise_levels == expected
+
+
 @pytest.fixture
 def written(tmp_path: Path, source: Source) -> Path:
     """Statistics in which the group `image` was never seen."""

@@ -21,7 +21,8 @@ def test_of_a_pipeline_at_a_uri_only_the_transformers_are_copied(memory: MemoryF
     source = open_source("memory://model")
     assert source.name == "memory://model"
     assert source.fingerprints == open_source(str(tiny_model("t2v"))).fingerprints
-    assert {path.name for path in source.path.iterdir()} == {"model_index.json", "transformer"}
+    others = {path.name for path in source.path.rglob("*") if path.is_file() and path.parent.name != "transformer"}
+    assert others == {"model_index.json", "scheduler_config.json", "config.json"}
 
 
 def test_a_transformer_at_a_uri(memory: MemoryFileSystem, tiny_model: Any) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import open_qparams
+from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import snr_db
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.testing.tiny_models import Variant
@@ -78,7 +79,7 @@ def test_every_block_linear_is_simulated_with_its_own_tensors(twins: MakeTwins, 
         codes, scale = case.qparams.linear("transformer", name)
         assert torch.equal(module.codes, codes)
         assert torch.equal(module.scale, scale)
-        assert torch.equal(module.bias, case.weights.plain([f"{name}.bias"])[f"{name}.bias"].float())
+        assert torch.equal(module.bias, nearest_bf16(case.weights.plain([f"{name}.bias"])[f"{name}.bias"]))
         gain = topology.gain_of(name)
         if gain is None:
             assert module.gain is None
@@ -100,6 +101,7 @@ def test_fake_quant_is_the_smoothed_model_with_rounded_weights_and_inputs(twins:
         assert isinstance(plain, nn.Linear)
         codes, scale = case.qparams.linear("transformer", linear.name)
         plain.weight.data = codes.float() * scale
+        plain.bias.data = nearest_bf16(plain.bias.data)
         plain.register_forward_pre_hook(_round_input)
     full, simulated = case.call(case.full), case.call(case.quantized(case.full))
     noise = snr_db(full, simulated)
@@ -129,8 +131,8 @@ def test_corrected_biases_are_used(
     case.qparams = open_qparams(write_qparams(artifacts("t2v")[0], tmp_path / "corrected", bias_shift=0.25))
     after = case.quantized(case.full)
     for linear in case.weights.topology.linears:
-        shifted = before.get_submodule(linear.name).bias + 0.25
-        assert torch.equal(after.get_submodule(linear.name).bias, shifted)
+        bias = case.weights.plain([f"{linear.name}.bias"])[f"{linear.name}.bias"].float()
+        assert torch.equal(after.get_submodule(linear.name).bias, nearest_bf16(bias + 0.25))
     assert not torch.equal(case.call(before), case.call(after))
 
 

@@ -41,11 +41,16 @@ def export_command(target: str, options: ExportOptions) -> None:
     found = export(
         target, quantized, folder, resume=options.resume, verify=options.verify, strict=options.strict, device=where
     )
-    summary = written(quantized, folder)
+    summary, notes = written(quantized, folder), target_named(target).notes(quantized)
     report(
         f"Wrote {folder}",
-        {**summary.rows(), **verified_row(target, found, asked=options.verify), **meter.usage().rows()},
-        result={**vars(summary), "verified": found and found.as_json(), "usage": vars(meter.usage())},
+        {
+            **notes,
+            **summary.rows(),
+            **verified_row(target, found, asked=options.verify),
+            **meter.usage().rows(),
+        },
+        result={**vars(summary), "notes": notes, "verified": found and found.as_json(), "usage": vars(meter.usage())},
         as_json=options.as_json,
         next_steps=target_named(target).next_steps(quantized, folder),
     )

@@ -1,26 +1,33 @@
 """Opens the quantized model that the options of an export name, and sums up what was written."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
+
+from pydantic import JsonValue
 
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.cli.app import required
 from vq_core.errors import VqError
 from vq_core.files.folder_content import size_of
-from vq_core.model.source import open_source
+from vq_core.model.source import TRANSFORMER_FILES, open_source, resolve_model
 from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding, scheme_named
 from vq_core.recipes.ignored import ignored_linears
 from vq_core.recipes.recipe import DEFAULTS, Recipe, loras_of, resolve
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
-from vq_core.sampling.model_defaults import said_by
+from vq_core.sampling.guidance import is_guided
+from vq_core.sampling.model_defaults import sampled_as
 from vq_export.model.quantized_model import QuantizedModel, from_artifacts, from_source
 from vq_export.model.quantized_source import open_quantized_source
 from vq_export.options import ExportOptions
 from vq_export.verify.verification import Verification
 
 SAMPLING_KEYS = {"steps", "height", "width", "num_frames", "guidance_scale", "guidance_scale_2", "fps"}
+DIFFUSERS_SHIFTS = (3.0, 5.0)
+"""In the schedulers of Wan's own pipelines for diffusers, at 480p and 720p."""
 
 
 def open_model(options: ExportOptions, recipe: Recipe, *, device: str = "cpu") -> QuantizedModel:
@@ -40,8 +47,23 @@ def open_model(options: ExportOptions, recipe: Recipe, *, device: str = "cpu") -
     smoothing = model.settings.get("smooth")
     known = (isinstance(smoothing, dict) and smoothing.get("sampling")) or model.settings.get("sampling")
     said = recipe.eval.model_dump(include=SAMPLING_KEYS, exclude_none=True)
-    sampling = (known if isinstance(known, dict) else {}) | said
+    sampling = _with_said(known if isinstance(known, dict) else {}, said)
     return replace(model, settings={**model.settings, "sampling": sampling}) if sampling else model
+
+
+def _with_said(known: Mapping[str, JsonValue], said: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What is `known` of the model's sampling, with what a recipe has `said` in its place.
+
+    If only the recipe says that there is no guidance, the model's files are those of the model that was distilled, and
+    the shift that diffusers gives to every Wan says nothing about what came of it.
+    """
+    sampling = {**known, **said}
+    distilled = "guidance_scale" in said and not is_guided(cast(float, said["guidance_scale"]))
+    known_scale = known.get("guidance_scale")
+    own = isinstance(known_scale, int | float) and not is_guided(known_scale)
+    if distilled and not own and known.get("flow_shift") in DIFFUSERS_SHIFTS:
+        del sampling["flow_shift"]
+    return sampling
 
 
 def _convert(name: str, options: ExportOptions, recipe: Recipe, device: str) -> QuantizedModel:
@@ -50,15 +72,20 @@ def _convert(name: str, options: ExportOptions, recipe: Recipe, device: str) -> 
     if quantized := open_quantized_source(name, loras=options.lora or (), allow_pth=options.allow_pth):
         if options.rounding is not None:
             raise VqError(f"{quantized.model} is rounded already: leave --rounding out.")
-        return _of_scheme(quantized, options, recipe, quantized.model, "give the model it was made from")
+        quantized = _of_scheme(quantized, options, recipe, quantized.model, "give the model it was made from")
+        return _sampled_as(quantized, resolve_model(name, only=TRANSFORMER_FILES))
     scheme = scheme_named(required(options.scheme or recipe.scheme, "--scheme"))
     rounding = resolve(options.rounding, recipe.quantize.rounding, DEFAULTS.rounding)
     if rounding not in list(Rounding):
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(Rounding)}.")
     source = open_source(name, loras_of(options.lora, recipe), allow_pth=options.allow_pth)
-    converted = from_source(source, scheme, Rounding(rounding), device=device)
-    said = said_by(source.path)
-    return replace(converted, settings={**converted.settings, "sampling": said}) if said else converted
+    return _sampled_as(from_source(source, scheme, Rounding(rounding), device=device), source.path)
+
+
+def _sampled_as(model: QuantizedModel, path: Path) -> QuantizedModel:
+    """`model` with what the files in `path` say of how it is sampled."""
+    said = sampled_as(path)
+    return replace(model, settings={**model.settings, "sampling": said}) if said else model
 
 
 def _of_scheme(

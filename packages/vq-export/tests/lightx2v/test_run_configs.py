@@ -7,17 +7,32 @@ import pytest
 
 from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER
 from vq_core.errors import VqError
+from vq_core.families.wan.kinds import KINDS, Kind
 from vq_core.numerics.scheme import FP8, INT8, QuantScheme
-from vq_export.lightx2v.run_configs import BOUNDARY, SHIFTS, Task, Variant, run_configs, variant_and_task
+from vq_export.lightx2v.run_configs import Task, Variant, notes, run_configs, variant_and_task
 
 FOUR_STEPS = {"steps": 4, "guidance_scale": 1.0}
 
 
+BY_NAME: dict[tuple[Variant, Task], Kind] = {variant_and_task(kind): kind for kind in KINDS}
+# What the authors' code has at 480x832, or where the model only makes one size, there.
+AUTHORS: dict[tuple[Variant, Task], tuple[float, float | None]] = {
+    ("wan2.1", "i2v"): (3.0, None),
+    ("wan2.1", "t2v"): (5.0, None),
+    ("wan2.1", "flf2v"): (16.0, None),
+    ("wan2.1_vace", "vace"): (16.0, None),
+    ("wan2.2_moe_vace", "vace"): (8.0, 0.9),
+    ("wan2.2_moe", "i2v"): (5.0, 0.9),
+    ("wan2.2_moe", "t2v"): (12.0, 0.875),
+    ("wan2.2", "t2v"): (5.0, None),
+}
+
+
 def config_of(variant: Variant, task: Task, **sampling: Any) -> dict[str, Any]:
-    return run_configs(variant, task, INT8, sampling, gains=False)["int8-vllm.json"]
+    return run_configs(BY_NAME[variant, task], INT8, sampling, gains=False)["int8-vllm.json"]
 
 
-@pytest.mark.parametrize(("variant", "task"), sorted(SHIFTS))
+@pytest.mark.parametrize(("variant", "task"), sorted(AUTHORS))
 @pytest.mark.parametrize("scheme", [INT8, FP8], ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("gains", [True, False])
 def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, scheme: QuantScheme, gains: bool) -> None:
@@ -25,13 +40,13 @@ def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, sc
         "infer_steps", "target_video_length", "target_height", "target_width", "sample_guide_scale", "sample_shift",
         "text_len", "self_attn_1_type", "cross_attn_1_type", "cross_attn_2_type", "cpu_offload", "enable_cfg",
     }  # fmt: skip
-    configs = run_configs(variant, task, scheme, {}, gains=gains)
+    configs = run_configs(BY_NAME[variant, task], scheme, {}, gains=gains)
     for name, config in configs.items():
         assert indexed <= config.keys(), name
         assert config["use_image_encoder"] is ((variant, task) in (("wan2.1", "i2v"), ("wan2.1", "flf2v")))
-        assert config.get("boundary") == (BOUNDARY[task] if "moe" in variant else None)
+        assert (config["sample_shift"], config.get("boundary")) == AUTHORS[variant, task]
         assert (config["model_cls"], config["task"]) == (variant, task)
-        assert (config["enable_cfg"], config["sample_shift"]) == (True, SHIFTS[variant, task])
+        assert config["enable_cfg"] is True
         assert config.get("quant_method") == ("advanced_ptq" if gains else None)
         assert json.loads(json.dumps(config)) == config
     # Old releases read two experts from one folder, and quantize the projections of VACE.
@@ -47,7 +62,7 @@ def test_every_config_has_what_lightx2v_indexes(variant: Variant, task: Task, sc
     ids=["int8", "fp8"],
 )
 def test_backends_in_both_spellings(scheme: QuantScheme, current: set[str], old: set[str]) -> None:
-    configs = run_configs("wan2.1", "i2v", scheme, {}, gains=False)
+    configs = run_configs(BY_NAME["wan2.1", "i2v"], scheme, {}, gains=False)
 
     new_spelling = {name: config for name, config in configs.items() if not name.startswith("old/")}
     assert {config["dit_quant_scheme"] for config in new_spelling.values()} == current
@@ -69,13 +84,14 @@ def test_two_experts_are_named_apart() -> None:
 
 
 def test_ti2v_names_its_own_vae() -> None:
-    config = config_of("wan2.2", "i2v")
+    config = config_of("wan2.2", "t2v")
     assert (config["num_channels_latents"], config["vae_stride"], config["fps"]) == (48, [4, 16, 16], 24)
 
 
 def test_sampling_that_was_said_replaces_the_authors() -> None:
     said = {"steps": 30, "height": 720, "width": 1280, "num_frames": 17, "fps": 24, "guidance_scale": 1.5}
     config, usual = config_of("wan2.1", "i2v", **said), config_of("wan2.1", "i2v", steps=None)
+    assert (config.pop("sample_shift"), usual.pop("sample_shift")) == (5.0, 3.0)  # the authors' at 720p and at 480p
     assert {key: value for key, value in config.items() if value != usual[key]} == {
         "infer_steps": 30,
         "target_height": 720,
@@ -108,26 +124,54 @@ def test_a_second_scale_for_one_transformer_is_refused(said: dict[str, float]) -
         config_of("wan2.1", "i2v", **said)
 
 
-@pytest.mark.parametrize(
-    ("native", "experts", "expected"),
-    [
-        ({"model_type": "i2v", "in_dim": 36}, 1, ("wan2.1", "i2v")),
-        ({"model_type": "t2v", "in_dim": 16}, 1, ("wan2.1", "t2v")),
-        ({"model_type": "i2v", "in_dim": 36}, 2, ("wan2.2_moe", "i2v")),
-        ({"model_type": "t2v", "in_dim": 16}, 2, ("wan2.2_moe", "t2v")),
-        ({"model_type": "t2v", "in_dim": 48}, 1, ("wan2.2", "t2v")),
-        ({"model_type": "flf2v", "in_dim": 36}, 1, ("wan2.1", "flf2v")),
-        ({"model_type": "vace", "in_dim": 16}, 1, ("wan2.1_vace", "vace")),
-        ({"model_type": "vace", "in_dim": 16}, 2, ("wan2.2_moe_vace", "vace")),
-    ],
-)
-def test_variant_and_task(native: dict[str, Any], experts: int, expected: tuple[str, str]) -> None:
-    assert variant_and_task(native, experts) == expected
+TOLD = {"flow_shift": 8.0, "boundary_ratio": 0.8, "vae_stride": [4, 16, 16]}
+
+
+@pytest.mark.parametrize(("variant", "task"), sorted(AUTHORS))
+def test_what_the_models_files_say_comes_before_what_its_authors_have(variant: Variant, task: Task) -> None:
+    experts = "moe" in variant
+    for config in run_configs(BY_NAME[variant, task], INT8, TOLD, gains=False).values():
+        assert (config["sample_shift"], config["vae_stride"]) == (8.0, [4, 16, 16])
+        assert config.get("boundary") == (0.8 if experts else None)
+    assert list(notes(BY_NAME[variant, task], TOLD)) == ["model"]
+
+
+def test_a_boundary_and_a_shift_of_its_own_part_the_distilled_experts() -> None:
+    told = {"flow_shift": 1.0, "boundary_ratio": 0.6}
+    config = config_of("wan2.2_moe", "i2v", **FOUR_STEPS, **told)
+    assert (config["sample_shift"], config["boundary_step_index"]) == (1.0, 2)  # 1, 0.75, 0.5, 0.25
+
+
+def test_the_summary_says_which_values_are_the_authors() -> None:
+    found = notes(BY_NAME["wan2.2_moe", "t2v"], {})
+    assert found["model"] == "Wan2.2 T2V A14B (16 to 16 channels, no image encoder, two experts)"
+    assert found["shift"].startswith("12, as the authors of Wan2.2 T2V A14B have it")
+    assert found["boundary"].startswith("0.875, as the authors of Wan2.2 T2V A14B have it")
+    assert notes(BY_NAME["wan2.1", "i2v"], FOUR_STEPS)["shift"].startswith(
+        "5, as the makers of distilled models have it"
+    )
+
+
+def test_a_distilled_model_at_another_shift_than_most_is_spoken_of() -> None:
+    kind = BY_NAME["wan2.1", "t2v"]
+    assert notes(kind, FOUR_STEPS | {"flow_shift": 3.0})["shift"].startswith("3, as the model's scheduler has it: most")
+    assert "shift" not in notes(kind, FOUR_STEPS | {"flow_shift": 5.0})
+    assert "shift" not in notes(kind, {"flow_shift": 3.0})
+
+
+def test_a_model_that_may_be_one_expert_alone_is_not_taken_for_another_without_a_word() -> None:
+    assert "one expert of Wan2.2 T2V looks the same" in notes(BY_NAME["wan2.1", "t2v"], {})["model"]
+    assert "expert of" not in notes(BY_NAME["wan2.1", "t2v"], {"flow_shift": 3.0})["model"]  # its pipeline has one
+
+
+def test_a_scheduler_that_says_no_shift_is_refused() -> None:
+    with pytest.raises(VqError, match="scheduler_config.json says no flow_shift, and LightX2V needs one"):
+        config_of("wan2.1", "t2v", flow_shift=None)
 
 
 @pytest.mark.parametrize(("variant", "task"), [("wan2.1", "t2v"), ("wan2.1", "i2v"), ("wan2.1", "flf2v")])
 def test_without_guidance_a_distilled_class_goes_through_a_list_of_timesteps(variant: Variant, task: Task) -> None:
-    configs = run_configs(variant, task, INT8, FOUR_STEPS, gains=False)
+    configs = run_configs(BY_NAME[variant, task], INT8, FOUR_STEPS, gains=False)
     assert any(name.startswith("old/") for name in configs)
     for config in configs.values():
         assert (config["model_cls"], config["task"]) == ("wan2.1_distill", task)

@@ -127,6 +127,9 @@ UNREADABLE: list[Edit] = [
 ]
 
 
+OTHER_DTYPES = [(torch.float64, "F64"), (torch.float32, "F32"), (torch.float16, "F16")]
+
+
 def broken(edit: Edit, sentence: str, count: int = 1, made: str = "int8-smoothed") -> tuple[str, Edit, int, str]:
     """How a checkpoint is broken, and the first of the `count` problems that it then has."""
     return made, edit, count, sentence
@@ -144,7 +147,7 @@ BREAKS = [
     broken(cast(f"{Q}.weight", torch.float8_e4m3fn), f"`{Q}.weight` is F8_E4M3 and should be I8."),
     broken(cast(f"{Q}.weight_scale", torch.bfloat16), f"`{Q}.weight_scale` is BF16 and should be F32."),
     broken(cast(f"{GAIN}.weight", torch.bfloat16), f"`{GAIN}.weight` is BF16 and should be F32."),
-    broken(cast(f"{Q}.bias", torch.float64), f"`{Q}.bias` is F64 and should be F32 or BF16 or F16."),
+    *(broken(cast(f"{Q}.bias", it), f"`{Q}.bias` is {name} and should be BF16.") for it, name in OTHER_DTYPES),
     *(broken(edit, f"CKPT/{INDEX} does not say where the tensors are.") for edit in WRONG_INDICES),
     broken(put(f"{Q}.weight", -128), f"`{Q}.weight` {HOLDS} the code −128, which symmetric INT8 never has."),
     broken(put(f"{Q}.weight_scale", 0.0), f"`{Q}.weight_scale` {HOLDS} values that are not positive."),

@@ -1,6 +1,7 @@
 """The LightX2V engine: a run config for this run, and LightX2V in a process of its own."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from vq_core.artifacts.checkpoint import CHECKPOINT_PLACEHOLDER, RUN_CONFIG_FOLDER, ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import (
+    CHECKPOINT_PLACEHOLDER,
+    IMAGE_TOKENS,
+    RUN_CONFIG_FOLDER,
+    ConvertedCheckpoint,
+    image_tokens,
+    open_checkpoint,
+)
+from vq_core.artifacts.lightx2v_kernels import probe
 from vq_core.artifacts.made_from import require_made_from
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
@@ -21,6 +30,8 @@ from vq_core.runtime.meter import Meter
 from vq_core.sampling.guidance import scales_of
 from vq_core.sampling.prompts import is_video
 from vq_infer.request import Outcome, VideoRequest, check_output
+
+_log = logging.getLogger(__name__)
 
 FORMATS = (".mp4",)
 CODEC_NOISE = 2  # by which H.264 lets equal pixels differ
@@ -71,11 +82,13 @@ def generate(request: VideoRequest, python: str | None, backend: str | None) -> 
     name, template = read_run_config(checkpoint, backend)
     config = run_config(template, request, checkpoint.artifact.path)
     _require_task(template, request)
+    _require_image_tokens(checkpoint)
     _require_size(config, request)
     _require_native_model(model, config)
     require_made_from(checkpoint, request.model, model)
     interpreter = python or sys.executable
     _require_lightx2v(interpreter)
+    _require_kernels(interpreter, checkpoint.artifact.path / RUN_CONFIG_FOLDER / f"{name}.json")
     with local_output(request.output) as output:
         _start(interpreter, config, request, model, output)
     usage = meter.usage()
@@ -198,6 +211,29 @@ def _require_lightx2v(python: str) -> None:
         raise VqError(
             f"{python} cannot import lightx2v ({lines[-1]}): clone ModelTC/LightX2V from GitHub and "
             "`pip install` the clone, give the Python that has it with --lightx2v-python, or use --engine native."
+        )
+
+
+def _require_kernels(python: str, run_config: Path) -> None:
+    """Refuse kernels that cannot be imported, which LightX2V finds out only when it has loaded the model."""
+    found = subprocess.run(
+        [python, "-", str(run_config)], input=probe(), capture_output=True, text=True, errors="replace", check=False
+    )
+    said = (found.stderr.strip().splitlines() or [""])[-1]
+    if found.returncode:
+        raise VqError(f"{python} cannot run this: {said}")
+    if said.startswith("warning: "):
+        _log.warning("%s", said.removeprefix("warning: "))
+
+
+def _require_image_tokens(checkpoint: ConvertedCheckpoint) -> None:
+    sampling = checkpoint.artifact.manifest.settings.get("sampling")
+    config = next(iter(checkpoint.components.values())).config
+    tokens = image_tokens(config, sampling if isinstance(sampling, dict) else {})
+    if tokens not in (None, IMAGE_TOKENS):
+        raise VqError(
+            f"{checkpoint.artifact.path} is of a model whose image encoder gives {tokens} tokens, and LightX2V takes "
+            f"{IMAGE_TOKENS}, whatever there are, so that the video would be noise: use --engine native."
         )
 
 

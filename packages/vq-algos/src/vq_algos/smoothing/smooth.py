@@ -30,7 +30,7 @@ from vq_core.numerics.folding import fold_group
 from vq_core.numerics.scheme import NumberFormat, QuantScheme, scheme_named
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
-from vq_core.sampling.model_defaults import said_by
+from vq_core.sampling.model_defaults import sampled_as
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import create_artifact
 from vq_core.topology import Group, ModulationSink, Topology, block_of, shard_of
@@ -134,7 +134,7 @@ def smooth(
 
 def _sampling(source: Source, stats: ActivationStats | None) -> dict[str, Any]:
     """How the model is sampled, if it or its calibration says so; later stages have neither."""
-    sampling = said_by(source.path) | (stats.unguided_sampling if stats else {})
+    sampling = sampled_as(source.path) | (stats.noise_levels | stats.unguided_sampling if stats else {})
     return {"sampling": sampling} if sampling else {}
 
 

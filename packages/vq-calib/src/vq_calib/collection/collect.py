@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from statistics import median
+from typing import cast
 
 import torch
 
@@ -27,6 +28,7 @@ from vq_core.remote.transfer import exists
 from vq_core.runtime.progress import Advance, progress
 from vq_core.sampling.pipeline import Conditions
 from vq_core.sampling.schedule import BUCKETS
+from vq_core.sampling.told_by_files import told_by
 from vq_core.store.writer import Header, create_artifact
 
 
@@ -162,6 +164,7 @@ def header_of(planned: RunPlan, reduction: str) -> Header:
     request = planned.request
     digests = [digest_of(sample) for sample in planned.samples]
     sampling = {name: value for name, value in vars(request.sampling).items() if name != "fps"}
+    told = told_by(planned.pipeline.path)
     settings = RunSettings(
         prompts=[PromptEntry(index=it.index, sha256=it.sha256, seed=it.seed, split=it.split) for it in planned.prompts],
         total_prompts=len(planned.samples),
@@ -169,6 +172,8 @@ def header_of(planned: RunPlan, reduction: str) -> Header:
         parts=None if len(planned.prompts) == len(planned.samples) else [str(request.part)],
         tokens=planned.tokens,
         **sampling,
+        flow_shift=cast(float | None, told.get("flow_shift")),
+        boundary_ratio=cast(float | None, told.get("boundary_ratio")),
         buckets=BUCKETS,
         dtype=str(planned.pipeline.dtype).removeprefix("torch."),
         device=torch.device(planned.pipeline.device).type,

@@ -31,6 +31,7 @@ class RunSettings(DiskRecord):
         tokens: how many rows of every input were asked for to fit to; 0 where none were sampled.
         steps, height, width, num_frames, guidance_scale, guidance_scale_2, seed: see `Sampling`; frames per second are
             left out, because they have no effect on statistics.
+        flow_shift, boundary_ratio: of the pipeline's scheduler and its two transformers; None where it has none.
         buckets: how many buckets sigma is divided into.
         dtype, device, reduction, torch, diffusers: the dtype, device, reduction and versions that were used.
     """
@@ -47,6 +48,8 @@ class RunSettings(DiskRecord):
     guidance_scale: Guidance
     guidance_scale_2: Guidance | None
     seed: Seed
+    flow_shift: float | None = None
+    boundary_ratio: float | None = None
     buckets: int
     dtype: str
     device: str

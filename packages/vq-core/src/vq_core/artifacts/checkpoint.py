@@ -2,7 +2,7 @@
 
 Per component: `block_N.safetensors`, `non_block.safetensors`, an index and a native config.json; Wan 2.2's experts in
 `high_noise_model/` and `low_noise_model/`. Names are native. For every quantized linear `STEM.weight` (codes
-`[out, in]`), `STEM.weight_scale` (fp32 `[out, 1]`) and `STEM.bias`; a gain is written twice, as
+`[out, in]`), `STEM.weight_scale` (fp32 `[out, 1]`) and `STEM.bias` (bf16 `[out]`); a gain is written twice, as
 `blocks.N.affine_norm1.weight` (multiplies 1 + scale) and `.bias` (multiplies shift). Writer, reader and verifier share
 the table of tensors in this module.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -29,6 +30,22 @@ FORMAT = 1
 RUN_CONFIG_FOLDER = "run_configs"
 CHECKPOINT_PLACEHOLDER = "/path/to/this/checkpoint"
 """Stands for the checkpoint in its run configs: its path is not known before it is copied to where it runs."""
+
+IMAGE_TOKENS = 257
+"""LightX2V takes the first 257 tokens of the condition for the image's, whatever there are: those of Wan's CLIP."""
+
+
+def image_tokens(config: Mapping[str, Any], sampling: Mapping[str, Any]) -> int | None:
+    """How many tokens the image encoder makes of one image; None without one.
+
+    `config` is the transformer's, `sampling` the artifact's sampling settings. Wan's own CLIP, of native folders, is
+    not described in any file, and makes `IMAGE_TOKENS`.
+    """
+    if config.get("image_dim") is None:
+        return None
+    if config.get("pos_embed_seq_len") is not None:
+        return int(config["pos_embed_seq_len"]) // 2  # first and last frame
+    return int(sampling.get("image_tokens", IMAGE_TOKENS))
 
 
 class Role(Enum):

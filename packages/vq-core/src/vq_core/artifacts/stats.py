@@ -43,6 +43,8 @@ BRANCHES = ("cond", "uncond")
 OUTLIERS = 64
 
 Split = Literal["fit", "held-out"]
+NOISE_LEVELS = ("flow_shift", "boundary_ratio")
+"""Settings that say which noise levels the transformers were called at."""
 SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_PARTS: dict[Split, str] = {"fit": "fit", "held-out": "held_out"}
 """The part of a tensor's name that stands for the split."""
@@ -112,6 +114,12 @@ class ActivationStats:
             component: {group.name: group for group in topology(entry.config).groups}
             for component, entry in manifest.components.items()
         }
+
+    @property
+    def noise_levels(self) -> dict[str, JsonValue]:
+        """The scheduler's shift and the experts' boundary of the run, by `NOISE_LEVELS`, where it recorded them."""
+        settings = self.artifact.manifest.settings
+        return {key: settings[key] for key in NOISE_LEVELS if settings.get(key) is not None}
 
     @property
     def unguided_sampling(self) -> dict[str, JsonValue]:

@@ -1,10 +1,11 @@
 """Model families: what is known of an architecture, one module each. A family's name is its module's name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from vq_core.discover import load_plugin, plugin_names
 from vq_core.errors import VqError
+from vq_core.families.wan.kinds import Kind
 from vq_core.topology import Group, Topology
 
 
@@ -31,6 +32,12 @@ class Family(Protocol):
 
     def to_diffusers(self, name: str) -> str:
         """Diffusers' spelling of a native tensor name."""
+
+    def kind_of(self, configs: Sequence[Mapping[str, Any]], where: str, *, experts: int) -> Kind:
+        """Which published model has transformers of these `configs`; `where` is for messages.
+
+        `experts` is how many it is told to have. Refuses one expert of a pair and what was never published.
+        """
 
     def native_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The native config.json."""

@@ -39,9 +39,13 @@ from vq_core.topology import Topology
 logger = logging.getLogger(__name__)
 
 SAMPLED_BYTES = 4096
-# Of a hub id: diffusers' layout, and Wan-AI's.
+# Of a hub id: diffusers' layout, and Wan-AI's; and the small files that say how the model is sampled.
 TRANSFORMER_FILES = [
     "model_index.json",
+    "sampling.json",
+    "scheduler/scheduler_config.json",
+    "vae/config.json",
+    "image_encoder/config.json",
     "transformer*/*",
     "config.json",
     "diffusion_pytorch_model*",

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from vq_core.families import family_named, family_names
 from vq_core.files.json_file import read_json
 from vq_core.model.source import resolve_model
 from vq_core.recipes.ranges import FrameCount, FrameRate, Guidance, Side, Steps
 from vq_core.recipes.recipe import DEFAULTS, Defaults
 from vq_core.recipes.typed_yaml import Section, validated
+from vq_core.sampling.told_by_files import told_by
 
 SAMPLING_FILE = "sampling.json"
 TRANSFORMER_CONFIGS = "transformer*/config.json"
@@ -61,6 +64,15 @@ def checked(said: object, where: Path) -> dict[str, Any]:
         return {}
     known = {key: value for key, value in said.items() if key in ModelSampling.model_fields}
     return validated(ModelSampling, known, where).model_dump(exclude_none=True)
+
+
+def sampled_as(model: Path) -> dict[str, JsonValue]:
+    """All that the files of the model in the folder or file `model` say of how it is sampled; see `told_by_files` too.
+
+    Raises:
+        VqError: one of these files is damaged or says something impossible.
+    """
+    return {**told_by(model), **said_by(model)}
 
 
 def _usual(folder: Path) -> Mapping[str, Any]:

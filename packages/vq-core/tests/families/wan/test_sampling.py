@@ -9,11 +9,16 @@ from vq_core.recipes.recipe import DEFAULTS, Defaults
 @pytest.mark.parametrize(
     ("config", "experts", "expected"),
     [
-        ({"in_channels": 36}, 1, DEFAULTS),
+        ({"in_channels": 36, "image_dim": 1280}, 1, DEFAULTS),
         ({}, 1, Defaults(steps=50)),
-        ({"in_channels": 36, "pos_embed_seq_len": 514}, 1, Defaults(steps=50, height=720, width=1280)),
+        (
+            {"in_channels": 36, "image_dim": 1280, "pos_embed_seq_len": 514},
+            1,
+            Defaults(steps=50, height=720, width=1280),
+        ),
         ({"vace_layers": [0, 1]}, 1, Defaults(steps=50)),
         ({"vace_layers": [0, 1]}, 2, Defaults(guidance_scale=3.5)),
+        ({"in_channels": 36}, 1, Defaults(guidance_scale=3.5)),  # one expert of a pair
         ({"in_channels": 36}, 2, Defaults(guidance_scale=3.5)),
         ({}, 2, Defaults(guidance_scale=4.0, guidance_scale_2=3.0)),
         ({"in_channels": 48, "out_channels": 48}, 1, Defaults(50, 704, 1280, 121, 5.0, fps=24)),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
+from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.recipes.recipe import Variant
 from vq_core.topology import Topology
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
@@ -58,7 +59,8 @@ def apply_fake_quant(
         else:
             (bias,) = weights.plain([f"{linear.name}.bias"], device).values()
         codes = qparams.linear(component, linear.name, device)
-        module = FakeQuantLinear(codes, bias, gains.get(linear.name), qparams.scheme.activation)
+        # In bfloat16, as checkpoints store it.
+        module = FakeQuantLinear(codes, nearest_bf16(bias), gains.get(linear.name), qparams.scheme.activation)
         transformer.set_submodule(linear.name, module)
 
 

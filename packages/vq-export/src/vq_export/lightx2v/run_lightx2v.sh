@@ -91,6 +91,16 @@ if [[ -z $run_config ]]; then
 fi
 [[ -f $run_config ]] || die "--run-config $run_config is not a file."
 
+# A kernel that is missing shows only when the first linear is computed, minutes later.
+kernels=0
+said=$("$python" - "$run_config" 2>&1 >/dev/null <<'PYTHON'
+PROBE
+PYTHON
+) || kernels=$?
+said=${said##*$'\n'}
+((kernels == 0)) || die "$said"
+[[ $said != warning:* ]] || printf 'run_lightx2v.sh: %s\n' "$said" >&2
+
 config=$(mktemp)
 trap 'rm -f -- "$config"' EXIT
 model_and_task=$("$python" - "$run_config" "$here" "$seed" "$image" "$last_image" "$config" <<'PYTHON'

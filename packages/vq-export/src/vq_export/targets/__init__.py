@@ -28,6 +28,9 @@ class Target(Protocol):
     ) -> None:
         """Write `model` to the folder `output`, block by block, and let `check` see it before it gets its name."""
 
+    def notes(self, model: "QuantizedModel") -> dict[str, str]:
+        """Lines of the summary about what was written besides tensors."""
+
     def next_steps(self, model: "QuantizedModel", output: Location) -> str:
         """What the user can do next with `model` in the folder `output`."""
 

@@ -63,6 +63,11 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
                 writer.adopt(file)
 
 
+def notes(model: QuantizedModel) -> dict[str, str]:
+    """Nothing is written besides tensors."""
+    return {}
+
+
 def next_steps(model: QuantizedModel, output: Location) -> str:
     """Where ComfyUI looks for the files."""
     files = ", ".join(str(output / _file(model, name)) for name in model.components)

@@ -15,12 +15,23 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import FORMAT, KIND, RUN_CONFIG_FOLDER, CheckpointTensor, Role, checkpoint_tensors
+from vq_core.artifacts.checkpoint import (
+    FORMAT,
+    IMAGE_TOKENS,
+    KIND,
+    RUN_CONFIG_FOLDER,
+    CheckpointTensor,
+    Role,
+    checkpoint_tensors,
+    image_tokens,
+)
+from vq_core.families.wan.kinds import Kind
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, create_artifact
 from vq_export.lightx2v.provenance import provenance_settings, read_provenance, shard_metadata
-from vq_export.lightx2v.run_configs import RUN_SCRIPT, Task, Variant, run_configs, run_script, variant_and_task
+from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
+from vq_export.lightx2v.run_configs import notes as run_config_notes
 from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
@@ -36,10 +47,10 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
     """Write `model` to the folder `output`. Host memory: two blocks.
 
     Raises:
-        VqError: LightX2V cannot sample as the model's settings say; see `create_artifact`.
+        VqError: it is one expert of a pair or no published Wan; LightX2V cannot sample as its settings say; see
+            `create_artifact`.
     """
-    sampling = cast(dict[str, Any], model.settings.get("sampling", {}))
-    configs = run_configs(*_variant_and_task(model), model.scheme, sampling, gains=model.has_gains)
+    configs = run_configs(_kind(model), model.scheme, _sampling(model), gains=model.has_gains)
     header = model.header(KIND, FORMAT, model.folders, provenance_settings(model))
     with (
         create_artifact(output, header, resume=resume, check=check) as writer,
@@ -62,7 +73,7 @@ def next_steps(model: QuantizedModel, output: Location) -> str:
     LoRAs are merged, whose files are not known here. Videos need a pipeline, not a transformer alone.
     """
     checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
-    _, task = _variant_and_task(model)
+    _, task = variant_and_task(_kind(model))
     image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
     command = "i2v" if task == "flf2v" else task
     here = Path(model.model)
@@ -70,6 +81,17 @@ def next_steps(model: QuantizedModel, output: Location) -> str:
     infer = f"vq-infer {command} --model {pipeline} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
     merged = any(component.lora for component in model.components.values())
     return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"
+
+
+def notes(model: QuantizedModel) -> dict[str, str]:
+    """Which Wan it is, what of the run configs no file of the model says, and why there is no run script."""
+    found = run_config_notes(_kind(model), _sampling(model))
+    if (tokens := image_tokens(_first(model).config, _sampling(model))) not in (None, IMAGE_TOKENS):
+        found["run script"] = (
+            f"none: the model's image encoder gives {tokens} tokens, and LightX2V takes {IMAGE_TOKENS}, whatever there "
+            "are, so that its videos would be noise"
+        )
+    return found
 
 
 def _draft_shard(
@@ -98,6 +120,8 @@ def shard_tensors(
 ) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
     plain = component.plain(component.topology.plain_shards()[shard])
+    # LightX2V casts them as it loads, except from disk (`lazy_load`), and most kernels take no other dtype.
+    plain |= {name: plain[name].bfloat16() for name in plain.keys() & component.topology.biases}
     tensors: dict[str, Tensor] = {}
     for name, entry in entries.items():
         if entry.shard != shard:
@@ -123,21 +147,27 @@ def _measured(writer: ArtifactWriter, files: Iterable[str]) -> dict[str, JsonVal
     return measured
 
 
-def _native_config(model: QuantizedModel) -> dict[str, Any]:
+def _first(model: QuantizedModel) -> QuantizedTransformer:
     """LightX2V reads one config.json for both experts of Wan 2.2."""
-    return model.family.native_config(next(iter(model.components.values())).config)
+    return next(iter(model.components.values()))
 
 
-def _variant_and_task(model: QuantizedModel) -> tuple[Variant, Task]:
-    return variant_and_task(_native_config(model), len(model.components))
+def _sampling(model: QuantizedModel) -> dict[str, Any]:
+    return cast(dict[str, Any], model.settings.get("sampling", {}))
+
+
+def _kind(model: QuantizedModel) -> Kind:
+    configs = [component.config for component in model.components.values()]
+    return model.family.kind_of(configs, model.model, experts=_sampling(model).get("experts", len(configs)))
 
 
 def _write_configs(writer: ArtifactWriter, model: QuantizedModel, run_configs: Mapping[str, Any]) -> None:
-    config = _native_config(model)
+    config = model.family.native_config(_first(model).config)
     if model.has_gains:
         config["quant_method"] = QUANT_METHOD
     writer.write_text(CONFIG_FILE, json.dumps(config, indent=2) + "\n")
     for file, run_config in run_configs.items():
         writer.write_text(f"{RUN_CONFIG_FOLDER}/{file}", json.dumps(run_config, indent=2) + "\n")
-    writer.write_text(RUN_SCRIPT, run_script())
-    writer.path(RUN_SCRIPT).chmod(0o755)
+    if "run script" not in notes(model):
+        writer.write_text(RUN_SCRIPT, run_script())
+        writer.path(RUN_SCRIPT).chmod(0o755)

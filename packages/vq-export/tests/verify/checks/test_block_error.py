@@ -39,8 +39,9 @@ def test_a_faithful_checkpoint_has_the_error_of_rounding_to_nearest(
     assert found.wrong == []
     assert found.limit_db == MAX_EXCESS_NEAREST_DB
     assert {"self_queries", "cross_keys", "self_attention", "cross_attention", "feed_forward"} < found.branches.keys()
-    # The codes are the same; all that differs is the order of casts and products.
-    assert all(abs(error.excess_db) < 0.3 for error in found.branches.values())
+    # The codes are the same; what differs is the order of casts and products, and where smoothing folded into a bias,
+    # the last digit of a gain that is recovered from it.
+    assert all(abs(error.excess_db) < (0.6 if made == "smoothed" else 0.3) for error in found.branches.values())
     assert all(15 < error.snr_db < 60 for error in found.branches.values())
 
 
@@ -97,5 +98,5 @@ def test_the_cast_to_bfloat16_costs_little_and_is_seen(checkpoints: dict[str, Pa
     # A model in bfloat16 that was not smoothed holds nothing that the cast would change.
     assert cast_snr_db(open_checkpoint(checkpoints["int8-i2v"]), "transformer", BLOCK) > 110
     name = f"blocks.{BLOCK}.modulation"
-    path = rewrite(checkpoints["int8-smoothed"], lambda it: it.change(name, lambda table: table.float() + 1000.7))
-    assert cast_snr_db(open_checkpoint(path), "transformer", BLOCK) < smoothed
+    path = rewrite(checkpoints["int8-i2v"], lambda it: it.change(name, lambda table: table.float() + 1000.7))
+    assert cast_snr_db(open_checkpoint(path), "transformer", BLOCK) < 80

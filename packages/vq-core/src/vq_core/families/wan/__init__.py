@@ -8,6 +8,7 @@ from vq_core.families.wan.config import (
     matches,
     native_config,
 )
+from vq_core.families.wan.kinds import kind_of
 from vq_core.families.wan.names import IGNORED_TENSORS, to_diffusers, to_native
 from vq_core.families.wan.sampling import usual_sampling
 from vq_core.families.wan.topology import llmc_groups, topology
@@ -18,6 +19,7 @@ __all__ = [
     "diffusers_config",
     "expert_folders",
     "is_native_config",
+    "kind_of",
     "llmc_groups",
     "matches",
     "native_config",

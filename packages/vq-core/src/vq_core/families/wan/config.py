@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.families.wan.kinds import is_vace, model_type
 
 # diffusers' component → folder of that expert in a native Wan 2.2 model
 EXPERT_FOLDERS = {"transformer": "high_noise_model", "transformer_2": "low_noise_model"}
@@ -20,11 +21,6 @@ def matches(config: Mapping[str, Any]) -> bool:
     return config.get("_class_name") in CLASSES
 
 
-def is_vace(config: Mapping[str, Any]) -> bool:
-    """Has the transformer a second stack of blocks, which steers the first by videos, masks and reference images?"""
-    return config.get("vace_layers") is not None
-
-
 def inner_dim(config: Mapping[str, Any]) -> int:
     """Width of the transformer."""
     return int(config["num_attention_heads"]) * int(config["attention_head_dim"])
@@ -36,10 +32,17 @@ def expert_folders(components: tuple[str, ...]) -> dict[str, str]:
 
 
 def native_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The native config.json (Wan-AI's keys, which LightX2V indexes directly) for a diffusers `config`."""
+    """The native config.json (Wan-AI's keys, which LightX2V indexes directly) for a diffusers `config`.
+
+    Raises:
+        VqError: no published Wan has such channels.
+    """
+    names = {"_class_name": "VaceWanModel" if is_vace(config) else "WanModel", "model_type": model_type(config)}
+    return names | _native_keys(config)
+
+
+def _native_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     native = {
-        "_class_name": "VaceWanModel" if is_vace(config) else "WanModel",
-        "model_type": model_type(config),
         "dim": inner_dim(config),
         "ffn_dim": config["ffn_dim"],
         "freq_dim": config["freq_dim"],
@@ -58,18 +61,6 @@ def native_config(config: Mapping[str, Any]) -> dict[str, Any]:
     if is_vace(config):
         native |= {"vace_layers": list(config["vace_layers"]), "vace_in_dim": config["vace_in_channels"]}
     return native
-
-
-def model_type(config: Mapping[str, Any]) -> str:
-    """What a native config.json calls what the model makes: t2v, i2v, flf2v, vace or ti2v."""
-    if is_vace(config):
-        return "vace"
-    if config.get("pos_embed_seq_len") is not None:
-        return "flf2v"  # first and last frame: their image tokens are told apart by position
-    if config["in_channels"] == 2 * config["out_channels"] + 4:
-        return "i2v"  # noise, a mask of 4 channels, the image's latent
-    # The small Wan 2.2 model takes text or an image through the same channels, those of its own VAE.
-    return "ti2v" if config["in_channels"] == 48 else "t2v"
 
 
 def patch_elements(config: Mapping[str, Any]) -> int:
@@ -160,7 +151,7 @@ def diffusers_config(
             "vace_in_channels": shape("vace_patch_embedding.weight", 5)[1],
             "vace_layers": said.get("vace_layers") or _vace_layers(shapes, where),
         }
-    derived = native_config(config)
+    derived = _native_keys(config)
     for key in _SHAPED:
         if key in said and key in derived and said[key] != derived[key]:
             raise VqError(

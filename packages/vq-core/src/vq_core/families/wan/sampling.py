@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vq_core.families.wan.config import model_type
+from vq_core.families.wan.kinds import find_kind
 
 # By native model type and number of experts. The low-noise expert has the guidance of the other where none is given.
 USUAL: Mapping[tuple[str, int], Mapping[str, Any]] = {
@@ -24,6 +24,7 @@ USUAL: Mapping[tuple[str, int], Mapping[str, Any]] = {
 def usual_sampling(config: Mapping[str, Any], experts: int) -> Mapping[str, Any]:
     """The authors' sampling settings for this transformer `config` (diffusers' keys), keyed as `Defaults`.
 
-    Empty for a combination that was never published.
+    One transformer of a pair is sampled as the pair is. Empty for a combination that was never published.
     """
-    return USUAL.get((model_type(config), experts), {})
+    kind = find_kind(config, experts) or find_kind(config, 2)
+    return {} if kind is None else USUAL[kind.model_type, kind.experts]

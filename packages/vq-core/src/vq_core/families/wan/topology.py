@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vq_core.errors import VqError
-from vq_core.families.wan.config import VACE_CLASS, inner_dim, is_vace, patch_elements
+from vq_core.families.wan.config import VACE_CLASS, inner_dim, patch_elements
+from vq_core.families.wan.kinds import is_vace
 from vq_core.topology import Group, Linear, LinearSink, ModulationSink, NormSink, Topology, block_of
 
 FAMILY = "wan"

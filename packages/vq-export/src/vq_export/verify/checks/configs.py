@@ -83,7 +83,17 @@ def _place_problems(run_config: dict[str, Any], checkpoint: ConvertedCheckpoint)
         if run_config.get(key) != value:
             yield f"says {key}={run_config.get(key)!r} and should say {value!r}"
     if len(folders) == 2:
-        if not isinstance(boundary := run_config.get("boundary"), float) or not 0 < boundary < 1:
-            yield f"says boundary={boundary!r}: LightX2V needs it to tell when the low-noise expert takes over"
+        yield from _boundary_problems(run_config)
         if not isinstance(scales := run_config.get("sample_guide_scale"), list) or len(scales) != 2:
             yield f"says sample_guide_scale={scales!r}: LightX2V needs one for each expert"
+
+
+def _boundary_problems(run_config: dict[str, Any]) -> Iterator[str]:
+    """Distilled models go through a list of timesteps, and their boundary is a place in it."""
+    why = "LightX2V needs it to tell when the low-noise expert takes over"
+    if isinstance(steps := run_config.get("denoising_step_list"), list):
+        index = run_config.get("boundary_step_index")
+        if not isinstance(index, int) or not 0 <= index <= len(steps):
+            yield f"says boundary_step_index={index!r}: {why}"
+    elif not isinstance(boundary := run_config.get("boundary"), float) or not 0 < boundary < 1:
+        yield f"says boundary={boundary!r}: {why}"

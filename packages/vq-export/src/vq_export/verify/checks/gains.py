@@ -1,7 +1,8 @@
 """The gains of a checkpoint, recovered from it and its model.
 
 Folded gains are not stored: as they are bfloat16 values, the ratio between a folded producer and the original one gives
-them back exactly. If the exporter forgot to fold into a producer, the linears that read it show the error.
+them back. An fp32 bias does so exactly; a bias in bfloat16 leaves two or three values, of which the weights choose one.
+If the exporter forgot to fold into a producer, the linears that read it show the error.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, shard_of
 
 FP32_ROUNDING = 2.0**-20
-"""Relative error within which a quotient of fp32 values, each rounded once or twice, counts as a bfloat16 value."""
+"""Relative error within which a bias, rounded once or twice in fp32, counts as the original times a gain."""
 RATIO_TOLERANCE = {NumberFormat.INT8: 0.02, NumberFormat.FP8_E4M3: 0.05}
 """How far the rounding of a weight may move the factor that fits one of its rows."""
 
@@ -76,27 +77,31 @@ class GainFinder:
     def _of_producers(
         self, producers: tuple[str, ...], plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]
     ) -> Tensor:
-        """The factor of each row of all `producers`: exact where a bias gives it, else from the first one's weights.
+        """The factor of each row of all `producers`: one that biases confirm, else that of the first one's weights.
 
-        Rows of zeros give none, and count as multiplied by one.
+        Quantized weights give the factor up to their rounding. Of the gains that fold into the biases as they are
+        stored, the nearest to it is taken. Where there is none, or it is far from that of the weights, rounding has
+        corrected the bias. Rows of zeros give no factor, and count as multiplied by one.
         """
-        ratios = [self._ratios(producer, plain, gains) for producer in producers]
-        ratio = ratios[0][1]
-        for exact, _ in reversed(ratios):
-            ratio = torch.where(torch.isfinite(exact), exact, ratio)
+        by_weight = [self._row_ratio(producer, plain, gains) for producer in producers]
+        names = [f"{producer}.bias" for producer in producers]
+        biases = [(tensor.float(), plain[name]) for name, tensor in self.original.plain(names, self.device).items()]
+        candidates = torch.cat([_around(stored.float() / before) for before, stored in biases])
+        confirmed = torch.zeros_like(candidates)
+        for ratio, (before, stored) in zip(by_weight, biases, strict=True):
+            agrees = (candidates - ratio).abs() <= RATIO_TOLERANCE[self.fmt] * ratio.abs()
+            confirmed += _gives(before, candidates, stored) & (agrees | ~torch.isfinite(ratio))
+        ratio = by_weight[0]
+        distance = torch.where(torch.isfinite(ratio), candidates - ratio, 0.0).abs()
+        most = confirmed.amax(dim=0)
+        nearest = distance.masked_fill(confirmed < most, torch.inf).argmin(dim=0, keepdim=True)
+        ratio = torch.where(most > 0, candidates.gather(0, nearest)[0], ratio)
         return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
 
-    def _ratios(
-        self, producer: str, plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The factor of each row of `producer`, from its biases (NaN where they do not give it) and from its weights.
-
-        Quantized weights give the factor up to their rounding. Biases give it exactly; where the ratio is not a
-        bfloat16 value, or is far from that of the weights, rounding has corrected the bias.
-        """
-        weight, bias = f"{producer}.weight", f"{producer}.bias"
-        before = self.original.plain([weight, bias], self.device)
-        reference = before[weight].float()
+    def _row_ratio(self, producer: str, plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]) -> Tensor:
+        """The factor that fits the weights of `producer` best in each row, `[rows]`; NaN for zeros."""
+        weight = f"{producer}.weight"
+        reference = self.original.plain([weight], self.device)[weight].float()
         if weight in plain:
             after = plain[weight].float()
         else:
@@ -105,12 +110,20 @@ class GainFinder:
             quantized = self.component.linear(producer, self.device)
             inside = _is_inside(quantized.codes)
             after, reference = dequantize(quantized) * inside, reference * inside
-        by_weight = _row_ratio(after, reference)
-        by_bias = plain[bias].float() / before[bias].float()
-        is_gain = (by_bias - nearest_bf16(by_bias)).abs() <= FP32_ROUNDING * by_bias.abs()
-        agrees = (by_bias - by_weight).abs() <= RATIO_TOLERANCE[self.fmt] * by_weight.abs()
-        tells = is_gain & (agrees | ~torch.isfinite(by_weight))
-        return torch.where(tells, by_bias, torch.full_like(by_bias, torch.nan)), by_weight
+        after, reference = (rows.reshape(rows.shape[0], -1) for rows in (after, reference))
+        return (after * reference).sum(dim=1) / reference.square().sum(dim=1)
+
+
+def _around(ratio: Tensor) -> Tensor:
+    """The bfloat16 value nearest to `ratio` `[rows]`, and its two neighbours: `[3, rows]`, fp32."""
+    bits = ratio.bfloat16().view(torch.int16)
+    return torch.stack([(bits + step).view(torch.bfloat16).float() for step in (-1, 0, 1)])
+
+
+def _gives(before: Tensor, gains: Tensor, stored: Tensor) -> Tensor:
+    """Which `gains` `[n, rows]` turn the bias `before` `[rows]` into the `stored` one, in the dtype that it has."""
+    folded = (before * gains).to(stored.dtype).float()
+    return (folded - stored.float()).abs() <= FP32_ROUNDING * stored.float().abs()
 
 
 def _is_inside(codes: Tensor) -> Tensor:
@@ -118,9 +131,3 @@ def _is_inside(codes: Tensor) -> Tensor:
     magnitude = codes.float().abs()
     inside = magnitude < magnitude.amax(dim=1, keepdim=True)
     return inside | ~inside.any(dim=1, keepdim=True)
-
-
-def _row_ratio(after: Tensor, before: Tensor) -> Tensor:
-    """The factor that fits after = factor · before best in each row, `[rows, …]` → `[rows]`; NaN for zeros."""
-    after, before = (rows.reshape(rows.shape[0], -1) for rows in (after, before))
-    return (after * before).sum(dim=1) / before.square().sum(dim=1)

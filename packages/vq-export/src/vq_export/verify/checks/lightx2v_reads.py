@@ -113,7 +113,8 @@ def _block(block: str, config: Mapping[str, Any], fmt: str, smoothed: bool) -> d
         reads[f"{stem}.weight"] = Read((out_features, in_features), CODES[fmt])
         # A flat scale loads too, but kernels that transpose it then compute nonsense.
         reads[f"{stem}.weight_scale"] = Read((out_features, 1), ("F32",))
-        reads[f"{stem}.bias"] = Read((out_features,), PLAIN)
+        # Other dtypes load too, but `lazy_load` casts none, and the kernels of vllm, sgl and fp8-torchao then fail.
+        reads[f"{stem}.bias"] = Read((out_features,), ("BF16",))
     return reads
 
 
