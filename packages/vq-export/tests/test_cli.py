@@ -36,7 +36,7 @@ REFUSALS = [
     ("lightx2v --model {t2v} --scheme int8", "`--output` is missing"),
     ("lightx2v -o {tmp}/out", "Nothing to export"),
     ("lightx2v -o {tmp}/out --model {t2v} --scheme int4", "`int4` is not a scheme"),
-    ("lightx2v -o {tmp}/out --model {t2v} --scheme int8 --device tpu", "is not a device"),
+    ("lightx2v -o {tmp}/out --model {t2v} --scheme int8 --device tpu", "is not a supported device"),
     ("lightx2v -o {tmp}/there --model {t2v} --scheme int8", "there exists already: choose another --output or"),
     ("lightx2v -o {tmp}/out --model {tmp}/nowhere --scheme int8", "neither a folder nor a hub id"),
     ("lightx2v -o {tmp}/out --model {int8-t2v} --scheme int8", "is a lightx2v-checkpoint, quantized already: use"),

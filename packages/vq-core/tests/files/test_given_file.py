@@ -12,7 +12,7 @@ from vq_core.files.given_file import is_inside, require_file
 from vq_core.files.json_file import read_json
 from vq_core.files.pth_file import read_pth
 from vq_core.files.tensor_file import read_header, sha256_of
-from vq_core.files.tensor_folder import read_weight_map
+from vq_core.files.tensor_folder import indexed_files
 
 
 def bind(path: Path) -> None:
@@ -34,7 +34,7 @@ NO_FILE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("make", "sentence"), NO_FILE.values(), ids=NO_FILE)
-@pytest.mark.parametrize("read", [require_file, read_json, read_header, read_pth, read_weight_map, sha256_of])
+@pytest.mark.parametrize("read", [require_file, read_json, read_header, read_pth, indexed_files, sha256_of])
 def test_refuses_what_is_no_file_before_it_is_opened(
     tmp_path: Path, make: Callable[[Path], object], sentence: str, read: Callable[[Path], object]
 ) -> None:

@@ -162,5 +162,5 @@ def test_the_bit_of_both_is_one_mistake_and_so_is_a_misspelt_section(read_llmc: 
         with pytest.raises(VqError) as refused:
             read_llmc(text)
         assert "mistakes beside" not in str(refused.value)
-    with pytest.raises(VqError, match=r"`quant\.vide_gen`.*\(And mistakes beside this one: 1\.\)"):
+    with pytest.raises(VqError, match=r"`quant\.vide_gen`.*\(Further mistakes: 1\.\)"):
         read_llmc(edited("video_gen:", "vide_gen:", edited("save_path: ./x2v/", "save_path: 3")))

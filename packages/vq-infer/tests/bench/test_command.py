@@ -35,7 +35,7 @@ def test_a_time_that_is_none(
         ({"blocks": 3}, "--blocks 3 is not possible: give a number from 1 to 2"),
         ({"blocks": 0}, "--blocks 0 is not possible"),
         ({"extrapolate": True}, "--extrapolate needs --blocks between 2 and 1"),
-        ({"device": "tpu"}, "`tpu` is not a device"),
+        ({"device": "tpu"}, "`tpu` is not a supported device"),
         ({"height": 65}, "--height 65 is not a multiple of 16"),
     ],
 )

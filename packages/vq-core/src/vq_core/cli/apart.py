@@ -34,7 +34,7 @@ def require_apart(options: Any) -> None:
 def _said(options: Any, panel: str) -> Iterator[tuple[str, Any]]:
     """Name and value of every option in `panel`; arguments, which have none, are inputs."""
     for field in fields(options):
-        (declared,) = field.type.__metadata__  # type: ignore[union-attr]
+        declared = field.type.__metadata__[-1]  # type: ignore[union-attr]
         if (getattr(declared, "rich_help_panel", None) or INPUT) == panel:
             yield field.name, getattr(options, field.name)
 
