@@ -67,7 +67,9 @@ def apply_fake_quant(
 @torch.no_grad()
 def _fill(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
-        transformer.get_parameter(name).copy_(tensor)
+        parameter = transformer.get_parameter(name)
+        # In new memory: where a parameter lies in its file decides in which order the CPU sums its products.
+        parameter.data = tensor.to(parameter.device, parameter.dtype, copy=True)
 
 
 def _gains_of_linears(weights: SmoothedTransformer, device: str) -> dict[str, Tensor]:

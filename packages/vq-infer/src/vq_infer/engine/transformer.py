@@ -59,7 +59,8 @@ def load_transformer(
     with progress(f"loading {label}", len(shards), "shard") as advance:
         for shard in read_ahead(shards, component.verify):
             plain = {
-                name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
+                # Copied, because where a tensor lies in its file decides in which order the CPU sums its products.
+                name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype, copy=True)
                 for name, tensor in component.plain(plain_shards[shard], str(device)).items()
             }
             _place_linears(model, component, scheme, kernel, device, plain, shards[shard])
