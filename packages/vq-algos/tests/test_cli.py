@@ -89,7 +89,10 @@ def test_json_is_all_that_stdout_holds(
         (["smooth", "-o", "out", "--method", "none"], "`--model` is missing: give it, or a --recipe that says it, or"),
         (["smooth", "--model", "MODEL"], "`--output` is missing"),
         (["smooth", "--model", "MODEL", "-o", "out"], "`smoothquant` needs activation statistics"),
-        (["smooth", "--model", "MODEL", "-o", "out", "--method", "none", "--device", "tpu"], "`tpu` is not a supported device"),
+        (
+            ["smooth", "--model", "MODEL", "-o", "out", "--method", "none", "--device", "tpu"],
+            "`tpu` is not a supported device",
+        ),
         (["smooth", "--model", "nowhere", "-o", "out", "--method", "none"], "nowhere is neither a folder nor a hub id"),
         (["quantize", "--weights", "MODEL", "-o", "out"], "`--scheme` is missing"),
         (["quantize", "--scheme", "int8", "-o", "out"], "`--weights` is missing"),

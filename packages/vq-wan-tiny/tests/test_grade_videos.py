@@ -60,7 +60,9 @@ def test_a_still_clip_is_not_as_told(videos: Path, prompts: Path) -> None:
 def test_a_video_that_was_altered_is_refused(videos: Path, prompts: Path, tmp_path: Path) -> None:
     header = Header(KIND, FORMAT, "vq test", "wan", "model", {}, {}, {})
     with create_artifact(tmp_path / "made", header) as writer:
-        shutil.copytree(videos, writer.path("full"))
+        for path in videos.iterdir():
+            shutil.copyfile(path, writer.draft(f"full/{path.name}"))
+            writer.adopt(f"full/{path.name}")
     made = tmp_path / "made" / "full"
     assert grade_videos(made, prompts) == replace_folder(grade_videos(videos, prompts), made)
     shutil.copyfile(made / "001.mkv", made / "000.mkv")

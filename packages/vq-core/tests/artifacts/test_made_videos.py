@@ -12,8 +12,8 @@ from vq_core.store.writer import Header, create_artifact
 def make(folder: Path, kind: str = KIND) -> Path:
     header = Header(kind, FORMAT, "vq test", "wan", "model", {}, {"num_frames": 5}, {})
     with create_artifact(folder, header) as writer:
-        writer.path("full").mkdir()
-        writer.path("full/000.mkv").write_bytes(b"frames")
+        writer.draft("full/000.mkv").write_bytes(b"frames")
+        writer.adopt("full/000.mkv")
     return folder
 
 

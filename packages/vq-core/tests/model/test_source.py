@@ -146,10 +146,9 @@ def test_a_hub_id_is_fetched_without_what_is_not_needed(transformer: Path, monke
 
 def test_only_the_transformers_of_a_hub_id_are_fetched() -> None:
     shard = "diffusion_pytorch_model-00001-of-00007.safetensors"
-    diffusers = ["model_index.json", "transformer/config.json", f"transformer_2/{shard}"]
+    diffusers = ["model_index.json", "vae/config.json", "transformer/config.json", f"transformer_2/{shard}"]
     native = ["config.json", shard, INDEX_FILE, "high_noise_model/config.json", f"low_noise_model/{shard}"]
     others = [
-        "vae/config.json",
         f"vae/{shard}",
         "text_encoder/model.safetensors",
         "Wan2.1_VAE.pth",

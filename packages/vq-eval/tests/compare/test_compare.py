@@ -70,7 +70,8 @@ def test_videos_of_another_length_than_their_manifest_says_are_refused(
 ) -> None:
     header = Header(KIND, FORMAT, "vq test", "wan", "model", {}, {"num_frames": len(clip) + 1}, {})
     with create_artifact(tmp_path / "made", header) as writer:
-        write_video(writer.path("full/sea.mkv"), clip, 16)
+        write_video(writer.draft("full/sea.mkv"), clip, 16)
+        writer.adopt("full/sea.mkv")
     plain = make_folder("a", {"sea.mkv": clip})
     for reference, candidate in ((plain, tmp_path / "made" / "full"), (tmp_path / "made" / "full", plain)):
         with pytest.raises(VqError, match=f"sea.mkv has {len(clip)} frames, and {len(clip) + 1} by its manifest"):
