@@ -51,6 +51,12 @@ def test_a_link_to_a_file_is_one_and_nothing_is_nothing(tmp_path: Path) -> None:
         require_file(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("read", [require_file, read_json, read_header, read_pth, indexed_files, sha256_of])
+def test_refuses_a_path_with_a_null_character(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with pytest.raises(VqError, match=r"/a\\x00b' holds a null character, which no path can: correct it"):
+        read(tmp_path / "a\0b")
+
+
 @pytest.mark.parametrize(
     ("name", "inside"),
     [

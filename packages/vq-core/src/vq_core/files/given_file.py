@@ -19,7 +19,7 @@ def require_file(path: Path) -> None:
     """Refuse `path` if it is anything but a file or a link to one.
 
     Raises:
-        VqError: it is a folder, a pipe, a socket, a device, or a link that leads nowhere.
+        VqError: it is a folder, a pipe, a socket, a device, or a link that leads nowhere; or it holds a null character.
         FileNotFoundError: there is nothing.
     """
     try:
@@ -30,6 +30,8 @@ def require_file(path: Path) -> None:
                 f"{path} is a link to {path.readlink()}, which is missing: get that again or mend the link."
             ) from None
         raise
+    except ValueError:  # the system takes no null character
+        raise VqError(f"{str(path)!r} holds a null character, which no path can: correct it.") from None
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
