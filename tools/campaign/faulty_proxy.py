@@ -1,6 +1,7 @@
 """A server in front of another one that does to some requests what networks and busy services do.
 
-`python -m campaign.faulty_proxy HOST PORT FAULT EVERY`: prints its port; each EVERY-th request meets the FAULT.
+`python -m campaign.faulty_proxy HOST PORT FAULT EVERY`: prints its port; each EVERY-th connection meets the FAULT. A
+server that is silent is dead with EVERY 1, else it stalls `STALLS` times: each costs its timeout.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import sys
 
 FAULTS = ("drop", "error 500", "error 503", "cut", "slow", "silent", "garbage")
 NUMBERS = itertools.count(1)
+STALLS = 3
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None = None) -> None:
@@ -26,7 +28,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limi
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: tuple[str, int]) -> None:
     """One connection: harmed or passed on."""
     fault, every = sys.argv[3], int(sys.argv[4])
-    harmed = next(NUMBERS) % every == 0
+    number = next(NUMBERS)
+    harmed = number % every == 0 and (fault != "silent" or every == 1 or number <= STALLS * every)
     if harmed and fault not in ("cut", "slow"):
         await reader.read(65536)
         if fault == "silent":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,15 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
         yield str(number), line
 
 
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """The library's reader, which takes no name that is not UTF-8."""
+    with file.open("rb") as known, safe_open(f"/proc/self/fd/{known.fileno()}", framework="pt") as opened:
+        yield opened
+
+
 def _safetensors(file: Path) -> Iterator[tuple[str, str]]:
-    with safe_open(file, framework="pt") as opened:
+    with _opened(file) as opened:
         for key, value in (opened.metadata() or {}).items():
             try:
                 yield from _json_leaves(json.loads(value), key)
@@ -102,7 +110,7 @@ def _safetensors(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _tensors_not_finite(file: Path) -> Iterator[str]:
-    with safe_open(file, framework="pt") as opened:
+    with _opened(file) as opened:
         for name in opened.keys():  # noqa: SIM118 - no mapping
             tensor = opened.get_tensor(name)
             if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():

@@ -12,7 +12,7 @@ from vq_core.runtime.meter import Usage
 from vq_core.sampling.settings import Sampling
 from vq_core.store.writer import Header, create_artifact
 from vq_infer.options import Task, VideoOptions
-from vq_infer.request import Outcome, check_output, resolve_request
+from vq_infer.request import Outcome, check_format, resolve_request
 
 RECIPE = """
 model: some/model
@@ -129,12 +129,10 @@ def test_missing(task: Task, change: dict[str, object], sentence: str) -> None:
         resolve_request(task, options(**change))
 
 
-def test_the_output_is_a_new_video(tmp_path: Path) -> None:
-    check_output(tmp_path / "o.MP4", (".mp4",))
-    (tmp_path / "o.mp4").touch()
-    for name, sentence in (("o.mp4", "exists already"), ("o.avi", r"o\.avi is not a video format")):
-        with pytest.raises(VqError, match=sentence):
-            check_output(tmp_path / name, (".mp4",))
+def test_the_output_is_a_video(tmp_path: Path) -> None:
+    check_format(tmp_path / "o.MP4", (".mp4",))
+    with pytest.raises(VqError, match=r"o\.avi is not a video format"):
+        check_format(tmp_path / "o.avi", (".mp4",))
 
 
 def test_outcome_for_people_and_machines() -> None:

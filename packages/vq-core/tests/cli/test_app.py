@@ -67,6 +67,13 @@ LONG = f"the tensor `blocks.0.[x]` in {'/folder' * 30} is [red] and wrong: get i
         (OSError(errno.EFBIG, "File too large", "/usb/x"), 2, "/usb/x is a larger file than this disk"),
         (OSError(errno.ENAMETOOLONG, "too long", "/x/aa"), 2, "/x/aa is a longer name than this disk allows"),
         (OSError(errno.ELOOP, "loop", "/x/loop"), 2, "/x/loop is a link that leads back to itself"),
+        (
+            OSError(errno.EIO, "Input/output error", "/usb/x"),
+            2,
+            "/usb/x cannot be read or written (Input/output",
+        ),
+        (OSError(errno.EMFILE, "Too many"), 2, "Too many files are open at once: allow more, such as with `ulimit -n"),
+        (VqError("There is no LoRA a\nb: get it."), 2, r"There is no LoRA a\nb: get it."),
         (OSError(errno.EROFS, "read-only", "/cd/x"), 2, "/cd/x may not be written or read"),
         (NotADirectoryError(errno.ENOTDIR, "not a folder", "/a.mp4/x"), 2, "/a.mp4/x runs into a file"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, "The device ran out of memory (CUDA out of memory)"),
@@ -91,7 +98,7 @@ def test_a_mistake_is_one_sentence_on_stderr(
 
 @pytest.mark.parametrize(
     "bug",
-    [ValueError("a bug"), KeyError("a bug"), RuntimeError("a bug"), OSError(errno.EIO, "a bug"), AssertionError()],
+    [ValueError("a bug"), KeyError("a bug"), RuntimeError("a bug"), OSError(errno.EINVAL, "a bug"), AssertionError()],
 )
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, bug: Exception) -> None:
     app = new_app("A test.")

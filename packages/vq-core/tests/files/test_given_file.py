@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.files.given_file import is_inside, require_file
+from vq_core.files.given_file import MAX_BYTES, is_inside, is_there, read_given, require_file
 from vq_core.files.json_file import read_json
 from vq_core.files.pth_file import read_pth
 from vq_core.files.tensor_file import read_header, sha256_of
@@ -41,6 +41,37 @@ def test_refuses_what_is_no_file_before_it_is_opened(
     make(tmp_path / "x")
     with pytest.raises(VqError, match=sentence):
         read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("make", [make for make, _ in NO_FILE.values()], ids=NO_FILE)
+def test_whatever_has_the_name_is_there(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    assert not is_there(tmp_path / "x")
+    make(tmp_path / "x")
+    assert is_there(tmp_path / "x")
+    (tmp_path / "file").touch()
+    assert not is_there(tmp_path / "file" / "x")
+
+
+def test_what_the_system_does_not_say_is_not_absent(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        is_there(tmp_path / ("x" * 300))
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    assert read_given(tmp_path / "x", 3) == b"abc"
+    os.truncate(tmp_path / "x", 64 << 30)  # takes no room
+    for read in (read_given, read_json):
+        with pytest.raises(VqError, match=rf"x is larger than {MAX_BYTES >> 20} MiB: give the right file\."):
+            read(tmp_path / "x")
+
+
+def test_a_failed_read_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x").symlink_to("/proc/self/mem")
+    for read in (read_given, read_header):
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            read(tmp_path / "x")
+        assert caught.value.filename == str(tmp_path / "x")
 
 
 def test_a_link_to_a_file_is_one_and_nothing_is_nothing(tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ def test_the_ends_of_a_tensor(path: Path) -> None:
     assert PthFile(path).ends("scalar", 4096) == (TENSORS["scalar"].numpy().tobytes(),) * 2
 
 
+def test_refuses_a_tensor_that_is_damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    at = content.index(TENSORS["a"].numpy().tobytes())
+    content[at + 5] ^= 1
+    path.write_bytes(content)
+    file = PthFile(path)
+    assert torch.equal(file.load(["b"])["b"], TENSORS["b"])
+    with pytest.raises(VqError, match=r"`a` in \S+x\.pth is damaged \(its checksum differs\): get it again"):
+        file.load(["a"])
+
+
 def test_refuses_a_file_that_was_changed(path: Path) -> None:
     file = PthFile(path)
     os.utime(path, ns=(0, 1))

@@ -217,10 +217,10 @@ def test_refuses_a_truncated_image(tmp_path: Path, ending: str) -> None:
 
 
 def test_refuses_an_image_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(path: Path) -> bytes:
+    def forbidden(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "kite.png").touch()
-    monkeypatch.setattr(Path, "read_bytes", forbidden)  # root may read everything
+    monkeypatch.setattr(Path, "open", forbidden)  # root may read everything
     with pytest.raises(VqError, match=r"kite\.png cannot be read .*Permission denied.*: check its permissions"):
         open_image(tmp_path / "kite.png")

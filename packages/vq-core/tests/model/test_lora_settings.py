@@ -74,7 +74,7 @@ def test_other_weights_to_start_from_and_other_methods_are_refused(
     assert lora_with(json.dumps(usual)).settings("transformer") == LoraSettings(None, use_dora=True)
 
 
-@pytest.mark.parametrize("alpha", ['"32"', "NaN", "Infinity", "0", "true", "[4]", "{}"])
+@pytest.mark.parametrize("alpha", ['"32"', "0", "true", "[4]", "{}"])
 def test_an_alpha_that_nothing_can_be_multiplied_by_is_refused(lora_with: OpenLora, alpha: str) -> None:
     with pytest.raises(VqError, match="`lora_alpha` of .*lora.safetensors is .*, and must be a number other than 0"):
         lora_with(f'{{"transformer.lora_alpha": {alpha}}}').settings("transformer")
@@ -87,10 +87,11 @@ def test_an_alpha_that_nothing_can_be_multiplied_by_is_refused(lora_with: OpenLo
         ("[" * 100_000, "is not JSON .*nested"),
         ('{"a": 1, "a": 2}', "is not JSON .*`a` is there twice"),
         ('{"a": ' + "9" * 5000 + "}", "is not JSON .*does not fit 64 bits"),
+        ('{"transformer.lora_alpha": NaN}', "is not JSON .*NaN is no number of JSON"),
         ("[1]", "is not a JSON object"),
         ("12", "is not a JSON object"),
     ],
-    ids=["cut off", "deep", "twice", "long number", "list", "number"],
+    ids=["cut off", "deep", "twice", "long number", "NaN", "list", "number"],
 )
 def test_metadata_that_is_damaged_is_refused(lora_with: OpenLora, noted: str, problem: str) -> None:
     with pytest.raises(VqError, match=f"`lora_adapter_metadata` in .* {problem}") as refused:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,14 @@ def test_folders_named_as_the_components(
 
 
 # --- One file ------------------------------------------------------------------------------------
+
+
+def test_refuses_a_pipeline_without_its_index(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model("i2v-2.2"), tmp_path / "m")
+    (model / "model_index.json").unlink()
+    said = f"{model}/model_index.json is missing, and vae is there: get the whole pipeline, or give {model}/transformer"
+    assert refusal(model) == f"{said} alone."
+    assert open_source(str(model / "transformer")).components
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])

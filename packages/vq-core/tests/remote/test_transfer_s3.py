@@ -1,5 +1,6 @@
 """The same against an S3 server, a process of its own, as users reach theirs: through the environment alone."""
 
+import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 from s3fs import S3FileSystem
 
 from vq_core.errors import VqError
+from vq_core.remote import transfer
 from vq_core.remote.location import Uri, parse_location
-from vq_core.remote.transfer import deliver, exists, local_copy, refuse_existing
+from vq_core.remote.transfer import LIMITS, deliver, exists, local_copy, refuse_existing
 
 
 @pytest.fixture
@@ -101,3 +103,12 @@ def test_says_that_the_server_does_not_answer(bucket: str, monkeypatch: pytest.M
     S3FileSystem.clear_instance_cache()
     with pytest.raises(VqError, match=r"Could not connect to the endpoint.*: check the address, the network and AWS_E"):
         local_copy(parse_location(f"{bucket}/run"))
+
+
+def test_gives_up_on_a_server_that_is_silent(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = {"config_kwargs": LIMITS["config_kwargs"] | {"read_timeout": 0.1}}
+    monkeypatch.setattr(transfer, "LIMITS", quick)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(VqError, match=r"s3://\S+/x could not be read \(Read timeout on endpoint URL"):
+            exists(parse_location(f"{bucket}/x"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from vq_core.runtime.terminal import new_console, printable
+from vq_core.runtime.terminal import MAX_SENTENCE, new_console, one_line, printable
 
 ESCAPES = "a\x1b[31m\x1b]0;title\x07\x9b2J\rb\x7f\u202ec"
 SHOWN = r"a\x1b[31m\x1b]0;title\x07\x9b2J\rb\x7f\u202ec"
@@ -25,6 +25,14 @@ def test_control_characters_are_shown(capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert out.count(SHOWN.replace(r"\x07", "").replace(r"\r", "")) == 4  # rich itself removes these two
     assert printable(out) == out
+
+
+def test_a_sentence_is_one_line_and_has_an_end() -> None:
+    assert one_line("no a\nb\r\x1b[31m: choose") == r"no a\nb\r\x1b[31m: choose"
+    short = one_line(f"There is no {'x ' * 5000}: choose one.")
+    assert len(short) < MAX_SENTENCE
+    assert short.startswith("There is no x x")
+    assert short.endswith("x : choose one.")
 
 
 def test_styles_still_reach_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

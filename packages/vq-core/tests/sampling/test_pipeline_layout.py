@@ -94,6 +94,8 @@ def edit(path: Path, **changes: Any) -> None:
         ("transformer/config.json", {"patch_size": [1, 2]}, r"patch_size=\[1, 2\], and whole numbers"),
         ("vae/config.json", {"scale_factor_spatial": "8"}, "The vae of .* has scale_factor_spatial='8'"),
         ("vae/config.json", {"scale_factor_temporal": 0}, "The vae of .* has scale_factor_temporal=0"),
+        ("vae/config.json", {"latents_mean": [0.5] * 15}, r"The vae of .* should have \d+ `latents_mean`"),
+        ("vae/config.json", {"latents_std": 2}, r"The vae of .* should have \d+ `latents_std`"),
         ("vae/config.json", {"base_dim": 10**9}, "`base_dim` in .* is 1000000000, and no model has that"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "`num_train_timesteps` in .* no model has"),
     ],

@@ -139,6 +139,13 @@ def test_programs_of_a_tokenizer_are_not_run(model: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "diffusion_pytorch_model.safetensors.index.json"])
+def test_what_cannot_be_read_is_not_taken_for_absent(model: Path, name: str) -> None:
+    (model / "vae" / name).symlink_to("nowhere")
+    with pytest.raises(VqError, match=name):
+        weights_of(model / "vae")
+
+
 def test_a_variant_alone_is_named(model: Path) -> None:
     weights = model / "vae" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
@@ -195,7 +202,17 @@ def test_a_missing_tensor_is_not_made_up(model: Path, part: str) -> None:
         ("vae", "base_dim", 16, r"and should be \["),
         ("vae", "dim_mult", [10**9], "and no model has that"),
         ("vae", "dim_mult", [1] * 2000, r"`dim_mult` in \S+config\.json has 2000 entries"),
-        ("vae", "z_dim", "wide", r"vae cannot be loaded \("),
+        ("vae", "z_dim", 16.0, "is 16.0, and should be like 16"),
+        ("vae", "is_residual", 0, "is 0, and should be like False"),
+        ("vae", "dropout", True, "is True, and should be like 0.0"),
+        ("vae", "latents_std", 1.0, r"is 1\.0, and should be like \[2\.8184"),
+        ("vae", "temperal_downsample", [True, 1], r"is \[True, 1\], and should be like \[False"),
+        (
+            "vae",
+            "z_dim",
+            "wide",
+            "`z_dim` in .* is 'wide', and should be like 16: get the whole pipeline",
+        ),
     ],
 )
 def test_a_configuration_of_other_sizes(model: Path, part: str, key: str, value: Any, sentence: str) -> None:
@@ -217,6 +234,14 @@ def test_tied_embeddings_may_have_either_name(model: Path) -> None:
 def test_refuses_a_scheduler_that_diffusers_does_not_have(model: Path, name: str) -> None:
     with pytest.raises(VqError, match=f"has the scheduler {name}, which diffusers does not know"):
         load_scheduler(model, name)
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_train_timesteps", "1000"), ("disable_corrector", 3)])
+def test_refuses_a_scheduler_with_a_value_of_another_type(model: Path, key: str, value: Any) -> None:
+    path = model / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(VqError, match=rf"`{key}` in \S+scheduler_config\.json is {value!r}, and should be like "):
+        load_scheduler(model, "UniPCMultistepScheduler")
 
 
 def test_sizes_may_be_anything_that_models_have(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,30 @@ def test_impossible_values_are_refused(
     with pytest.raises(VqError, match=sentence) as refusal:
         told_by(write({file: content}))
     assert Path(file).name in str(refusal.value)
+
+
+@pytest.mark.parametrize("part", ["scheduler", "vae", "image_encoder"])
+def test_a_part_without_its_configuration_is_refused(
+    tiny_model: Callable[[str], Path], tmp_path: Path, part: str
+) -> None:
+    model = shutil.copytree(tiny_model("i2v"), tmp_path / "i2v")
+    (config,) = (model / part).glob("*config.json")
+    config.unlink()
+    with pytest.raises(VqError, match=rf"{config.name} is missing: get the whole pipeline"):
+        told_by(model)
+    config.symlink_to("nowhere")
+    with pytest.raises(VqError, match=f"{config} is a link to nowhere, which is missing"):
+        told_by(model)
+    shutil.rmtree(model / part)
+    assert told_by(model).keys() < told_by(tiny_model("i2v")).keys()
+
+
+def test_an_index_that_cannot_be_read_is_refused(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model("i2v-2.2"), tmp_path / "experts")
+    (model / "model_index.json").unlink()
+    (model / "model_index.json").symlink_to("nowhere")
+    with pytest.raises(VqError, match=r"model_index\.json is a link to nowhere"):
+        told_by(model)
 
 
 def test_clip_within_a_larger_model_is_read_too(write: Callable[..., Path]) -> None:

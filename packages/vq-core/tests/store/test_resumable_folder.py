@@ -19,6 +19,7 @@ from vq_core.store.resumable_folder import (
     forget,
     partial_folder,
     take_up,
+    tidy,
 )
 
 BLOCKS = ("transformer/block_0.safetensors", "transformer/block_1.safetensors", "totals-1/block_0.safetensors")
@@ -121,3 +122,15 @@ def test_nothing_tells_how_to_resume_what_is_complete(partial: Path) -> None:
     shutil.copy(partial / ".journal-0.jsonl", partial / ".journal-1.jsonl")
     forget(partial)
     assert not list(partial.glob(".*"))
+
+
+def test_what_a_kill_has_left_in_a_complete_folder_is_removed(partial: Path) -> None:
+    (partial / "manifest.json").unlink()
+    tidy(partial)
+    assert (partial / RESUME_FILE).exists()  # not complete
+    (partial / "manifest.json").touch()
+    (partial / ".journal-0.jsonl").unlink()
+    tidy(partial)
+    assert not (partial / RESUME_FILE).exists()
+    assert files_in(partial) != []
+    tidy(partial.with_name("nothing"))

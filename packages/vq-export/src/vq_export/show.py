@@ -28,7 +28,7 @@ def provenance_of(location: Location) -> dict[str, Any]:
     """
     path = local_copy(location, only=[FILE_NAME])
     with models_told(location):
-        if not path.is_file():
+        if path.is_dir():
             return _of_manifest(read_manifest(path, KIND, FORMAT))
         said = read_provenance(path)
     name = said.pop("component")

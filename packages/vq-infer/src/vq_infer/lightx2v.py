@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,13 @@ from vq_core.artifacts.lightx2v_kernels import probe
 from vq_core.artifacts.made_from import require_made_from
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
+from vq_core.remote.draft_folder import draft_folder
 from vq_core.remote.location import parse_location
 from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.meter import Meter
 from vq_core.sampling.guidance import scales_of
 from vq_core.sampling.prompts import is_video
-from vq_infer.request import Outcome, VideoRequest, check_output
+from vq_infer.request import Outcome, VideoRequest, check_format
 
 _log = logging.getLogger(__name__)
 
@@ -71,25 +71,25 @@ def generate(request: VideoRequest, python: str | None, backend: str | None) -> 
             LightX2V reads, LightX2V is not installed, or it failed or made a video of one colour.
     """
     meter = Meter()
-    check_output(request.output, FORMATS)
+    check_format(request.output, FORMATS)
     if request.device is not None:
         raise VqError("LightX2V chooses its GPU itself: leave --device out, or set CUDA_VISIBLE_DEVICES.")
     if request.sampling.seed > LARGEST_SEED:
         raise VqError(f"seed is {request.sampling.seed}, and LightX2V takes 0 to {LARGEST_SEED}: give one of these.")
-    request.sample.opened()  # refuses what cannot be decoded
-    model = local_copy(parse_location(request.model))
-    checkpoint = open_checkpoint(request.checkpoint)
-    name, template = read_run_config(checkpoint, backend)
-    config = run_config(template, request, checkpoint.artifact.path)
-    _require_task(template, request)
-    _require_image_tokens(checkpoint)
-    _require_size(config, request)
-    _require_native_model(model, config)
-    require_made_from(checkpoint, request.model, model)
-    interpreter = python or sys.executable
-    _require_lightx2v(interpreter)
-    _require_kernels(interpreter, checkpoint.artifact.path / RUN_CONFIG_FOLDER / f"{name}.json")
     with local_output(request.output) as output:
+        request.sample.opened()  # refuses what cannot be decoded
+        model = local_copy(parse_location(request.model))
+        checkpoint = open_checkpoint(request.checkpoint)
+        name, template = read_run_config(checkpoint, backend)
+        config = run_config(template, request, checkpoint.artifact.path)
+        _require_task(template, request)
+        _require_image_tokens(checkpoint)
+        _require_size(config, request)
+        _require_native_model(model, config)
+        require_made_from(checkpoint, request.model, model)
+        interpreter = python or sys.executable
+        _require_lightx2v(interpreter)
+        _require_kernels(interpreter, checkpoint.artifact.path / RUN_CONFIG_FOLDER / f"{name}.json")
         _start(interpreter, config, request, model, output)
     usage = meter.usage()
     return Outcome(request.output, (f"LightX2V {name}",), {"lightx2v": usage}, usage)
@@ -239,9 +239,8 @@ def _require_image_tokens(checkpoint: ConvertedCheckpoint) -> None:
 
 def _start(python: str, config: Mapping[str, Any], request: VideoRequest, model: Path, output: Path) -> None:
     """Run LightX2V; the video appears at `output` only when it is complete."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        config_json, draft = Path(folder) / "run.json", Path(folder) / output.name
+    with draft_folder(output) as folder:
+        config_json, draft = folder / "run.json", folder / output.name
         config_json.write_text(json.dumps(config, indent=2), encoding="utf-8")
         command = [python, "-m", "lightx2v.infer", *_arguments(config, request, model, config_json, draft)]
         # Its output goes to stderr, so that stdout has nothing but the result.

@@ -11,7 +11,7 @@ from vq_core.cli.sampling import resolve_sampling
 from vq_core.errors import VqError
 from vq_core.recipes.recipe import DEFAULTS, read_recipe, resolve
 from vq_core.remote.location import Location
-from vq_core.remote.transfer import exists, local_copy, refuse_existing
+from vq_core.remote.transfer import exists, local_copy
 from vq_core.runtime.meter import Usage
 from vq_core.sampling.model_defaults import checked, defaults_of
 from vq_core.sampling.prompts import TEXT_ONLY, Sample
@@ -133,12 +133,11 @@ def said_by_checkpoint(location: Location) -> dict[str, Any]:
     return checked(read_manifest(folder, KIND, FORMAT).settings.get("sampling"), folder / FILE_NAME)
 
 
-def check_output(output: Location, formats: tuple[str, ...]) -> None:
-    """Check that the video can be written to `output`, before any time is spent on it.
+def check_format(output: Location, formats: tuple[str, ...]) -> None:
+    """Check that the ending of `output` is one of the video `formats`.
 
     Raises:
-        VqError: it exists, or its ending is not one of `formats`.
+        VqError: it is not.
     """
     if not output.name.lower().endswith(formats):
         raise VqError(f"{output} is not a video format that this engine writes: end it in {' or '.join(formats)}.")
-    refuse_existing(output)

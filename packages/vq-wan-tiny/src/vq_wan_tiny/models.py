@@ -3,7 +3,6 @@
 import hashlib
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from platformdirs import user_cache_path
 
@@ -36,23 +35,21 @@ def hard_twin(model: Path, cache: Path) -> Path:
         OSError: `cache` cannot be written.
     """
     from vq_core.files.tensor_file import publish, sync
+    from vq_core.remote.claim import alone
+    from vq_core.remote.draft_folder import draft_folder
     from vq_wan_tiny.hard import VERSION, build_hard
 
     identity = hashlib.sha256(f"{_digest(model)} {SEED} {VERSION}".encode())
     twin = cache / f"{model.name}-hard-{identity.hexdigest()[:16]}"
     if twin.is_dir():
         return twin
-    cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cache, prefix=f".{twin.name}.") as temporary:
-        draft = Path(temporary) / twin.name
-        build_hard(model, draft, SEED)
-        for path in draft.rglob("*"):
-            sync(path)
-        try:
-            publish(draft, twin)
-        except OSError:  # a folder cannot replace one that holds files
-            if not twin.is_dir():
-                raise
+    with alone(cache / "locks" / f"{twin.name}.lock", f"makes {twin}"):
+        if not twin.is_dir():
+            with draft_folder(twin) as draft:
+                build_hard(model, draft, SEED)
+                for path in draft.rglob("*"):
+                    sync(path)
+                publish(draft, twin)
     return twin
 
 

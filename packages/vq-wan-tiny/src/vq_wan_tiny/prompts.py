@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -12,6 +10,7 @@ from PIL import Image
 
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import publish, write_bytes
+from vq_core.remote.draft_folder import draft_folder
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_output
 from vq_core.sampling.prompts import SAMPLES_FILE
@@ -48,9 +47,7 @@ def write_prompts(location: Location, count: int, seed: int, *, held_out: bool) 
     if count < 1:
         raise VqError(f"count {count} is less than 1: ask for one prompt or more.")
     entries = []
-    with local_output(location, last=SAMPLES_FILE) as folder, _temporary_beside(folder) as temporary:
-        draft = Path(temporary) / folder.name
-        draft.mkdir()
+    with local_output(location, last=SAMPLES_FILE) as folder, draft_folder(folder) as draft:
         for index, (text, frames) in enumerate(draw_clips(count, seed, held_out=held_out)):
             image = f"{index:03d}.png"
             Image.fromarray(frames[0]).save(draft / image)
@@ -58,8 +55,3 @@ def write_prompts(location: Location, count: int, seed: int, *, held_out: bool) 
         write_bytes(draft / SAMPLES_FILE, f"{json.dumps(entries, indent=2)}\n".encode())
         publish(draft, folder)
     return [entry["prompt"] for entry in entries]
-
-
-def _temporary_beside(folder: Path) -> TemporaryDirectory[str]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.")

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
+from vq_core.files.given_file import is_there
 from vq_core.model.source import FILE_SUFFIXES, open_source
 
 _log = logging.getLogger(__name__)
@@ -57,4 +58,4 @@ def _plain(model: str) -> str:
 def _is_transformer_alone(model: str) -> bool:
     """Whether `model` is known to be no pipeline: a fine-tuned transformer is run with the parts of another model."""
     path = Path(model)
-    return model.endswith(FILE_SUFFIXES) or (path.is_dir() and not (path / "model_index.json").exists())
+    return model.endswith(FILE_SUFFIXES) or (path.is_dir() and not is_there(path / "model_index.json"))

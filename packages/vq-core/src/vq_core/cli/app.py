@@ -6,6 +6,7 @@ Kept free of heavy imports, so that `--help` answers at once.
 import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vq_core.errors import GateFailed, VqError
-from vq_core.runtime.terminal import guard_streams, new_console, printable
+from vq_core.runtime.terminal import guard_streams, new_console, one_line, printable
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ def run(app: typer.Typer) -> None:
     guard_streams()
     try:
         try:
+            _require_working_directory()
             app()
         except SystemExit:
             sys.stdout.flush()  # the last moment to say that it cannot be
@@ -59,10 +61,17 @@ def run(app: typer.Typer) -> None:
             raise
         said = ". ".join(str(error).split(". ")[:2])  # how much was asked for; the rest is about torch's allocator
         _fail(f"The device ran out of memory ({said}): use a smaller size or a device with more memory.", 2)
-    except SystemExit as stop:
-        if stop.code != INTERRUPTED:
+    except (SystemExit, KeyboardInterrupt) as stop:  # typer makes the one of the other, but not before and after it
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
         _fail("Interrupted; what is unfinished can be continued with --resume.", INTERRUPTED)
+
+
+def _require_working_directory() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109 - the fastest
+    except FileNotFoundError:
+        raise VqError("The folder that this command was started in has been removed: change to another one.") from None
 
 
 def _disk_sentence(error: OSError) -> str | None:
@@ -83,12 +92,16 @@ def _disk_sentence(error: OSError) -> str | None:
             return f"{where} runs into a file where a folder is needed, or the reverse: choose another path."
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return f"{where} may not be written or read: choose another path or mend its permissions."
+        case errno.EMFILE | errno.ENFILE:
+            return "Too many files are open at once: allow more, such as with `ulimit -n 1024`, and run it again."
+        case errno.EIO | errno.ESTALE | errno.EREMOTEIO:
+            return f"{where} cannot be read or written ({error.strerror}): copy it from a disk that is well."
     return None
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
     new_console(stderr=True, soft_wrap=True).print(
-        sentence, style="red" if code == 2 else "yellow", markup=False, highlight=False
+        one_line(sentence), style="red" if code == 2 else "yellow", markup=False, highlight=False
     )
     with suppress(VqError):  # the sentence says what is wrong; at the end of the process this would say it again
         sys.stdout.flush()

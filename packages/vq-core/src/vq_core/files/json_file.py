@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
-from vq_core.files.given_file import require_file
+from vq_core.files.given_file import read_given
 
 MAX_DEPTH = 100
 _UNUSUAL_INTEGER = re.compile(r"-0|\d{19}")  # most files have none, and json calls nothing for each of theirs
@@ -34,8 +34,7 @@ def read_json_value(path: Path, *, missing: str, damaged: str) -> Any:
         VqError: the file is missing, is no file, is refused by `parse_json`, or is nested deeper than `MAX_DEPTH`.
     """
     try:
-        require_file(path)
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_given(path))
         _require_shallow(content, MAX_DEPTH)
         return content
     except (FileNotFoundError, NotADirectoryError):  # not a directory: the folder that was given is a file
@@ -48,13 +47,13 @@ def parse_json(content: bytes) -> Any:
     """The value of JSON in UTF-8.
 
     Raises:
-        ValueError: it is not JSON; a key is there twice; a string holds half of a surrogate pair; an integer does not
-            fit 64 bits; it is nested too deeply to be read at all.
+        ValueError: it is not JSON, as NaN is not; a key is there twice; a string holds half of a surrogate pair; an
+            integer does not fit 64 bits; it is nested too deeply to be read at all.
     """
     text = content.decode("utf-8-sig")
     try:
         integer = _integer if _UNUSUAL_INTEGER.search(text) else int
-        value = json.loads(text, object_pairs_hook=_object, parse_int=integer)
+        value = json.loads(text, object_pairs_hook=_object, parse_int=integer, parse_constant=_constant)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     if "\\u" in text and _has_surrogate(value):
@@ -76,6 +75,10 @@ def _integer(text: str) -> float:
     if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 64:
         raise ValueError(f"the integer {text if len(text) <= 20 else f'{text[:20]}…'} does not fit 64 bits")
     return int(text)
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _require_shallow(value: Any, levels: int) -> None:

@@ -1,8 +1,10 @@
 """A `.pth` file with a model's weights, only on request: `torch.load(weights_only=True)`, which runs no code."""
 
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeGuard
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from vq_core.files.tensor_file import DTYPE_NAMES, TensorInfo
 from vq_core.files.weights_file import changed, identity
 
 SUFFIXES = (".pth", ".pt", ".bin")
+Checksums = set[tuple[int, int]]
+"""Size in bytes and CRC-32."""
 
 
 class PthFile:
@@ -26,6 +30,7 @@ class PthFile:
         """
         self.path = path
         self._tensors = read_pth(path)
+        self._checksums = checksums_of(path)
         self._identity = self._present()
         self.infos: Mapping[str, TensorInfo] = {name: _info(tensor) for name, tensor in self._tensors.items()}
 
@@ -33,12 +38,14 @@ class PthFile:
         """The tensors `names`, on `device`, in memory of their own.
 
         Raises:
-            VqError: the file has changed since it was opened, or lacks one of them.
+            VqError: the file has changed since it was opened, lacks one of them, or is damaged there.
         """
         self._require_unchanged()
         names = list(names)
         if lacking := [name for name in names if name not in self._tensors]:
             raise VqError(f"{self.path} has no tensor `{lacking[0]}`: get it again.")
+        for name in names:
+            require_sound(self._tensors[name], self._checksums, f"`{name}` in {self.path}")
         loaded = {name: self._tensors[name].clone(memory_format=torch.contiguous_format).to(device) for name in names}
         self._require_unchanged()
         return loaded
@@ -87,6 +94,23 @@ def read_pth(path: Path) -> dict[str, Tensor]:
                 f"`{name}` in {path} is no whole tensor: convert it to safetensors with the tool that wrote it."
             )
     return tensors
+
+
+def checksums_of(path: Path) -> Checksums:
+    """The checksums that are noted in the `.pth` file `path`, a ZIP file with a member for each tensor's memory."""
+    with ZipFile(path) as members:
+        return {(member.file_size, member.CRC) for member in members.infolist()}
+
+
+def require_sound(tensor: Tensor, checksums: Checksums, name: str) -> None:
+    """Refuse a tensor whose memory has none of the `checksums` of its file; torch's loader compares none.
+
+    Raises:
+        VqError: says that `name` is damaged.
+    """
+    content = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy().data
+    if (content.nbytes, zlib.crc32(content)) not in checksums:
+        raise VqError(f"{name} is damaged (its checksum differs): get it again.")
 
 
 def _tensors_in(content: object, path: Path) -> dict[str, Tensor]:

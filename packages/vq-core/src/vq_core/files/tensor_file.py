@@ -102,7 +102,11 @@ def open_header(path: Path) -> Iterator[tuple[int, Header]]:
     except FileNotFoundError:
         raise VqError(f"{path} is missing: get it again or check the folder.") from None
     with file:
-        raw = header_bytes(file.fileno())
+        try:
+            raw = header_bytes(file.fileno())
+        except OSError as error:
+            error.filename = str(path)  # which a failed read does not say
+            raise
         try:
             header = _parse_header(raw)
         except ValueError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vq_core.errors import VqError
 from vq_core.files.buffers import Buffers
 from vq_core.files.folder_content import is_file_name
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.files.weights_file import OpenWeights, SafetensorsFile, WeightsFile
 
@@ -24,7 +25,7 @@ def index_tensors(folder: Path) -> dict[str, WeightsFile]:
     Raises:
         VqError: no safetensors file, a shard that is missing or damaged, a tensor that is twice there or not there.
     """
-    if (folder / INDEX_FILE).exists():
+    if is_there(folder / INDEX_FILE):
         return _indexed(folder)
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import read_given
 from vq_core.media.deep_pixels import LARGEST, deep_pixels, raw_mode, unknown_range
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # Pillow scales gray pixels of 2 or 4 bits to 8 by these, and not the one that a PNG declares transparent.
 LEVEL_OF_BITS = {"L;2": 85, "L;4": 17}
+MAX_BYTES = 256 << 20
 ROWS_AT_ONCE = 256  # of 16 bits, which take eight times the memory while they are scaled
 
 
@@ -36,10 +38,10 @@ def read_image(path: Path) -> bytes:
     Raises:
         VqError: the file is missing or cannot be read.
     """
-    if not path.is_file():
-        raise VqError(f"The image {path} is missing: put it there or correct the path.")
     try:
-        return path.read_bytes()
+        return read_given(path, MAX_BYTES)
+    except FileNotFoundError:
+        raise VqError(f"The image {path} is missing: put it there or correct the path.") from None
     except OSError as error:
         raise VqError(f"{path} cannot be read ({error}): check its permissions.") from error
 

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import is_there
 from vq_core.files.tensor_file import open_header
 from vq_core.files.tensor_folder import INDEX_FILE, is_shard
 from vq_core.model.expert_names import EXPERTS, expert_of
@@ -63,7 +64,7 @@ def _by_expert(request: LoraRequest, components: Collection[str], model: str) ->
 
 def _lora_files(folder: Path) -> list[Path]:
     """The safetensors files of `folder` that no index and no number makes shards of one."""
-    if not folder.is_dir() or (folder / INDEX_FILE).exists():
+    if not folder.is_dir() or is_there(folder / INDEX_FILE):
         return []
     return [path for path in sorted(folder.glob("*.safetensors")) if not is_shard(path)]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import FLOAT_DTYPES, TensorInfo, sha256_of
 from vq_core.files.tensor_folder import gather_tensors, index_tensors
@@ -140,7 +141,7 @@ class Lora:
         modules = {spelling.module for spelling in pairs.values()}
         folder = path if path.is_dir() else path.parent
         named = folder / PEFT_CONFIG
-        if (path.is_dir() or path.name == PEFT_WEIGHTS) and named.is_file():
+        if (path.is_dir() or path.name == PEFT_WEIGHTS) and is_there(named):
             config = read_json(named)
             if not may_be_of(config, ranks, modules):
                 raise VqError(

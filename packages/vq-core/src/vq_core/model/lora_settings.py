@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import read_given
 from vq_core.files.json_file import parse_json, read_json
 from vq_core.files.tensor_file import read_metadata
 
@@ -103,7 +104,7 @@ def peft_configs(folder: Path) -> dict[Path, Noted]:
             found[path] = read_json(path)
         elif path.stat().st_size <= MAX_CONFIG_BYTES:
             try:
-                content = parse_json(path.read_bytes())
+                content = parse_json(read_given(path))
             except (ValueError, OSError):
                 continue  # whatever it is, PEFT has not written it
             if isinstance(content, dict) and "peft_type" in content:

@@ -19,6 +19,7 @@ from vq_core.errors import VqError
 from vq_core.families import Family, family_named, family_names, family_of
 from vq_core.files.gguf_file import SUFFIX as GGUF_SUFFIX
 from vq_core.files.gguf_file import GgufFile
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.files.pth_file import SUFFIXES as PTH_SUFFIXES
 from vq_core.files.pth_file import PthFile
@@ -34,6 +35,7 @@ from vq_core.model.tensor_naming import StoredTensor, name_tensors
 
 CONFIG_FILE = "config.json"
 # Wan-AI's folders hold the text and image encoders and the VAE beside the transformer.
+_PARTS = ("vae", "scheduler", "text_encoder")  # of a pipeline, beside its transformers
 _OTHER_PARTS = re.compile(r"(models_t5|models_clip|wan2\.\d_vae)", re.IGNORECASE)
 
 
@@ -90,8 +92,8 @@ def transformer_paths(path: Path) -> dict[str, TransformerPath]:
     found = _in_pipeline(path) or _in_subfolders(path) or _in_expert_folders(path)
     if found:
         return found
-    config = path / CONFIG_FILE if (path / CONFIG_FILE).exists() else None
-    files = [] if (path / INDEX_FILE).exists() else _weights_in(path)
+    config = path / CONFIG_FILE if is_there(path / CONFIG_FILE) else None
+    files = [] if is_there(path / INDEX_FILE) else _weights_in(path)
     if experts := expert_files(without_variants(files)):
         return {name: TransformerPath(its[0] if len(its) == 1 else path, config, its) for name, its in experts.items()}
     if config is not None or files:
@@ -152,7 +154,7 @@ def require_tensors(
 
 
 def _in_pipeline(path: Path) -> dict[str, TransformerPath]:
-    if not (path / MODEL_INDEX).exists():
+    if not is_there(path / MODEL_INDEX):
         return {}
     names = [name for name in read_parts(path) if name.startswith("transformer")]
     return {name: TransformerPath(path / name, path / name / CONFIG_FILE) for name in names}
@@ -161,7 +163,13 @@ def _in_pipeline(path: Path) -> dict[str, TransformerPath]:
 def _in_subfolders(path: Path) -> dict[str, TransformerPath]:
     names = [name for family in map(family_named, family_names()) for name in family.COMPONENTS]
     configs = {name: path / name / CONFIG_FILE for name in names}
-    return {name: TransformerPath(path / name, config) for name, config in configs.items() if config.exists()}
+    found = {name: TransformerPath(path / name, config) for name, config in configs.items() if is_there(config)}
+    if parts := [part for part in _PARTS if found and is_there(path / part)]:
+        raise VqError(
+            f"{path / MODEL_INDEX} is missing, and {parts[0]} is there: get the whole pipeline, or give "
+            f"{path / next(iter(found))} alone."
+        )
+    return found
 
 
 def _in_expert_folders(path: Path) -> dict[str, TransformerPath]:
@@ -177,7 +185,7 @@ def _in_expert_folders(path: Path) -> dict[str, TransformerPath]:
             )
         configs = {name: [folder / CONFIG_FILE, path / CONFIG_FILE] for name, folder in folders.items()}
         return {
-            name: TransformerPath(folder, next((config for config in configs[name] if config.exists()), None))
+            name: TransformerPath(folder, next((config for config in configs[name] if is_there(config)), None))
             for name, folder in folders.items()
         }
     return {}
@@ -198,7 +206,7 @@ def _open_weights(path: TransformerPath, allow_pth: bool) -> dict[str, WeightsFi
         if is_shard(where):
             raise VqError(f"{where} is one of several shards: give its folder.")
         files = [where]
-    if not files and not (where / INDEX_FILE).exists() and where.is_dir():
+    if not files and not is_there(where / INDEX_FILE) and where.is_dir():
         files = [file for found in without_variants(_weights_in(where)) for file in found]
     if not files:
         return index_tensors(where)
@@ -220,7 +228,7 @@ def _is_native(config: Mapping[str, Any]) -> bool:
 
 def _is_transformer_config(path: Path) -> bool:
     """Is there a configuration in `path`, and of a transformer? Beside a single file there may be any other."""
-    if not path.exists():
+    if not is_there(path):
         return False
     config = read_json(path)
     return _is_native(config) or any(family_named(name).matches(config) for name in family_names())

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord
-from vq_core.files.given_file import require_file
+from vq_core.files.given_file import read_given
 from vq_core.recipes.named_recipes import recipe_names
 from vq_core.remote.location import Location
 
@@ -76,10 +76,7 @@ def load_yaml(path: Path, what: str = "recipe") -> dict[str, object]:
     if path.is_dir():
         raise VqError(f"The {what} {path} is a folder: give the YAML file in it.")
     try:
-        require_file(path)
-        if path.stat().st_size > MAX_BYTES:
-            raise VqError(f"The {what} {path} is larger than {MAX_BYTES >> 20} MiB: give the YAML file.")
-        text = path.read_text(encoding="utf-8")
+        text = read_given(path, MAX_BYTES).decode()
     except FileNotFoundError:
         names = f", or one of the names {', '.join(recipe_names())}" if what == "recipe" else ""
         raise VqError(f"There is no {what} {path}: give a YAML file{names}.") from None

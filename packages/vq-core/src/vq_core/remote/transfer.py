@@ -5,7 +5,6 @@ or version of the remote file have changed. What is written is built in the cach
 disk, and uploaded when it is complete; the file that makes it complete goes last, so that nobody reads half of it.
 """
 
-import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vq_core.errors import VqError
 from vq_core.files.folder_content import content_of
 from vq_core.files.tensor_file import publish
-from vq_core.remote.claim import claimed
+from vq_core.remote.claim import alone, claimed
 from vq_core.remote.failures import describe, is_full_disk, remedy
 from vq_core.remote.location import Location, Uri
 from vq_core.remote.mirror import CACHE_VARIABLE, Mirror, RemoteFile, cache_folder, remove_local
@@ -27,8 +26,9 @@ from vq_core.runtime.progress import AdvanceBytes, transfer_progress
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-logger = logging.getLogger(__name__)
-
+# Their own limits let a server that says nothing hold a command for minutes.
+LIMITS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}}
+RETRIES = 2
 PARALLEL = 8  # files under way at once
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Which extra of vq-core opens a protocol; the path of each of these begins with a bucket that has to be there."""
@@ -193,7 +193,7 @@ def _open(uri: Uri) -> "tuple[AbstractFileSystem, str]":
     from fsspec.core import url_to_fs
 
     try:
-        filesystem, root = url_to_fs(str(uri))
+        filesystem, root = url_to_fs(str(uri), **(LIMITS if EXTRAS.get(uri.protocol) == "s3" else {}))
     except ImportError as error:
         extra = EXTRAS.get(uri.protocol)
         how = f"`pip install vq-core[{extra}]`" if extra else str(error)
@@ -202,6 +202,8 @@ def _open(uri: Uri) -> "tuple[AbstractFileSystem, str]":
         raise VqError(
             f"{uri} cannot be opened ({error}): give a path, or an address such as s3://…, gs://…."
         ) from error
+    if hasattr(filesystem, "retries"):
+        filesystem.retries = RETRIES
     filesystem.invalidate_cache()
     return filesystem, root.rstrip("/")
 
@@ -284,17 +286,6 @@ def _failing_as(uri: Uri, what: str, advice: str = "") -> Iterator[None]:
 @contextmanager
 def _locked(uri: Uri) -> Iterator[None]:
     """Alone among the processes that use this cache for the same bucket."""
-    from filelock import FileLock, Timeout
-
-    path = cache_folder() / "locks" / uri.protocol / f"{uri.path.split('/')[0]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("Waiting for another process that copies %s://%s.", uri.protocol, uri.path.split("/")[0])
-        lock.acquire()
-    try:
+    bucket = uri.path.split("/")[0]
+    with alone(cache_folder() / "locks" / uri.protocol / f"{bucket}.lock", f"copies {uri.protocol}://{bucket}"):
         yield
-    finally:
-        lock.release()

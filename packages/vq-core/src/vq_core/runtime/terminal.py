@@ -19,9 +19,18 @@ from vq_core.errors import VqError
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+MAX_SENTENCE = 1600  # characters
+
+
 def printable(text: str) -> str:
     r"""`text` with every control character as Python writes it, such as `\x1b`: it would act on the terminal."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(sentence: str) -> str:
+    r"""`sentence` with its ends of lines shown, as `\n`, and without its middle where a value makes it endless."""
+    said = printable(sentence.replace("\n", "\\n"))
+    return said if len(said) <= MAX_SENTENCE else f"{said[: MAX_SENTENCE // 2]}…{said[-MAX_SENTENCE // 4 :]}"
 
 
 def new_console(**options: Any) -> Console:

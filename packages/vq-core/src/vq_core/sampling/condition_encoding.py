@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vq_core.errors import VqError
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.finite_results import require_finite_embedding
 from vq_core.sampling.pretrained import load_model, load_other
@@ -36,6 +37,8 @@ def encode_texts(
         from transformers import AutoTokenizer, UMT5EncoderModel
 
         tokenizer = load_other(AutoTokenizer, model / "tokenizer", trust_remote_code=False)
+        if tokenizer.pad_token is None:
+            raise VqError(f"{model / 'tokenizer'} has no `pad_token`: get the whole pipeline again.")
         encoder = load_model(
             UMT5EncoderModel, model / "text_encoder", dtype=dtype, device_map={"": torch.device(device)}
         )

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from vq_core.families import family_named, family_names
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.model.source import resolve_model
 from vq_core.recipes.ranges import FrameCount, FrameRate, Guidance, Side, Steps
@@ -49,7 +50,7 @@ def said_by(folder: Path) -> dict[str, Any]:
         VqError: its `sampling.json` is not JSON, has an unknown key or a value of a wrong type.
     """
     path = folder / SAMPLING_FILE
-    if not path.is_file():
+    if not is_there(path):
         return {}
     return validated(ModelSampling, read_json(path, damaged="mend it or remove it"), path).model_dump(exclude_none=True)
 
@@ -79,7 +80,7 @@ def _usual(folder: Path) -> Mapping[str, Any]:
     """The authors' settings for the pipeline in `folder`; empty where its transformers are not known."""
     for family in map(family_named, family_names()):
         paths = [folder / name / "config.json" for name in family.COMPONENTS]
-        configs = [read_json(path) for path in paths if path.is_file()]
+        configs = [read_json(path) for path in paths if is_there(path)]
         if configs and family.matches(configs[0]):
             return family.usual_sampling(configs[0], len(configs))
     return {}

@@ -97,6 +97,9 @@ def read_layout(path: Path) -> PipelineLayout:
     for key, said in grid.items():
         if type(said) is not int or said < 1:
             raise VqError(f"The vae of {path} has {key}={said!r:.80}: get the whole pipeline again.")
+    for key in ("latents_mean", "latents_std"):
+        if key in vae and (not isinstance(vae[key], list) or len(vae[key]) != vae.get("z_dim", len(vae[key]))):
+            raise VqError(f"The vae of {path} should have {vae.get('z_dim')} `{key}`: get the whole pipeline again.")
     pixels, frames = grid.values()
     return PipelineLayout(
         path=path,

@@ -5,6 +5,7 @@ are missing. So a part is looked at first, its files and then its tensors, and w
 """
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import TensorInfo, read_header
 from vq_core.files.tensor_folder import indexed_files
@@ -37,7 +39,7 @@ def require_files(folder: Path) -> None:
         VqError: names the file, or a number in it that no model has.
     """
     for names in FILES.get(folder.name, ()):
-        present = [name for name in names if (folder / name).is_file()]
+        present = [name for name in names if is_there(folder / name)]
         if not present:
             raise VqError(f"{folder / names[0]} is missing: get the whole pipeline.")
         if folder.name != "tokenizer":  # its numbers are larger than any of ours
@@ -66,12 +68,12 @@ def weights_of(folder: Path) -> dict[str, TensorInfo]:
     Raises:
         VqError: a file is missing or damaged, or is of another format.
     """
-    if (folder / _ADAPTER).exists():
+    if is_there(folder / _ADAPTER):
         raise VqError(f"{folder} holds an adapter ({_ADAPTER}), which would be loaded unasked: merge it, or remove it.")
     stem = "model" if folder.name in _ENCODERS else "diffusion_pytorch_model"
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
-    files = [single] if single.exists() else []
-    if index.exists():
+    files = [single] if is_there(single) else []
+    if is_there(index):
         files += [folder / name for name in sorted(set(indexed_files(index).values()))]
     if not files:
         raise _no_weights(folder, single)
@@ -125,6 +127,7 @@ def load_scheduler(pipeline: Path, class_name: str) -> Any:
     scheduler_class = getattr(diffusers, class_name, None)
     if not isinstance(scheduler_class, type) or not issubclass(scheduler_class, diffusers.SchedulerMixin):
         raise VqError(f"{pipeline} has the scheduler {class_name}, which diffusers does not know: get it again.")
+    require_types(scheduler_class, pipeline / "scheduler" / "scheduler_config.json")
     return load_other(scheduler_class, pipeline / "scheduler")
 
 
@@ -136,6 +139,8 @@ def require_fitting(model_class: Any, folder: Path) -> None:
     """
     infos = weights_of(folder)
     require_sizes(folder / "config.json")
+    if hasattr(model_class, "load_config"):
+        require_types(model_class, folder / "config.json")
     try:
         with silenced_libraries(), torch.device("meta"):
             if hasattr(model_class, "load_config"):  # diffusers'
@@ -190,6 +195,29 @@ def _no_weights(folder: Path, wanted: Path) -> VqError:
     if variants := [name for name in there if name.endswith(".safetensors")]:
         return VqError(f"{wanted} is missing, and {variants[0]} is not looked for: give it that name.")
     return VqError(f"{wanted} is missing: get the whole pipeline.")
+
+
+def require_types(part_class: Any, path: Path) -> None:
+    """Refuse the configuration `path` of diffusers' `part_class` for a value of another type than its default.
+
+    Raises:
+        VqError: names the value, or the file is missing or damaged.
+    """
+    config = read_json(path, missing="get the whole pipeline")
+    for key, parameter in signature(part_class.__init__).parameters.items():
+        if key in config and parameter.default is not None and not _is_like(config[key], parameter.default):
+            raise VqError(
+                f"`{key}` in {path} is {config[key]!r:.80}, and should be like {parameter.default!r:.80}: "
+                "get the whole pipeline again."
+            )
+
+
+def _is_like(value: object, default: object) -> bool:
+    if isinstance(default, list | tuple):
+        return isinstance(value, list) and all(_is_like(entry, default[0]) for entry in value if default)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
 
 
 def require_sizes(path: Path) -> None:

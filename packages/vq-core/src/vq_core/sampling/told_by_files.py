@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 
 INDEX, CONFIG = "model_index.json", "config.json"
@@ -34,17 +35,17 @@ def told_by(model: Path) -> dict[str, JsonValue]:
         VqError: one of the files is damaged, or a value in it is none that a model can be sampled with.
     """
     root = _pipeline_of(model)
-    index = _json(root / INDEX)
+    index = read_json(root / INDEX) if is_there(root / INDEX) else {}
     told: dict[str, JsonValue] = {}
-    if scheduler := _json(root / SCHEDULER):
+    if scheduler := _of_part(root / SCHEDULER):
         told["flow_shift"] = _flow_shift(scheduler, root / SCHEDULER)
     if index.get("boundary_ratio") is not None:
         told["boundary_ratio"] = _number(index["boundary_ratio"], "boundary_ratio", 1.0, root / INDEX)
     if "boundary_ratio" in told or _has_two(root, index) or _is_named_for_one(model):
         told["experts"] = 2
-    if vae := _json(root / "vae" / CONFIG):
+    if vae := _of_part(root / "vae" / CONFIG):
         told["vae_stride"] = _vae_stride(vae, root / "vae" / CONFIG)
-    if encoder := _json(root / "image_encoder" / CONFIG):
+    if encoder := _of_part(root / "image_encoder" / CONFIG):
         told["image_tokens"] = _image_tokens(encoder, root / "image_encoder" / CONFIG)
     return told
 
@@ -52,7 +53,7 @@ def told_by(model: Path) -> dict[str, JsonValue]:
 def _pipeline_of(model: Path) -> Path:
     """The folder of the pipeline that `model` is, or is a transformer of; `model` where there is none."""
     folder = model.parent if model.is_file() else model
-    inside = folder.name.startswith("transformer") and not (folder / INDEX).exists()
+    inside = folder.name.startswith("transformer") and not is_there(folder / INDEX)
     return folder.absolute().parent if inside else folder
 
 
@@ -60,7 +61,7 @@ def _has_two(root: Path, index: dict[str, Any]) -> bool:
     listed = index.get("transformer_2")
     if isinstance(listed, list) and listed and listed[0]:
         return True
-    return not index and (root / "transformer_2" / CONFIG).is_file()
+    return not index and is_there(root / "transformer_2" / CONFIG)
 
 
 def _is_named_for_one(model: Path) -> bool:
@@ -107,5 +108,6 @@ def _image_tokens(encoder: dict[str, Any], path: Path) -> int:
     return (side // patch) ** 2 + 1
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _of_part(config: Path) -> dict[str, Any]:
+    """What a part's configuration says; nothing where there is no such part."""
+    return read_json(config, missing="get the whole pipeline") if is_there(config.parent) else {}

@@ -13,7 +13,7 @@ from threading import Lock
 from pydantic import ValidationError
 
 from vq_core.files.disk_record import DiskRecord
-from vq_core.files.given_file import require_file
+from vq_core.files.given_file import read_given
 from vq_core.files.tensor_file import sync, write_bytes
 
 JOURNALS = ".journal-*.jsonl"
@@ -70,8 +70,7 @@ def read_journals(folder: Path) -> dict[str, list[str]]:
     """
     noted: dict[str, list[str]] = {}
     for path in sorted(folder.glob(JOURNALS)):
-        require_file(path)
-        for text in path.read_bytes().splitlines():
+        for text in read_given(path).splitlines():
             try:
                 line = _Line.model_validate_json(text)
             except ValidationError:

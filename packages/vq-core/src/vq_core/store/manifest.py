@@ -14,7 +14,7 @@ from pydantic import JsonValue, ValidationError
 
 from vq_core.errors import VqError
 from vq_core.files.disk_record import DiskRecord, first_problem
-from vq_core.files.given_file import is_inside
+from vq_core.files.given_file import is_inside, is_there
 from vq_core.files.json_file import read_json
 
 FILE_NAME = "manifest.json"
@@ -98,7 +98,7 @@ def read_manifest(folder: Path, kind: str, fmt: int) -> Manifest:
     path = folder / FILE_NAME
     if folder.name.endswith(".partial"):
         raise VqError(f"{folder} is unfinished: continue the run that wrote it with --resume.")
-    if not path.is_file():
+    if not is_there(path):
         raise VqError(
             f"{folder} is not a {kind} artifact (it has no {FILE_NAME}): give the folder that a stage has written."
         )

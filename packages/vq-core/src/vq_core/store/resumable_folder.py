@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from vq_core.errors import VqError
 from vq_core.files import tensor_file
 from vq_core.files.folder_content import content_of
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
@@ -91,9 +92,14 @@ def take_up(partial: Path, inseparable: Collection[str]) -> None:
 
 def forget(folder: Path) -> None:
     """Remove what tells how to resume `folder`, which is complete."""
-    (folder / RESUME_FILE).unlink()
-    for path in folder.glob(JOURNALS):
-        path.unlink()
+    for path in [*folder.glob(JOURNALS), folder / RESUME_FILE]:
+        path.unlink(missing_ok=True)
+
+
+def tidy(path: Path) -> None:
+    """Let go what `forget` has left in the complete artifact `path`, because a kill came before."""
+    if is_there(path / RESUME_FILE) and is_there(path / FILE_NAME):
+        forget(path)
 
 
 def files_in(folder: Path) -> list[str]:

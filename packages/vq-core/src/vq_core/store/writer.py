@@ -31,6 +31,7 @@ from vq_core.store.resumable_folder import (
     forget,
     partial_folder,
     take_up,
+    tidy,
     unverified_folder,
 )
 
@@ -241,6 +242,7 @@ def _create(
     elif unverified.exists():
         raise VqError(f"{unverified} is in the way, which failed its check: see what is wrong with it, and remove it.")
     resumed = (partial / RESUME_FILE).exists()
+    tidy(staging_path(path))
     # Half of an upload may be there, never its manifest.
     refuse_existing(path / FILE_NAME if resume and resumed and isinstance(path, Uri) else path)
     if resumed:

@@ -4,16 +4,15 @@
 A figure is a number, or null for an infinite one (PSNR of equal pixels), because JSON has no infinity.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal, Self
 
 from pydantic import Field, JsonValue
 
 from vq_core.files.tensor_file import publish, write_bytes
+from vq_core.remote.draft_folder import draft_folder
 from vq_core.remote.transfer import refuse_existing
 from vq_eval.metrics import Metric, Per
 from vq_eval.record import Record
@@ -239,17 +238,7 @@ def write_report(report: CompareReport, markdown: str, output: Path) -> None:
         VqError: `output` exists.
     """
     refuse_existing(output)
-    with draft_of(output) as draft:
+    with draft_folder(output) as draft:
         write_bytes(draft / JSON_NAME, f"{report.model_dump_json(indent=2)}\n".encode())
         write_bytes(draft / MARKDOWN_NAME, markdown.encode())
         publish(draft, output)
-
-
-@contextmanager
-def draft_of(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder` to fill and to publish as it; removed at the end if it was not published."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        draft = Path(temporary) / folder.name
-        draft.mkdir()
-        yield draft

@@ -6,10 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from vq_core.files.tensor_file import publish, write_bytes
+from vq_core.remote.draft_folder import draft_folder
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.progress import progress
-from vq_eval.compare.schema import CompareReport, Row, draft_of
+from vq_eval.compare.schema import CompareReport, Row
 from vq_eval.report.inputs import folder_of, read_inputs
 from vq_eval.report.media import LOSSLESS_PIXELS, write_clip
 from vq_eval.report.page import COLOURS, Page, Shown
@@ -76,7 +77,7 @@ def make_report(
     Raises:
         VqError: `output` exists, or see `read_inputs` and `folder_of`.
     """
-    with local_output(output, last=PAGE) as folder, draft_of(folder) as draft:
+    with local_output(output, last=PAGE) as folder, draft_folder(folder) as draft:
         inputs = read_inputs(comparison, trajectory, layers)
         compared = inputs.comparison
         rows = (compared.reference, *compared.rows)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from vq_core.artifacts.made_videos import made_videos, require_unaltered
 from vq_core.errors import VqError
-from vq_core.files.given_file import require_file
+from vq_core.files.given_file import read_given
 from vq_core.remote.location import Location, parse_location
 from vq_core.remote.transfer import exists, local_copy
 from vq_core.store.manifest import FILE_NAME
@@ -98,8 +98,7 @@ def _measured(schema: type[T], location: Location, of: ModuleType) -> T:
 
 def _parse(schema: type[T], path: Path, command: str) -> T:
     try:
-        require_file(path)
-        return schema.model_validate_json(path.read_bytes())
+        return schema.model_validate_json(read_given(path))
     except FileNotFoundError:
         raise VqError(f"{path} is missing: give the folder that `vq-eval {command}` has written.") from None
     except ValidationError as error:

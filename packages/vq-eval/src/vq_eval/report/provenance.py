@@ -1,6 +1,5 @@
 """The chain of artifacts behind every row, from the videos to the model, and manifests found by their digest."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from vq_core.errors import VqError
-from vq_core.files.given_file import require_file
+from vq_core.files.given_file import read_given
+from vq_core.files.json_file import parse_json
 from vq_core.store.manifest import FILE_NAME, Manifest
 from vq_eval.compare.schema import Provenance, Row
 
@@ -101,8 +101,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _read(folder: Path) -> Manifest | None:
     try:
-        require_file(folder / FILE_NAME)
-        content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+        content = parse_json(read_given(folder / FILE_NAME))
         return Manifest.model_validate({key: value for key, value in content.items() if key != "digest"})
     except (VqError, OSError, ValueError, AttributeError):
         return None  # no artifact, or none that this version can read

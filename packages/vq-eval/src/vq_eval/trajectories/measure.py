@@ -83,7 +83,7 @@ def measure_trajectories(
         draw_trajectories(report, writer.draft(PICTURE_NAME))
         writer.adopt(PICTURE_NAME)
         for folder in (_PATHS, _DRIFTS):
-            shutil.rmtree(writer.path(folder))
+            shutil.rmtree(writer.path(folder), ignore_errors=True)  # a killed run may have removed one
     return report
 
 

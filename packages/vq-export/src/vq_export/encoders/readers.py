@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.files.pth_file import read_pth
+from vq_core.files.pth_file import checksums_of, read_pth, require_sound
 from vq_core.files.tensor_file import DTYPE_NAMES, TensorInfo, TensorSpec, read_header
 
 PIECE_BYTES = 64 << 20
@@ -59,10 +59,12 @@ class PthReader:
     def __init__(self, where: Path) -> None:
         self.where = where
         self.specs = {name: TensorSpec(tensor.dtype, tuple(tensor.shape)) for name, tensor in read_pth(where).items()}
+        self._checksums = checksums_of(where)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
         """The tensor `name` in pieces of some rows. The file is mapped anew, which frees what was read before."""
         tensor = read_pth(self.where)[name]
+        require_sound(tensor, self._checksums, f"`{name}` in {self.where}")
         if tensor.ndim == 0:
             yield tensor
             return

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.model.pipeline_parts import read_parts
 from vq_core.model.source import resolve_model
@@ -65,7 +66,7 @@ def open_encoders(model: str | None, files: Mapping[str, Location]) -> list[Enco
 
 def _folders(model: str) -> dict[str, Path]:
     path = resolve_model(model, only=PIPELINE_FILES)
-    if not (path / "model_index.json").exists():
+    if not is_there(path / "model_index.json"):
         raise VqError(
             f"{path} is not a diffusers pipeline (it has no model_index.json): give one, or name the encoders' files "
             "as --t5 and --clip."

@@ -26,7 +26,7 @@ from vq_infer.engine.transformer import kernel_for
 from vq_infer.memory.plan import plan_for
 from vq_infer.options import Task
 from vq_infer.parallel.team import Team, parallelize, team
-from vq_infer.request import Outcome, VideoRequest, check_output
+from vq_infer.request import Outcome, VideoRequest, check_format
 from vq_infer.timing import StepClock
 
 
@@ -43,14 +43,14 @@ def generate(request: VideoRequest) -> Outcome | None:
             or cannot run the scheme or the attention, memory does not suffice, the size does not fit, the number of
             processes is not that of `request.settings.parallel`, or the image cannot be decoded.
     """
-    check_output(request.output, FORMATS)
-    request.sample.opened()  # refuses what cannot be decoded
+    check_format(request.output, FORMATS)
     device = torch.device(resolve_device(request.device))
     process = this_process()
     with (
         local_output(request.output) if process.is_first else nullcontext() as output,
         team(request.settings.parallel, process, device) as here,
     ):
+        request.sample.opened()  # refuses what cannot be decoded
         return _generate(request, here, output)
 
 
