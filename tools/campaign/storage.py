@@ -70,8 +70,7 @@ def _reached_at(address: str, call: Call) -> Call:
 
 def fits(command: str, words: tuple[str, ...]) -> bool:
     """Whether a road can be taken through a bucket."""
-    alone = any(word.startswith(("single/", "pth/")) for word in words)  # without the config.json beside it
-    return command in SERVED and "--recipe" not in words and "out" in words and not alone
+    return command in SERVED and "--recipe" not in words and "out" in words
 
 
 def bucket_call(stage: Stage, bucket: str) -> Call:

@@ -6,6 +6,10 @@ from vq_core.errors import VqError
 from vq_core.files.folder_content import is_file_name
 from vq_core.files.json_file import read_json
 
+PART_CONFIGS = (
+    "scheduler/scheduler_config.json", "vae/config.json", "image_encoder/config.json", "transformer_2/config.json",
+)  # fmt: skip
+"""Files of a pipeline that say how its transformers are sampled."""
 MODEL_INDEX = "model_index.json"
 
 

@@ -24,8 +24,10 @@ from vq_core.model.lora import Merge
 from vq_core.model.lora_experts import open_loras
 from vq_core.model.lora_file import Lora
 from vq_core.model.lora_request import LoraRequest
+from vq_core.model.pipeline_parts import MODEL_INDEX, PART_CONFIGS
 from vq_core.model.source_gains import SourceGains
 from vq_core.model.source_layout import (
+    CONFIG_FILE,
     StoredTransformer,
     read_transformer,
     require_tensors,
@@ -229,6 +231,16 @@ def open_source(model: str, loras: Sequence[LoraRequest] = (), *, allow_pth: boo
     return Source(model, path, components)
 
 
+def _copy_beside(folder: Uri) -> None:
+    """Copy what is said of a transformer in `folder` by its configuration, and by the pipeline that it is a part of."""
+    told = [folder / CONFIG_FILE]
+    if folder.name.startswith("transformer") and exists(folder.parent / MODEL_INDEX):
+        told += [folder.parent / name for name in (MODEL_INDEX, *PART_CONFIGS)]
+    for location in told:
+        if exists(location):
+            local_copy(location)
+
+
 def resolve_model(model: str, *, only: list[str] | None = None, without: list[str] | None = None) -> Path:
     """Local folder or file of `model`: itself if it exists, a URI's copy, an embedded model's, or a hub id's snapshot.
 
@@ -241,7 +253,11 @@ def resolve_model(model: str, *, only: list[str] | None = None, without: list[st
     location = parse_location(model)
     if isinstance(location, Uri):
         # What is not a pipeline is a transformer's folder or file, and all of it is needed.
-        return local_copy(location, only=only if exists(location / "model_index.json") else None, without=without)
+        if exists(location / MODEL_INDEX):
+            return local_copy(location, only=only, without=without)
+        path = local_copy(location, without=without)  # a transformer's folder or file, and all of it is needed
+        _copy_beside(location.parent if path.is_file() else location)
+        return path
     path = Path(model)
     if path.is_dir() or (path.is_file() and path.suffix in FILE_SUFFIXES):
         return path
