@@ -30,3 +30,5 @@ def test_warnings_of_loading_stay() -> None:
     with silenced_libraries():
         assert logging.getLogger("transformers.modeling_utils").isEnabledFor(logging.WARNING)
         assert not logging.getLogger("transformers.utils.import_utils").isEnabledFor(logging.WARNING)
+        assert not logging.getLogger("diffusers.configuration_utils").isEnabledFor(logging.WARNING)
+    assert logging.getLogger("diffusers.configuration_utils").isEnabledFor(logging.WARNING)

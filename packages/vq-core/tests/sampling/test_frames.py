@@ -1,5 +1,6 @@
 """The pictures of a sample in the size of its video."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from vq_core.errors import VqError
 from vq_core.media.video import read_video, write_video
-from vq_core.sampling.frames import Frames, open_frames
+from vq_core.sampling.frames import Frames, open_frames, size_of_frames
 from vq_core.sampling.prompts import FILES, FIRST_FRAME, TEXT_ONLY, ModelInputs, Sample
 from vq_core.sampling.settings import Sampling
 
@@ -66,6 +67,17 @@ def test_a_mask_may_be_a_video(samples: list[Sample], tmp_path: Path) -> None:
 
 def test_reference_images_keep_their_size(samples: list[Sample]) -> None:
     assert [image.size for image in open_frames(samples[0], ALL, SAMPLING, 16).reference_images] == [(128, 80)]
+
+
+@pytest.mark.parametrize(("size", "refused"), [((15, 4000), True), ((16, 4000), True), ((16, 600), False)])
+def test_refuses_a_reference_of_which_nothing_would_be_left(
+    samples: list[Sample], tmp_path: Path, size: tuple[int, int], refused: bool
+) -> None:
+    Image.new("RGB", size).save(tmp_path / "narrow.png")
+    sample = replace(samples[0], reference_images=(tmp_path / "narrow.png",))
+    sentence = rf"narrow\.png has {size[0]}x{size[1]} pixels, too few on one side for a reference"
+    with pytest.raises(VqError, match=sentence) if refused else nullcontext():
+        size_of_frames(sample, ALL, SAMPLING, 16)
 
 
 def test_refuses_a_video_that_is_too_short(samples: list[Sample]) -> None:

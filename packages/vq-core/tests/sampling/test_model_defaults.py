@@ -1,6 +1,8 @@
 """A model's own sampling settings: which of them hold, and what is refused."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -108,3 +110,11 @@ def test_refused_in_one_sentence(tmp_path: Path, content: object, said: str) -> 
 def test_refuses_what_is_no_model() -> None:
     with pytest.raises(VqError, match="neither a folder nor a hub id"):
         defaults_of("no/such/model/here")
+
+
+def test_refuses_a_transformer_that_is_none(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "model"))
+    config = model / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"out_channels": None}))
+    with pytest.raises(VqError, match="says out_channels=None, and whole numbers"):
+        defaults_of(str(model))

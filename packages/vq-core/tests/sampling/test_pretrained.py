@@ -244,6 +244,16 @@ def test_refuses_a_scheduler_with_a_value_of_another_type(model: Path, key: str,
         load_scheduler(model, "UniPCMultistepScheduler")
 
 
+def test_unknown_keys_are_ignored_unless_they_are_misspelled(model: Path) -> None:
+    path = model / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"clip_output": False}))
+    load_scheduler(model, "UniPCMultistepScheduler")
+    path.write_text(json.dumps({"flow_shft" if key == "flow_shift" else key: it for key, it in config.items()}))
+    with pytest.raises(VqError, match="has the unknown key `flow_shft`: write `flow_shift`, or get"):
+        load_scheduler(model, "UniPCMultistepScheduler")
+
+
 def test_sizes_may_be_anything_that_models_have(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"vocab_size": 256384, "a": {"b": [1.5, true, null, -1]}, "num_layers": 24}')
     require_sizes(tmp_path / "x.json")

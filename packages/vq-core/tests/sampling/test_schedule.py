@@ -1,7 +1,8 @@
 import pytest
+from diffusers import UniPCMultistepScheduler
 
 from vq_core.errors import VqError
-from vq_core.sampling.schedule import Call, ScheduledStep, bucket_of, calls_of
+from vq_core.sampling.schedule import Call, ScheduledStep, bucket_of, calls_of, schedule_of
 
 SCHEDULE = [
     ScheduledStep("transformer", 999.0),
@@ -33,3 +34,13 @@ def test_steps_are_counted_over_all_transformers() -> None:
 def test_a_transformer_that_is_never_reached_is_refused() -> None:
     with pytest.raises(VqError, match=r"transformer_2 is never called: 2 steps skip .* raise --steps"):
         calls_of(SCHEDULE[:2], "transformer_2", guided=True)
+
+
+@pytest.mark.parametrize(("shift", "most"), [(3.0, 333), (8.0, 125)])
+def test_refuses_steps_that_the_scheduler_does_not_tell_apart(shift: float, most: int) -> None:
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
+    schedule = schedule_of(scheduler, most, ("transformer", "transformer_2"), 0.9)
+    assert [step.timestep for step in schedule] == scheduler.timesteps.tolist()
+    assert [step.component == "transformer_2" for step in schedule] == [step.timestep < 900 for step in schedule]
+    with pytest.raises(VqError, match=f"{most + 1} steps are more than the model's UniPCMulti"):
+        schedule_of(scheduler, most + 1, ("transformer",), None)

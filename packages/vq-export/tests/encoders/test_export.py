@@ -146,10 +146,11 @@ def test_an_interrupted_run_is_continued(pipeline: Path, tmp_path: Path, monkeyp
     def interrupted(name: str) -> None:
         raise KeyboardInterrupt
 
+    sources = open_encoders(str(pipeline), {})
     with monkeypatch.context() as patch:
         patch.setattr(clip, "QUANTIZED", Mock(fullmatch=interrupted))
         with pytest.raises(KeyboardInterrupt):
-            export(pipeline, "int8", output)
+            export_encoders(sources, scheme_named("int8"), output, model=str(pipeline))
     assert [path.name for path in partial_folder(output).glob("[!.]*")] == [f"{T5_FILE}-int8.safetensors"]
     with pytest.raises(VqError, match="continue it with --resume"):
         export(pipeline, "int8", output)

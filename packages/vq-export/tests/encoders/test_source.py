@@ -67,7 +67,9 @@ def test_another_encoder_is_refused(pipeline: Path) -> None:
         ("feed_forward_proj", "gated-silu", "says feed_forward_proj 'gated-silu', and LightX2V's UMT5EncoderModel"),
         ("layer_norm_epsilon", 1e-5, "says layer_norm_epsilon 1e-05, and LightX2V's UMT5EncoderModel runs 1e-06"),
         ("relative_attention_max_distance", 256, "says relative_attention_max_distance 256, and LightX2V's UMT5"),
-        ("d_kv", None, "config.json lacks 'd_kv'"),
+        ("d_kv", None, "config.json lacks a whole number above 0 as 'd_kv'"),
+        ("patch_size", None, "config.json lacks a whole number above 0 as 'patch_size'"),
+        ("num_layers", 10**9, "`num_layers` in "),
     ],
 )
 def test_another_function_or_half_a_config_is_refused(
@@ -119,6 +121,7 @@ def test_a_native_file_alone_or_in_the_place_of_the_pipelines(pipeline: Path, tm
         ({"a": torch.ones(1)}, "is not the file of a t5 encoder ('token_embedding.weight')"),
         (t5_native() | {"head.weight": torch.ones(2)}, "`head.weight` in "),
         (t5_native() | {"blocks.0.attn.k.weight": torch.ones(8, 9)}, "`blocks.0.attn.k.weight` in "),
+        (t5_native() | {"blocks.0.attn.k.weight": torch.ones(1, 8, 8)}, "`blocks.0.attn.k.weight` in "),
         (t5_native() | {"blocks.0.attn.k.weight": torch.ones(8, 8, dtype=torch.int8)}, "is quantized already"),
         (t5_native() | {"blocks.0.attn.k.weight_scale": torch.ones(8, 1)}, "is quantized already"),
     ],

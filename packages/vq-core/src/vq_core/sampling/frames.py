@@ -57,6 +57,13 @@ def size_of_frames(sample: Sample, inputs: ModelInputs, sampling: Sampling, mult
     for key in ("video", "mask"):
         for file in given.get(key, []):
             _require_length(file, sampling.num_frames)
+    for file in given.get("reference_images", []):
+        side = min(file.size)
+        if side < multiple or int(side * min(size[0] / file.size[1], size[1] / file.size[0])) == 0:
+            raise VqError(
+                f"{file.path} has {file.size[0]}x{file.size[1]} pixels, too few on one side for a reference: "
+                "give a larger picture, or one that is less narrow."
+            )
     return size
 
 

@@ -82,5 +82,6 @@ def _usual(folder: Path) -> Mapping[str, Any]:
         paths = [folder / name / "config.json" for name in family.COMPONENTS]
         configs = [read_json(path) for path in paths if is_there(path)]
         if configs and family.matches(configs[0]):
+            family.topology(configs[0])  # refuses numbers that no model has
             return family.usual_sampling(configs[0], len(configs))
     return {}

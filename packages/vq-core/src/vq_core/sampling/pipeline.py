@@ -28,7 +28,7 @@ from vq_core.sampling.one_on_device import LazyTransformer, OneOnDevice
 from vq_core.sampling.pipeline_layout import IMAGE_TO_VIDEO, VACE, PipelineLayout, read_layout
 from vq_core.sampling.pretrained import load_model, load_scheduler, load_vae, require_fitting, require_loadable
 from vq_core.sampling.prompts import ModelInputs, Sample
-from vq_core.sampling.schedule import ScheduledStep
+from vq_core.sampling.schedule import ScheduledStep, schedule_of
 from vq_core.sampling.settings import Sampling
 
 _log = logging.getLogger(__name__)
@@ -114,14 +114,8 @@ class VideoPipeline:
         check_sampling(self._layout, sampling)
 
     def schedule(self, sampling: Sampling) -> list[ScheduledStep]:
-        """Every step of a video in order; no weights are loaded."""
-        layout, scheduler = self._layout, self._scheduler()
-        scheduler.set_timesteps(sampling.steps)
-        second_below = (layout.boundary_ratio or 0.0) * scheduler.config.num_train_timesteps
-        return [
-            ScheduledStep(layout.transformers[int(timestep < second_below)], timestep)
-            for timestep in map(float, scheduler.timesteps)
-        ]
+        """Every step of a video in order, see `schedule_of`; no weights are loaded."""
+        return schedule_of(self._scheduler(), sampling.steps, self._layout.transformers, self._layout.boundary_ratio)
 
     def video_tokens(self, sample: Sample, sampling: Sampling) -> int:
         """Tokens of the video that `sample` makes in the transformer: its latent patches, and reference images'.
@@ -144,7 +138,7 @@ class VideoPipeline:
         for sample in samples:
             self._size(sample, sampling)
         require_loadable(self.path)
-        self._scheduler()
+        self.schedule(sampling)
         _log.debug("Encoding %d prompts", len(samples))
         texts = encode_texts(self.path, samples, guided=sampling.guided, device=self.device, dtype=self.dtype)
         embeds: Sequence[Tensor | None] = [None] * len(samples)

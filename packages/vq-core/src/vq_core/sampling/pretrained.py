@@ -5,6 +5,7 @@ are missing. So a part is looked at first, its files and then its tensors, and w
 """
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -198,13 +199,18 @@ def _no_weights(folder: Path, wanted: Path) -> VqError:
 
 
 def require_types(part_class: Any, path: Path) -> None:
-    """Refuse the configuration `path` of diffusers' `part_class` for a value of another type than its default.
+    """Refuse the configuration `path` of diffusers' `part_class` for what it would take for another or ignore.
 
     Raises:
-        VqError: names the value, or the file is missing or damaged.
+        VqError: a value is of another type than its default, or a key is a known one misspelled; or the file is
+            missing or damaged.
     """
     config = read_json(path, missing="get the whole pipeline")
-    for key, parameter in signature(part_class.__init__).parameters.items():
+    parameters = signature(part_class.__init__).parameters
+    for key in config.keys() - parameters.keys():
+        if meant := get_close_matches(key, parameters.keys() - config.keys(), n=1, cutoff=0.85):
+            raise VqError(f"{path} has the unknown key `{key}`: write `{meant[0]}`, or get the whole pipeline again.")
+    for key, parameter in parameters.items():
         if key in config and parameter.default is not None and not _is_like(config[key], parameter.default):
             raise VqError(
                 f"`{key}` in {path} is {config[key]!r:.80}, and should be like {parameter.default!r:.80}: "

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vq_core.errors import VqError
 
@@ -33,6 +34,25 @@ class Call:
     branch: int
     timestep: float
     bucket: int
+
+
+def schedule_of(
+    scheduler: Any, steps: int, transformers: Sequence[str], boundary_ratio: float | None
+) -> list[ScheduledStep]:
+    """What diffusers' `scheduler` does in `steps` steps; below `boundary_ratio` the second transformer is called.
+
+    Raises:
+        VqError: there are so many steps that the first two have one timestep: diffusers would begin at the second.
+    """
+    scheduler.set_timesteps(steps)
+    timesteps = [float(timestep) for timestep in scheduler.timesteps]
+    if timesteps.count(timesteps[0]) > 1:
+        raise VqError(
+            f"{steps} steps are more than the model's {type(scheduler).__name__} tells apart with its shift: "
+            "lower --steps."
+        )
+    second_below = (boundary_ratio or 0.0) * scheduler.config.num_train_timesteps
+    return [ScheduledStep(transformers[int(timestep < second_below)], timestep) for timestep in timesteps]
 
 
 def bucket_of(sigma: float) -> int:

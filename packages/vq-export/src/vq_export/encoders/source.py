@@ -14,6 +14,7 @@ from vq_core.model.pipeline_parts import read_parts
 from vq_core.model.source import resolve_model
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
+from vq_core.sampling.pretrained import require_sizes
 from vq_export.encoders import ENCODERS, Encoder, Shape
 from vq_export.encoders.readers import TensorReader, open_reader
 
@@ -94,11 +95,14 @@ def open_folder(folder: Path, encoder: Encoder) -> EncoderSource:
         VqError: its function is not LightX2V's, or a tensor is missing, unknown, misshapen or quantized.
     """
     where = folder / "config.json"
+    require_sizes(where)
     config = read_json(where)
     try:
-        shapes = encoder.shapes_of_config(config)
+        shapes = encoder.shapes_of_config({key: it for key, it in config.items() if type(it) is int and it > 0})
     except KeyError as error:
-        raise VqError(f"{where} lacks {error}: use the file that came with the model.") from None
+        raise VqError(
+            f"{where} lacks a whole number above 0 as {error}: use the file that came with the model."
+        ) from None
     for key, value in encoder.FUNCTION.items():
         if config.get(key) != value:
             raise VqError(
@@ -108,7 +112,7 @@ def open_folder(folder: Path, encoder: Encoder) -> EncoderSource:
     reader = open_reader(folder)
     there = {own: name for name in reader.specs if (own := encoder.own_name(name)) is not None}
     parts = {name: encoder.in_transformers(name) for name in shapes}
-    _check(reader, shapes, parts, there)
+    _check(encoder, reader, shapes, parts, there)
     return EncoderSource(encoder, shapes, reader, {name: tuple(there[it] for it in its) for name, its in parts.items()})
 
 
@@ -127,11 +131,12 @@ def open_file(path: Path, encoder: Encoder) -> EncoderSource:
             f"{path} is not the file of a {encoder.KEY} encoder ({error}): give Wan's {encoder.FILE}*."
         ) from None
     parts: dict[str, tuple[str, ...]] = {name: (name,) for name in shapes}
-    _check(reader, shapes, parts, there)
+    _check(encoder, reader, shapes, parts, there)
     return EncoderSource(encoder, shapes, reader, parts)
 
 
 def _check(
+    encoder: Encoder,
     reader: TensorReader,
     shapes: Mapping[str, Shape],
     parts: Mapping[str, tuple[str, ...]],
@@ -150,7 +155,9 @@ def _check(
                 raise VqError(f"{reader.where} lacks the tensor `{name}`: get the missing file.")
             found, expected = reader.specs[there[name]].shape, shapes[native]
             rows = () if not expected else (expected[0] // len(names), *expected[1:])
-            if _without_leading_ones(found) != _without_leading_ones(rows):
+            if not encoder.QUANTIZED.fullmatch(native):
+                found, rows = _without_leading_ones(found), _without_leading_ones(rows)
+            if found != rows:
                 raise VqError(
                     f"`{name}` in {reader.where} is {list(found)} and should be {list(rows)}: use Wan's encoder."
                 )
