@@ -49,6 +49,16 @@ def test_refuses_an_output_in_an_input(options: Options) -> None:
         require_apart(options)
 
 
+def test_refuses_an_output_in_any_artifact(folder: Path) -> None:
+    (folder / "stats" / "transformer").mkdir(parents=True)
+    (folder / "stats" / "manifest.json").write_text('{"name": "a web page"}')
+    options = Options(parts=[], output=Path("stats/transformer/out"))
+    require_apart(options)
+    (folder / "stats" / "manifest.json").write_text('{"kind": "activation-stats"}')
+    with pytest.raises(VqError, match=r"stats/transformer/out lies inside the artifact /\S+/stats: choose"):
+        require_apart(options)
+
+
 @pytest.mark.parametrize(
     "options",
     [

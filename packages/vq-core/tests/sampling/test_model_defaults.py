@@ -42,17 +42,14 @@ def test_what_the_model_says_holds_and_nothing_else_changes(tmp_path: Path, said
     assert asdict(defaults_of(str(tmp_path))) == asdict(DEFAULTS) | said
 
 
-WAN22_T2V = {"_class_name": "WanTransformer3DModel", "in_channels": 16, "out_channels": 16}
-
-
 def write_experts(folder: Path, config: dict[str, Any]) -> None:
     for component in ("transformer", "transformer_2"):
         (folder / component).mkdir(parents=True)
         (folder / component / "config.json").write_text(json.dumps(config))
 
 
-def test_a_model_that_says_nothing_is_sampled_as_its_authors_do(tmp_path: Path) -> None:
-    write_experts(tmp_path, WAN22_T2V)
+def test_a_model_that_says_nothing_is_sampled_as_its_authors_do(tmp_path: Path, t2v_config: dict[str, Any]) -> None:
+    write_experts(tmp_path, t2v_config)
     assert defaults_of(str(tmp_path)) == replace(DEFAULTS, guidance_scale=4.0, guidance_scale_2=3.0)
     write(tmp_path, {"steps": 20})
     assert defaults_of(str(tmp_path)) == replace(DEFAULTS, steps=20, guidance_scale=4.0, guidance_scale_2=3.0)

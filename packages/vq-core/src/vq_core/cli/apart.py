@@ -1,4 +1,4 @@
-"""An output that lies in an input is refused: a folder that a stage has written, or a model, would no longer be whole.
+"""An output that lies in an input or an artifact is refused: neither would be whole any more.
 
 Free of heavy imports, as all that runs before a command.
 """
@@ -17,7 +17,7 @@ SEARCHED = "artifacts"
 
 
 def require_apart(options: Any) -> None:
-    """Refuse `options`, a dataclass of typer's options, where an output lies in a folder that is an input.
+    """Refuse `options`, a dataclass of typer's options, where an output lies in an input or an artifact.
 
     Raises:
         VqError: names both.
@@ -29,6 +29,15 @@ def require_apart(options: Any) -> None:
             for folder in inputs:
                 if place.is_relative_to(os.path.realpath(folder)):
                     raise VqError(f"{output} lies inside the input {folder}: choose another place for the output.")
+            for folder in (place, *place.parents):
+                if (folder / "manifest.json").is_file() and _is_artifact(folder):
+                    raise VqError(f"{output} lies inside the artifact {folder}: choose another place for the output.")
+
+
+def _is_artifact(folder: Path) -> bool:
+    from vq_core.store.manifest import kind_of
+
+    return kind_of(folder) is not None
 
 
 def _said(options: Any, panel: str) -> Iterator[tuple[str, Any]]:
