@@ -104,7 +104,7 @@ def test_a_damaged_configuration_is_a_sentence(model: Path, part: str, content: 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": ' * 3000, b"\xff", b'{"model": {"type": "BPE"}}'])
 def test_a_damaged_tokenizer_is_a_sentence(model: Path, content: bytes) -> None:
     (model / "tokenizer" / "tokenizer.json").write_bytes(content)
-    with pytest.raises(VqError, match=r"tokenizer cannot be loaded \("):
+    with pytest.raises(VqError, match=r"tokenizer cannot be used \("):
         load_other(AutoTokenizer, model / "tokenizer", trust_remote_code=False)
 
 
@@ -134,7 +134,7 @@ def test_programs_of_a_tokenizer_are_not_run(model: Path, tmp_path: Path) -> Non
     auto_map = {"AutoTokenizer": ["theirs.Tokenizer", "theirs.Tokenizer"]}
     path.write_text(json.dumps({"tokenizer_class": "Theirs", "auto_map": auto_map}))
     (model / "tokenizer" / "theirs.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
-    with pytest.raises(VqError, match=r"tokenizer cannot be loaded \("):
+    with pytest.raises(VqError, match=r"tokenizer cannot be used \("):
         load_other(AutoTokenizer, model / "tokenizer", trust_remote_code=False)
     assert not (tmp_path / "run").exists()
 
@@ -241,6 +241,29 @@ def test_refuses_a_scheduler_with_a_value_of_another_type(model: Path, key: str,
     path = model / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     with pytest.raises(VqError, match=rf"`{key}` in \S+scheduler_config\.json is {value!r}, and should be like "):
+        load_scheduler(model, "UniPCMultistepScheduler")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"prediction_type": "nlow_prediction"}, "prediction_type given as nlow_prediction"),
+        ({"solver_order": -2}, "list assignment index out of range"),
+        ({"solver_type": "x"}, "x is not implemented"),
+    ],
+)
+def test_refuses_a_scheduler_that_cannot_take_a_step(model: Path, change: dict[str, Any], reason: str) -> None:
+    path = model / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(VqError, match=rf"scheduler cannot be used \({reason}.*\): get the whole pipeline again"):
+        load_scheduler(model, "UniPCMultistepScheduler")
+
+
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value):RuntimeWarning")
+def test_refuses_a_scheduler_that_gives_infinity(model: Path) -> None:
+    path = model / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"flow_shift": 1e-300}))
+    with pytest.raises(VqError, match="scheduler gives NaN or infinity: get"):
         load_scheduler(model, "UniPCMultistepScheduler")
 
 

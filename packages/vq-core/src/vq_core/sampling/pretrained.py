@@ -29,6 +29,7 @@ FILES = {
 """What the other parts consist of: one file of each tuple."""
 MAX_SIZE, MAX_COUNT = 1 << 20, 1024
 """Of any size in a configuration, and of what is counted: layers, blocks, entries of a list."""
+TRIAL_STEPS = 4
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 _ADAPTER = "adapter_config.json"
 
@@ -121,7 +122,7 @@ def load_scheduler(pipeline: Path, class_name: str) -> Any:
     """The scheduler of the pipeline in the folder `pipeline`, diffusers' `class_name`.
 
     Raises:
-        VqError: diffusers has no such scheduler, or it cannot be loaded.
+        VqError: diffusers has no such scheduler, or it cannot be loaded or take a step.
     """
     with silenced_libraries():
         import diffusers
@@ -129,7 +130,9 @@ def load_scheduler(pipeline: Path, class_name: str) -> Any:
     if not isinstance(scheduler_class, type) or not issubclass(scheduler_class, diffusers.SchedulerMixin):
         raise VqError(f"{pipeline} has the scheduler {class_name}, which diffusers does not know: get it again.")
     require_types(scheduler_class, pipeline / "scheduler" / "scheduler_config.json")
-    return load_other(scheduler_class, pipeline / "scheduler")
+    scheduler = load_other(scheduler_class, pipeline / "scheduler")
+    _require_steps(scheduler_class.from_config(scheduler.config), pipeline / "scheduler")
+    return scheduler
 
 
 def require_fitting(model_class: Any, folder: Path) -> None:
@@ -181,9 +184,22 @@ def _loaded(part_class: Any, folder: Path, **settings: Any) -> Any:
         raise _unusable(folder, error) from error
 
 
+def _require_steps(scheduler: Any, folder: Path) -> None:
+    """Let `scheduler` take a few steps: much of what its configuration says is only looked at there."""
+    sample = torch.ones(1, 1, 1, 1, 1)
+    try:
+        scheduler.set_timesteps(TRIAL_STEPS)
+        for timestep in scheduler.timesteps:
+            (sample,) = scheduler.step(sample, timestep, sample, return_dict=False)
+    except Exception as error:
+        raise _unusable(folder, error) from error
+    if not torch.isfinite(sample).all():
+        raise VqError(f"{folder} gives NaN or infinity: get the whole pipeline again.")
+
+
 def _unusable(folder: Path, error: Exception) -> VqError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return VqError(f"{folder} cannot be loaded ({reason}): get the whole pipeline again.")
+    return VqError(f"{folder} cannot be used ({reason}): get the whole pipeline again.")
 
 
 def _no_weights(folder: Path, wanted: Path) -> VqError:
