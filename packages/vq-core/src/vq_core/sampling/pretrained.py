@@ -131,7 +131,7 @@ def load_scheduler(pipeline: Path, class_name: str) -> Any:
         raise VqError(f"{pipeline} has the scheduler {class_name}, which diffusers does not know: get it again.")
     require_types(scheduler_class, pipeline / "scheduler" / "scheduler_config.json")
     scheduler = load_other(scheduler_class, pipeline / "scheduler")
-    _require_steps(scheduler_class.from_config(scheduler.config), pipeline / "scheduler")
+    _require_steps(type(scheduler).from_config(scheduler.config), pipeline / "scheduler")
     return scheduler
 
 
