@@ -1,5 +1,6 @@
 """Texts and images against the stock diffusers pipeline with all of its parts loaded."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from vq_core.errors import VqError
 from vq_core.media.images import open_image
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.condition_encoding import TEXT_TOKENS, encode_images, encode_texts
@@ -109,3 +111,18 @@ def test_nothing_but_the_encoder_s_own_parts_is_read(
     assert len(texts(only(model, tmp_path / "text", "tokenizer", "text_encoder"), samples)) == 2
     folder = only(model, tmp_path / "image", "image_processor", "image_encoder")
     assert len(encode_images(folder, samples[:1], [[open_image(samples[0].image)]], device="cpu")) == 1
+
+
+@pytest.mark.parametrize(
+    ("pad_token", "sentence"),
+    [(None, "tokenizer has no `pad_token`"), ("<new>", r"tokenizer has \d+ tokens, and the")],
+)
+def test_refuses_a_tokenizer_of_another_model(
+    tiny_model: TinyModel, samples: list[Sample], tmp_path: Path, pad_token: str | None, sentence: str
+) -> None:
+    model = only(tiny_model("t2v"), tmp_path, "tokenizer", "text_encoder")
+    config = model / "tokenizer" / "tokenizer_config.json"
+    said = json.loads(config.read_text()) | {"pad_token": pad_token}
+    config.write_text(json.dumps({key: value for key, value in said.items() if value is not None}))
+    with pytest.raises(VqError, match=sentence):
+        texts(model, samples)

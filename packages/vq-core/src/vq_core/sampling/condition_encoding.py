@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -39,9 +39,14 @@ def encode_texts(
         tokenizer = load_other(AutoTokenizer, model / "tokenizer", trust_remote_code=False)
         if tokenizer.pad_token is None:
             raise VqError(f"{model / 'tokenizer'} has no `pad_token`: get the whole pipeline again.")
-        encoder = load_model(
+        encoder: Any = load_model(
             UMT5EncoderModel, model / "text_encoder", dtype=dtype, device_map={"": torch.device(device)}
         )
+        if len(tokenizer) > encoder.config.vocab_size:
+            raise VqError(
+                f"{model / 'tokenizer'} has {len(tokenizer)} tokens, and the text encoder {encoder.config.vocab_size}: "
+                "get the whole pipeline again."
+            )
         pipeline = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, vae=None, scheduler=None)
     embeds = []
     for sample in samples:
