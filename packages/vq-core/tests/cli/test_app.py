@@ -96,6 +96,21 @@ def test_a_mistake_is_one_sentence_on_stderr(
     assert "Traceback" not in err
 
 
+def test_a_folder_that_is_gone_and_few_files_are_sentences(
+    exit_code: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("resource.getrlimit", lambda _: (16, 16))
+        assert exit_code(failing(AssertionError())) == 2
+    assert capsys.readouterr().err == "Only 16 files may be open at once here, and 64 are needed: see `ulimit -n`.\n"
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert exit_code(failing(AssertionError())) == 2
+    monkeypatch.chdir(tmp_path)
+    assert capsys.readouterr().err.startswith("The folder that this command was started in has been removed")
+
+
 @pytest.mark.parametrize(
     "bug",
     [ValueError("a bug"), KeyError("a bug"), RuntimeError("a bug"), OSError(errno.EINVAL, "a bug"), AssertionError()],

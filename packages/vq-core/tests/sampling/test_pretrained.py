@@ -199,6 +199,8 @@ def test_a_missing_tensor_is_not_made_up(model: Path, part: str) -> None:
         ("text_encoder", "vocab_size", 10**15, "and no model has that"),
         ("image_encoder", "hidden_size", 96, r"and should be \["),
         ("image_encoder", "num_hidden_layers", 10**9, "and no model has that"),
+        ("text_encoder", "model_type", "clip_vision_model", "is of a clip_vision_model, and should be of a umt5"),
+        ("image_encoder", "model_type", 3, "is of a 3, and should be of a clip_vision_model"),
         ("vae", "base_dim", 16, r"and should be \["),
         ("vae", "dim_mult", [10**9], "and no model has that"),
         ("vae", "dim_mult", [1] * 2000, r"`dim_mult` in \S+config\.json has 2000 entries"),

@@ -7,6 +7,7 @@ import errno
 import json
 import logging
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +23,7 @@ from vq_core.runtime.terminal import guard_streams, new_console, one_line, print
 
 T = TypeVar("T")
 
+MIN_FILES = 64
 INTERRUPTED = 130  # what typer exits with on Ctrl-C
 
 
@@ -42,7 +44,7 @@ def run(app: typer.Typer) -> None:
     guard_streams()
     try:
         try:
-            _require_working_directory()
+            _require_surroundings()
             app()
         except SystemExit:
             sys.stdout.flush()  # the last moment to say that it cannot be
@@ -67,7 +69,11 @@ def run(app: typer.Typer) -> None:
         _fail("Interrupted; what is unfinished can be continued with --resume.", INTERRUPTED)
 
 
-def _require_working_directory() -> None:
+def _require_surroundings() -> None:
+    """Refuse what libraries end with a panic or a traceback in."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= most < MIN_FILES:
+        raise VqError(f"Only {most} files may be open at once here, and {MIN_FILES} are needed: see `ulimit -n`.")
     try:
         os.getcwd()  # noqa: PTH109 - the fastest
     except FileNotFoundError:

@@ -145,6 +145,8 @@ def require_fitting(model_class: Any, folder: Path) -> None:
     require_sizes(folder / "config.json")
     if hasattr(model_class, "load_config"):
         require_types(model_class, folder / "config.json")
+    else:
+        _require_model_type(model_class, folder / "config.json")
     try:
         with silenced_libraries(), torch.device("meta"):
             if hasattr(model_class, "load_config"):  # diffusers'
@@ -232,6 +234,14 @@ def require_types(part_class: Any, path: Path) -> None:
                 f"`{key}` in {path} is {config[key]!r:.80}, and should be like {parameter.default!r:.80}: "
                 "get the whole pipeline again."
             )
+
+
+def _require_model_type(model_class: Any, path: Path) -> None:
+    """Refuse a configuration that transformers would take for one of its `model_class`, with a warning alone."""
+    config, wanted = read_json(path, missing="get the whole pipeline"), model_class.config_class
+    said = config.get("model_type", wanted.model_type)
+    if said != wanted.model_type and getattr(wanted, "base_config_key", "") not in config:
+        raise VqError(f"{path} is of a {said}, and should be of a {wanted.model_type}: get the whole pipeline again.")
 
 
 def _is_like(value: object, default: object) -> bool:
