@@ -105,10 +105,27 @@ def test_says_that_the_server_does_not_answer(bucket: str, monkeypatch: pytest.M
         local_copy(parse_location(f"{bucket}/run"))
 
 
-def test_gives_up_on_a_server_that_is_silent(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def silent(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server that takes connections and nothing else, and little patience."""
     quick = {"config_kwargs": LIMITS["config_kwargs"] | {"read_timeout": 0.1}}
     monkeypatch.setattr(transfer, "LIMITS", quick)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(VqError, match=r"s3://\S+/x could not be read \(Read timeout on endpoint URL"):
-            exists(parse_location(f"{bucket}/x"))
+    monkeypatch.setattr(transfer, "SILENCE_S", 0.1)
+    monkeypatch.setattr(transfer, "SLOWEST", 1 << 30)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        S3FileSystem.clear_instance_cache()
+        yield
+
+
+@pytest.mark.usefixtures("silent")
+def test_gives_up_on_a_server_that_is_silent(bucket: str) -> None:
+    with pytest.raises(VqError, match=r"s3://\S+/x could not be read \(Read timeout on endpoint URL"):
+        exists(parse_location(f"{bucket}/x"))
+
+
+@pytest.mark.usefixtures("silent")
+def test_gives_up_on_a_server_that_takes_nothing(bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"weights")
+    with pytest.raises(VqError, match=r"s3://\S+/x could not be written \(\S+/x did not arrive in twice 0 s\): kept"):
+        deliver(tmp_path / "x", parse_location(f"{bucket}/x"), advice="kept here")

@@ -269,6 +269,12 @@ def test_refuses_a_scheduler_that_gives_infinity(model: Path) -> None:
         load_scheduler(model, "UniPCMultistepScheduler")
 
 
+def test_refuses_a_configuration_that_is_no_scheduler_s(model: Path) -> None:
+    shutil.copy(model / "tokenizer" / "tokenizer_config.json", model / "scheduler" / "scheduler_config.json")
+    with pytest.raises(VqError, match=r"scheduler_config\.json is not one of diffusers' \(it has no `_class_name`\)"):
+        load_scheduler(model, "UniPCMultistepScheduler")
+
+
 def test_unknown_keys_are_ignored_unless_they_are_misspelled(model: Path) -> None:
     path = model / "scheduler" / "scheduler_config.json"
     config = json.loads(path.read_text())

@@ -5,6 +5,7 @@ or version of the remote file have changed. What is written is built in the cach
 disk, and uploaded when it is complete; the file that makes it complete goes last, so that nobody reads half of it.
 """
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,11 @@ from vq_core.runtime.progress import AdvanceBytes, transfer_progress
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+
 # Their own limits let a server that says nothing hold a command for minutes.
-LIMITS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}}
+SILENCE_S = 10.0
+LIMITS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": SILENCE_S, "retries": {"total_max_attempts": 2}}}
+SLOWEST = 50_000  # bytes of a file in a second; some waits of the libraries have no limit at all
 RETRIES = 2
 PARALLEL = 8  # files under way at once
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -234,7 +238,7 @@ def _download(
     name, file = item
     draft = mirror.draft(name)
     draft.parent.mkdir(parents=True, exist_ok=True)
-    filesystem.get_file(file.path, str(draft), callback=_callback(advance))
+    _in_time(filesystem, "get_file", file.path, str(draft), advance, file.size or 0)
     if file.size is not None and draft.stat().st_size != file.size:
         raise OSError(f"{file.path} arrived with {draft.stat().st_size} bytes of {file.size}")
     mirror.publish(name, file.version)
@@ -242,7 +246,32 @@ def _download(
 
 def _upload(filesystem: "AbstractFileSystem", root: str, advance: AdvanceBytes, item: tuple[str, Path]) -> None:
     name, path = item
-    filesystem.put_file(str(path), f"{root}/{name}" if name else root, callback=_callback(advance))
+    there = f"{root}/{name}" if name else root
+    _in_time(filesystem, "put_file", str(path), there, advance, path.stat().st_size)
+
+
+def _in_time(
+    filesystem: "AbstractFileSystem", method: str, source: str, target: str, advance: AdvanceBytes, size: int
+) -> None:
+    """Copy `size` bytes with the `filesystem`'s `method`, in a second attempt if the first takes too long."""
+    if not filesystem.async_impl:
+        getattr(filesystem, method)(source, target, callback=_callback(advance))
+        return
+    from fsspec.asyn import sync
+
+    limit = SILENCE_S + size / SLOWEST
+
+    async def bounded() -> None:
+        copying = getattr(filesystem, f"_{method}")(source, target, callback=_callback(advance))
+        await asyncio.wait_for(copying, limit)
+
+    try:
+        sync(filesystem.loop, bounded)
+    except TimeoutError:
+        try:
+            sync(filesystem.loop, bounded)
+        except TimeoutError:
+            raise OSError(f"{source} did not arrive in twice {limit:.0f} s") from None
 
 
 def _callback(advance: AdvanceBytes) -> Any:

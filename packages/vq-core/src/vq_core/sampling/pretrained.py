@@ -131,7 +131,8 @@ def load_scheduler(pipeline: Path, class_name: str) -> Any:
         raise VqError(f"{pipeline} has the scheduler {class_name}, which diffusers does not know: get it again.")
     require_types(scheduler_class, pipeline / "scheduler" / "scheduler_config.json")
     scheduler = load_other(scheduler_class, pipeline / "scheduler")
-    _require_steps(type(scheduler).from_config(scheduler.config), pipeline / "scheduler")
+    with silenced_libraries():
+        _require_steps(type(scheduler).from_config(scheduler.config), pipeline / "scheduler")
     return scheduler
 
 
@@ -224,6 +225,8 @@ def require_types(part_class: Any, path: Path) -> None:
             missing or damaged.
     """
     config = read_json(path, missing="get the whole pipeline")
+    if "_class_name" not in config:
+        raise VqError(f"{path} is not one of diffusers' (it has no `_class_name`): get the whole pipeline again.")
     parameters = signature(part_class.__init__).parameters
     for key in config.keys() - parameters.keys():
         if meant := get_close_matches(key, parameters.keys() - config.keys(), n=1, cutoff=0.85):
