@@ -31,6 +31,18 @@ def test_a_file_alone_is_enough(checkpoints: Paths, tmp_path: Path) -> None:
     assert (rows["part"], rows["scheme"], rows["smoother"], rows["rounder"]) == ("non_block", "fp8", "random", "rtn")
 
 
+def test_a_file_that_lies_in_the_place_of_another_is_refused(checkpoints: Paths, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(checkpoints["fp8-i2v-2.2"], tmp_path / "exchanged"))
+    high, low = (path / f"{noise}_noise_model" / "block_0.safetensors" for noise in ("high", "low"))
+    shutil.copyfile(high, low)
+    assert provenance_of(high)["components"].keys() == {"transformer"}
+    with pytest.raises(VqError, match="is block_0 of transformer and lies where block_0 of transformer_2"):
+        provenance_of(low)
+    shutil.copyfile(high.with_name("block_1.safetensors"), high)
+    with pytest.raises(VqError, match="is block_1 of transformer and lies where block_0 of transformer "):
+        provenance_of(high)
+
+
 def test_rows(checkpoints: Paths, models: Paths) -> None:
     path = checkpoints["int8-smoothed"]
     rows = provenance_rows(provenance_of(path))

@@ -121,6 +121,12 @@ def test_refuses_what_a_library_would_wait_for(model: Path) -> None:
         read_layout(model)
 
 
+def test_refuses_a_text_that_is_too_large(model: Path) -> None:
+    os.truncate(model / "tokenizer" / "tokenizer_config.json", 64 << 30)  # takes no room
+    with pytest.raises(VqError, match=r"tokenizer_config\.json is larger than 32 MiB: get the whole pipeline again"):
+        read_layout(model)
+
+
 def test_refuses_an_index_that_leads_out_of_its_folder(model: Path) -> None:
     index = {"weight_map": {"a": "../../secret.safetensors"}}
     (model / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -224,6 +224,14 @@ def test_a_configuration_of_other_sizes(model: Path, part: str, key: str, value:
         require_fitting(CLASSES[part], model / part)
 
 
+@pytest.mark.parametrize(("part", "other"), [("text_encoder", "vae"), ("image_encoder", "text_encoder")])
+def test_the_tensors_of_another_part_are_refused(model: Path, part: str, other: str) -> None:
+    (weights,), (others,) = ((model / name).glob("*.safetensors") for name in (part, other))
+    shutil.copy(others, weights)
+    with pytest.raises(VqError, match=rf"{part} lacks the tensor `\S+`, which its config\.json asks for"):
+        require_fitting(CLASSES[part], model / part)
+
+
 def test_tied_embeddings_may_have_either_name(model: Path) -> None:
     def rename(tensors: dict[str, Tensor]) -> None:
         tensors["encoder.embed_tokens.weight"] = tensors.pop("shared.weight")

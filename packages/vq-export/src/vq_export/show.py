@@ -1,10 +1,13 @@
 """How a checkpoint was quantized: read from its manifest, or from the metadata of a single file of it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import FORMAT, KIND
 from vq_core.artifacts.models_in_place import models_told
+from vq_core.errors import VqError
+from vq_core.files.given_file import is_there
 from vq_core.model.already_quantized import IMPORTED
 from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding
 from vq_core.remote.location import Location
@@ -31,9 +34,25 @@ def provenance_of(location: Location) -> dict[str, Any]:
         if path.is_dir():
             return _of_manifest(read_manifest(path, KIND, FORMAT))
         said = read_provenance(path)
+        _require_in_place(path, said)
     name = said.pop("component")
     own = {key: said.pop(key) for key in ("fingerprint", "lora")}
     return {**said, "components": {name: own}, "linears": {name: said["linears"]}}
+
+
+def _require_in_place(path: Path, said: Mapping[str, Any]) -> None:
+    """Refuse a file of a checkpoint that lies where another part of it belongs."""
+    for folder in (path.parent, path.parent.parent):
+        if not is_there(folder / FILE_NAME):
+            continue
+        manifest, file = read_manifest(folder, KIND, FORMAT), path.relative_to(folder).as_posix()
+        for name, component in manifest.components.items():
+            of_file = (tensor for tensor in component.tensors.values() if tensor.file == file)
+            if any(of_file) and (name, path.stem) != (said["component"], said["shard"]):
+                raise VqError(
+                    f"{path} says that it is {said['shard']} of {said['component']} and lies where {path.stem} of "
+                    f"{name} belongs: convert the model again."
+                )
 
 
 def provenance_rows(said: Mapping[str, Any]) -> dict[str, str]:

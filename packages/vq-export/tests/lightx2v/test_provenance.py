@@ -75,7 +75,8 @@ def test_only_what_matters_of_a_decision_is_kept(smoothed_i2v: dict[str, Any], m
     [
         (None, "x.safetensors does not say how it was quantized"),
         ({"vq": "{"}, "x.safetensors does not say how it was quantized"),
-        ({"vq": "[1]"}, "metadata of .*x.safetensors are no JSON object"),
+        ({"vq": "[1]"}, "metadata of .*x.safetensors are not whole"),
+        ({"vq": '{"component": "transformer"}'}, "metadata of .*x.safetensors are not whole"),
     ],
 )
 def test_a_file_that_does_not_say_it_is_refused(tmp_path: Path, said: dict[str, str] | None, sentence: str) -> None:

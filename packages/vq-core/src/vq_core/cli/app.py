@@ -3,11 +3,13 @@
 Kept free of heavy imports, so that `--help` answers at once.
 """
 
+import atexit
 import errno
 import json
 import logging
 import os
 import resource
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -67,6 +69,9 @@ def run(app: typer.Typer) -> None:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
         _fail("Interrupted; what is unfinished can be continued with --resume.", INTERRUPTED)
+    finally:
+        # All is said and done: what libraries do at the end is not to be interrupted, which would be a traceback.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _require_surroundings() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.families import family_of
-from vq_core.files.given_file import require_file
+from vq_core.files.given_file import MAX_BYTES, require_file
 from vq_core.files.json_file import read_json
 from vq_core.files.tensor_folder import indexed_files
 from vq_core.model.pipeline_parts import MODEL_INDEX, read_parts
@@ -122,6 +122,8 @@ def _require_regular_files(path: Path, parts: Iterable[str]) -> None:
         for found in sorted((path / part).rglob("*")):
             if found.exists() and not found.is_dir():  # of a link that dangles, only its reader knows if it is needed
                 require_file(found)
+                if found.suffix == ".json" and found.stat().st_size > MAX_BYTES:
+                    raise VqError(f"{found} is larger than {MAX_BYTES >> 20} MiB: get the whole pipeline again.")
             if found.name.endswith(".safetensors.index.json"):
                 indexed_files(found)
 

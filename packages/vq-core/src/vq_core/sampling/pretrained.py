@@ -162,11 +162,9 @@ def require_fitting(model_class: Any, folder: Path) -> None:
     prefixes = {"", *(f"{name.partition('.')[0]}." for name in infos)}
     prefix = max(sorted(prefixes), key=lambda it: sum(f"{it}{name}" in infos for name in shapes))
     stored = {name.removeprefix(prefix): info for name, info in infos.items() if name.startswith(prefix)}
-    known = shapes.keys() & stored.keys()
     for name, shape in shapes.items():
         same = {name, tied.get(name), *(one for one, other in tied.items() if other == name)}
-        # Where no name is known the library has renamed the tensors, and its own errors must do.
-        if known and not same & stored.keys():
+        if not same & stored.keys():
             raise VqError(
                 f"{folder} lacks the tensor `{name}`, which its config.json asks for: get the whole pipeline."
             )

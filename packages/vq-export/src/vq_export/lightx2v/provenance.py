@@ -19,6 +19,22 @@ from vq_core.files.tensor_file import read_metadata
 from vq_export.model.quantized_model import TOOL, QuantizedModel
 
 METADATA_KEY = "vq"
+KEYS = frozenset(
+    [
+        "artifact",
+        "tool",
+        "model",
+        "family",
+        "component",
+        "shard",
+        "fingerprint",
+        "lora",
+        "settings",
+        "parents",
+        "linears",
+    ]
+)
+"""What the metadata of a file say."""
 KEPT = ("method", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
 """The part of a decision about a linear that is kept: how it was rounded, and its errors."""
 
@@ -47,7 +63,7 @@ def shard_metadata(model: QuantizedModel, artifact: str, component: str, shard: 
     """Metadata of the file that holds one shard of `component`; its linears must have been read."""
     part = model.components[component]
     decided = {linear.name: part.decided(linear.name) for linear in part.topology.linears if linear.shard == shard}
-    content = {
+    content: dict[str, object] = {
         "artifact": artifact,
         "tool": TOOL,
         "model": model.model,
@@ -76,6 +92,6 @@ def read_provenance(path: Path) -> dict[str, Any]:
             f"{path} does not say how it was quantized (no `{METADATA_KEY}` in its metadata): "
             "give a file or folder that vq-export wrote."
         ) from None
-    if not isinstance(content, dict):
-        raise VqError(f"The `{METADATA_KEY}` metadata of {path} are no JSON object: give a file that vq-export wrote.")
+    if not isinstance(content, dict) or not content.keys() >= KEYS:
+        raise VqError(f"The `{METADATA_KEY}` metadata of {path} are not whole: give a file that vq-export wrote.")
     return content
