@@ -19,21 +19,10 @@ from vq_core.files.tensor_file import read_metadata
 from vq_export.model.quantized_model import TOOL, QuantizedModel
 
 METADATA_KEY = "vq"
-KEYS = frozenset(
-    [
-        "artifact",
-        "tool",
-        "model",
-        "family",
-        "component",
-        "shard",
-        "fingerprint",
-        "lora",
-        "settings",
-        "parents",
-        "linears",
-    ]
-)
+KEYS = {
+    "artifact", "tool", "model", "family", "component", "shard",
+    "fingerprint", "lora", "settings", "parents", "linears",
+}  # fmt: skip
 """What the metadata of a file say."""
 KEPT = ("method", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
 """The part of a decision about a linear that is kept: how it was rounded, and its errors."""
