@@ -80,6 +80,9 @@ def test_a_link_to_a_file_is_one_and_nothing_is_nothing(tmp_path: Path) -> None:
     require_file(tmp_path / "link")
     with pytest.raises(FileNotFoundError):
         require_file(tmp_path / "nothing")
+    for read in (read_json, read_header, sha256_of):
+        with pytest.raises(VqError, match="nothing is missing: "):
+            read(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("read", [require_file, read_json, read_header, read_pth, indexed_files, sha256_of])

@@ -260,9 +260,12 @@ def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of the file `path`.
 
     Raises:
-        VqError: it is no file.
+        VqError: it is missing or no file.
     """
-    require_file(path)
+    try:
+        require_file(path)
+    except FileNotFoundError:
+        raise VqError(f"{path} is missing: get it again or check the folder.") from None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
