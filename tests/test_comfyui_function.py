@@ -227,7 +227,7 @@ def test_with_smoothing_folded_into_the_weights_it_is_still_the_original(
     run: Any, tiny_model: Any, original: nn.Module, smoothed: Path, inputs: dict[str, Tensor], tmp_path: Path
 ) -> None:
     model, stats = tiny_model("i2v"), smoothed.parent / "stats"
-    run("vq-algos smooth", "--model", model, "--stats", stats, "--groups", "folded", "-o", tmp_path / "smoothed")
+    run("vq-algos smooth", "--model", model, "--stats", stats, "--target", "comfyui", "-o", tmp_path / "smoothed")
     run("vq-algos quantize", "--weights", tmp_path / "smoothed", "--scheme", "int8", "-o", tmp_path / "qparams")
     folders = ("--weights", tmp_path / "smoothed", "--qparams", tmp_path / "qparams")
     run("vq-export comfyui", *folders, "-o", tmp_path / "out")

@@ -19,7 +19,7 @@ vq-calib collect --model t2v --prompts prompts {SAMPLING} --tokens 64 --part 1/2
 vq-calib collect --model t2v --prompts prompts {SAMPLING} --tokens 64 --part 2/2 -o part-2
 vq-algos smooth --model t2v --stats stats -o smoothed
 vq-algos quantize --weights smoothed --scheme int8 -o qparams
-vq-algos smooth --model t2v --stats stats --groups folded -o folded
+vq-algos smooth --model t2v --stats stats --target comfyui -o folded
 vq-algos quantize --weights folded --scheme int8 -o folded-qparams
 vq-export lightx2v --weights smoothed --qparams qparams -o lightx2v
 vq-export lightx2v --model t2v --scheme fp8 -o lightx2v-fp8

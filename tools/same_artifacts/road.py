@@ -6,12 +6,12 @@ vq-calib collect --model MODEL --prompts prompts --steps 4 -o stats
 vq-algos smooth --model MODEL --method none -o smoothed-none
 vq-algos smooth --model MODEL --stats stats --method smoothquant -o smoothed
 vq-algos smooth --model MODEL --stats stats --groups llmc --dtype bf16 -o smoothed-llmc
-vq-algos smooth --model MODEL --stats stats --groups folded -o smoothed-folded
-vq-algos quantize --weights smoothed-folded --stats stats --scheme int8 --method auto -o qparams-folded
+vq-algos smooth --model MODEL --stats stats --target comfyui -o smoothed-comfyui
+vq-algos quantize --weights smoothed-comfyui --stats stats --scheme int8 --method auto -o qparams-comfyui
 vq-algos quantize --weights smoothed --scheme fp8 --rounding qtorch -o qparams-qtorch
-vq-export comfyui --weights smoothed-folded --qparams qparams-folded -o comfyui-folded
+vq-export comfyui --weights smoothed-comfyui --qparams qparams-comfyui -o comfyui
 vq-export diffusers --model MODEL -o diffusers
-vq-export diffusers --weights smoothed-folded -o diffusers-folded
+vq-export diffusers --weights smoothed-comfyui -o diffusers-comfyui
 """
 
 FOR_EACH_SCHEME = """

@@ -22,6 +22,7 @@ SMOOTH_DEFAULTS = {
     "alpha": 0.75,
     "awq_version": "v2",
     "groups": "all",
+    "target": "lightx2v",
     "dtype": "fp32",
 }
 
@@ -244,3 +245,17 @@ def test_a_stage_that_is_killed_resumes_to_the_same_bits(
     assert run(*arguments, "-o", whole) == 0
     assert _contents(output) == _contents(whole)
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_was_smoothed_for_a_target_is_quantized_and_exported_for_it(
+    run: Run, i2v_model: Path, stats_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoothed = ("--model", i2v_model, "--stats", stats_path, "--target", "comfyui", "-o", tmp_path / "smoothed")
+    assert run("smooth", *smoothed) == 0
+    printed = capsys.readouterr().out
+    assert "10 of 10 groups smoothed" in printed
+    assert run("quantize", "--weights", tmp_path / "smoothed", "--scheme", "fp8", "-o", tmp_path / "fp8") == 2
+    assert "ComfyUI reads one FP8 scale per tensor" in capsys.readouterr().err
+    assert run("quantize", "--weights", tmp_path / "smoothed", "--scheme", "int8", "-o", tmp_path / "int8") == 0
+    assert f"vq-export comfyui --weights {tmp_path}/smoothed" in capsys.readouterr().out.replace("\n", "")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("fp8")] == []

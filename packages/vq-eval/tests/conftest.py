@@ -70,9 +70,12 @@ def make_folder(tmp_path: Path) -> MakeFolder:
 
 @pytest.fixture(scope="session")
 def write_weights() -> Callable[..., Path]:
-    """Write the smoothed weights of `model` to `path`: random gains in every group that can be smoothed."""
+    """Write the smoothed weights of `model` to `path`: random gains in every group that can be smoothed.
 
-    def write(model: Path, path: Path, dtype: torch.dtype = torch.float32) -> Path:
+    With `across`, the modulated norms of all blocks have one more in common.
+    """
+
+    def write(model: Path, path: Path, dtype: torch.dtype = torch.float32, *, across: bool = False) -> Path:
         source = open_source(str(model))
         header = Header(
             kind=weights_artifact.KIND,
@@ -84,7 +87,7 @@ def write_weights() -> Callable[..., Path]:
         )
         with create_artifact(path, header) as writer:
             for name, component in source.components.items():
-                tensors = _folded(component, dtype)
+                tensors = _folded(component, dtype, across)
                 for shard in component.topology.shards():
                     of_shard = {name: tensor for name, tensor in tensors.items() if shard_of(name) == shard}
                     writer.write_tensors(f"{name}/{shard}.safetensors", of_shard)
@@ -93,12 +96,13 @@ def write_weights() -> Callable[..., Path]:
     return write
 
 
-def _folded(component: SourceTransformer, dtype: torch.dtype) -> dict[str, Tensor]:
+def _folded(component: SourceTransformer, dtype: torch.dtype, across: bool) -> dict[str, Tensor]:
     topology = component.topology
     original = component.plain(topology.tensors)
-    tensors = original | {group.gain: torch.ones(group.in_features) for group in topology.groups}
+    groups = (*topology.groups, *(topology.across_blocks if across else ()))
+    tensors = original | {group.gain: torch.ones(group.in_features) for group in groups}
     generator = torch.Generator().manual_seed(1)
-    for group in topology.groups:
+    for group in groups:
         if group.sink is not None:
             # Between 1/2 and 2: forgetting one is far outside the quantization error.
             gain = nearest_bf16(2 ** (2 * torch.rand(group.in_features, generator=generator) - 1))
@@ -162,6 +166,23 @@ def artifacts(
             weights = write_weights(tiny_model(variant), folder / "smoothed")
             made[variant] = (weights, write_qparams(weights, folder / "qparams"))
         return made[variant]
+
+    return of_model
+
+
+@pytest.fixture(scope="session")
+def artifacts_across(
+    tiny_model: TinyModel,
+    write_weights: Callable[..., Path],
+    write_qparams: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Variant], tuple[Path, Path]]:
+    """The same with a gain that the modulated norms of all blocks have in common."""
+
+    def of_model(variant: Variant) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("across")
+        weights = write_weights(tiny_model(variant), folder / "smoothed", across=True)
+        return weights, write_qparams(weights, folder / "qparams")
 
     return of_model
 
@@ -301,3 +322,9 @@ class Twins:
 def twins(tiny_model: TinyModel, artifacts: Artifacts) -> Callable[[Variant], Twins]:
     """`twins(variant)`: a tiny model with its artifacts."""
     return lambda variant: Twins(tiny_model(variant), *artifacts(variant))
+
+
+@pytest.fixture
+def twins_across(tiny_model: TinyModel, artifacts_across: Artifacts) -> Callable[[Variant], Twins]:
+    """The same with what the modulated norms of all blocks have in common."""
+    return lambda variant: Twins(tiny_model(variant), *artifacts_across(variant))

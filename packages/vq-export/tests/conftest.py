@@ -116,12 +116,15 @@ class Artifacts:
 def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifacts]:
     """`make_artifacts(model, scheme, octaves=2.0)`: what vq-algos would write, with random gains for every group.
 
-    With `corrected`, the quant params hold that bias, increased by 1; `clip` multiplies the scales of all weights.
+    `across` gives the modulated norms of all blocks one more in common. With `corrected`, the quant params hold that
+    bias, increased by 1; `clip` multiplies the scales of all weights.
     """
 
-    def make(model: Path, scheme: str = "int8", *, octaves: float = 2.0, **rounding: Any) -> Artifacts:
+    def make(
+        model: Path, scheme: str = "int8", *, octaves: float = 2.0, across: bool = False, **rounding: Any
+    ) -> Artifacts:
         root = tmp_path_factory.mktemp("artifacts")
-        gains = write_weights(model, root / "smoothed", octaves=octaves)
+        gains = write_weights(model, root / "smoothed", octaves=octaves, across=across)
         shift = 1.0 if "corrected" in rounding else None
         write_qparams(root / "smoothed", root / "qparams", scheme, bias_shift=shift, **rounding)
         return Artifacts(root / "smoothed", root / "qparams", gains)
@@ -145,6 +148,12 @@ def smoothed_i2v(models: dict[str, Path], make_artifacts: Callable[..., Artifact
     return {scheme: make_artifacts(models["i2v"], scheme) for scheme in ("int8", "fp8")}
 
 
+@pytest.fixture(scope="session")
+def smoothed_across(models: dict[str, Path], make_artifacts: Callable[..., Artifacts]) -> dict[str, Artifacts]:
+    """The same, with a gain more for the modulated norms of all blocks."""
+    return {scheme: make_artifacts(models["i2v"], scheme, across=True) for scheme in ("int8", "fp8")}
+
+
 @pytest.fixture
 def vq_export(run_command: Callable[..., int]) -> Callable[..., int]:
     """Run the command in this process; returns its exit code."""
@@ -156,11 +165,13 @@ def checkpoints(
     tmp_path_factory: pytest.TempPathFactory,
     models: dict[str, Path],
     smoothed_i2v: dict[str, Artifacts],
+    smoothed_across: dict[str, Artifacts],
     convert: Callable[..., QuantizedModel],
 ) -> dict[str, Path]:
     """Checkpoints, not to be changed: image-to-video smoothed, every kind of model converted, in both schemes."""
     root = tmp_path_factory.mktemp("checkpoints")
     opened = {f"{scheme}-smoothed": made.opened() for scheme, made in smoothed_i2v.items()}
+    opened |= {f"{scheme}-across": made.opened() for scheme, made in smoothed_across.items()}
     for kind, model in models.items():
         opened |= {f"{scheme}-{kind}": convert(model, scheme) for scheme in ("int8", "fp8")}
     for name, quantized in opened.items():

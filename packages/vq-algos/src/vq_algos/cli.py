@@ -21,6 +21,8 @@ def smooth_command(options: SmoothOptions) -> None:
 
         vq-algos smooth --model MODEL --stats stats -o smoothed --method auto --scheme int8
 
+        vq-algos smooth --model MODEL --stats stats -o smoothed --method auto --scheme int8 --target comfyui
+
         vq-algos smooth --model MODEL --stats stats -o smoothed --alpha 0.5 --groups llmc
 
         vq-algos smooth --model MODEL -o plain --method none
@@ -46,6 +48,7 @@ def smooth_command(options: SmoothOptions) -> None:
         awq_version=resolve(options.awq_version, said.smooth.awq_version, DEFAULTS.awq_version),
         alpha=resolve(options.alpha, said.smooth.alpha, DEFAULTS.alpha),
         groups=resolve(options.groups, said.smooth.groups, DEFAULTS.groups),
+        target=resolve(options.target, said.smooth.target, DEFAULTS.target),
         dtype=resolve(options.dtype, said.smooth.dtype, DEFAULTS.folded_dtype),
     )
     needs_stats = "statistics" in smoother_named(settings.method).NEEDS
@@ -92,7 +95,7 @@ def quantize_command(options: QuantizeOptions) -> None:
     from vq_algos.rounding.quantize import QuantizeSettings, quantize
     from vq_algos.rounding.rounders import rounder_named
     from vq_algos.show import rounding_rows
-    from vq_algos.smoothed_for import warning_of
+    from vq_algos.smoothed_for import target_of, warning_of
     from vq_core.artifacts.qparams import open_qparams
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
@@ -122,6 +125,7 @@ def quantize_command(options: QuantizeOptions) -> None:
         device=resolve_device(options.device),
         resume=options.resume,
     )
+    target = target_of(weights)
     checkpoint = said.path_of("lightx2v") or "checkpoint"
     warning = warning_of(weights, settings.scheme)
     warned = {} if warning is None else {"warning": warning}
@@ -130,7 +134,7 @@ def quantize_command(options: QuantizeOptions) -> None:
         {**warned, **rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
         result={"output": folder, "settings": vars(settings), **warned, "usage": vars(meter.usage())},
         as_json=options.as_json,
-        next_steps=f"vq-export lightx2v --weights {smoothed} --qparams {folder} -o {checkpoint}",
+        next_steps=f"vq-export {target} --weights {smoothed} --qparams {folder} -o {checkpoint}",
     )
 
 

@@ -64,7 +64,14 @@ class SmoothOptions:
         str | None,
         _method(
             "--groups",
-            help="all: every exact fold; llmc: LLMC's three per block; folded: what ComfyUI can hold.  [default: all]",
+            help="all: every exact fold; llmc: LLMC's three per block.  [default: all]",
+        ),
+    ] = None
+    target: Annotated[
+        str | None,
+        _method(
+            "--target",
+            help="Runtime to smooth for: lightx2v, or comfyui, which has no gains of norms.  [default: lightx2v]",
         ),
     ] = None
     dtype: Annotated[

@@ -1,8 +1,14 @@
-"""Whether weights are quantized to the scheme that they were smoothed for."""
+"""What weights were smoothed for: a target, and a scheme."""
 
 from vq_algos.smoothing.smoothers import smoother_named
 from vq_core.artifacts.weights import SmoothedWeights
 from vq_core.errors import VqError
+from vq_core.recipes.recipe import DEFAULTS
+
+
+def target_of(weights: SmoothedWeights) -> str:
+    """The target that `weights` were smoothed for."""
+    return str(weights.artifact.manifest.settings.get("target", DEFAULTS.target))
 
 
 def other_scheme(weights: SmoothedWeights, scheme: str) -> str | None:

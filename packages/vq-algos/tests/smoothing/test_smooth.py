@@ -15,6 +15,7 @@ from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import open_weights
 from vq_core.model.source import open_source
 from vq_core.numerics.bfloat16 import is_bf16
+from vq_core.targets import TARGETS
 from vq_core.topology import Group, LinearSink, ModulationSink, NormSink
 
 Config = dict[str, Any]
@@ -95,6 +96,7 @@ def _outputs(tensors: Mapping[str, Tensor], blocks: int) -> dict[str, Tensor]:
         return torch.randn(shape, generator=random, dtype=torch.float64)
 
     dim = tensors["scale_shift_table"].shape[-1]
+    projected = _linear(normal(dim), tensors, "condition_embedder.time_proj").reshape(6, dim)
     has_image = "condition_embedder.image_embedder.norm2.weight" in tensors
     text = _linear(normal(5, dim), tensors, "condition_embedder.text_embedder.linear_2")
     image = _affine(normal(4, dim), tensors, "condition_embedder.image_embedder.norm2") if has_image else None
@@ -103,7 +105,8 @@ def _outputs(tensors: Mapping[str, Tensor], blocks: int) -> dict[str, Tensor]:
         name = f"blocks.{block}"
         read = lambda x, linear, name=name: _linear(x, tensors, f"{name}.{linear}")  # noqa: E731
         gains = [tensors.get(f"{name}.{norm}.gain", torch.ones(dim)).double() for norm in ("norm1", "norm3")]
-        modulated = (normal(8, dim) * (1 + normal(dim)) + normal(dim)) * gains[0]
+        rows = tensors[f"{name}.scale_shift_table"][0].double() + projected
+        modulated = (normal(8, dim) * (1 + rows[1]) + rows[0]) * gains[0]
         values = torch.softmax(normal(8, 8), dim=-1) @ read(modulated, "attn1.to_v")
         outputs |= {f"{name}.attn1.{part}": read(modulated, f"attn1.{part}") for part in ("to_q", "to_k")}
         outputs[f"{name}.attn1.to_out.0"] = read(values, "attn1.to_out.0")
@@ -114,7 +117,7 @@ def _outputs(tensors: Mapping[str, Tensor], blocks: int) -> dict[str, Tensor]:
             outputs[f"{name}.attn2.add_k_proj"] = read(image, "attn2.add_k_proj")
             values = values + torch.softmax(normal(8, 4), dim=-1) @ read(image, "attn2.add_v_proj")
         outputs[f"{name}.attn2.to_out.0"] = read(values, "attn2.to_out.0")
-        modulated = (normal(8, dim) * (1 + normal(dim)) + normal(dim)) * gains[1]
+        modulated = (normal(8, dim) * (1 + rows[4]) + rows[3]) * gains[1]
         outputs[f"{name}.ffn.net.0.proj"] = read(modulated, "ffn.net.0.proj")
         outputs[f"{name}.ffn.net.2"] = read(F.gelu(outputs[f"{name}.ffn.net.0.proj"]), "ffn.net.2")
     return outputs
@@ -125,13 +128,19 @@ def _largest_difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) 
 
 
 @pytest.mark.parametrize("layout", ["i2v_config", "t2v_config"])
-@pytest.mark.parametrize("groups", ["all", "llmc", "folded"])
+@pytest.mark.parametrize("groups", ["all", "llmc"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_function_is_unchanged(
-    layout: str, groups: str, request: pytest.FixtureRequest, make_model: MakeModel, make_smoothed: MakeSmoothed
+    layout: str,
+    groups: str,
+    target: str,
+    request: pytest.FixtureRequest,
+    make_model: MakeModel,
+    make_smoothed: MakeSmoothed,
 ) -> None:
     config = request.getfixturevalue(layout)
     model = make_model(config)
-    folded = _tensors(make_smoothed(model, SmoothSettings(groups=groups)))
+    folded = _tensors(make_smoothed(model, SmoothSettings(groups=groups, target=target)))
     before = _outputs(_model_tensors(model), config["num_layers"])
     assert _largest_difference(before, _outputs(folded, config["num_layers"])) < FP32_ROUNDING
 
@@ -228,8 +237,17 @@ def test_llmcs_groups_touch_three_places_per_block(i2v_model: Path, make_smoothe
     }
 
 
-def test_folded_groups_leave_no_gain_behind(i2v_model: Path, make_smoothed: MakeSmoothed) -> None:
-    folded = _tensors(make_smoothed(i2v_model, SmoothSettings(groups="folded")))
+def test_a_target_without_gains_gets_one_for_all_blocks(i2v_model: Path, make_smoothed: MakeSmoothed) -> None:
+    artifact = make_smoothed(i2v_model, SmoothSettings(target="comfyui"))
+    folded = _tensors(artifact)
+    component = open_weights(artifact).components["transformer"]
+    for across in component.topology.across_blocks:
+        gain = component.gain(across.gain)
+        assert torch.all(is_bf16(gain))
+        assert float(gain.min()) == 1
+        assert float(gain.max()) > 1
+        for group in across.members:
+            assert torch.equal(component.input_gain(group), gain)
     for block in range(2):
         for norm in ("norm1", "norm3"):
             assert (folded[f"blocks.{block}.{norm}.gain"] == 1).all()

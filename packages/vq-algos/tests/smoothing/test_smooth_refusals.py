@@ -37,7 +37,12 @@ def _smooth(model: Path, stats: Path | None, output: Path, method: str = "smooth
         ({"method": "auto"}, "`--scheme` is missing: `auto` tries the quantization to come; give int8 or fp8"),
         ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run"),
         ({"awq_version": "v3"}, "`v3` is not a version of awq: choose one of v1, v2"),
-        ({"groups": "some"}, "`some` is not a set of groups: choose one of all, llmc, folded"),
+        ({"groups": "some"}, "`some` is not a set of groups: choose one of all, llmc"),
+        ({"target": "vllm"}, "`vllm` is not a target: choose one of lightx2v, comfyui"),
+        (
+            {"target": "comfyui", "scheme": "fp8"},
+            "^ComfyUI reads one FP8 scale per tensor, and calibration gives one per channel: take int8, or convert the",
+        ),
         ({"dtype": "fp16"}, "`fp16` is not a dtype for folded weights: choose one of fp32, bf16"),
     ],
 )

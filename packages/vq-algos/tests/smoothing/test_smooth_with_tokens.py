@@ -64,6 +64,26 @@ def test_auto_makes_no_group_worse_on_held_out_tokens(
         assert entry["smoother"] in ("none", "noise", "awq", "smoothquant", "gelu_rescale")
 
 
+@pytest.mark.parametrize("method", ["auto", "awq", "noise", "smoothquant"])
+def test_one_vector_for_all_blocks_keeps_the_function_and_makes_no_linear_worse(
+    method: str, i2v_model: Path, stats: ActivationStats, tmp_path: Path
+) -> None:
+    smooth(open_source(str(i2v_model)), stats, SmoothSettings(method, "int8", target="comfyui"), tmp_path / "out")
+    artifact = open_weights(tmp_path / "out")
+    component, decisions = artifact.components["transformer"], artifact.decisions("transformer")
+    original = open_source(str(i2v_model)).components["transformer"]
+    assert not any(name.endswith(("attn1.qkv", "ffn.up")) for name in decisions if name.startswith("blocks"))
+    for across in component.topology.across_blocks:
+        entry = decisions[across.name]
+        assert method != "auto" or entry["output_snr_db"] >= entry["unsmoothed_snr_db"] - 1e-3
+        for group in across.members:
+            gain = component.input_gain(group)
+            assert float(gain.min()) == 1
+            name = f"{group.reads[0]}.weight"
+            folded, own = component.plain([name])[name], original.plain([name])[name].float()
+            torch.testing.assert_close(folded * gain, own, rtol=1e-6, atol=0)
+
+
 def test_without_a_scheme_nothing_is_judged(i2v_model: Path, stats: ActivationStats, tmp_path: Path) -> None:
     decisions = open_weights(_smooth(i2v_model, stats, tmp_path / "out", "noise", None)).decisions("transformer")
     assert all("output_snr_db" not in entry for entry in decisions.values())

@@ -18,7 +18,7 @@ MakeProblem = Callable[..., SmoothingProblem]
 def test_figures_are_mean_relative_errors_in_db(make_problem: MakeProblem) -> None:
     problem, s = make_problem(), torch.full((32,), 2.0)
     s[:2] = torch.tensor([40.0, 20.0])
-    found = figures(problem, s)
+    found = figures([problem], s)
     assert problem.held_out is not None
     errors = output_errors(problem.held_out, problem.weights, [torch.ones(32), s], INT8)
     for index, name in enumerate(("unsmoothed_snr_db", "output_snr_db")):
@@ -30,7 +30,7 @@ def test_figures_are_mean_relative_errors_in_db(make_problem: MakeProblem) -> No
 
 @pytest.mark.parametrize("lacking", ["held_out", "scheme"])
 def test_without_tokens_or_scheme_there_are_none(lacking: str, make_problem: MakeProblem) -> None:
-    assert figures(replace(make_problem(), **{lacking: None}), torch.ones(32)) == {}  # type: ignore[arg-type]
+    assert figures([replace(make_problem(), **{lacking: None})], torch.ones(32)) == {}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,21 @@ class LinearSink:
     linears: tuple[str, ...]
 
 
-Sink = NormSink | ModulationSink | LinearSink
+@dataclass(frozen=True)
+class ProjectionSink:
+    """1/s multiplies the outputs of the modulated norms of all blocks, LN(x)·(1 + a + p) + c + d.
+
+    a and c are the rows `scale` and `shift` of each block's table `[1, rows, in]`; p and d are as many parts of the
+    output of `projection`, a linear that all blocks share.
+    """
+
+    projection: str
+    tables: tuple[str, ...]
+    scale: int
+    shift: int
+
+
+Sink = NormSink | ModulationSink | LinearSink | ProjectionSink
 
 Sequence = Literal["video", "text", "image"]
 """Which tokens an input has: those of the video, new at every step, or of a condition, the same at every step."""
@@ -58,7 +72,8 @@ class Group:
     A smoothing vector s `[in_features]` multiplies the columns of every linear in `reads`, and 1/s goes into `sink`.
     `sink=None` means that the input cannot be smoothed exactly. `gelu_sink` names the linear whose output reaches the
     input through GELU alone: folding 1/s there changes the function, but only a little for large and rare inputs.
-    `sequence` says which tokens the input has.
+    `sequence` says which tokens the input has. `members` are groups of single blocks which this one smooths alike; each
+    has an input of its own.
     """
 
     name: str
@@ -67,6 +82,7 @@ class Group:
     in_features: int
     gelu_sink: LinearSink | None = None
     sequence: Sequence = "video"
+    members: "tuple[Group, ...]" = ()
 
     @property
     def gain(self) -> str:
@@ -78,13 +94,15 @@ class Group:
 class Topology:
     """One transformer: the shapes of all its tensors, its linears and its groups.
 
-    It has one stack of blocks, `blocks`; VACE models have a second one, `vace_blocks`.
+    It has one stack of blocks, `blocks`; VACE models have a second one, `vace_blocks`. `across_blocks` are the groups
+    that smooth what modulated norms give without a gain: one for the same norm of every block.
     """
 
     family: str
     tensors: Mapping[str, tuple[int, ...]]
     linears: tuple[Linear, ...]
     groups: tuple[Group, ...]
+    across_blocks: tuple[Group, ...] = ()
 
     @cached_property
     def _linear_by_name(self) -> dict[str, Linear]:
@@ -101,6 +119,10 @@ class Topology:
     def group_of(self, linear: str) -> Group:
         """The group whose input `linear` reads."""
         return self._group_by_linear[linear]
+
+    def across(self, group: Group) -> Group | None:
+        """The one of `across_blocks` that has `group` as a member."""
+        return next((other for other in self.across_blocks if group in other.members), None)
 
     def gain_of(self, linear: str) -> str | None:
         """Name of the gain tensor that multiplies the input of `linear`; None unless a modulated norm feeds it."""

@@ -14,7 +14,7 @@ from vq_core.errors import VqError
 from vq_core.families.wan import topology
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
-from vq_core.topology import Group, LinearSink, ModulationSink, block_of, shard_of
+from vq_core.topology import Group, LinearSink, ModulationSink, ProjectionSink, block_of, shard_of
 
 EXACT = 1e-12
 GROUPS = (
@@ -143,6 +143,33 @@ def test_all_folds_together_are_exact(wan_config: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("fp64")
+@pytest.mark.parametrize("place", ["across.attn1.qkv", "across.ffn.up"])
+def test_one_gain_for_the_modulated_norms_of_all_blocks_needs_no_runtime(
+    wan_config: dict[str, Any], place: str
+) -> None:
+    transformer = Transformer(wan_config)
+    (group,) = (group for group in transformer.topology.across_blocks if group.name == place)
+    gains = transformer.gains([group])
+    folded = {name: tensor for name, tensor in transformer.folded(gains).items() if name in transformer.tensors}
+    assert transformer.relative_error(folded) < EXACT
+    assert isinstance(group.sink, ProjectionSink)
+    names = [f"{linear}.weight" for linear in group.reads]
+    names += [*group.sink.tables, f"{group.sink.projection}.weight", f"{group.sink.projection}.bias"]
+    assert {name for name, tensor in folded.items() if not torch.equal(tensor, transformer.tensors[name])} == set(names)
+    for forgotten in ([group.sink.tables[-1]], names[-2:-1], names[-1:], names[:1]):
+        without = folded | {name: transformer.tensors[name] for name in forgotten}
+        assert transformer.relative_error(without) > 1e-6, forgotten
+
+
+@pytest.mark.usefixtures("fp64")
+def test_gains_of_single_blocks_and_of_all_blocks_together_are_exact(wan_config: dict[str, Any]) -> None:
+    transformer = Transformer(wan_config)
+    own = [group for group in transformer.topology.groups if group.sink is not None]
+    folded = transformer.folded(transformer.gains([*own, *transformer.topology.across_blocks]))
+    assert transformer.relative_error(folded) < EXACT
+
+
+@pytest.mark.usefixtures("fp64")
 def test_forgetting_vace_s_blocks_in_the_text_fold_is_not_exact(vace_config: dict[str, Any]) -> None:
     """Both stacks attend to one embedded text, so its gain is in the weights of both."""
     transformer = Transformer(vace_config)
@@ -182,7 +209,8 @@ def test_forgetting_the_image_value_projection_is_not_exact(i2v_config: dict[str
 
 def test_parts_of_a_model_fold_like_the_whole(wan_config: dict[str, Any]) -> None:
     transformer = Transformer(wan_config)
-    gains = transformer.gains(group for group in transformer.topology.groups if group.sink is not None)
+    groups = (*transformer.topology.groups, *transformer.topology.across_blocks)
+    gains = transformer.gains(group for group in groups if group.sink is not None)
     whole = transformer.folded(gains)
     together: Tensors = {}
     for shard, names in transformer.topology.shards().items():

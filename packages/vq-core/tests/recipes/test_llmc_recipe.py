@@ -51,7 +51,14 @@ def test_smoothquant_int8(read_llmc: ReadLlmc) -> None:
             "seed": 42,
             "tokens": None,
         },
-        "smooth": {"method": "smoothquant", "alpha": 0.7, "awq_version": None, "groups": "llmc", "dtype": None},
+        "smooth": {
+            "method": "smoothquant",
+            "alpha": 0.7,
+            "awq_version": None,
+            "groups": "llmc",
+            "target": None,
+            "dtype": None,
+        },
         "quantize": {"method": "rtn", "rounding": Rounding.NEAREST_EVEN},
         "eval": {
             "prompts": Path("../eval"),

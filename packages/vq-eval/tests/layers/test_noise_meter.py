@@ -23,9 +23,12 @@ def db(noise: Noise | None) -> float:
 
 
 @pytest.mark.parametrize("variant", ["i2v", "vace", "ti2v-5b"])
-def test_what_smoothing_folds_is_no_error_anywhere(twins: MakeCase, measured: Measure, variant: Variant) -> None:
+@pytest.mark.parametrize("made", ["twins", "twins_across"])
+def test_what_smoothing_folds_is_no_error_anywhere(
+    request: pytest.FixtureRequest, measured: Measure, variant: Variant, made: str
+) -> None:
     """The smoothed twin in full precision is the same function, and every factor between the two is taken out."""
-    tiny = twins(variant)
+    tiny = request.getfixturevalue(made)(variant)
     places = places_of(measured(tiny, tiny.smoothed()))
     linears = [place for place in places if place.kind == "linear"]
     assert [place.name for place in linears] == [linear.name for linear in tiny.weights.topology.linears]
@@ -41,7 +44,7 @@ def test_figures_are_those_of_two_runs_one_after_the_other(twins: MakeCase, meas
     (full_io, output), (twin_io, twin_output) = recorded(tiny, tiny.full), recorded(tiny, twin)
     assert rows["output", ""].in_place == pytest.approx(power(twin_output - output), rel=1e-5)
     topology = tiny.weights.topology
-    gains = {group.name: tiny.weights.gain(group.gain) for group in topology.groups}
+    gains = {group.name: tiny.weights.input_gain(group) for group in topology.groups}
     for linear in topology.linears:
         name, row = linear.name, rows["linear", linear.name]
         (x, y), (_, twin_y) = full_io[name], twin_io[name]

@@ -148,7 +148,7 @@ def test_experts_are_not_mixed_up(written: Callable[[str, str], Path], models: P
 @pytest.mark.parametrize(
     ("scheme", "octaves", "sentence"),
     [
-        ("int8", 2, "^ComfyUI has no gains of modulated norms.* `vq-algos smooth --groups folded`"),
+        ("int8", 2, "^ComfyUI has no gains of modulated norms.* `vq-algos smooth --target comfyui`"),
         ("fp8", 0, "^ComfyUI reads one FP8 scale per tensor.* convert the model itself with --model and --scheme fp8"),
     ],
 )

@@ -35,13 +35,13 @@ def verified(path: Path, model: Path | None = None) -> Verification:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-@pytest.mark.parametrize("made", ["i2v", "t2v", "i2v-2.2", "ti2v-5b", "smoothed"])
+@pytest.mark.parametrize("made", ["i2v", "t2v", "i2v-2.2", "ti2v-5b", "smoothed", "across"])
 def test_an_exported_checkpoint_is_sound(checkpoints: Paths, models: Paths, made: str, scheme: str) -> None:
-    kind = "i2v" if made == "smoothed" else made
+    kind = "i2v" if made in ("smoothed", "across") else made
     found = verified(checkpoints[f"{scheme}-{made}"], models[kind])
     assert found.problems == []
     linears, others = (24, 8 * 2 + 23) if kind == "i2v" else (20, 7 * 2 + 15)
-    experts, gains = 2 if kind == "i2v-2.2" else 1, 8 if made == "smoothed" else 0
+    experts, gains = 2 if kind == "i2v-2.2" else 1, 8 if made in ("smoothed", "across") else 0
     assert found.tensors == experts * (3 * linears + others) + gains
     assert [len(snrs) for snrs in found.weight_snr_db.values()] == [linears] * experts
     assert min(found.weight_snr_db["transformer"].values()) > 28
@@ -179,6 +179,24 @@ def test_what_is_broken_is_said(
     found = [problem.replace(str(path), "CKPT") for problem in verified(path).problems]
     assert found[0].startswith(sentence)
     assert len(found) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "element"),
+    [
+        ("time_projection.1.weight", 64 * 64 + 3),
+        ("time_projection.1.bias", 3 * 64 + 3),
+        ("blocks.1.modulation", 3),
+        ("blocks.0.modulation", 4 * 64 + 3),
+    ],
+)
+def test_a_fold_for_all_blocks_that_is_not_whole_is_found(
+    checkpoints: Paths, models: Paths, rewrite: Callable[..., Path], name: str, element: int
+) -> None:
+    def undo(content: Any) -> None:
+        content.put(name, element, 2 * float(content.find(name)[name].view(-1)[element]) + 0.5)
+
+    assert verified(rewrite(checkpoints["int8-across"], undo), models["i2v"]).problems != []
 
 
 def test_rewriting_without_an_edit_changes_nothing(checkpoints: Paths, rewrite: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
-from vq_algos.smoothed_for import other_scheme
+from vq_algos.smoothed_for import other_scheme, target_of
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts.components import headers_in
@@ -30,6 +30,7 @@ from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import Header, create_artifact
+from vq_core.targets import require_scheme
 from vq_core.topology import Group, shard_of
 
 logger = logging.getLogger(__name__)
@@ -75,9 +76,10 @@ def quantize(
     says so where the weights were smoothed for another scheme.
 
     Raises:
-        VqError: the statistics are missing, without tokens or of another model; a weight or token is not finite; or
-            an artifact is damaged.
+        VqError: the target of the weights has no place for the scheme; the statistics are missing, without tokens or
+            of another model; a weight or token is not finite; or an artifact is damaged.
     """
+    require_scheme(target_of(weights), settings.scheme)
     _require_tokens(settings.method, stats, weights)
     manifest = weights.artifact.manifest
     parents = [weights.artifact, *([stats.artifact] if stats else [])]

@@ -47,7 +47,7 @@ class SampledInputs:
         return inputs
 
     def _sampled(self, group: Group, split: Split) -> Sampled:
-        gain = self.component.gain(group.gain, self.device)
+        gain = self.component.input_gain(group, self.device)
         inputs = sampled(self._tokens(group, split), gain, self.activation)
         if group.gelu_sink is None or bool((gain == 1).all()):
             return inputs
@@ -55,7 +55,7 @@ class SampledInputs:
         (up,) = group.gelu_sink.linears
         above = self.component.topology.group_of(up)
         weight, bias = self.component.plain([f"{up}.weight", f"{up}.bias"], self.device).values()
-        x = self._tokens(above, split).rows.float() * self.component.gain(above.gain, self.device)
+        x = self._tokens(above, split).rows.float() * self.component.input_gain(above, self.device)
         hidden = gelu(F.linear(x, weight.float(), bias.float()))
         return replace(inputs, x_hat=dequantize(quantize_tokens(hidden, self.activation)))
 

@@ -1,7 +1,7 @@
 """Smooth a whole model: statistics and weights in, folded weights out, one block at a time."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vq_algos.smoothing.across_blocks import smoothing_across
 from vq_algos.smoothing.gelu_rescale import FeedForward, rescaling
+from vq_algos.smoothing.one_by_one import OneByOne
 from vq_algos.smoothing.smoothers import smoother_named
 from vq_algos.smoothing.smoothers.awq import VERSIONS
 from vq_algos.smoothing.smoothing_error import gain_of
@@ -33,12 +35,13 @@ from vq_core.runtime.progress import progress
 from vq_core.sampling.model_defaults import sampled_as
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import create_artifact
+from vq_core.targets import require_scheme, target_named
 from vq_core.topology import Group, ModulationSink, Topology, block_of, shard_of
 
 logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-GROUP_SETS = ("all", "llmc", "folded")
+GROUP_SETS = ("all", "llmc")
 
 Smoothed = tuple[Tensor, dict[str, Any]]
 """A group's gain, fp32 `[in]`, and what was decided for it."""
@@ -53,8 +56,8 @@ class SmoothSettings:
         scheme: the scheme of the later quantization, for smoothers that try it; None if it is not known yet.
         alpha: SmoothQuant's migration strength, 0 to 1.
         awq_version: AWQ's family of scales, `v1` or `v2`.
-        groups: `all` exact folds, only the three per block that LLMC smooths (`llmc`), or only those that leave no gain
-            for the runtime to multiply by (`folded`).
+        groups: `all` exact folds, or only the three per block that LLMC smooths (`llmc`).
+        target: the runtime's name. For one without gains the modulated norms of all blocks are smoothed alike.
         dtype: the dtype of folded tensors, `fp32` or `bf16`.
     """
 
@@ -63,6 +66,7 @@ class SmoothSettings:
     alpha: float = 0.75
     awq_version: str = "v2"
     groups: str = "all"
+    target: str = "lightx2v"
     dtype: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -77,6 +81,9 @@ class SmoothSettings:
             raise VqError(f"alpha is {self.alpha} and must lie between 0 and 1: 0.75 is a good start.")
         if self.groups not in GROUP_SETS:
             raise VqError(f"`{self.groups}` is not a set of groups: choose one of {', '.join(GROUP_SETS)}.")
+        target_named(self.target)
+        if self.scheme is not None:
+            require_scheme(self.target, self.scheme)
         if self.dtype not in DTYPES:
             raise VqError(f"`{self.dtype}` is not a dtype for folded weights: choose one of {', '.join(DTYPES)}.")
 
@@ -122,7 +129,7 @@ def smooth(
     ):
         for name, checkpoint in source.components.items():
             topology = checkpoint.topology
-            groups = _groups(settings.groups, topology, source.family)
+            groups = _groups(settings, topology, source.family)
             component = _Component(name, checkpoint, groups, stats, settings, device)
             for shard in read_ahead(topology.shards(), component.verify):
                 file = f"{name}/{shard}.safetensors"
@@ -138,11 +145,13 @@ def _sampling(source: Source, stats: ActivationStats | None) -> dict[str, Any]:
     return {"sampling": sampling} if sampling else {}
 
 
-def _groups(chosen: str, topology: Topology, family: Family) -> list[Group]:
-    """The groups to smooth; each has a sink."""
-    groups = family.llmc_groups(topology) if chosen == "llmc" else topology.groups
-    left_out = ModulationSink if chosen == "folded" else ()
-    return [group for group in groups if group.sink is not None and not isinstance(group.sink, left_out)]
+def _groups(settings: SmoothSettings, topology: Topology, family: Family) -> list[Group]:
+    """The groups to smooth; each has a sink that the target has a place for."""
+    groups = family.llmc_groups(topology) if settings.groups == "llmc" else topology.groups
+    smoothed = [group for group in groups if group.sink is not None]
+    if target_named(settings.target).gains:
+        return smoothed
+    return [group for group in smoothed if not isinstance(group.sink, ModulationSink)] + list(topology.across_blocks)
 
 
 def _require_statistics(source: Source, stats: ActivationStats | None, method: str) -> None:
@@ -178,7 +187,8 @@ class _Component:
         """Folded tensors of one shard, and what was decided for the groups that belong to it."""
         topology = self.checkpoint.topology
         original = self._load(topology.shards()[shard])
-        here = [group for group in topology.groups if shard_of(group.name) == shard]
+        across = [group for group in self.groups if group.members]
+        here = [group for group in (*topology.groups, *across) if shard_of(group.name) == shard]
         ones = {group.gain: torch.ones(group.in_features, device=self.device) for group in here}
         tensors = original | ones
         smoothed = dict(self._shared)
@@ -219,7 +229,12 @@ class _Component:
     def _shared(self) -> dict[Group, Smoothed]:
         """The groups that span all blocks; their weights are loaded one at a time, when they are needed."""
         shared = [group for group in self.groups if block_of(group.name) is None]
-        return {group: self._smoothed(group, _OneByOne(self._load, _weight_names(group))) for group in shared}
+        return {
+            group: self._smoothed_across(group)
+            if group.members
+            else self._smoothed(group, OneByOne(self._weight, _weight_names(group)))
+            for group in shared
+        }
 
     def _load(self, names: Iterable[str]) -> dict[str, Tensor]:
         tensors = self.checkpoint.plain(names, self.device)
@@ -227,11 +242,31 @@ class _Component:
             require_finite(tensor, name, self.checkpoint.folder)
         return tensors
 
+    def _weight(self, name: str) -> Tensor:
+        return self._load([name])[name]
+
     def _smoothed(self, group: Group, weights: Collection[Tensor]) -> Smoothed:
         problem = self._problem(group, weights)
         options = SmootherOptions(self.settings.alpha, self.settings.awq_version)
         smoothing = smoother_named(self.settings.method).smoothing(problem, options)
-        return self._decided(group, smoothing, figures(problem, smoothing.s))
+        return self._decided(group, smoothing, figures([problem], smoothing.s))
+
+    def _smoothed_across(self, group: Group) -> Smoothed:
+        problems = OneByOne(self._of_member, group.members)
+        options = SmootherOptions(self.settings.alpha, self.settings.awq_version)
+        smoothing = smoothing_across(problems, self.settings.method, options)
+        return self._decided(group, smoothing, figures(problems, smoothing.s))
+
+    def _of_member(self, group: Group) -> SmoothingProblem:
+        if self.stats is not None:
+            self.stats.verify(self.name, shard_of(group.name))
+        return self._problem(group, list(self._load(_weight_names(group)).values()))
+
+    def _gain(self, group: Group, smoothed: Mapping[Group, Smoothed]) -> Tensor:
+        """1/s of the input of `group`, its own or that of all blocks."""
+        across = self.checkpoint.topology.across(group)
+        found = smoothed.get(group) or (smoothed.get(across) if across else None)
+        return found[0] if found else torch.ones(group.in_features, device=self.device)
 
     def _rescaled(
         self, groups: Iterable[Group], original: Mapping[str, Tensor], smoothed: Mapping[Group, Smoothed]
@@ -250,7 +285,7 @@ class _Component:
                 original[f"{up}.weight"],
                 original[f"{up}.bias"],
                 original[f"{down}.weight"],
-                smoothed[above][0] if above in smoothed else torch.ones(above.in_features, device=self.device),
+                self._gain(above, smoothed),
                 self._absmax(group),
                 self.stats.tokens(self.name, above.name, "fit", self.device),
                 self.stats.tokens(self.name, above.name, "held-out", self.device),
@@ -296,24 +331,6 @@ class _Component:
         }
         logger.debug("%s: %s: %s", self.name, group.name, decision)
         return gain, decision
-
-
-@dataclass(frozen=True)
-class _OneByOne(Collection[Tensor]):
-    """Weights of all blocks, too many to hold: each is loaded whenever the iteration reaches it."""
-
-    load: Callable[[list[str]], dict[str, Tensor]]
-    names: list[str]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        for name in self.names:
-            yield self.load([name])[name]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __contains__(self, weight: object) -> bool:
-        return any(weight is one for one in self)
 
 
 def _exactly(group: Group) -> Group:

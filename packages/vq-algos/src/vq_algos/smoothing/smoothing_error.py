@@ -41,6 +41,13 @@ class Errors:
         return relative.mean(dim=-1)
 
 
+def joined(errors: Iterable[Errors]) -> Errors:
+    """The errors of the same candidates for the linears of several inputs, whose tokens are of the same buckets."""
+    parts = list(errors)
+    (buckets,) = {part.buckets for part in parts}
+    return Errors(torch.cat([it.noise for it in parts], dim=1), torch.cat([it.signal for it in parts]), buckets)
+
+
 def gain_of(s: Tensor) -> Tensor:
     """1/s as the runtime stores it: the nearest bfloat16 value, as fp32."""
     return nearest_bf16(1 / s)

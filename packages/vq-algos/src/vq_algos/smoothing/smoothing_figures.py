@@ -5,31 +5,35 @@ rounded to nearest.
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from vq_algos.smoothing.gelu_rescale import FeedForward, feed_forward_errors
-from vq_algos.smoothing.smoothing_error import Errors, output_errors
+from vq_algos.smoothing.smoothing_error import Errors, joined, output_errors
 from vq_algos.smoothing.smoothing_problem import SmoothingProblem
 from vq_core.sampling.schedule import BUCKETS
 
 Figure = float | None | list[float | None]
 
 
-def figures(problem: SmoothingProblem, s: Tensor) -> dict[str, Figure]:
-    """Figures of `s` `[in]`; empty if there are no held-out tokens or no scheme.
+def figures(problems: Collection[SmoothingProblem], s: Tensor) -> dict[str, Figure]:
+    """Figures of `s` `[in]` for one input or several; empty if there are no held-out tokens or no scheme.
 
     `unsmoothed_snr_db` and `output_snr_db` are before and after smoothing, `activation_snr_db` and
     `weight_only_snr_db` after it with one of the two quantized, `bucket_snr_db` is `output_snr_db` by bucket of sigma,
     null in buckets without tokens. Any other null means no signal or no noise.
     """
-    if problem.held_out is None or problem.scheme is None or not len(problem.held_out.rows):
-        return {}
-    held_out, weights, scheme = problem.held_out, problem.weights, problem.scheme
-    both = output_errors(held_out, weights, [torch.ones_like(s), s], scheme)
-    activations = output_errors(held_out, weights, [s], scheme, rounded=False)
-    rounded = output_errors(held_out, weights, [s], scheme, activations=False)
+    found = []
+    for problem in problems:
+        held_out, weights, scheme = problem.held_out, problem.weights, problem.scheme
+        if held_out is None or scheme is None or not len(held_out.rows):
+            return {}
+        both = output_errors(held_out, weights, [torch.ones_like(s), s], scheme)
+        activations = output_errors(held_out, weights, [s], scheme, rounded=False)
+        found.append((both, activations, output_errors(held_out, weights, [s], scheme, activations=False)))
+    both, activations, rounded = map(joined, zip(*found, strict=True))
     return {
         "unsmoothed_snr_db": snr_db(float(both.objective[0])),
         "output_snr_db": snr_db(float(both.objective[1])),

@@ -4,6 +4,7 @@ Files: `transformer/block_0.safetensors` … and `transformer/non_block.safetens
 request; the others are unchanged. Gains 1/s are fp32 `[in]` with bfloat16 values, ones where a group is not smoothed.
 `blocks.N.norm1.gain` and `blocks.N.norm3.gain` multiply the modulated norms' outputs; those of the other groups,
 `GROUP.gain`, are folded into the weights already and serve solvers that read the group's unsmoothed inputs.
+`across.attn1.qkv.gain` and `across.ffn.up.gain` are there where the modulated norms of all blocks have one.
 `block_0.json` … record how each group was smoothed.
 """
 
@@ -18,7 +19,7 @@ from vq_core.artifacts.models_in_place import models_told
 from vq_core.families import Family, family_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import Artifact, open_artifact
-from vq_core.topology import Topology
+from vq_core.topology import Group, Topology
 
 KIND = "smoothed-weights"
 FORMAT = 1
@@ -56,6 +57,18 @@ class SmoothedTransformer:
         """
         (gain,) = self.plain([name], device).values()
         return gain
+
+    def across_gain(self, group: Group, device: str = "cpu") -> Tensor | None:
+        """1/s that all blocks have in common for the input of `group`, fp32 `[in]`; None if it was not smoothed so."""
+        across = self.topology.across(group)
+        if across is None or across.gain not in self._artifact.manifest.components[self._name].tensors:
+            return None
+        return self.gain(across.gain, device)
+
+    def input_gain(self, group: Group, device: str = "cpu") -> Tensor:
+        """What the linears of `group` read over what the model's own do, fp32 `[in]`."""
+        gain, across = self.gain(group.gain, device), self.across_gain(group, device)
+        return gain if across is None else gain * across
 
 
 class SmoothedWeights:

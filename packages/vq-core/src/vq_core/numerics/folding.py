@@ -4,7 +4,9 @@ With gain g = 1/s `[in]`: X' = X·g and W' = W / g, so that X'W'ᵀ = XWᵀ. The
 
 * an affine norm: weight·g and bias·g;
 * linears: row k of the weight and element k of the bias, times g_k;
-* a modulated norm, LN(x)·(1 + scale_t) + shift_t: nothing in the model can, so g is stored and multiplies the output.
+* a modulated norm, LN(x)·(1 + a + p) + c + d, with a and c of its block's table, p and d of a projection that all
+  blocks share: one g for all blocks goes into both, because (1 + a + p)·g = 1 + [(1 + a)·g − 1] + p·g. Another g for
+  each block cannot go anywhere, so it is stored and multiplies the output.
 
 The gain is the primary quantity, not s: it is what a runtime multiplies by, in bfloat16, so it is chosen as a bfloat16
 value and the weights are divided by exactly that.
@@ -15,7 +17,7 @@ from collections.abc import Mapping, MutableMapping
 from torch import Tensor
 
 from vq_core.errors import VqError
-from vq_core.topology import Group, LinearSink, ModulationSink, NormSink
+from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, ProjectionSink
 
 
 def fold_group(tensors: MutableMapping[str, Tensor], group: Group, gain: Tensor) -> None:
@@ -28,7 +30,9 @@ def fold_group(tensors: MutableMapping[str, Tensor], group: Group, gain: Tensor)
     Raises:
         VqError: the group has no sink.
     """
-    if group.sink is None:
+    if isinstance(group.sink, ProjectionSink):
+        _fold_across(tensors, group.sink, gain)
+    elif group.sink is None:
         raise VqError(
             f"the input of {', '.join(group.reads)} cannot be smoothed exactly: leave group {group.name} out."
         )
@@ -43,6 +47,21 @@ def fold_group(tensors: MutableMapping[str, Tensor], group: Group, gain: Tensor)
             tensors[name] = tensors[name].to(gain.dtype) / gain
 
 
+def _fold_across(tensors: MutableMapping[str, Tensor], sink: ProjectionSink, gain: Tensor) -> None:
+    for name in sink.tables:
+        if name in tensors:
+            rows = tensors[name].to(gain.dtype, copy=True)
+            rows[:, sink.scale] = (1 + rows[:, sink.scale]) * gain - 1
+            rows[:, sink.shift] *= gain
+            tensors[name] = rows
+    for name in (f"{sink.projection}.weight", f"{sink.projection}.bias"):
+        if name in tensors:
+            parts = tensors[name].to(gain.dtype, copy=True).unflatten(0, (-1, len(gain)))
+            for part in (sink.scale, sink.shift):
+                parts[part] *= gain.reshape(-1, *[1] * (parts.ndim - 2))
+            tensors[name] = parts.flatten(0, 1)
+
+
 def _row_factors(group: Group, gain: Tensor) -> Mapping[str, Tensor]:
     match group.sink:
         case NormSink(norm):
@@ -51,6 +70,6 @@ def _row_factors(group: Group, gain: Tensor) -> Mapping[str, Tensor]:
             producers = linears
         case ModulationSink(name):
             return {name: gain}
-        case None:
+        case ProjectionSink() | None:
             return {}
     return {f"{producer}.{part}": gain for producer in producers for part in ("weight", "bias")}

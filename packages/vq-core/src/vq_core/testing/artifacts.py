@@ -23,26 +23,28 @@ TOOL = "test"
 
 
 def smoothed(
-    component: TransformerReader[Tensor], generator: torch.Generator, octaves: float = 2.0
+    component: TransformerReader[Tensor], generator: torch.Generator, octaves: float = 2.0, *, across: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """All tensors of `component`, smoothed in every group that has a sink, and the gain of each of these groups.
+    """All tensors of `component`, smoothed in every group that has a sink, and their gains.
 
     Gains are bfloat16 values of at most ±`octaves`, so that a forgotten one stands far outside the quantization error.
-    With 0 octaves nothing is smoothed, and gains are ones.
+    With 0 octaves nothing is smoothed, and gains are ones. `across` also smooths what all blocks have in common.
     """
     topology = component.topology
     tensors = component.plain(topology.tensors) | {gain: torch.ones(size) for gain, size in topology.gains.items()}
     gains: dict[str, Tensor] = {}
-    for group in topology.groups if octaves else ():
+    for group in (*topology.groups, *(topology.across_blocks if across else ())) if octaves else ():
         if group.sink is not None:
             exponents = octaves * (2 * torch.rand(group.in_features, generator=generator) - 1)
             gains[group.name] = nearest_bf16(2**exponents)
             fold_group(tensors, group, gains[group.name])
+            if group.members:
+                tensors[group.gain] = gains[group.name]
     return tensors, gains
 
 
 def write_weights(
-    model: Path, path: Path, *, octaves: float = 2.0, dtype: torch.dtype = torch.float32
+    model: Path, path: Path, *, octaves: float = 2.0, dtype: torch.dtype = torch.float32, across: bool = False
 ) -> dict[str, dict[str, Tensor]]:
     """Write smoothed weights of `model` to `path`, folded tensors as `dtype`; returns gains by component and group."""
     source, generator = open_source(str(model)), torch.Generator().manual_seed(7)
@@ -50,7 +52,7 @@ def write_weights(
     gains: dict[str, dict[str, Tensor]] = {}
     with create_artifact(path, header) as writer:
         for name, component in source.components.items():
-            tensors, gains[name] = smoothed(component, generator, octaves)
+            tensors, gains[name] = smoothed(component, generator, octaves, across=across)
             for tensor, original in component.plain(component.topology.tensors).items():
                 if not torch.equal(tensors[tensor], original):
                     tensors[tensor] = tensors[tensor].to(dtype)

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -81,6 +81,7 @@ class NoiseMeter:
         self._call = next(self._coming, None)
         self.full, self.twin = full, twin
         self._topology = weights.topology
+        self._across = cache(partial(weights.across_gain, device=device))
         self._scheme = scheme
         self._gain = cache(lambda group: _unless_ones(weights.gain(group.gain, device)))
         self._factors = {linear.name: self._factors_of(linear.name) for linear in self._topology.linears}
@@ -167,8 +168,8 @@ class NoiseMeter:
     def _block(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
         block = self.twin.get_submodule(exact.name)
         arguments, twin_arguments = _arguments(block, exact), _arguments(block, ours)
-        # The fold in the embedded text is not an error: the twin reads its own text.
-        conditions = {"encoder_hidden_states": twin_arguments["encoder_hidden_states"]}
+        # What is folded into the embedded text and the timestep is not an error: the twin reads its own.
+        conditions = {name: twin_arguments[name] for name in ("encoder_hidden_states", "temb")}
         alone = block.forward(**(arguments | conditions))
         before, after = _stream(arguments).float(), _last(exact.output).float()
         own, in_place = (_power(_last(output).float() - after) for output in (alone, ours.output))
@@ -176,8 +177,8 @@ class NoiseMeter:
 
     def _factors_of(self, linear: str) -> _Factors:
         group = self._topology.group_of(linear)
-        # A modulated norm's gain is applied by the twin's linear itself.
-        read = None if isinstance(group.sink, ModulationSink) else self._gain(group)
+        # A modulated norm's own gain is applied by the twin's linear itself; that of all blocks is in its input.
+        read = self._across(group) if isinstance(group.sink, ModulationSink) else self._gain(group)
         written = next(
             (
                 self._gain(other)

@@ -84,8 +84,8 @@ def _file(model: QuantizedModel, component: str) -> str:
 def _refuse_what_has_no_place(model: QuantizedModel) -> None:
     if model.has_gains:
         raise VqError(
-            "ComfyUI has no gains of modulated norms, and these weights have some: smooth them with "
-            "`vq-algos smooth --groups folded`, or export for lightx2v."
+            "ComfyUI has no gains of modulated norms, and these weights have some: smooth the model with "
+            "`vq-algos smooth --target comfyui`, or export for lightx2v."
         )
     if model.scheme.weight is NumberFormat.FP8_E4M3 and _rounding(model) is None:
         raise VqError(

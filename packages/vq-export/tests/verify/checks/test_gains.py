@@ -33,11 +33,15 @@ def finder_of(path: Path, model: Path) -> GainFinder:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-def test_every_gain_is_found(checkpoints: Paths, models: Paths, smoothed_i2v: dict[str, Any], scheme: str) -> None:
-    finder = finder_of(checkpoints[f"{scheme}-smoothed"], models["i2v"])
+@pytest.mark.parametrize("made", ["smoothed_i2v", "smoothed_across"])
+def test_every_gain_is_found(
+    checkpoints: Paths, models: Paths, request: pytest.FixtureRequest, scheme: str, made: str
+) -> None:
+    kind = "across" if made == "smoothed_across" else "smoothed"
+    finder = finder_of(checkpoints[f"{scheme}-{kind}"], models["i2v"])
     shared = finder.gains(NON_BLOCK, {})
     found = shared | finder.gains("block_0", shared) | finder.gains("block_1", shared)
-    expected = smoothed_i2v[scheme].gains["transformer"]
+    expected = request.getfixturevalue(made)[scheme].gains["transformer"]
     assert {group.name for group in found} == expected.keys()
     differing = {group.name for group, gain in found.items() if not torch.equal(gain, expected[group.name])}
     # A bias in bfloat16 leaves neighbours to choose from, and rows of 64 codes do not always tell them apart.

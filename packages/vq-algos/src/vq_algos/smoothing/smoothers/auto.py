@@ -34,7 +34,7 @@ def smoothing(problem: SmoothingProblem, options: SmootherOptions) -> Smoothing:
     assert problem.fit is not None
     assert problem.held_out is not None
     assert problem.scheme is not None
-    candidates = _families(problem)
+    candidates = families(problem)
     ranking = hardest(problem.fit, RANKING_TOKENS)
     objective = output_errors(ranking, problem.weights, [c.s for c in candidates], problem.scheme).objective
     best = [candidates[index] for index in objective.argsort(stable=True).tolist()[:KEPT]]
@@ -72,7 +72,8 @@ def hardest(tokens: Tokens, count: int) -> Tokens:
     return Tokens(tokens.rows[keep], tokens.weight[keep], tokens.bucket[keep])
 
 
-def _families(problem: SmoothingProblem) -> list[Smoothing]:
+def families(problem: SmoothingProblem) -> list[Smoothing]:
+    """The candidates of SmoothQuant and of AWQ, the same ones for every input."""
     columns = column_absmax(problem.weights)
     smoothquant = [
         Smoothing(migration(problem.absmax, columns, alpha), {"smoother": "smoothquant", "alpha": alpha})

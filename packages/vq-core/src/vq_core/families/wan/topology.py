@@ -6,7 +6,7 @@ from typing import Any
 from vq_core.errors import VqError
 from vq_core.families.wan.config import VACE_CLASS, inner_dim, patch_elements
 from vq_core.families.wan.kinds import is_vace
-from vq_core.topology import Group, Linear, LinearSink, ModulationSink, NormSink, Topology, block_of
+from vq_core.topology import Group, Linear, LinearSink, ModulationSink, NormSink, ProjectionSink, Topology, block_of
 
 FAMILY = "wan"
 TEXT_GROUP = "text"
@@ -43,7 +43,7 @@ def topology(config: Mapping[str, Any]) -> Topology:
         tensors |= _vace_projections(config, block)
     groups = [group for block in (*blocks, *vace_blocks) for group in _block_groups(config, block)]
     groups += _context_groups(config, linears)
-    return Topology(FAMILY, tensors, tuple(linears), tuple(groups))
+    return Topology(FAMILY, tensors, tuple(linears), tuple(groups), _across_blocks(groups))
 
 
 def _check(config: Mapping[str, Any]) -> None:
@@ -192,6 +192,23 @@ def _context_groups(config: Mapping[str, Any], linears: list[Linear]) -> list[Gr
         sink = NormSink("condition_embedder.image_embedder.norm2")
         groups.append(Group(IMAGE_GROUP, image, sink, config["added_kv_proj_dim"], sequence="image"))
     return groups
+
+
+def _across_blocks(groups: list[Group]) -> tuple[Group, ...]:
+    """The first norm of every block, and the third: the time projection gives both their scale and their shift."""
+    across = []
+    for name, norm, shift in (("across.attn1.qkv", "norm1", 0), ("across.ffn.up", "norm3", 3)):
+        gains = {
+            group: group.sink.gain
+            for group in groups
+            if isinstance(group.sink, ModulationSink) and group.sink.gain.endswith(f".{norm}.gain")
+        }
+        tables = tuple(gain.replace(f"{norm}.gain", "scale_shift_table") for gain in gains.values())
+        sink = ProjectionSink("condition_embedder.time_proj", tables, scale=shift + 1, shift=shift)
+        members = tuple(gains)
+        reads = tuple(linear for group in members for linear in group.reads)
+        across.append(Group(name, reads, sink, members[0].in_features, members=members))
+    return tuple(across)
 
 
 def llmc_groups(topology: Topology) -> tuple[Group, ...]:

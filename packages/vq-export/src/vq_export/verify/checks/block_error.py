@@ -32,9 +32,9 @@ from torch import Tensor
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, dequantize
-from vq_core.topology import Group
+from vq_core.topology import Group, ProjectionSink
 from vq_export.verify.checks.fidelity import corrected_biases, folded, gain_finder, rounds_to_nearest
-from vq_export.verify.checks.gains import NON_BLOCK
+from vq_export.verify.checks.gains import NON_BLOCK, Gains
 from vq_export.verify.checks.linear_error import rounded_to_nearest
 from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, lightx2v_block
 from vq_export.verify.reference import Reference
@@ -90,7 +90,10 @@ def block_error(
         return original.plain([tensor], device)[tensor].float()
 
     exact = own.diffusers(exactly, exactly, own.gains(reference, {}))
-    expected = _explained(own, reference)
+    finder = gain_finder(checkpoint, name, reference, device)
+    gains = finder.gains(f"block_{block}", finder.gains(NON_BLOCK, {}))
+    own.multiply_modulation(gains)
+    expected = _explained(own, reference, gains)
     found = own.lightx2v(as_loaded=True)
     branches = {
         branch: _error(*values)
@@ -107,9 +110,7 @@ def cast_snr_db(checkpoint: ConvertedCheckpoint, name: str, block: int, device: 
     return min(_error(stored, stored, loaded).snr_db for stored, loaded in pairs)
 
 
-def _explained(own: "_Inputs", reference: Reference) -> Branches:
-    finder = gain_finder(own.checkpoint, own.name, reference, own.device)
-    gains = finder.gains(f"block_{own.block}", finder.gains(NON_BLOCK, {}))
+def _explained(own: "_Inputs", reference: Reference, gains: Gains) -> Branches:
     corrected = frozenset() if reference.smoothed else corrected_biases(own.checkpoint, own.name)
 
     def explained(tensor: str) -> Tensor:
@@ -156,6 +157,12 @@ class _Inputs:
         self._modulation = random(6, dim)
         angles = random(TOKENS, config["attention_head_dim"] // 2)
         self._cos, self._sin = angles.cos(), angles.sin()
+
+    def multiply_modulation(self, gains: Gains) -> None:
+        """Let the projected timestep be what it is where `gains` that all blocks have in common are folded into it."""
+        for group, gain in gains.items():
+            if isinstance(group.sink, ProjectionSink):
+                self._modulation[[group.sink.scale, group.sink.shift]] *= gain
 
     def gains(self, reference: Reference, found: Mapping[Group, Tensor]) -> dict[str, Tensor]:
         """Gains of the block's modulated norms by their names in it: of smoothed weights, else those `found`."""

@@ -15,7 +15,7 @@ from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.scheme import NumberFormat
-from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, shard_of
+from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, ProjectionSink, shard_of
 
 FP32_ROUNDING = 2.0**-20
 """Relative error within which a bias, rounded once or twice in fp32, counts as the original times a gain."""
@@ -54,25 +54,36 @@ class GainFinder:
             return {}
         plain = self.component.plain(self.component.topology.plain_shards()[shard], self.device)
         gains = dict(known)
-        for group in self.component.topology.groups:
-            if shard_of(group.name) != shard or group in known:
-                continue
-            match group.sink:
-                case ModulationSink(name):
-                    gain = self.component.gain(name, self.device)
-                    if gain is not None:
-                        gains[group] = gain
-                case NormSink(producer):
-                    gains[group] = self._of_producers((producer,), plain, gains)
-                case LinearSink(producers):
-                    gains[group] = self._of_producers(producers, plain, gains)
-                case None if self.rescaled and group.gelu_sink is not None:
-                    # The rescale through GELU only makes rows smaller.
-                    gain = self._of_producers(group.gelu_sink.linears, plain, gains)
-                    gains[replace(group, sink=group.gelu_sink)] = gain.clamp(max=1)
-                case None:
-                    pass
+        topology = self.component.topology
+        for group in (*topology.groups, *topology.across_blocks):
+            if shard_of(group.name) == shard and group not in known:
+                gain = self._gain(group, plain, gains)
+                if gain is not None:
+                    gains[replace(group, sink=group.sink or group.gelu_sink)] = gain
         return gains
+
+    def _gain(self, group: Group, plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]) -> Tensor | None:
+        match group.sink:
+            case ModulationSink(name):
+                return self.component.gain(name, self.device)
+            case NormSink(producer):
+                return self._of_producers((producer,), plain, gains)
+            case LinearSink(producers):
+                return self._of_producers(producers, plain, gains)
+            case ProjectionSink():
+                return self._of_projection(group, plain)
+            case None if self.rescaled and group.gelu_sink is not None:
+                # The rescale through GELU only makes rows smaller.
+                return self._of_producers(group.gelu_sink.linears, plain, gains).clamp(max=1)
+        return None
+
+    def _of_projection(self, group: Group, plain: Mapping[str, Tensor]) -> Tensor | None:
+        """The factor of the rows of the projection that scale and shift the inputs of all blocks; None for ones."""
+        assert isinstance(group.sink, ProjectionSink)
+        parts = self._of_producers((group.sink.projection,), plain, {}).unflatten(0, (-1, group.in_features))
+        scale, shift = parts[group.sink.scale], parts[group.sink.shift]
+        gain = torch.where(scale == 1, shift, scale)
+        return gain if bool((gain != 1).any()) else None
 
     def _of_producers(
         self, producers: tuple[str, ...], plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]
@@ -105,8 +116,8 @@ class GainFinder:
         if weight in plain:
             after = plain[weight].float()
         else:
-            own_gain = gains.get(self.component.topology.group_of(producer))
-            reference = reference if own_gain is None else reference / own_gain
+            for group, gain in gains.items():
+                reference = reference / gain if producer in group.reads else reference
             quantized = self.component.linear(producer, self.device)
             inside = _is_inside(quantized.codes)
             after, reference = dequantize(quantized) * inside, reference * inside

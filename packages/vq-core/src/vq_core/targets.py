@@ -1,0 +1,58 @@
+"""What each runtime can compute, as data: stages use exactly that, and refuse what it cannot hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from vq_core.errors import VqError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A runtime.
+
+    Attributes:
+        name: what `--target` and the export's sub-command call it.
+        title: what people call it.
+        gains: whether the output of a modulated norm may have a gain that differs from block to block.
+        fp8_scale: what one scale of an FP8 weight is for.
+    """
+
+    name: str
+    title: str
+    gains: bool
+    fp8_scale: Literal["channel", "tensor"]
+
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (
+        Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel"),
+        Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor"),
+    )
+}
+
+
+def target_named(name: str) -> Target:
+    """The target called `name`.
+
+    Raises:
+        VqError: there is none.
+    """
+    if name not in TARGETS:
+        raise VqError(f"`{name}` is not a target: choose one of {', '.join(TARGETS)}.")
+    return TARGETS[name]
+
+
+def require_scheme(target: str, scheme: str) -> None:
+    """Refuse to smooth or quantize for `target` in a scheme of which it cannot hold the result.
+
+    Raises:
+        VqError: it says what to do instead.
+    """
+    runtime = target_named(target)
+    if scheme == "fp8" and runtime.fp8_scale == "tensor":
+        raise VqError(
+            f"{runtime.title} reads one FP8 scale per tensor, and calibration gives one per channel: take int8, or "
+            f"convert the model itself with `vq-export {target} --scheme fp8`."
+        )

@@ -1,0 +1,21 @@
+"""Targets are found by name."""
+
+import pytest
+
+from vq_core.errors import VqError
+from vq_core.targets import TARGETS, require_scheme, target_named
+
+
+def test_targets_by_name() -> None:
+    assert all(target_named(name).name == name for name in TARGETS)
+    assert target_named("lightx2v").gains
+    assert not target_named("comfyui").gains
+    with pytest.raises(VqError, match="`vllm` is not a target: choose one of lightx2v, comfyui"):
+        target_named("vllm")
+
+
+def test_what_a_target_cannot_hold_is_refused() -> None:
+    for target, scheme in (("lightx2v", "int8"), ("lightx2v", "fp8"), ("comfyui", "int8")):
+        require_scheme(target, scheme)
+    with pytest.raises(VqError, match=r"^ComfyUI reads one FP8 scale per tensor.* `vq-export comfyui --scheme fp8`\.$"):
+        require_scheme("comfyui", "fp8")
