@@ -11,6 +11,8 @@ WEIGHTS, STATS = Path("smoothed"), Path("stats")
 
 RECIPE, SAID = Path("r.yaml"), Recipe(scheme="int8", quantize=QuantizeSettings(method="gptq"), output=Path("out"))
 
+WRONG_LATER = Recipe(quantize=QuantizeSettings(method="no such rounder"))
+
 
 @pytest.mark.parametrize(
     ("settings", "stats", "recipe", "said", "options"),
@@ -20,6 +22,7 @@ RECIPE, SAID = Path("r.yaml"), Recipe(scheme="int8", quantize=QuantizeSettings(m
         (SmoothSettings("auto", "fp8"), STATS, None, Recipe(), "--scheme fp8 --method auto --stats stats -o qparams"),
         (SmoothSettings("none"), None, None, Recipe(), "--scheme int8 -o qparams"),
         (SmoothSettings(), STATS, RECIPE, SAID, "--recipe r.yaml --stats stats -o out/quant-params"),
+        (SmoothSettings(), STATS, RECIPE, WRONG_LATER, "--recipe r.yaml --scheme int8 -o qparams"),
         (SmoothSettings(), Path("out/activation-stats"), RECIPE, SAID, "--recipe r.yaml -o out/quant-params"),
     ],
 )

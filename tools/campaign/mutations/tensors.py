@@ -193,7 +193,8 @@ def header_length(target: Target) -> str:
 
 def special_values(target: Target) -> str | None:
     header, data = _read(target)
-    floats = [name for name, it in header.items() if name != "__metadata__" and it["dtype"] in SPECIALS and it["shape"]]
+    tensors = {name: it for name, it in header.items() if name != "__metadata__" and it["shape"]}
+    floats = [name for name, it in tensors.items() if it["dtype"] in SPECIALS and len(set(it["data_offsets"])) == 2]
     if not floats:
         return None
     name = target.chance.choice(floats)

@@ -4,6 +4,7 @@ import shlex
 
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.smoothing.smooth import SmoothSettings
+from vq_core.errors import VqError
 from vq_core.recipes.recipe import DEFAULTS, Recipe
 from vq_core.remote.location import Location
 
@@ -22,7 +23,14 @@ def after_smoothing(
         words += ["--scheme", settings.scheme or "int8"]
     if method != (said.quantize.method or DEFAULTS.quantize_method):
         words += ["--method", method]
-    if stats is not None and stats != said.path_of("activation-stats") and rounder_named(method).NEEDS_TOKENS:
+    if stats is not None and stats != said.path_of("activation-stats") and _needs_tokens(method):
         words += ["--stats", stats]
     words += ["-o", said.path_of("quant-params") or "qparams"]
     return shlex.join(map(str, words))
+
+
+def _needs_tokens(method: str) -> bool:
+    try:
+        return rounder_named(method).NEEDS_TOKENS
+    except VqError:  # a mistake in what the recipe says of the next stage, which will be told there
+        return False

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SILENCE_S = 10.0
 LIMITS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": SILENCE_S, "retries": {"total_max_attempts": 2}}}
 SLOWEST = 50_000  # bytes of a file in a second; some waits of the libraries have no limit at all
-RETRIES = 2
+RETRIES = 1
 PARALLEL = 8  # files under way at once
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Which extra of vq-core opens a protocol; the path of each of these begins with a bucket that has to be there."""
@@ -253,7 +253,7 @@ def _upload(filesystem: "AbstractFileSystem", root: str, advance: AdvanceBytes, 
 def _in_time(
     filesystem: "AbstractFileSystem", method: str, source: str, target: str, advance: AdvanceBytes, size: int
 ) -> None:
-    """Copy `size` bytes with the `filesystem`'s `method`, in a second attempt if the first takes too long."""
+    """Copy `size` bytes with the `filesystem`'s `method`, in a second attempt if the first fails or takes too long."""
     if not filesystem.async_impl:
         getattr(filesystem, method)(source, target, callback=_callback(advance))
         return
@@ -265,13 +265,16 @@ def _in_time(
         copying = getattr(filesystem, f"_{method}")(source, target, callback=_callback(advance))
         await asyncio.wait_for(copying, limit)
 
-    try:
-        sync(filesystem.loop, bounded)
-    except TimeoutError:
+    for attempts_left in (1, 0):
         try:
             sync(filesystem.loop, bounded)
+            return
         except TimeoutError:
-            raise OSError(f"{source} did not arrive in twice {limit:.0f} s") from None
+            if not attempts_left:
+                raise OSError(f"{source} did not arrive in twice {limit:.0f} s") from None
+        except Exception as error:
+            if not attempts_left or is_full_disk(error) or describe(error) is None:
+                raise
 
 
 def _callback(advance: AdvanceBytes) -> Any:
