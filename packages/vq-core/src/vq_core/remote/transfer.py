@@ -5,7 +5,6 @@ or version of the remote file have changed. What is written is built in the cach
 disk, and uploaded when it is complete; the file that makes it complete goes last, so that nobody reads half of it.
 """
 
-import asyncio
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,6 @@ from vq_core.runtime.progress import AdvanceBytes, transfer_progress
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
-
 
 # Their own limits let a server that says nothing hold a command for minutes.
 SILENCE_S = 10.0
@@ -257,6 +255,8 @@ def _in_time(
     if not filesystem.async_impl:
         getattr(filesystem, method)(source, target, callback=_callback(advance))
         return
+    import asyncio
+
     from fsspec.asyn import sync
 
     limit = SILENCE_S + size / SLOWEST
