@@ -76,6 +76,7 @@ class Scene:
         folder: the working directory.
         before: its content before the command ran.
         output: where the command writes, if not where `road` says.
+        cache: a folder besides that the command was told to fill.
         speechless: stderr could not be written.
         bucket: where inputs and output lay, as a prefix of what the command was given.
     """
@@ -85,6 +86,7 @@ class Scene:
     folder: Path
     before: Listing
     output: str | None = None
+    cache: str | None = None
     speechless: bool = False
     bucket: str = ""
 
@@ -176,6 +178,8 @@ def _is_allowed(scene: Scene, name: str, code: int, after: Listing) -> bool:
     top, _, rest = name.partition("/")
     if top == ".home":
         return rest.startswith(".cache") or name in scene.before
+    if top == scene.cache:
+        return True
     if top == ".cache":
         return not name.endswith((".part", ".tmp"))
     output = scene.written

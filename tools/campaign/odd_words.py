@@ -62,7 +62,7 @@ def run(stage: Stage) -> Told:
     numeric = option.type_descriptor.annotation in (int, float)
     value = stage.chance.choice(NUMBERS if numeric or stage.chance.random() < 0.2 else TEXTS)
     words = _with(list(stage.road.words), option.opts, value)
-    scene = stage.scene()
+    scene = stage.scene(cache=value if "--cache" in option.opts else None)
     outcome = stage.run(replace(stage.call, arguments=tuple(words)))
     excuse = None if numeric and value not in SENSIBLE else f"{option.opts[0]} is another one"
     return stage.told("an odd option value", f"{option.opts[0]} {value!r}"[:100], judge(scene, outcome, excuse))

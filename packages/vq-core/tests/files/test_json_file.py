@@ -10,11 +10,11 @@ from vq_core.files.json_file import MAX_DEPTH, read_json, read_json_value
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_an_object_is_read_with_and_without_a_byte_order_mark(tmp_path: Path, mark: bytes) -> None:
-    numbers = "18446744073709551615, -9223372036854775808, -0, 1.5"
+    numbers = "18446744073709551615, -9223372036854775808, -0, 1.5, 1e-999, 1.5e+100"
     content = f'{{"a": "ä", "n": [{numbers}], "😀": "\\ud83d\\ude00 \\\\ud83d"}}'
     (tmp_path / "x.json").write_bytes(mark + content.encode())
     read = read_json(tmp_path / "x.json")
-    assert read == {"a": "ä", "n": [2**64 - 1, -(2**63), 0, 1.5], "😀": "😀 \\ud83d"}
+    assert read == {"a": "ä", "n": [2**64 - 1, -(2**63), 0, 1.5, 0.0, 1.5e100], "😀": "😀 \\ud83d"}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,8 @@ def test_an_object_is_read_with_and_without_a_byte_order_mark(tmp_path: Path, ma
         (b'{"a": {"b": 1, "b": 1}}', r"is not JSON \(`b` is there twice\)"),
         (b'{"a": "\\ud800"}', r"is not JSON \(a string holds half of a surrogate pair\)"),
         (b'{"\\udc00\\ud800": 1}', r"is not JSON \(a string holds half of a surrogate pair\)"),
+        (b'{"a": 1e999}', r"is not JSON \(the number 1e999 is too large\)"),
+        (b'{"a": -' + b"9" * 400 + b".5}", r"is not JSON \(the number -9{19}… is too large\)"),
         (b'{"a": -Infinity}', r"is not JSON \(-Infinity is no number of JSON\)"),
         (b'{"a": 18446744073709551616}', r"is not JSON \(the integer 18446744073709551616 does not fit 64 bits\)"),
         (b'{"a": -9223372036854775809}', r"is not JSON \(the integer -9223372036854775809 does not fit 64 bits\)"),

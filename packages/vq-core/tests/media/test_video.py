@@ -1,4 +1,5 @@
 import errno
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,12 +81,21 @@ def test_takes_a_view_that_is_not_contiguous(tmp_path: Path) -> None:
     assert np.array_equal(read_video(tmp_path / "view.mkv"), video)
 
 
-def test_a_full_disk_is_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = subprocess.CompletedProcess([], 1, b"", b"[out#0] Error writing trailer: No space left on device")
-    monkeypatch.setattr(video_module, "_ffmpeg", lambda *_, **__: said)
+@pytest.mark.parametrize(
+    ("code", "said", "number"),
+    [
+        (1, b"[out#0] Error writing trailer: No space left on device", errno.ENOSPC),
+        (-signal.SIGXFSZ, b"", errno.EFBIG),
+    ],
+)
+def test_a_full_disk_and_a_limit_are_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: bytes, number: int
+) -> None:
+    ended = subprocess.CompletedProcess([], code, b"", said)
+    monkeypatch.setattr(video_module, "_ffmpeg", lambda *_, **__: ended)
     with pytest.raises(OSError, match=r"drift\.mkv") as caught:
         write_video(tmp_path / "drift.mkv", noise(2, 16, 16), fps=16)
-    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.errno == number
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """Reading JSON that somebody else may have written: what is unclear in it is refused in one sentence."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from vq_core.errors import VqError
 from vq_core.files.given_file import read_given
 
 MAX_DEPTH = 100
-_UNUSUAL_INTEGER = re.compile(r"-0|\d{19}")  # most files have none, and json calls nothing for each of theirs
+# Most files have none, and json calls nothing for each of theirs.
+_UNUSUAL_NUMBER = re.compile(r"-0|\d{19}|[eE]\+?\d{3}")
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels"
 
 
@@ -48,12 +50,14 @@ def parse_json(content: bytes) -> Any:
 
     Raises:
         ValueError: it is not JSON, as NaN is not; a key is there twice; a string holds half of a surrogate pair; an
-            integer does not fit 64 bits; it is nested too deeply to be read at all.
+            integer does not fit 64 bits, or a real number a float; it is nested too deeply to be read at all.
     """
     text = content.decode("utf-8-sig")
     try:
-        integer = _integer if _UNUSUAL_INTEGER.search(text) else int
-        value = json.loads(text, object_pairs_hook=_object, parse_int=integer, parse_constant=_constant)
+        integer, real = (_integer, _real) if _UNUSUAL_NUMBER.search(text) else (int, float)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_int=integer, parse_float=real, parse_constant=_constant
+        )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     if "\\u" in text and _has_surrogate(value):
@@ -75,6 +79,12 @@ def _integer(text: str) -> float:
     if len(text) > 20 or not -(1 << 63) <= int(text) < 1 << 64:
         raise ValueError(f"the integer {text if len(text) <= 20 else f'{text[:20]}…'} does not fit 64 bits")
     return int(text)
+
+
+def _real(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"the number {text if len(text) <= 20 else f'{text[:20]}…'} is too large")
+    return value
 
 
 def _constant(text: str) -> float:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
             said = ffmpeg.stderr.decode(errors="replace").strip()
             if os.strerror(errno.ENOSPC) in said:  # as an OSError again, it is told like any other full disk
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            if ffmpeg.returncode == -signal.SIGXFSZ:  # which ended it without a word
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
             raise OSError(f"ffmpeg could not write {path}: {said}")
         seal(draft)
         draft.replace(path)
