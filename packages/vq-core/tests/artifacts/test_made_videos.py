@@ -80,3 +80,13 @@ def test_a_damaged_manifest_is_an_error(artifact: Path, before: str, after: str,
 def test_a_manifest_of_somebody_else_is_none(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"name": "a web page"}))
     assert made_videos(tmp_path / "videos") is None
+
+
+def test_something_else_in_the_place_of_the_manifest_is_refused_where_one_must_be(artifact: Path) -> None:
+    (artifact / "manifest.json").write_text('{"prompt": "kite"}')
+    assert made_videos(artifact / "full") is None  # videos of anybody
+    (artifact / "full" / "000.json").write_text("{}")
+    with pytest.raises(
+        VqError, match=r"made/manifest\.json is not the manifest of the videos in \S+/full: make or copy"
+    ):
+        made_videos(artifact / "full")

@@ -52,7 +52,7 @@ def made_videos(folder: Location) -> MadeVideos | None:
     """The artifact of the videos in `folder`, by the manifest there or around it; None where no videos have one.
 
     Raises:
-        VqError: a manifest is damaged, or one of videos has another format.
+        VqError: a manifest is damaged, one of videos has another format, or something else is in its place.
     """
     if isinstance(folder, Path) and folder.name in ("", ".."):  # `.` has neither a name nor a parent
         folder = folder.resolve()
@@ -65,7 +65,14 @@ def made_videos(folder: Location) -> MadeVideos | None:
             return MadeVideos(place, variant, read_manifest(path, KIND, FORMAT))
         if "digest" in content:  # of another kind, unless the kind itself is what was damaged
             require_own_digest(content, path / FILE_NAME)
+        elif "kind" not in content and _have_records(folder):
+            raise VqError(f"{path / FILE_NAME} is not the manifest of the videos in {folder}: {REPAIR}.")
     return None
+
+
+def _have_records(folder: Location) -> bool:
+    """Do the videos in `folder` lie there with how they were made, as only artifacts of videos have it?"""
+    return isinstance(folder, Path) and any(it.with_suffix(".json").exists() for it in folder.glob("*.mkv"))
 
 
 def require_unaltered(made: MadeVideos | None, video: Path) -> None:
