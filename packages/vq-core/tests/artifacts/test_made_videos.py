@@ -86,7 +86,5 @@ def test_something_else_in_the_place_of_the_manifest_is_refused_where_one_must_b
     (artifact / "manifest.json").write_text('{"prompt": "kite"}')
     assert made_videos(artifact / "full") is None  # videos of anybody
     (artifact / "full" / "000.json").write_text("{}")
-    with pytest.raises(
-        VqError, match=r"made/manifest\.json is not the manifest of the videos in \S+/full: make or copy"
-    ):
+    with pytest.raises(VqError, match=r"made/manifest\.json is not the manifest of the videos in \S+/full: "):
         made_videos(artifact / "full")

@@ -302,3 +302,21 @@ def test_removes_a_folder_and_its_copy(run: Uri, tmp_path: Path) -> None:
     assert not folder.exists()
     remove(built(tmp_path))
     assert not (tmp_path / "built").exists()
+
+
+def test_what_was_uploaded_is_asked_for_again(
+    memory: MemoryFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").write_bytes(b"weights")
+    find, failures = MemoryFileSystem.find, [OSError("garbage"), OSError("garbage")]
+
+    def fail_twice(self: MemoryFileSystem, path: str, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return find(self, path, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "find", fail_twice)
+    assert deliver(tmp_path / "x", Uri("memory", "x"), advice="").read_bytes() == b"weights"
+    failures += [OSError("garbage")] * 3
+    with pytest.raises(VqError, match=r"memory://y could not be written \(garbage\): kept here"):
+        deliver(tmp_path / "x", Uri("memory", "y"), advice="kept here")

@@ -166,8 +166,7 @@ def _upload_all(local: Path, uri: Uri, last: str, advice: str) -> dict[str, Remo
             put = partial(_upload, filesystem, root, advance)
             _in_parallel(put, files.items())
             _in_parallel(put, completing)
-        filesystem.invalidate_cache()
-        listing = _listing(filesystem, root, uri)
+        listing = _listing_of_written(filesystem, root, uri)
         for name, path in [*files.items(), *completing]:
             if name not in listing or listing[name].size not in (None, path.stat().st_size):
                 raise OSError(f"{name or uri.name} is not there as it was sent")
@@ -220,6 +219,19 @@ def _listing(filesystem: "AbstractFileSystem", root: str, uri: Uri) -> dict[str,
         if info["type"] == "file" and not path.endswith("/"):
             listing[name] = RemoteFile(path, info.get("size"), _version_of(info))
     return listing
+
+
+def _listing_of_written(
+    filesystem: "AbstractFileSystem", root: str, uri: Uri, attempts: int = 3
+) -> dict[str, RemoteFile]:
+    """`_listing` after an upload, asked for more than once: what failed now would be there all the same."""
+    filesystem.invalidate_cache()
+    try:
+        return _listing(filesystem, root, uri)
+    except Exception as error:
+        if attempts == 1 or describe(error) is None:
+            raise
+    return _listing_of_written(filesystem, root, uri, attempts - 1)
 
 
 def _matches(name: str, only: Sequence[str], without: Sequence[str]) -> bool:
