@@ -304,7 +304,7 @@ def test_removes_a_folder_and_its_copy(run: Uri, tmp_path: Path) -> None:
     assert not (tmp_path / "built").exists()
 
 
-def test_what_was_uploaded_is_asked_for_again(
+def test_what_fails_at_once_is_asked_for_again(
     memory: MemoryFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x").write_bytes(b"weights")
@@ -317,6 +317,8 @@ def test_what_was_uploaded_is_asked_for_again(
 
     monkeypatch.setattr(MemoryFileSystem, "find", fail_twice)
     assert deliver(tmp_path / "x", Uri("memory", "x"), advice="").read_bytes() == b"weights"
+    failures.append(OSError("garbage"))
+    assert local_copy(Uri("memory", "x")).read_bytes() == b"weights"
     failures += [OSError("garbage")] * 3
     with pytest.raises(VqError, match=r"memory://y could not be written \(garbage\): kept here"):
         deliver(tmp_path / "x", Uri("memory", "y"), advice="kept here")

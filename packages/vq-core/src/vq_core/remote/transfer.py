@@ -6,13 +6,14 @@ disk, and uploaded when it is complete; the file that makes it complete goes las
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vq_core.errors import VqError
 from vq_core.files.folder_content import content_of
@@ -25,6 +26,8 @@ from vq_core.runtime.progress import AdvanceBytes, transfer_progress
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+Answer = TypeVar("Answer")
 
 # Their own limits let a server that says nothing hold a command for minutes.
 SILENCE_S = 10.0
@@ -49,7 +52,7 @@ def exists(location: Location) -> bool:
         return path.exists() or path.is_symlink()
     with _failing_as(location, "read"):
         filesystem, root = _open(location)
-        return bool(filesystem.exists(root))
+        return bool(_answer(partial(filesystem.exists, root)))
 
 
 def local_copy(location: Location, *, only: Sequence[str] | None = None, without: Sequence[str] | None = None) -> Path:
@@ -64,7 +67,7 @@ def local_copy(location: Location, *, only: Sequence[str] | None = None, without
         return Path(str(location))
     with _failing_as(location, "read"):
         filesystem, root = _open(location)
-        listing = _listing(filesystem, root, location)
+        listing = _answer(partial(_listing, filesystem, root, location))
     if not listing:
         raise VqError(f"There is nothing at {location}: check the address.")
     is_file = "" in listing
@@ -166,7 +169,8 @@ def _upload_all(local: Path, uri: Uri, last: str, advice: str) -> dict[str, Remo
             put = partial(_upload, filesystem, root, advance)
             _in_parallel(put, files.items())
             _in_parallel(put, completing)
-        listing = _listing_of_written(filesystem, root, uri)
+        filesystem.invalidate_cache()
+        listing = _answer(partial(_listing, filesystem, root, uri))
         for name, path in [*files.items(), *completing]:
             if name not in listing or listing[name].size not in (None, path.stat().st_size):
                 raise OSError(f"{name or uri.name} is not there as it was sent")
@@ -221,17 +225,17 @@ def _listing(filesystem: "AbstractFileSystem", root: str, uri: Uri) -> dict[str,
     return listing
 
 
-def _listing_of_written(
-    filesystem: "AbstractFileSystem", root: str, uri: Uri, attempts: int = 3
-) -> dict[str, RemoteFile]:
-    """`_listing` after an upload, asked for more than once: what failed now would be there all the same."""
-    filesystem.invalidate_cache()
+def _answer(ask: Callable[[], Answer], attempts: int = 3) -> Answer:
+    """What `ask` says, which is called again where the server fails at once; what takes long has been repeated."""
+    begin = time.monotonic()
     try:
-        return _listing(filesystem, root, uri)
+        return ask()
+    except (FileNotFoundError, PermissionError):
+        raise
     except Exception as error:
-        if attempts == 1 or describe(error) is None:
+        if attempts == 1 or describe(error) is None or time.monotonic() - begin > SILENCE_S:
             raise
-    return _listing_of_written(filesystem, root, uri, attempts - 1)
+    return _answer(ask, attempts - 1)
 
 
 def _matches(name: str, only: Sequence[str], without: Sequence[str]) -> bool:
