@@ -64,7 +64,7 @@ class Verification:
         return rows
 
     def as_json(self) -> dict[str, Any]:
-        """All of it; JSON has no infinity, so null is the SNR of exact codes."""
+        """All of it; JSON has no infinity, so null is the SNR of what is exact."""
         return {
             "problems": self.problems,
             "warnings": self.warnings,
@@ -73,7 +73,11 @@ class Verification:
             "cast_snr_db": _finite(self.cast_snr_db),
             "reference": self.reference,
             "weight_snr_db": {name: _finite(snrs) for name, snrs in self.weight_snr_db.items()},
-            "blocks": {name: asdict(block) for name, block in self.blocks.items()},
+            "blocks": {
+                name: asdict(block)
+                | {"branches": {branch: _finite(asdict(error)) for branch, error in block.branches.items()}}
+                for name, block in self.blocks.items()
+            },
         }
 
 

@@ -1,15 +1,18 @@
 """A block as LightX2V computes it from the files has the error that rounding explains, and no other."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
+from vq_export.targets.lightx2v import export
 from vq_export.verify.checks.block_error import (
     MAX_EXCESS_DB,
     MAX_EXCESS_NEAREST_DB,
@@ -31,17 +34,19 @@ def error_of(path: Path, model: Path) -> BlockError:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])
-@pytest.mark.parametrize("made", ["i2v", "smoothed", "t2v", "i2v-2.2", "ti2v-5b"])
+@pytest.mark.parametrize("made", ["i2v", "smoothed", "across", "t2v", "i2v-2.2", "ti2v-5b"])
 def test_a_faithful_checkpoint_has_the_error_of_rounding_to_nearest(
     checkpoints: Paths, models: Paths, scheme: str, made: str
 ) -> None:
-    found = error_of(checkpoints[f"{scheme}-{made}"], models["i2v" if made == "smoothed" else made])
+    found = error_of(checkpoints[f"{scheme}-{made}"], models["i2v" if made in ("smoothed", "across") else made])
     assert found.wrong == []
     assert found.limit_db == MAX_EXCESS_NEAREST_DB
     assert {"self_queries", "cross_keys", "self_attention", "cross_attention", "feed_forward"} < found.branches.keys()
     # The codes are the same; what differs is the order of casts and products, and where smoothing folded into a bias,
     # the last digit of a gain that is recovered from it.
-    assert all(abs(error.excess_db) < (0.6 if made == "smoothed" else 0.3) for error in found.branches.values())
+    assert all(
+        abs(error.excess_db) < (0.6 if made in ("smoothed", "across") else 0.3) for error in found.branches.values()
+    )
     assert all(15 < error.snr_db < 60 for error in found.branches.values())
 
 
@@ -100,3 +105,21 @@ def test_the_cast_to_bfloat16_costs_little_and_is_seen(checkpoints: dict[str, Pa
     name = f"blocks.{BLOCK}.modulation"
     path = rewrite(checkpoints["int8-i2v"], lambda it: it.change(name, lambda table: table.float() + 1000.7))
     assert cast_snr_db(open_checkpoint(path), "transformer", BLOCK) < 80
+
+
+def test_a_branch_of_zeros_is_exact_or_wrong(
+    models: Paths, convert: Callable[..., Any], rewrite: Rewrite, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(models["t2v"], tmp_path / "model"))
+    (file,) = (model / "transformer").glob("*.safetensors")
+    tensors = load_file(file)
+    tensors[f"blocks.{BLOCK}.attn1.norm_q.weight"].zero_()
+    save_file(tensors, file)
+    export(convert(model), tmp_path / "out")
+    found = error_of(tmp_path / "out", model)
+    assert found.wrong == []
+    assert found.branches["self_queries"].snr_db == math.inf
+    broken = rewrite(tmp_path / "out", lambda content: content.put(f"blocks.{BLOCK}.self_attn.norm_q.weight", 3, 1.0))
+    found = error_of(broken, model)
+    assert found.branches["self_queries"].snr_db == -math.inf
+    assert "self_queries" in found.wrong

@@ -57,7 +57,7 @@ class BranchError:
     """Error of one branch of the block, or of its queries or keys.
 
     Attributes:
-        snr_db: of `found` against `reference`.
+        snr_db: of `found` against `reference`; infinite where the branch gives zeros.
         excess_db: noise power of `found` over that of `explained`.
     """
 
@@ -133,9 +133,8 @@ def _error(exact: Tensor, expected: Tensor, found: Tensor) -> BranchError:
     noise = float((found - exact).double().square().sum())
     explained = float((expected - exact).double().square().sum())
     floor = max(FP32_NOISE * signal, torch.finfo(torch.float32).tiny)
-    return BranchError(
-        10 * math.log10(signal / max(noise, floor)), 10 * math.log10((noise + floor) / (explained + floor))
-    )
+    snr_db = 10 * math.log10(signal / max(noise, floor)) if signal else math.inf if noise <= floor else -math.inf
+    return BranchError(snr_db, 10 * math.log10((noise + floor) / (explained + floor)))
 
 
 class _Inputs:
