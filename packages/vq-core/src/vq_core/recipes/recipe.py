@@ -26,7 +26,6 @@ from vq_core.remote.transfer import local_copy
 Artifact = Literal["activation-stats", "smoothed-weights", "quant-params", "lightx2v", "videos", "report"]
 SchemeName = Literal["int8", "fp8"]
 Groups = Literal["llmc", "all"]
-TargetName = Literal["lightx2v", "comfyui"]
 FoldedDtype = Literal["fp32", "bf16"]
 AwqVersion = Literal["v1", "v2"]
 Variant = Literal["full", "floor", "smoothed", "fake-quant"]
@@ -54,7 +53,7 @@ class Defaults:
     alpha: float = 0.75
     awq_version: AwqVersion = "v2"
     groups: Groups = "all"
-    target: TargetName = "lightx2v"
+    target: str = "lightx2v"
     folded_dtype: FoldedDtype = "fp32"
     quantize_method: str = "rtn"
     rounding: Rounding = Rounding.NEAREST_EVEN
@@ -141,7 +140,7 @@ class SmoothSettings(Section):
     alpha: Share | None = None
     awq_version: AwqVersion | None = None
     groups: Groups | None = None
-    target: TargetName | None = None
+    target: str | None = None
     dtype: FoldedDtype | None = None
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vq_core.errors import VqError
 from vq_core.files.folder_content import content_of
+from vq_core.files.given_file import is_there
 from vq_core.files.tensor_file import publish
 from vq_core.remote.claim import alone, claimed
 from vq_core.remote.failures import describe, is_full_disk, remedy
@@ -48,8 +49,7 @@ def exists(location: Location) -> bool:
         VqError: a URI cannot be asked.
     """
     if not isinstance(location, Uri):
-        path = Path(str(location))
-        return path.exists() or path.is_symlink()
+        return is_there(Path(str(location)))
     with _failing_as(location, "read"):
         filesystem, root = _open(location)
         return bool(_answer(partial(filesystem.exists, root)))
