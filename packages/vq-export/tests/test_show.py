@@ -43,6 +43,18 @@ def test_a_file_that_lies_in_the_place_of_another_is_refused(checkpoints: Paths,
         provenance_of(high)
 
 
+def test_a_file_of_a_checkpoint_that_was_changed_is_refused(checkpoints: Paths, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(checkpoints["fp8-i2v-2.2"], tmp_path / "edited"))
+    file = path / "low_noise_model" / "block_0.safetensors"
+    content = file.read_bytes()
+    model = str(provenance_of(file)["model"]).encode()
+    file.write_bytes(content.replace(model, model[:-1] + b"X", 1))
+    with pytest.raises(VqError, match=r"block_0\.safetensors is not the file that was written"):
+        provenance_of(file)
+    (path / "manifest.json").unlink()  # alone it has to be believed
+    assert provenance_of(file)["model"].endswith("X")
+
+
 def test_rows(checkpoints: Paths, models: Paths) -> None:
     path = checkpoints["int8-smoothed"]
     rows = provenance_rows(provenance_of(path))

@@ -78,6 +78,8 @@ def test_the_lossless_of_two_is_graded(videos: Path, prompts: Path) -> None:
     before = grade_videos(videos, prompts)
     write_video(videos / "000.mp4", np.zeros((17, 96, 96, 3), np.uint8), 8)
     assert grade_videos(videos, prompts) == before
+    (videos / "000.mkv").rename(videos / "000.MKV")
+    assert grade_videos(videos, prompts).videos[0].grade == before.videos[0].grade
 
 
 def test_an_mp4_is_graded_where_there_is_no_other(videos: Path, prompts: Path) -> None:

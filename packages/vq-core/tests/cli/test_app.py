@@ -181,16 +181,18 @@ def test_a_table_stands_above_the_summary_and_not_in_json(capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out) == {"verdict": "passed"}
 
 
-def test_the_log_goes_to_stderr_and_debug_only_when_verbose() -> None:
+def test_the_log_goes_to_stderr_and_what_helps_only_us_when_verbose() -> None:
     script = (
         "import logging, sys, warnings; from vq_core.cli.app import set_up_logging; set_up_logging(len(sys.argv) > 1);"
-        "logging.getLogger('vq').debug('a tensor'); warnings.warn('careful')"
+        "logging.getLogger('vq').debug('a tensor'); warnings.warn('in a library');"
+        "logging.getLogger('vq').warning('careful')"
     )
     for flags, shown in ([], False), (["-v"], True):
         done = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True, check=True)
         assert done.stdout == ""
         assert "careful" in done.stderr
         assert ("a tensor" in done.stderr) is shown
+        assert ("in a library" in done.stderr) is shown
 
 
 def test_a_note_is_the_first_line_and_part_of_the_json(capsys: pytest.CaptureFixture[str]) -> None:

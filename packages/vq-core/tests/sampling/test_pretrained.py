@@ -195,6 +195,8 @@ def test_a_missing_tensor_is_not_made_up(model: Path, part: str) -> None:
     [
         ("text_encoder", "d_model", 64, r"` in \S+text_encoder is \[.*\] and should be \["),
         ("text_encoder", "num_layers", 9, r"text_encoder lacks the tensor `encoder\.block\.2"),
+        ("text_encoder", "num_layers", 1, r"`encoder\.block\.\d.* is of a layer that its config\.json leaves out"),
+        ("image_encoder", "num_hidden_layers", 1, "is of a layer that its config.json leaves out"),
         ("text_encoder", "num_layers", 10**9, r"`num_layers` in \S+config\.json is 1000000000, and no model has that"),
         ("text_encoder", "vocab_size", 10**15, "and no model has that"),
         ("image_encoder", "hidden_size", 96, r"and should be \["),

@@ -13,6 +13,7 @@ from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest
+from vq_core.store.reader import Artifact
 from vq_export.lightx2v.provenance import read_provenance
 from vq_export.verify.verification import by_place
 
@@ -41,18 +42,20 @@ def provenance_of(location: Location) -> dict[str, Any]:
 
 
 def _require_in_place(path: Path, said: Mapping[str, Any]) -> None:
-    """Refuse a file of a checkpoint that lies where another part of it belongs."""
+    """Refuse a file of a checkpoint that lies where another part of it belongs, or that is not the one written."""
     for folder in (path.parent, path.parent.parent):
         if not is_there(folder / FILE_NAME):
             continue
-        manifest, file = read_manifest(folder, KIND, FORMAT), path.relative_to(folder).as_posix()
-        for name, component in manifest.components.items():
+        artifact, file = Artifact(folder, read_manifest(folder, KIND, FORMAT)), path.relative_to(folder).as_posix()
+        for name, component in artifact.manifest.components.items():
             of_file = (tensor for tensor in component.tensors.values() if tensor.file == file)
             if any(of_file) and (name, path.stem) != (said["component"], said["shard"]):
                 raise VqError(
                     f"{path} says that it is {said['shard']} of {said['component']} and lies where {path.stem} of "
                     f"{name} belongs: convert the model again."
                 )
+        if file in artifact.manifest.files:
+            artifact.verify_file(file)
 
 
 def provenance_rows(said: Mapping[str, Any]) -> dict[str, str]:

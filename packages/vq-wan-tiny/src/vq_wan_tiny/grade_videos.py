@@ -100,7 +100,8 @@ def _videos_of(folder: Path, prompts: Location, count: int) -> list[Path]:
     """The videos of `folder` by index; as many as there are prompts."""
     if not folder.is_dir():
         raise VqError(f"{folder} is not a folder: give one that holds 000.mkv or 000.mp4 and so on.")
-    found = {path.stem: path for suffix in reversed(SUFFIXES) for path in sorted(folder.glob(f"[!.]*{suffix}"))}
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    found = {path.stem: path for suffix in reversed(SUFFIXES) for path in visible if path.suffix.lower() == suffix}
     wanted = [f"{index:03d}" for index in range(count)]
     if not found:
         raise VqError(f"{folder} holds no .mkv or .mp4 video: give the folder of one variant, such as videos/full.")

@@ -120,13 +120,14 @@ def _fail(sentence: str, code: int) -> NoReturn:
 
 
 def set_up_logging(verbose: bool) -> None:
-    """Send the stages' log to stderr."""
+    """Send the stages' log to stderr; what Python warns of inside a library is shown on request alone."""
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING,
         format="%(message)s",
         handlers=[RichHandler(console=new_console(stderr=True), show_path=False)],
     )
     logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.DEBUG if verbose else logging.ERROR)
 
 
 def required(value: T | None, option: str) -> T:

@@ -4,6 +4,7 @@ Their loaders take what they find: pickles, programs beside a tokenizer, adapter
 are missing. So a part is looked at first, its files and then its tensors, and what is not whole is refused.
 """
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from inspect import signature
@@ -173,6 +174,15 @@ def require_fitting(model_class: Any, folder: Path) -> None:
                 f"`{name}` in {folder} is {list(stored[name].shape)} and should be {list(shape)}, as its config.json "
                 "says: get a matching pair."
             )
+    places = {_place(name) for name in shapes}
+    for name in stored.keys() - shapes.keys():
+        if _place(name) in places:
+            raise VqError(f"`{name}` in {folder} is of a layer that its config.json leaves out: get a matching pair.")
+
+
+def _place(tensor: str) -> str:
+    """The name of `tensor` without numbers, the same in every layer."""
+    return re.sub(r"\d+", "#", tensor)
 
 
 def _loaded(part_class: Any, folder: Path, **settings: Any) -> Any:

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.errors import VqError
 from vq_core.store.reader import Artifact
 from vq_export.verify.checks.files import file_problems, file_warnings
 
@@ -37,6 +40,14 @@ def test_a_shard_that_lies_in_another_s_place(checkpoints: Paths, tmp_path: Path
         f"{path / 'block_1.safetensors'} says that it is block_0 of transformer and lies where block_1 of transformer "
         "belongs."
     )
+
+
+def test_metadata_that_are_damaged_are_a_sentence(checkpoints: Paths, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(checkpoints["int8-i2v"], tmp_path / "copy"))
+    checkpoint, block = open_checkpoint(path), path / "block_1.safetensors"
+    block.write_bytes(block.read_bytes().replace(rb"\"artifact\":", rb"\"artifact\"!", 1))
+    with pytest.raises(VqError, match=r"block_1\.safetensors does not say how it was quantized"):
+        list(file_problems(Unchecked(checkpoint)))
 
 
 class Unchecked:

@@ -1,13 +1,12 @@
 """The files of a checkpoint: none too many, and each the shard that its metadata name."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, ConvertedCheckpoint
 from vq_core.files.tensor_file import read_metadata
 from vq_core.files.tensor_folder import INDEX_FILE
-from vq_export.lightx2v.provenance import METADATA_KEY
+from vq_export.lightx2v.provenance import METADATA_KEY, read_provenance
 from vq_export.lightx2v.run_configs import RUN_SCRIPT
 from vq_export.verify.checks.configs import CONFIG_FILE
 
@@ -18,7 +17,8 @@ def file_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
     LightX2V loads every safetensors file of a folder, and the last one wins: even a copy of a shard is a problem.
 
     Raises:
-        VqError: a file without tensors was changed; files with tensors are checked as they are read.
+        VqError: a file without tensors was changed, or a file's metadata are damaged; files with tensors are checked
+            as they are read.
     """
     known = {CONFIG_FILE, RUN_SCRIPT} | {f"{folder}{INDEX_FILE}" for folder in _folders(checkpoint).values()}
     shards = _shards(checkpoint)
@@ -60,7 +60,7 @@ def _shards(checkpoint: ConvertedCheckpoint) -> dict[str, tuple[str, str]]:
 
 def _said(path: Path) -> tuple[str, str] | None:
     """Component and shard that the file's metadata name; None where they name none."""
-    if METADATA_KEY not in (metadata := read_metadata(path)):
+    if METADATA_KEY not in read_metadata(path):
         return None
-    content = json.loads(metadata[METADATA_KEY])
+    content = read_provenance(path)
     return content["component"], content["shard"]
