@@ -61,7 +61,9 @@ class ComfyFile:
                 assert weight.dtype == torch.int8
                 scale = self.tensors[f"{stem}.weight_scale"]
                 assert scale.numel() in (1, len(weight))
-                return lambda x: self._int8_linear(x, weight, scale.reshape(-1), bias)
+                layer = self._layers[stem]
+                hadamard = regular_hadamard(layer["convrot_groupsize"] if layer.get("convrot") else 1)
+                return lambda x: self._int8_linear(turned(x, hadamard), weight, scale.reshape(-1), bias)
             case unknown:
                 raise AssertionError(unknown)
 
@@ -71,6 +73,19 @@ class ComfyFile:
         x_scale = (x.abs().amax(dim=-1, keepdim=True) / 127).clamp(min=1e-30)
         codes = (x / x_scale).round().clamp(-128, 127)
         return (codes.double() @ weight.double().T).float() * (scale * x_scale) + bias
+
+
+def regular_hadamard(size: int) -> Tensor:
+    h4 = torch.tensor([[1.0, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]])
+    matrix = torch.ones(1, 1)
+    while len(matrix) < size:
+        matrix = torch.kron(matrix, h4)
+    return matrix / size**0.5
+
+
+def turned(x: Tensor, matrix: Tensor) -> Tensor:
+    """Each group of channels times `matrix`."""
+    return (x.unflatten(-1, (-1, len(matrix))) @ matrix).flatten(-2)
 
 
 def layer_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
@@ -223,12 +238,20 @@ def test_it_differs_from_the_original_by_rounding_alone(
     assert FP32_ROUNDING < error < EIGHT_BIT_ROUNDING
 
 
-def test_with_smoothing_folded_into_the_weights_it_is_still_the_original(
-    run: Any, tiny_model: Any, original: nn.Module, smoothed: Path, inputs: dict[str, Tensor], tmp_path: Path
+@pytest.mark.parametrize("rotate", ["none", "all"])
+def test_smoothed_and_rotated_it_is_still_the_original(
+    run: Any,
+    tiny_model: Any,
+    original: nn.Module,
+    smoothed: Path,
+    inputs: dict[str, Tensor],
+    tmp_path: Path,
+    rotate: str,
 ) -> None:
     model, stats = tiny_model("i2v"), smoothed.parent / "stats"
     run("vq-algos smooth", "--model", model, "--stats", stats, "--target", "comfyui", "-o", tmp_path / "smoothed")
-    run("vq-algos quantize", "--weights", tmp_path / "smoothed", "--scheme", "int8", "-o", tmp_path / "qparams")
+    how = ("--scheme", "int8", "--rotate", rotate)
+    run("vq-algos quantize", "--weights", tmp_path / "smoothed", *how, "-o", tmp_path / "qparams")
     folders = ("--weights", tmp_path / "smoothed", "--qparams", tmp_path / "qparams")
     run("vq-export comfyui", *folders, "-o", tmp_path / "out")
     file = ComfyFile(tmp_path / "out" / "wan_i2v_int8.safetensors", whole_activations=False)

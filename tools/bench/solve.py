@@ -21,12 +21,14 @@ from torch import Tensor
 
 from bench.random_model import loud_tokens
 from vq_algos.layer.inputs import LinearInputs, sampled
+from vq_algos.rounding.basis import Basis
 from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.column_rounding import round_columns
-from vq_algos.rounding.rounders import rounder_named
+from vq_algos.rounding.rounders import rounder_named, rtn
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import dequantize, weight_scale
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import QuantScheme, Rounding, scheme_named
 from vq_core.runtime.meter import host_peak_bytes
 from vq_core.sampling.schedule import BUCKETS
@@ -98,8 +100,9 @@ def solve_group(
             inputs = LinearInputs(sampled(fit, gain, scheme.activation), sampled(held_out, gain, scheme.activation))
             rounded = rounder_named(method).quantize(weights, inputs, scheme.weight, rounding)
     with measured(costs["settle"], device):
-        for weight, one in zip(weights, rounded, strict=True):
-            correct_and_score(weight, dequantize(one.quantized), inputs, scheme.weight, rounding, correct_bias=True)
+        errors = Basis(NONE, weights, inputs).errors(rtn.quantize(weights, None, scheme.weight, rounding))
+        for weight, one, nearest in zip(weights, rounded, errors, strict=True):
+            correct_and_score(weight, dequantize(one.quantized), inputs, nearest, correct_bias=True)
 
 
 def launches(scheme: QuantScheme, device: str, scale: int) -> int:

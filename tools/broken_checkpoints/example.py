@@ -15,6 +15,7 @@ from vq_core.families import wan
 from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import scheme_named
 from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedModel
@@ -119,6 +120,9 @@ class _Rounded(Derived):
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         return quantize_weight(self.unrounded.linear(name, device), self._format)
+
+    def rotation(self, linear: str) -> int:
+        return NONE
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         return {"method": "rtn"}

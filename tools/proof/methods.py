@@ -14,12 +14,15 @@ from torch import Tensor
 from proof import llmc
 from proof.synthetic import Layer
 from vq_algos.layer.inputs import LinearInputs, sampled
+from vq_algos.rounding.basis import Basis, rotated_basis
+from vq_algos.rounding.basis import rounded as rounded_in_basis
 from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.smoothing.smoothers import smoother_named
 from vq_algos.smoothing.smoothing_error import gain_of
 from vq_algos.smoothing.smoothing_problem import SmootherOptions, SmoothingProblem
 from vq_core.numerics.quantize import dequantize
+from vq_core.numerics.rotation import NONE, largest_group
 from vq_core.numerics.scheme import QuantScheme, Rounding
 
 
@@ -31,11 +34,13 @@ class Solved:
         gain: fp32 `[in]`, multiplies the input before its tokens are quantized.
         weights: fp32 `[out_i, in]`, dequantized.
         shifts: fp32 `[out_i]`, added to the biases; None for no correction.
+        rotation: how many channels of the tokens are rotated together before they are quantized; 1 for none.
     """
 
     gain: Tensor
     weights: Sequence[Tensor]
     shifts: Sequence[Tensor | None]
+    rotation: int = NONE
 
 
 Method = Callable[[Layer, QuantScheme], Solved]
@@ -49,26 +54,43 @@ def ours(
     rounder: str = "rtn",
     options: SmootherOptions | None = None,
     correct_bias: bool = False,
+    rotate: str = "none",
 ) -> Solved:
-    """Smoothing by `smoother` where the layer has a fold, rounding by `rounder`, and the bias where asked for."""
+    """Smoothing by `smoother` where the layer has a fold, rounding by `rounder`, and the bias where asked for.
+
+    `rotate` is that of `vq-algos quantize`.
+    """
     problem = problem_of(layer, scheme)
     name = smoother if layer.foldable else "none"
     smoothing = smoother_named(name).smoothing(problem, options or SmootherOptions())
-    return rounded(layer, scheme, gain_of(smoothing.s), rounder, correct_bias=correct_bias)
+    return rounded(layer, scheme, gain_of(smoothing.s), rounder, correct_bias=correct_bias, rotate=rotate)
 
 
-def rounded(layer: Layer, scheme: QuantScheme, gain: Tensor, rounder: str, *, correct_bias: bool) -> Solved:
-    """The linears of `layer` smoothed by `gain` `[in]` and rounded."""
-    fmt, rounding = scheme.weight, Rounding.NEAREST_EVEN
-    fit, held_out = (sampled(part, gain, scheme.activation) for part in (layer.draws.fit, layer.draws.held_out))
-    inputs = LinearInputs(fit, held_out)
-    folded = [weight.float() / gain for weight in layer.weights]
-    weights = [dequantize(one.quantized) for one in rounder_named(rounder).quantize(folded, inputs, fmt, rounding)]
+def rounded(
+    layer: Layer, scheme: QuantScheme, gain: Tensor, rounder: str, *, correct_bias: bool, rotate: str = "none"
+) -> Solved:
+    """The linears of `layer` smoothed by `gain` `[in]`, and rounded in the basis that `rotate` leads to."""
+    fmt, group = scheme.weight, largest_group(len(gain), GROUP)
+    basis_of = partial(_basis, layer, scheme, gain)
+    basis, found, nearest = rounded_in_basis(
+        rotate, basis_of, group, rounder_named(rounder), fmt, Rounding.NEAREST_EVEN
+    )
+    assert basis.inputs is not None
+    weights = [one.quantized for one in found]
     shifts: list[Tensor | None] = [None] * len(weights)
     if correct_bias:
-        pairs = zip(folded, weights, strict=True)
-        shifts = [correct_and_score(w, w_hat, inputs, fmt, rounding, correct_bias=True).shift for w, w_hat in pairs]
-    return Solved(gain, weights, shifts)
+        pairs = zip(basis.weights, map(dequantize, weights), nearest, strict=True)
+        shifts = [
+            correct_and_score(w, w_hat, basis.inputs, error, correct_bias=True).shift for w, w_hat, error in pairs
+        ]
+    back = [dequantize(weight._replace(rotation=basis.rotation)) for weight in weights]
+    return Solved(gain, back, shifts, basis.rotation)
+
+
+def _basis(layer: Layer, scheme: QuantScheme, gain: Tensor, rotation: int) -> Basis:
+    draws = (layer.draws.fit, layer.draws.held_out)
+    inputs = LinearInputs(*(sampled(part, gain, scheme.activation, rotation) for part in draws))
+    return rotated_basis([weight.float() / gain for weight in layer.weights], inputs, rotation)
 
 
 def problem_of(layer: Layer, scheme: QuantScheme) -> SmoothingProblem:
@@ -94,7 +116,10 @@ def _smoothquant(alpha: float) -> partial[Solved]:
 
 RTN = "RTN"
 REFERENCE = "smoothquant, α .5"
+ROTATION = "rotation"
 AUTO = "auto"
+ROTATED = "auto, with rotation"
+GROUP = 256
 
 METHODS: Mapping[str, Method] = {
     RTN: ours,
@@ -109,5 +134,8 @@ METHODS: Mapping[str, Method] = {
     "clip": partial(ours, rounder="clip"),
     "gptq": partial(ours, rounder="gptq"),
     "smoothquant, α .5 + gptq": partial(_smoothquant(0.5), rounder="gptq"),
+    ROTATION: partial(ours, rotate="all"),
+    "rotation + gptq": partial(ours, rounder="gptq", rotate="all"),
     AUTO: partial(ours, smoother="auto", rounder="auto", correct_bias=True),
+    ROTATED: partial(ours, smoother="auto", rounder="auto", correct_bias=True, rotate="auto"),
 }

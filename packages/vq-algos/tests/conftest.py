@@ -15,9 +15,12 @@ from vq_algos.layer.inputs import LinearInputs, sampled
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_algos.smoothing.smoothing_problem import SmoothingProblem
 from vq_core.artifacts.stats import BRANCHES, ActivationStats, Split, Tokens, open_stats, stats_header
+from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.families.wan import topology
 from vq_core.model.source import Source, open_source
-from vq_core.numerics.scheme import INT8, NumberFormat, QuantScheme
+from vq_core.numerics.linear import w8a8_linear
+from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.scheme import INT8, NumberFormat, QuantScheme, scheme_named
 from vq_core.sampling.schedule import BUCKETS
 from vq_core.store.writer import create_artifact
 from vq_core.topology import shard_of
@@ -263,3 +266,21 @@ def make_token_stats(make_stats: MakeStats) -> MakeTokenStats:
 def stats(i2v_model: Path, make_token_stats: MakeTokenStats) -> ActivationStats:
     """Statistics of the image-to-video model, with sampled tokens."""
     return make_token_stats(i2v_model)
+
+
+@pytest.fixture
+def output_snr() -> Callable[..., float]:
+    """SNR of what a runtime computes of a linear, bias included in the error alone, as in X·Wᵀ + b − (X̂·Ŵᵀ + b̂)."""
+
+    def measure(
+        component: SmoothedTransformer, linear: str, tokens: Tokens, weight: Quantized, bias: Tensor, scheme: str
+    ) -> float:
+        original, original_bias = component.plain([f"{linear}.weight", f"{linear}.bias"]).values()
+        gain = component.input_gain(component.topology.group_of(linear))
+        exact = (tokens.rows.double() * gain.double()) @ original.double().T
+        output = w8a8_linear(tokens.rows, weight, bias, scheme_named(scheme).activation, gain).double()
+        w = tokens.weight.double()
+        signal, noise = (w @ part.square().sum(dim=1) for part in (exact, exact + original_bias.double() - output))
+        return float(10 * torch.log10(signal / noise))
+
+    return measure

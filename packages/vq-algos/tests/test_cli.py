@@ -187,7 +187,8 @@ def test_our_recipe_drives_both_stages(
     settings = open_weights(smoothed).artifact.manifest.settings
     assert (settings["method"], settings["alpha"], settings["groups"]) == ("smoothquant", 0.6, "llmc")
     settings = open_qparams(tmp_path / "quant-params").artifact.manifest.settings
-    assert settings == {"scheme": "fp8", "method": "rtn", "rounding": "qtorch", "bias_correction": False}
+    expected = {"scheme": "fp8", "method": "rtn", "rounding": "qtorch", "rotate": "none", "bias_correction": False}
+    assert settings == expected
 
 
 def test_an_option_beats_the_recipe(run: Run, i2v_model: Path, stats_path: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.targets import TARGETS, require_scheme, target_named
+from vq_core.targets import TARGETS, require_rotation, require_scheme, target_named
 
 
 def test_targets_by_name() -> None:
@@ -19,3 +19,9 @@ def test_what_a_target_cannot_hold_is_refused() -> None:
         require_scheme(target, scheme)
     with pytest.raises(VqError, match=r"^ComfyUI reads one FP8 scale per tensor.* `vq-export comfyui --scheme fp8`\.$"):
         require_scheme("comfyui", "fp8")
+
+
+def test_a_rotation_is_for_targets_that_rotate() -> None:
+    require_rotation("comfyui")
+    with pytest.raises(VqError, match=r"^LightX2V does not rotate what a linear reads: .* `--target comfyui`\.$"):
+        require_rotation("lightx2v")

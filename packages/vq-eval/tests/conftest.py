@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts import weights as weights_artifact
 from vq_core.artifacts.components import component_headers
 from vq_core.artifacts.qparams import QuantParams, open_qparams
@@ -20,13 +19,12 @@ from vq_core.model.lora_request import LoraRequest
 from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import quantize_weight
-from vq_core.numerics.scheme import scheme_named
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.sampling.condition_encoding import TEXT_TOKENS
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.settings import Sampling
-from vq_core.store.writer import ComponentHeader, Header, create_artifact
+from vq_core.store.writer import Header, create_artifact
+from vq_core.testing import artifacts as testing_artifacts
 from vq_core.testing.tiny_models import IMAGE_DIM, IMAGE_TOKENS, TEXT_DIM, Variant, write_samples
 from vq_core.topology import shard_of
 from vq_eval.videos.fake_quant import Made, make_videos, open_candidates
@@ -116,38 +114,8 @@ def _folded(component: SourceTransformer, dtype: torch.dtype, across: bool) -> d
 
 @pytest.fixture(scope="session")
 def write_qparams() -> Callable[..., Path]:
-    """Write the codes of the artifact `weights` to `path`; `bias_shift` is added to every bias and stored with them."""
-
-    def write(weights: Path, path: Path, scheme: str = "int8", bias_shift: float | None = None) -> Path:
-        smoothed = open_weights(weights)
-        header = Header(
-            kind=qparams_artifact.KIND,
-            format=qparams_artifact.FORMAT,
-            tool="test",
-            family=smoothed.family_name,
-            model=smoothed.artifact.manifest.model,
-            components={
-                name: ComponentHeader(name, component.fingerprint, component.config)
-                for name, component in smoothed.components.items()
-            },
-            settings={"scheme": scheme},
-            parents={weights_artifact.KIND: smoothed.artifact.digest},
-        )
-        with create_artifact(path, header) as writer:
-            for name, component in smoothed.components.items():
-                blocks: dict[str, dict[str, Tensor]] = {}
-                for linear in component.topology.linears:
-                    weight, bias = component.plain([f"{linear.name}.weight", f"{linear.name}.bias"]).values()
-                    quantized = quantize_weight(weight, scheme_named(scheme).weight)
-                    tensors = blocks.setdefault(linear.shard, {})
-                    tensors |= {f"{linear.name}.codes": quantized.codes, f"{linear.name}.scale": quantized.scale}
-                    if bias_shift is not None:
-                        tensors[f"{linear.name}.bias"] = bias.float() + bias_shift
-                for block, tensors in blocks.items():
-                    writer.write_tensors(f"{name}/{block}.safetensors", tensors)
-        return path
-
-    return write
+    """Write quant params of the artifact `weights` to `path`; see `vq_core.testing.artifacts`."""
+    return testing_artifacts.write_qparams
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,8 @@ def quantize_command(options: QuantizeOptions) -> None:
 
     rtn rounds to nearest. clip searches each row's scale, gptq makes up for each column's error in the columns after
     it, and auto takes whatever is best for each linear on held-out tokens, never worse than rtn there; these three
-    solve on sampled tokens (vq-calib collect --tokens). With --stats every linear's output error is recorded.
+    solve on sampled tokens (vq-calib collect --tokens). With --stats every linear's output error is recorded. For a
+    target that can rotate what a linear reads, auto also tries that.
 
     For example:
 
@@ -92,7 +93,7 @@ def quantize_command(options: QuantizeOptions) -> None:
 
         vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
     """
-    from vq_algos.rounding.quantize import QuantizeSettings, quantize
+    from vq_algos.rounding.quantize import QuantizeSettings, default_rotate, quantize
     from vq_algos.rounding.rounders import rounder_named
     from vq_algos.show import rounding_rows
     from vq_algos.smoothed_for import target_of, warning_of
@@ -102,21 +103,26 @@ def quantize_command(options: QuantizeOptions) -> None:
     from vq_core.recipes.recipe import DEFAULTS, read_recipe, resolve
     from vq_core.runtime.device import resolve_device
     from vq_core.runtime.meter import Meter
+    from vq_core.targets import target_named
 
     set_up_logging(options.verbose)
     meter = Meter()
     said = read_recipe(options.recipe)
+    scheme = required(options.scheme or said.scheme, "--scheme")
+    smoothed = required(options.weights or said.path_of("smoothed-weights"), "--weights")
+    weights = open_weights(smoothed)
+    target = target_named(target_of(weights))
+    method = resolve(options.method, said.quantize.method, DEFAULTS.quantize_method)
     settings = QuantizeSettings(
-        scheme=required(options.scheme or said.scheme, "--scheme"),
-        method=resolve(options.method, said.quantize.method, DEFAULTS.quantize_method),
+        scheme=scheme,
+        method=method,
         rounding=resolve(options.rounding, said.quantize.rounding, DEFAULTS.rounding),
+        rotate=resolve(options.rotate, said.quantize.rotate, default_rotate(method, target)),
         bias_correction=options.bias_correction,
     )
     needs_tokens = rounder_named(settings.method).NEEDS_TOKENS
     stats_path = options.stats or (said.path_of("activation-stats") if needs_tokens else None)
     folder = required(options.output or said.path_of("quant-params"), "--output")
-    smoothed = required(options.weights or said.path_of("smoothed-weights"), "--weights")
-    weights = open_weights(smoothed)
     quantize(
         weights,
         settings,
@@ -125,7 +131,6 @@ def quantize_command(options: QuantizeOptions) -> None:
         device=resolve_device(options.device),
         resume=options.resume,
     )
-    target = target_of(weights)
     checkpoint = said.path_of("lightx2v") or "checkpoint"
     warning = warning_of(weights, settings.scheme)
     warned = {} if warning is None else {"warning": warning}
@@ -134,7 +139,7 @@ def quantize_command(options: QuantizeOptions) -> None:
         {**warned, **rounding_rows(open_qparams(folder)), "output": folder, **meter.usage().rows()},
         result={"output": folder, "settings": vars(settings), **warned, "usage": vars(meter.usage())},
         as_json=options.as_json,
-        next_steps=f"vq-export {target} --weights {smoothed} --qparams {folder} -o {checkpoint}",
+        next_steps=f"vq-export {target.name} --weights {smoothed} --qparams {folder} -o {checkpoint}",
     )
 
 

@@ -97,6 +97,14 @@ class QuantizeOptions:
         str | None,
         _method("--rounding", help=f"nearest-even, or qtorch ({ROUNDING_NOTE}).  [default: nearest-even]"),
     ] = None
+    rotate: Annotated[
+        str | None,
+        _method(
+            "--rotate",
+            help="Inputs to rotate for a target that can: none, all, or auto, where the error on held-out tokens is "
+            "smaller then.  [default: auto with --method auto, else none]",
+        ),
+    ] = None
     bias_correction: Annotated[
         bool,
         _method(

@@ -50,6 +50,8 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
             middle = median(inexact.values())
             quality = f"weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
         rows[name] = f"{len(decisions)} linears, {quality}"
+        if rotated := sum("rotation" in entry for entry in decisions.values()):
+            rows[f"{name} inputs"] = f"rotated for {rotated} of {len(decisions)} linears"
         if corrected := sum(bool(entry.get("bias_corrected")) for entry in decisions.values()):
             rows[f"{name} biases"] = f"{corrected} corrected by --stats; LLMC corrects none (--no-bias-correction)"
     settings = quantized.artifact.manifest.settings

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vq_algos.layer.inputs import LinearInputs, Sampled
+from vq_algos.layer.output_error import HeldOutError
 from vq_algos.rounding.bias_and_score import Scored, bias_shift, correct_and_score
 from vq_core.numerics.quantize import dequantize, quantize_weight
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import NumberFormat
 from vq_core.sampling.schedule import BUCKETS
 
 MakeInputs = Callable[..., LinearInputs]
@@ -33,9 +34,8 @@ def weight() -> Tensor:
 
 
 def _score(weight: Tensor, dequantized: Tensor, inputs: LinearInputs, *, correct_bias: bool = True) -> Scored:
-    return correct_and_score(
-        weight, dequantized, inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN, correct_bias=correct_bias
-    )
+    rtn = HeldOutError(weight, inputs.held_out).error(_rounded(weight))
+    return correct_and_score(weight, dequantized, inputs, rtn, correct_bias=correct_bias)
 
 
 def _rounded(weight: Tensor) -> Tensor:

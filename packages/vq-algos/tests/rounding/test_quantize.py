@@ -49,7 +49,7 @@ def test_every_linear_is_rounded_once_as_the_numerics_do_and_its_error_is_record
         for linear, decision in decisions.items():
             weight = component.plain([f"{linear}.weight"])[f"{linear}.weight"]
             expected = quantize_weight(weight, scheme_named(scheme).weight, rounding)
-            codes, scale = qparams.linear(name, linear)
+            codes, scale, _ = qparams.linear(name, linear)
             assert codes.dtype == expected.codes.dtype
             assert torch.equal(codes.float(), expected.codes.float())
             assert torch.equal(scale, expected.scale)
@@ -92,7 +92,7 @@ def test_a_weight_that_codes_hold_exactly_has_no_figure(
     zero = "blocks.1.attn2.to_out.0"
     model = make_model(i2v_config, edit={f"{zero}.weight": torch.zeros(32, 32, dtype=torch.bfloat16)})
     qparams = open_qparams(_quantize(make_smoothed(model), tmp_path / "qparams"))
-    codes, scale = qparams.linear("transformer", zero)
+    codes, scale, _ = qparams.linear("transformer", zero)
     assert not codes.any()
     assert torch.all(scale == 1)
     assert qparams.decisions("transformer")[zero] == {"method": "rtn", "weight_snr_db": None}
@@ -106,6 +106,7 @@ def test_the_artifact_says_what_it_was_made_from_and_how(smoothed: Path, tmp_pat
         "scheme": "fp8",
         "method": "rtn",
         "rounding": "qtorch",
+        "rotate": "none",
         "bias_correction": False,
     }
     assert (

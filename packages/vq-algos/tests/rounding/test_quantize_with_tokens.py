@@ -12,12 +12,11 @@ from vq_algos.layer import hessian
 from vq_algos.rounding import rounders
 from vq_algos.rounding.quantize import QuantizeSettings, quantize
 from vq_core.artifacts.qparams import QuantParams, open_qparams
-from vq_core.artifacts.stats import ActivationStats, Tokens
+from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.discover import plugin_names
 from vq_core.errors import VqError
-from vq_core.numerics.linear import w8a8_linear
-from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.scheme import SCHEMES, Rounding, scheme_named
 from vq_core.sampling.schedule import BUCKETS
 
@@ -26,6 +25,7 @@ MakeModel = Callable[..., Path]
 MakeSmoothed = Callable[..., Path]
 MakeStats = Callable[..., Path]
 MakeTokenStats = Callable[[Path], ActivationStats]
+OutputSnr = Callable[..., float]
 
 METHODS = plugin_names(rounders.__name__)
 RECORDED_DB = 2e-3
@@ -43,23 +43,10 @@ def _original(component: SmoothedTransformer, linear: str) -> tuple[Tensor, Tens
     return tuple(component.plain([f"{linear}.weight", f"{linear}.bias"]).values())  # type: ignore[return-value]
 
 
-def _output_snr(
-    component: SmoothedTransformer, linear: str, tokens: Tokens, weight: Quantized, bias: Tensor, scheme: str
-) -> float:
-    """SNR of what a runtime computes, bias included in the error alone, as in X·Wᵀ + b − (X̂·Ŵᵀ + b̂)."""
-    original, original_bias = (part.double() for part in _original(component, linear))
-    gain = component.gain(component.topology.group_of(linear).gain)
-    exact = (tokens.rows.double() * gain.double()) @ original.T
-    output = w8a8_linear(tokens.rows, weight, bias, scheme_named(scheme).activation, gain).double()
-    w = tokens.weight.double()
-    signal, noise = (w @ part.square().sum(dim=1) for part in (exact, exact + original_bias - output))
-    return float(10 * torch.log10(signal / noise))
-
-
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_recorded_errors_are_those_of_the_runtimes_function(
-    method: str, scheme: str, smoothed: Path, stats: Any, tmp_path: Path
+    method: str, scheme: str, smoothed: Path, stats: Any, tmp_path: Path, output_snr: OutputSnr
 ) -> None:
     qparams = _quantize(smoothed, tmp_path / "qparams", stats, scheme, method=method)
     component = open_weights(smoothed).components["transformer"]
@@ -76,9 +63,9 @@ def test_the_recorded_errors_are_those_of_the_runtimes_function(
         if linear in corrected:
             (ours,) = qparams.artifact.tensors("transformer", [corrected[linear]]).values()
             assert ours.dtype == torch.float32
-        expected = _output_snr(component, linear, tokens, qparams.linear("transformer", linear), ours, scheme)
+        expected = output_snr(component, linear, tokens, qparams.linear("transformer", linear), ours, scheme)
         assert decision["output_snr_db"] == pytest.approx(expected, abs=RECORDED_DB)
-        expected = _output_snr(component, linear, tokens, plain, bias, scheme)
+        expected = output_snr(component, linear, tokens, plain, bias, scheme)
         assert decision["rtn_output_snr_db"] == pytest.approx(expected, abs=RECORDED_DB)
         assert len(decision["bucket_snr_db"]) == BUCKETS
         timeless = linear.endswith(("attn2.to_k", "attn2.to_v", "add_k_proj", "add_v_proj"))

@@ -12,6 +12,7 @@ from vq_core.artifacts.stats import ActivationStats, Split, Tokens
 from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.errors import VqError
 from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group
 
@@ -47,11 +48,22 @@ def test_inputs_are_the_tokens_times_the_gain(
     assert (gain != 1).any() == (name != "blocks.1.ffn.down")
 
 
+@pytest.mark.parametrize("name", ["blocks.0.attn1.qkv", "blocks.1.ffn.down"])
+def test_rotated_inputs_are_quantized_after_the_rotation(name: str, component: SmoothedTransformer, stats: Any) -> None:
+    group, gain = _group(component, name), component.gain(_group(component, name).gain)
+    inputs = _source(component, stats, NumberFormat.INT8).inputs_of(group, rotation=16)
+    tokens = stats.tokens("transformer", name, "fit")
+    assert torch.equal(inputs.fit.x, rotate(tokens.rows.float() * gain, 16))
+    quantized = quantize_tokens(tokens.rows, NumberFormat.INT8, gain, group=16)
+    assert torch.equal(inputs.fit.x_hat, dequantize(quantized._replace(rotation=1)))
+
+
 def test_only_what_all_blocks_read_is_kept(component: SmoothedTransformer, stats: ActivationStats) -> None:
     source = _source(component, stats, NumberFormat.INT8)
     for name, shared in (("text", True), ("image", True), ("blocks.0.attn1.qkv", False)):
         first, second = (source.inputs_of(_group(component, name)) for _ in range(2))
         assert (first is second) is shared
+        assert source.inputs_of(_group(component, name), rotation=4) is not first
 
 
 def test_a_token_that_is_not_finite_is_refused_by_name(

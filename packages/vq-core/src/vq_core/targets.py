@@ -16,19 +16,21 @@ class Target:
         title: what people call it.
         gains: whether the output of a modulated norm may have a gain that differs from block to block.
         fp8_scale: what one scale of an FP8 weight is for.
+        rotation: how many channels of a linear's input it can rotate together, at most; 1 if it does not rotate.
     """
 
     name: str
     title: str
     gains: bool
     fp8_scale: Literal["channel", "tensor"]
+    rotation: int
 
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel"),
-        Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor"),
+        Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel", rotation=1),
+        Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor", rotation=256),
     )
 }
 
@@ -42,6 +44,21 @@ def target_named(name: str) -> Target:
     if name not in TARGETS:
         raise VqError(f"`{name}` is not a target: choose one of {', '.join(TARGETS)}.")
     return TARGETS[name]
+
+
+def require_rotation(target: str) -> None:
+    """Refuse to rotate what linears read for `target` if it cannot.
+
+    Raises:
+        VqError: it says what to do instead.
+    """
+    runtime = target_named(target)
+    if runtime.rotation == 1:
+        able = " or ".join(other.name for other in TARGETS.values() if other.rotation > 1)
+        raise VqError(
+            f"{runtime.title} does not rotate what a linear reads: leave --rotate out, or smooth the model with "
+            f"`--target {able}`."
+        )
 
 
 def require_scheme(target: str, scheme: str) -> None:

@@ -51,6 +51,30 @@ def test_codes_and_scale_come_back(folder: Path, scheme: QuantScheme, quantized:
     assert torch.equal(read.scale, quantized.scale)
 
 
+@pytest.mark.parametrize(("group", "fits"), [(4, True), (2, False), (16, False), (0, False)])
+def test_a_rotation_comes_back_and_one_that_cannot_be_is_refused(
+    tmp_path: Path, t2v_config: dict[str, Any], group: int, fits: bool
+) -> None:
+    component = ComponentHeader("transformer", "f", t2v_config)
+    header = Header(qparams.KIND, qparams.FORMAT, "t", "wan", "m", {"transformer": component}, {"scheme": "int8"})
+    weight = torch.randn(6, 12, generator=torch.Generator().manual_seed(0))
+    tensors = {
+        f"{LINEAR}.codes": quantize_weight(weight, scheme_named("int8").weight).codes,
+        f"{LINEAR}.scale": torch.ones(6, 1),
+        f"{LINEAR}.rotation": torch.tensor(group),
+    }
+    with create_artifact(tmp_path / "qparams", header) as writer:
+        write_decided(writer, "transformer/block_0.safetensors", tensors, {LINEAR: {"method": "rtn"}})
+    opened = open_qparams(tmp_path / "qparams")
+    assert opened.rotation("transformer", LINEAR) == group
+    assert opened.rotation("transformer", "blocks.0.ffn.net.2") == 1
+    if fits:
+        assert opened.linear("transformer", LINEAR).rotation == group
+    else:
+        with pytest.raises(VqError, match=rf"^`{LINEAR}.rotation` in .* is {group}, which is no power of 4 that div"):
+            opened.linear("transformer", LINEAR)
+
+
 def test_corrected_biases_and_decisions(folder: Path) -> None:
     opened = open_qparams(folder)
     assert opened.corrected_biases("transformer") == {LINEAR: f"{LINEAR}.bias"}

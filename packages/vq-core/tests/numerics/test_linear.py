@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vq_core.numerics.linear import w8a8_linear
-from vq_core.numerics.quantize import Quantized, quantize_weight, snr_db
+from vq_core.numerics.linear import linear_of_codes, w8a8_linear
+from vq_core.numerics.quantize import Quantized, quantize_tokens, quantize_weight, snr_db
+from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import NumberFormat
 
 
@@ -45,6 +46,21 @@ def test_int8_equals_integer_arithmetic(
     assert y.shape == (2, 6, 32)
     expected = literal_int8(x, quantized, bias, torch.ones(64) if gain is None else gain)
     assert torch.allclose(y.double(), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("fmt", list(NumberFormat))
+def test_a_rotation_is_one_of_tokens_and_of_the_weight(x: Tensor, weight: Tensor, fmt: NumberFormat) -> None:
+    gain = torch.linspace(0.5, 2, 64)
+    rotated = quantize_weight(rotate(weight, 16), fmt)._replace(rotation=16)
+    plain = w8a8_linear(rotate(x * gain, 16), rotated._replace(rotation=1), None, fmt)
+    assert torch.equal(w8a8_linear(x, rotated, None, fmt, gain), plain)
+    assert snr_db(torch.nn.functional.linear(x * gain, weight), plain) > 20
+
+
+def test_tokens_and_a_weight_in_other_bases_are_refused(x: Tensor, weight: Tensor) -> None:
+    tokens = quantize_tokens(x.reshape(-1, 64), NumberFormat.INT8, group=16)
+    with pytest.raises(ValueError, match="tokens rotated in groups of 16, and the weight of 1"):
+        linear_of_codes(tokens, quantize_weight(weight, NumberFormat.INT8), None)
 
 
 @pytest.mark.parametrize(("fmt", "least_db"), [(NumberFormat.INT8, 35), (NumberFormat.FP8_E4M3, 27)])

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from vq_core.testing.tiny_models import Variant
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
 
 MODELS: tuple[Variant, ...] = ("t2v", "i2v", "ti2v-5b")
+NOT_ROTATED = torch.ones(1, 1, dtype=torch.float64)
 
 Artifacts = Callable[[Variant], tuple[Path, Path]]
 MakeTwins = Callable[[Variant], Any]  # `conftest.Twins`
@@ -76,7 +78,7 @@ def test_every_block_linear_is_simulated_with_its_own_tensors(twins: MakeTwins, 
     for name in replaced:
         module = simulated.get_submodule(name)
         assert isinstance(module, FakeQuantLinear)
-        codes, scale = case.qparams.linear("transformer", name)
+        codes, scale, _ = case.qparams.linear("transformer", name)
         assert torch.equal(module.codes, codes)
         assert torch.equal(module.scale, scale)
         assert torch.equal(module.bias, nearest_bf16(case.weights.plain([f"{name}.bias"])[f"{name}.bias"]))
@@ -99,7 +101,7 @@ def test_fake_quant_is_the_smoothed_model_with_rounded_weights_and_inputs(twins:
         module = reference.get_submodule(linear.name)
         plain = module.linear if isinstance(module, GainLinear) else module
         assert isinstance(plain, nn.Linear)
-        codes, scale = case.qparams.linear("transformer", linear.name)
+        codes, scale, _ = case.qparams.linear("transformer", linear.name)
         plain.weight.data = codes.float() * scale
         plain.bias.data = nearest_bf16(plain.bias.data)
         plain.register_forward_pre_hook(_round_input)
@@ -109,10 +111,45 @@ def test_fake_quant_is_the_smoothed_model_with_rounded_weights_and_inputs(twins:
     assert snr_db(case.call(reference), simulated) > noise + 20  # what is left: codes on the edge of rounding
 
 
-def _round_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    x = inputs[0].double()
+def test_a_rotated_simulation_rounds_in_the_rotated_basis(
+    twins: MakeTwins, artifacts: Artifacts, write_qparams: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Against plain linears with dequantized weights whose inputs are rotated, rounded and rotated back, in fp64."""
+    case = twins("i2v")
+    case.qparams = open_qparams(write_qparams(artifacts("i2v")[0], tmp_path / "rotated", rotation=64))
+    reference, groups = case.smoothed(), set()
+    for linear in case.weights.topology.linears:
+        module = reference.get_submodule(linear.name)
+        plain = module.linear if isinstance(module, GainLinear) else module
+        codes, scale, group = case.qparams.linear("transformer", linear.name)
+        matrix = _hadamard(group)
+        plain.weight.data = _turned(codes.double() * scale, matrix).float()
+        plain.bias.data = nearest_bf16(plain.bias.data)
+        plain.register_forward_pre_hook(partial(_round_input, matrix=matrix))
+        groups.add(group)
+    assert min(groups) > 1
+    full, simulated = case.call(case.full), case.call(case.quantized(case.full))
+    noise = snr_db(full, simulated)
+    assert noise < 40
+    assert snr_db(case.call(reference), simulated) > noise + 20
+
+
+def _hadamard(size: int) -> Tensor:
+    h4 = torch.tensor([[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]], dtype=torch.float64) / 2
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < size:
+        matrix = torch.kron(matrix, h4)
+    return matrix
+
+
+def _turned(x: Tensor, matrix: Tensor) -> Tensor:
+    return (x.unflatten(-1, (-1, len(matrix))) @ matrix).flatten(-2)
+
+
+def _round_input(module: nn.Module, inputs: tuple[Tensor, ...], matrix: Tensor = NOT_ROTATED) -> Tensor:
+    x = _turned(inputs[0].double(), matrix)
     scale = x.abs().amax(-1, keepdim=True) / 127
-    return ((x / scale).round() * scale).float()
+    return _turned((x / scale).round() * scale, matrix).float()
 
 
 def test_it_does_not_matter_whether_the_model_was_smoothed_before(twins: MakeTwins) -> None:

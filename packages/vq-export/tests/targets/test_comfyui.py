@@ -111,6 +111,21 @@ def test_int8_is_what_the_quant_params_hold(models: Paths, make_artifacts: Calla
     assert torch.equal(tensors["blocks.1.ffn.2.bias"], qparams["blocks.1.ffn.net.2.bias"])
 
 
+def test_rotated_codes_are_marked_with_their_group(
+    models: Paths, native_names: Any, make_artifacts: Callable[..., Any], tmp_path: Path
+) -> None:
+    made = make_artifacts(models["i2v"], "int8", octaves=0, rotation=16)
+    export(made.opened(), tmp_path / "out")
+    path = tmp_path / "out" / "wan_i2v_int8.safetensors"
+    layer = {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 16}
+    tensors, stems = load_file(path), [stem for stem, _ in native_names("i2v").quantized.values()]
+    assert json.loads(read_metadata(path)["_quantization_metadata"])["layers"] == dict.fromkeys(stems, layer)
+    for stem in stems:
+        assert json.loads(tensors[f"{stem}.comfy_quant"].numpy().tobytes()) == layer
+    qparams = load_file(made.qparams / "transformer" / "block_0.safetensors")
+    assert torch.equal(tensors["blocks.0.ffn.2.weight"], qparams["blocks.0.ffn.net.2.codes"])
+
+
 @pytest.mark.parametrize("rounding", ["nearest-even", "qtorch"])
 def test_fp8_has_one_scale_per_tensor_and_is_rounded_once(
     models: Paths, rounding: str, tmp_path: Path, convert: Any

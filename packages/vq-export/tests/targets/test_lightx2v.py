@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vq_core.errors import VqError
 from vq_core.model.source import open_source
 from vq_core.store.manifest import FILE_NAME
+from vq_export.targets import target_named
 
 DIM = 64
 INDEX = "diffusion_pytorch_model.safetensors.index.json"
@@ -164,3 +166,10 @@ def _row_gain(groups: Any, gains: dict[str, Tensor], linear: str) -> Tensor:
         if linear in getattr(group.sink, "linears", ()) and group.name in gains:
             return gains[group.name].double()[:, None]
     return torch.ones(1, 1, dtype=torch.float64)
+
+
+def test_codes_that_need_a_rotation_are_refused(models: Paths, make_artifacts: Any, tmp_path: Path) -> None:
+    made = make_artifacts(models["t2v"], "int8", rotation=16)
+    with pytest.raises(VqError, match="^LightX2V does not rotate .* quantize with `--rotate none`, or export for com"):
+        target_named("lightx2v").export(made.opened(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

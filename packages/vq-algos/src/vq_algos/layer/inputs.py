@@ -8,15 +8,16 @@ from torch import Tensor
 from vq_algos.layer.hessian import Hessian
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.rotation import NONE, rotate
 from vq_core.numerics.scheme import NumberFormat
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Tokens of a group's input, exact and as the quantized linears read them.
+    """Tokens of a group's input, exact and as the quantized linears read them; rotated where the weights are.
 
     Attributes:
-        x: fp32 `[tokens, in]`, smoothed: x·Wᵀ with the smoothed weights is the model's own output.
+        x: fp32 `[tokens, in]`, smoothed: x·Wᵀ with the weights in the same basis is the model's own output.
         x_hat: fp32 `[tokens, in]`, what the quantized linears multiply: smoothed, quantized per token, dequantized.
         weight: fp32 `[tokens]`, mean 1: how much a token counts.
         bucket: int64 `[tokens]`, bucket of sigma; −1 where the input does not depend on the noise level.
@@ -41,7 +42,10 @@ class LinearInputs:
         return Hessian(self.fit.x_hat, self.fit.weight)
 
 
-def sampled(tokens: Tokens, gain: Tensor, activation: NumberFormat) -> Sampled:
-    """The sampled `tokens` of a group that is smoothed by `gain` `[in]`, quantized as the runtime does."""
-    x = tokens.rows.float() * gain
+def sampled(tokens: Tokens, gain: Tensor, activation: NumberFormat, rotation: int = NONE) -> Sampled:
+    """The sampled `tokens` of a group that is smoothed by `gain` `[in]`, quantized as the runtime does.
+
+    `rotation` channels are rotated together.
+    """
+    x = rotate(tokens.rows.float() * gain, rotation)
     return Sampled(x, dequantize(quantize_tokens(x, activation)), tokens.weight, tokens.bucket)

@@ -14,9 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from vq_algos.layer.inputs import LinearInputs, Sampled
-from vq_algos.layer.output_error import HeldOutError, bucket_snr_db, snr_db, spares_buckets
-from vq_core.numerics.quantize import dequantize, quantize_weight
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_algos.layer.output_error import Energy, HeldOutError, bucket_snr_db, snr_db, spares_buckets
 
 
 @dataclass(frozen=True)
@@ -33,17 +31,13 @@ class Scored:
 
 
 def correct_and_score(
-    weight: Tensor,
-    dequantized: Tensor,
-    inputs: LinearInputs,
-    fmt: NumberFormat,
-    rounding: Rounding,
-    *,
-    correct_bias: bool,
+    weight: Tensor, dequantized: Tensor, inputs: LinearInputs, rtn: Energy, *, correct_bias: bool
 ) -> Scored:
-    """Score Ŵ = `dequantized` of W = `weight`, both fp32 `[out, in]`, and correct the bias if that lowers the error."""
+    """Score Ŵ = `dequantized` of W = `weight`, both fp32 `[out, in]`, and correct the bias if that lowers the error.
+
+    `rtn` is the error of rounding to nearest.
+    """
     judge = HeldOutError(weight, inputs.held_out)
-    rtn = judge.error(dequantize(quantize_weight(weight, fmt, rounding)))
     error = judge.error(dequantized)
     shift = None
     if correct_bias:

@@ -5,12 +5,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vq_algos.rounding.basis import Basis, rotated_basis, rounded
 from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
@@ -25,15 +26,18 @@ from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
+from vq_core.numerics.rotation import NONE, largest_group
 from vq_core.numerics.scheme import Rounding, scheme_named
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import Header, create_artifact
-from vq_core.targets import require_scheme
+from vq_core.targets import Target, require_rotation, require_scheme, target_named
 from vq_core.topology import Group, shard_of
 
 logger = logging.getLogger(__name__)
+
+ROTATE = ("none", "auto", "all")
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,15 @@ class QuantizeSettings:
         scheme: a scheme's name.
         method: a rounder's name.
         rounding: a rounding's name.
+        rotate: which inputs are rotated, if the target can do it: `none`, `all`, or with `auto` those of which all
+            linears have a smaller error on held-out tokens then.
         bias_correction: whether biases may be corrected, which needs sampled tokens.
     """
 
     scheme: str
     method: str = "rtn"
     rounding: str = Rounding.NEAREST_EVEN.value
+    rotate: str = "none"
     bias_correction: bool = True
 
     def __post_init__(self) -> None:
@@ -58,6 +65,13 @@ class QuantizeSettings:
         known = [rounding.value for rounding in Rounding]
         if self.rounding not in known:
             raise VqError(f"`{self.rounding}` is not a rounding: choose one of {', '.join(known)}.")
+        if self.rotate not in ROTATE:
+            raise VqError(f"`{self.rotate}` is not known to --rotate: choose one of {', '.join(ROTATE)}.")
+
+
+def default_rotate(method: str, target: Target) -> str:
+    """What is rotated where nothing is said: whatever gains by it, if `method` tries all there is."""
+    return "auto" if method == "auto" and target.rotation > NONE else "none"
 
 
 def quantize(
@@ -76,11 +90,14 @@ def quantize(
     says so where the weights were smoothed for another scheme.
 
     Raises:
-        VqError: the target of the weights has no place for the scheme; the statistics are missing, without tokens or
-            of another model; a weight or token is not finite; or an artifact is damaged.
+        VqError: the target of the weights has no place for the scheme or cannot rotate; the statistics are missing,
+            without tokens or of another model; a weight or token is not finite; or an artifact is damaged.
     """
-    require_scheme(target_of(weights), settings.scheme)
-    _require_tokens(settings.method, stats, weights)
+    target = target_named(target_of(weights))
+    require_scheme(target.name, settings.scheme)
+    if settings.rotate != "none":
+        require_rotation(target.name)
+    _require_tokens(settings, stats, weights)
     manifest = weights.artifact.manifest
     parents = [weights.artifact, *([stats.artifact] if stats else [])]
     settings = replace(settings, bias_correction=settings.bias_correction and stats is not None)
@@ -103,7 +120,7 @@ def quantize(
         _full_fp32(),
     ):
         for name, weights_of in weights.components.items():
-            component = _Component(name, weights_of, settings, stats, device)
+            component = _Component(name, weights_of, settings, stats, device, target.rotation)
             for block in read_ahead(weights_of.topology.block_shards, weights_of.verify):
                 file = f"{name}/{block}.safetensors"
                 if not has_decided(writer, file):
@@ -112,11 +129,13 @@ def quantize(
                 advance()
 
 
-def _require_tokens(method: str, stats: ActivationStats | None, weights: SmoothedWeights) -> None:
+def _require_tokens(settings: QuantizeSettings, stats: ActivationStats | None, weights: SmoothedWeights) -> None:
+    method = settings.method
     if stats is None:
-        if rounder_named(method).NEEDS_TOKENS:
+        if rounder_named(method).NEEDS_TOKENS or settings.rotate == "auto":
+            what = method if rounder_named(method).NEEDS_TOKENS else "--rotate auto"
             raise VqError(
-                f"`{method}` needs sampled tokens of the activation statistics: "
+                f"`{what}` needs sampled tokens of the activation statistics: "
                 "run vq-calib collect with --tokens and give its output as --stats."
             )
         return
@@ -142,13 +161,14 @@ def _full_fp32() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Component:
-    """One transformer and how it is quantized."""
+    """One transformer and how it is quantized; the target rotates at most `max_rotation` channels together."""
 
     name: str
     weights: SmoothedTransformer
     settings: QuantizeSettings
     stats: ActivationStats | None
     device: str
+    max_rotation: int
 
     def quantize_block(self, block: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Codes, scales and corrected biases of one block; what was decided for each linear, and its error."""
@@ -172,24 +192,34 @@ class _Component:
         self, group: Group, linears: list[str], tensors: dict[str, Tensor], decisions: dict[str, Any]
     ) -> None:
         """Quantize the linears of a group that lie in one block into `tensors` and `decisions`."""
-        fmt, rounding = scheme_named(self.settings.scheme).weight, Rounding(self.settings.rounding)
-        weights = [self._tensor(f"{linear}.weight") for linear in linears]
-        inputs = self._inputs.inputs_of(group) if self._inputs else None
-        rounded = rounder_named(self.settings.method).quantize(weights, inputs, fmt, rounding)
-        for linear, weight, one in zip(linears, weights, rounded, strict=True):
+        basis, found, nearest = rounded(
+            self.settings.rotate,
+            partial(self._basis, group, [self._tensor(f"{linear}.weight") for linear in linears]),
+            largest_group(group.in_features, self.max_rotation),
+            rounder_named(self.settings.method),
+            scheme_named(self.settings.scheme).weight,
+            Rounding(self.settings.rounding),
+        )
+        for index, (linear, weight, one) in enumerate(zip(linears, basis.weights, found, strict=True)):
             dequantized = dequantize(one.quantized)
             tensors[f"{linear}.codes"] = one.quantized.codes.cpu()
             tensors[f"{linear}.scale"] = one.quantized.scale.cpu()
+            if basis.rotation != NONE:
+                tensors[f"{linear}.rotation"] = torch.tensor(basis.rotation)
             snr = snr_db(weight, dequantized)
             # JSON has no infinity: null says that the codes hold the weight exactly.
-            decisions[linear] = {**one.decision, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
-            if inputs is not None:
+            weight_snr_db = round(snr, 3) if math.isfinite(snr) else None
+            decisions[linear] = {**one.decision, **basis.decision, "weight_snr_db": weight_snr_db}
+            if basis.inputs is not None:
                 correct = self.settings.bias_correction
-                scored = correct_and_score(weight, dequantized, inputs, fmt, rounding, correct_bias=correct)
+                scored = correct_and_score(weight, dequantized, basis.inputs, nearest[index], correct_bias=correct)
                 decisions[linear] |= scored.figures
                 if scored.shift is not None:
                     tensors[f"{linear}.bias"] = (self._tensor(f"{linear}.bias") + scored.shift).cpu()
             logger.debug("%s: %s", linear, decisions[linear])
+
+    def _basis(self, group: Group, weights: list[Tensor], rotation: int) -> Basis:
+        return rotated_basis(weights, self._inputs.inputs_of(group, rotation) if self._inputs else None, rotation)
 
     def _tensor(self, name: str) -> Tensor:
         """A tensor of the smoothed weights, fp32."""

@@ -10,6 +10,7 @@ from vq_core.artifacts.stats import ActivationStats, Split, Tokens
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.rotation import NONE, rotate
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group, block_of
 
@@ -31,24 +32,27 @@ class SampledInputs:
     stats: ActivationStats
     activation: NumberFormat
     device: str
-    _shared: dict[str, LinearInputs] = field(default_factory=dict, init=False)
+    _shared: dict[tuple[str, int], LinearInputs] = field(default_factory=dict, init=False)
 
-    def inputs_of(self, group: Group) -> LinearInputs:
-        """What the linears of `group` read; the inputs of a group that spans all blocks are kept.
+    def inputs_of(self, group: Group, rotation: int = NONE) -> LinearInputs:
+        """What the linears of `group` read, `rotation` channels rotated together.
+
+        The inputs of a group that spans all blocks are kept.
 
         Raises:
             VqError: no tokens of the group were sampled, or one is not finite.
         """
-        if group.name in self._shared:
-            return self._shared[group.name]
-        inputs = LinearInputs(self._sampled(group, "fit"), self._sampled(group, "held-out"))
+        key = (group.name, rotation)
+        if key in self._shared:
+            return self._shared[key]
+        inputs = LinearInputs(self._sampled(group, "fit", rotation), self._sampled(group, "held-out", rotation))
         if block_of(group.name) is None:
-            self._shared[group.name] = inputs
+            self._shared[key] = inputs
         return inputs
 
-    def _sampled(self, group: Group, split: Split) -> Sampled:
+    def _sampled(self, group: Group, split: Split, rotation: int) -> Sampled:
         gain = self.component.input_gain(group, self.device)
-        inputs = sampled(self._tokens(group, split), gain, self.activation)
+        inputs = sampled(self._tokens(group, split), gain, self.activation, rotation)
         if group.gelu_sink is None or bool((gain == 1).all()):
             return inputs
         # Behind a rescaled GELU the input is not the model's own times the gain: compute what the runtime will compute.
@@ -57,7 +61,7 @@ class SampledInputs:
         weight, bias = self.component.plain([f"{up}.weight", f"{up}.bias"], self.device).values()
         x = self._tokens(above, split).rows.float() * self.component.input_gain(above, self.device)
         hidden = gelu(F.linear(x, weight.float(), bias.float()))
-        return replace(inputs, x_hat=dequantize(quantize_tokens(hidden, self.activation)))
+        return replace(inputs, x_hat=dequantize(quantize_tokens(rotate(hidden, rotation), self.activation)))
 
     def _tokens(self, group: Group, split: Split) -> Tokens:
         tokens = self.stats.tokens(self.name, group.name, split, self.device)

@@ -9,7 +9,8 @@ channels are rescaled, that costs less than the quantization noise it removes. F
 
 `count` and p are chosen on fit tokens by the error of the second linear. The best candidates are judged on held-out
 tokens by the error of the whole feed-forward, both linears quantized, and must pass the guard of `smoothers.auto`
-against no rescaling. The function changes, so only `auto` uses this, and only in INT8: hot channels hardly hurt FP8.
+against no rescaling. Where the runtime can rotate the second linear's input, all are judged with it rotated. The
+function changes, so only `auto` uses this, and only in INT8: hot channels hardly hurt FP8.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from vq_algos.smoothing.smoothing_error import Errors, by_bucket, gain_of, produ
 from vq_algos.smoothing.smoothing_problem import Smoothing
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import QuantScheme
 
 POWERS = (0.5, 0.75, 1.0)
@@ -45,6 +47,7 @@ class FeedForward:
         absmax: fp32 `[hidden]`, absmax of the second linear's input over all tokens.
         fit, held_out: tokens that the first linear reads, unsmoothed.
         scheme: the formats of both linears.
+        rotation: how many channels of the second linear's input the runtime rotates together; 1 for none.
     """
 
     up: Tensor
@@ -55,6 +58,7 @@ class FeedForward:
     fit: Tokens
     held_out: Tokens
     scheme: QuantScheme
+    rotation: int = NONE
 
 
 def rescaling(problem: FeedForward) -> Smoothing:
@@ -84,8 +88,8 @@ def feed_forward_errors(
 
     def error(s: Tensor) -> Tensor:
         gain = gain_of(s)
-        hidden = dequantize(quantize_tokens(gelu(y * gain), problem.scheme.activation))
-        return reference - product(hidden, problem.down, gain, problem.scheme.weight)
+        hidden = dequantize(quantize_tokens(gelu(y * gain), problem.scheme.activation, group=problem.rotation))
+        return reference - product(hidden, problem.down, gain, problem.scheme.weight, problem.rotation)
 
     buckets, weight_in_bucket = by_bucket(tokens)
     noise = torch.stack([weight_in_bucket @ row_energies(error(s)) for s in candidates])

@@ -29,6 +29,7 @@ from vq_core.files.read_ahead import read_ahead
 from vq_core.model.source import Source, SourceTransformer
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
+from vq_core.numerics.rotation import largest_group
 from vq_core.numerics.scheme import NumberFormat, QuantScheme, scheme_named
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
@@ -290,6 +291,7 @@ class _Component:
                 self.stats.tokens(self.name, above.name, "fit", self.device),
                 self.stats.tokens(self.name, above.name, "held-out", self.device),
                 scheme,
+                largest_group(group.in_features, target_named(self.settings.target).rotation),
             )
             smoothing = rescaling(problem)
             rescaled[group] = self._decided(group, smoothing, feed_forward_figures(problem, smoothing.s))

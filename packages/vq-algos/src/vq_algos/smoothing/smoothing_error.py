@@ -14,6 +14,7 @@ from torch import Tensor
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight
+from vq_core.numerics.rotation import NONE, rotate
 from vq_core.numerics.scheme import NumberFormat, QuantScheme
 
 ROWS_AT_ONCE = 2048
@@ -83,15 +84,20 @@ def output_errors(
     return Errors(torch.stack(noise, dim=1), torch.stack(signal), buckets)
 
 
-def product(x: Tensor, weight: Tensor, gain: Tensor | None = None, fmt: NumberFormat | None = None) -> Tensor:
+def product(
+    x: Tensor, weight: Tensor, gain: Tensor | None = None, fmt: NumberFormat | None = None, rotation: int = NONE
+) -> Tensor:
     """x·(W / gain)ᵀ, rounded to nearest in `fmt` where one is given: fp32 `[tokens, out]`.
 
-    A few rows of W at a time, because the fp32 temporaries of a whole weight would take more memory than all else.
+    With a `rotation` the rotated weight is rounded, and rotated back. A few rows of W at a time, because the fp32
+    temporaries of a whole weight would take more memory than all else.
     """
 
     def folded(rows: Tensor) -> Tensor:
         smoothed = rows.float() if gain is None else rows.float() / gain
-        return smoothed if fmt is None else dequantize(quantize_weight(smoothed, fmt))
+        if fmt is None:
+            return smoothed
+        return dequantize(quantize_weight(rotate(smoothed, rotation), fmt)._replace(rotation=rotation))
 
     return torch.cat([x @ folded(rows).t() for rows in weight.split(ROWS_AT_ONCE)], dim=1)
 

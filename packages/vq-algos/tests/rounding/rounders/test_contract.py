@@ -60,7 +60,7 @@ def test_codes_and_scales_have_the_promised_form(
     rounded = rounder.quantize(weights, inputs, fmt, rounding)
     assert len(rounded) == len(weights)
     for weight, one in zip(weights, rounded, strict=True):
-        codes, scale = one.quantized
+        codes, scale, _ = one.quantized
         assert codes.dtype == CODE_DTYPES[fmt]
         assert codes.shape == weight.shape
         assert codes.is_contiguous()

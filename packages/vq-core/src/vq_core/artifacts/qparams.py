@@ -1,8 +1,9 @@
 """`quant-params`: codes, scale and decision of every quantized linear.
 
 Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale`
-(fp32 `[out, 1]`, bfloat16 values) and, if bias correction changed it, `LINEAR.bias` (fp32 `[out]`). `block_0.json` …
-record how each linear was rounded, and its error.
+(fp32 `[out, 1]`, bfloat16 values), if bias correction changed it, `LINEAR.bias` (fp32 `[out]`), and if the codes are of
+the rotated weight, `LINEAR.rotation` (int64 `[]`): how many channels are rotated together. `block_0.json` … record how
+each linear was rounded, and its error.
 """
 
 from collections.abc import Mapping
@@ -10,13 +11,15 @@ from typing import Any
 
 from vq_core.artifacts.decisions import read_decisions
 from vq_core.artifacts.models_in_place import models_told
+from vq_core.errors import VqError
+from vq_core.numerics import rotation
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import Artifact, open_artifact
 
 KIND = "quant-params"
-FORMAT = 1
+FORMAT = 2
 
 
 class QuantParams:
@@ -31,9 +34,27 @@ class QuantParams:
         return scheme_named(str(self.artifact.manifest.settings["scheme"]))
 
     def linear(self, component: str, linear: str, device: str = "cpu") -> Quantized:
-        """Codes and scale of one linear."""
-        loaded = self.artifact.tensors(component, [f"{linear}.codes", f"{linear}.scale"], device)
-        return Quantized(loaded[f"{linear}.codes"], loaded[f"{linear}.scale"])
+        """Codes, scale and rotation of one linear.
+
+        Raises:
+            VqError: its input cannot be rotated so.
+        """
+        codes, scale = self.artifact.tensors(component, [f"{linear}.codes", f"{linear}.scale"], device).values()
+        group = self.rotation(component, linear)
+        if not rotation.fits(group, codes.shape[1]):
+            raise VqError(
+                f"`{linear}.rotation` in {self.artifact.path} is {group}, which is no power of 4 that divides the "
+                f"{codes.shape[1]} inputs: quantize again."
+            )
+        return Quantized(codes, scale, group)
+
+    def rotation(self, component: str, linear: str) -> int:
+        """How many channels of what `linear` reads are rotated together; 1 for none."""
+        name = f"{linear}.rotation"
+        if name not in self.artifact.manifest.components[component].tensors:
+            return rotation.NONE
+        (group,) = self.artifact.tensors(component, [name]).values()
+        return int(group)
 
     def corrected_biases(self, component: str) -> Mapping[str, str]:
         """Linears whose bias was corrected → name of the tensor that holds it."""

@@ -11,13 +11,13 @@ from vq_core.numerics.scheme import NumberFormat
 def w8a8_linear(
     x: Tensor, weight: Quantized, bias: Tensor | None, activation: NumberFormat, gain: Tensor | None = None
 ) -> Tensor:
-    """Y = Q(X·gain)·Ŵᵀ + b, with Q the per-token quantization and Ŵ the dequantized weight.
+    """Y = Q(X·gain·R)·Ŵᵀ + b, with Q the per-token quantization, R the weight's rotation and Ŵ its codes · scale.
 
     The scales come after the sum, as in the kernels: only the fp32 sums of codes are rounded otherwise there.
 
     Args:
         x: `[..., in]`, any float dtype.
-        weight: codes `[out, in]`, scale `[out, 1]`.
+        weight: codes `[out, in]`, scale `[out, 1]`, rotated or not.
         bias: `[out]`.
         activation: format of the quantized tokens.
         gain: `[in]`, where smoothing multiplies the input.
@@ -25,12 +25,18 @@ def w8a8_linear(
     Returns:
         `[..., out]` in fp32. The reference for simulation and for every kernel.
     """
-    tokens = quantize_tokens(x.reshape(-1, x.shape[-1]), activation, gain)
+    tokens = quantize_tokens(x.reshape(-1, x.shape[-1]), activation, gain, weight.rotation)
     return linear_of_codes(tokens, weight, bias).reshape(*x.shape[:-1], len(weight.codes))
 
 
 def linear_of_codes(tokens: Quantized, weight: Quantized, bias: Tensor | None) -> Tensor:
-    """`w8a8_linear` of quantized tokens, codes `[tokens, in]` and scale `[tokens, 1]` → fp32 `[tokens, out]`."""
+    """`w8a8_linear` of quantized tokens, codes `[tokens, in]` and scale `[tokens, 1]` → fp32 `[tokens, out]`.
+
+    Raises:
+        ValueError: only one of the two is rotated, or in other groups.
+    """
+    if tokens.rotation != weight.rotation:
+        raise ValueError(f"tokens rotated in groups of {tokens.rotation}, and the weight of {weight.rotation}")
     y = product_of_codes(tokens.codes, weight.codes).mul_(tokens.scale)  # in place: y is gigabytes in a 14B model
     if bias is None:
         return y.mul_(weight.scale.t())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vq_core.numerics import rotation
 from vq_core.numerics.bfloat16 import bf16_ceil
 from vq_core.numerics.codes import codes_as_fp32
 from vq_core.numerics.rounding import CODE_DTYPE, round_quotient_into
@@ -21,15 +22,17 @@ INTEGER_OF_BYTES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int6
 
 
 class Quantized(NamedTuple):
-    """`codes · scale` stands for the tensor.
+    """`codes · scale` stands for the tensor, or for the tensor with its last dimension rotated.
 
     Attributes:
         codes: int8 or float8_e4m3fn, the tensor's shape.
         scale: fp32, the tensor's shape with a last dimension of 1.
+        rotation: how many channels were rotated together, see `vq_core.numerics.rotation`; 1 for none.
     """
 
     codes: Tensor
     scale: Tensor
+    rotation: int = rotation.NONE
 
 
 def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:
@@ -87,10 +90,11 @@ def _row_absmax(weight: Tensor) -> Tensor:
     return absmax.view(weight.dtype).float()
 
 
-def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None) -> Quantized:
+def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None, group: int = rotation.NONE) -> Quantized:
     """Dynamic quantization of activations `[..., in]`, one scale per token: scale = max(absmax, 1e-5) / qmax.
 
-    `gain` `[in]` multiplies x first: the smoothing of an input whose norm cannot absorb it.
+    `gain` `[in]` multiplies x first: the smoothing of an input whose norm cannot absorb it. Then groups of `group`
+    channels are rotated.
     """
     tokens = x.reshape(-1, x.shape[-1])
     codes = torch.empty(tokens.shape, dtype=CODE_DTYPE[fmt], device=x.device)
@@ -99,9 +103,10 @@ def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None) ->
         tile.copy_(tokens[rows])
         if gain is not None:
             tile.mul_(gain)
+        tile = rotation.rotate(tile, group)
         scale[rows] = _over_qmax(tile.abs().amax(dim=-1, keepdim=True), fmt)
         round_quotient_into(codes[rows], tile, scale[rows], fmt, Rounding.NEAREST_EVEN)
-    return Quantized(codes.reshape(x.shape), scale.reshape(*x.shape[:-1], 1))
+    return Quantized(codes.reshape(x.shape), scale.reshape(*x.shape[:-1], 1), group)
 
 
 def _over_qmax(absmax: Tensor, fmt: NumberFormat) -> Tensor:
@@ -110,18 +115,19 @@ def _over_qmax(absmax: Tensor, fmt: NumberFormat) -> Tensor:
 
 
 def dequantize(quantized: Quantized) -> Tensor:
-    """codes · scale in fp32."""
-    return codes_as_fp32(quantized.codes) * quantized.scale
+    """The tensor that `quantized` stands for, in fp32: codes · scale, rotated back."""
+    return rotation.rotate(codes_as_fp32(quantized.codes) * quantized.scale, quantized.rotation)
 
 
 def quantized_snr_db(weight: Tensor, quantized: Quantized) -> float:
-    """SNR in dB of `quantized` against `weight` `[out, in]`; inf where it is exact.
+    """SNR in dB of `quantized`, which is not rotated, against `weight` `[out, in]`; inf where it is exact.
 
     A tile at a time, so that it stays in the cache: a small part of the time that quantizing takes.
     """
     signal = noise = 0.0
     step = max(1, SNR_TILE_ELEMENTS // max(1, weight.shape[1]))
-    for rows, codes, scale in zip(*(part.split(step) for part in (weight, *quantized)), strict=True):
+    parts = (weight, quantized.codes, quantized.scale)
+    for rows, codes, scale in zip(*(part.split(step) for part in parts), strict=True):
         exact = rows.float()
         signal += _energy(exact)
         noise += _energy(exact - codes_as_fp32(codes) * scale)

@@ -149,6 +149,7 @@ class QuantizeSettings(Section):
 
     method: str | None = None
     rounding: Annotated[Rounding, Field(strict=False)] | None = None
+    rotate: str | None = None
 
 
 class EvalSettings(SamplingSettings):

@@ -14,6 +14,7 @@ from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import snr_db, weight_scale
+from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import scheme_named
 from vq_core.store.writer import Header, create_artifact
@@ -70,11 +71,12 @@ def write_qparams(
     bias_shift: float | None = None,
     corrected: str | None = None,
     clip: float = 1.0,
+    rotation: int = NONE,
 ) -> Path:
     """Write quant params of the artifact `smoothed_weights` to `path` and return it.
 
     They hold every bias, or that of the linear `corrected` alone, increased by `bias_shift`. `clip` multiplies the
-    absmax of every row.
+    absmax of every row. The codes are of weights in which at most `rotation` channels are rotated together.
     """
     opened, fmt = open_weights(smoothed_weights), scheme_named(scheme).weight
     header = Header(
@@ -93,10 +95,15 @@ def write_qparams(
                 tensors: dict[str, Tensor] = {}
                 decisions: dict[str, dict[str, object]] = {}
                 for stem in (linear.name for linear in component.topology.linears if linear.shard == shard):
-                    weight, shifts = component.linear(stem), bias_shift is not None and corrected in (None, stem)
+                    weight = component.linear(stem)
+                    group = largest_group(weight.shape[1], rotation)
+                    weight = rotate(weight, group)
+                    shifts = bias_shift is not None and corrected in (None, stem)
                     scale = weight_scale(clip * weight, fmt)
                     codes = round_to_codes(weight / scale, fmt)
                     tensors |= {f"{stem}.codes": codes, f"{stem}.scale": scale}
+                    if group != NONE:
+                        tensors[f"{stem}.rotation"] = torch.tensor(group)
                     if bias_shift is not None and shifts:
                         tensors[f"{stem}.bias"] = component.plain([f"{stem}.bias"])[f"{stem}.bias"].float() + bias_shift
                     snr = round(snr_db(weight, codes.float() * scale), 3)

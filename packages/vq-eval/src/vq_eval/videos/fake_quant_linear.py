@@ -29,11 +29,12 @@ class GainLinear(nn.Module):
 
 
 class FakeQuantLinear(nn.Module):
-    """A linear that computes in floating point what the W8A8 kernels compute: Y = Q(X·gain)·Ŵᵀ + b.
+    """A linear that computes in floating point what the W8A8 kernels compute: Y = Q(X·gain·R)·Ŵᵀ + b.
 
     Attributes:
         codes: `[out, in]`, int8 or float8_e4m3fn.
         scale: fp32 `[out, 1]`.
+        rotation: how many channels R rotates together; 1 for none.
         bias: fp32 `[out]`.
         gain: fp32 `[in]` where a modulated norm feeds the linear, else None.
     """
@@ -49,9 +50,10 @@ class FakeQuantLinear(nn.Module):
         self.register_buffer("scale", weight.scale)
         self.register_buffer("bias", bias.float())
         self.register_buffer("gain", gain)
+        self.rotation = weight.rotation
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` → `[..., out]` in the dtype of `x`."""
-        weight = Quantized(self.codes, self.scale)
+        weight = Quantized(self.codes, self.scale, self.rotation)
         return w8a8_linear(x, weight, self.bias, self.activation, self.gain).to(x.dtype)

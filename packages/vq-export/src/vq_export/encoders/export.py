@@ -141,11 +141,11 @@ def _write_tensor(source: EncoderSource, scheme: QuantScheme, device: str, strea
     shape = source.shapes[name]
     for piece in source.pieces(name):
         if source.encoder.QUANTIZED.fullmatch(name):
-            codes, scale = quantize_weight(piece.to(device), scheme.weight)
-            if not torch.isfinite(scale).all():
+            quantized = quantize_weight(piece.to(device), scheme.weight)
+            if not torch.isfinite(quantized.scale).all():
                 require_finite(piece, name, source.reader.where)
-            stream.append(name, codes)
-            stream.append(f"{name}_scale", scale)
+            stream.append(name, quantized.codes)
+            stream.append(f"{name}_scale", quantized.scale)
         else:
             require_finite(piece, name, source.reader.where)
             # A tensor that lacks dimensions of size one is small and comes in one piece.

@@ -21,6 +21,7 @@ from vq_core.model.source import Source, SourceTransformer
 from vq_core.model.transformer_reader import DescribedTransformer, TransformerReader
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, quantize_weight_into, quantized_snr_db
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import QuantScheme, Rounding
 from vq_core.store.reader import require_parent
@@ -65,6 +66,9 @@ class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
     def unrounded(self) -> TransformerReader[Tensor]:
         """What was rounded: the same transformer, smoothed if it was, in full precision."""
 
+    def rotation(self, linear: str) -> int:
+        """How many channels of what `linear` reads are rotated together; 1 for none."""
+
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         """How `linear` was rounded and with what error, as quant-params say it; known once it has been read."""
 
@@ -82,6 +86,15 @@ class QuantizedModel(OpenedModel):
     def folders(self) -> Mapping[str, str]:
         """By component, the folder in a checkpoint that LightX2V or ComfyUI reads."""
         return self.family.expert_folders(tuple(self.components))
+
+    @cached_property
+    def rotated(self) -> bool:
+        """Does any linear read a rotated input?"""
+        return any(
+            component.rotation(linear.name) != NONE
+            for component in self.components.values()
+            for linear in component.topology.linears
+        )
 
     @cached_property
     def has_gains(self) -> bool:
@@ -128,6 +141,9 @@ class _RoundedWeights(Derived):
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         return self._qparams.linear(self._name, name, device)
 
+    def rotation(self, linear: str) -> int:
+        return self._qparams.rotation(self._name, linear)
+
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         decided: dict[str, JsonValue] = self._decisions[linear]
         return decided
@@ -167,6 +183,9 @@ class _RoundedSource(Derived):
         # JSON has no infinity: null says that the codes hold the weight exactly.
         self._decided[name] = {"method": METHOD, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
         return Quantized(written.copy_(codes).to(device), scale.to(device))
+
+    def rotation(self, linear: str) -> int:
+        return NONE
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         return self._decided[linear]

@@ -24,6 +24,7 @@ from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, dequantize
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import FP8, INT8, QuantScheme
 from vq_core.topology import Linear
 from vq_export.model.derived import Derived
@@ -92,6 +93,9 @@ class _StoredCodes:
 
     def gain(self, name: str, device: str = "cpu") -> Tensor | None:
         return self._gains.gain(name, device)
+
+    def rotation(self, linear: str) -> int:
+        return NONE
 
     def decided(self, linear: str) -> Mapping[str, JsonValue]:
         return {"method": self._method}

@@ -17,6 +17,7 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_file import TensorSpec
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.remote.location import Location
@@ -39,6 +40,12 @@ LAYERS: Mapping[NumberFormat, Mapping[str, JsonValue]] = {
     NumberFormat.FP8_E4M3: {"format": "float8_e4m3fn", "full_precision_matrix_mult": True},
 }
 """What ComfyUI is told of a linear, by format."""
+
+
+def layer_of(model: QuantizedModel, component: QuantizedTransformer, linear: str) -> dict[str, JsonValue]:
+    """What ComfyUI is told of `linear`; rotated inputs are its ConvRot."""
+    layer, group = LAYERS[model.scheme.weight], component.rotation(linear)
+    return {**layer, **({} if group == NONE else {"convrot": True, "convrot_groupsize": group})}
 
 
 def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
@@ -95,32 +102,40 @@ def _refuse_what_has_no_place(model: QuantizedModel) -> None:
 
 
 def _write(path: Path, model: QuantizedModel, component: QuantizedTransformer, advance: Advance) -> None:
-    family, layer = model.family, LAYERS[model.scheme.weight]
+    family = model.family
     shards, plain, weights = component.topology.shards(), component.topology.plain_shards(), component.topology.weights
-    marker = torch.frombuffer(bytearray(json.dumps(layer).encode()), dtype=torch.uint8)
-    layers = {family.to_native(name).removesuffix(".weight"): layer for name in weights}
+    stems = {linear: family.to_native(name).removesuffix(".weight") for name, linear in weights.items()}
+    layers = {stem: layer_of(model, component, linear) for linear, stem in stems.items()}
+    markers = {stem: _marker(layer) for stem, layer in layers.items()}
     metadata = {
         "_quantization_metadata": json.dumps({"format_version": METADATA_VERSION, "layers": layers}),
         "tool": TOOL,
         "model": model.model,
         "settings": json.dumps({"scheme": model.scheme.name, **model.settings}),
     }
-    with stream_tensors(path, _specs(model, component, marker), metadata) as stream:
+    with stream_tensors(path, _specs(model, component, markers), metadata) as stream:
 
         def write_shard(shard: str) -> None:
             for name, tensor in component.plain(plain[shard]).items():
                 stream.append(family.to_native(name), tensor)
             for name in shards[shard]:
                 if name in weights:
-                    native, quantized = family.to_native(name), _quantized(model, component, weights[name])
-                    stream.append(native, quantized.codes)
-                    stream.append(f"{native}_scale", quantized.scale)
-                    stream.append(f"{native.removesuffix('.weight')}.comfy_quant", marker)
+                    stem, quantized = stems[weights[name]], _quantized(model, component, weights[name])
+                    stream.append(f"{stem}.weight", quantized.codes)
+                    stream.append(f"{stem}.weight_scale", quantized.scale)
+                    stream.append(f"{stem}.comfy_quant", markers[stem])
 
         overlap(write_shard, shards, lambda _: advance())
 
 
-def _specs(model: QuantizedModel, component: QuantizedTransformer, marker: Tensor) -> dict[str, TensorSpec]:
+def _marker(layer: Mapping[str, JsonValue]) -> Tensor:
+    """The JSON bytes of `layer`, as a tensor."""
+    return torch.frombuffer(bytearray(json.dumps(layer).encode()), dtype=torch.uint8)
+
+
+def _specs(
+    model: QuantizedModel, component: QuantizedTransformer, markers: Mapping[str, Tensor]
+) -> dict[str, TensorSpec]:
     """Every tensor of the file. Plain tensors have to be read for it: nothing else tells their dtype."""
     family, topology = model.family, component.topology
     specs: dict[str, TensorSpec] = {}
@@ -128,11 +143,11 @@ def _specs(model: QuantizedModel, component: QuantizedTransformer, marker: Tenso
         for name, tensor in component.plain(names).items():
             specs[family.to_native(name)] = TensorSpec(tensor.dtype, tuple(tensor.shape))
     for linear in topology.linears:
-        native = family.to_native(f"{linear.name}.weight")
+        stem = family.to_native(f"{linear.name}.weight").removesuffix(".weight")
         per_channel = model.scheme.weight is NumberFormat.INT8
-        specs[native] = TensorSpec(CODE_DTYPE[model.scheme.weight], (linear.out_features, linear.in_features))
-        specs[f"{native}_scale"] = TensorSpec(torch.float32, (linear.out_features, 1) if per_channel else ())
-        specs[f"{native.removesuffix('.weight')}.comfy_quant"] = TensorSpec(torch.uint8, tuple(marker.shape))
+        specs[f"{stem}.weight"] = TensorSpec(CODE_DTYPE[model.scheme.weight], (linear.out_features, linear.in_features))
+        specs[f"{stem}.weight_scale"] = TensorSpec(torch.float32, (linear.out_features, 1) if per_channel else ())
+        specs[f"{stem}.comfy_quant"] = TensorSpec(torch.uint8, tuple(markers[stem].shape))
     return specs
 
 

@@ -25,6 +25,7 @@ from vq_core.artifacts.checkpoint import (
     checkpoint_tensors,
     image_tokens,
 )
+from vq_core.errors import VqError
 from vq_core.families.wan.kinds import Kind
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
@@ -47,9 +48,14 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
     """Write `model` to the folder `output`. Host memory: two blocks.
 
     Raises:
-        VqError: it is one expert of a pair or no published Wan; LightX2V cannot sample as its settings say; see
-            `create_artifact`.
+        VqError: it is one expert of a pair or no published Wan; LightX2V cannot sample as its settings say; a linear
+            reads a rotated input; see `create_artifact`.
     """
+    if model.rotated:
+        raise VqError(
+            "LightX2V does not rotate what a linear reads, and these codes need it: quantize with `--rotate none`, or "
+            "export for comfyui."
+        )
     configs = run_configs(_kind(model), model.scheme, _sampling(model), gains=model.has_gains)
     header = model.header(KIND, FORMAT, model.folders, provenance_settings(model))
     with (
@@ -133,7 +139,8 @@ def shard_tensors(
                 gain = component.gain(entry.origin)
                 tensors[name] = torch.ones(entry.shape) if gain is None else gain
             case Role.CODES:
-                tensors[name], tensors[f"{name}_scale"] = component.linear(entry.origin)
+                quantized = component.linear(entry.origin)
+                tensors[name], tensors[f"{name}_scale"] = quantized.codes, quantized.scale
             case Role.SCALE:
                 pass  # written with its codes
     return tensors

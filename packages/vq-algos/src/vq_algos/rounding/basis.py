@@ -1,0 +1,95 @@
+"""The basis in which the linears that read one input are rounded: that of the model, or a rotated one.
+
+A rotation spreads a token's outliers over many channels, which helps a uniform grid and harms a floating one. The
+linears are rounded in both bases, and the rotated one is taken if no linear has a larger error on held-out tokens then,
+and none a larger one in a bucket of sigma than rounding to nearest may have.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vq_algos.layer.inputs import LinearInputs
+from vq_algos.layer.output_error import Energy, HeldOutError, spares_buckets
+from vq_algos.rounding.rounders import Rounded, Rounder, rtn
+from vq_core.numerics.quantize import dequantize
+from vq_core.numerics.rotation import NONE, rotate
+from vq_core.numerics.scheme import NumberFormat, Rounding
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The linears that read one input, and sampled tokens of it, all rotated alike.
+
+    Attributes:
+        rotation: how many channels are rotated together; 1 for none.
+        weights: fp32 `[out_i, in]`.
+        inputs: None where no tokens were sampled.
+    """
+
+    rotation: int
+    weights: Sequence[Tensor]
+    inputs: LinearInputs | None
+
+    @property
+    def decision(self) -> dict[str, int]:
+        """What the decision record says of it."""
+        return {} if self.rotation == NONE else {"rotation": self.rotation}
+
+    def errors(self, rounded: Sequence[Rounded]) -> list[Energy]:
+        """The held-out error of each linear as it was `rounded` in this basis, which has inputs."""
+        assert self.inputs is not None
+        return [
+            HeldOutError(weight, self.inputs.held_out).error(dequantize(one.quantized))
+            for weight, one in zip(self.weights, rounded, strict=True)
+        ]
+
+
+def rotated_basis(weights: Sequence[Tensor], inputs: LinearInputs | None, rotation: int) -> Basis:
+    """`weights` fp32 `[out_i, in]` of the model, rotated, and `inputs` that are rotated already."""
+    return Basis(rotation, [rotate(weight, rotation) for weight in weights], inputs)
+
+
+def rounded(
+    how: str,
+    basis_of: Callable[[int], Basis],
+    rotation: int,
+    rounder: Rounder,
+    fmt: NumberFormat,
+    rounding: Rounding,
+) -> tuple[Basis, list[Rounded], list[Energy]]:
+    """Round the linears that read one input.
+
+    Args:
+        how: `none` in the model's basis, `all` in the rotated one, or `auto` in the better one, which needs inputs.
+        basis_of: the basis with so many channels rotated together.
+        rotation: how many that are, if they are; 1 if they cannot be rotated.
+        rounder: rounds in either basis.
+        fmt: format of the codes.
+        rounding: where a value between two codes goes.
+
+    Returns:
+        The basis, what came out in it, and the errors of rounding to nearest in the model's; none without inputs.
+    """
+    basis = basis_of(NONE)
+    nearest = basis.errors(rtn.quantize(basis.weights, None, fmt, rounding)) if basis.inputs else []
+    if how == "none" or rotation == NONE:
+        return basis, rounder.quantize(basis.weights, basis.inputs, fmt, rounding), nearest
+    rotated = basis_of(rotation)
+    turned = rounder.quantize(rotated.weights, rotated.inputs, fmt, rounding)
+    if how == "auto":
+        plain = rounder.quantize(basis.weights, basis.inputs, fmt, rounding)
+        if not is_better(rotated.errors(turned), basis.errors(plain), nearest):
+            return basis, plain, nearest
+    return rotated, turned, nearest
+
+
+def is_better(errors: Sequence[Energy], others: Sequence[Energy], rtn: Sequence[Energy]) -> bool:
+    """Is no linear worse with `errors` than with `others`, some better, and none too bad in a bucket beside `rtn`?"""
+    totals = [(one.total, other.total) for one, other in zip(errors, others, strict=True)]
+    return (
+        all(one <= other for one, other in totals)
+        and any(one < other for one, other in totals)
+        and all(spares_buckets(error, nearest) for error, nearest in zip(errors, rtn, strict=True))
+    )
