@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vq_core.families import wan
 from vq_core.numerics.folding import fold_group
-from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, lightx2v_block
+from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, native_block
 
 HEADS, HEAD_DIM, FFN = 3, 8, 40
 DIM = HEADS * HEAD_DIM
@@ -117,5 +117,5 @@ def test_as_lightx2v_reads_and_orders_it_it_is_diffusers_block(
         native = {wan.to_native(f"{PREFIX}{name}").removeprefix(PREFIX): t for name, t in state(block).items()}
     for number, gain in ((1, gains["norm1.gain"]), (3, gains["norm3.gain"])):
         native |= {f"affine_norm{number}.{part}": gain for part in ("weight", "bias")}
-    ours = total(own, lightx2v_block(own, native, linear(native), SHAPE, smoothed=smooth))
+    ours = total(own, native_block(own, native, linear(native), SHAPE, smoothed=smooth))
     torch.testing.assert_close(ours, from_diffusers(block, inputs), rtol=1e-10, atol=1e-10)

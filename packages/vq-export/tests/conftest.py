@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.families.wan import to_native, topology
 from vq_core.files.tensor_file import read_metadata
 from vq_core.numerics.rounding import emulate_qtorch_e4m3
@@ -181,10 +181,11 @@ def checkpoints(
 
 @dataclass
 class Content:
-    """What a checkpoint holds: tensors by file, and texts by file."""
+    """What a checkpoint holds: tensors, texts and safetensors' metadata, each by file."""
 
     tensors: dict[str, dict[str, Tensor]]
     texts: dict[str, str]
+    metadata: dict[str, dict[str, str]]
 
     def find(self, name: str) -> dict[str, Tensor]:
         """The tensors of the file that holds `name`."""
@@ -216,11 +217,12 @@ def rewrite(tmp_path: Path) -> Callable[..., Path]:
     """`rewrite(checkpoint, edit)`: the checkpoint after `edit`, as an artifact whose digests are all right."""
 
     def write(checkpoint: Path, edit: Edit) -> Path:
-        manifest = open_checkpoint(checkpoint).artifact.manifest
+        manifest = open_converted(checkpoint).artifact.manifest
         texts = {file for file in manifest.files if not file.endswith(".safetensors")}
         content = Content(
             {file: load_file(checkpoint / file) for file in manifest.files.keys() - texts},
             {file: (checkpoint / file).read_text() for file in texts},
+            {file: read_metadata(checkpoint / file) for file in manifest.files.keys() - texts},
         )
         edit(content)
         known = {key: getattr(manifest, key) for key in ("kind", "format", "tool", "family", "model", "settings")}
@@ -232,8 +234,7 @@ def rewrite(tmp_path: Path) -> Callable[..., Path]:
         with create_artifact(output, Header(**known, components=components)) as writer:
             writer.note_measured(manifest.measured)
             for file, tensors in content.tensors.items():
-                said = read_metadata(checkpoint / file) if (checkpoint / file).exists() else {}
-                writer.write_tensors(file, tensors, said)
+                writer.write_tensors(file, tensors, content.metadata.get(file, {}))
             for file, text in content.texts.items():
                 writer.write_text(file, text)
         return output

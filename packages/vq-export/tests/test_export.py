@@ -192,11 +192,10 @@ def test_what_is_mixed_missing_or_unknown_is_refused(
 
 def test_what_was_verified_is_said_in_one_line() -> None:
     found = Verification([], tensors=7, weight_snr_db={"transformer": {"a": 41.0, "b": 39.5}})
-    assert verified_row("x", found, asked=True) == {"verified": "7 tensors; weight SNR 39.5 dB and more"}
+    assert verified_row(found) == {"verified": "7 tensors; weight SNR 39.5 dB and more"}
     warned = Verification([], ["It is odd."], 7, weight_snr_db={"transformer": {"a": 41.0}})
-    assert verified_row("x", warned, asked=True)["verified"].endswith("1 warnings, the first: It is odd.")
-    assert verified_row("x", None, asked=True) == {"verified": "no: there is no verifier for x yet"}
-    assert verified_row("x", None, asked=False) == {"verified": "no: --no-verify"}
+    assert verified_row(warned)["verified"].endswith("1 warnings, the first: It is odd.")
+    assert verified_row(None) == {"verified": "no: --no-verify"}
 
 
 def test_next_steps_are_commands(models: Paths, smoothed_i2v: dict[str, Any], convert: Any) -> None:

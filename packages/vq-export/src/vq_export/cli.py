@@ -47,7 +47,7 @@ def export_command(target: str, options: ExportOptions) -> None:
         {
             **notes,
             **summary.rows(),
-            **verified_row(target, found, asked=options.verify),
+            **verified_row(found),
             **meter.usage().rows(),
         },
         result={**vars(summary), "notes": notes, "verified": found and found.as_json(), "usage": vars(meter.usage())},
@@ -143,7 +143,7 @@ def encoders_command(options: EncodersOptions) -> None:
 @app.command("verify")
 @takes_options(VerifyOptions)
 def verify_command(options: VerifyOptions) -> None:
-    """Read a checkpoint back and check everything that LightX2V relies on.
+    """Read a checkpoint back and check everything that LightX2V or ComfyUI relies on.
 
     With --model, also compare every tensor with the one it was made from, and compute a block from both; --lora says
     what was merged into the model. Exits with 1 if anything is wrong.
@@ -154,7 +154,7 @@ def verify_command(options: VerifyOptions) -> None:
 
         vq-export verify checkpoint --model Wan-AI/Wan2.1-I2V-14B-480P-Diffusers
     """
-    from vq_core.artifacts.checkpoint import open_checkpoint
+    from vq_core.artifacts.converted import open_converted
     from vq_core.model.lora_request import parse_lora
     from vq_core.model.source import open_source
     from vq_core.runtime.device import resolve_device
@@ -165,7 +165,7 @@ def verify_command(options: VerifyOptions) -> None:
 
     set_up_logging(options.verbose)
     meter = Meter()
-    opened = open_checkpoint(options.checkpoint)
+    opened = open_converted(options.checkpoint)
     reference = None
     if options.model:
         loras = [parse_lora(it) for it in options.lora or ()]

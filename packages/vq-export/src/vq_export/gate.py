@@ -26,28 +26,26 @@ def export(
     """Write `model` to the folder `output` as `target` does, and verify it against the weights before rounding.
 
     Returns:
-        What was found; None without `verify`, and for a target that has no verifier.
+        What was found; None without `verify`.
 
     Raises:
         VqError: `output` exists, or its unverified folder of an earlier run; or the model cannot be exported.
         GateFailed: the checkpoint is not sound. It stays as `NAME.unverified`.
     """
     writer = target_named(target)
-    verifier = writer.VERIFIER if verify else None
     found: list[Verification] = []
 
     def check(folder: Path) -> None:
-        assert verifier is not None
         _forget(folder)
         try:
-            found.append(verifier(folder, unrounded_reference(model), device))
+            found.append(writer.VERIFIER(folder, unrounded_reference(model), device))
         except GateFailed:
             raise
         except VqError as error:  # usually a damaged input; here the disk has damaged what was written
             raise GateFailed(f"{unverified_folder(output)} was written and cannot be read back: {error}") from error
         enforce(found[0], unverified_folder(output), strict=strict)
 
-    writer.export(model, output, resume=resume, check=check if verifier else None)
+    writer.export(model, output, resume=resume, check=check if verify else None)
     return found[0] if found else None
 
 

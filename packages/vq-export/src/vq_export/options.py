@@ -74,7 +74,7 @@ class DiffusersOptions:
 
     model: Model = None
     checkpoint: Annotated[
-        Location | None, path_option("--checkpoint", help="Checkpoint written by `vq-export lightx2v`.")
+        Location | None, path_option("--checkpoint", help="Checkpoint written by `vq-export lightx2v` or `comfyui`.")
     ] = None
     weights: Weights = None
     qparams: QParams = None
@@ -125,7 +125,7 @@ class EncodersOptions:
 class VerifyOptions:
     """Of `vq-export verify`."""
 
-    checkpoint: Annotated[Location, path_argument(help="A checkpoint written by `vq-export lightx2v`.")]
+    checkpoint: Annotated[Location, path_argument(help="A checkpoint written by `vq-export lightx2v` or `comfyui`.")]
     model: Model = None
     lora: Lora = None
     allow_pth: AllowPth = False

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import FORMAT, KIND
+from vq_core.artifacts.converted import converted_manifest
 from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
 from vq_core.files.given_file import is_there
@@ -12,9 +12,9 @@ from vq_core.model.already_quantized import IMPORTED
 from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
-from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest
+from vq_core.store.manifest import FILE_NAME, Manifest
 from vq_core.store.reader import Artifact
-from vq_export.lightx2v.provenance import read_provenance
+from vq_export.provenance import read_provenance
 from vq_export.verify.verification import by_place
 
 SHORT = 16
@@ -33,7 +33,7 @@ def provenance_of(location: Location) -> dict[str, Any]:
     path = local_copy(location, only=[FILE_NAME])
     with models_told(location):
         if path.is_dir():
-            return _of_manifest(read_manifest(path, KIND, FORMAT))
+            return _of_manifest(converted_manifest(path))
         said = read_provenance(path)
         _require_in_place(path, said)
     name = said.pop("component")
@@ -46,7 +46,7 @@ def _require_in_place(path: Path, said: Mapping[str, Any]) -> None:
     for folder in (path.parent, path.parent.parent):
         if not is_there(folder / FILE_NAME):
             continue
-        artifact, file = Artifact(folder, read_manifest(folder, KIND, FORMAT)), path.relative_to(folder).as_posix()
+        artifact, file = Artifact(folder, converted_manifest(folder)), path.relative_to(folder).as_posix()
         for name, component in artifact.manifest.components.items():
             of_file = (tensor for tensor in component.tensors.values() if tensor.file == file)
             if any(of_file) and (name, path.stem) != (said["component"], said["shard"]):

@@ -90,9 +90,10 @@ def test_header_and_markers_name_the_format_of_every_quantized_linear(
     tensors = load_file(path)
     for stem in stems:
         assert json.loads(tensors[f"{stem}.comfy_quant"].numpy().tobytes()) == LAYER[scheme]
-    assert metadata["model"] == str(models["i2v"])
+    said = json.loads(metadata["vq"])
+    assert (said["model"], said["component"]) == (str(models["i2v"]), "transformer")
     settings = {"scheme": scheme, "method": "rtn", "rounding": "nearest-even"}
-    assert json.loads(metadata["settings"])["quantize"] == settings
+    assert said["settings"]["quantize"] == settings
 
 
 def test_int8_is_what_the_quant_params_hold(models: Paths, make_artifacts: Callable[..., Any], tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
 from vq_core.errors import VqError
@@ -44,7 +45,7 @@ def open_full_precision(options: DiffusersOptions) -> FullPrecisionModel:
     if options.lora and options.model is None:
         raise VqError("`--lora` goes with --model: what is quantized or smoothed has its LoRAs merged already.")
     if options.checkpoint is not None:
-        return _of_artifact(open_checkpoint(options.checkpoint), "dequantized")
+        return _of_artifact(open_converted(options.checkpoint), "dequantized")
     if options.weights is not None:
         weights = open_weights(options.weights)
         if options.qparams is None:

@@ -18,10 +18,10 @@ class Target(Protocol):
     """What a target's module provides.
 
     Attributes:
-        VERIFIER: reads back what `export` wrote; None while there is no such reader.
+        VERIFIER: reads back what `export` wrote.
     """
 
-    VERIFIER: "Verifier | None"
+    VERIFIER: "Verifier"
 
     def export(
         self, model: "QuantizedModel", output: Location, *, resume: bool = False, check: "Check | None" = None

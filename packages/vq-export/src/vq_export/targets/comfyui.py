@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from pydantic import JsonValue
 from torch import Tensor
 
+from vq_core.artifacts.comfyui_checkpoint import FORMAT, KIND, layer_of, marker_of
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import TensorSpec
+from vq_core.model.comfyui_codes import HEADER_MARKS
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.rotation import NONE
@@ -23,29 +24,14 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import Check, create_artifact
-from vq_export.model.quantized_model import TOOL, QuantizedModel, QuantizedTransformer
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
+from vq_export.provenance import file_metadata, linears_of, provenance_settings
+from vq_export.verify.verify import verify_comfyui
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import stream_tensors
 
-KIND = "comfyui-checkpoint"
-FORMAT = 1
 METADATA_VERSION = "1.0"
-VERIFIER = None
-
-LAYERS: Mapping[NumberFormat, Mapping[str, JsonValue]] = {
-    # One scale per channel; the kernel quantizes activations per token.
-    NumberFormat.INT8: {"format": "int8_tensorwise"},
-    # ComfyUI's FP8 product would cast activations without any scale: with this key it multiplies in full precision, and
-    # only the weight is quantized.
-    NumberFormat.FP8_E4M3: {"format": "float8_e4m3fn", "full_precision_matrix_mult": True},
-}
-"""What ComfyUI is told of a linear, by format."""
-
-
-def layer_of(model: QuantizedModel, component: QuantizedTransformer, linear: str) -> dict[str, JsonValue]:
-    """What ComfyUI is told of `linear`; rotated inputs are its ConvRot."""
-    layer, group = LAYERS[model.scheme.weight], component.rotation(linear)
-    return {**layer, **({} if group == NONE else {"convrot": True, "convrot_groupsize": group})}
+VERIFIER = verify_comfyui
 
 
 def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
@@ -57,22 +43,24 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
         VqError: ComfyUI has no place for the gains, or for one FP8 scale per channel.
     """
     _refuse_what_has_no_place(model)
-    settings = {"scheme": model.scheme.name, "layers": dict(LAYERS[model.scheme.weight]), **model.settings}
-    header = model.header(KIND, FORMAT, model.folders, settings)
+    header = model.header(KIND, FORMAT, model.folders, provenance_settings(model))
     with (
         create_artifact(output, header, resume=resume, check=check) as writer,
         progress("export", model.shards, "shard") as advance,
     ):
-        for name, component in model.components.items():
+        for name in model.components:
             file = _file(model, name)
             if not writer.has(file):
-                _write(writer.draft(file), model, component, advance)
+                _write(writer.draft(file), model, name, advance)
                 writer.adopt(file)
+        writer.note_measured({name: linears_of(model, name, _known(model, name)) for name in model.components})
 
 
 def notes(model: QuantizedModel) -> dict[str, str]:
-    """Nothing is written besides tensors."""
-    return {}
+    """How many linears read a rotated input."""
+    linears = [(it, linear.name) for it in model.components.values() for linear in it.topology.linears]
+    rotated = sum(component.rotation(linear) != NONE for component, linear in linears)
+    return {"inputs": f"rotated for {rotated} of {len(linears)} linears"} if rotated else {}
 
 
 def next_steps(model: QuantizedModel, output: Location) -> str:
@@ -101,36 +89,35 @@ def _refuse_what_has_no_place(model: QuantizedModel) -> None:
         )
 
 
-def _write(path: Path, model: QuantizedModel, component: QuantizedTransformer, advance: Advance) -> None:
-    family = model.family
+def _known(model: QuantizedModel, name: str) -> list[str]:
+    """The linears of which is known beforehand how they are rounded; a model that is converted is rounded meanwhile."""
+    linears = model.components[name].topology.linears
+    return [linear.name for linear in linears] if _rounding(model) is None else []
+
+
+def _write(path: Path, model: QuantizedModel, name: str, advance: Advance) -> None:
+    family, component = model.family, model.components[name]
     shards, plain, weights = component.topology.shards(), component.topology.plain_shards(), component.topology.weights
     stems = {linear: family.to_native(name).removesuffix(".weight") for name, linear in weights.items()}
-    layers = {stem: layer_of(model, component, linear) for linear, stem in stems.items()}
-    markers = {stem: _marker(layer) for stem, layer in layers.items()}
+    layers = {stem: layer_of(model.scheme.weight, component.rotation(linear)) for linear, stem in stems.items()}
+    markers = {stem: marker_of(layer) for stem, layer in layers.items()}
     metadata = {
-        "_quantization_metadata": json.dumps({"format_version": METADATA_VERSION, "layers": layers}),
-        "tool": TOOL,
-        "model": model.model,
-        "settings": json.dumps({"scheme": model.scheme.name, **model.settings}),
+        HEADER_MARKS: json.dumps({"format_version": METADATA_VERSION, "layers": layers}),
+        **file_metadata(model, KIND, name, Path(_file(model, name)).stem, _known(model, name)),
     }
     with stream_tensors(path, _specs(model, component, markers), metadata) as stream:
 
         def write_shard(shard: str) -> None:
-            for name, tensor in component.plain(plain[shard]).items():
-                stream.append(family.to_native(name), tensor)
-            for name in shards[shard]:
-                if name in weights:
-                    stem, quantized = stems[weights[name]], _quantized(model, component, weights[name])
+            for tensor, value in component.plain(plain[shard]).items():
+                stream.append(family.to_native(tensor), value)
+            for tensor in shards[shard]:
+                if tensor in weights:
+                    stem, quantized = stems[weights[tensor]], _quantized(model, component, weights[tensor])
                     stream.append(f"{stem}.weight", quantized.codes)
                     stream.append(f"{stem}.weight_scale", quantized.scale)
                     stream.append(f"{stem}.comfy_quant", markers[stem])
 
         overlap(write_shard, shards, lambda _: advance())
-
-
-def _marker(layer: Mapping[str, JsonValue]) -> Tensor:
-    """The JSON bytes of `layer`, as a tensor."""
-    return torch.frombuffer(bytearray(json.dumps(layer).encode()), dtype=torch.uint8)
 
 
 def _specs(

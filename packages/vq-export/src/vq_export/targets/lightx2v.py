@@ -30,10 +30,10 @@ from vq_core.families.wan.kinds import Kind
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, create_artifact
-from vq_export.lightx2v.provenance import provenance_settings, read_provenance, shard_metadata
 from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
 from vq_export.lightx2v.run_configs import notes as run_config_notes
 from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
+from vq_export.provenance import file_metadata, provenance_settings, read_provenance
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
 from vq_export.writing.shard_index import write_index
@@ -107,7 +107,8 @@ def _draft_shard(
     file = _file_of(model.folders[name], shard)
     if not writer.has(file):
         tensors = shard_tensors(model.components[name], entries, shard)
-        writer.draft_tensors(file, tensors, shard_metadata(model, KIND, name, shard))
+        linears = [linear.name for linear in model.components[name].topology.linears if linear.shard == shard]
+        writer.draft_tensors(file, tensors, file_metadata(model, KIND, name, shard, linears))
     return file
 
 

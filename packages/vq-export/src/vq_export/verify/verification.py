@@ -23,7 +23,7 @@ class Verification:
         problems: one sentence each; empty for a sound checkpoint.
         warnings: what is unusual or was not checked; a sound checkpoint may have some.
         tensors: number of tensors that were read.
-        rounded: number of tensors, scales and gains aside, that LightX2V's cast to bfloat16 changes.
+        rounded: number of tensors, scales and gains aside, that the runtime's cast to bfloat16 changes.
         cast_snr_db: SNR of a block after that cast, by component.
         reference: name of the model that the checkpoint was compared with; None where there was none.
         weight_snr_db: by component and linear.

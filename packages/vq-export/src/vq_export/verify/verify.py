@@ -1,16 +1,18 @@
 """Verification of a converted checkpoint, read back from disk.
 
-Its structure is compared with a table of what LightX2V reads, not with what the exporter claims to have written. Each
-check is a module of `vq_export.verify.checks`; docs/broken_checkpoints.md lists what they catch.
+Its structure is compared with what the runtime reads, not with what the exporter claims to have written. Each check is
+a module of `vq_export.verify.checks`; docs/broken_checkpoints.md lists what they catch.
 """
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.comfyui_checkpoint import ComfyuiCheckpoint, open_comfyui_checkpoint
 from vq_core.runtime.progress import progress
 from vq_core.topology import Topology
 from vq_export.verify.checks.block_error import BlockError, block_error, cast_snr_db
+from vq_export.verify.checks.comfyui_reads import comfyui_problems, comfyui_warnings
 from vq_export.verify.checks.configs import config_problems
 from vq_export.verify.checks.coverage import coverage_problems
 from vq_export.verify.checks.fidelity import Fidelity, compare
@@ -34,19 +36,24 @@ def verify_lightx2v(folder: Path, reference: Reference | None, device: str) -> V
     return verify(open_checkpoint(folder), reference, device=device)
 
 
+def verify_comfyui(folder: Path, reference: Reference | None, device: str) -> Verification:
+    """Verify the checkpoint for ComfyUI in `folder`; see `verify`."""
+    return verify(open_comfyui_checkpoint(folder), reference, device=device)
+
+
 def verify(checkpoint: ConvertedCheckpoint, reference: Reference | None = None, *, device: str = "cpu") -> Verification:
     """Read every file of `checkpoint` again, and compare it with `reference` where there is one.
 
-    The comparison covers every tensor, and one block of each transformer, computed as LightX2V computes it. Host
+    The comparison covers every tensor, and one block of each transformer, computed as the runtime computes it. Host
     memory: a few times one linear in fp32.
 
     Raises:
         VqError: a file is damaged.
     """
-    problems = [*file_problems(checkpoint), *config_problems(checkpoint), *coverage_problems(checkpoint)]
+    problems, warnings = _structure(checkpoint)
     values = _values(checkpoint, device)
     problems += values.problems
-    warnings = [*file_warnings(checkpoint), *values.warnings]
+    warnings += values.warnings
     if reference is None:
         warnings.append(NOT_COMPARED)
     if problems:  # a broken checkpoint cannot be computed with
@@ -71,6 +78,14 @@ def verify(checkpoint: ConvertedCheckpoint, reference: Reference | None = None, 
         },
         blocks=blocks,
     )
+
+
+def _structure(checkpoint: ConvertedCheckpoint) -> tuple[list[str], list[str]]:
+    """Problems and warnings about files, names, dtypes, shapes and settings."""
+    if isinstance(checkpoint, ComfyuiCheckpoint):
+        return list(comfyui_problems(checkpoint)), list(comfyui_warnings(checkpoint))
+    problems = [*file_problems(checkpoint), *config_problems(checkpoint), *coverage_problems(checkpoint)]
+    return problems, list(file_warnings(checkpoint))
 
 
 def _middle_block(topology: Topology) -> int:
@@ -104,9 +119,9 @@ def _tensor_problems(found: dict[str, Fidelity]) -> Iterator[str]:
 def _block_problems(blocks: dict[str, BlockError]) -> Iterator[str]:
     for name, block in blocks.items():
         for branch in block.wrong:
-            error = block.branches[branch]
+            error, what = block.branches[branch], branch.replace("_", " ")
             yield (
-                f"The {branch.replace('_', ' ')} of block {block.block} of {name}, computed as LightX2V would, is not "
+                f"The {what} of block {block.block} of {name}, computed as its runtime does, is not "
                 f"the source's: {error.snr_db:.1f} dB SNR, {error.excess_db:.0f} dB more error than rounding leaves."
             )
 
@@ -114,4 +129,4 @@ def _block_problems(blocks: dict[str, BlockError]) -> Iterator[str]:
 def _cast_warnings(casts: dict[str, float]) -> Iterator[str]:
     for name, snr in casts.items():
         if not snr >= MIN_CAST_SNR_DB:
-            yield f"LightX2V's cast to bfloat16 leaves {snr:.1f} dB of a block of {name}: as much noise as 8 bits."
+            yield f"The runtime's cast to bfloat16 leaves {snr:.1f} dB of a block of {name}: as much noise as 8 bits."

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vq_core.families import wan
 from vq_core.model.source import open_source
-from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, diffusers_block, lightx2v_block
+from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, diffusers_block, native_block
 
 SHAPE = BlockShape(4, 1e-6)
 DIM = 64
@@ -53,7 +53,7 @@ def test_a_gain_multiplies_scale_and_shift_of_its_own_norm(tensors: dict[str, Te
     twice = {"affine_norm3.weight": torch.full((DIM,), 2.0), "affine_norm3.bias": torch.full((DIM,), 2.0)}
 
     def feed_forward(read: dict[str, Tensor], smoothed: bool = True) -> Tensor:
-        return lightx2v_block(inputs, read, linear(read), SHAPE, smoothed=smoothed).feed_forward
+        return native_block(inputs, read, linear(read), SHAPE, smoothed=smoothed).feed_forward
 
     torch.testing.assert_close(feed_forward(halved | ones | twice), expected.feed_forward, rtol=1e-12, atol=1e-12)
     for wrong in (

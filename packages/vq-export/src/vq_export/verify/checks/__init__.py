@@ -1,1 +1,1 @@
-"""What `verify` checks of a LightX2V checkpoint, one module each; they share nothing with the code that writes one."""
+"""What `verify` checks of a checkpoint, one module each; they share nothing with the code that writes one."""

@@ -1,11 +1,13 @@
-"""One block, computed in fp32 from the written files as LightX2V would, against the same block of the source.
+"""One block, computed in fp32 from the written files as the runtime would, against the same block of the source.
 
 Three computations, on the same random inputs, of a block and of the last layer of each embedder that it reads:
 
     reference   the source's tensors, in diffusers' order
     explained   the same, each linear's weight replaced by what rounding to nearest leaves of it, each other tensor cast
                 to bfloat16: all that a faithful checkpoint may change
-    found       the checkpoint's tensors by their native names, in LightX2V's order, cast as LightX2V casts them
+    found       the checkpoint's tensors by their native names, in LightX2V's order, cast to bfloat16 as it casts them
+
+Without gains that is ComfyUI's order and cast, too.
 
 The measure is the noise power of `found` over that of `explained`, ‖found − reference‖² / ‖explained − reference‖², in
 each branch and in its queries and keys by themselves. Rounding to nearest gives the same codes, so a faithful
@@ -30,13 +32,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.artifacts.comfyui_checkpoint import read_marker, rotation_of
+from vq_core.model.comfyui_codes import MARK
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, dequantize
+from vq_core.numerics.rotation import NONE
 from vq_core.topology import Group, ProjectionSink
 from vq_export.verify.checks.fidelity import corrected_biases, folded, gain_finder, rounds_to_nearest
 from vq_export.verify.checks.gains import NON_BLOCK, Gains
 from vq_export.verify.checks.linear_error import rounded_to_nearest
-from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, lightx2v_block
+from vq_export.verify.checks.wan_block import BlockInputs, BlockShape, Branches, diffusers_block, native_block
 from vq_export.verify.reference import Reference
 
 TOKENS, TEXT_TOKENS, IMAGE_TOKENS = 24, 12, 8
@@ -94,7 +99,7 @@ def block_error(
     gains = finder.gains(f"block_{block}", finder.gains(NON_BLOCK, {}))
     own.multiply_modulation(gains)
     expected = _explained(own, reference, gains)
-    found = own.lightx2v(as_loaded=True)
+    found = own.native(as_loaded=True)
     branches = {
         branch: _error(*values)
         for branch, values in zip(Branches._fields, zip(exact, expected, found, strict=True), strict=True)
@@ -104,9 +109,9 @@ def block_error(
 
 
 def cast_snr_db(checkpoint: ConvertedCheckpoint, name: str, block: int, device: str = "cpu") -> float:
-    """SNR in dB, in its worst branch, of a block as LightX2V casts its tensors against the same block as stored."""
+    """SNR in dB, in its worst branch, of a block as the runtime casts its tensors against the same block as stored."""
     own = _Inputs(checkpoint, name, block, device)
-    pairs = zip(own.lightx2v(as_loaded=False), own.lightx2v(as_loaded=True), strict=True)
+    pairs = zip(own.native(as_loaded=False), own.native(as_loaded=True), strict=True)
     return min(_error(stored, stored, loaded).snr_db for stored, loaded in pairs)
 
 
@@ -122,8 +127,8 @@ def _explained(own: "_Inputs", reference: Reference, gains: Gains) -> Branches:
         return nearest_bf16(explained(tensor))
 
     def rounded(weight: str) -> Tensor:
-        scale = own.component.linear(weight.removesuffix(".weight"), own.device).scale
-        return rounded_to_nearest(explained(weight), scale, own.checkpoint.scheme.weight)
+        quantized = own.component.linear(weight.removesuffix(".weight"), own.device)
+        return rounded_to_nearest(explained(weight), quantized, own.checkpoint.scheme.weight)
 
     return own.diffusers(plain, rounded, own.gains(reference, gains))
 
@@ -187,8 +192,8 @@ class _Inputs:
 
         return diffusers_block(self._block_inputs(plain, TEXT, IMAGE), tensors, linear, self._shape, gains)
 
-    def lightx2v(self, *, as_loaded: bool) -> Branches:
-        """The block of the checkpoint's files in LightX2V's order; `as_loaded` casts every float to bfloat16 first."""
+    def native(self, *, as_loaded: bool) -> Branches:
+        """The block of the checkpoint's files by native names; `as_loaded` casts every float to bfloat16 first."""
         prefix = f"blocks.{self.block}."
         table = self.checkpoint.artifact.manifest.components[self.name].tensors
         stems = {name.removesuffix(".weight_scale") for name in table if name.endswith(".weight_scale")}
@@ -200,7 +205,8 @@ class _Inputs:
         def linear(stem: str, x: Tensor) -> Tensor:
             name = f"{prefix}{stem}"
             codes = self.checkpoint.artifact.tensors(self.name, [f"{name}.weight"], self.device)[f"{name}.weight"]
-            return F.linear(x, dequantize(Quantized(codes, read(f"{name}.weight_scale"))), read(f"{name}.bias"))
+            quantized = Quantized(codes, read(f"{name}.weight_scale"), self._rotation(name))
+            return F.linear(x, dequantize(quantized), read(f"{name}.bias"))
 
         tensors = {
             name.removeprefix(prefix): read(name)
@@ -208,7 +214,14 @@ class _Inputs:
             if name.startswith(prefix) and name.rpartition(".")[0] not in stems
         }
         inputs = self._block_inputs(read, NATIVE_TEXT, NATIVE_IMAGE)
-        return lightx2v_block(inputs, tensors, linear, self._shape, smoothed=self.checkpoint.has_gains)
+        return native_block(inputs, tensors, linear, self._shape, smoothed=self.checkpoint.has_gains)
+
+    def _rotation(self, stem: str) -> int:
+        """What the marker of a linear says of it; LightX2V has none."""
+        mark = f"{stem}{MARK}"
+        if mark not in self.checkpoint.artifact.manifest.components[self.name].tensors:
+            return NONE
+        return rotation_of(read_marker(self.checkpoint.artifact.tensors(self.name, [mark])[mark], mark))
 
     def _block_inputs(self, read: Read, text: str, image: str) -> BlockInputs:
         """The inputs, conditions as the last layers of the embedders give them: `text` a linear, `image` a norm."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from vq_core.artifacts.checkpoint import RUN_CONFIG_FOLDER, ConvertedCheckpoint
 from vq_core.files.tensor_file import read_metadata
 from vq_core.files.tensor_folder import INDEX_FILE
-from vq_export.lightx2v.provenance import METADATA_KEY, read_provenance
 from vq_export.lightx2v.run_configs import RUN_SCRIPT
+from vq_export.provenance import METADATA_KEY, read_provenance
 from vq_export.verify.checks.configs import CONFIG_FILE
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
+from vq_core.numerics.rotation import NONE, rotate
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import NumberFormat
 
@@ -35,13 +36,16 @@ class LinearError:
 def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nearest: bool = True) -> LinearError:
     """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`.
 
+    Rotated codes are compared with the rotated weight.
+
     Unless codes are the `nearest`, only columns that are a multiple of the right ones count: other rounders move error
     into columns whose input matters little, without limit.
     """
+    folded, quantized = rotate(folded, quantized.rotation), quantized._replace(rotation=NONE)
     dequantized = dequantize(quantized)
     difference = folded - dequantized
     noise = difference.square()
-    rounded = rounded_to_nearest(folded, quantized.scale, fmt)
+    rounded = rounded_to_nearest(folded, quantized, fmt)
     expected = (folded - rounded).square() + (BF16_ROUNDING * folded).square()
     columns = noise.sum(0) if nearest else _along(difference, folded)
     nothing = torch.finfo(torch.float32).tiny
@@ -51,15 +55,21 @@ def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nea
     return LinearError(snr_db(folded, dequantized), 10 * math.log10(max(excess, nothing)))
 
 
-def rounded_to_nearest(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
-    """The weight `folded` rounded to nearest, at the checkpoint's `scale` where that is plausible."""
-    scale = _scale(folded, scale, fmt)
-    return dequantize(Quantized(round_to_codes(folded / scale, fmt), scale))
+def rounded_to_nearest(folded: Tensor, quantized: Quantized, fmt: NumberFormat) -> Tensor:
+    """The weight `folded` rounded to nearest as `quantized` is: rotated alike, at its scale where that is plausible."""
+    rotated = rotate(folded, quantized.rotation)
+    scale = _scale(rotated, quantized.scale, fmt)
+    return dequantize(Quantized(round_to_codes(rotated / scale, fmt), scale, quantized.rotation))
 
 
 def _scale(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
-    """The `scale` of the checkpoint; where no rounder would choose it, that of the row's absmax."""
+    """The `scale` of the checkpoint; where no rounder would choose it, that of the row's absmax.
+
+    Where all rows have the same scale, that of the whole weight's.
+    """
     of_absmax = weight_scale(folded, fmt)
+    if len(scale) > 1 and bool((scale == scale[0]).all()):
+        of_absmax = of_absmax.amax().expand_as(of_absmax)
     return torch.where((scale <= of_absmax) & (scale >= SMALLEST_CLIP * of_absmax), scale, of_absmax)
 
 

@@ -1,4 +1,4 @@
-"""The values of a checkpoint's tensors, and how LightX2V's cast to bfloat16 changes them."""
+"""The values of a checkpoint's tensors, and how the runtime's cast to bfloat16 changes them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Values:
 
     Attributes:
         read: number of tensors.
-        rounded: number of tensors, scales and gains aside, that LightX2V's cast to bfloat16 changes.
+        rounded: number of tensors, scales and gains aside, that the runtime's cast to bfloat16 changes.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ def _problems(entry: CheckpointTensor, tensor: Tensor, *, imported: bool) -> Ite
         if not (values > 0).all():
             yield "holds values that are not positive"
         if not is_bf16(values).all():
-            yield "holds values that LightX2V's cast to bfloat16 would change"
+            yield "holds values that a cast to bfloat16 would change"
 
 
 def _code_warnings(codes: Tensor, qmax: float) -> Iterator[str]:

@@ -110,10 +110,13 @@ def diffusers_block(
     return Branches(self_query, self_key, own, query, key, cross, fed)
 
 
-def lightx2v_block(
+def native_block(
     inputs: BlockInputs, tensors: Mapping[str, Tensor], linear: Linear, shape: BlockShape, *, smoothed: bool
 ) -> Branches:
-    """LightX2V's block; names are native, inside the block. `smoothed` is its `quant_method: advanced_ptq`."""
+    """LightX2V's block; names are native, inside the block. `smoothed` is its `quant_method: advanced_ptq`.
+
+    Without it the block is ComfyUI's, too.
+    """
     shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
         tensors["modulation"].reshape(6, -1) + inputs.modulation
     ).unbind()

@@ -15,7 +15,7 @@ from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_header, read_metadata
 from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize, snr_db
-from vq_export.lightx2v.provenance import read_provenance, shard_metadata
+from vq_export.provenance import file_metadata, read_provenance
 
 Paths = dict[str, Path]
 
@@ -66,8 +66,9 @@ def test_only_what_matters_of_a_decision_is_kept(smoothed_i2v: dict[str, Any], m
     model, kept = smoothed_i2v["int8"].opened(), {"method": "gptq", "weight_snr_db": None, "output_snr_db": 3.0}
     decided = kept | {"bucket_snr_db": [1, 2], "damp": 0.01}
     monkeypatch.setattr(model.components["transformer"], "decided", lambda linear: decided)
-    content = json.loads(shard_metadata(model, "kind", "transformer", "block_0")["vq"])
-    assert list(content["linears"].values()) == [kept] * 12
+    linears = ["blocks.0.attn1.to_q", "blocks.0.ffn.net.2"]
+    content = json.loads(file_metadata(model, "kind", "transformer", "block_0", linears)["vq"])
+    assert content["linears"] == dict.fromkeys(linears, kept)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ folder still says what it is.
 
 import json
 import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ KEYS = {
     "fingerprint", "lora", "settings", "parents", "linears",
 }  # fmt: skip
 """What the metadata of a file say."""
-KEPT = ("method", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
+KEPT = ("method", "rotation", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
 """The part of a decision about a linear that is kept: how it was rounded, and its errors."""
 
 
@@ -48,22 +49,28 @@ def versions() -> dict[str, JsonValue]:
     }
 
 
-def shard_metadata(model: QuantizedModel, artifact: str, component: str, shard: str) -> dict[str, str]:
-    """Metadata of the file that holds one shard of `component`; its linears must have been read."""
-    part = model.components[component]
-    decided = {linear.name: part.decided(linear.name) for linear in part.topology.linears if linear.shard == shard}
+def linears_of(model: QuantizedModel, component: str, linears: Iterable[str]) -> dict[str, JsonValue]:
+    """How each of `linears` was rounded, and its error; a model that is converted must have been read before."""
+    decided = {linear: model.components[component].decided(linear) for linear in linears}
+    return {name: {key: how[key] for key in KEPT if key in how} for name, how in decided.items()}
+
+
+def file_metadata(
+    model: QuantizedModel, artifact: str, component: str, part: str, linears: Iterable[str]
+) -> dict[str, str]:
+    """Metadata of the file that holds `part` of `component`, with what `linears_of` says of `linears`."""
     content: dict[str, object] = {
         "artifact": artifact,
         "tool": TOOL,
         "model": model.model,
         "family": model.family_name,
         "component": component,
-        "shard": shard,
-        "fingerprint": part.fingerprint,
-        "lora": list(part.lora),
+        "shard": part,
+        "fingerprint": model.components[component].fingerprint,
+        "lora": list(model.components[component].lora),
         "settings": provenance_settings(model),
         "parents": dict(model.parents),
-        "linears": {name: {key: how[key] for key in KEPT if key in how} for name, how in decided.items()},
+        "linears": linears_of(model, component, linears),
     }
     return {METADATA_KEY: json.dumps(content, ensure_ascii=False)}
 

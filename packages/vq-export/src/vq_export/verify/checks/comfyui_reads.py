@@ -1,0 +1,116 @@
+"""Whether a file holds exactly what ComfyUI reads, and says the same of every linear in both places.
+
+ComfyUI takes the sizes of a Wan model from the shapes of its tensors, what a linear's codes are from its marker or from
+the header, and ignores whatever it does not know: a file with a tensor too few or too many loads, and computes noise.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vq_core.artifacts.checkpoint import CheckpointTensor, Role
+from vq_core.artifacts.comfyui_checkpoint import ComfyuiCheckpoint, ComfyuiTransformer, read_marker, rotation_of
+from vq_core.errors import VqError
+from vq_core.files.json_file import parse_json
+from vq_core.files.tensor_file import TensorInfo, read_header, read_metadata
+from vq_core.model.comfyui_codes import HEADER_MARKS, MARK
+from vq_core.numerics import rotation
+from vq_core.numerics.scheme import NumberFormat, QuantScheme
+
+HEAD_CHANNELS = 128
+FLOATS = ("BF16", "F16", "F32")
+CODES = {NumberFormat.INT8: "I8", NumberFormat.FP8_E4M3: "F8_E4M3"}
+FORMATS = {NumberFormat.INT8: "int8_tensorwise", NumberFormat.FP8_E4M3: "float8_e4m3fn"}
+ROTATED = {"convrot", "convrot_groupsize"}
+
+
+def comfyui_problems(checkpoint: ComfyuiCheckpoint) -> Iterator[str]:
+    """Files that are missing or too many; tensors likewise, or of the wrong dtype or shape; markers that are wrong."""
+    files = {name: _file_of(checkpoint, name) for name in checkpoint.components}
+    for file in sorted(checkpoint.artifact.manifest.files.keys() - set(files.values())):
+        yield f"{checkpoint.artifact.path / file} is no part of a checkpoint."
+    for name, component in checkpoint.components.items():
+        found = read_header(checkpoint.artifact.path / files[name])
+        yield from _tensor_problems(component, checkpoint.scheme, found)
+        yield from _marker_problems(checkpoint, name, component, read_metadata(checkpoint.artifact.path / files[name]))
+
+
+def comfyui_warnings(checkpoint: ComfyuiCheckpoint) -> Iterator[str]:
+    """Models of which ComfyUI would take the heads for others."""
+    for name, component in checkpoint.components.items():
+        channels = component.config.get("attention_head_dim")
+        if channels != HEAD_CHANNELS:
+            yield (
+                f"{name} has heads of {channels} channels and ComfyUI takes {HEAD_CHANNELS}: there it computes another "
+                "function."
+            )
+
+
+def _file_of(checkpoint: ComfyuiCheckpoint, name: str) -> str:
+    tensors = checkpoint.artifact.manifest.components[name].tensors
+    files = {entry.file for entry in tensors.values()}
+    if len(files) != 1:
+        raise VqError(f"{name} of {checkpoint.artifact.path} lies in {len(files)} files: export it again.")
+    return files.pop()
+
+
+def _tensor_problems(
+    component: ComfyuiTransformer, scheme: QuantScheme, found: Mapping[str, TensorInfo]
+) -> Iterator[str]:
+    markers = {f"{component.stem(linear.name)}{MARK}" for linear in component.topology.linears}
+    for tensor in sorted((component.entries.keys() | markers) - found.keys()):
+        yield f"`{tensor}` is missing."
+    for tensor in sorted(found.keys() - component.entries.keys() - markers):
+        yield f"`{tensor}` is nothing that ComfyUI reads."
+    for tensor, entry in component.entries.items():
+        if tensor in found:
+            yield from _tensor_problem(tensor, entry, scheme, found[tensor])
+
+
+def _tensor_problem(tensor: str, entry: CheckpointTensor, scheme: QuantScheme, info: TensorInfo) -> Iterator[str]:
+    dtypes: tuple[str, ...] = FLOATS
+    shape = entry.shape
+    if entry.role is Role.CODES:
+        dtypes = (CODES[scheme.weight],)
+    if entry.role is Role.SCALE:
+        # Its FP8 kernel takes one scale for all rows.
+        dtypes, shape = ("F32",), entry.shape if scheme.weight is NumberFormat.INT8 else ()
+    if info.dtype not in dtypes:
+        yield f"`{tensor}` is {info.dtype} and should be {' or '.join(dtypes)}."
+    if info.shape != shape:
+        yield f"`{tensor}` is {list(info.shape)} and should be {list(shape)}."
+
+
+def _marker_problems(
+    checkpoint: ComfyuiCheckpoint, name: str, component: ComfyuiTransformer, metadata: Mapping[str, str]
+) -> Iterator[str]:
+    layers = _layers(metadata)
+    stems = {component.stem(linear.name): linear for linear in component.topology.linears}
+    for stem in sorted(layers.keys() - stems.keys()):
+        yield f"The header names `{stem}`, which is not quantized."
+    table = checkpoint.artifact.manifest.components[name].tensors
+    for stem, linear in stems.items():
+        mark = f"{stem}{MARK}"
+        if mark not in table:
+            continue
+        layer = read_marker(checkpoint.artifact.tensors(name, [mark])[mark], mark)
+        if layers.get(stem) != layer:
+            yield f"The header says of `{stem}` {layers.get(stem)}, and its marker {layer}: ComfyUI takes either."
+        if layer.get("format") != FORMATS[checkpoint.scheme.weight]:
+            yield f"`{mark}` says {layer.get('format')!r} and the codes are {checkpoint.scheme.weight}."
+        if checkpoint.scheme.weight is NumberFormat.FP8_E4M3 and layer.get("full_precision_matrix_mult") is not True:
+            yield f"`{mark}` asks for products in FP8, for which the file has no scales of activations."
+        group = rotation_of(layer)
+        if not rotation.fits(group, linear.in_features):
+            yield f"`{mark}` rotates groups of {group}, which do not divide its {linear.in_features} inputs."
+        if unknown := sorted(layer.keys() - ROTATED - {"format", "full_precision_matrix_mult"}):
+            yield f"`{mark}` says `{unknown[0]}`, which ComfyUI does not know."
+
+
+def _layers(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What the header says of each linear; empty where it says nothing that can be read."""
+    try:
+        content = parse_json(metadata.get(HEADER_MARKS, "").encode())
+    except ValueError:
+        return {}
+    layers = content.get("layers") if isinstance(content, dict) else None
+    return layers if isinstance(layers, dict) else {}
