@@ -82,10 +82,14 @@ def test_the_lossless_of_two_is_graded(videos: Path, prompts: Path) -> None:
     assert grade_videos(videos, prompts).videos[0].grade == before.videos[0].grade
 
 
-def test_an_mp4_is_graded_where_there_is_no_other(videos: Path, prompts: Path) -> None:
-    _, frames = next(draw_clips(COUNT, 0, held_out=True))
-    (videos / "000.mkv").unlink()
-    write_video(videos / "000.mp4", frames, 8)
+def test_mp4s_are_graded_where_there_are_no_others_but_not_among_them(videos: Path, prompts: Path) -> None:
+    drawn = [frames for _, frames in draw_clips(COUNT, 0, held_out=True)]
+    for index, frames in enumerate(drawn):
+        (videos / f"{index:03d}.mkv").unlink()
+        write_video(videos / f"{index:03d}.mp4", frames, 8)
+        if index < COUNT - 1:
+            with pytest.raises(VqError, match=r"000\.mkv is missing and others are there"):
+                grade_videos(videos, prompts)
     assert grade_videos(videos, prompts).videos[0].path.name == "000.mp4"
 
 

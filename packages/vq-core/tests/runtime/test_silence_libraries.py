@@ -26,9 +26,12 @@ def test_bars_that_were_off_stay_off() -> None:
         diffusers_logging.enable_progress_bar()
 
 
-def test_warnings_of_loading_stay() -> None:
+@pytest.mark.parametrize(
+    "name", ["transformers.modeling_utils", "transformers.utils.import_utils", "diffusers.configuration_utils"]
+)
+def test_remarks_about_files_are_hidden_and_errors_are_not(name: str) -> None:
+    logger = logging.getLogger(name)
     with silenced_libraries():
-        assert logging.getLogger("transformers.modeling_utils").isEnabledFor(logging.WARNING)
-        assert not logging.getLogger("transformers.utils.import_utils").isEnabledFor(logging.WARNING)
-        assert not logging.getLogger("diffusers.configuration_utils").isEnabledFor(logging.WARNING)
-    assert logging.getLogger("diffusers.configuration_utils").isEnabledFor(logging.WARNING)
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert logger.isEnabledFor(logging.ERROR)
+    assert logger.isEnabledFor(logging.WARNING)

@@ -107,6 +107,11 @@ def _videos_of(folder: Path, prompts: Location, count: int) -> list[Path]:
         raise VqError(f"{folder} holds no .mkv or .mp4 video: give the folder of one variant, such as videos/full.")
     if len(found) != count:
         raise VqError(f"{folder} holds {len(found)} videos and {prompts} {count} prompts: give those it was made of.")
+    lossy = [path for path in found.values() if path.suffix.lower() != SUFFIXES[0]]
+    if 0 < len(lossy) < len(found):
+        raise VqError(
+            f"{lossy[0].with_suffix(SUFFIXES[0])} is missing and others are there: grade lossless videos, or only .mp4."
+        )
     missing = [name for name in wanted if name not in found]
     if missing:
         raise VqError(f"{folder} holds no video {missing[0]}.mkv or .mp4: name them by their prompts, from 000 on.")

@@ -7,15 +7,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def silenced_libraries() -> Iterator[None]:
-    """Hide loading bars, transformers' remark about torchvision, and diffusers' list of keys that it ignores.
+    """Hide loading bars, what transformers remarks of files, and diffusers' list of keys that it ignores.
 
-    Wan2.2's own VAE has such a key. Other warnings stay, such as that missing weights were initialised at random.
+    Wan2.2's own VAE has such a key. What is wrong with a file is said by `vq_core.sampling.pretrained`, which looks at
+    it before.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    remarks = [logging.getLogger(f"{name}_utils") for name in ("transformers.utils.import", "diffusers.configuration")]
+    remarks = [logging.getLogger(name) for name in ("transformers", "diffusers.configuration_utils")]
     levels = [logger.level for logger in remarks]
     for logger in remarks:
         logger.setLevel(logging.ERROR)
