@@ -38,8 +38,13 @@ COMMANDS = {
     "smoothquant, then rtn": ("quantize", "--method", "rtn"),
     "auto": ("smooth", "--method", "auto"),
     "auto, then auto with GPTQ": ("quantize", "--method", "auto"),
+    "auto for ComfyUI": ("smooth", "--method", "auto", "--target", "comfyui"),
+    "auto for ComfyUI, then auto with GPTQ and rotation": ("quantize", "--method", "auto"),
 }
-"""`smooth` reads the model and the statistics, `quantize` what the `smooth` before it wrote."""
+"""`smooth` reads the model and the statistics, `quantize` what the `smooth` before it wrote.
+
+ComfyUI cannot hold calibrated FP8.
+"""
 
 
 def write_stats(folder: Path, source: Source, counts: tuple[int, int]) -> None:
@@ -120,7 +125,7 @@ def main(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     scheme: Annotated[str, typer.Option(help="int8 or fp8.")] = "int8",
     scale: Annotated[int, typer.Option(help="Divide every size by this.")] = 1,
-    method: Annotated[list[str] | None, typer.Option(help="smoothquant or auto; repeatable.  [default: both]")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="smoothquant, auto or auto for ComfyUI; repeatable.  [default: all]")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to write; needs about 5 GB a block.")] = None,
 ) -> None:
     """Measure and print one table."""
