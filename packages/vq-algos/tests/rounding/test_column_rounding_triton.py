@@ -128,7 +128,7 @@ def test_whole_linears_come_out_as_good_as_on_the_cpu(fmt: NumberFormat) -> None
         Rounding.NEAREST_EVEN,
     )
     errors = [
-        hessian.errors(weight - (codes.cuda().float() * scale.cuda())).sum() for codes, scale in (on_cuda, on_cpu)
+        hessian.errors(weight - (codes.cuda().float() * scale.cuda())).sum() for codes, scale, _ in (on_cuda, on_cpu)
     ]
     assert torch.equal(on_cuda.scale.cpu(), on_cpu.scale)
     assert float(errors[0]) == pytest.approx(float(errors[1]), rel=0.01)
