@@ -14,7 +14,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue campaign same wheels test-isolated test-qtorch test-lpips clean
+.PHONY: help demo report browser test test-gpu check format bench-export bench-gpu grade table caches proof variants catalogue campaign same wheels test-isolated test-qtorch test-lpips test-comfyui clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,10 @@ test-qtorch: $(UV) ## Compare our rounding with QPyTorch itself (needs a C++ com
 test-lpips: $(UV) ## Measure LPIPS on AlexNet's features with random weights (needs torchvision)
 	$(RUN) --with torchvision==0.29.2 sh -c \
 		'python -c "import torchvision" && pytest packages/vq-eval/tests/metrics'
+
+test-comfyui: $(UV) ## Compare files for ComfyUI with what comfy-kitchen makes of them
+	$(RUN) --with comfy-kitchen==0.2.40 sh -c \
+		'python -c "import comfy_kitchen" && pytest packages/vq-export/tests/targets/test_comfyui_judged.py'
 
 clean: ## Remove everything that was built or installed here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

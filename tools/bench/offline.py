@@ -125,7 +125,9 @@ def main(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
     scheme: Annotated[str, typer.Option(help="int8 or fp8.")] = "int8",
     scale: Annotated[int, typer.Option(help="Divide every size by this.")] = 1,
-    method: Annotated[list[str] | None, typer.Option(help="smoothquant, auto or auto for ComfyUI; repeatable.  [default: all]")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="smoothquant, auto or auto for ComfyUI; repeatable.  [default: all]")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to write; needs about 5 GB a block.")] = None,
 ) -> None:
     """Measure and print one table."""

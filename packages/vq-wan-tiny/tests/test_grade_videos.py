@@ -88,7 +88,7 @@ def test_mp4s_are_graded_where_there_are_no_others_but_not_among_them(videos: Pa
         (videos / f"{index:03d}.mkv").unlink()
         write_video(videos / f"{index:03d}.mp4", frames, 8)
         if index < COUNT - 1:
-            with pytest.raises(VqError, match=r"000\.mkv is missing and others are there"):
+            with pytest.raises(VqError, match=r"000\.mkv is missing, and others are there"):
                 grade_videos(videos, prompts)
     assert grade_videos(videos, prompts).videos[0].path.name == "000.mp4"
 

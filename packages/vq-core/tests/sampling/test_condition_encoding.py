@@ -113,6 +113,17 @@ def test_nothing_but_the_encoder_s_own_parts_is_read(
     assert len(encode_images(folder, samples[:1], [[open_image(samples[0].image)]], device="cpu")) == 1
 
 
+def test_a_processor_that_fails_on_a_good_image_is_named(
+    tiny_model: TinyModel, samples: list[Sample], tmp_path: Path
+) -> None:
+    assert samples[0].image is not None
+    model = only(tiny_model("i2v"), tmp_path, "image_processor", "image_encoder")
+    path = model / "image_processor" / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"image_mean": [0.5, 0.5]}))
+    with pytest.raises(VqError, match=r"image_processor cannot be used \(mean must have 3 elements"):
+        encode_images(model, samples[:1], [[open_image(samples[0].image)]], device="cpu")
+
+
 @pytest.mark.parametrize(
     ("pad_token", "sentence"),
     [(None, "tokenizer has no `pad_token`"), ("<new>", r"tokenizer has \d+ tokens, and the")],

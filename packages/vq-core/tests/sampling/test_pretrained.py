@@ -183,6 +183,17 @@ def edited(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
 
 
 @pytest.mark.parametrize("part", CLASSES)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_weight_that_is_no_number_is_refused(model: Path, part: str, value: float) -> None:
+    def damage(tensors: dict[str, Tensor]) -> None:
+        next(tensor for tensor in tensors.values() if tensor.ndim > 1).view(-1)[7] = value
+
+    edited(model / part, damage)
+    with pytest.raises(VqError, match=rf"` in \S+{part} has 1 values of \d+ that are NaN or infinite"):
+        load_model(CLASSES[part], model / part)
+
+
+@pytest.mark.parametrize("part", CLASSES)
 def test_a_missing_tensor_is_not_made_up(model: Path, part: str) -> None:
     names: list[str] = []
     edited(model / part, lambda tensors: (names.append(max(tensors)), tensors.pop(names[0])))

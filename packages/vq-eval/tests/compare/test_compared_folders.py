@@ -37,8 +37,8 @@ def test_rows_without_a_name_of_their_own_are_refused(candidates: list[str], sen
 
 def test_videos_are_matched_by_stem_in_order(make_folder: MakeFolder, clip: np.ndarray) -> None:
     reference = make_folder("a", {"sea.mkv": clip, "cat.mkv": clip})
-    candidate = make_folder("b", {"cat.mp4": clip, "sea.mkv": clip})
-    (candidate / ".sea.mp4").write_bytes(b"left by another program")
+    candidate = make_folder("b", {"cat.mp4": clip, "sea.mp4": clip})
+    (candidate / ".sea.mkv").write_bytes(b"left by another program")
     (candidate / "samples.json").write_text("[]")
     folders = open_folders(entries_of(reference, [str(candidate)], None))
     assert [list(folder.videos) for folder in folders] == [["cat", "sea"]] * 2
@@ -54,8 +54,8 @@ def test_the_lossless_one_of_two_kinds_is_taken(make_folder: MakeFolder, clip: n
 @pytest.mark.parametrize(
     ("candidate", "sentence"),
     [
-        (None, "b is not a folder: give one with .mp4 or .mkv videos"),
-        ([], "b holds no .mp4 or .mkv video"),
+        (None, "b is not a folder: give one with .mkv or .mp4 videos"),
+        ([], "b holds no .mkv or .mp4 video"),
         (["sea", "dog"], r"different videos, cat, fog only in \S*a and dog only in \S*b: give"),
     ],
 )

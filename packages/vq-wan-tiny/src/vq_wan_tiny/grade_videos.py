@@ -9,13 +9,12 @@ import numpy as np
 from vq_core.artifacts.made_videos import made_videos, require_unaltered
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
+from vq_core.media.video_folder import videos_in
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.runtime.progress import progress
 from vq_core.sampling.prompts import FIRST_FRAME, Sample, read_samples
 from vq_wan_tiny.grade import Grade, Share, grade, shares
-
-SUFFIXES = (".mkv", ".mp4")  # where a folder holds both under one name, the lossless one is graded
 
 
 @dataclass(frozen=True)
@@ -98,20 +97,10 @@ def grade_videos(videos: Location, prompts: Location) -> Grading:
 
 def _videos_of(folder: Path, prompts: Location, count: int) -> list[Path]:
     """The videos of `folder` by index; as many as there are prompts."""
-    if not folder.is_dir():
-        raise VqError(f"{folder} is not a folder: give one that holds 000.mkv or 000.mp4 and so on.")
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    found = {path.stem: path for suffix in reversed(SUFFIXES) for path in visible if path.suffix.lower() == suffix}
+    found = videos_in(folder)
     wanted = [f"{index:03d}" for index in range(count)]
-    if not found:
-        raise VqError(f"{folder} holds no .mkv or .mp4 video: give the folder of one variant, such as videos/full.")
     if len(found) != count:
         raise VqError(f"{folder} holds {len(found)} videos and {prompts} {count} prompts: give those it was made of.")
-    lossy = [path for path in found.values() if path.suffix.lower() != SUFFIXES[0]]
-    if 0 < len(lossy) < len(found):
-        raise VqError(
-            f"{lossy[0].with_suffix(SUFFIXES[0])} is missing and others are there: grade lossless videos, or only .mp4."
-        )
     missing = [name for name in wanted if name not in found]
     if missing:
         raise VqError(f"{folder} holds no video {missing[0]}.mkv or .mp4: name them by their prompts, from 000 on.")

@@ -22,6 +22,7 @@ from vq_core.errors import Unfinished, VqError
 from vq_core.files.disk_record import DiskRecord
 from vq_core.files.tensor_file import write_bytes
 from vq_core.media.video import write_video
+from vq_core.media.video_folder import LOSSLESS, LOSSY
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import staging_path
 from vq_core.runtime.distributed import joined, wait_for_all
@@ -36,7 +37,6 @@ from vq_core.store.writer import ArtifactWriter, Header, create_artifact
 
 KIND = "videos"
 FORMAT = 2
-LOSSLESS = ".mkv"
 
 
 class VideoRecord(DiskRecord):
@@ -258,4 +258,4 @@ def describe(sample: Sample) -> dict[str, JsonValue]:
 def _files(variant: str, index: int) -> tuple[str, str, str]:
     """The files of one video, the lossless one last."""
     stem = f"{variant}/{index:03d}"
-    return f"{stem}.mp4", f"{stem}.json", f"{stem}{LOSSLESS}"
+    return f"{stem}{LOSSY}", f"{stem}.json", f"{stem}{LOSSLESS}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from vq_core.errors import VqError
 from vq_core.runtime.silence_libraries import silenced_libraries
 from vq_core.sampling.finite_results import require_finite_embedding
-from vq_core.sampling.pretrained import load_model, load_other
+from vq_core.sampling.pretrained import load_model, load_other, used_as_configured
 from vq_core.sampling.prompts import Sample
 
 if TYPE_CHECKING:
@@ -50,13 +50,14 @@ def encode_texts(
         pipeline = WanPipeline(tokenizer=tokenizer, text_encoder=encoder, vae=None, scheduler=None)
     embeds = []
     for sample in samples:
-        positive, negative = pipeline.encode_prompt(
-            sample.prompt,
-            sample.negative_prompt,
-            do_classifier_free_guidance=guided,
-            max_sequence_length=TEXT_TOKENS,
-            device=device,
-        )
+        with used_as_configured(model):
+            positive, negative = pipeline.encode_prompt(
+                sample.prompt,
+                sample.negative_prompt,
+                do_classifier_free_guidance=guided,
+                max_sequence_length=TEXT_TOKENS,
+                device=device,
+            )
         embeds.append((positive.cpu(), None if negative is None else negative.cpu()))
         for embedding in embeds[-1]:
             if embedding is not None:
@@ -88,8 +89,10 @@ def encode_images(
         )
     embeds = []
     for sample, of_sample in zip(samples, images, strict=True):
-        pixels = processor(images=list(of_sample), return_tensors="pt").to(device)
-        embeds.append(encoder(**pixels, output_hidden_states=True).hidden_states[-2].cpu())
+        with used_as_configured(model / "image_processor"):
+            pixels = processor(images=list(of_sample), return_tensors="pt").to(device)
+        with used_as_configured(model / "image_encoder"):
+            embeds.append(encoder(**pixels, output_hidden_states=True).hidden_states[-2].cpu())
         require_finite_embedding(embeds[-1], "image encoder", model, sample)
     del encoder
     _release_memory(device)

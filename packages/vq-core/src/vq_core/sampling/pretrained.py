@@ -5,7 +5,8 @@ are missing. So a part is looked at first, its files and then its tensors, and w
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
@@ -19,6 +20,7 @@ from vq_core.files.given_file import is_there
 from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import TensorInfo, read_header
 from vq_core.files.tensor_folder import indexed_files
+from vq_core.numerics.finite import require_finite
 from vq_core.runtime.silence_libraries import silenced_libraries
 
 _ENCODERS = ("text_encoder", "image_encoder")
@@ -89,10 +91,13 @@ def load_model(model_class: Any, folder: Path, **settings: Any) -> nn.Module:
     Whether its tensors fit is `require_fitting`'s to say before.
 
     Raises:
-        VqError: what `weights_of` refuses, or it cannot be loaded.
+        VqError: what `weights_of` refuses, it cannot be loaded, or a weight is NaN or infinite, which need not show in
+            a result: attention makes zeros of NaN.
     """
     weights_of(folder)
     model: nn.Module = _loaded(model_class, folder, use_safetensors=True, **settings)
+    for name, parameter in model.named_parameters():
+        require_finite(parameter.detach(), name, folder)
     return model.eval()
 
 
@@ -186,10 +191,20 @@ def _place(tensor: str) -> str:
 
 
 def _loaded(part_class: Any, folder: Path, **settings: Any) -> Any:
+    with silenced_libraries(), used_as_configured(folder):
+        return part_class.from_pretrained(folder, local_files_only=True, **settings)
+
+
+@contextmanager
+def used_as_configured(folder: Path) -> Iterator[None]:
+    """Lay what a library raises within the block on the files in `folder`: everything else was checked before.
+
+    Raises:
+        VqError: names the folder and says what the library said.
+    """
     try:
-        with silenced_libraries():
-            return part_class.from_pretrained(folder, local_files_only=True, **settings)
-    except (torch.OutOfMemoryError, MemoryError):
+        yield
+    except (VqError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
         raise _unusable(folder, error) from error
@@ -198,12 +213,10 @@ def _loaded(part_class: Any, folder: Path, **settings: Any) -> Any:
 def _require_steps(scheduler: Any, folder: Path) -> None:
     """Let `scheduler` take a few steps: much of what its configuration says is only looked at there."""
     sample = torch.ones(1, 1, 1, 1, 1)
-    try:
+    with used_as_configured(folder):
         scheduler.set_timesteps(TRIAL_STEPS)
         for timestep in scheduler.timesteps:
             (sample,) = scheduler.step(sample, timestep, sample, return_dict=False)
-    except Exception as error:
-        raise _unusable(folder, error) from error
     if not torch.isfinite(sample).all():
         raise VqError(f"{folder} gives NaN or infinity: get the whole pipeline again.")
 

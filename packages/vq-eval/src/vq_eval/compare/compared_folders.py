@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vq_core.errors import VqError
+from vq_core.media.video_folder import videos_in
 from vq_core.remote.location import Location, parse_named
 from vq_core.remote.transfer import local_copy
 from vq_eval.compare.schema import Role
 
 REFERENCE_NAME = "reference"
 FLOOR_NAME = "floor"
-
-LOSSLESS = ".mkv"
-SUFFIXES = (".mp4", LOSSLESS)  # of two files with one stem, the later suffix is compared
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def open_folders(entries: Sequence[ComparedEntry]) -> tuple[ComparedFolder, ...]
         VqError: a folder is missing or holds no videos, or a stem is missing from one of two folders.
     """
     paths = [local_copy(entry.location) for entry in entries]
-    folders = [ComparedFolder(entry, path, _videos_in(path)) for entry, path in zip(entries, paths, strict=True)]
+    folders = [ComparedFolder(entry, path, videos_in(path)) for entry, path in zip(entries, paths, strict=True)]
     for folder in folders[1:]:
         _require_same_names(folders[0], folder)
     return tuple(folders)
@@ -76,13 +74,3 @@ def _require_same_names(reference: ComparedFolder, candidate: ComparedFolder) ->
         )
         lonely = " and ".join(f"{', '.join(sorted(names))} only in {path}" for path, names in sides if names)
         raise VqError(f"The folders hold different videos, {lonely}: give folders with the same names.")
-
-
-def _videos_in(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise VqError(f"{folder} is not a folder: give one with .mp4 or .mkv videos.")
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    videos = {path.stem: path for suffix in SUFFIXES for path in visible if path.suffix.lower() == suffix}
-    if not videos:
-        raise VqError(f"{folder} holds no .mp4 or .mkv video: give a folder that does.")
-    return dict(sorted(videos.items()))

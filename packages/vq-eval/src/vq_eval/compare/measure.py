@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vq_core.artifacts.made_videos import REPAIR
 from vq_core.errors import VqError
 from vq_core.media.video import read_video
-from vq_eval.compare.compared_folders import LOSSLESS
+from vq_core.media.video_folder import LOSSLESS
 from vq_eval.compare.provenance import Asked
 from vq_eval.compare.schema import Figure, MeasuredVideo, VideoInfo
 from vq_eval.metrics import Clip, Metric
