@@ -15,6 +15,7 @@ from tests.comparing import FP32_ROUNDING, prediction, relative_error
 from torch import Tensor, nn
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.model.source import open_source
@@ -42,6 +43,18 @@ def test_folded_model_equals_the_original_to_fp32_rounding(
     before = prediction(original, inputs)
     apply_smoothed(original, open_weights(smoothed).components["transformer"], "cpu")
     assert relative_error(prediction(original, inputs), before) < FP32_ROUNDING
+
+
+@pytest.fixture(scope="module")
+def rotated(run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Artifacts for ComfyUI, smoothed and rotated, in `FOLDER/smoothed`, `FOLDER/qparams` and `FOLDER/ckpt`."""
+    folder = tmp_path_factory.mktemp("rotated")
+    stats = ("--stats", smoothed.parent / "stats", "--target", "comfyui")
+    run("vq-algos smooth", "--model", tiny_model("i2v"), *stats, "-o", folder / "smoothed")
+    weights = ("--weights", folder / "smoothed")
+    run("vq-algos quantize", *weights, "--scheme", "int8", "--rotate", "all", "-o", folder / "qparams")
+    run("vq-export comfyui", *weights, "--qparams", folder / "qparams", "-o", folder / "ckpt", "--device", "cpu")
+    return folder
 
 
 @pytest.fixture(params=["int8", "fp8"])
@@ -110,10 +123,18 @@ def _unfolded(rounded: dict[str, Tensor], weights: Any, source: Any) -> dict[str
     }
 
 
+@pytest.fixture(params=["int8", "fp8", "rotated"])
+def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Path) -> tuple[ConvertedCheckpoint, Path]:
+    """A checkpoint, and the smoothed weights that it was made from."""
+    if request.param == "rotated":
+        return open_converted(rotated / "ckpt"), rotated / "smoothed"
+    return open_converted(quantized(request.param) / "ckpt"), smoothed
+
+
 def test_engine_and_simulation_compute_the_same_function(
-    checkpoints: dict[str, ConvertedCheckpoint], original: nn.Module, smoothed: Path, inputs: Any
+    calibrated: tuple[ConvertedCheckpoint, Path], original: nn.Module, inputs: Any
 ) -> None:
-    checkpoint = checkpoints["smoothed"]
+    checkpoint, smoothed = calibrated
     engine = engine_of(checkpoint, "cpu")
     before = prediction(original, inputs)
     simulate(original, checkpoint, smoothed, "cpu")
@@ -150,10 +171,10 @@ bfloat16, 2⁻⁹ at every step of both, and the sums of the engine's FP8 have 1
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_engine_and_simulation_agree_in_every_linear_and_block(
-    checkpoints: dict[str, ConvertedCheckpoint], tiny_model: Any, smoothed: Path, inputs: Any, device: str
+    calibrated: tuple[ConvertedCheckpoint, Path], tiny_model: Any, inputs: Any, device: str
 ) -> None:
     """On the inputs that the simulated model itself gives them: errors of one are not handed on to the next."""
-    checkpoint, dtype = checkpoints["smoothed"], runtime_dtype(torch.device(device))
+    (checkpoint, smoothed), dtype = calibrated, runtime_dtype(torch.device(device))
     of_linear, of_block = TOLERANCES[device, checkpoint.scheme.name]
     engine = engine_of(checkpoint, device)
     simulated = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=dtype).to(device)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vq_core.artifacts.checkpoint import FORMAT, KIND
+from vq_core.artifacts.converted import converted_manifest
 from vq_core.artifacts.model_choice import chosen_model
 from vq_core.cli.app import required
 from vq_core.cli.sampling import resolve_sampling
@@ -16,7 +16,7 @@ from vq_core.runtime.meter import Usage
 from vq_core.sampling.model_defaults import checked, defaults_of
 from vq_core.sampling.prompts import TEXT_ONLY, Sample
 from vq_core.sampling.settings import Sampling
-from vq_core.store.manifest import FILE_NAME, read_manifest
+from vq_core.store.manifest import FILE_NAME
 from vq_infer.options import EngineSettings, Task, VideoOptions, engine_settings
 
 
@@ -130,7 +130,7 @@ def said_by_checkpoint(location: Location) -> dict[str, Any]:
     if not exists(location / FILE_NAME):
         return {}
     folder = local_copy(location, only=[FILE_NAME])
-    return checked(read_manifest(folder, KIND, FORMAT).settings.get("sampling"), folder / FILE_NAME)
+    return checked(converted_manifest(folder).settings.get("sampling"), folder / FILE_NAME)
 
 
 def check_format(output: Location, formats: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed, Wan
 from torch import Tensor, nn
 
 from vq_core.numerics.quantize import quantize_weight
+from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import NumberFormat
 from vq_infer.attention import sdpa
 from vq_infer.fused.block import FusedBlock
@@ -15,15 +16,18 @@ from vq_infer.kernels import cpu
 from vq_infer.kernels.quant_linear import QuantLinear
 
 DIM, HEADS, TOKENS = 48, 4, 24
+QUARTERED = ("attn2.to_q", "attn2.to_out.0", "ffn.net.2")
 
 
-def quantized_block(*, image: bool) -> WanTransformerBlock:
+def quantized_block(*, image: bool, rotation: int = 1) -> WanTransformerBlock:
     torch.manual_seed(0)
     added = DIM if image else None
     block = WanTransformerBlock(DIM, 64, HEADS, "rms_norm_across_heads", True, 1e-6, added_kv_proj_dim=added).eval()
     for name, module in list(block.named_modules()):
         if isinstance(module, nn.Linear):
-            codes = quantize_weight(module.weight.detach(), NumberFormat.INT8)
+            # Not all alike, so that a rotation that is taken from a neighbour shows.
+            weight, group = module.weight.detach(), min(rotation, 4) if name in QUARTERED else rotation
+            codes = quantize_weight(rotate(weight, group), NumberFormat.INT8)._replace(rotation=group)
             block.set_submodule(name, QuantLinear(codes, module.bias.detach(), None, NumberFormat.INT8, cpu))
     return block.requires_grad_(False)
 
@@ -36,8 +40,9 @@ def inputs(*, image: bool, per_token: bool) -> tuple[Tensor, Tensor, Tensor, Rop
 
 @pytest.mark.parametrize("image", [False, True])
 @pytest.mark.parametrize("per_token", [False, True])
-def test_computes_what_the_block_computes(image: bool, per_token: bool) -> None:
-    block = quantized_block(image=image)
+@pytest.mark.parametrize("rotation", [1, 16])
+def test_computes_what_the_block_computes(image: bool, per_token: bool, rotation: int) -> None:
+    block = quantized_block(image=image, rotation=rotation)
     given = inputs(image=image, per_token=per_token)
     expected = block(*given)
     actual = FusedBlock(block, TORCH_OPS, sdpa, sdpa)(*given)

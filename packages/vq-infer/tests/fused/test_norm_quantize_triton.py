@@ -14,7 +14,7 @@ FORMATS = [NumberFormat.INT8, pytest.param(NumberFormat.FP8_E4M3, marks=pytest.m
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @pytest.mark.parametrize("dim", [96, 640])  # one chunk with a rest, and several
-@pytest.mark.parametrize("case", ["plain", "affine", "gain", "update", "gate", "per token"])
+@pytest.mark.parametrize("case", ["plain", "affine", "gain", "update", "gate", "per token", "rotated"])
 def test_computes_the_same(
     fmt: NumberFormat, dim: int, case: str, dtype: torch.dtype, random: Any, same_codes: Any
 ) -> None:
@@ -27,6 +27,12 @@ def test_computes_the_same(
         "update": {"update": update},
         "gate": {"update": update, "gate": gate},
         "per token": {"update": update, "gate": gate},
+        "rotated": {
+            "gain": random(dim).abs() + 0.5,
+            "update": update,
+            "gate": gate,
+            "rotation": 64 if dim > 96 else 16,
+        },
     }[case]
     shapes = ((dim,), (dim,)) if case == "affine" else ((2, 5 if case == "per token" else 1, dim), (1, 1, dim))
     vectors = [random(*shape) for shape in shapes]

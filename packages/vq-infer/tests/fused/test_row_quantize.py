@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from vq_core.numerics.quantize import dequantize
+from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import NumberFormat
 from vq_infer.fused.row_quantize import gelu_quantize, sum_quantize
 
@@ -17,6 +19,18 @@ def test_gelu(fmt: NumberFormat) -> None:
     error = (dequantize(gelu_quantize(x, fmt)) - expected).abs()
     scale = expected.abs().amax(-1, keepdim=True) / fmt.qmax
     assert (error <= torch.maximum(scale, 2**-4 * expected.abs() * (fmt is NumberFormat.FP8_E4M3))).all()
+
+
+def test_a_rotation_comes_after_everything_else() -> None:
+    x, addend = torch.randn(2, 3, 32), torch.randn(2, 3, 32)
+    for rotated, plain in (
+        (sum_quantize(x, addend, NumberFormat.INT8, 16), x + addend),
+        (gelu_quantize(x, NumberFormat.INT8, 16), F.gelu(x, approximate="tanh")),
+    ):
+        expected = quantize_tokens(rotate(plain, 16), NumberFormat.INT8)
+        assert torch.equal(rotated.codes, expected.codes)
+        assert torch.equal(rotated.scale, expected.scale)
+        assert rotated.rotation == 16
 
 
 @pytest.mark.parametrize("fmt", NumberFormat)

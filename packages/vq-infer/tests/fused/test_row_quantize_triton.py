@@ -19,6 +19,17 @@ def test_gelu(fmt: NumberFormat, dim: int, dtype: torch.dtype, random: Any, same
     same_codes(triton_form.gelu_quantize(x, fmt), torch_form.gelu_quantize(x, fmt), fmt)
 
 
+@pytest.mark.parametrize(("dim", "rotation"), [(96, 4), (96, 16), (640, 64), (768, 256), (5120, 256)])
+def test_rotated(dim: int, rotation: int, dtype: torch.dtype, random: Any, same_codes: Any) -> None:
+    x, fmt = 2 * random(1, 3, dim, dtype=dtype), NumberFormat.INT8
+    x[..., 5] = x[..., 5].abs() * 30
+    for form in ("gelu_quantize", "sum_quantize"):
+        addend = () if form == "gelu_quantize" else (random(1, 3, dim, dtype=dtype),)
+        ours, theirs = (getattr(it, form)(x, *addend, fmt, rotation) for it in (triton_form, torch_form))
+        assert ours.rotation == theirs.rotation == rotation
+        same_codes(ours, theirs, fmt)
+
+
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_sum(fmt: NumberFormat, dtype: torch.dtype, random: Any, same_codes: Any) -> None:
     x, addend = random(2, 5, 640, dtype=dtype), random(2, 5, 640, dtype=dtype)

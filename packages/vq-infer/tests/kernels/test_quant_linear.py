@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.linear import w8a8_linear
-from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.quantize import Quantized, quantize_tokens, quantize_weight
 from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import cpu
 from vq_infer.kernels.quant_linear import QuantLinear
@@ -51,6 +51,23 @@ def test_any_shape(
     y = linear(x)
     assert y.shape == (*batch, out_features)
     assert_same(y, reference(linear, x))
+
+
+@pytest.mark.parametrize("fmt", NumberFormat)
+def test_a_rotated_weight_reads_rotated_tokens(fmt: NumberFormat) -> None:
+    plain = make(fmt, 64, 24, gain=True)
+    linear = QuantLinear(Quantized(plain.codes, plain.scale, 16), plain.bias, plain.gain, fmt, cpu)
+    x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(1))
+    expected = w8a8_linear(x, Quantized(plain.codes, plain.scale, 16), plain.bias, fmt, plain.gain)
+    assert torch.equal(linear(x), expected)
+    assert not torch.allclose(plain(x), expected)
+    assert "rotated by 16" in repr(linear)
+    stacked = QuantLinear.stacked(linear, linear)
+    assert torch.equal(stacked(x), torch.cat([expected, expected], dim=-1))
+    with pytest.raises(ValueError, match="tokens rotated in groups of 1, and the weight of 16"):
+        linear.of_tokens(quantize_tokens(x, fmt), torch.float32)
+    with pytest.raises(ValueError, match="linears that are rotated otherwise cannot be one"):
+        QuantLinear.stacked(linear, plain)
 
 
 @pytest.mark.parametrize("fmt", NumberFormat)

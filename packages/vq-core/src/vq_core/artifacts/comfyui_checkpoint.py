@@ -79,7 +79,7 @@ class ComfyuiTransformer(ConvertedTransformer):
         quantized = super().linear(name, device)
         mark = self.stem(name) + MARK
         layer = read_marker(self._artifact.tensors(self._name, [mark])[mark], mark)
-        scale = quantized.scale.reshape(-1, 1).expand(len(quantized.codes), 1)
+        scale = quantized.scale.reshape(-1, 1).expand(len(quantized.codes), 1).contiguous()
         return Quantized(quantized.codes, scale, rotation_of(layer))
 
     def stem(self, linear: str) -> str:

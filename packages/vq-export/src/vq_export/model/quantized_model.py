@@ -73,6 +73,16 @@ class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
         """How `linear` was rounded and with what error, as quant-params say it; known once it has been read."""
 
 
+def stored_plain(component: QuantizedTransformer, shard: str) -> dict[str, Tensor]:
+    """The tensors of `shard` that are not quantized, as checkpoints hold them: biases of quantized linears in bfloat16.
+
+    Runtimes cast them as they load or multiply, LightX2V not from disk (`lazy_load`), where most of its kernels take no
+    other dtype.
+    """
+    plain = component.plain(component.topology.plain_shards()[shard])
+    return plain | {name: plain[name].bfloat16() for name in plain.keys() & component.topology.biases}
+
+
 @dataclass(frozen=True)
 class QuantizedModel(OpenedModel):
     """A quantized model; `tools` says by artifact what wrote it."""

@@ -24,7 +24,7 @@ from vq_core.numerics.scheme import NumberFormat, Rounding
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import Check, create_artifact
-from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer, stored_plain
 from vq_export.provenance import file_metadata, linears_of, provenance_settings
 from vq_export.verify.verify import verify_comfyui
 from vq_export.writing.overlap import overlap
@@ -97,7 +97,7 @@ def _known(model: QuantizedModel, name: str) -> list[str]:
 
 def _write(path: Path, model: QuantizedModel, name: str, advance: Advance) -> None:
     family, component = model.family, model.components[name]
-    shards, plain, weights = component.topology.shards(), component.topology.plain_shards(), component.topology.weights
+    shards, weights = component.topology.shards(), component.topology.weights
     stems = {linear: family.to_native(name).removesuffix(".weight") for name, linear in weights.items()}
     layers = {stem: layer_of(model.scheme.weight, component.rotation(linear)) for linear, stem in stems.items()}
     markers = {stem: marker_of(layer) for stem, layer in layers.items()}
@@ -108,7 +108,7 @@ def _write(path: Path, model: QuantizedModel, name: str, advance: Advance) -> No
     with stream_tensors(path, _specs(model, component, markers), metadata) as stream:
 
         def write_shard(shard: str) -> None:
-            for tensor, value in component.plain(plain[shard]).items():
+            for tensor, value in stored_plain(component, shard).items():
                 stream.append(family.to_native(tensor), value)
             for tensor in shards[shard]:
                 if tensor in weights:
@@ -126,8 +126,8 @@ def _specs(
     """Every tensor of the file. Plain tensors have to be read for it: nothing else tells their dtype."""
     family, topology = model.family, component.topology
     specs: dict[str, TensorSpec] = {}
-    for names in topology.plain_shards().values():
-        for name, tensor in component.plain(names).items():
+    for shard in topology.plain_shards():
+        for name, tensor in stored_plain(component, shard).items():
             specs[family.to_native(name)] = TensorSpec(tensor.dtype, tuple(tensor.shape))
     for linear in topology.linears:
         stem = family.to_native(f"{linear.name}.weight").removesuffix(".weight")

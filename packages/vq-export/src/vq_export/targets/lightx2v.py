@@ -32,7 +32,7 @@ from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, create_artifact
 from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
 from vq_export.lightx2v.run_configs import notes as run_config_notes
-from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer, stored_plain
 from vq_export.provenance import file_metadata, provenance_settings, read_provenance
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
@@ -126,9 +126,7 @@ def shard_tensors(
     component: QuantizedTransformer, entries: dict[str, CheckpointTensor], shard: str
 ) -> dict[str, Tensor]:
     """The tensors of one shard by their names in the checkpoint."""
-    plain = component.plain(component.topology.plain_shards()[shard])
-    # LightX2V casts them as it loads, except from disk (`lazy_load`), and most kernels take no other dtype.
-    plain |= {name: plain[name].bfloat16() for name in plain.keys() & component.topology.biases}
+    plain = stored_plain(component, shard)
     tensors: dict[str, Tensor] = {}
     for name, entry in entries.items():
         if entry.shard != shard:

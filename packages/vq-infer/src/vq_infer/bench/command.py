@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.errors import VqError
 from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.device import resolve_device
@@ -51,7 +52,7 @@ def plan_of(options: BenchOptions) -> Plan:
         VqError: an option names something unknown, or options contradict each other.
     """
     location = None if options.checkpoint is None else local_copy(options.checkpoint)
-    checkpoint = None if location is None else open_checkpoint(location)
+    checkpoint = None if location is None else open_converted(location)
     workload = workload_of(options, checkpoint)
     if options.extrapolate and workload.blocks in (1, workload.whole):
         raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")

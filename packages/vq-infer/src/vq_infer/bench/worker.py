@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.errors import VqError
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.quantize import Quantized
@@ -115,7 +115,7 @@ class Worker:
             reader: TransformerReader[Quantized] | None = None
             if self._job.checkpoint is not None:
                 location, component = self._job.checkpoint
-                reader = open_checkpoint(location).components[component]
+                reader = open_converted(location).components[component]
             self._model = contender.build(workload, self._device, reader)
 
         load_seconds = timed(make, self._device)

@@ -6,8 +6,8 @@ from importlib.metadata import version
 
 import torch
 
-from vq_core.artifacts.checkpoint import KIND as CHECKPOINT_KIND
-from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.artifacts.made_from import require_made_from
 from vq_core.artifacts.model_choice import chosen_model
 from vq_core.artifacts.videos import FORMAT, KIND, Summary, create_videos, render_video, settings_of
@@ -110,7 +110,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
         VqError: the output exists, the checkpoint is damaged or of another model, the prompts cannot be read, the
             settings or the device do not fit, or another process has failed.
     """
-    checkpoint = open_checkpoint(request.checkpoint)
+    checkpoint = open_converted(request.checkpoint)
     device = torch.device(resolve_device(request.device))
     kernel_for(device, checkpoint.scheme)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
@@ -135,7 +135,7 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
             "variants": [VARIANT],
             "attention": engine.attention,
         },
-        parents={CHECKPOINT_KIND: checkpoint.artifact.digest},
+        parents={checkpoint.artifact.manifest.kind: checkpoint.artifact.digest},
     )
     with create_videos(request.output, header, [VARIANT], len(samples), process=process, resume=resume) as videos:
         pending = videos.pending(VARIANT)

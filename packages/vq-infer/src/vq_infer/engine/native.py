@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.artifacts.made_from import require_made_from
 from vq_core.errors import VqError
 from vq_core.media.video import FORMATS, write_video
@@ -57,7 +57,7 @@ def generate(request: VideoRequest) -> Outcome | None:
 def _generate(request: VideoRequest, here: Team, output: Path | None) -> Outcome | None:
     meter = StageMeter()
     device, sampling = here.device, request.sampling
-    checkpoint = open_checkpoint(request.checkpoint)
+    checkpoint = open_converted(request.checkpoint)
     kernel_for(device, checkpoint.scheme)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     _require_task(layout, request)

@@ -62,12 +62,18 @@ class FusedBlock(nn.Module):
         """
         ops, fmt, dtype = self.ops, self.qkv.activation, hidden_states.dtype
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(temb)
-        x, tokens = ops.norm_quantize(hidden_states, 1 + scale, shift, self.eps, fmt, self.qkv.gain)
-        y = self.out.of_tokens(ops.sum_quantize(self._self_attention(tokens, rotary_emb, dtype), None, fmt), dtype)
-        x, tokens = ops.norm_quantize(x, self.norm2.weight, self.norm2.bias, self.eps, fmt, None, y, gate)
+        x, tokens = ops.norm_quantize(
+            hidden_states, 1 + scale, shift, self.eps, fmt, self.qkv.gain, rotation=self.qkv.rotation
+        )
+        attended = self._self_attention(tokens, rotary_emb, dtype)
+        y = self.out.of_tokens(ops.sum_quantize(attended, None, fmt, self.out.rotation), dtype)
+        norm2, rotation = self.norm2, self.cross_q.rotation
+        x, tokens = ops.norm_quantize(x, norm2.weight, norm2.bias, self.eps, fmt, None, y, gate, rotation)
         y = self.cross_out.of_tokens(self._cross_attention(tokens, encoder_hidden_states), dtype)
-        x, tokens = ops.norm_quantize(x, 1 + ffn_scale, ffn_shift, self.eps, fmt, self.up.gain, y)
-        y = self.down.of_tokens(ops.gelu_quantize(self.up.of_tokens(tokens, dtype), fmt), dtype)
+        x, tokens = ops.norm_quantize(
+            x, 1 + ffn_scale, ffn_shift, self.eps, fmt, self.up.gain, y, rotation=self.up.rotation
+        )
+        y = self.down.of_tokens(ops.gelu_quantize(self.up.of_tokens(tokens, dtype), fmt, self.down.rotation), dtype)
         return ops.gated_sum(x, y, ffn_gate)
 
     def _modulation(self, temb: Tensor) -> tuple[Tensor, ...]:
@@ -92,11 +98,14 @@ class FusedBlock(nn.Module):
             image, condition = condition[:, :-TEXT_TOKENS], condition[:, -TEXT_TOKENS:]
             of_image = self._attend_to(image, q, self.image_kv, self.image_k_norm)
         return self.ops.sum_quantize(
-            self._attend_to(condition, q, self.cross_kv, self.cross_k_norm), of_image, self.cross_out.activation
+            self._attend_to(condition, q, self.cross_kv, self.cross_k_norm),
+            of_image,
+            self.cross_out.activation,
+            self.cross_out.rotation,
         )
 
     def _attend_to(self, condition: Tensor, q: Tensor, kv: QuantLinear, norm: Tensor) -> Tensor:
-        tokens = self.ops.sum_quantize(condition, None, kv.activation)
+        tokens = self.ops.sum_quantize(condition, None, kv.activation, kv.rotation)
         k, v = kv.of_tokens(tokens, condition.dtype).chunk(2, dim=-1)
         (k,) = self.ops.norm_rope(k, norm, self.eps, None, self.heads)
         return self.cross_attention.attend(q, k, v.unflatten(-1, (self.heads, -1))).flatten(2)

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized, quantize_tokens
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import NumberFormat
 
 
@@ -24,8 +25,9 @@ def norm_quantize(
     gain: Tensor | None = None,
     update: Tensor | None = None,
     gate: Tensor | None = None,
+    rotation: int = NONE,
 ) -> tuple[Tensor, Quantized]:
-    """x' = x + update·gate and Q((LN(x')·multiplier + offset)·gain).
+    """x' = x + update·gate and Q((LN(x')·multiplier + offset)·gain·R).
 
     x' and the normed values are rounded to the dtype of `x`, as in diffusers; all else is fp32.
 
@@ -39,6 +41,7 @@ def norm_quantize(
         gain: fp32 `[dim]`.
         update: first added to x, `[batch, tokens, dim]`; None adds nothing.
         gate: fp32 `[batch or 1, tokens or 1, dim]`, the factor of the update; None is 1.
+        rotation: how many channels R rotates together; 1 for none.
 
     Returns:
         x', which is `x` itself without an update, and codes `[batch, tokens, dim]` with scale `[batch, tokens, 1]`.
@@ -49,4 +52,4 @@ def norm_quantize(
         normed = F.layer_norm(x.float(), x.shape[-1:], multiplier, offset, eps)
     else:
         normed = F.layer_norm(x.float(), x.shape[-1:], eps=eps) * multiplier + offset
-    return x, quantize_tokens(normed.to(x.dtype), fmt, gain)
+    return x, quantize_tokens(normed.to(x.dtype), fmt, gain, rotation)

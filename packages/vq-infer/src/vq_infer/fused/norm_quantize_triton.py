@@ -6,9 +6,10 @@ import triton.language as tl
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import NumberFormat
-from vq_infer.fused.triton_rows import load_row, row_options, store_codes, store_row, vector_strides
+from vq_infer.fused.triton_rows import load_row, rotate_row, row_options, store_codes, store_row, vector_strides
 
 
 def norm_quantize(
@@ -20,6 +21,7 @@ def norm_quantize(
     gain: Tensor | None = None,
     update: Tensor | None = None,
     gate: Tensor | None = None,
+    rotation: int = NONE,
 ) -> tuple[Tensor, Quantized]:
     """See `vq_infer.fused.norm_quantize.norm_quantize`; LayerNorm's sums are taken in another order."""
     batch, tokens, dim = x.shape
@@ -34,9 +36,9 @@ def norm_quantize(
         x, update, summed, codes, scale, *vectors, multiplier if gain is None else gain,
         tokens, dim, eps, fmt.qmax, *strides,
         HAS_UPDATE=update is not x, HAS_GATE=gate is not None, HAS_GAIN=gain is not None,
-        IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
+        ROTATION=rotation, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
     )  # fmt: skip
-    return summed, Quantized(codes, scale)
+    return summed, Quantized(codes, scale, rotation)
 
 
 def gated_sum(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
@@ -53,8 +55,8 @@ def _kernel(
     x_ptr, update_ptr, summed_ptr, codes_ptr, scale_ptr, multiplier_ptr, offset_ptr, gate_ptr, gain_ptr,
     tokens, dim, eps, qmax,
     multiplier_batch, multiplier_token, offset_batch, offset_token, gate_batch, gate_token,
-    HAS_UPDATE: tl.constexpr, HAS_GATE: tl.constexpr, HAS_GAIN: tl.constexpr, IS_INT8: tl.constexpr,
-    CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
+    HAS_UPDATE: tl.constexpr, HAS_GATE: tl.constexpr, HAS_GAIN: tl.constexpr,
+    ROTATION: tl.constexpr, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     token, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     multiplier_ptr += batch * multiplier_batch + token * multiplier_token
@@ -84,6 +86,7 @@ def _kernel(
         if HAS_GAIN:
             value *= tl.load(gain_ptr + columns, columns < dim, 0.0)
         y = y + (value,)
+    y = rotate_row(y, ROTATION, CHUNK, CHUNKS)
     store_codes(codes_ptr + row * dim, scale_ptr + row, y, dim, qmax, IS_INT8, CHUNK, CHUNKS)
 
 

@@ -24,8 +24,8 @@ class Ops:
 
     NAME: str
     norm_quantize: Callable[..., tuple[Tensor, Quantized]]
-    sum_quantize: Callable[[Tensor, Tensor | None, NumberFormat], Quantized]
-    gelu_quantize: Callable[[Tensor, NumberFormat], Quantized]
+    sum_quantize: Callable[[Tensor, Tensor | None, NumberFormat, int], Quantized]
+    gelu_quantize: Callable[[Tensor, NumberFormat, int], Quantized]
     norm_rope: Callable[[Tensor, Tensor, float, Rope | None, int], tuple[Tensor, ...]]
     gated_sum: Callable[[Tensor, Tensor, Tensor], Tensor]
 

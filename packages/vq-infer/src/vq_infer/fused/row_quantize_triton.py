@@ -6,24 +6,25 @@ import triton.language as tl
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import NumberFormat
-from vq_infer.fused.triton_rows import load_row, row_options, store_codes
+from vq_infer.fused.triton_rows import load_row, rotate_row, row_options, store_codes
 
 SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
 
 
-def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat) -> Quantized:
+def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, rotation: int = NONE) -> Quantized:
     """See `vq_infer.fused.row_quantize.sum_quantize`."""
-    return _quantize(x, addend, fmt, gelu=False)
+    return _quantize(x, addend, fmt, rotation, gelu=False)
 
 
-def gelu_quantize(x: Tensor, fmt: NumberFormat) -> Quantized:
+def gelu_quantize(x: Tensor, fmt: NumberFormat, rotation: int = NONE) -> Quantized:
     """See `vq_infer.fused.row_quantize.gelu_quantize`."""
-    return _quantize(x, None, fmt, gelu=True)
+    return _quantize(x, None, fmt, rotation, gelu=True)
 
 
-def _quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, *, gelu: bool) -> Quantized:
+def _quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, rotation: int, *, gelu: bool) -> Quantized:
     batch, tokens, dim = x.shape
     x = x.contiguous()
     addend = x if addend is None else addend.contiguous()
@@ -31,15 +32,16 @@ def _quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, *, gelu: bool
     scale = torch.empty(batch, tokens, 1, dtype=torch.float32, device=x.device)
     _kernel[(batch * tokens,)](
         x, addend, codes, scale, dim, fmt.qmax,
-        HAS_ADDEND=addend is not x, GELU=gelu, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
+        HAS_ADDEND=addend is not x, GELU=gelu, ROTATION=rotation, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
     )  # fmt: skip
-    return Quantized(codes, scale)
+    return Quantized(codes, scale, rotation)
 
 
 @triton.jit
 def _kernel(
     x_ptr, addend_ptr, codes_ptr, scale_ptr, dim, qmax,
-    HAS_ADDEND: tl.constexpr, GELU: tl.constexpr, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
+    HAS_ADDEND: tl.constexpr, GELU: tl.constexpr, ROTATION: tl.constexpr, IS_INT8: tl.constexpr,
+    CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     x = load_row(x_ptr + row * dim, dim, CHUNK, CHUNKS)
@@ -55,4 +57,5 @@ def _kernel(
             u = SQRT_2_OVER_PI * (value + 0.044715 * value * value * value)
             value = value / (1.0 + tl.exp(-2.0 * u))
         y = y + (value.to(x_ptr.dtype.element_ty).to(tl.float32),)
+    y = rotate_row(y, ROTATION, CHUNK, CHUNKS)
     store_codes(codes_ptr + row * dim, scale_ptr + row, y, dim, qmax, IS_INT8, CHUNK, CHUNKS)

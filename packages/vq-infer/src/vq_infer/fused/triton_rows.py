@@ -55,6 +55,37 @@ def store_row(pointer, row, dim, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
 
 
 @triton.jit
+def rotate_row(row, ROTATION: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
+    """`vq_core.numerics.rotation.rotate` of a row in fp32: groups of `ROTATION`, which lie within the chunks."""
+    rotated = ()
+    for i in tl.static_range(CHUNKS):
+        x = row[i]
+        if ROTATION >= 4:
+            x = _rotate_step(x, ROTATION // 4, CHUNK)
+        if ROTATION >= 16:
+            x = _rotate_step(x, ROTATION // 16, CHUNK)
+        if ROTATION >= 64:
+            x = _rotate_step(x, ROTATION // 64, CHUNK)
+        if ROTATION >= 256:
+            x = _rotate_step(x, ROTATION // 256, CHUNK)
+        rotated = rotated + (x,)
+    return rotated
+
+
+@triton.jit
+def _rotate_step(x, INNER: tl.constexpr, CHUNK: tl.constexpr):
+    """H₄ over the four values `INNER` apart.
+
+    With these as a square, and p and q the sums of its columns and rows: half of all four less the opposite corner is
+    p + q − x − (a + b + c + d)/2, which needs nothing but sums of two.
+    """
+    x = tl.reshape(x, (CHUNK // (4 * INNER), 2, 2, INNER))
+    p, q = tl.sum(x, 1, keep_dims=True), tl.sum(x, 2, keep_dims=True)
+    x = p + q - x - 0.5 * tl.sum(p, 2, keep_dims=True)
+    return tl.reshape(x, (CHUNK,))
+
+
+@triton.jit
 def store_codes(codes, scale, row, dim, qmax, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr):
     """Quantize a row in fp32 as `quantize_tokens` does, and store its codes at `codes` and its scale at `scale`.
 
