@@ -10,7 +10,7 @@ from vq_infer.bench.models.contenders import CONTENDERS
 from vq_infer.bench.models.workload import Step, Workload
 
 CPU = torch.device("cpu")
-ON_CPU = ("diffusers_eager", "vq_fp8", "vq_int8")
+ON_CPU = ("diffusers_eager", "vq_fp8", "vq_int8", "vq_int8_rotated")
 
 
 def check(name: str, model: nn.Module, workload: Workload, step: Step) -> None:

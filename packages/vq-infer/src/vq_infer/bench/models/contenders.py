@@ -10,6 +10,7 @@ from torch import nn
 from vq_core.errors import VqError
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.rotation import NONE
 from vq_infer.attention import AUTO
 from vq_infer.bench.models.baselines import (
     CUDNN,
@@ -96,15 +97,17 @@ def _torchao_int8(model: nn.Module) -> nn.Module:
     return quantize_with_torchao(model, Int8DynamicActivationInt8WeightConfig())
 
 
-def _ours(scheme: Literal["int8", "fp8"], attention: str = AUTO) -> Contender:
-    """Our engine; `attention` is what `--attention` takes."""
-    eight_bit = attention == EIGHT_BIT
+def _ours(scheme: Literal["int8", "fp8"], attention: str = AUTO, max_rotation: int = NONE) -> Contender:
+    """Our engine; `attention` is what `--attention` takes. With a rotation every linear reads a rotated input."""
+    eight_bit, rotated = attention == EIGHT_BIT, max_rotation != NONE
     return Contender(
-        f"vq-infer {scheme.upper()}{', 8-bit attention' if eight_bit else ''}",
+        f"vq-infer {scheme.upper()}{', rotated' if rotated else ''}{', 8-bit attention' if eight_bit else ''}",
         scheme,
         "8-bit" if eight_bit else "plain",
         missing=lambda device: why_not(device, scheme) or (why_not_eight_bit(device) if eight_bit else None),
-        build=lambda workload, device, checkpoint: engine(workload, device, scheme, checkpoint, attention),
+        build=lambda workload, device, checkpoint: engine(
+            workload, device, scheme, checkpoint, attention, max_rotation
+        ),
         runs_with=kernel_names,
         ours=True,
     )
@@ -140,6 +143,7 @@ CONTENDERS = {
     "vq_fp8": _ours("fp8"),
     "vq_fp8_attention8": _ours("fp8", EIGHT_BIT),
     "vq_int8": _ours("int8"),
+    "vq_int8_rotated": _ours("int8", max_rotation=256),
     "vq_int8_attention8": _ours("int8", EIGHT_BIT),
 }
 """Every contender by the name that `--contender` takes, in the order of the table."""

@@ -6,6 +6,7 @@ from torch import nn
 from vq_core.errors import VqError
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import SCHEMES
 from vq_infer.attention import AUTO, load_attention
 from vq_infer.attention_choice import select_attention
@@ -39,10 +40,14 @@ def engine(
     scheme_name: str,
     checkpoint: TransformerReader[Quantized] | None,
     attention: str = AUTO,
+    max_rotation: int = NONE,
 ) -> nn.Module:
-    """The engine's transformer as `vq-infer i2v` loads it; `attention` is a name that `--attention` takes."""
+    """The engine's transformer as `vq-infer i2v` loads it; `attention` is a name that `--attention` takes.
+
+    Random weights have inputs of which at most `max_rotation` channels are rotated together.
+    """
     scheme = SCHEMES[scheme_name]
-    component = checkpoint or RandomWeights(workload.config, scheme)
+    component = checkpoint or RandomWeights(workload.config, scheme, max_rotation)
     return load_transformer(
         component, scheme, device, f"{scheme_name} transformer", select_attention(attention, device)
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from vq_core.families import wan
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.scheme import QuantScheme
 from vq_core.topology import Topology
 
@@ -26,10 +27,12 @@ class RandomWeights:
         topology: of that configuration.
     """
 
-    def __init__(self, config: Mapping[str, Any], scheme: QuantScheme) -> None:
+    def __init__(self, config: Mapping[str, Any], scheme: QuantScheme, max_rotation: int = NONE) -> None:
+        """Every linear is rotated, at most `max_rotation` channels together."""
         self.config = dict(config)
         self.topology: Topology = wan.topology(config)
         self._scheme = scheme
+        self._max_rotation = max_rotation
 
     def verify(self, shard: str) -> None:
         """There is nothing to verify."""
@@ -44,7 +47,8 @@ class RandomWeights:
         weight = random_tensor(f"{name}.weight", self.topology.tensors[f"{name}.weight"], device)
         if gain_name is not None:
             weight = weight.float() / self.gain(gain_name, device)
-        return quantize_weight(weight, self._scheme.weight)
+        rotation = largest_group(weight.shape[1], self._max_rotation)
+        return quantize_weight(rotate(weight, rotation), self._scheme.weight)._replace(rotation=rotation)
 
     def gain(self, name: str, device: str = "cpu") -> Tensor:
         """A gain between 1/2 and 2, as in a smoothed checkpoint, which has more to compute."""
