@@ -82,9 +82,9 @@ class EngineOptions:
 class GenerateOptions(SamplingOptions, EngineOptions):
     """Options of every command that makes videos."""
 
-    checkpoint: Annotated[Location | None, path_option("--checkpoint", help="Checkpoint folder from `vq-export`.")] = (
-        None
-    )
+    checkpoint: Annotated[
+        Location | None, path_option("--checkpoint", help="Folder from `vq-export`, for LightX2V or ComfyUI.")
+    ] = None
     recipe: Recipe = None
     output: Output = None
     fps: Fps = None

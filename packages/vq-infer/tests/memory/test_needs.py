@@ -1,5 +1,6 @@
 """Estimates against the live tensors of the real modules, and bytes against the checkpoint's files."""
 
+import shutil
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_header
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import NumberFormat
@@ -112,7 +114,7 @@ class ResultsAlone:
 
     NAME, MULTIPLE, ERROR = "results alone", 1, 0.0
 
-    def norm_quantize(self, x: Tensor, *others: Any) -> tuple[Tensor, Quantized]:
+    def norm_quantize(self, x: Tensor, *others: Any, rotation: int = 1) -> tuple[Tensor, Quantized]:
         with_update = len(others) > 5
         return (torch.empty_like(x) if with_update else x), self.codes(x)
 
@@ -254,6 +256,15 @@ def test_weights_are_those_of_the_files(tiny_model: Callable[[str], Path], opene
         for info in read_header(file).values()
     )
     assert found.encoders == 2 * encoder
+
+
+def test_sizes_that_are_no_numbers_are_refused(
+    tiny_model: Callable[[str], Path], opened: Opened, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(tiny_model("t2v"), tmp_path / "model"))
+    shutil.copyfile(model / "transformer" / "config.json", model / "vae" / "config.json")
+    with pytest.raises(VqError, match=r"`patch_size` in \S+vae/config.json is \[1, 2, 2\], and no number"):
+        read_memory(opened("t2v", smooth=True), read_layout(model), itemsize=2, fused=True)
 
 
 def test_vace_runs_its_own_blocks_first(opened: Opened) -> None:

@@ -65,8 +65,9 @@ class FusedBlock(nn.Module):
         x, tokens = ops.norm_quantize(
             hidden_states, 1 + scale, shift, self.eps, fmt, self.qkv.gain, rotation=self.qkv.rotation
         )
-        attended = self._self_attention(tokens, rotary_emb, dtype)
-        y = self.out.of_tokens(ops.sum_quantize(attended, None, fmt, self.out.rotation), dtype)
+        # Bound to no name, or what attention gave would stay in memory while it is multiplied.
+        tokens = ops.sum_quantize(self._self_attention(tokens, rotary_emb, dtype), None, fmt, self.out.rotation)
+        y = self.out.of_tokens(tokens, dtype)
         norm2, rotation = self.norm2, self.cross_q.rotation
         x, tokens = ops.norm_quantize(x, norm2.weight, norm2.bias, self.eps, fmt, None, y, gate, rotation)
         y = self.cross_out.of_tokens(self._cross_attention(tokens, encoder_hidden_states), dtype)

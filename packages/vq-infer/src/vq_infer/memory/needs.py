@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, Role
+from vq_core.errors import VqError
 from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import read_header
 from vq_core.sampling.pipeline_layout import PipelineLayout
@@ -177,7 +178,7 @@ def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, item
         encoders.append(4 * _elements(layout.path / "image_encoder"))
     return ModelMemory(
         config=next(iter(checkpoint.components.values())).config,
-        vae_config=read_json(layout.path / "vae" / "config.json"),
+        vae_config=_vae_config(layout.path / "vae" / "config.json"),
         transformers={
             name: transformer_bytes(component.topology, component.entries, itemsize)
             for name, component in checkpoint.components.items()
@@ -189,6 +190,14 @@ def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, item
         itemsize=itemsize,
         fused=fused,
     )
+
+
+def _vae_config(path: Path) -> dict[str, Any]:
+    config = read_json(path, missing="get the whole pipeline")
+    for key in ("decoder_base_dim", "base_dim", "patch_size"):
+        if not isinstance(config.get(key), int | None):
+            raise VqError(f"`{key}` in {path} is {config[key]!r:.80}, and no number: get the whole pipeline again.")
+    return config
 
 
 def transformer_bytes(topology: Topology, entries: Mapping[str, CheckpointTensor], itemsize: int) -> TransformerBytes:
