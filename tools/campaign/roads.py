@@ -20,7 +20,7 @@ vq-calib collect --model t2v --prompts prompts {SAMPLING} --tokens 64 --part 2/2
 vq-algos smooth --model t2v --stats stats -o smoothed
 vq-algos quantize --weights smoothed --scheme int8 -o qparams
 vq-algos smooth --model t2v --stats stats --target comfyui -o folded
-vq-algos quantize --weights folded --scheme int8 -o folded-qparams
+vq-algos quantize --weights folded --scheme int8 --rotate all -o folded-qparams
 vq-export lightx2v --weights smoothed --qparams qparams -o lightx2v
 vq-export lightx2v --model t2v --scheme fp8 -o lightx2v-fp8
 vq-export lightx2v --model vace --scheme int8 -o lightx2v-vace
@@ -58,6 +58,7 @@ vq-algos smooth --recipe llmc.yaml --stats stats -o out # t2v prompts
 vq-algos quantize --weights smoothed --scheme int8 -o out
 vq-algos quantize --weights smoothed --stats stats --scheme fp8 --method gptq -o out
 vq-algos quantize --weights smoothed --stats stats --scheme int8 --method auto -o out
+vq-algos quantize --weights folded --stats stats --scheme int8 --method auto -o out
 vq-algos show smoothed
 vq-algos show qparams --all
 vq-algos show qparams --heat-map out.png
@@ -75,6 +76,8 @@ vq-export encoders --model encoder-model --scheme int8 -o out
 vq-export encoders --t5 t5.safetensors --clip clip.pth --scheme fp8 -o out
 vq-export verify lightx2v --model t2v --json
 vq-export verify lightx2v-fp8 --json
+vq-export verify comfyui --model t2v --json
+vq-export show comfyui
 vq-export show lightx2v
 vq-export comfyui --model single/model.safetensors --scheme int8 -o out
 vq-export show lightx2v-fp8/block_0.safetensors --json
@@ -85,6 +88,7 @@ vq-eval compare --reference videos/full --candidate videos/fake-quant --gate gat
 vq-eval report --comparison comparison --trajectory trajectory --layers layers -o out # videos
 vq-infer t2v --model t2v --checkpoint lightx2v --prompt kite {SAMPLING} -o out.mkv
 vq-infer i2v --model i2v --checkpoint lightx2v-i2v --image image.png --prompt kite {SAMPLING} -o out.mp4
+vq-infer t2v --model t2v --checkpoint comfyui --prompt kite {SAMPLING} -o out.mkv
 vq-infer vace --model vace --checkpoint lightx2v-vace --reference image.png --video video.mkv --mask mask.png \
  --prompt kite {SAMPLING} -o out.mkv
 vq-infer t2v --model experts --checkpoint lightx2v-experts --prompt kite {SAMPLING} -o out.mkv
