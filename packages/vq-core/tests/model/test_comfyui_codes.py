@@ -85,6 +85,23 @@ def test_second_generation(tmp_path: Path, codes: str, scale: Tensor, prefix: st
     assert torch.equal(weight, CODES[codes].float() * scale)
 
 
+@pytest.mark.parametrize("place", ["tensor", "both"])
+def test_rotated_weights_are_rotated_back(tmp_path: Path, place: str) -> None:
+    h4 = torch.tensor([[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]]) / 2
+    stored = parts(weight=CODES["int8"], weight_scale=ROWS, comfy_quant=mark(ROTATED))
+    metadata = {"_quantization_metadata": json.dumps({"layers": {STEM: ROTATED}})} if place == "both" else None
+    found, _ = dequantized(tmp_path, stored, metadata)
+    expected = ((CODES["int8"].float() * ROWS).reshape(4, 2, 4) @ h4).reshape(4, 8)
+    torch.testing.assert_close(load_stored(found)[f"{STEM}.weight"], expected)
+
+
+def test_two_words_about_a_rotation_are_refused(tmp_path: Path) -> None:
+    stored = parts(weight=CODES["int8"], weight_scale=ROWS, comfy_quant=mark(ROTATED))
+    metadata = {"_quantization_metadata": json.dumps({"layers": {STEM: PLAIN}})}
+    with pytest.raises(VqError, match="is rotated according to its marker or its header, not to both"):
+        dequantized(tmp_path, stored, metadata)
+
+
 def test_a_whole_weight_with_a_scale_of_one_is_itself(tmp_path: Path) -> None:
     weight = torch.randn(4, 8).bfloat16()
     found, said = dequantized(tmp_path, parts(weight=weight, scale_weight=torch.ones(1)))
@@ -101,10 +118,13 @@ def test_what_is_not_for_comfyui_is_left_as_it_is(tmp_path: Path) -> None:
 
 INT8 = parts(weight=CODES["int8"], weight_scale=ROWS)
 PLAIN = {"format": "int8_tensorwise"}
+ROTATED = {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 4}
 REFUSALS: dict[str, tuple[dict[str, Tensor], str]] = {
-    "ConvRot": (INT8 | parts(comfy_quant=mark(PLAIN | {"convrot": True})), r"is rotated \(ComfyUI's ConvRot"),
-    "nested": (INT8 | parts(comfy_quant=mark(PLAIN | {"params": {"convrot": True}})), "is rotated"),
-    "hadamard": (INT8 | parts(comfy_quant=mark(PLAIN | {"hadamard": 128})), "is rotated"),
+    "256 of 8": (INT8 | parts(comfy_quant=mark(PLAIN | {"convrot": True})), r"groups of 256, and its shape is \[4, 8"),
+    "a word": (INT8 | parts(comfy_quant=mark(ROTATED | {"convrot_groupsize": "4"})), r"groups of '4', and its shape"),
+    "nested": (INT8 | parts(comfy_quant=mark(PLAIN | {"params": {"convrot": True}})), "is rotated in another way"),
+    "hadamard": (INT8 | parts(comfy_quant=mark(PLAIN | {"hadamard": 128})), r"another way than .* \(hadamard\)"),
+    "twice": (INT8 | parts(comfy_quant=mark(ROTATED | {"hadamard": 4})), "is rotated in another way"),
     "NVFP4": (INT8 | parts(comfy_quant=mark({"format": "nvfp4"})), "for ComfyUI as nvfp4, and float8_e4m3fn,"),
     "no format": (INT8 | parts(comfy_quant=mark({"per_row": True})), "as something that it does not say"),
     "no object": (INT8 | parts(comfy_quant=mark([1])), "as something that it does not say"),

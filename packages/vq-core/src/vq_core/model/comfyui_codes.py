@@ -2,7 +2,8 @@
 
 ComfyUI marks them in two ways. The first has `STEM.scale_weight`, and a tensor `scaled_fp8` in the file. The second has
 `STEM.weight_scale`, and what its codes are is JSON: in the tensor `STEM.comfy_quant`, in the file's header, or in both.
-The dtype of the codes decides: files with the mark for FP8 may hold int8 or whole weights.
+The dtype of the codes decides: files with the mark for FP8 may hold int8 or whole weights. INT8 codes may be of rotated
+weights (ConvRot), which are rotated back.
 """
 
 import re
@@ -22,6 +23,7 @@ from vq_core.files.tensor_file import DTYPES, FLOAT_DTYPES, TensorInfo
 from vq_core.files.weights_file import SafetensorsFile
 from vq_core.model.tensor_naming import PREFIXES, StoredTensor, load_stored
 from vq_core.numerics.finite import require_finite
+from vq_core.numerics.rotation import NONE, fits, rotate
 
 FILE_MARK = "scaled_fp8"
 OLD_SCALE, NEW_SCALE, MARK = ".scale_weight", ".weight_scale", ".comfy_quant"
@@ -30,6 +32,8 @@ LEFT_OUT = (".scale_input", ".input_scale")
 HEADER_MARKS = "_quantization_metadata"
 FORMATS = {"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int8_tensorwise": "I8"}
 """What ComfyUI calls the formats that are read, and safetensors' name of their codes' dtype."""
+CONVROT = 256
+"""The group of a rotation that does not say it."""
 MAX_MARK_BYTES = 4096
 _ROTATION = re.compile(r"rot|hadamard", re.IGNORECASE)
 _ADVICE = "give the model in bf16 or fp16 that it was made from"
@@ -39,6 +43,7 @@ _ADVICE = "give the model in bf16 or fp16 that it was made from"
 class _Quantized:
     codes: StoredTensor
     scale: StoredTensor
+    rotation: int = NONE
 
 
 class ComfyuiWeights:
@@ -96,7 +101,7 @@ class ComfyuiWeights:
         if bool((scale < 0).any()) or (bool((scale == 0).any()) and not torch.equal(product != 0, values != 0)):
             raise VqError(f"{scale_name} in {self.path} has values that are not positive: get it again.")
         require_finite(product, name, self.path)
-        return product
+        return rotate(product, weight.rotation)
 
 
 def dequantize_comfyui(tensors: Mapping[str, StoredTensor], where: Path) -> tuple[dict[str, StoredTensor], str]:
@@ -109,12 +114,17 @@ def dequantize_comfyui(tensors: Mapping[str, StoredTensor], where: Path) -> tupl
         VqError: they are quantized in another way than by rounding with a scale, or a part is missing.
     """
     marks = _marks(tensors, where)
+    groups: dict[str, int] = {}
     for stem, mark in marks:
         _require_known(where, stem, mark, tensors)
+        if groups.setdefault(stem, _rotation(mark)) != _rotation(mark):
+            raise VqError(
+                f"`{stem}` in {where} is rotated according to its marker or its header, not to both: {_ADVICE}."
+            )
     scales = {stem: f"{stem}{NEW_SCALE}" for stem, _ in marks}
     scales |= {name.removesuffix(OLD_SCALE): name for name in tensors if name.endswith(OLD_SCALE)}
     quantized = {
-        f"{stem}.weight": _Quantized(tensors[f"{stem}.weight"], tensors[scale])
+        f"{stem}.weight": _Quantized(tensors[f"{stem}.weight"], tensors[scale], groups.get(stem, NONE))
         for stem, scale in scales.items()
         if f"{stem}.weight" in tensors
     }
@@ -160,9 +170,13 @@ def _require_known(where: Path, stem: str, mark: Any, tensors: Mapping[str, Stor
     said = mark if isinstance(mark, dict) else {}
     nested = said.get("params")
     both = [*said.items(), *(nested.items() if isinstance(nested, dict) else ())]
-    if any(value for key, value in both if _ROTATION.search(key) and not key.endswith("size")):
-        raise VqError(f"`{stem}` in {where} is rotated (ComfyUI's ConvRot), which is not undone here: {_ADVICE}.")
     name = dict(reversed(both)).get("format")
+    rotated = [key for key, value in both if value and _ROTATION.search(key) and not key.endswith("size")]
+    if rotated and (rotated != ["convrot"] or not said.get("convrot") or name != "int8_tensorwise"):
+        raise VqError(
+            f"`{stem}` in {where} is rotated in another way than ComfyUI's ConvRot of INT8 ({rotated[0]}), which is "
+            f"not undone here: {_ADVICE}."
+        )
     if not isinstance(name, str) or name not in FORMATS:
         raise VqError(
             f"`{stem}` in {where} is quantized for ComfyUI as {name if name else 'something that it does not say'}, "
@@ -174,6 +188,20 @@ def _require_known(where: Path, stem: str, mark: Any, tensors: Mapping[str, Stor
     dtype = tensors[f"{stem}.weight"].info.dtype
     if dtype != FORMATS[name]:
         raise VqError(f"`{stem}.weight` in {where} is {dtype} and marked as {name}: {_ADVICE}.")
+    shape = tensors[f"{stem}.weight"].info.shape
+    if rotated and (len(shape) != 2 or not fits(_rotation(said), shape[1])):
+        raise VqError(
+            f"`{stem}.weight` in {where} is rotated in groups of {said.get('convrot_groupsize', CONVROT)!r}, and its "
+            f"shape is {list(shape)}: get it again."
+        )
+
+
+def _rotation(mark: Any) -> int:
+    """How many channels a known `mark` says are rotated together; 1 for none, 0 for no number."""
+    if not isinstance(mark, dict) or not mark.get("convrot"):
+        return NONE
+    group = mark.get("convrot_groupsize", CONVROT)
+    return group if isinstance(group, int) and group > NONE else 0
 
 
 def _require_shape(where: Path, name: str, weight: _Quantized) -> None:
