@@ -46,15 +46,21 @@ def test_folded_model_equals_the_original_to_fp32_rounding(
 
 
 @pytest.fixture(scope="module")
-def rotated(run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Artifacts for ComfyUI, smoothed and rotated, in `FOLDER/smoothed`, `FOLDER/qparams` and `FOLDER/ckpt`."""
-    folder = tmp_path_factory.mktemp("rotated")
-    stats = ("--stats", smoothed.parent / "stats", "--target", "comfyui")
-    run("vq-algos smooth", "--model", tiny_model("i2v"), *stats, "-o", folder / "smoothed")
-    weights = ("--weights", folder / "smoothed")
-    run("vq-algos quantize", *weights, "--scheme", "int8", "--rotate", "all", "-o", folder / "qparams")
-    run("vq-export comfyui", *weights, "--qparams", folder / "qparams", "-o", folder / "ckpt", "--device", "cpu")
-    return folder
+def rotated(
+    run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """Artifacts for a target, smoothed and rotated, in `FOLDER/smoothed`, `FOLDER/qparams` and `FOLDER/ckpt`."""
+
+    def make(target: str, scheme: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"{target}-{scheme}")
+        stats = ("--stats", smoothed.parent / "stats", "--target", target)
+        run("vq-algos smooth", "--model", tiny_model("i2v"), *stats, "-o", folder / "smoothed")
+        weights = ("--weights", folder / "smoothed")
+        run("vq-algos quantize", *weights, "--scheme", scheme, "--rotate", "all", "-o", folder / "qparams")
+        run(f"vq-export {target}", *weights, "--qparams", folder / "qparams", "-o", folder / "ckpt", "--device", "cpu")
+        return folder
+
+    return make
 
 
 @pytest.fixture(params=["int8", "fp8"])
@@ -123,12 +129,14 @@ def _unfolded(rounded: dict[str, Tensor], weights: Any, source: Any) -> dict[str
     }
 
 
-@pytest.fixture(params=["int8", "fp8", "rotated"])
-def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Path) -> tuple[ConvertedCheckpoint, Path]:
-    """A checkpoint, and the smoothed weights that it was made from."""
-    if request.param == "rotated":
-        return open_converted(rotated / "ckpt"), rotated / "smoothed"
-    return open_converted(quantized(request.param) / "ckpt"), smoothed
+@pytest.fixture(params=["lightx2v int8", "lightx2v fp8", "comfyui int8", "native int8", "native fp8"])
+def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Any) -> tuple[ConvertedCheckpoint, Path]:
+    """A checkpoint, and the smoothed weights that it was made from; those for targets that rotate are rotated."""
+    target, scheme = request.param.split()
+    if target == "lightx2v":
+        return open_converted(quantized(scheme) / "ckpt"), smoothed
+    folder = rotated(target, scheme)
+    return open_converted(folder / "ckpt"), folder / "smoothed"
 
 
 def test_engine_and_simulation_compute_the_same_function(

@@ -10,7 +10,7 @@ def test_targets_by_name() -> None:
     assert all(target_named(name).name == name for name in TARGETS)
     assert target_named("lightx2v").gains
     assert not target_named("comfyui").gains
-    with pytest.raises(VqError, match="`vllm` is not a target: choose one of lightx2v, comfyui"):
+    with pytest.raises(VqError, match="`vllm` is not a target: choose one of lightx2v, native, comfyui"):
         target_named("vllm")
 
 
@@ -23,5 +23,7 @@ def test_what_a_target_cannot_hold_is_refused() -> None:
 
 def test_a_rotation_is_for_targets_that_rotate() -> None:
     require_rotation("comfyui")
-    with pytest.raises(VqError, match=r"^LightX2V does not rotate what a linear reads: .* `--target comfyui`\.$"):
+    with pytest.raises(
+        VqError, match=r"^LightX2V does not rotate what a linear reads: .* `--target native or comfyui`\.$"
+    ):
         require_rotation("lightx2v")

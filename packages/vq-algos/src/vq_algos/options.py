@@ -71,7 +71,8 @@ class SmoothOptions:
         str | None,
         _method(
             "--target",
-            help="Runtime to smooth for: lightx2v, or comfyui, which has no gains of norms.  [default: lightx2v]",
+            help="Runtime to smooth for: lightx2v; comfyui, which has no gains of norms; or native, vq-infer.  "
+            "[default: lightx2v]",
         ),
     ] = None
     dtype: Annotated[

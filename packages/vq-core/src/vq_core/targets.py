@@ -30,6 +30,7 @@ TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
         Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel", rotation=1),
+        Target("native", "vq-infer", gains=True, fp8_scale="channel", rotation=256),
         Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor", rotation=256),
     )
 }

@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vq_core.artifacts.comfyui_checkpoint import FORMAT, KIND
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_metadata
 from vq_core.store.reader import open_artifact
-from vq_export.targets.comfyui import FORMAT, KIND, export, next_steps
+from vq_export.targets.comfyui import export, next_steps
 
 Paths = dict[str, Path]
 

@@ -157,7 +157,9 @@ BREAKS = [
     broken(put("head.head.weight", float("inf")), f"`head.head.weight` {HOLDS} NaN or infinite values."),
     broken(put(f"{Q}.weight_scale", 0.1), f"`{Q}.weight_scale` {HOLDS} values that a cast to bfloat16 would"),
     broken(put_in_both_gains, f"`{GAIN}.weight` {HOLDS} values that a cast to bfloat16 would change.", 2),
-    broken(put(f"{GAIN}.bias", 8.0), f"`{GAIN}.weight` and `{GAIN}.bias` of transformer differ: scale and shift would"),
+    broken(
+        put(f"{GAIN}.bias", 8.0), f"`{GAIN}.weight` and `{GAIN}.bias` of transformer differ, and smooth one input: it"
+    ),
     *(broken(say(it, quant_method=None), f"CKPT/{it} says quant_method=None while the checkp") for it in CONFIGS),
     *(
         broken(say(it, quant_method="advanced_ptq"), f"CKPT/{it} says quant_method='advanced_ptq' wh", made="int8-i2v")

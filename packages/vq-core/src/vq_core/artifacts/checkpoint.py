@@ -99,10 +99,13 @@ class ConvertedTransformer:
         self.fingerprint = entry.fingerprint
         self.lora = entry.merged
         self.topology: Topology = family.topology(entry.config)
-        self.entries = checkpoint_tensors(self.topology, family, gains=gains)
+        self.entries = self._table(family, gains=gains)
         self._native: dict[Role, dict[str, str]] = {role: {} for role in Role}
         for native, item in self.entries.items():
             self._native[item.role][item.origin] = native
+
+    def _table(self, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
+        return checkpoint_tensors(self.topology, family, gains=gains)
 
     def verify(self, shard: str) -> None:
         """Compare the digest of the file of `shard` before another thread may read it.

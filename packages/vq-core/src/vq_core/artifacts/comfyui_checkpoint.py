@@ -1,8 +1,12 @@
-"""`comfyui-checkpoint`: one file per transformer that ComfyUI loads, with our manifest beside them.
+"""`comfyui-checkpoint` and `native-checkpoint`: one file per transformer, with our manifest beside them.
 
 Native names. For every quantized linear `STEM.weight` (codes `[out, in]`), `STEM.weight_scale` (fp32, INT8 `[out, 1]`,
 FP8 `[]`), `STEM.bias`, and `STEM.comfy_quant`, JSON bytes that say what the codes are. The header says the same of all
 linears under `_quantization_metadata`; see docs/formats/comfyui-checkpoint.md.
+
+A native checkpoint also holds what ComfyUI by itself does not compute: `STEM.pre_quant_scale` (fp32 `[in]`), the gain
+of a linear's input, and one FP8 scale per channel for tokens that are quantized too. Linears with either are of formats
+that ComfyUI does not know, so that it refuses the file where our node is missing.
 """
 
 import json
@@ -14,9 +18,10 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from vq_core.artifacts.checkpoint import ConvertedCheckpoint, ConvertedTransformer, Role
+from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, ConvertedTransformer, Role
 from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
+from vq_core.families import Family
 from vq_core.files.json_file import parse_json
 from vq_core.model.comfyui_codes import CONVROT, MARK
 from vq_core.numerics import rotation
@@ -26,7 +31,9 @@ from vq_core.remote.location import Location
 from vq_core.store.reader import open_artifact
 
 KIND = "comfyui-checkpoint"
+NATIVE_KIND = "native-checkpoint"
 FORMAT = 1
+GAIN = ".pre_quant_scale"
 
 Layer = Mapping[str, JsonValue]
 """What ComfyUI is told of a linear."""
@@ -40,9 +47,19 @@ LAYERS: Mapping[NumberFormat, Layer] = {
 }
 
 
-def layer_of(fmt: NumberFormat, group: int) -> dict[str, JsonValue]:
-    """What ComfyUI is told of codes in `fmt` of which `group` channels are rotated together: that is its ConvRot."""
-    return {**LAYERS[fmt], **({} if group == rotation.NONE else {"convrot": True, "convrot_groupsize": group})}
+GAIN_FORMAT = "vq_int8_gain"
+"""As `int8_tensorwise`, of an input that is first multiplied by `pre_quant_scale`."""
+CHANNEL_FORMAT = "vq_fp8_channel"
+"""E4M3 codes with a scale per channel, of tokens that are quantized to E4M3, too; with `pre_quant_scale` or without."""
+
+
+def layer_of(fmt: NumberFormat, group: int, *, gain: bool = False, per_channel: bool = False) -> dict[str, JsonValue]:
+    """What is said of a linear's codes in `fmt`, of which `group` channels are rotated together (ConvRot).
+
+    `gain` says whether its input has one, `per_channel` whether FP8 has a scale per channel.
+    """
+    layer = {"format": CHANNEL_FORMAT} if per_channel else {"format": GAIN_FORMAT} if gain else LAYERS[fmt]
+    return {**layer, **({} if group == rotation.NONE else {"convrot": True, "convrot_groupsize": group})}
 
 
 def marker_of(layer: Layer) -> Tensor:
@@ -74,6 +91,14 @@ def rotation_of(layer: Layer) -> int:
 class ComfyuiTransformer(ConvertedTransformer):
     """One transformer of the checkpoint."""
 
+    def _table(self, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
+        table = super()._table(family, gains=False)
+        for linear in self.topology.linears if gains else ():
+            if (gain := self.topology.gain_of(linear.name)) is not None:
+                name = family.to_native(f"{linear.name}.weight").removesuffix(".weight") + GAIN
+                table[name] = CheckpointTensor(Role.GAIN, gain, (linear.in_features,), linear.shard)
+        return table
+
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         """Codes, scale `[out, 1]` and rotation of the quantized linear `name`."""
         quantized = super().linear(name, device)
@@ -91,22 +116,22 @@ class ComfyuiCheckpoint(ConvertedCheckpoint):
     """An opened comfyui-checkpoint artifact."""
 
     @property
-    def has_gains(self) -> bool:
-        """ComfyUI multiplies no norm by a gain."""
-        return False
+    def native(self) -> bool:
+        """May it hold what ComfyUI by itself does not compute?"""
+        return self.artifact.manifest.kind == NATIVE_KIND
 
     @cached_property
     def components(self) -> Mapping[str, ComfyuiTransformer]:
         """The transformers by component name."""
         names = self.artifact.manifest.components
-        return {name: ComfyuiTransformer(self.artifact, name, self.family, gains=False) for name in names}
+        return {name: ComfyuiTransformer(self.artifact, name, self.family, self.has_gains) for name in names}
 
 
-def open_comfyui_checkpoint(path: Location) -> ComfyuiCheckpoint:
-    """Open the comfyui-checkpoint artifact in `path`.
+def open_comfyui_checkpoint(path: Location, kind: str = KIND) -> ComfyuiCheckpoint:
+    """Open the artifact in `path`, of one of the two kinds.
 
     Raises:
         VqError: see `vq_core.store.reader.open_artifact`.
     """
     with models_told(path):
-        return ComfyuiCheckpoint(open_artifact(path, KIND, FORMAT))
+        return ComfyuiCheckpoint(open_artifact(path, kind, FORMAT))

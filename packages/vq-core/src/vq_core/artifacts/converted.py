@@ -4,10 +4,12 @@ from pathlib import Path
 
 from vq_core.artifacts import checkpoint, comfyui_checkpoint
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
-from vq_core.artifacts.comfyui_checkpoint import open_comfyui_checkpoint
+from vq_core.artifacts.comfyui_checkpoint import NATIVE_KIND, open_comfyui_checkpoint
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.store.manifest import FILE_NAME, Manifest, kind_of, read_manifest
+
+FILE_PER_TRANSFORMER = (comfyui_checkpoint.KIND, NATIVE_KIND)
 
 
 def open_converted(location: Location) -> ConvertedCheckpoint:
@@ -16,8 +18,9 @@ def open_converted(location: Location) -> ConvertedCheckpoint:
     Raises:
         VqError: see `vq_core.store.reader.open_artifact`.
     """
-    if _is_for_comfyui(local_copy(location, only=[FILE_NAME])):
-        return open_comfyui_checkpoint(location)
+    kind = kind_of(local_copy(location, only=[FILE_NAME]))
+    if kind in FILE_PER_TRANSFORMER:
+        return open_comfyui_checkpoint(location, str(kind))
     return open_checkpoint(location)
 
 
@@ -27,9 +30,7 @@ def converted_manifest(folder: Path) -> Manifest:
     Raises:
         VqError: see `vq_core.store.manifest.read_manifest`.
     """
-    kind = comfyui_checkpoint if _is_for_comfyui(folder) else checkpoint
-    return read_manifest(folder, kind.KIND, kind.FORMAT)
-
-
-def _is_for_comfyui(folder: Path) -> bool:
-    return kind_of(folder) == comfyui_checkpoint.KIND
+    kind = kind_of(folder)
+    if kind in FILE_PER_TRANSFORMER:
+        return read_manifest(folder, str(kind), comfyui_checkpoint.FORMAT)
+    return read_manifest(folder, checkpoint.KIND, checkpoint.FORMAT)

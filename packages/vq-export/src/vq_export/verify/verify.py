@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint, open_checkpoint
-from vq_core.artifacts.comfyui_checkpoint import ComfyuiCheckpoint, open_comfyui_checkpoint
+from vq_core.artifacts.comfyui_checkpoint import ComfyuiCheckpoint
+from vq_core.artifacts.converted import open_converted
 from vq_core.runtime.progress import progress
 from vq_core.topology import Topology
 from vq_export.verify.checks.block_error import BlockError, block_error, cast_snr_db
@@ -36,9 +37,9 @@ def verify_lightx2v(folder: Path, reference: Reference | None, device: str) -> V
     return verify(open_checkpoint(folder), reference, device=device)
 
 
-def verify_comfyui(folder: Path, reference: Reference | None, device: str) -> Verification:
-    """Verify the checkpoint for ComfyUI in `folder`; see `verify`."""
-    return verify(open_comfyui_checkpoint(folder), reference, device=device)
+def verify_file_per_transformer(folder: Path, reference: Reference | None, device: str) -> Verification:
+    """Verify the checkpoint in `folder` that has one file per transformer; see `verify`."""
+    return verify(open_converted(folder), reference, device=device)
 
 
 def verify(checkpoint: ConvertedCheckpoint, reference: Reference | None = None, *, device: str = "cpu") -> Verification:

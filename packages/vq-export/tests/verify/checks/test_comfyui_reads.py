@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from vq_core.artifacts.comfyui_checkpoint import marker_of, open_comfyui_checkpoint
+from vq_core.artifacts.comfyui_checkpoint import marker_of
+from vq_core.artifacts.converted import open_converted
+from vq_core.artifacts.weights import open_weights
 from vq_core.errors import GateFailed
 from vq_export.gate import export
 from vq_export.show import provenance_of, provenance_rows
@@ -21,6 +24,7 @@ Edit = Callable[[Any], None]
 
 FILE = "wan_i2v_int8.safetensors"
 Q, DOWN = "blocks.1.self_attn.q", "blocks.1.ffn.2"
+GAIN = f"{Q}.pre_quant_scale"
 INT8, ROTATED = {"format": "int8_tensorwise"}, {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 16}
 
 
@@ -39,7 +43,7 @@ def written(made: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def verified(folder: Path, made: Any) -> Verification:
-    return verify(open_comfyui_checkpoint(folder), unrounded_reference(made.opened()))
+    return verify(open_converted(folder), unrounded_reference(made.opened()))
 
 
 def test_a_sound_file_passes_and_every_linear_is_compared(written: Path, made: Any) -> None:
@@ -91,11 +95,12 @@ def say(stem: str, layer: object, *, header: bool = True) -> Edit:
     """Say something else of `stem`, in the marker and with `header` there, too."""
 
     def edit(content: Any) -> None:
-        content.tensors[FILE][f"{stem}.comfy_quant"] = marker_of(layer)  # type: ignore[arg-type]
+        content.find(f"{stem}.comfy_quant")[f"{stem}.comfy_quant"] = marker_of(layer)  # type: ignore[arg-type]
         if header:
-            said = json.loads(content.metadata[FILE]["_quantization_metadata"])
+            (metadata,) = content.metadata.values()
+            said = json.loads(metadata["_quantization_metadata"])
             said["layers"][stem] = layer
-            content.metadata[FILE]["_quantization_metadata"] = json.dumps(said)
+            metadata["_quantization_metadata"] = json.dumps(said)
 
     return edit
 
@@ -115,7 +120,7 @@ BREAKS: dict[str, tuple[Edit, str]] = {
     "no marker": (lambda it: it.tensors[FILE].pop(f"{Q}.comfy_quant"), f"`{Q}.comfy_quant` is missing."),
     "a tensor more": (
         lambda it: it.tensors[FILE].update({f"{Q}.pre_quant_scale": torch.ones(64)}),
-        f"`{Q}.pre_quant_scale` is nothing that ComfyUI reads.",
+        f"`{Q}.pre_quant_scale` is nothing that the runtime reads.",
     ),
     "a file more": (lambda it: it.texts.update({"notes.json": "{}"}), "CKPT/notes.json is no part of a checkpoint."),
     "another dtype": (change(f"{Q}.weight", torch.Tensor.float), f"`{Q}.weight` is F32 and should be I8."),
@@ -138,7 +143,10 @@ BREAKS: dict[str, tuple[Edit, str]] = {
         say(Q, ROTATED | {"convrot_groupsize": "many"}),
         f"`{Q}.comfy_quant` rotates groups of 0",
     ),
-    "a key more": (say(Q, ROTATED | {"gain": True}), f"`{Q}.comfy_quant` says `gain`, which ComfyUI does not know."),
+    "a key more": (
+        say(Q, ROTATED | {"gain": True}),
+        f"`{Q}.comfy_quant` says `gain`, which the runtime does not know.",
+    ),
     "a linear more": (add_to_header, "The header names `head.head`, which is not quantized."),
     "no header": (lambda it: it.metadata[FILE].pop("_quantization_metadata"), "The header says of `blocks.0.self_attn"),
     "a rotation forgotten": (say(Q, INT8), "`blocks.1.attn1.to_q` of transformer is not the source's weight"),
@@ -160,6 +168,58 @@ def test_a_block_computed_from_a_wrong_rotation_is_not_the_sources(
     path = rewrite(written, say(DOWN, INT8))
     problems = verified(path, made).problems
     assert any(problem.startswith("The feed forward of block 1 of transformer, computed as") for problem in problems)
+
+
+# --- native checkpoints --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["int8", "fp8"])
+def native(request: Any, models: Paths, make_artifacts: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Artifacts with gains and rotated codes, and the native checkpoint of them, not to be changed."""
+    artifacts = make_artifacts(models["i2v"], request.param, rotation=64)
+    output = tmp_path_factory.mktemp("native") / "out"
+    export("native", artifacts.opened(), output)
+    return artifacts, output
+
+
+def test_a_native_file_holds_every_gain_and_names_what_comfyui_does_not_know(native: Any) -> None:
+    artifacts, output = native
+    found = verified(output, artifacts)
+    assert found.problems == found.warnings == []
+    assert all(abs(error.excess_db) < 0.1 for error in found.blocks["transformer"].branches.values())
+    scheme = open_converted(output).scheme.name
+    (path,) = output.glob("*.safetensors")
+    tensors, gains = load_file(path), open_weights(artifacts.weights).components["transformer"]
+    for stem, group in (("self_attn.q", "norm1"), ("self_attn.v", "norm1"), ("ffn.0", "norm3"), ("ffn.2", None)):
+        layer = json.loads(tensors[f"blocks.0.{stem}.comfy_quant"].numpy().tobytes())
+        formats = {"int8": "int8_tensorwise" if group is None else "vq_int8_gain", "fp8": "vq_fp8_channel"}
+        assert layer == {
+            "format": formats[scheme],
+            "convrot": True,
+            "convrot_groupsize": 16 if stem == "ffn.2" else 64,
+        }
+        assert tensors[f"blocks.0.{stem}.weight_scale"].ndim == 2
+        assert (f"blocks.0.{stem}.pre_quant_scale" in tensors) is (group is not None)
+        if group is not None:
+            assert torch.equal(tensors[f"blocks.0.{stem}.pre_quant_scale"], gains.gain(f"blocks.0.{group}.gain"))
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda it: it.find(GAIN).pop(GAIN), f"`{GAIN}` is missing."),
+        (change(GAIN, lambda it: 2 * it), "differ, and smooth one input"),
+        (change(GAIN, torch.Tensor.half), f"`{GAIN}` is F16 and should be F32."),
+        (say(Q, INT8), f"`{Q}.comfy_quant` says 'int8_tensorwise' and the codes are"),
+        (lambda it: [it.change(GAIN.replace(".q.", f".{part}."), lambda one: 2 * one) for part in "qkv"], "The self "),
+    ],
+)
+def test_what_is_broken_in_a_native_file_is_said(
+    native: Any, rewrite: Callable[..., Path], edit: Edit, sentence: str
+) -> None:
+    artifacts, output = native
+    problems = verified(rewrite(output, edit), artifacts).problems
+    assert sentence in problems[0]
 
 
 def test_show_says_how_it_was_made(written: Path, models: Paths, tmp_path: Path) -> None:

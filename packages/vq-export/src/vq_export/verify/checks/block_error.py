@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
-from vq_core.artifacts.comfyui_checkpoint import read_marker, rotation_of
+from vq_core.artifacts.comfyui_checkpoint import GAIN, read_marker, rotation_of
 from vq_core.model.comfyui_codes import MARK
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, dequantize
@@ -206,7 +206,8 @@ class _Inputs:
             name = f"{prefix}{stem}"
             codes = self.checkpoint.artifact.tensors(self.name, [f"{name}.weight"], self.device)[f"{name}.weight"]
             quantized = Quantized(codes, read(f"{name}.weight_scale"), self._rotation(name))
-            return F.linear(x, dequantize(quantized), read(f"{name}.bias"))
+            smoothed = x * read(f"{name}{GAIN}") if f"{name}{GAIN}" in table else x
+            return F.linear(smoothed, dequantize(quantized), read(f"{name}.bias"))
 
         tensors = {
             name.removeprefix(prefix): read(name)
@@ -214,7 +215,9 @@ class _Inputs:
             if name.startswith(prefix) and name.rpartition(".")[0] not in stems
         }
         inputs = self._block_inputs(read, NATIVE_TEXT, NATIVE_IMAGE)
-        return native_block(inputs, tensors, linear, self._shape, smoothed=self.checkpoint.has_gains)
+        return native_block(
+            inputs, tensors, linear, self._shape, smoothed=any("affine_norm" in name for name in tensors)
+        )
 
     def _rotation(self, stem: str) -> int:
         """What the marker of a linear says of it; LightX2V has none."""

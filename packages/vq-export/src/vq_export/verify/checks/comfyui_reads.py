@@ -8,18 +8,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, Role
-from vq_core.artifacts.comfyui_checkpoint import ComfyuiCheckpoint, ComfyuiTransformer, read_marker, rotation_of
+from vq_core.artifacts.comfyui_checkpoint import GAIN, ComfyuiCheckpoint, ComfyuiTransformer, read_marker, rotation_of
 from vq_core.errors import VqError
 from vq_core.files.json_file import parse_json
 from vq_core.files.tensor_file import TensorInfo, read_header, read_metadata
 from vq_core.model.comfyui_codes import HEADER_MARKS, MARK
 from vq_core.numerics import rotation
-from vq_core.numerics.scheme import NumberFormat, QuantScheme
+from vq_core.numerics.scheme import NumberFormat
 
 HEAD_CHANNELS = 128
 FLOATS = ("BF16", "F16", "F32")
 CODES = {NumberFormat.INT8: "I8", NumberFormat.FP8_E4M3: "F8_E4M3"}
 FORMATS = {NumberFormat.INT8: "int8_tensorwise", NumberFormat.FP8_E4M3: "float8_e4m3fn"}
+NATIVE_FORMATS = {NumberFormat.INT8: "vq_int8_gain", NumberFormat.FP8_E4M3: "vq_fp8_channel"}
+"""Of linears that ComfyUI by itself cannot compute: with a gain, or in FP8 with a scale per channel."""
 ROTATED = {"convrot", "convrot_groupsize"}
 
 
@@ -30,13 +32,13 @@ def comfyui_problems(checkpoint: ComfyuiCheckpoint) -> Iterator[str]:
         yield f"{checkpoint.artifact.path / file} is no part of a checkpoint."
     for name, component in checkpoint.components.items():
         found = read_header(checkpoint.artifact.path / files[name])
-        yield from _tensor_problems(component, checkpoint.scheme, found)
+        yield from _tensor_problems(component, checkpoint, found)
         yield from _marker_problems(checkpoint, name, component, read_metadata(checkpoint.artifact.path / files[name]))
 
 
 def comfyui_warnings(checkpoint: ComfyuiCheckpoint) -> Iterator[str]:
     """Models of which ComfyUI would take the heads for others."""
-    for name, component in checkpoint.components.items():
+    for name, component in () if checkpoint.native else checkpoint.components.items():
         channels = component.config.get("attention_head_dim")
         if channels != HEAD_CHANNELS:
             yield (
@@ -54,26 +56,30 @@ def _file_of(checkpoint: ComfyuiCheckpoint, name: str) -> str:
 
 
 def _tensor_problems(
-    component: ComfyuiTransformer, scheme: QuantScheme, found: Mapping[str, TensorInfo]
+    component: ComfyuiTransformer, checkpoint: ComfyuiCheckpoint, found: Mapping[str, TensorInfo]
 ) -> Iterator[str]:
     markers = {f"{component.stem(linear.name)}{MARK}" for linear in component.topology.linears}
     for tensor in sorted((component.entries.keys() | markers) - found.keys()):
         yield f"`{tensor}` is missing."
     for tensor in sorted(found.keys() - component.entries.keys() - markers):
-        yield f"`{tensor}` is nothing that ComfyUI reads."
+        yield f"`{tensor}` is nothing that the runtime reads."
     for tensor, entry in component.entries.items():
         if tensor in found:
-            yield from _tensor_problem(tensor, entry, scheme, found[tensor])
+            yield from _tensor_problem(tensor, entry, checkpoint, found[tensor])
 
 
-def _tensor_problem(tensor: str, entry: CheckpointTensor, scheme: QuantScheme, info: TensorInfo) -> Iterator[str]:
+def _tensor_problem(
+    tensor: str, entry: CheckpointTensor, checkpoint: ComfyuiCheckpoint, info: TensorInfo
+) -> Iterator[str]:
     dtypes: tuple[str, ...] = FLOATS
-    shape = entry.shape
+    shape, fmt = entry.shape, checkpoint.scheme.weight
     if entry.role is Role.CODES:
-        dtypes = (CODES[scheme.weight],)
+        dtypes = (CODES[fmt],)
+    if entry.role is Role.GAIN:
+        dtypes = ("F32",)
     if entry.role is Role.SCALE:
-        # Its FP8 kernel takes one scale for all rows.
-        dtypes, shape = ("F32",), entry.shape if scheme.weight is NumberFormat.INT8 else ()
+        # ComfyUI's FP8 kernel takes one scale for all rows.
+        dtypes, shape = ("F32",), entry.shape if fmt is NumberFormat.INT8 or checkpoint.native else ()
     if info.dtype not in dtypes:
         yield f"`{tensor}` is {info.dtype} and should be {' or '.join(dtypes)}."
     if info.shape != shape:
@@ -95,15 +101,17 @@ def _marker_problems(
         layer = read_marker(checkpoint.artifact.tensors(name, [mark])[mark], mark)
         if layers.get(stem) != layer:
             yield f"The header says of `{stem}` {layers.get(stem)}, and its marker {layer}: ComfyUI takes either."
-        if layer.get("format") != FORMATS[checkpoint.scheme.weight]:
-            yield f"`{mark}` says {layer.get('format')!r} and the codes are {checkpoint.scheme.weight}."
-        if checkpoint.scheme.weight is NumberFormat.FP8_E4M3 and layer.get("full_precision_matrix_mult") is not True:
+        fmt, whole = checkpoint.scheme.weight, layer.get("full_precision_matrix_mult")
+        needed = f"{stem}{GAIN}" in table or (checkpoint.native and fmt is NumberFormat.FP8_E4M3)
+        if layer.get("format") != (NATIVE_FORMATS if needed else FORMATS)[fmt]:
+            yield f"`{mark}` says {layer.get('format')!r} and the codes are {fmt}{', with a gain' if needed else ''}."
+        if layer.get("format") == FORMATS[NumberFormat.FP8_E4M3] and whole is not True:
             yield f"`{mark}` asks for products in FP8, for which the file has no scales of activations."
         group = rotation_of(layer)
         if not rotation.fits(group, linear.in_features):
             yield f"`{mark}` rotates groups of {group}, which do not divide its {linear.in_features} inputs."
         if unknown := sorted(layer.keys() - ROTATED - {"format", "full_precision_matrix_mult"}):
-            yield f"`{mark}` says `{unknown[0]}`, which ComfyUI does not know."
+            yield f"`{mark}` says `{unknown[0]}`, which the runtime does not know."
 
 
 def _layers(metadata: Mapping[str, str]) -> dict[str, Any]:

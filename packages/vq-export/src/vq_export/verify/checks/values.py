@@ -53,7 +53,7 @@ class Values:
         for twins in gains.values():
             (first, value), *others = twins.items()
             self.problems += [
-                f"`{first}` and `{other}` of {name} differ: scale and shift would be smoothed differently."
+                f"`{first}` and `{other}` of {name} differ, and smooth one input: it would be smoothed in two ways."
                 for other, twin in others
                 if not torch.equal(value, twin)
             ]

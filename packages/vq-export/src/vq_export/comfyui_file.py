@@ -1,0 +1,168 @@
+"""One file per transformer in ComfyUI's layout, for ComfyUI itself and for what else reads it.
+
+Native names without a prefix. Every quantized linear names its format twice, in the header (`_quantization_metadata`)
+and in a tensor of JSON bytes (`STEM.comfy_quant`); ComfyUI reads either, other programs one of the two.
+`STEM.weight_scale` is what its linear multiplies codes by; see docs/formats/comfyui-checkpoint.md.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vq_core.artifacts.comfyui_checkpoint import FORMAT, GAIN, NATIVE_KIND, layer_of, marker_of
+from vq_core.files.tensor_file import TensorSpec
+from vq_core.model.comfyui_codes import HEADER_MARKS, MARK
+from vq_core.numerics.finite import require_finite
+from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.rotation import NONE
+from vq_core.numerics.rounding import CODE_DTYPE
+from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.remote.location import Location
+from vq_core.runtime.progress import Advance, progress
+from vq_core.store.writer import Check, create_artifact
+from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer, stored_plain
+from vq_export.provenance import file_metadata, linears_of, provenance_settings
+from vq_export.writing.overlap import overlap
+from vq_export.writing.tensor_stream import stream_tensors
+
+METADATA_VERSION = "1.0"
+
+
+def write_files(
+    model: QuantizedModel, kind: str, output: Location, *, resume: bool = False, check: Check | None = None
+) -> None:
+    """Write `model` to the folder `output`, an artifact of `kind`.
+
+    A resumed run keeps finished files and writes the others from their beginning. Host memory: two linears, and what is
+    not quantized of two blocks.
+
+    Raises:
+        VqError: see `create_artifact`.
+    """
+    header = model.header(kind, FORMAT, model.folders, provenance_settings(model))
+    with (
+        create_artifact(output, header, resume=resume, check=check) as writer,
+        progress("export", model.shards, "shard") as advance,
+    ):
+        for name in model.components:
+            file = file_of(model, name)
+            if not writer.has(file):
+                _write(writer.draft(file), model, kind, name, advance)
+                writer.adopt(file)
+        writer.note_measured({name: linears_of(model, name, _known(model, name)) for name in model.components})
+
+
+def file_of(model: QuantizedModel, component: str) -> str:
+    """The path of the file of `component` in the folder."""
+    folder = model.folders[component]
+    kind = model.family.native_config(model.components[component].config)["model_type"]
+    name = f"{model.family_name}_{kind}_{folder.removesuffix('model')}{model.scheme.name}.safetensors"
+    return (Path(folder) / name).as_posix()
+
+
+def rotated_linears(model: QuantizedModel) -> dict[str, str]:
+    """The line of a summary that says how many linears read a rotated input; empty if none does."""
+    linears = [(it, linear.name) for it in model.components.values() for linear in it.topology.linears]
+    rotated = sum(component.rotation(linear) != NONE for component, linear in linears)
+    return {"inputs": f"rotated for {rotated} of {len(linears)} linears"} if rotated else {}
+
+
+def rounding_of(model: QuantizedModel) -> Rounding | None:
+    """How to round a model that is converted; None for one that is quantized already."""
+    quantize = model.settings["quantize"]
+    if model.parents or not isinstance(quantize, dict) or "rounding" not in quantize:
+        return None
+    return Rounding(str(quantize["rounding"]))
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """A quantized linear: its name in the file, its marker, its gain, and whether its scale is one per channel."""
+
+    stem: str
+    layer: Mapping[str, object]
+    marker: Tensor
+    gain: Tensor | None
+    per_channel: bool
+
+
+def _linears(model: QuantizedModel, kind: str, component: QuantizedTransformer) -> dict[str, _Linear]:
+    """The linears by diffusers' name. Only a native checkpoint has gains, and FP8 scales per channel."""
+    native, fmt, found = kind == NATIVE_KIND, model.scheme.weight, {}
+    for linear in component.topology.linears:
+        name = component.topology.gain_of(linear.name) if native and model.has_gains else None
+        gain = None if name is None else component.gain(name)
+        fp8_channel = native and fmt is NumberFormat.FP8_E4M3
+        group = component.rotation(linear.name)
+        layer = layer_of(fmt, group, gain=gain is not None, per_channel=fp8_channel)
+        stem = model.family.to_native(f"{linear.name}.weight").removesuffix(".weight")
+        found[linear.name] = _Linear(stem, layer, marker_of(layer), gain, fp8_channel or fmt is NumberFormat.INT8)
+    return found
+
+
+def _known(model: QuantizedModel, name: str) -> list[str]:
+    """The linears of which is known beforehand how they are rounded; a model that is converted is rounded meanwhile."""
+    linears = model.components[name].topology.linears
+    return [linear.name for linear in linears] if rounding_of(model) is None else []
+
+
+def _write(path: Path, model: QuantizedModel, kind: str, name: str, advance: Advance) -> None:
+    family, component = model.family, model.components[name]
+    shards, weights = component.topology.shards(), component.topology.weights
+    linears = _linears(model, kind, component)
+    layers = {linear.stem: linear.layer for linear in linears.values()}
+    metadata = {
+        HEADER_MARKS: json.dumps({"format_version": METADATA_VERSION, "layers": layers}),
+        **file_metadata(model, kind, name, Path(file_of(model, name)).stem, _known(model, name)),
+    }
+    with stream_tensors(path, _specs(model, component, linears), metadata) as stream:
+
+        def write_shard(shard: str) -> None:
+            for tensor, value in stored_plain(component, shard).items():
+                stream.append(family.to_native(tensor), value)
+            for tensor in shards[shard]:
+                if tensor in weights:
+                    linear = linears[weights[tensor]]
+                    quantized = _quantized(model, component, weights[tensor], per_channel=linear.per_channel)
+                    stream.append(f"{linear.stem}.weight", quantized.codes)
+                    stream.append(f"{linear.stem}.weight_scale", quantized.scale)
+                    stream.append(f"{linear.stem}{MARK}", linear.marker)
+                    if linear.gain is not None:
+                        stream.append(f"{linear.stem}{GAIN}", linear.gain)
+
+        overlap(write_shard, shards, lambda _: advance())
+
+
+def _specs(
+    model: QuantizedModel, component: QuantizedTransformer, linears: Mapping[str, _Linear]
+) -> dict[str, TensorSpec]:
+    """Every tensor of the file. Plain tensors have to be read for it: nothing else tells their dtype."""
+    family, topology = model.family, component.topology
+    specs: dict[str, TensorSpec] = {}
+    for shard in topology.plain_shards():
+        for name, tensor in stored_plain(component, shard).items():
+            specs[family.to_native(name)] = TensorSpec(tensor.dtype, tuple(tensor.shape))
+    for it in topology.linears:
+        linear, shape = linears[it.name], (it.out_features, it.in_features)
+        specs[f"{linear.stem}.weight"] = TensorSpec(CODE_DTYPE[model.scheme.weight], shape)
+        scales = (it.out_features, 1) if linear.per_channel else ()
+        specs[f"{linear.stem}.weight_scale"] = TensorSpec(torch.float32, scales)
+        specs[f"{linear.stem}{MARK}"] = TensorSpec(torch.uint8, tuple(linear.marker.shape))
+        if linear.gain is not None:
+            specs[f"{linear.stem}{GAIN}"] = TensorSpec(torch.float32, (it.in_features,))
+    return specs
+
+
+def _quantized(model: QuantizedModel, component: QuantizedTransformer, linear: str, *, per_channel: bool) -> Quantized:
+    """Codes and scale; a converted model is rounded here where it gets one scale per tensor."""
+    rounding = rounding_of(model)
+    if per_channel or rounding is None:
+        return component.linear(linear)
+    weight = component.unrounded.linear(linear)
+    require_finite(weight, f"{linear}.weight", model.model)
+    flat = quantize_weight(weight.reshape(1, -1), model.scheme.weight, rounding)
+    return Quantized(flat.codes.reshape(weight.shape), flat.scale.reshape(()))
