@@ -27,8 +27,16 @@ def test_the_manifest_around_a_folder_knows_its_videos(artifact: Path) -> None:
     assert made is not None
     assert (made.artifact, made.variant, made.num_frames) == (artifact, "full", 5)
     assert not made.is_altered(artifact / "full" / "000.mkv")
-    assert (made.missing(["000"]), made.missing(["001"])) == ([], ["000"])
     require_unaltered(made, artifact / "full" / "000.mkv")
+
+
+def test_a_video_that_was_written_and_is_gone_is_named(artifact: Path) -> None:
+    made = made_videos(artifact / "full")
+    assert made is not None
+    made.require_all([artifact / "full" / "000.mkv"])
+    for others in ([], [artifact / "full" / "001.mkv"], [artifact / "full" / "000.mp4"]):  # a lossy version will not do
+        with pytest.raises(VqError, match=r"made holds no full/000\.mkv any more, .*: make or copy the videos again"):
+            made.require_all(others)
 
 
 def test_the_folder_may_be_the_current_one(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

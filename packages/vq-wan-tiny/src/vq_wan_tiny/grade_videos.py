@@ -86,6 +86,8 @@ def grade_videos(videos: Location, prompts: Location) -> Grading:
     samples = read_samples(prompts, FIRST_FRAME)
     made = made_videos(videos)
     paths = _videos_of(local_copy(videos), prompts, len(samples))
+    if made is not None:
+        made.require_all(paths)
     graded = []
     with progress("grade", len(samples), "video") as advance:
         for path, sample in zip(paths, samples, strict=True):

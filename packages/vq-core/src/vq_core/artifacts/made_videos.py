@@ -9,6 +9,7 @@ from vq_core.errors import VqError
 from vq_core.files.json_file import read_json
 from vq_core.files.tensor_file import sha256_of
 from vq_core.media.video import FORMATS
+from vq_core.media.video_folder import LOSSLESS, LOSSY
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import exists, local_copy
 from vq_core.store.manifest import FILE_NAME, Manifest, read_manifest, require_own_digest
@@ -36,11 +37,18 @@ class MadeVideos:
         count = self.manifest.settings.get("num_frames")
         return count if isinstance(count, int) else None
 
-    def missing(self, names: Collection[str]) -> list[str]:
-        """The stems of the videos that were written to this folder and are not among `names`, sorted."""
-        written = map(PurePosixPath, self.manifest.files)
-        made = {file.stem for file in written if str(file.parent) == (self.variant or ".") and file.suffix in FORMATS}
-        return sorted(made - set(names))
+    def require_all(self, videos: Collection[Path]) -> None:
+        """Refuse `videos` of this folder if one that was written is not among them, or only its lossy version.
+
+        Raises:
+            VqError: names it.
+        """
+        written = [file for file in map(PurePosixPath, self.manifest.files) if file.suffix in FORMATS]
+        here = [file for file in written if str(file.parent) == (self.variant or ".")]
+        found, lossy = {video.stem for video in videos}, {it.stem for it in videos if it.suffix.lower() == LOSSY}
+        for file in sorted(here):
+            if file.stem not in found or (file.suffix == LOSSLESS and file.stem in lossy):
+                raise VqError(f"{self.artifact} holds no {file} any more, which was written to it: {REPAIR}.")
 
     def is_altered(self, video: Path) -> bool:
         """Whether the file `video` of this folder is not the one that was written."""

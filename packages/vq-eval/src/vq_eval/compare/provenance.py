@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vq_core.artifacts.made_videos import REPAIR, MadeVideos, made_videos
+from vq_core.artifacts.made_videos import MadeVideos, made_videos
 from vq_core.errors import VqError
 from vq_core.remote.location import Location
 from vq_core.sampling.prompts import ModelInputs, Sample, read_samples
@@ -45,8 +45,7 @@ def origin_of(folder: ComparedFolder) -> Origin | None:
     made = made_videos(folder.entry.location)
     if made is None:
         return None
-    if missing := made.missing(folder.videos):
-        raise VqError(f"{folder.path} lacks the video {missing[0]}, which its manifest names: {REPAIR}.")
+    made.require_all(folder.videos.values())
     return Origin(_provenance(made, folder.videos.values()), _seconds(made.manifest, made.variant), made.num_frames)
 
 
