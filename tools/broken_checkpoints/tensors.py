@@ -114,13 +114,13 @@ TENSORS = (
     Broken(
         "scales that are not bfloat16 values",
         "rounds them as it loads: rows are off by up to 0.4 %",
-        f"`{Q}.weight_scale` of transformer holds values that LightX2V's cast to bfloat16 would change",
+        f"`{Q}.weight_scale` of transformer holds values that a cast to bfloat16 would change",
         lambda content: content.change(f"{Q}.weight_scale", lambda scale: scale * 1.001),
     ),
     Broken(
         "a gain that is not a bfloat16 value",
         "rounds it as it loads: the channel is off by up to 0.4 %",
-        f"`{GAIN}.weight` of transformer holds values that LightX2V's cast to bfloat16 would change",
+        f"`{GAIN}.weight` of transformer holds values that a cast to bfloat16 would change",
         lambda content: both_gains(content, 1.001),
     ),
     Broken(
@@ -157,7 +157,7 @@ TENSORS = (
     Broken(
         "another affine_norm.bias than .weight",
         "loads; scale and shift are smoothed differently",
-        "scale and shift would be smoothed differently",
+        "smooth one input: it would be smoothed in two ways",
         lambda content: content.put(f"{GAIN}.bias", 3, 8.0),
     ),
 )

@@ -27,6 +27,7 @@ vq-export lightx2v --model vace --scheme int8 -o lightx2v-vace
 vq-export lightx2v --model i2v --scheme int8 -o lightx2v-i2v
 vq-export lightx2v --model experts --scheme int8 -o lightx2v-experts
 vq-export comfyui --weights folded --qparams folded-qparams -o comfyui
+vq-export native --weights smoothed --qparams qparams -o own
 vq-export diffusers --weights smoothed -o diffusers
 vq-export encoders --model encoder-model --scheme int8 -o encoders
 vq-eval fake-quant --model t2v --weights smoothed --qparams qparams --prompts prompts {SAMPLING} --no-cache -o videos
@@ -69,6 +70,8 @@ vq-export lightx2v --model native --lora lora.safetensors --scheme int8 -o out
 vq-export lightx2v --model experts --scheme int8 -o out
 vq-export comfyui --weights folded --qparams folded-qparams -o out
 vq-export comfyui --model t2v --lora lora.safetensors:0.5 --scheme fp8 -o out
+vq-export native --weights smoothed --qparams qparams -o out
+vq-export verify own --model t2v --json
 vq-export diffusers --weights smoothed -o out
 vq-export diffusers --checkpoint lightx2v -o out
 vq-export diffusers --model native -o out
@@ -89,6 +92,7 @@ vq-eval report --comparison comparison --trajectory trajectory --layers layers -
 vq-infer t2v --model t2v --checkpoint lightx2v --prompt kite {SAMPLING} -o out.mkv
 vq-infer i2v --model i2v --checkpoint lightx2v-i2v --image image.png --prompt kite {SAMPLING} -o out.mp4
 vq-infer t2v --model t2v --checkpoint comfyui --prompt kite {SAMPLING} -o out.mkv
+vq-infer t2v --model t2v --checkpoint own --prompt kite {SAMPLING} -o out.mkv
 vq-infer vace --model vace --checkpoint lightx2v-vace --reference image.png --video video.mkv --mask mask.png \
  --prompt kite {SAMPLING} -o out.mkv
 vq-infer t2v --model experts --checkpoint lightx2v-experts --prompt kite {SAMPLING} -o out.mkv

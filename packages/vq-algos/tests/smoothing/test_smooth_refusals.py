@@ -38,7 +38,7 @@ def _smooth(model: Path, stats: Path | None, output: Path, method: str = "smooth
         ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run"),
         ({"awq_version": "v3"}, "`v3` is not a version of awq: choose one of v1, v2"),
         ({"groups": "some"}, "`some` is not a set of groups: choose one of all, llmc"),
-        ({"target": "vllm"}, "`vllm` is not a target: choose one of lightx2v, comfyui"),
+        ({"target": "vllm"}, "`vllm` is not a target: choose one of lightx2v, native, comfyui"),
         (
             {"target": "comfyui", "scheme": "fp8"},
             "^ComfyUI reads one FP8 scale per tensor, and calibration gives one per channel: take int8, or convert the",

@@ -59,7 +59,7 @@ def test_smoothquant_int8(read_llmc: ReadLlmc) -> None:
             "target": None,
             "dtype": None,
         },
-        "quantize": {"method": "rtn", "rounding": Rounding.NEAREST_EVEN},
+        "quantize": {"method": "rtn", "rounding": Rounding.NEAREST_EVEN, "rotate": None},
         "eval": {
             "prompts": Path("../eval"),
             "steps": 50,

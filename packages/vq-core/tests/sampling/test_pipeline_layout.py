@@ -115,6 +115,15 @@ def test_refuses_two_experts_without_a_boundary(tiny_model: TinyModel, tmp_path:
         read_layout(model)
 
 
+@pytest.mark.parametrize("entry", ["none", [None, None]])
+def test_refuses_a_transformer_without_its_image_encoder(tiny_model: TinyModel, tmp_path: Path, entry: object) -> None:
+    model = Path(shutil.copytree(tiny_model("i2v"), tmp_path / "i2v"))
+    index = json.loads((model / "model_index.json").read_text()) | {"image_encoder": entry}
+    (model / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(VqError, match="reads what an image encoder gives, and model_index.json lists none"):
+        read_layout(model)
+
+
 def test_refuses_what_a_library_would_wait_for(model: Path) -> None:
     os.mkfifo(model / "text_encoder" / "extra.json")
     with pytest.raises(VqError, match=r"extra\.json is a named pipe, and a file is needed there: give one"):

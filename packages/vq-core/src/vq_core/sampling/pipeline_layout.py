@@ -92,6 +92,11 @@ def read_layout(path: Path) -> PipelineLayout:
         )
     require_sizes(path / "vae" / "config.json")
     vae, transformer = (read_json(path / name / "config.json", missing=_MISSING) for name in ("vae", "transformer"))
+    if transformer.get("image_dim") is not None and "image_encoder" not in parts:
+        raise VqError(
+            f"The transformer of {path} reads what an image encoder gives, and {MODEL_INDEX} lists none: get the whole "
+            "pipeline again."
+        )
     frame_patch, height_patch, width_patch = transformer["patch_size"]
     grid = {key: vae.get(key, default) for key, default in _VAE_GRID.items()}
     for key, said in grid.items():
