@@ -90,22 +90,14 @@ def read_layout(path: Path) -> PipelineLayout:
             f"{path / MODEL_INDEX} says boundary_ratio={boundary!r:.80}, and two experts need a number between 0 and "
             "1: get the whole pipeline again."
         )
-    require_sizes(path / "vae" / "config.json")
-    vae, transformer = (read_json(path / name / "config.json", missing=_MISSING) for name in ("vae", "transformer"))
+    transformer = read_json(path / "transformer" / "config.json", missing=_MISSING)
     if transformer.get("image_dim") is not None and "image_encoder" not in parts:
         raise VqError(
             f"The transformer of {path} reads what an image encoder gives, and {MODEL_INDEX} lists none: get the whole "
             "pipeline again."
         )
     frame_patch, height_patch, width_patch = transformer["patch_size"]
-    grid = {key: vae.get(key, default) for key, default in _VAE_GRID.items()}
-    for key, said in grid.items():
-        if type(said) is not int or said < 1:
-            raise VqError(f"The vae of {path} has {key}={said!r:.80}: get the whole pipeline again.")
-    for key in ("latents_mean", "latents_std"):
-        if key in vae and (not isinstance(vae[key], list) or len(vae[key]) != vae.get("z_dim", len(vae[key]))):
-            raise VqError(f"The vae of {path} should have {vae.get('z_dim')} `{key}`: get the whole pipeline again.")
-    pixels, frames = grid.values()
+    pixels, frames = _vae_grid(path)
     return PipelineLayout(
         path=path,
         pipeline_class=index["_class_name"],
@@ -119,6 +111,21 @@ def read_layout(path: Path) -> PipelineLayout:
         width_multiple=pixels * width_patch,
         frame_multiple=frames * frame_patch,
     )
+
+
+def _vae_grid(path: Path) -> tuple[int, int]:
+    """How many pixels a side, and how many frames, one latent of the VAE stands for."""
+    require_sizes(path / "vae" / "config.json")
+    vae = read_json(path / "vae" / "config.json", missing=_MISSING)
+    grid = {key: vae.get(key, default) for key, default in _VAE_GRID.items()}
+    for key, said in grid.items():
+        if type(said) is not int or said < 1:
+            raise VqError(f"The vae of {path} has {key}={said!r:.80}: get the whole pipeline again.")
+    for key in ("latents_mean", "latents_std"):
+        if key in vae and (not isinstance(vae[key], list) or len(vae[key]) != vae.get("z_dim", len(vae[key]))):
+            raise VqError(f"The vae of {path} should have {vae.get('z_dim')} `{key}`: get the whole pipeline again.")
+    pixels, frames = grid.values()
+    return pixels, frames
 
 
 def _require_regular_files(path: Path, parts: Iterable[str]) -> None:
