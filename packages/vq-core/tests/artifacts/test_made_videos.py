@@ -62,6 +62,15 @@ def test_without_a_manifest_nothing_is_known(tmp_path: Path) -> None:
     require_unaltered(None, tmp_path / "000.mkv")
 
 
+def test_records_without_a_manifest_are_refused(artifact: Path) -> None:
+    (artifact / "full" / "000.json").write_text("{}")
+    (artifact / "manifest.json").rename(artifact / "MANIFEST.JSON")
+    with pytest.raises(VqError, match=r"but without the manifest\.json of the folder around them: copy that one whole"):
+        made_videos(artifact / "full")
+    (artifact / "full" / "000.json").unlink()
+    assert made_videos(artifact / "full") is None
+
+
 def test_a_manifest_of_another_kind_is_not_theirs(tmp_path: Path) -> None:
     assert made_videos(make(tmp_path / "stats", "activation-stats") / "full") is None
 

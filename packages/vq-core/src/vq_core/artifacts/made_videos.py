@@ -57,10 +57,11 @@ class MadeVideos:
 
 
 def made_videos(folder: Location) -> MadeVideos | None:
-    """The artifact of the videos in `folder`, by the manifest there or around it; None where no videos have one.
+    """The artifact of the videos in `folder`, by the manifest there or around it; None for videos of other programs.
 
     Raises:
-        VqError: a manifest is damaged, one of videos has another format, or something else is in its place.
+        VqError: a manifest is damaged, one of videos has another format, something else is in its place, or the videos
+            have records of how they were made and no manifest.
     """
     if isinstance(folder, Path) and folder.name in ("", ".."):  # `.` has neither a name nor a parent
         folder = folder.resolve()
@@ -75,6 +76,11 @@ def made_videos(folder: Location) -> MadeVideos | None:
             require_own_digest(content, path / FILE_NAME)
         elif "kind" not in content and _have_records(folder):
             raise VqError(f"{path / FILE_NAME} is not the manifest of the videos in {folder}: {REPAIR}.")
+    if _have_records(folder):
+        raise VqError(
+            f"The videos in {folder} lie there with how they were made (.json), but without the {FILE_NAME} of the "
+            "folder around them: copy that one whole, or take the .json files away."
+        )
     return None
 
 
