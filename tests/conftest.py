@@ -36,7 +36,7 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def sampling() -> list[str]:
     """Options for videos of a tiny model."""
-    return ["--steps", "2", "--height", "64", "--width", "64", "--num-frames", "5", "--device", "cpu"]
+    return ["--steps", "2", "--height", "32", "--width", "32", "--num-frames", "5", "--device", "cpu"]
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def test_conversion_alone_and_inference(run: Any, tiny_model: Any, sampling: lis
         "vq-infer t2v", "--model", model, "--checkpoint", tmp_path / "ckpt", "--prompt", "a boat",
         "-o", tmp_path / "boat.mp4", *sampling,
     )  # fmt: skip
-    assert read_video(tmp_path / "boat.mp4").shape == (5, 64, 64, 3)
+    assert read_video(tmp_path / "boat.mp4").shape == (5, 32, 32, 3)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_llmc_recipes_drive_every_stage(
     if "lora_path" in document["model"]:
         document["model"]["lora_path"] = str(lora)
     document["save"]["save_path"] = str(tmp_path / "out")
-    sizes = {"path": str(one_prompt), "target_height": 64, "target_width": 64, "num_frames": 5}
+    sizes = {"path": str(one_prompt), "target_height": 32, "target_width": 32, "num_frames": 5}
     for section in ("calib", "eval"):
         if section in document:
             document[section] |= sizes
