@@ -26,7 +26,7 @@ SLICE_COMMANDS = ["vq-algos show", "vq-export diffusers", "vq-export lightx2v", 
 SLICE_INPUTS = ["stats", "smoothed", "qparams", "lightx2v", "lightx2v-fp8"]
 TIMED = {8, 13}
 """How these end depends on the machine's speed."""
-SLICE = [number for number in range(16) if number not in TIMED]
+SLICE = [number for number in range(24) if number not in TIMED]
 """Cases of seed 0 on these commands and inputs."""
 
 PRETEND = """
