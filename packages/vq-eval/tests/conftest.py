@@ -33,7 +33,7 @@ from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
 
 MakeFolder = Callable[..., Path]
 TinyModel = Callable[[Variant], Path]
-Artifacts = Callable[[Variant], tuple[Path, Path]]
+Artifacts = Callable[..., tuple[Path, Path]]
 
 
 @pytest.fixture
@@ -124,33 +124,19 @@ def artifacts(
     write_weights: Callable[..., Path],
     write_qparams: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[Variant], tuple[Path, Path]]:
-    """Smoothed weights and INT8 quant params of a tiny model, made once per variant."""
-    made: dict[Variant, tuple[Path, Path]] = {}
+) -> Artifacts:
+    """Smoothed weights and INT8 quant params of a tiny model, made once per variant.
 
-    def of_model(variant: Variant) -> tuple[Path, Path]:
-        if variant not in made:
+    With `across`, the modulated norms of all blocks have a gain in common.
+    """
+    made: dict[tuple[Variant, bool], tuple[Path, Path]] = {}
+
+    def of_model(variant: Variant, across: bool = False) -> tuple[Path, Path]:
+        if (variant, across) not in made:
             folder = tmp_path_factory.mktemp("artifacts")
-            weights = write_weights(tiny_model(variant), folder / "smoothed")
-            made[variant] = (weights, write_qparams(weights, folder / "qparams"))
-        return made[variant]
-
-    return of_model
-
-
-@pytest.fixture(scope="session")
-def artifacts_across(
-    tiny_model: TinyModel,
-    write_weights: Callable[..., Path],
-    write_qparams: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[Variant], tuple[Path, Path]]:
-    """The same with a gain that the modulated norms of all blocks have in common."""
-
-    def of_model(variant: Variant) -> tuple[Path, Path]:
-        folder = tmp_path_factory.mktemp("across")
-        weights = write_weights(tiny_model(variant), folder / "smoothed", across=True)
-        return weights, write_qparams(weights, folder / "qparams")
+            weights = write_weights(tiny_model(variant), folder / "smoothed", across=across)
+            made[variant, across] = (weights, write_qparams(weights, folder / "qparams"))
+        return made[variant, across]
 
     return of_model
 
@@ -287,12 +273,6 @@ class Twins:
 
 
 @pytest.fixture
-def twins(tiny_model: TinyModel, artifacts: Artifacts) -> Callable[[Variant], Twins]:
-    """`twins(variant)`: a tiny model with its artifacts."""
-    return lambda variant: Twins(tiny_model(variant), *artifacts(variant))
-
-
-@pytest.fixture
-def twins_across(tiny_model: TinyModel, artifacts_across: Artifacts) -> Callable[[Variant], Twins]:
-    """The same with what the modulated norms of all blocks have in common."""
-    return lambda variant: Twins(tiny_model(variant), *artifacts_across(variant))
+def twins(tiny_model: TinyModel, artifacts: Artifacts) -> Callable[..., Twins]:
+    """`twins(variant, across=False)`: a tiny model with its artifacts."""
+    return lambda variant, across=False: Twins(tiny_model(variant), *artifacts(variant, across))

@@ -14,7 +14,7 @@ from vq_eval.layers.lockstep import Lockstep
 from vq_eval.layers.noise_meter import NoiseMeter, SumRow, blocks_of
 from vq_eval.layers.schema import Noise
 
-MakeCase = Callable[[Variant], Any]  # `conftest.Twins`
+MakeCase = Callable[..., Any]  # `conftest.Twins`
 Measure = Callable[[Any, nn.Module], list[SumRow]]
 
 
@@ -23,12 +23,12 @@ def db(noise: Noise | None) -> float:
 
 
 @pytest.mark.parametrize("variant", ["i2v", "vace", "ti2v-5b"])
-@pytest.mark.parametrize("made", ["twins", "twins_across"])
+@pytest.mark.parametrize("across", [False, True])
 def test_what_smoothing_folds_is_no_error_anywhere(
-    request: pytest.FixtureRequest, measured: Measure, variant: Variant, made: str
+    twins: MakeCase, measured: Measure, variant: Variant, across: bool
 ) -> None:
     """The smoothed twin in full precision is the same function, and every factor between the two is taken out."""
-    tiny = request.getfixturevalue(made)(variant)
+    tiny = twins(variant, across=across)
     places = places_of(measured(tiny, tiny.smoothed()))
     linears = [place for place in places if place.kind == "linear"]
     assert [place.name for place in linears] == [linear.name for linear in tiny.weights.topology.linears]

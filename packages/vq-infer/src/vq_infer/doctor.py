@@ -165,7 +165,7 @@ def _reason(attempt: Callable[[], object]) -> str | None:
     """Why `attempt` fails, in a line."""
     try:
         attempt()
-    except (VqError, RuntimeError, NotImplementedError) as error:
+    except (VqError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return lines[0].rstrip(".")
     return None

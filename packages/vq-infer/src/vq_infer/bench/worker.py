@@ -183,7 +183,7 @@ def serve(connection: Connection, job: Job) -> None:
         method: Callable[..., object] = getattr(worker, name)
         try:
             connection.send(method(*arguments))
-        except (VqError, RuntimeError, NotImplementedError, ImportError) as error:
+        except (VqError, RuntimeError, ImportError) as error:
             if not isinstance(error, VqError):  # the table gets one line of it, the log the rest
                 traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
