@@ -1,7 +1,6 @@
 """What a user names leads to one model or to a sentence, and a summary tells what was written."""
 
 import json
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from vq_core.numerics.quantize import quantize_weight
 from vq_core.recipes.ignored import IgnoreRule
 from vq_core.recipes.recipe import EvalSettings, LoraSettings, Recipe, read_recipe
 from vq_export.export import open_model, verified_row
+from vq_export.next_steps import verify_and_infer
 from vq_export.options import ExportOptions
-from vq_export.targets.lightx2v import export, next_steps, notes
+from vq_export.targets.lightx2v import export, notes
 from vq_export.verify.reference import unrounded_reference
 from vq_export.verify.verification import Verification
 from vq_export.verify.verify import verify_lightx2v
@@ -198,18 +198,6 @@ def test_what_was_verified_is_said_in_one_line() -> None:
     assert verified_row(None) == {"verified": "no: --no-verify"}
 
 
-def test_next_steps_are_commands(models: Paths, smoothed_i2v: dict[str, Any], convert: Any) -> None:
-    output = Path("my checkpoint")
-    verify, infer = next_steps(smoothed_i2v["int8"].opened(), output).splitlines()
-    assert shlex.split(verify) == ["vq-export", "verify", "my checkpoint", "--model", str(models["i2v"])]
-    command = ["vq-infer", "i2v", "--model", str(models["i2v"]), "--checkpoint", "my checkpoint", "--image", "IMAGE"]
-    assert shlex.split(infer)[1:] == [*command, "--prompt", "TEXT", "-o", "video.mp4"]
-
-    infer = next_steps(convert(models["t2v"]), output)  # it was held against the model when it was written
-    assert shlex.split(infer)[:2] == ["vq-infer", "t2v"]
-    assert "--image" not in infer
-
-
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
     """A LoRA over one linear of a text-to-video model."""
@@ -230,7 +218,7 @@ def test_a_model_is_converted_with_its_loras_merged(models: Paths, lora: Path, c
     assert merged.components["transformer"].fingerprint == source.fingerprint
     (entry,) = merged.components["transformer"].lora
     assert (entry["file"], entry["strength"]) == ("lora.safetensors", 0.5)
-    assert next_steps(merged, Path("ckpt")).startswith("vq-infer ")  # verify would need the LoRA's file
+    assert verify_and_infer(merged, Path("ckpt")).startswith("vq-infer ")  # verify would need the LoRA's file
     recipe = Recipe(scheme="int8", lora=(LoraSettings(path=lora),))
     assert open_model(ExportOptions(model=str(models["t2v"])), recipe).components["transformer"].lora
 
@@ -241,9 +229,3 @@ def test_ignored_linears_cannot_be_exported(models: Paths, road: Recipe) -> None
     assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and LightX2V runs one scheme" in sentence
     one = road.model_copy(update={"ignored": (IgnoreRule(blocks=(0,), linears=("ffn.net.2",)),)})
     assert "ignores blocks.0.ffn.net.2 of transformer" in refusal(ExportOptions(), one)
-
-
-def test_next_steps_name_no_model_that_would_be_refused(by_llmc: Any, convert: Any, tmp_path: Path) -> None:
-    for model in (by_llmc("t2v", "int8"), by_llmc("t2v", None)):
-        said = next_steps(convert(model), tmp_path / "ckpt")
-        assert said == f"vq-infer t2v --model PIPELINE --checkpoint {tmp_path / 'ckpt'} --prompt TEXT -o video.mp4"

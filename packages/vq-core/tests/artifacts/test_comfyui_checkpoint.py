@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from vq_core.artifacts.comfyui_checkpoint import layer_of, marker_of, read_marker, rotation_of
+from vq_core.artifacts.comfyui_checkpoint import layer_of, marker_of, read_marker
 from vq_core.errors import VqError
+from vq_core.model.comfyui_codes import rotation_of
 from vq_core.numerics.scheme import NumberFormat
 
 INT8, FP8 = NumberFormat.INT8, NumberFormat.FP8_E4M3
@@ -29,12 +30,6 @@ def test_what_comfyui_is_told_comes_back(layer: dict[str, Any], expected: dict[s
     assert layer == expected
     assert read_marker(marker_of(layer), "x") == expected
     assert rotation_of(layer) == expected.get("convrot_groupsize", 1)
-
-
-def test_a_rotation_without_a_size_is_of_256_and_one_of_no_number_of_none() -> None:
-    assert rotation_of({"convrot": True}) == 256
-    assert rotation_of({"convrot": True, "convrot_groupsize": "4"}) == 0
-    assert rotation_of({"convrot": False, "convrot_groupsize": 4}) == 1
 
 
 @pytest.mark.parametrize(

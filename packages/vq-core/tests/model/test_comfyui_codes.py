@@ -13,7 +13,7 @@ from torch import Tensor
 from vq_core.errors import VqError
 from vq_core.families.wan import to_native
 from vq_core.files.tensor_folder import gather_tensors
-from vq_core.model.comfyui_codes import dequantize_comfyui
+from vq_core.model.comfyui_codes import dequantize_comfyui, rotation_of
 from vq_core.model.source import open_source
 from vq_core.model.tensor_naming import StoredTensor, load_stored
 
@@ -211,3 +211,10 @@ def test_a_whole_model(
     prefixed["model.diffusion_model.blocks.0.self_attn.q.scale_weight"] *= 2
     save_file(prefixed, folder / "diffusion_pytorch_model.safetensors")
     assert open_source(str(folder)).components["transformer"].fingerprint != before
+
+
+def test_a_rotation_without_a_size_is_of_256_and_one_of_no_number_of_none() -> None:
+    assert rotation_of({"convrot": True}) == 256
+    assert rotation_of({"convrot": True, "convrot_groupsize": "4"}) == 0
+    assert rotation_of({"convrot": True, "convrot_groupsize": 1}) == 0
+    assert rotation_of({"convrot": False, "convrot_groupsize": 4}) == 1

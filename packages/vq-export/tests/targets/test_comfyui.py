@@ -178,9 +178,10 @@ def test_what_comfyui_cannot_read_is_refused(
 
 
 def test_the_next_step_names_the_files_and_comfyuis_folder(models: Paths, convert: Any) -> None:
-    said = next_steps(convert(models["i2v-2.2"]), Path("out"))
-    assert re.findall(r"[\w/.]+\.safetensors", said) == [
+    copy, here = next_steps(convert(models["i2v-2.2"]), Path("out")).splitlines()
+    assert re.findall(r"[\w/.]+\.safetensors", copy) == [
         "out/high_noise_model/wan_i2v_high_noise_int8.safetensors",
         "out/low_noise_model/wan_i2v_low_noise_int8.safetensors",
     ]
-    assert "ComfyUI/models/diffusion_models" in said
+    assert "ComfyUI/models/diffusion_models" in copy
+    assert here.startswith("or here: vq-infer i2v ")

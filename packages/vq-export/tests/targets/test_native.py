@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from vq_core.artifacts.converted import open_converted
-from vq_export.targets.native import export, next_steps, notes
+from vq_export.targets.native import export, notes
 
 Paths = dict[str, Path]
 
@@ -36,10 +36,3 @@ def test_converted_fp8_keeps_a_scale_per_channel(models: Paths, convert: Any, tm
     tensors = load_file(tmp_path / "out" / "wan_t2v_fp8.safetensors")
     assert tensors["blocks.0.self_attn.q.weight_scale"].shape == (64, 1)
     assert not open_converted(tmp_path / "out").has_gains
-
-
-def test_what_follows_is_verifying_and_running(models: Paths, convert: Any, make_artifacts: Any) -> None:
-    verify, run = next_steps(make_artifacts(models["t2v"], "int8").opened(), Path("out")).splitlines()
-    assert verify == f"vq-export verify out --model {models['t2v']}"
-    assert run.startswith(f"then: vq-infer batch --model {models['t2v']} --checkpoint out ")
-    assert next_steps(convert(models["t2v"]), Path("out")).startswith("vq-infer batch")

@@ -23,7 +23,7 @@ from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
 from vq_core.families import Family
 from vq_core.files.json_file import parse_json
-from vq_core.model.comfyui_codes import CONVROT, MARK
+from vq_core.model.comfyui_codes import MARK, rotation_of
 from vq_core.numerics import rotation
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import NumberFormat
@@ -80,12 +80,6 @@ def read_marker(marker: Tensor, name: str) -> dict[str, Any]:
     if not isinstance(layer, dict):
         raise VqError(f"`{name}` is no JSON object: export the checkpoint again.")
     return layer
-
-
-def rotation_of(layer: Layer) -> int:
-    """How many channels are rotated together where ComfyUI is told `layer`; 1 for none."""
-    group = layer.get("convrot_groupsize", CONVROT) if layer.get("convrot") else rotation.NONE
-    return group if isinstance(group, int) else 0
 
 
 class ComfyuiTransformer(ConvertedTransformer):

@@ -117,7 +117,7 @@ def dequantize_comfyui(tensors: Mapping[str, StoredTensor], where: Path) -> tupl
     groups: dict[str, int] = {}
     for stem, mark in marks:
         _require_known(where, stem, mark, tensors)
-        if groups.setdefault(stem, _rotation(mark)) != _rotation(mark):
+        if groups.setdefault(stem, rotation_of(mark)) != rotation_of(mark):
             raise VqError(
                 f"`{stem}` in {where} is rotated according to its marker or its header, not to both: {_ADVICE}."
             )
@@ -135,6 +135,14 @@ def dequantize_comfyui(tensors: Mapping[str, StoredTensor], where: Path) -> tupl
     kept |= {name: StoredTensor(weights, name) for name in quantized}
     said = " and ".join(f"{count} weights in {dtype}" for dtype, count in sorted(weights.dtypes.items()))
     return {name: kept[name] for name in tensors if name in kept}, said
+
+
+def rotation_of(mark: Any) -> int:
+    """How many channels a linear's `mark` says are rotated together; 1 for none, 0 where it says no such number."""
+    if not isinstance(mark, dict) or not mark.get("convrot"):
+        return NONE
+    group = mark.get("convrot_groupsize", CONVROT)
+    return group if isinstance(group, int) and group > NONE else 0
 
 
 def _marks(tensors: Mapping[str, StoredTensor], where: Path) -> list[tuple[str, Any]]:
@@ -189,19 +197,11 @@ def _require_known(where: Path, stem: str, mark: Any, tensors: Mapping[str, Stor
     if dtype != FORMATS[name]:
         raise VqError(f"`{stem}.weight` in {where} is {dtype} and marked as {name}: {_ADVICE}.")
     shape = tensors[f"{stem}.weight"].info.shape
-    if rotated and (len(shape) != 2 or not fits(_rotation(said), shape[1])):
+    if rotated and (len(shape) != 2 or not fits(rotation_of(said), shape[1])):
         raise VqError(
             f"`{stem}.weight` in {where} is rotated in groups of {said.get('convrot_groupsize', CONVROT)!r}, and its "
             f"shape is {list(shape)}: get it again."
         )
-
-
-def _rotation(mark: Any) -> int:
-    """How many channels a known `mark` says are rotated together; 1 for none, 0 for no number."""
-    if not isinstance(mark, dict) or not mark.get("convrot"):
-        return NONE
-    group = mark.get("convrot_groupsize", CONVROT)
-    return group if isinstance(group, int) and group > NONE else 0
 
 
 def _require_shape(where: Path, name: str, weight: _Quantized) -> None:

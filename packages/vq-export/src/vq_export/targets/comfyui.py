@@ -7,6 +7,7 @@ from vq_core.remote.location import Location
 from vq_core.store.writer import Check
 from vq_export.comfyui_file import file_of, rotated_linears, rounding_of, write_files
 from vq_export.model.quantized_model import QuantizedModel
+from vq_export.next_steps import verify_and_infer
 from vq_export.verify.verify import verify_file_per_transformer
 
 VERIFIER = verify_file_per_transformer
@@ -37,6 +38,7 @@ def notes(model: QuantizedModel) -> dict[str, str]:
 
 
 def next_steps(model: QuantizedModel, output: Location) -> str:
-    """Where ComfyUI looks for the files."""
+    """The same as for vq-infer, which runs the file too, and where ComfyUI looks for it."""
     files = ", ".join(str(output / file_of(model, name)) for name in model.components)
-    return f"copy {files} to ComfyUI/models/diffusion_models and choose it in the node Load Diffusion Model"
+    copy = f"copy {files} to ComfyUI/models/diffusion_models and choose it in the node Load Diffusion Model"
+    return f"{copy}\nor here: {verify_and_infer(model, output)}"

@@ -5,7 +5,6 @@ versions and in its lazy mode; see docs/formats/lightx2v-checkpoint.md.
 """
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,15 +29,17 @@ from vq_core.families.wan.kinds import Kind
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, create_artifact
-from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script, variant_and_task
+from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script
 from vq_export.lightx2v.run_configs import notes as run_config_notes
 from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer, stored_plain
+from vq_export.next_steps import verify_and_infer
 from vq_export.provenance import file_metadata, provenance_settings, read_provenance
 from vq_export.verify.verify import verify_lightx2v
 from vq_export.writing.overlap import overlap
 from vq_export.writing.shard_index import write_index
 
 VERIFIER = verify_lightx2v
+next_steps = verify_and_infer
 CONFIG_FILE = "config.json"
 QUANT_METHOD = "advanced_ptq"
 """LightX2V applies the gains only with this `quant_method` in config.json."""
@@ -70,23 +71,6 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             writer.note_measured({name: _measured(writer, files)})
             write_index(writer, model.folders[name], files)
         _write_configs(writer, model, configs)
-
-
-def next_steps(model: QuantizedModel, output: Location) -> str:
-    """The commands that follow an export.
-
-    The gate compared a smoothed checkpoint with the smoothed weights, so `verify` compares it with the model, unless
-    LoRAs are merged, whose files are not known here. Videos need a pipeline, not a transformer alone.
-    """
-    checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
-    _, task = variant_and_task(_kind(model))
-    image = {"i2v": "--image IMAGE ", "flf2v": "--image IMAGE --last-image IMAGE "}.get(task, "")
-    command = "i2v" if task == "flf2v" else task
-    here = Path(model.model)
-    pipeline = "PIPELINE" if here.exists() and not (here / "model_index.json").is_file() else source
-    infer = f"vq-infer {command} --model {pipeline} --checkpoint {checkpoint} {image}--prompt TEXT -o video.mp4"
-    merged = any(component.lora for component in model.components.values())
-    return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"
 
 
 def notes(model: QuantizedModel) -> dict[str, str]:

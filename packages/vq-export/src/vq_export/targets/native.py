@@ -1,15 +1,15 @@
 """Write the file that vq-infer runs, and ComfyUI with our node: with gains, rotated inputs and FP8 per channel."""
 
-import shlex
-
 from vq_core.artifacts.comfyui_checkpoint import NATIVE_KIND
 from vq_core.remote.location import Location
 from vq_core.store.writer import Check
 from vq_export.comfyui_file import rotated_linears, write_files
 from vq_export.model.quantized_model import QuantizedModel
+from vq_export.next_steps import verify_and_infer
 from vq_export.verify.verify import verify_file_per_transformer
 
 VERIFIER = verify_file_per_transformer
+next_steps = verify_and_infer
 
 
 def export(model: QuantizedModel, output: Location, *, resume: bool = False, check: Check | None = None) -> None:
@@ -20,11 +20,3 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
 def notes(model: QuantizedModel) -> dict[str, str]:
     """How many linears read a rotated input."""
     return rotated_linears(model)
-
-
-def next_steps(model: QuantizedModel, output: Location) -> str:
-    """The commands that follow: `verify` compares with the model, which the gate did not."""
-    checkpoint, source = shlex.quote(str(output)), shlex.quote(model.model)
-    infer = f"vq-infer batch --model {source} --checkpoint {checkpoint} --prompts PROMPTS -o videos"
-    merged = any(component.lora for component in model.components.values())
-    return infer if merged or not model.parents else f"vq-export verify {checkpoint} --model {source}\nthen: {infer}"

@@ -32,8 +32,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
-from vq_core.artifacts.comfyui_checkpoint import GAIN, read_marker, rotation_of
-from vq_core.model.comfyui_codes import MARK
+from vq_core.artifacts.comfyui_checkpoint import GAIN, read_marker
+from vq_core.model.comfyui_codes import MARK, rotation_of
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.rotation import NONE

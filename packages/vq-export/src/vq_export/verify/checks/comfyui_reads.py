@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, Role
-from vq_core.artifacts.comfyui_checkpoint import GAIN, ComfyuiCheckpoint, ComfyuiTransformer, read_marker, rotation_of
+from vq_core.artifacts.comfyui_checkpoint import GAIN, ComfyuiCheckpoint, ComfyuiTransformer, read_marker
 from vq_core.errors import VqError
 from vq_core.files.json_file import parse_json
 from vq_core.files.tensor_file import TensorInfo, read_header, read_metadata
-from vq_core.model.comfyui_codes import HEADER_MARKS, MARK
+from vq_core.model.comfyui_codes import HEADER_MARKS, MARK, rotation_of
 from vq_core.numerics import rotation
 from vq_core.numerics.scheme import NumberFormat
 
