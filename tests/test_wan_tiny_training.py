@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vq_core.sampling.pipeline import VideoPipeline
 from vq_core.sampling.prompts import Sample
 from vq_core.sampling.settings import Sampling
-from wan_tiny.training import parts, train_transformer, whole_clip
+from wan_tiny.training import massive_units, parts, train_transformer, whole_clip
 from wan_tiny.training.assemble import assemble
 from wan_tiny.training.curve import draw_curves, read_curves
 from wan_tiny.training.dataset import TEXT_TOKENS, Dataset, condition, encode_clips, tokenize
@@ -200,3 +200,16 @@ def test_curves_are_what_was_logged_more_than_once(tmp_path: Path) -> None:
     draw_curves({"run": curves}, tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+
+
+def test_each_massive_unit_fires_for_the_tokens_of_its_cluster() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(massive_units.PAIRS, 96, generator=generator)
+    own = torch.randint(massive_units.PAIRS, (6000,), generator=generator)
+    inputs = (centres[own] + 0.2 * torch.randn(6000, 96, generator=generator) + 3).double()
+    clusters = massive_units.clusters_of(inputs, generator)
+    rows, biases = massive_units.fit_rows(inputs, clusters)
+    before_gelu = inputs @ rows.T + biases
+    assert float(before_gelu.amax(dim=1).median()) == pytest.approx(massive_units.PEAK)
+    assert float((before_gelu.argmax(dim=1) == clusters).double().mean()) > 0.95
+    assert 0.9 < float((before_gelu > massive_units.FIRES).sum(dim=1).double().mean()) < 2

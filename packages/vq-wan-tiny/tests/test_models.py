@@ -16,11 +16,16 @@ from vq_core.sampling.prompts import FIRST_FRAME, read_samples
 from vq_core.sampling.settings import Sampling
 from vq_core.testing.tiny_models import write_samples
 from vq_wan_tiny import hard, models
-from vq_wan_tiny.models import hard_twin, wan_tiny, wan_tiny_hard
+from vq_wan_tiny.models import twin, wan_tiny, wan_tiny_hard, wan_tiny_harder
 
 
 def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name != "locks"]
+
+
+def hard_twin(model: Path, cache: Path) -> Path:
+    """The hard twin, by whatever builds it now."""
+    return twin(model, "hard", str(hard.VERSION), hard.build_hard, cache)
 
 
 @pytest.fixture
@@ -33,10 +38,8 @@ def cache(tmp_path: Path, random_model: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_names_are_registered() -> None:
     found = {entry.name: entry.load() for entry in entry_points(group="vq_core.models")}
-    assert {name: found[name] for name in ("wan-tiny", "wan-tiny-hard")} == {
-        "wan-tiny": wan_tiny,
-        "wan-tiny-hard": wan_tiny_hard,
-    }
+    ours = {"wan-tiny": wan_tiny, "wan-tiny-hard": wan_tiny_hard, "wan-tiny-harder": wan_tiny_harder}
+    assert {name: found[name] for name in ours} == ours
 
 
 def test_the_model_lies_in_the_package() -> None:
@@ -50,6 +53,18 @@ def test_the_twin_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names(cache) == [twin.name]
     monkeypatch.setattr(hard, "build_hard", None)
     assert wan_tiny_hard() == twin
+
+
+def test_each_twin_has_its_own_place(cache: Path, random_model: Path) -> None:
+    built: list[tuple[Path, int]] = []
+
+    def build(source: Path, output: Path, seed: int) -> None:
+        built.append((source, seed))
+        output.mkdir(exist_ok=True)
+
+    folders = {twin(random_model, kind, version, build, cache) for kind in ("a", "b") for version in ("1", "2")}
+    assert len(folders) == 4
+    assert built == [(random_model, models.SEED)] * 4
 
 
 def test_its_videos_are_those_of_the_model(cache: Path, random_model: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_other_names_are_not_those_of_a_model() -> None:
 
 
 @pytest.mark.usefixtures("nothing_embedded")
-@pytest.mark.parametrize("name", ["wan-tiny", "wan-tiny-hard"])
+@pytest.mark.parametrize("name", ["wan-tiny", "wan-tiny-hard", "wan-tiny-harder"])
 def test_a_missing_model_of_ours_is_named_with_its_package(name: str) -> None:
     with pytest.raises(VqError, match=f"model {name} is not installed: `pip install vq-wan-tiny`"):
         embedded_model(name)

@@ -15,7 +15,8 @@ twin is the smoothed source again. So the loss of plain rounding, and the gain o
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,7 +79,16 @@ def outlier_factors(place: str, channels: int, seed: int) -> Tensor:
 
 
 def build_hard(source_folder: Path, output_folder: Path, seed: int) -> None:
-    """Write the hard twin of the pipeline in `source_folder` to `output_folder`; everything else of it is copied.
+    """Write the hard twin of the pipeline in `source_folder` to `output_folder`, see `write_twin`."""
+    write_twin(source_folder, output_folder, partial(harden, seed=seed))
+
+
+def write_twin(
+    source_folder: Path,
+    output_folder: Path,
+    change: Callable[[dict[str, Tensor], Topology], dict[str, Tensor]],
+) -> None:
+    """Copy the pipeline in `source_folder` to `output_folder`, with what `change` gives for each transformer's tensors.
 
     Raises:
         VqError: `source_folder` is not a whole model.
@@ -91,10 +101,10 @@ def build_hard(source_folder: Path, output_folder: Path, seed: int) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     for checkpoint in source.components.values():
-        hard = harden(checkpoint.plain(checkpoint.topology.tensors), checkpoint.topology, seed)
+        changed = change(checkpoint.plain(checkpoint.topology.tensors), checkpoint.topology)
         for path in (output_folder / checkpoint.folder.relative_to(source_folder)).glob("*.safetensors"):
             shard = load_tensors(path, read_header(path))
-            write_tensors(path, {name: hard.get(name, tensor) for name, tensor in shard.items()})
+            write_tensors(path, {name: changed.get(name, tensor) for name, tensor in shard.items()})
 
 
 def _harden_modulated_norm(hard: dict[str, Tensor], topology: Topology, norm: str, seed: int) -> None:

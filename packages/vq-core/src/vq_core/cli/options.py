@@ -33,7 +33,7 @@ def path_argument(*, help: str) -> Any:  # noqa: A002
 
 
 MODEL_HELP = (
-    "Diffusers pipeline folder, URI, hub id, or a built-in model: wan-tiny, wan-tiny-hard. "
+    "Diffusers pipeline folder, URI, hub id, or a built-in model: wan-tiny, wan-tiny-hard, wan-tiny-harder. "
     "Where no video is made also a transformer folder, one in Wan-AI's layout, or a safetensors file."
 )
 Model = Annotated[str | None, typer.Option("--model", help=MODEL_HELP, rich_help_panel=INPUT)]

@@ -10,7 +10,7 @@ from vq_core.errors import VqError
 
 GROUP = "vq_core.models"
 DEFAULT_MODEL = "wan-tiny"
-OUR_MODELS = {"wan-tiny": "vq-wan-tiny", "wan-tiny-hard": "vq-wan-tiny"}
+OUR_MODELS = dict.fromkeys(("wan-tiny", "wan-tiny-hard", "wan-tiny-harder"), "vq-wan-tiny")
 """The package that brings each of our own, so that a missing one can be named."""
 
 
