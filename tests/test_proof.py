@@ -8,9 +8,9 @@ import torch
 
 from proof import llmc
 from proof.figures import relative_error
-from proof.methods import AUTO, METHODS, REFERENCE, RTN, Solved
-from proof.pair import PAIR_METHODS, RESCALED
-from proof.real import HARD, real_verdicts
+from proof.methods import AUTO, METHODS, REFERENCE, ROTATED, RTN, Solved
+from proof.pair import PAIR_METHODS, RESCALED, RESCALED_AND_ROTATED
+from proof.real import HARD, HARDER, real_verdicts
 from proof.suite import Figure, measure_seed
 from proof.synthetic import Layer, Sizes, feed_forward, layers
 from proof.verdicts import Verdict, verdicts
@@ -28,8 +28,8 @@ BFLOAT16 = 2.0**-8
 
 @pytest.fixture(scope="module")
 def figures() -> list[Figure]:
-    needed = {name: METHODS[name] for name in (RTN, REFERENCE, AUTO)}
-    pairs = {name: PAIR_METHODS[name] for name in (RTN, AUTO, RESCALED)}
+    needed = {name: METHODS[name] for name in (RTN, REFERENCE, AUTO, ROTATED)}
+    pairs = {name: PAIR_METHODS[name] for name in (RTN, AUTO, RESCALED, RESCALED_AND_ROTATED)}
     return measure_seed(0, SMALL, needed, pairs)
 
 
@@ -71,6 +71,8 @@ def test_auto_meets_the_requirements_on_small_layers(figures: list[Figure], dema
         ("INT8, layers with a fold: auto above Smooth", "int8", {"test_db": 30.0}),
         ("INT8, layers with a fold: auto, dB", "int8", {"test_db": 38.4}),
         ("FP8, every layer: auto above RTN", "fp8", {"test_db": 20.0}),
+        ("FP8, layers with a fold: auto above RTN", "fp8", {"test_db": 20.0}),
+        ("FP8, layers with a fold: auto, dB", "fp8", {"test_db": 25.0}),
         ("both schemes, every linear", "fp8", {"held_out": (1.0, 1e-9, 1e-9)}),
         ("the same in any bucket", "fp8", {"held_out_buckets": ((1.0, *[0.0] * 7), *[(0.0,) * 8] * 2)}),
         ("layers with a fold, and all in FP8: what drift", "fp8", {"drifted_db": 0.0}),
@@ -85,24 +87,66 @@ def test_a_single_bad_figure_misses_its_demand(
     assert found.where == f"q, k, v, {scheme.upper()}, seed 0"
 
 
+def test_rotation_must_pay_with_a_fold_and_without(figures: list[Figure]) -> None:
+    without_fold = next(f for f in figures if (f.method, f.scheme, f.foldable) == (ROTATED, "int8", False))
+    for demand, bad in (
+        ("INT8, layers with a fold: auto with rotation", changed(figures, ROTATED, "int8", test_db=41.9)),
+        (
+            "INT8, layers without a fold: auto with rotation",
+            [replace(f, test_db=35.9) if f is without_fold else f for f in figures],
+        ),
+    ):
+        assert not verdict(bad, demand).met
+
+
 def test_the_rescale_must_pay(figures: list[Figure]) -> None:
     bad = changed(figures, RESCALED, "int8", test_db=1.0)
     assert not verdict(bad, "INT8, feed-forward: auto with the rescale above RTN").met
     assert not verdict(bad, "INT8, feed-forward: auto with the rescale above auto without").met
 
 
-def line(candidate: str, psnr: float, direction: float) -> Line:
+def line(model: str, candidate: str, psnr: float, direction: float = 1.0) -> Line:
     share = Share(direction, direction - 0.02, min(1.0, direction + 0.02))
-    return Line(HARD, candidate, Mean(psnr, psnr, psnr), None, {"direction": share})
+    return Line(model, candidate, Mean(psnr, psnr, psnr), None, {"direction": share})
+
+
+GOOD = {
+    (HARD, FULL): line(HARD, FULL, 99.0),
+    (HARD, "FP8 auto"): line(HARD, "FP8 auto", 43.0),
+    (HARD, "INT8 auto"): line(HARD, "INT8 auto", 50.0),
+    (HARD, "INT8 auto ComfyUI"): line(HARD, "INT8 auto ComfyUI", 50.0),
+    (HARD, "INT8 auto native"): line(HARD, "INT8 auto native", 53.0),
+    (HARDER, FULL): line(HARDER, FULL, 99.0),
+    (HARDER, "INT8 auto"): line(HARDER, "INT8 auto", 32.0),
+    (HARDER, "INT8 auto ComfyUI"): line(HARDER, "INT8 auto ComfyUI", 44.0),
+    (HARDER, "INT8 auto native"): line(HARDER, "INT8 auto native", 44.0),
+}
+
+
+def test_videos_that_meet_every_requirement() -> None:
+    assert all(one.met for one in real_verdicts(list(GOOD.values())))
 
 
 @pytest.mark.parametrize(
-    ("psnr", "direction", "met"),
-    [(40.0, 1.0, [True, True]), (39.1, 0.98, [True, True]), (38.9, 1.0, [False, True]), (45.0, 0.9, [True, False])],
+    ("bad", "missed"),
+    [
+        (line(HARD, "FP8 auto", 51.1), "INT8 auto above FP8 auto"),
+        (line(HARD, "INT8 auto ComfyUI", 49.9), "INT8 auto ComfyUI above auto"),
+        (line(HARD, "INT8 auto native", 52.9), "INT8 auto native, PSNR"),
+        (line(HARDER, "INT8 auto", 32.1), "INT8 auto, without rotation"),
+        (line(HARDER, "INT8 auto ComfyUI", 43.9), "INT8 auto ComfyUI, PSNR"),
+        (line(HARDER, "INT8 auto native", 43.9), "INT8 auto native, PSNR"),
+        (line(HARD, "INT8 auto", 50.0, 0.97), "INT8 auto: share of right directions"),
+        (line(HARD, "INT8 auto ComfyUI", 50.0, 0.97), "INT8 auto ComfyUI: share"),
+        (line(HARDER, "INT8 auto ComfyUI", 44.0, 0.97), "INT8 auto ComfyUI: share"),
+        (line(HARDER, "INT8 auto native", 44.0, 0.97), "INT8 auto native: share"),
+    ],
 )
-def test_verdicts_on_videos(psnr: float, direction: float, met: list[bool]) -> None:
-    lines = [line(FULL, 99.0, 1.0), line("FP8 auto", 40.0, 1.0), line("INT8 auto", psnr, direction)]
-    assert [one.met for one in real_verdicts(lines)] == met
+def test_a_video_that_is_worse_misses_its_requirement_alone(bad: Line, missed: str) -> None:
+    lines = GOOD | {(bad.model, bad.candidate): bad}
+    (found,) = (one for one in real_verdicts(list(lines.values())) if not one.met)
+    assert found.demand.startswith(missed)
+    assert found.where == bad.model
 
 
 def test_draws_are_the_seed_s_and_independent(small_layers: list[Layer]) -> None:

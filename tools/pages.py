@@ -1,6 +1,7 @@
 """Pages that measurements write: Markdown for people, with JSON beside it for machines."""
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,14 @@ def typed(script: str, target: str) -> str:
 def today() -> str:
     """The date, such as `2026-11-30`."""
     return datetime.now(UTC).date().isoformat()
+
+
+def machine() -> str:
+    """Where it was measured, such as `2 CPU cores` or `NVIDIA H200, 16 CPU cores`."""
+    import torch
+
+    card = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join([*card, f"{os.cpu_count()} CPU cores"])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

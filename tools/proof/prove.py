@@ -1,6 +1,5 @@
 """Do the algorithms meet their requirements, on synthetic layers and on the trained models? Exits with 1 if not."""
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
-from pages import enforce, today, typed
+from pages import enforce, machine, today, typed
 from proof.real import PROMPTS, STEPS, measure_real, real_verdicts
 from proof.report import Run, write
 from proof.suite import measure
@@ -35,7 +34,7 @@ def main(
             command=typed("tools/proof/prove.py", "proof"),
             date=today(),
             torch=torch.__version__,
-            device=f"{os.cpu_count()} CPU cores",
+            device=machine(),
             seconds=round(time.monotonic() - start),
             seeds=seeds,
             sizes=sizes,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from proof.methods import AUTO, REFERENCE, RTN
-from proof.pair import RESCALED
+from proof.methods import AUTO, REFERENCE, ROTATED, RTN
+from proof.pair import RESCALED, RESCALED_AND_ROTATED
 from proof.suite import PAIR, Figure
 
 
@@ -44,16 +44,28 @@ def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
     auto = [f for f in figures if f.method == AUTO and f.layer != PAIR]
     foldable = [f for f in auto if f.foldable and f.scheme == "int8"]
     fp8 = [f for f in auto if f.scheme == "fp8"]
-    rescaled = [f for f in figures if f.method == RESCALED]
-    everything = [*auto, *rescaled]
-    gains = [f for f in rescaled if f.scheme == "int8"]
+    foldable_fp8 = [f for f in fp8 if f.foldable]
+    rotated = [f for f in figures if f.method == ROTATED and f.layer != PAIR]
+    rotated_int8 = [f for f in rotated if f.scheme == "int8"]
+    rescaled = [f for f in figures if f.method in (RESCALED, RESCALED_AND_ROTATED)]
+    everything = [*auto, *rotated, *rescaled]
+    gains = [f for f in rescaled if f.method == RESCALED and f.scheme == "int8"]
     fold = "INT8, layers with a fold: auto"
     pair = "INT8, feed-forward: auto with the rescale above"
     return [
         _least(f"{fold} above RTN, dB", 8.0, foldable, above(RTN)),
         _least(f"{fold} above SmoothQuant (α .5), dB", 1.2, foldable, above(REFERENCE)),
         _least(f"{fold}, dB", 38.5, foldable, lambda f: f.test_db),
+        _least(f"{fold} with rotation, dB", 42.0, [f for f in rotated_int8 if f.foldable], lambda f: f.test_db),
+        _least(
+            "INT8, layers without a fold: auto with rotation, dB",
+            36.0,
+            [f for f in rotated_int8 if not f.foldable],
+            lambda f: f.test_db,
+        ),
         _least("FP8, every layer: auto above RTN, dB", 1.0, fp8, above(RTN)),
+        _least("FP8, layers with a fold: auto above RTN, dB", 1.7, foldable_fp8, above(RTN)),
+        _least("FP8, layers with a fold: auto, dB", 30.3, foldable_fp8, lambda f: f.test_db),
         _least(f"{pair} RTN, dB", 6.0, gains, above(RTN)),
         _least(f"{pair} auto without, dB", 0.0, gains, above(AUTO)),
         _most(

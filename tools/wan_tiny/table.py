@@ -1,6 +1,5 @@
-"""What quantization costs wan-tiny and its hard twin: fidelity and grades of every candidate, in one run."""
+"""What quantization costs wan-tiny and its hard twins: fidelity and grades of every candidate, in one run."""
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,8 @@ from typing import Annotated
 import typer
 
 from candidates import CALIBRATION_PROMPTS, Candidate
-from pages import today, typed
+from pages import machine, today, typed
+from proof.real import EASY, HARD, HARDER, methods_of, name_of
 from strip import Row, draw_strip, psnr_of, row_text
 from wan_tiny.measuring import FULL, Measured, measure_models
 from wan_tiny.table_report import STRIP, Run, lines_of, write
@@ -16,11 +16,14 @@ from wan_tiny.table_report import STRIP, Run, lines_of, write
 SHOWN = 0  # the prompt of the picture
 
 CANDIDATES = tuple(
-    Candidate(f"{scheme.upper()} {name}", scheme, smooth)
-    for scheme in ("int8", "fp8")
-    for name, smooth in (("RTN", ("--method", "none")), ("SmoothQuant", ("--method", "smoothquant")))
+    Candidate(name_of(method, scheme), scheme, *methods_of(scheme)[method], judged=True)
+    for scheme, methods in (
+        ("int8", ("RTN", "LLMC SmoothQuant", "ConvRot", "SmoothQuant", "auto", "auto ComfyUI", "auto native")),
+        ("fp8", ("RTN", "SmoothQuant", "auto")),
+    )
+    for method in methods
 )
-PICTURED = ("INT8 RTN", "INT8 SmoothQuant", "FP8 SmoothQuant")
+PICTURED = ("INT8 RTN", "INT8 ConvRot", "INT8 auto", "FP8 auto")
 
 
 def draw(path: Path, measured: Measured) -> None:
@@ -36,8 +39,9 @@ def draw(path: Path, measured: Measured) -> None:
 
 
 def main(
-    easy: Annotated[str, typer.Option(help="The model.")] = "wan-tiny",
-    hard: Annotated[str, typer.Option(help="Its hard twin.")] = "wan-tiny-hard",
+    easy: Annotated[str, typer.Option(help="The model.")] = EASY,
+    hard: Annotated[str, typer.Option(help="Its hard twin, which is pictured.")] = HARD,
+    harder: Annotated[str, typer.Option(help="The harder one.")] = HARDER,
     count: Annotated[int, typer.Option(min=1, help="Held-out prompts.")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 16,
     output: Annotated[Path, typer.Option(help="Folder of the table and the picture.")] = Path("docs"),
@@ -45,7 +49,7 @@ def main(
 ) -> None:
     """Measure every candidate and write the table."""
     start = time.monotonic()
-    results = measure_models((easy, hard), CANDIDATES, folder, count, steps)
+    results = measure_models((easy, hard, harder), CANDIDATES, folder, count, steps)
 
     import torch
 
@@ -57,7 +61,7 @@ def main(
         prompts=count,
         calibration_prompts=CALIBRATION_PROMPTS,
         torch=torch.__version__,
-        device=f"{torch.cuda.get_device_name() if torch.cuda.is_available() else f'{os.cpu_count()} CPU cores'}",
+        device=machine(),
         seconds=round(time.monotonic() - start),
         shown_prompt=shown,
     )

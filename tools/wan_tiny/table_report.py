@@ -87,7 +87,7 @@ def markdown(run: Run, lines: Sequence[Line]) -> str:
         for line in lines
     ]
     return f"""\
-# What quantization costs wan-tiny and its hard twin
+# What quantization costs wan-tiny and its hard twins
 
 Written by `{run.command}` on {run.date}: {run.steps} steps, {run.prompts} held-out prompts,
 {run.calibration_prompts} other prompts for calibration, torch {run.torch}, {run.device}, {run.seconds} s in all.
@@ -96,7 +96,9 @@ The same figures, and the other grades, are in [{NAME}.json]({NAME}.json).
 PSNR and SSIM are means over videos, against the same model in full precision from the same noise. Direction and speed
 are the shares of shapes that move in the direction, and at the speed, that the caption says. Brackets hold 95 %
 confidence intervals, bootstrapped over videos. Quantization is simulated (`vq-eval fake-quant`). RTN rounds to nearest
-without smoothing; SmoothQuant smooths every group that has an exact fold.
+without smoothing. LLMC SmoothQuant is its recipe, with the three folds of a block that it uses; SmoothQuant smooths
+every group that has an exact fold. ConvRot is how rotated files are published: every input rotated, rounded to nearest,
+not calibrated. auto is for LightX2V, which does not rotate; auto ComfyUI and auto native are for runtimes that do.
 
 {table(head, body)}
 
