@@ -21,6 +21,7 @@ from vq_core.artifacts.weights import open_weights
 from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize
 from vq_core.runtime.device import runtime_dtype
+from vq_core.testing.artifacts import write_qparams
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear
 from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
 from vq_export.verify.checks.fidelity import compare
@@ -46,17 +47,21 @@ def test_folded_model_equals_the_original_to_fp32_rounding(
 
 
 @pytest.fixture(scope="module")
-def rotated(
-    run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Path]:
-    """Artifacts for a target, smoothed and rotated, in `FOLDER/smoothed`, `FOLDER/qparams` and `FOLDER/ckpt`."""
+def rotated(run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Artifacts for a target, smoothed and rotated, in `FOLDER/smoothed`, `FOLDER/qparams` and `FOLDER/ckpt`.
 
-    def make(target: str, scheme: str) -> Path:
+    `center` subtracts random means as well, of which the statistics of a random model have none.
+    """
+
+    def make(target: str, scheme: str, *, center: bool = False) -> Path:
         folder = tmp_path_factory.mktemp(f"{target}-{scheme}")
         stats = ("--stats", smoothed.parent / "stats", "--target", target)
         run("vq-algos smooth", "--model", tiny_model("i2v"), *stats, "-o", folder / "smoothed")
         weights = ("--weights", folder / "smoothed")
-        run("vq-algos quantize", *weights, "--scheme", scheme, "--rotate", "all", "-o", folder / "qparams")
+        if center:
+            write_qparams(folder / "smoothed", folder / "qparams", scheme, rotation=256, center=True)
+        else:
+            run("vq-algos quantize", *weights, "--scheme", scheme, "--rotate", "all", "-o", folder / "qparams")
         run(f"vq-export {target}", *weights, "--qparams", folder / "qparams", "-o", folder / "ckpt", "--device", "cpu")
         return folder
 
@@ -129,13 +134,16 @@ def _unfolded(rounded: dict[str, Tensor], weights: Any, source: Any) -> dict[str
     }
 
 
-@pytest.fixture(params=["lightx2v int8", "lightx2v fp8", "comfyui int8", "native int8", "native fp8"])
+ROADS = ("lightx2v int8", "lightx2v fp8", "comfyui int8", "native int8", "native fp8")
+
+
+@pytest.fixture(params=[*ROADS, "comfyui int8 centered", "native int8 centered", "native fp8 centered"])
 def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Any) -> tuple[ConvertedCheckpoint, Path]:
     """A checkpoint, and the smoothed weights that it was made from; those for targets that rotate are rotated."""
-    target, scheme = request.param.split()
+    target, scheme, *more = request.param.split()
     if target == "lightx2v":
         return open_converted(quantized(scheme) / "ckpt"), smoothed
-    folder = rotated(target, scheme)
+    folder = rotated(target, scheme, center=bool(more))
     return open_converted(folder / "ckpt"), folder / "smoothed"
 
 

@@ -41,8 +41,9 @@ def relative_error(layer: Layer, tokens: Tokens, solved: Solved, scheme: QuantSc
 
 
 def outputs(x: Tensor, solved: Solved, scheme: QuantScheme) -> list[Tensor]:
-    """Ŷ = Q(X·gain)·Ŵᵀ + shift of each linear, fp64, with Q the runtime's quantization of every token."""
-    x_hat = dequantize(quantize_tokens(x, scheme.activation, solved.gain, solved.rotation)).double()
+    """Ŷ = Q(X·gain − mean)·Ŵᵀ + shift of each linear, fp64, with Q the runtime's quantization of every token."""
+    read = x.float() * solved.gain - (0 if solved.mean is None else solved.mean)
+    x_hat = dequantize(quantize_tokens(read, scheme.activation, None, solved.rotation)).double()
     linears = zip(solved.weights, solved.shifts, strict=True)
     return [x_hat @ weight.double().T + (0 if shift is None else shift.double()) for weight, shift in linears]
 

@@ -23,6 +23,7 @@ from vq_algos.smoothing.smoothing_error import gain_of
 from vq_algos.smoothing.smoothing_problem import SmootherOptions, SmoothingProblem
 from vq_core.numerics.quantize import dequantize
 from vq_core.numerics.rotation import NONE, largest_group
+from vq_core.numerics.rotation import rotate as turn
 from vq_core.numerics.scheme import QuantScheme, Rounding
 
 
@@ -35,12 +36,14 @@ class Solved:
         weights: fp32 `[out_i, in]`, dequantized.
         shifts: fp32 `[out_i]`, added to the biases; None for no correction.
         rotation: how many channels of the tokens are rotated together before they are quantized; 1 for none.
+        mean: fp32 `[in]`, subtracted from the tokens before they are rotated; None for none.
     """
 
     gain: Tensor
     weights: Sequence[Tensor]
     shifts: Sequence[Tensor | None]
     rotation: int = NONE
+    mean: Tensor | None = None
 
 
 Method = Callable[[Layer, QuantScheme], Solved]
@@ -55,42 +58,57 @@ def ours(
     options: SmootherOptions | None = None,
     correct_bias: bool = False,
     rotate: str = "none",
+    center: bool = False,
 ) -> Solved:
     """Smoothing by `smoother` where the layer has a fold, rounding by `rounder`, and the bias where asked for.
 
-    `rotate` is that of `vq-algos quantize`.
+    `rotate` and `center` are those of `vq-algos quantize`; centering needs a fold as well.
     """
     problem = problem_of(layer, scheme)
     name = smoother if layer.foldable else "none"
     smoothing = smoother_named(name).smoothing(problem, options or SmootherOptions())
-    return rounded(layer, scheme, gain_of(smoothing.s), rounder, correct_bias=correct_bias, rotate=rotate)
+    center = center and layer.foldable
+    gain = gain_of(smoothing.s)
+    return rounded(layer, scheme, gain, rounder, correct_bias=correct_bias, rotate=rotate, center=center)
 
 
 def rounded(
-    layer: Layer, scheme: QuantScheme, gain: Tensor, rounder: str, *, correct_bias: bool, rotate: str = "none"
+    layer: Layer,
+    scheme: QuantScheme,
+    gain: Tensor,
+    rounder: str,
+    *,
+    correct_bias: bool,
+    rotate: str = "none",
+    center: bool = False,
 ) -> Solved:
     """The linears of `layer` smoothed by `gain` `[in]`, and rounded in the basis that `rotate` leads to."""
     fmt, group = scheme.weight, largest_group(len(gain), GROUP)
     basis_of = partial(_basis, layer, scheme, gain)
+    fit = layer.draws.fit
+    mean = (fit.weight / fit.weight.sum()) @ (fit.rows.float() * gain) if center else None
     basis, found, nearest = rounded_in_basis(
-        rotate, basis_of, group, rounder_named(rounder), fmt, Rounding.NEAREST_EVEN
+        rotate, basis_of, group, mean, rounder_named(rounder), fmt, Rounding.NEAREST_EVEN
     )
     assert basis.inputs is not None
     weights = [one.quantized for one in found]
     shifts: list[Tensor | None] = [None] * len(weights)
-    if correct_bias:
+    if basis.mean is not None:
+        turned = turn(basis.mean, basis.rotation)
+        shifts = [weight @ turned for weight in basis.weights]
+    elif correct_bias:
         pairs = zip(basis.weights, map(dequantize, weights), nearest, strict=True)
         shifts = [
             correct_and_score(w, w_hat, basis.inputs, error, correct_bias=True).shift for w, w_hat, error in pairs
         ]
     back = [dequantize(weight._replace(rotation=basis.rotation)) for weight in weights]
-    return Solved(gain, back, shifts, basis.rotation)
+    return Solved(gain, back, shifts, basis.rotation, basis.mean)
 
 
-def _basis(layer: Layer, scheme: QuantScheme, gain: Tensor, rotation: int) -> Basis:
+def _basis(layer: Layer, scheme: QuantScheme, gain: Tensor, rotation: int, mean: Tensor | None) -> Basis:
     draws = (layer.draws.fit, layer.draws.held_out)
-    inputs = LinearInputs(*(sampled(part, gain, scheme.activation, rotation) for part in draws))
-    return rotated_basis([weight.float() / gain for weight in layer.weights], inputs, rotation)
+    inputs = LinearInputs(*(sampled(part, gain, scheme.activation, rotation, mean) for part in draws))
+    return rotated_basis([weight.float() / gain for weight in layer.weights], inputs, rotation, mean)
 
 
 def problem_of(layer: Layer, scheme: QuantScheme) -> SmoothingProblem:
@@ -117,6 +135,7 @@ def _smoothquant(alpha: float) -> partial[Solved]:
 RTN = "RTN"
 REFERENCE = "smoothquant, α .5"
 ROTATION = "rotation"
+CENTERED = "centered"
 AUTO = "auto"
 ROTATED = "auto, with rotation"
 GROUP = 256
@@ -136,6 +155,7 @@ METHODS: Mapping[str, Method] = {
     "smoothquant, α .5 + gptq": partial(_smoothquant(0.5), rounder="gptq"),
     ROTATION: partial(ours, rotate="all"),
     "rotation + gptq": partial(ours, rounder="gptq", rotate="all"),
-    AUTO: partial(ours, smoother="auto", rounder="auto", correct_bias=True),
-    ROTATED: partial(ours, smoother="auto", rounder="auto", correct_bias=True, rotate="auto"),
+    CENTERED: partial(ours, center=True),
+    AUTO: partial(ours, smoother="auto", rounder="auto", correct_bias=True, center=True),
+    ROTATED: partial(ours, smoother="auto", rounder="auto", correct_bias=True, rotate="auto", center=True),
 }

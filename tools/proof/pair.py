@@ -56,7 +56,7 @@ def rescaled(pair: FeedForwardPair, scheme: QuantScheme, rotate: str = "none") -
         hidden_gain = gain_of(rescaling(problem).s)
     up = replace(up, weights=(pair.up.float() * hidden_gain.unsqueeze(1),))
     return SolvedPair(
-        rounded(up, scheme, gain, "auto", correct_bias=True, rotate=rotate),
+        rounded(up, scheme, gain, "auto", correct_bias=True, rotate=rotate, center=True),
         pair.up_bias.float() * hidden_gain,
         # The rows of the first linear hold the gain, so nothing multiplies what the second one reads.
         replace(

@@ -92,6 +92,7 @@ MEANING = (
     ("clip", "per row, the reduced scale with the least output error"),
     ("gptq", "rounds column by column, each compensating for the error of those before; damping by held-out tokens"),
     ("rotation", "rotates groups of 256 channels of input and weight, then RTN: how ConvRot files are published"),
+    ("centered", "subtracts the mean of every channel where the layer has a fold, then RTN"),
     (
         "auto",
         "the best smoothing, then the best rounding, then the bias, all by held-out tokens; never worse than RTN",

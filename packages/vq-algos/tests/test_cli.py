@@ -141,13 +141,15 @@ def test_what_needs_tokens_solves_on_those_that_are_given(
     assert run(*base, "-o", tmp_path / "out") == 2
     assert "`auto` needs sampled tokens" in capsys.readouterr().err
     base += ["--stats", stats.artifact.path]
-    assert run(*base, "-o", tmp_path / "corrected") == 0
-    assert run(*base, "-o", tmp_path / "plain", "--no-bias-correction") == 0
-    for name, corrects in (("corrected", True), ("plain", False)):
+    assert run(*base, "-o", tmp_path / "both") == 0
+    assert run(*base, "-o", tmp_path / "corrected", "--no-center") == 0
+    assert run(*base, "-o", tmp_path / "plain", "--no-center", "--no-bias-correction") == 0
+    for name, corrects, centers in (("both", True, True), ("corrected", True, False), ("plain", False, False)):
         qparams = open_qparams(tmp_path / name)
         assert qparams.artifact.manifest.settings["method"] == "auto"
         assert qparams.artifact.manifest.settings["bias_correction"] is corrects
-        assert bool(qparams.corrected_biases("transformer")) is corrects
+        assert qparams.artifact.manifest.settings["center"] is centers
+        assert bool(qparams.replaced("transformer")) is corrects
     capsys.readouterr()
     assert run("sensitivity", "--weights", smoothed, "--stats", stats.artifact.path, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)["costs"]) == 2 * 24
@@ -187,7 +189,8 @@ def test_our_recipe_drives_both_stages(
     settings = open_weights(smoothed).artifact.manifest.settings
     assert (settings["method"], settings["alpha"], settings["groups"]) == ("smoothquant", 0.6, "llmc")
     settings = open_qparams(tmp_path / "quant-params").artifact.manifest.settings
-    expected = {"scheme": "fp8", "method": "rtn", "rounding": "qtorch", "rotate": "none", "bias_correction": False}
+    expected = {"scheme": "fp8", "method": "rtn", "rounding": "qtorch", "rotate": "none"}
+    expected |= {"bias_correction": False, "center": False}
     assert settings == expected
 
 

@@ -239,6 +239,7 @@ class Twins:
 
     def __init__(self, model: Path, weights: Path, qparams: Path) -> None:
         self.full = VideoPipeline(str(model), "cpu").transformers["transformer"]
+        self.weights_path = weights
         self.weights: SmoothedTransformer = open_weights(weights).components["transformer"]
         self.qparams: QuantParams = open_qparams(qparams)
 

@@ -82,8 +82,8 @@ def quantize_command(options: QuantizeOptions) -> None:
 
     rtn rounds to nearest. clip searches each row's scale, gptq makes up for each column's error in the columns after
     it, and auto takes whatever is best for each linear on held-out tokens, never worse than rtn there; these three
-    solve on sampled tokens (vq-calib collect --tokens). With --stats every linear's output error is recorded. For a
-    target that can rotate what a linear reads, auto also tries that.
+    solve on sampled tokens (vq-calib collect --tokens). With --stats every linear's output error is recorded. auto
+    also tries to subtract the mean of what a linear reads and, for a target that can, to rotate it.
 
     For example:
 
@@ -119,6 +119,7 @@ def quantize_command(options: QuantizeOptions) -> None:
         rounding=resolve(options.rounding, said.quantize.rounding, DEFAULTS.rounding),
         rotate=resolve(options.rotate, said.quantize.rotate, default_rotate(method, target)),
         bias_correction=options.bias_correction,
+        center=method == "auto" if options.center is None else options.center,
     )
     needs_tokens = rounder_named(settings.method).NEEDS_TOKENS
     stats_path = options.stats or (said.path_of("activation-stats") if needs_tokens else None)

@@ -106,6 +106,15 @@ class QuantizeOptions:
             "smaller then.  [default: auto with --method auto, else none]",
         ),
     ] = None
+    center: Annotated[
+        bool | None,
+        typer.Option(
+            "--center/--no-center",
+            help="With --stats, let a linear read its input less the mean, exactly, where that lowers the held-out "
+            "error.  [default: center with --method auto]",
+            rich_help_panel=METHOD,
+        ),
+    ] = None
     bias_correction: Annotated[
         bool,
         _method(

@@ -52,6 +52,8 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
         rows[name] = f"{len(decisions)} linears, {quality}"
         if rotated := sum("rotation" in entry for entry in decisions.values()):
             rows[f"{name} inputs"] = f"rotated for {rotated} of {len(decisions)} linears"
+        if centered := sum("centered" in entry for entry in decisions.values()):
+            rows[f"{name} means"] = f"subtracted for {centered} of {len(decisions)} linears"
         if corrected := sum(bool(entry.get("bias_corrected")) for entry in decisions.values()):
             rows[f"{name} biases"] = f"{corrected} corrected by --stats; LLMC corrects none (--no-bias-correction)"
     settings = quantized.artifact.manifest.settings

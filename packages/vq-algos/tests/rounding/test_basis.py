@@ -59,7 +59,7 @@ def test_a_rotation_helps_int8_against_outliers_and_harms_fp8(
     parts = {rotation: sampled(tokens, ones, fmt, rotation) for rotation in (1, 64)}
     bases = [rotated_basis([weight], LinearInputs(part, part), rotation) for rotation, part in parts.items()]
     gptq, nearest = rounder_named("gptq"), Rounding.NEAREST_EVEN
-    chosen, (one,), errors = rounded("auto", lambda group: bases[group != 1], 64, gptq, fmt, nearest)
+    chosen, (one,), errors = rounded("auto", lambda group, _: bases[group != 1], 64, None, gptq, fmt, nearest)
     assert chosen is bases[int(better)]
     (expected,) = gptq.quantize(chosen.weights, chosen.inputs, fmt, nearest)
     assert torch.equal(one.quantized.codes, expected.quantized.codes)

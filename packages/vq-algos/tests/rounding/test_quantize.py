@@ -108,6 +108,7 @@ def test_the_artifact_says_what_it_was_made_from_and_how(smoothed: Path, tmp_pat
         "rounding": "qtorch",
         "rotate": "none",
         "bias_correction": False,
+        "center": False,
     }
     assert (
         qparams.artifact.manifest.components["transformer"].fingerprint == weights.components["transformer"].fingerprint

@@ -45,7 +45,6 @@ def test_auto_rotates_what_has_less_error_then_and_records_what_the_runtime_comp
         _quantize(smoothed, tmp_path / how, stats, method="auto", rotate=how) for how in ("none", "all", "auto")
     )
     component = open_weights(smoothed).components["transformer"]
-    corrected = best.corrected_biases("transformer")
     for linear, decision in best.decisions("transformer").items():
         quantized = best.linear("transformer", linear)
         assert quantized.rotation == decision.get("rotation", 1)
@@ -53,9 +52,7 @@ def test_auto_rotates_what_has_less_error_then_and_records_what_the_runtime_comp
         assert torch.equal(quantized.codes, same.linear("transformer", linear).codes)
         weight, bias = component.plain([f"{linear}.weight", f"{linear}.bias"]).values()
         tokens = stats.tokens("transformer", component.topology.group_of(linear).name, "held-out")
-        ours = bias
-        if linear in corrected:
-            (ours,) = best.artifact.tensors("transformer", [corrected[linear]]).values()
+        (ours,) = best.replacements("transformer", [f"{linear}.bias"]).values() or (bias,)
         expected = output_snr(component, linear, tokens, quantized, ours, "int8")
         assert decision["output_snr_db"] == pytest.approx(expected, abs=RECORDED_DB)
         expected = output_snr(

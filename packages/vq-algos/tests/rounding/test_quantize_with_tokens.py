@@ -50,19 +50,17 @@ def test_the_recorded_errors_are_those_of_the_runtimes_function(
 ) -> None:
     qparams = _quantize(smoothed, tmp_path / "qparams", stats, scheme, method=method)
     component = open_weights(smoothed).components["transformer"]
-    corrected = qparams.corrected_biases("transformer")
+    replaced = qparams.replaced("transformer")
     decisions = qparams.decisions("transformer")
     assert list(decisions) == [linear.name for linear in component.topology.linears]
     for linear, decision in decisions.items():
         assert decision.keys() >= FIGURES | {"method", "weight_snr_db", "bias_corrected"}
-        assert decision["bias_corrected"] is (linear in corrected)
+        assert decision["bias_corrected"] is (f"{linear}.bias" in replaced)
         weight, bias = _original(component, linear)
         plain = quantize_weight(weight, scheme_named(scheme).weight)
         tokens = stats.tokens("transformer", component.topology.group_of(linear).name, "held-out")
-        ours = bias.float()
-        if linear in corrected:
-            (ours,) = qparams.artifact.tensors("transformer", [corrected[linear]]).values()
-            assert ours.dtype == torch.float32
+        (ours,) = qparams.replacements("transformer", [f"{linear}.bias"]).values() or (bias.float(),)
+        assert ours.dtype == torch.float32
         expected = output_snr(component, linear, tokens, qparams.linear("transformer", linear), ours, scheme)
         assert decision["output_snr_db"] == pytest.approx(expected, abs=RECORDED_DB)
         expected = output_snr(component, linear, tokens, plain, bias, scheme)
@@ -86,8 +84,8 @@ def test_plain_rounding_is_judged_and_its_codes_stay(smoothed: Path, stats: Any,
     for linear, decision in plain.decisions("transformer").items():
         assert torch.equal(judged.linear("transformer", linear).codes, plain.linear("transformer", linear).codes)
         assert decision.items() <= judged.decisions("transformer")[linear].items()
-    assert judged.corrected_biases("transformer")
-    assert not plain.corrected_biases("transformer")
+    assert judged.replaced("transformer")
+    assert not plain.replaced("transformer")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -75,9 +75,10 @@ def test_a_rotation_comes_back_and_one_that_cannot_be_is_refused(
             opened.linear("transformer", LINEAR)
 
 
-def test_corrected_biases_and_decisions(folder: Path) -> None:
+def test_replaced_tensors_and_decisions(folder: Path) -> None:
     opened = open_qparams(folder)
-    assert opened.corrected_biases("transformer") == {LINEAR: f"{LINEAR}.bias"}
+    assert opened.replaced("transformer") == {f"{LINEAR}.bias"}
+    assert opened.replacements("transformer", ["blocks.0.norm2.bias", f"{LINEAR}.bias"]).keys() == {f"{LINEAR}.bias"}
     assert opened.decisions("transformer") == {LINEAR: {"method": "rtn"}}
 
 

@@ -46,8 +46,7 @@ def test_codes_are_the_nearest_ones_and_biases_are_shifted(
         expected = quantize_weight(source.linear(linear.name), qparams.scheme.weight)
         assert torch.equal(codes.float(), expected.codes.float())
         assert torch.equal(scale, expected.scale)
-    biases = qparams.corrected_biases("transformer")
-    assert set(biases) == ({corrected} if corrected else {linear.name for linear in source.topology.linears})
-    name = biases["blocks.0.ffn.net.2"]
-    assert torch.equal(qparams.artifact.tensors("transformer", [name])[name], source.plain([name])[name].float() + 2.0)
+    assert qparams.replaced("transformer") == ({f"{corrected}.bias"} if corrected else source.topology.biases)
+    name = "blocks.0.ffn.net.2.bias"
+    assert torch.equal(qparams.replacements("transformer", [name])[name], source.plain([name])[name].float() + 2.0)
     assert qparams.decisions("transformer").keys() == {linear.name for linear in source.topology.linears}

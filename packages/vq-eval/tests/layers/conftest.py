@@ -8,7 +8,6 @@ import pytest
 from torch import Tensor, nn
 
 from vq_core.model.source import open_source
-from vq_core.numerics.scheme import scheme_named
 from vq_core.remote.location import NamedPath
 from vq_core.sampling.schedule import Call
 from vq_core.sampling.settings import Sampling
@@ -85,7 +84,7 @@ def meter_of() -> Callable[[Any, nn.Module], NoiseMeter]:
 
     def meter(twins: Any, twin: nn.Module) -> NoiseMeter:
         calls = (Call(0, 0, 700.0, 5),)
-        return NoiseMeter("transformer", calls, twins.full, twin, twins.weights, scheme_named("int8"), "cpu")
+        return NoiseMeter("transformer", calls, twins.full, twin, twins.weights, twins.qparams, "cpu")
 
     return meter
 

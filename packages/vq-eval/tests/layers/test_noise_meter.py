@@ -1,12 +1,14 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from vq_core.artifacts.qparams import open_qparams
 from vq_core.errors import VqError
 from vq_core.testing.tiny_models import Variant
 from vq_eval.layers.figures import places_of
@@ -35,6 +37,20 @@ def test_what_smoothing_folds_is_no_error_anywhere(
     for place in places:
         assert min(db(place.own), db(place.in_place)) > 80, place.name
     assert max(db(place.rounding) for place in linears) < 50  # the baseline is quantized whatever the twin is
+
+
+@pytest.mark.parametrize("variant", ["i2v", "vace"])
+def test_what_centering_moves_is_no_error_anywhere(
+    twins: MakeCase, measured: Measure, write_qparams: Callable[..., Path], variant: Variant, tmp_path: Path
+) -> None:
+    """The centered twin in full precision is the same function, and every mean between the two is taken out."""
+    tiny = twins(variant)
+    tiny.qparams = open_qparams(write_qparams(tiny.weights_path, tmp_path / "centered", center=True))
+    everything = tuple(linear.name for linear in tiny.weights.topology.linears)
+    twin = tiny.quantized(ignored=everything)
+    assert not torch.equal(twin.blocks[0].norm2.bias, tiny.smoothed().blocks[0].norm2.bias)
+    for place in places_of(measured(tiny, twin)):
+        assert min(db(place.own), db(place.in_place)) > 80, place.name
 
 
 def test_figures_are_those_of_two_runs_one_after_the_other(twins: MakeCase, measured: Measure) -> None:

@@ -92,8 +92,8 @@ def test_restored_is_what_would_never_have_been_quantized(
     left_out = ("blocks.0.attn1.to_q", "blocks.1.attn1.to_out.0", "blocks.2.ffn.net.2")
     restored, expected = deepcopy(full), deepcopy(full)
     apply_fake_quant(restored, component, qparams, "transformer", "cpu")
-    restore(restored, component, left_out[:1], "cpu")
-    restore(restored, component, left_out[1:], "cpu")
+    restore(restored, component, qparams, "transformer", left_out[:1], "cpu")
+    restore(restored, component, qparams, "transformer", left_out[1:], "cpu")
     apply_fake_quant(expected, component, qparams, "transformer", "cpu", left_out)
     assert [type(module) for module in restored.modules()] == [type(module) for module in expected.modules()]
     ours, theirs = restored.state_dict(), expected.state_dict()
@@ -102,7 +102,7 @@ def test_restored_is_what_would_never_have_been_quantized(
         assert tensor.dtype == theirs[name].dtype
         assert torch.equal(tensor, theirs[name]), name
     with pytest.raises(TypeError, match=r"blocks\.2\.ffn\.net\.2 is not quantized"):
-        restore(restored, component, left_out[2:], "cpu")
+        restore(restored, component, qparams, "transformer", left_out[2:], "cpu")
 
 
 def test_an_outcome_is_what_separates_two_videos(tiny_model: TinyModel, prompts: Path, tmp_path: Path) -> None:

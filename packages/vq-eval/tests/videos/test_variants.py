@@ -174,6 +174,26 @@ def test_corrected_biases_are_used(
 
 
 @pytest.mark.parametrize("smoothed_before", [False, True])
+def test_centered_with_every_linear_ignored_is_the_function_of_the_model(
+    twins: MakeTwins, write_qparams: Callable[..., Path], tmp_path: Path, smoothed_before: bool
+) -> None:
+    case = twins("i2v")
+    case.qparams = open_qparams(write_qparams(case.weights_path, tmp_path / "centered", center=True))
+    linears = tuple(linear.name for linear in case.weights.topology.linears)
+    simulated = case.quantized(case.smoothed() if smoothed_before else case.full, linears)
+    assert snr_db(case.call(case.full), case.call(simulated)) > 100
+
+
+def test_centered_is_the_function_of_the_model_to_what_rounding_leaves(
+    twins: MakeTwins, write_qparams: Callable[..., Path], tmp_path: Path
+) -> None:
+    case = twins("i2v")
+    before = snr_db(case.call(case.full), case.call(case.quantized()))
+    case.qparams = open_qparams(write_qparams(case.weights_path, tmp_path / "centered", center=True))
+    assert snr_db(case.call(case.full), case.call(case.quantized())) > before - 6
+
+
+@pytest.mark.parametrize("smoothed_before", [False, True])
 def test_with_every_linear_ignored_the_function_is_that_of_the_model(twins: MakeTwins, smoothed_before: bool) -> None:
     case = twins("i2v")
     linears = tuple(linear.name for linear in case.weights.topology.linears)

@@ -25,7 +25,7 @@ KEYS = {
     "fingerprint", "lora", "settings", "parents", "linears",
 }  # fmt: skip
 """What the metadata of a file say."""
-KEPT = ("method", "rotation", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
+KEPT = ("method", "rotation", "centered", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
 """The part of a decision about a linear that is kept: how it was rounded, and its errors."""
 
 

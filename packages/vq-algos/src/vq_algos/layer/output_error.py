@@ -42,7 +42,8 @@ class HeldOutError:
         self._weight = weight
         self._tokens = held_out
         self._output = held_out.x @ weight.T
-        self.signal = Energy.of(self._output, held_out)
+        whole = self._output if held_out.mean is None else self._output + weight @ held_out.mean
+        self.signal = Energy.of(whole, held_out)
 
     def error(self, dequantized: Tensor, shift: Tensor | None = None) -> Energy:
         """E of Ŵ = `dequantized` `[out, in]`, with `shift` `[out]` added to the bias."""

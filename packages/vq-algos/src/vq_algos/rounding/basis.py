@@ -1,8 +1,11 @@
-"""The basis in which the linears that read one input are rounded: that of the model, or a rotated one.
+"""The basis in which the linears that read one input are rounded: that of the model, or a rotated one; centered or not.
 
 A rotation spreads a token's outliers over many channels, which helps a uniform grid and harms a floating one. The
 linears are rounded in both bases, and the rotated one is taken if no linear has a larger error on held-out tokens then,
 and none a larger one in a bucket of sigma than rounding to nearest may have.
+
+Centering takes away what all tokens have in common, and costs nothing. In either basis it is taken if, rounded to
+nearest, no linear has a larger error on held-out tokens then, in none of the buckets.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,16 +29,19 @@ class Basis:
         rotation: how many channels are rotated together; 1 for none.
         weights: fp32 `[out_i, in]`.
         inputs: None where no tokens were sampled.
+        mean: fp32 `[in]`, subtracted from the tokens before they were rotated; None for none.
     """
 
     rotation: int
     weights: Sequence[Tensor]
     inputs: LinearInputs | None
+    mean: Tensor | None = None
 
     @property
-    def decision(self) -> dict[str, int]:
+    def decision(self) -> dict[str, int | bool]:
         """What the decision record says of it."""
-        return {} if self.rotation == NONE else {"rotation": self.rotation}
+        rotation: dict[str, int | bool] = {} if self.rotation == NONE else {"rotation": self.rotation}
+        return rotation if self.mean is None else rotation | {"centered": True}
 
     def errors(self, rounded: Sequence[Rounded]) -> list[Energy]:
         """The held-out error of each linear as it was `rounded` in this basis, which has inputs."""
@@ -46,15 +52,18 @@ class Basis:
         ]
 
 
-def rotated_basis(weights: Sequence[Tensor], inputs: LinearInputs | None, rotation: int) -> Basis:
-    """`weights` fp32 `[out_i, in]` of the model, rotated, and `inputs` that are rotated already."""
-    return Basis(rotation, [rotate(weight, rotation) for weight in weights], inputs)
+def rotated_basis(
+    weights: Sequence[Tensor], inputs: LinearInputs | None, rotation: int, mean: Tensor | None = None
+) -> Basis:
+    """`weights` fp32 `[out_i, in]` of the model, rotated, and `inputs` that are centered by `mean` and rotated."""
+    return Basis(rotation, [rotate(weight, rotation) for weight in weights], inputs, mean)
 
 
 def rounded(
     how: str,
-    basis_of: Callable[[int], Basis],
+    basis_of: Callable[[int, Tensor | None], Basis],
     rotation: int,
+    mean: Tensor | None,
     rounder: Rounder,
     fmt: NumberFormat,
     rounding: Rounding,
@@ -63,8 +72,9 @@ def rounded(
 
     Args:
         how: `none` in the model's basis, `all` in the rotated one, or `auto` in the better one, which needs inputs.
-        basis_of: the basis with so many channels rotated together.
+        basis_of: the basis with so many channels rotated together, centered by such a mean.
         rotation: how many that are, if they are; 1 if they cannot be rotated.
+        mean: fp32 `[in]`, of the input; None if it cannot be centered.
         rounder: rounds in either basis.
         fmt: format of the codes.
         rounding: where a value between two codes goes.
@@ -72,17 +82,35 @@ def rounded(
     Returns:
         The basis, what came out in it, and the errors of rounding to nearest in the model's; none without inputs.
     """
-    basis = basis_of(NONE)
-    nearest = basis.errors(rtn.quantize(basis.weights, None, fmt, rounding)) if basis.inputs else []
+    plain_basis = basis_of(NONE, None)
+    nearest = plain_basis.errors(rtn.quantize(plain_basis.weights, None, fmt, rounding)) if plain_basis.inputs else []
+    basis = _centered(plain_basis, basis_of, mean, fmt, rounding)
     if how == "none" or rotation == NONE:
         return basis, rounder.quantize(basis.weights, basis.inputs, fmt, rounding), nearest
-    rotated = basis_of(rotation)
+    rotated = _centered(basis_of(rotation, None), basis_of, mean, fmt, rounding)
     turned = rounder.quantize(rotated.weights, rotated.inputs, fmt, rounding)
     if how == "auto":
         plain = rounder.quantize(basis.weights, basis.inputs, fmt, rounding)
         if not is_better(rotated.errors(turned), basis.errors(plain), nearest):
             return basis, plain, nearest
     return rotated, turned, nearest
+
+
+def _centered(
+    basis: Basis,
+    basis_of: Callable[[int, Tensor | None], Basis],
+    mean: Tensor | None,
+    fmt: NumberFormat,
+    rounding: Rounding,
+) -> Basis:
+    """The `basis` centered by `mean` where that is better, else itself."""
+    if mean is None:
+        return basis
+    centered = basis_of(basis.rotation, mean)
+    nearest = rtn.quantize(basis.weights, None, fmt, rounding)
+    pairs = list(zip(centered.errors(nearest), basis.errors(nearest), strict=True))
+    spared = all(new <= old for one, other in pairs for new, old in zip(one.buckets, other.buckets, strict=True))
+    return centered if spared and all(one.total < other.total for one, other in pairs) else basis
 
 
 def is_better(errors: Sequence[Energy], others: Sequence[Energy], rtn: Sequence[Energy]) -> bool:

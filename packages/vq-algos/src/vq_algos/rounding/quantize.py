@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -24,6 +24,7 @@ from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
+from vq_core.numerics.centering import centered, offset_of, storable_mean
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.numerics.rotation import NONE, largest_group
@@ -33,7 +34,7 @@ from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import Header, create_artifact
 from vq_core.targets import Target, require_rotation, require_scheme, target_named
-from vq_core.topology import Group, shard_of
+from vq_core.topology import Group, ModulationSink, shard_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class QuantizeSettings:
         rotate: which inputs are rotated, if the target can do it: `none`, `all`, or with `auto` those of which all
             linears have a smaller error on held-out tokens then.
         bias_correction: whether biases may be corrected, which needs sampled tokens.
+        center: whether an input's mean may be subtracted where that lowers the error, which needs them too.
     """
 
     scheme: str
@@ -58,6 +60,7 @@ class QuantizeSettings:
     rounding: str = Rounding.NEAREST_EVEN.value
     rotate: str = "none"
     bias_correction: bool = True
+    center: bool = False
 
     def __post_init__(self) -> None:
         scheme_named(self.scheme)
@@ -100,7 +103,8 @@ def quantize(
     _require_tokens(settings, stats, weights)
     manifest = weights.artifact.manifest
     parents = [weights.artifact, *([stats.artifact] if stats else [])]
-    settings = replace(settings, bias_correction=settings.bias_correction and stats is not None)
+    judged = stats is not None
+    settings = replace(settings, bias_correction=settings.bias_correction and judged, center=settings.center and judged)
     smoothed_for = other_scheme(weights, settings.scheme)
     header = Header(
         kind=qparams_artifact.KIND,
@@ -192,14 +196,18 @@ class _Component:
         self, group: Group, linears: list[str], tensors: dict[str, Tensor], decisions: dict[str, Any]
     ) -> None:
         """Quantize the linears of a group that lie in one block into `tensors` and `decisions`."""
+        weights = [self._tensor(f"{linear}.weight") for linear in linears]
         basis, found, nearest = rounded(
             self.settings.rotate,
-            partial(self._basis, group, [self._tensor(f"{linear}.weight") for linear in linears]),
+            partial(self._basis, group, weights),
             largest_group(group.in_features, self.max_rotation),
+            self._mean(group, tensors) if self.settings.center else None,
             rounder_named(self.settings.method),
             scheme_named(self.settings.scheme).weight,
             Rounding(self.settings.rounding),
         )
+        if basis.mean is not None:
+            self._center(group, dict(zip(linears, weights, strict=True)), basis.mean, tensors)
         for index, (linear, weight, one) in enumerate(zip(linears, basis.weights, found, strict=True)):
             dequantized = dequantize(one.quantized)
             tensors[f"{linear}.codes"] = one.quantized.codes.cpu()
@@ -211,15 +219,43 @@ class _Component:
             weight_snr_db = round(snr, 3) if math.isfinite(snr) else None
             decisions[linear] = {**one.decision, **basis.decision, "weight_snr_db": weight_snr_db}
             if basis.inputs is not None:
-                correct = self.settings.bias_correction
+                # What is centered has nothing to correct: the mean is what quantization would shift.
+                correct = self.settings.bias_correction and basis.mean is None
                 scored = correct_and_score(weight, dequantized, basis.inputs, nearest[index], correct_bias=correct)
                 decisions[linear] |= scored.figures
                 if scored.shift is not None:
-                    tensors[f"{linear}.bias"] = (self._tensor(f"{linear}.bias") + scored.shift).cpu()
+                    tensors[f"{linear}.bias"] = (self._current(f"{linear}.bias", tensors) + scored.shift).cpu()
             logger.debug("%s: %s", linear, decisions[linear])
 
-    def _basis(self, group: Group, weights: list[Tensor], rotation: int) -> Basis:
-        return rotated_basis(weights, self._inputs.inputs_of(group, rotation) if self._inputs else None, rotation)
+    def _basis(self, group: Group, weights: list[Tensor], rotation: int, mean: Tensor | None) -> Basis:
+        inputs = self._inputs.inputs_of(group, rotation, mean) if self._inputs else None
+        return rotated_basis(weights, inputs, rotation, mean)
+
+    def _mean(self, group: Group, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        """What can be subtracted from the input of `group`, fp32 `[in]`: its mean, as what produces it can lose it."""
+        offset = offset_of(self.weights.topology, group)
+        if offset is None or self._inputs is None:
+            return None
+        before = offset.of(self._current(offset.tensor, tensors))
+        return storable_mean(before, self._inputs.mean_of(group), self._gain_behind(group))
+
+    def _center(self, group: Group, weights: Mapping[str, Tensor], mean: Tensor, tensors: dict[str, Tensor]) -> None:
+        """Let what produces the input of `group` take −`mean`, and the biases of the linears of `weights` W·`mean`."""
+        offset = offset_of(self.weights.topology, group)
+        assert offset is not None
+        current = partial(self._current, tensors=tensors)
+        changed = centered(current, offset, self._gain_behind(group), weights, mean)
+        tensors |= {name: tensor.cpu() for name, tensor in changed.items()} | {f"{group.name}.mean": mean.cpu()}
+
+    def _gain_behind(self, group: Group) -> Tensor:
+        """What multiplies the input of `group` after it was produced, fp32 `[in]`: all other gains are in tensors."""
+        if isinstance(group.sink, ModulationSink):
+            return self.weights.gain(group.gain, self.device)
+        return torch.ones(group.in_features, device=self.device)
+
+    def _current(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The tensor `name` in fp32, as it has become so far."""
+        return tensors[name].to(self.device) if name in tensors else self._tensor(name)
 
     def _tensor(self, name: str) -> Tensor:
         """A tensor of the smoothed weights, fp32."""

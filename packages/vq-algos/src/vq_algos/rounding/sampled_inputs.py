@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
+from torch import Tensor
 
 from vq_algos.layer.inputs import LinearInputs, Sampled, sampled
 from vq_algos.smoothing.gelu_rescale import gelu
@@ -13,6 +14,8 @@ from vq_core.numerics.quantize import dequantize, quantize_tokens
 from vq_core.numerics.rotation import NONE, rotate
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group, block_of
+
+SPLITS: tuple[Split, Split] = ("fit", "held-out")
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class SampledInputs:
     device: str
     _shared: dict[tuple[str, int], LinearInputs] = field(default_factory=dict, init=False)
 
-    def inputs_of(self, group: Group, rotation: int = NONE) -> LinearInputs:
-        """What the linears of `group` read, `rotation` channels rotated together.
+    def inputs_of(self, group: Group, rotation: int = NONE, mean: Tensor | None = None) -> LinearInputs:
+        """What the linears of `group` read, `rotation` channels rotated together, after `mean` `[in]` was subtracted.
 
-        The inputs of a group that spans all blocks are kept.
+        The inputs of a group that spans all blocks are kept; they have no `mean`.
 
         Raises:
             VqError: no tokens of the group were sampled, or one is not finite.
@@ -45,14 +48,20 @@ class SampledInputs:
         key = (group.name, rotation)
         if key in self._shared:
             return self._shared[key]
-        inputs = LinearInputs(self._sampled(group, "fit", rotation), self._sampled(group, "held-out", rotation))
+        inputs = LinearInputs(*(self._sampled(group, split, rotation, mean) for split in SPLITS))
         if block_of(group.name) is None:
             self._shared[key] = inputs
         return inputs
 
-    def _sampled(self, group: Group, split: Split, rotation: int) -> Sampled:
+    def mean_of(self, group: Group) -> Tensor:
+        """The mean of what the linears of `group` read over the fit tokens, fp32 `[in]`."""
+        tokens = self._tokens(group, "fit")
+        share = tokens.weight / tokens.weight.sum()
+        return share @ (tokens.rows.float() * self.component.input_gain(group, self.device))
+
+    def _sampled(self, group: Group, split: Split, rotation: int, mean: Tensor | None) -> Sampled:
         gain = self.component.input_gain(group, self.device)
-        inputs = sampled(self._tokens(group, split), gain, self.activation, rotation)
+        inputs = sampled(self._tokens(group, split), gain, self.activation, rotation, mean)
         if group.gelu_sink is None or bool((gain == 1).all()):
             return inputs
         # Behind a rescaled GELU the input is not the model's own times the gain: compute what the runtime will compute.

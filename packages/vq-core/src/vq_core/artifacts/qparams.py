@@ -1,13 +1,17 @@
 """`quant-params`: codes, scale and decision of every quantized linear.
 
 Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale`
-(fp32 `[out, 1]`, bfloat16 values), if bias correction changed it, `LINEAR.bias` (fp32 `[out]`), and if the codes are of
-the rotated weight, `LINEAR.rotation` (int64 `[]`): how many channels are rotated together. `block_0.json` … record how
-each linear was rounded, and its error.
+(fp32 `[out, 1]`, bfloat16 values), and if the codes are of the rotated weight, `LINEAR.rotation` (int64 `[]`): how many
+channels are rotated together. `GROUP.mean` (fp32 `[in]`) is what centering has subtracted from the smoothed input of a
+group (`vq_core.numerics.centering`). Beside them, by their own names and in fp32, tensors that take the place of the
+smoothed weights': biases of linears that were corrected or whose input was centered, and what produces a centered
+input. `block_0.json` … record how each linear was rounded, and its error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
+
+from torch import Tensor
 
 from vq_core.artifacts.decisions import read_decisions
 from vq_core.artifacts.models_in_place import models_told
@@ -17,9 +21,12 @@ from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import Artifact, open_artifact
+from vq_core.topology import Group
 
 KIND = "quant-params"
-FORMAT = 2
+OWN = ("codes", "scale", "rotation", "mean")
+"""The last part of the names that no smoothed weights have."""
+FORMAT = 3
 
 
 class QuantParams:
@@ -56,10 +63,24 @@ class QuantParams:
         (group,) = self.artifact.tensors(component, [name]).values()
         return int(group)
 
-    def corrected_biases(self, component: str) -> Mapping[str, str]:
-        """Linears whose bias was corrected → name of the tensor that holds it."""
-        tensors = self.artifact.manifest.components[component].tensors
-        return {name.removesuffix(".bias"): name for name in tensors if name.endswith(".bias")}
+    def replaced(self, component: str) -> frozenset[str]:
+        """Names of the smoothed weights' tensors in whose place those of the artifact come."""
+        return frozenset(
+            name for name in self.artifact.manifest.components[component].tensors if name.rpartition(".")[2] not in OWN
+        )
+
+    def replacements(self, component: str, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        """Those of `names` that are `replaced`, fp32."""
+        replaced = self.replaced(component)
+        return self.artifact.tensors(component, [name for name in names if name in replaced], device)
+
+    def mean(self, component: str, group: Group, device: str = "cpu") -> Tensor | None:
+        """What centering has subtracted from the smoothed input of `group`, fp32 `[in]`; None for nothing."""
+        name = f"{group.name}.mean"
+        if name not in self.artifact.manifest.components[component].tensors:
+            return None
+        (mean,) = self.artifact.tensors(component, [name], device).values()
+        return mean
 
     def decisions(self, component: str) -> dict[str, Any]:
         """How each linear was rounded and its error, by linear name."""

@@ -8,17 +8,18 @@ from torch import Tensor
 from vq_core.artifacts import qparams, weights
 from vq_core.artifacts.components import headers_in, model_header
 from vq_core.artifacts.decisions import write_decided
-from vq_core.artifacts.weights import open_weights
+from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.model.source import open_source
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.centering import centered, offset_of, storable_mean
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import snr_db, weight_scale
 from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import scheme_named
 from vq_core.store.writer import Header, create_artifact
-from vq_core.topology import shard_of
+from vq_core.topology import ModulationSink, shard_of
 
 TOOL = "test"
 
@@ -72,11 +73,13 @@ def write_qparams(
     corrected: str | None = None,
     clip: float = 1.0,
     rotation: int = NONE,
+    center: bool = False,
 ) -> Path:
     """Write quant params of the artifact `smoothed_weights` to `path` and return it.
 
     They hold every bias, or that of the linear `corrected` alone, increased by `bias_shift`. `clip` multiplies the
-    absmax of every row. The codes are of weights in which at most `rotation` channels are rotated together.
+    absmax of every row. The codes are of weights in which at most `rotation` channels are rotated together. With
+    `center` a random mean is subtracted from every input from which one can be.
     """
     opened, fmt = open_weights(smoothed_weights), scheme_named(scheme).weight
     header = Header(
@@ -108,5 +111,27 @@ def write_qparams(
                         tensors[f"{stem}.bias"] = component.plain([f"{stem}.bias"])[f"{stem}.bias"].float() + bias_shift
                     snr = round(snr_db(weight, codes.float() * scale), 3)
                     decisions[stem] = {"method": "rtn", "weight_snr_db": snr, "bias_corrected": shifts}
+                if center:
+                    _center(component, shard, tensors, decisions)
                 write_decided(writer, f"{name}/{shard}.safetensors", tensors, decisions)
     return path
+
+
+def _center(
+    component: SmoothedTransformer, shard: str, tensors: dict[str, Tensor], decisions: dict[str, dict[str, object]]
+) -> None:
+    def current(name: str) -> Tensor:
+        return tensors[name] if name in tensors else component.plain([name])[name].float()
+
+    for group in component.topology.groups:
+        offset = offset_of(component.topology, group)
+        if offset is None or shard_of(group.name) != shard:
+            continue
+        ones = torch.ones(group.in_features)
+        gain = component.gain(group.gain) if isinstance(group.sink, ModulationSink) else ones
+        wanted = torch.randn(group.in_features, generator=torch.Generator().manual_seed(len(tensors)))
+        mean = storable_mean(offset.of(current(offset.tensor)), wanted, gain)
+        weights = {linear: component.linear(linear).float() for linear in group.reads}
+        tensors |= centered(current, offset, gain, weights, mean) | {f"{group.name}.mean": mean}
+        for linear in group.reads:
+            decisions[linear]["centered"] = True

@@ -149,8 +149,12 @@ class _Measured:
                 self.writer.write_text(_sums_file(index), SumRows(rows=rows).model_dump_json() + "\n")
 
     def _meter(self, component: str, calls: Sequence[Call], full: nn.Module, twin: nn.Module) -> NoiseMeter:
-        weights, scheme = self.candidate.weights.components[component], self.candidate.qparams.scheme
-        return NoiseMeter(component, calls, full, twin, weights, scheme, self.run.pipeline.device)
+        weights = self.candidate.weights.components[component]
+        return NoiseMeter(component, calls, full, twin, weights, self.candidate.qparams, self.run.pipeline.device)
+
+    def _restore(self, component: str, twin: nn.Module, linears: Sequence[str]) -> None:
+        weights, qparams = self.candidate.weights.components[component], self.candidate.qparams
+        restore(twin, weights, qparams, component, linears, self.run.pipeline.device)
 
     def sums(self) -> list[SumRow]:
         """The sums of all prompts."""
@@ -166,8 +170,7 @@ class _Measured:
         with progress("sensitivity", len(stages) * len(encoded) * sampling.steps, "step") as advance:
             for stage in stages:
                 for component, linears in stage.linears.items():
-                    weights = self.candidate.weights.components[component]
-                    restore(twins[component], weights, linears, self.run.pipeline.device)
+                    self._restore(component, twins[component], linears)
                 outcomes = []
                 for index, conditions in encoded.items():
                     file = f"{_OUTCOMES}/{unit}_{stage.count:04d}_{index:03d}.json"

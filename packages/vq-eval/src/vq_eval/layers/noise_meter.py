@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
+from vq_core.numerics.centering import Offset, offset_of
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.numerics.scheme import QuantScheme
 from vq_core.sampling.schedule import Call
 from vq_core.topology import LinearSink, ModulationSink
 from vq_eval.layers.lockstep import WHOLE, ModuleCall
@@ -55,11 +56,28 @@ class SumRows(Record):
     rows: tuple[SumRow, ...]
 
 
-class _Factors(NamedTuple):
-    """The gains that smoothing puts on a linear's input and on its output; None for ones."""
+class _Between(NamedTuple):
+    """What lies between a linear of the model and its twin; None for nothing.
 
-    input: Tensor | None
-    output: Tensor | None
+    Attributes:
+        gain_in, gain_out: what smoothing has multiplied its input and its output by, without what the twin's own does.
+        less_in, less_out: what centering has subtracted from them then.
+    """
+
+    gain_in: Tensor | None
+    gain_out: Tensor | None
+    less_in: Tensor | None
+    less_out: Tensor | None
+
+    def of_input(self, x: Tensor) -> Tensor:
+        """What the twin reads where the model reads `x` `[tokens, in]`."""
+        x = x if self.gain_in is None else x * self.gain_in
+        return x if self.less_in is None else x - self.less_in
+
+    def of_model(self, y: Tensor) -> Tensor:
+        """What the model's linear would give where the twin's gives `y` `[tokens, out]`."""
+        y = y if self.less_out is None else y + self.less_out
+        return y if self.gain_out is None else y / self.gain_out
 
 
 class NoiseMeter:
@@ -72,29 +90,30 @@ class NoiseMeter:
         full: nn.Module,
         twin: nn.Module,
         weights: SmoothedTransformer,
-        scheme: QuantScheme,
+        qparams: QuantParams,
         device: str,
     ) -> None:
-        """Measure `twin`, made from `weights`, over `calls` of one prompt."""
+        """Measure `twin`, made from `weights` and `qparams`, over `calls` of one prompt."""
         self._component = component
         self._coming = iter(calls)
         self._call = next(self._coming, None)
         self.full, self.twin = full, twin
         self._topology = weights.topology
         self._across = cache(partial(weights.across_gain, device=device))
-        self._scheme = scheme
+        self._scheme = qparams.scheme
         self._gain = cache(lambda group: _unless_ones(weights.gain(group.gain, device)))
-        self._factors = {linear.name: self._factors_of(linear.name) for linear in self._topology.linears}
+        self._mean = cache(lambda group: qparams.mean(component, group, device))
+        self._between = {linear.name: self._between_twins(linear.name) for linear in self._topology.linears}
         self._sums: dict[tuple[Kind, str, int, Branch], Tensor] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """The modules to compare: linears and blocks."""
-        return (*self._factors, *blocks_of(self._factors))
+        return (*self._between, *blocks_of(self._between))
 
     def compare(self, exact: ModuleCall, ours: ModuleCall) -> None:
         """Add up one module's call; the call of the transformer itself ends a call of the sampler."""
-        if exact.name in self._factors:
+        if exact.name in self._between:
             self._add("linear", exact.name, self._linear(exact, ours))
         elif exact.name != WHOLE:
             self._add("block", exact.name, self._block(exact, ours))
@@ -144,7 +163,7 @@ class NoiseMeter:
 
     def _linear(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
         full, twin = (side.get_submodule(exact.name) for side in (self.full, self.twin))
-        factors = self._factors[exact.name]
+        between = self._between[exact.name]
         rounded = self._rounded(full)
         inputs, outputs, twins = (_rows(tensor) for tensor in (exact.args[0], exact.output, ours.output))
         total = torch.zeros(5, dtype=torch.float64, device=outputs.device)
@@ -152,8 +171,8 @@ class NoiseMeter:
             rows = slice(begin, begin + TOKENS_AT_ONCE)
             x, y = inputs[rows].float(), outputs[rows].float()
             # `forward`, because a call would trigger the lockstep's hooks again.
-            own = _over(twin.forward(_times(x, factors.input)), factors.output)
-            in_place = _over(twins[rows].float(), factors.output)
+            own = between.of_model(twin.forward(between.of_input(x)))
+            in_place = between.of_model(twins[rows].float())
             signal = _power(y)
             noises = [_power(approximation - y) for approximation in (own, in_place, rounded(x))]
             total += torch.stack([signal, signal, *noises])
@@ -175,11 +194,14 @@ class NoiseMeter:
         own, in_place = (_power(_last(output).float() - after) for output in (alone, ours.output))
         return torch.stack([_power(after), _power(after - before), own, in_place, torch.zeros_like(own)])
 
-    def _factors_of(self, linear: str) -> _Factors:
+    def _between_twins(self, linear: str) -> _Between:
         group = self._topology.group_of(linear)
-        # A modulated norm's own gain is applied by the twin's linear itself; that of all blocks is in its input.
-        read = self._across(group) if isinstance(group.sink, ModulationSink) else self._gain(group)
-        written = next(
+        gain_in, less_in = self._gain(group), self._mean(group)
+        if isinstance(group.sink, ModulationSink):
+            # A modulated norm's own gain is applied by the twin's linear itself; that of all blocks is in its input.
+            less_in = less_in if less_in is None or gain_in is None else less_in / gain_in
+            gain_in = self._across(group)
+        gain_out = next(
             (
                 self._gain(other)
                 for other in self._topology.groups
@@ -188,7 +210,10 @@ class NoiseMeter:
             ),
             None,
         )
-        return _Factors(read, written)
+        bias = Offset(f"{linear}.bias")
+        centered = (other for other in self._topology.groups if offset_of(self._topology, other) == bias)
+        less_out = next(map(self._mean, centered), None)
+        return _Between(gain_in, gain_out, less_in, less_out)
 
 
 def blocks_of(linears: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
@@ -218,14 +243,6 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def _power(x: Tensor) -> Tensor:
     return x.square().sum(dtype=torch.float64)
-
-
-def _times(x: Tensor, factor: Tensor | None) -> Tensor:
-    return x if factor is None else x * factor
-
-
-def _over(x: Tensor, factor: Tensor | None) -> Tensor:
-    return x if factor is None else x / factor
 
 
 def _unless_ones(gain: Tensor) -> Tensor | None:

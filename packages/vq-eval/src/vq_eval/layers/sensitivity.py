@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import load_tensors
@@ -23,6 +24,7 @@ from vq_eval.record import Record
 from vq_eval.trajectories.latent_error import latent_error
 from vq_eval.trajectories.watched_run import SeenStep, WatchedRun
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
+from vq_eval.videos.variants import exact_bias
 
 UNITS: dict[str, Unit] = {unit: unit for unit in get_args(Unit)}
 
@@ -112,13 +114,20 @@ def stages_of(request: SensitivityRequest, ranking: Ranking, topologies: Mapping
 
 
 @torch.no_grad()
-def restore(transformer: nn.Module, weights: SmoothedTransformer, linears: Sequence[str], device: str) -> None:
+def restore(
+    transformer: nn.Module,
+    weights: SmoothedTransformer,
+    qparams: QuantParams,
+    component: str,
+    linears: Sequence[str],
+    device: str,
+) -> None:
     """Replace each of the fake-quantized `linears` by its smoothed linear in full precision."""
     for name in linears:
         simulated = transformer.get_submodule(name)
         if not isinstance(simulated, FakeQuantLinear):
             raise TypeError(f"{name} is not quantized")
-        weight, bias = weights.plain([f"{name}.weight", f"{name}.bias"], device).values()
+        weight, bias = weights.linear(name, device), exact_bias(weights, qparams, component, name, device)
         # The linears outside the blocks are never quantized.
         dtype = transformer.get_parameter("proj_out.weight").dtype
         linear = nn.Linear(weight.shape[1], weight.shape[0], device=device, dtype=dtype)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.centering import Offset, offset_of
 from vq_core.recipes.recipe import Variant
 from vq_core.topology import Topology
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
@@ -48,20 +49,34 @@ def apply_fake_quant(
     done = {name for name in ignored if isinstance(transformer.get_submodule(name), GainLinear)}
     apart = {f"{name}.{part}" for name in (*done, *(it.name for it in simulated)) for part in ("weight", "bias")}
     for names in weights.topology.shards().values():
-        _fill(transformer, weights.plain((name for name in names if name not in apart), device))
+        plain = weights.plain((name for name in names if name not in apart), device)
+        _fill(transformer, plain | qparams.replacements(component, plain, device))
     gains = _gains_of_linears(weights, device)
-    corrected = qparams.corrected_biases(component)
+    for name in ignored:
+        place = f"{name}.linear" if name in done else name
+        _fill(transformer, {f"{place}.bias": exact_bias(weights, qparams, component, name, device)})
     for name in gains.keys() & set(ignored) - done:
         transformer.set_submodule(name, GainLinear(transformer.get_submodule(name), gains[name]))
     for linear in simulated:
-        if linear.name in corrected:
-            (bias,) = qparams.artifact.tensors(component, [corrected[linear.name]], device).values()
-        else:
-            (bias,) = weights.plain([f"{linear.name}.bias"], device).values()
+        smoothed = weights.plain([f"{linear.name}.bias"], device)
+        (bias,) = (smoothed | qparams.replacements(component, smoothed, device)).values()
         codes = qparams.linear(component, linear.name, device)
         # In bfloat16, as checkpoints store it.
         module = FakeQuantLinear(codes, nearest_bf16(bias), gains.get(linear.name), qparams.scheme.activation)
         transformer.set_submodule(linear.name, module)
+
+
+def exact_bias(weights: SmoothedTransformer, qparams: QuantParams, component: str, linear: str, device: str) -> Tensor:
+    """The bias of `linear` in full precision `[out]`, where its neighbours are quantized and may be centered."""
+    weight, bias = weights.plain([f"{linear}.weight", f"{linear}.bias"], device).values()
+    mean = qparams.mean(component, weights.topology.group_of(linear), device)
+    if mean is not None:
+        bias = bias.float() + weight.float() @ mean
+    for group in weights.topology.groups:
+        mean = qparams.mean(component, group, device)
+        if mean is not None and offset_of(weights.topology, group) == Offset(f"{linear}.bias"):
+            bias = bias.float() - mean
+    return bias
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ class OpenedModel:
 
 
 class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
-    """One quantized transformer; of its `plain` tensors, biases are as the rounder corrected them."""
+    """One quantized transformer; its `plain` tensors are as the rounder corrected and centered them."""
 
     @property
     def unrounded(self) -> TransformerReader[Tensor]:
@@ -119,19 +119,17 @@ class QuantizedModel(OpenedModel):
 
 
 class _CorrectedWeights(Derived):
-    """Smoothed weights with the biases that rounding has corrected."""
+    """Smoothed weights with the tensors that rounding has corrected or centered."""
 
     def __init__(self, name: str, weights: SmoothedTransformer, qparams: QuantParams) -> None:
         super().__init__(weights)
         self._name = name
         self._qparams = qparams
-        self._corrected = frozenset(qparams.corrected_biases(name).values())
         self.linear = weights.linear
 
     def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         tensors = super().plain(names, device)
-        corrected = [name for name in tensors if name in self._corrected]
-        return tensors | self._qparams.artifact.tensors(self._name, corrected, device)
+        return tensors | self._qparams.replacements(self._name, tensors, device)
 
 
 class _RoundedWeights(Derived):

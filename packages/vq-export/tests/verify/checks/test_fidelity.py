@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from vq_core.artifacts.checkpoint import open_checkpoint
 from vq_core.model.source import open_source
+from vq_core.testing.artifacts import write_qparams
 from vq_export.targets.lightx2v import export
 from vq_export.verify.checks.fidelity import Fidelity, compare, corrected_biases
 from vq_export.verify.reference import model_reference, unrounded_reference
@@ -80,3 +82,14 @@ def test_a_corrected_bias_is_none_of_the_model_and_is_that_of_the_quant_params(
 
     uncorrected = make_artifacts(models["i2v"]).opened()
     assert compare(checkpoint, unrounded_reference(uncorrected))["transformer"].other == [f"{linear}.bias"]
+
+
+def test_a_corrected_bias_says_nothing_of_the_gain(
+    make_artifacts: Callable[..., Any], models: Paths, tmp_path: Path
+) -> None:
+    """The image's value projection takes the same gain, and its own bias tells it."""
+    artifacts = make_artifacts(models["i2v"], "fp8", octaves=0.01)
+    linear = "blocks.1.attn2.to_v"
+    write_qparams(artifacts.weights, tmp_path / "qparams", "fp8", bias_shift=0.001, corrected=linear)
+    export(replace(artifacts, qparams=tmp_path / "qparams").opened(), tmp_path / "ckpt")
+    assert against_model(tmp_path / "ckpt", models["i2v"]).other == []

@@ -4,7 +4,8 @@ Three computations, on the same random inputs, of a block and of the last layer 
 
     reference   the source's tensors, in diffusers' order
     explained   the same, each linear's weight replaced by what rounding to nearest leaves of it, each other tensor cast
-                to bfloat16: all that a faithful checkpoint may change
+                to bfloat16, and those that were corrected or centered taken from the checkpoint (`centering` says
+                whether they fit): all that a faithful checkpoint may change
     found       the checkpoint's tensors by their native names, in LightX2V's order, cast to bfloat16 as it casts them
 
 Without gains that is ComfyUI's order and cast, too.
@@ -38,6 +39,7 @@ from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.rotation import NONE
 from vq_core.topology import Group, ProjectionSink
+from vq_export.verify.checks.centering import Centered
 from vq_export.verify.checks.fidelity import corrected_biases, folded, gain_finder, rounds_to_nearest
 from vq_export.verify.checks.gains import NON_BLOCK, Gains
 from vq_export.verify.checks.linear_error import rounded_to_nearest
@@ -116,13 +118,14 @@ def cast_snr_db(checkpoint: ConvertedCheckpoint, name: str, block: int, device: 
 
 
 def _explained(own: "_Inputs", reference: Reference, gains: Gains) -> Branches:
-    corrected = frozenset() if reference.smoothed else corrected_biases(own.checkpoint, own.name)
+    changed = corrected_biases(own.checkpoint, own.name) | Centered(own.checkpoint, own.name).tensors
+    own_tensors = frozenset() if reference.smoothed else changed
 
     def explained(tensor: str) -> Tensor:
         return folded(reference.components[own.name], tensor, gains, own.device).float()
 
     def plain(tensor: str) -> Tensor:
-        if tensor in corrected:
+        if tensor in own_tensors:
             return nearest_bf16(own.component.plain([tensor], own.device)[tensor])
         return nearest_bf16(explained(tensor))
 

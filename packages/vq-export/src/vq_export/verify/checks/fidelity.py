@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.folding import fold_group
 from vq_core.runtime.progress import progress
 from vq_core.topology import Group
+from vq_export.verify.checks.centering import Centered
 from vq_export.verify.checks.gains import NON_BLOCK, GainFinder, Gains
 from vq_export.verify.checks.linear_error import LinearError, linear_error
 from vq_export.verify.reference import Reference
@@ -49,6 +51,8 @@ def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: st
             shared = finder.gains(NON_BLOCK, {})
             found[name] = Fidelity()
             corrected = frozenset() if reference.smoothed else corrected_biases(checkpoint, name)
+            centered = Centered(checkpoint, name)
+            moved = frozenset() if reference.smoothed else centered.tensors
             for shard, names in component.topology.plain_shards().items():
                 gains = finder.gains(shard, shared)
                 for linear in component.topology.linears:
@@ -59,9 +63,12 @@ def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: st
                             checkpoint.scheme.weight,
                             nearest=rounds_to_nearest(checkpoint),
                         )
-                compared = component.plain((tensor for tensor in names if tensor not in corrected), device)
+                compared = component.plain((tensor for tensor in names if tensor not in corrected | moved), device)
                 tolerance = FOLDED_ELSEWHERE if reference.folded_elsewhere else STORED_ROUNDING
                 found[name].other.extend(_differing(compared, original, gains, tolerance, device))
+                if moved:
+                    stored, exact = partial(_fp32, component, {}, device), partial(_fp32, original, gains, device)
+                    found[name].other.extend(centered.misfits(shard, stored, exact, gains, corrected))
                 advance()
     return found
 
@@ -71,7 +78,8 @@ def gain_finder(checkpoint: ConvertedCheckpoint, name: str, reference: Reference
     smooth = cast(dict[str, Any], checkpoint.artifact.manifest.settings.get("smooth", {}))
     rescaled = smooth.get("method") == "auto"
     component, original = checkpoint.components[name], reference.components[name]
-    return GainFinder(component, original, reference.smoothed, checkpoint.scheme.weight, rescaled, device)
+    changed = corrected_biases(checkpoint, name) | Centered(checkpoint, name).tensors
+    return GainFinder(component, original, reference.smoothed, checkpoint.scheme.weight, rescaled, changed, device)
 
 
 def rounds_to_nearest(checkpoint: ConvertedCheckpoint) -> bool:
@@ -86,12 +94,16 @@ def corrected_biases(checkpoint: ConvertedCheckpoint, name: str) -> frozenset[st
     return frozenset(f"{linear}.bias" for linear, how in measured.items() if how.get("bias_corrected"))
 
 
-def folded(original: TransformerReader[Tensor], name: str, gains: Mapping[Group, Tensor], device: str) -> Tensor:
+def folded(original: TransformerReader[object], name: str, gains: Mapping[Group, Tensor], device: str) -> Tensor:
     """The tensor `name` of `original` as smoothing with `gains` changes it."""
     tensors = original.plain([name], device)
     for group, gain in gains.items():
         fold_group(tensors, group, gain)
     return tensors[name]
+
+
+def _fp32(transformer: TransformerReader[object], gains: Gains, device: str, name: str) -> Tensor:
+    return folded(transformer, name, gains, device).float()
 
 
 def _differing(

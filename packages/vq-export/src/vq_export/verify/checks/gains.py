@@ -36,6 +36,8 @@ class GainFinder:
         smoothed: is `original` smoothed already? Then there is nothing to find.
         fmt: the format of the weights.
         rescaled: may rows before GELU have been rescaled too?
+        changed: names of biases that are not the original's times a gain, because rounding has corrected or centered
+            them: they say nothing of it.
     """
 
     component: TransformerReader[Quantized]
@@ -43,6 +45,7 @@ class GainFinder:
     smoothed: bool
     fmt: NumberFormat
     rescaled: bool
+    changed: frozenset[str] = frozenset()
     device: str = "cpu"
 
     def gains(self, shard: str, known: Mapping[Group, Tensor]) -> Gains:
@@ -91,23 +94,30 @@ class GainFinder:
         """The factor of each row of all `producers`: one that biases confirm, else that of the first one's weights.
 
         Quantized weights give the factor up to their rounding. Of the gains that fold into the biases as they are
-        stored, the nearest to it is taken. Where there is none, or it is far from that of the weights, rounding has
-        corrected the bias. Rows of zeros give no factor, and count as multiplied by one.
+        stored, the nearest to it is taken. Rows of zeros give no factor, and count as multiplied by one.
         """
-        by_weight = [self._row_ratio(producer, plain, gains) for producer in producers]
-        names = [f"{producer}.bias" for producer in producers]
-        biases = [(tensor.float(), plain[name]) for name, tensor in self.original.plain(names, self.device).items()]
-        candidates = torch.cat([_around(stored.float() / before) for before, stored in biases])
+        by_weight = {f"{producer}.bias": self._row_ratio(producer, plain, gains) for producer in producers}
+        before_folding = self.original.plain([name for name in by_weight if name not in self.changed], self.device)
+        biases = {name: (tensor.float(), plain[name]) for name, tensor in before_folding.items()}
+        ratio = next(iter(by_weight.values()))
+        if biases:
+            ratio = self._confirmed(ratio, by_weight, biases)
+        return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
+
+    def _confirmed(
+        self, likely: Tensor, by_weight: Mapping[str, Tensor], biases: Mapping[str, tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """In each row the gain nearest to the `likely` one that most `biases`, original and stored, confirm."""
+        candidates = torch.cat([_around(stored.float() / before) for before, stored in biases.values()])
         confirmed = torch.zeros_like(candidates)
-        for ratio, (before, stored) in zip(by_weight, biases, strict=True):
+        for name, (before, stored) in biases.items():
+            ratio = by_weight[name]
             agrees = (candidates - ratio).abs() <= RATIO_TOLERANCE[self.fmt] * ratio.abs()
             confirmed += _gives(before, candidates, stored) & (agrees | ~torch.isfinite(ratio))
-        ratio = by_weight[0]
-        distance = torch.where(torch.isfinite(ratio), candidates - ratio, 0.0).abs()
+        distance = torch.where(torch.isfinite(likely), candidates - likely, 0.0).abs()
         most = confirmed.amax(dim=0)
         nearest = distance.masked_fill(confirmed < most, torch.inf).argmin(dim=0, keepdim=True)
-        ratio = torch.where(most > 0, candidates.gather(0, nearest)[0], ratio)
-        return nearest_bf16(torch.where(torch.isfinite(ratio) & (ratio != 0), ratio, torch.ones_like(ratio)))
+        return torch.where(most > 0, candidates.gather(0, nearest)[0], likely)
 
     def _row_ratio(self, producer: str, plain: Mapping[str, Tensor], gains: Mapping[Group, Tensor]) -> Tensor:
         """The factor that fits the weights of `producer` best in each row, `[rows]`; NaN for zeros."""

@@ -1,0 +1,105 @@
+"""Whether what centering has moved fits together: what a producer has lost, its readers' biases have got, times W.
+
+Neither is in the model as it is in the checkpoint. But the difference of a producer's two offsets is μ, and then every
+reader's bias is known: b + W·μ (`vq_core.numerics.centering`).
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.numerics.centering import Offset, offset_of
+from vq_core.topology import Group, ModulationSink, Topology, shard_of
+
+Read = Callable[[str], Tensor]
+"""A tensor by name, fp32."""
+
+STORED = 2.0**-7
+"""Relative error of a bias that was rounded to bfloat16, and was a sum of two that were."""
+RELATIVE = 2.0**-5
+"""Error of W·μ over √(Σ W²μ²), which W·μ itself is about as large as: gains are recovered with that of bfloat16."""
+
+
+@dataclass(frozen=True)
+class Centered:
+    """The groups of the component `name` of `checkpoint` whose input was centered."""
+
+    checkpoint: ConvertedCheckpoint
+    name: str
+
+    @property
+    def topology(self) -> Topology:
+        """That of the component."""
+        return self.checkpoint.components[self.name].topology
+
+    @cached_property
+    def groups(self) -> Mapping[Group, Offset]:
+        """By group, what produces the offset of its input."""
+        measured = cast(dict[str, dict[str, Any]], self.checkpoint.artifact.manifest.measured.get(self.name, {}))
+        found = (group for group in self.topology.groups if measured.get(group.reads[0], {}).get("centered"))
+        offsets = {group: offset_of(self.topology, group) for group in found}
+        return {group: offset for group, offset in offsets.items() if offset is not None}
+
+    @cached_property
+    def tensors(self) -> frozenset[str]:
+        """Names of the tensors that differ from the model's by it."""
+        biases = {f"{linear}.bias" for group in self.groups for linear in group.reads}
+        return frozenset(biases | {offset.tensor for offset in self.groups.values()})
+
+    def misfits(
+        self, shard: str, stored: Read, folded: Read, gains: Mapping[Group, Tensor], unknown: Collection[str]
+    ) -> Iterator[str]:
+        """Those of `tensors` in `shard` that do not fit the others.
+
+        Args:
+            shard: name of a block's shard.
+            stored: reads the checkpoint.
+            folded: reads the model, as smoothing changes it.
+            gains: of the groups of the shard.
+            unknown: names of biases that hold a correction as well; what follows from one cannot be checked.
+        """
+        yield from self._tables_that_differ(shard, stored, folded)
+        means: dict[Group, Tensor] = {}
+        offsets = set(self.groups.values())
+        for group, offset in self.groups.items():
+            if shard_of(group.name) != shard or offset.tensor in unknown:
+                continue
+            before, found = offset.of(folded(offset.tensor)), offset.of(stored(offset.tensor))
+            if offset.row is None:
+                before = before + self._moved(offset.tensor, folded, means)
+            gain = gains.get(group, 1.0) if isinstance(group.sink, ModulationSink) else 1.0
+            means[group] = (before - found) * gain
+            for linear in group.reads:
+                name = f"{linear}.bias"
+                if Offset(name) in offsets or name in unknown:
+                    continue
+                weight = folded(f"{linear}.weight")
+                expected = folded(name) + weight @ means[group]
+                limit = STORED * expected.abs() + RELATIVE * (weight.square() @ means[group].square()).sqrt()
+                if not ((stored(name) - expected).abs() <= limit).all():
+                    yield name
+
+    def _tables_that_differ(self, shard: str, stored: Read, folded: Read) -> Iterator[str]:
+        """Tables of which a row differs that no centering has changed."""
+        rows: dict[str, list[Offset]] = {}
+        for group, offset in self.groups.items():
+            if shard_of(group.name) == shard and offset.row is not None:
+                rows.setdefault(offset.tensor, []).append(offset)
+        for name, changed in rows.items():
+            found, expected = stored(name), folded(name)
+            for offset in changed:
+                expected = offset.replaced(expected, offset.of(found))
+            if not torch.allclose(found, expected, rtol=STORED, atol=0):
+                yield name
+
+    def _moved(self, bias: str, folded: Read, means: Mapping[Group, Tensor]) -> Tensor:
+        """W·μ of the linear that `bias` belongs to, if it is one whose input was centered."""
+        linear = bias.removesuffix(".bias")
+        if bias not in self.topology.biases or (mean := means.get(self.topology.group_of(linear))) is None:
+            return torch.zeros_like(folded(bias))
+        return folded(f"{linear}.weight") @ mean
