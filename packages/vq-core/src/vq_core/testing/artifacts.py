@@ -129,7 +129,8 @@ def _center(
             continue
         ones = torch.ones(group.in_features)
         gain = component.gain(group.gain) if isinstance(group.sink, ModulationSink) else ones
-        wanted = torch.randn(group.in_features, generator=torch.Generator().manual_seed(len(tensors)))
+        # A quarter of what inputs are: more would be noise that no real mean adds.
+        wanted = torch.randn(group.in_features, generator=torch.Generator().manual_seed(len(tensors))) / 4
         mean = storable_mean(offset.of(current(offset.tensor)), wanted, gain)
         weights = {linear: component.linear(linear).float() for linear in group.reads}
         tensors |= centered(current, offset, gain, weights, mean) | {f"{group.name}.mean": mean}

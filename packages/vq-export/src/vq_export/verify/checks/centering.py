@@ -22,7 +22,7 @@ Read = Callable[[str], Tensor]
 STORED = 2.0**-7
 """Relative error of a bias that was rounded to bfloat16, and was a sum of two that were."""
 RELATIVE = 2.0**-5
-"""Error of W·μ over √(Σ W²μ²), which W·μ itself is about as large as: gains are recovered with that of bfloat16."""
+"""Error of W·μ over √(Σ W²μ²), about as large as W·μ itself: gains are recovered from what was rounded."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,15 @@ class Centered:
                 before = before + self._moved(offset.tensor, folded, means)
             gain = gains.get(group, 1.0) if isinstance(group.sink, ModulationSink) else 1.0
             means[group] = (before - found) * gain
+            # The gain of a value projection's rows is known from its rounded weights alone, since its bias has changed.
+            uncertain = means[group].square() + (before.square() if offset.row is None else 0)
             for linear in group.reads:
                 name = f"{linear}.bias"
                 if Offset(name) in offsets or name in unknown:
                     continue
                 weight = folded(f"{linear}.weight")
                 expected = folded(name) + weight @ means[group]
-                limit = STORED * expected.abs() + RELATIVE * (weight.square() @ means[group].square()).sqrt()
+                limit = STORED * expected.abs() + RELATIVE * (weight.square() @ uncertain).sqrt()
                 if not ((stored(name) - expected).abs() <= limit).all():
                     yield name
 
