@@ -13,11 +13,10 @@ from vq_algos.rounding.quantize import QuantizeSettings, quantize
 from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.stats import ActivationStats, Tokens
-from vq_core.artifacts.weights import SmoothedTransformer, open_weights
+from vq_core.artifacts.weights import open_weights
 from vq_core.numerics.centering import offset_of
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.scheme import scheme_named
-from vq_core.topology import Group, ModulationSink
 
 RECORDED_DB = 2e-3
 MEAN = 3.0  # of every channel, where the others are ±1
@@ -44,11 +43,6 @@ def smoothed(make_smoothed: Callable[..., Path], i2v_model: Path) -> Path:
 def _quantize(weights: Path, output: Path, stats: ActivationStats | None, **settings: Any) -> QuantParams:
     quantize(open_weights(weights), QuantizeSettings(**({"scheme": "int8"} | settings)), output, stats=stats)
     return open_qparams(output)
-
-
-def _gain_behind(component: SmoothedTransformer, group: Group) -> Tensor:
-    gain = component.gain(group.gain)
-    return gain if isinstance(group.sink, ModulationSink) else torch.ones_like(gain)
 
 
 @pytest.mark.parametrize(("scheme", "rotate"), [("int8", "none"), ("int8", "all"), ("fp8", "none")])
@@ -99,7 +93,7 @@ def test_producers_lose_the_mean_and_biases_get_it(
         if offset is None or mean is None:
             continue
         before = current(offset.tensor)
-        expected[offset.tensor] = offset.replaced(before, offset.of(before) - mean / _gain_behind(component, group))
+        expected[offset.tensor] = offset.replaced(before, offset.of(before) - mean / component.gain_behind(group))
         for linear in group.reads:
             expected[f"{linear}.bias"] = current(f"{linear}.bias") + component.linear(linear).float() @ mean
     assert qparams.replaced("transformer") == expected.keys()

@@ -1,7 +1,6 @@
 """Every exact fold in fp64 on diffusers' own transformer, and the near misses that must not be exact."""
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from vq_core.errors import VqError
 from vq_core.families.wan import topology
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.folding import fold_group
-from vq_core.topology import Group, LinearSink, ModulationSink, ProjectionSink, block_of, shard_of
+from vq_core.topology import LinearSink, ModulationSink, ProjectionSink, block_of, shard_of
 
 EXACT = 1e-12
 GROUPS = (
@@ -26,85 +25,7 @@ GROUPS = (
     "text",  # text embedder to all cross k, v
     "image",  # image embedder's norm2 to all image k, v
 )
-Tensors = dict[str, Tensor]
-
-
-@pytest.fixture
-def fp64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep diffusers' casts to fp32 from rounding: `.float()` gives fp64 here."""
-    monkeypatch.setattr(Tensor, "float", Tensor.double)
-
-
-class Transformer:
-    """A random diffusers transformer in fp64 whose output depends on everything that is folded."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        import diffusers
-
-        torch.manual_seed(0)
-        parameters = {name: value for name, value in config.items() if not name.startswith("_")}
-        self.model = getattr(diffusers, config["_class_name"])(**parameters).double().eval()
-        self.topology = topology(config)
-        tensors = self.model.state_dict()
-        # Norms and modulation start as ones and zeros, for which a forgotten shift or bias would not show.
-        for name, tensor in tensors.items():
-            if re.search(r"norm|scale_shift_table|pos_embed|bias", name):
-                tensor += torch.randn_like(tensor) / 2
-        self.tensors: Tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-        self.inputs = {
-            "hidden_states": torch.randn(2, config["in_channels"], 2, 8, 8).double(),
-            "timestep": torch.tensor([900.0, 100.0]).double(),
-            "encoder_hidden_states": torch.randn(2, 512 if config["image_dim"] else 12, config["text_dim"]).double(),
-        }
-        if "vace_layers" in config:
-            self.inputs["control_hidden_states"] = torch.randn(2, config["vace_in_channels"], 2, 8, 8).double()
-        if config["image_dim"]:
-            images = 2 if config["pos_embed_seq_len"] else 1  # the first and the last frame, or the first
-            self.inputs["encoder_hidden_states_image"] = torch.randn(2 * images, 5, config["image_dim"]).double()
-
-    def groups(self, ending: str, stack: str = "") -> list[Group]:
-        """The groups with that ending in the blocks of `stack` (all where it is empty), or that span the model."""
-        return [
-            group
-            for group in self.topology.groups
-            if group.name.endswith(ending) and (block_of(group.name) is None or group.name.startswith(stack))
-        ]
-
-    def gains(self, groups: Iterable[Group]) -> dict[Group, Tensor]:
-        """1/s with s log-normal over about three decades."""
-        return {group: torch.exp(1.5 * torch.randn(group.in_features).double()) for group in groups}
-
-    def folded(self, gains: dict[Group, Tensor]) -> Tensors:
-        tensors = dict(self.tensors)
-        tensors |= {name: torch.ones(length).double() for name, length in self.topology.gains.items()}
-        for group, gain in gains.items():
-            fold_group(tensors, group, gain)
-        return tensors
-
-    @torch.no_grad()
-    def run(self, tensors: Tensors) -> Tensor:
-        """The output with `tensors`; the gains among them multiply the inputs of the linears they belong to."""
-        self.model.load_state_dict({name: tensor for name, tensor in tensors.items() if name in self.tensors})
-        hooks = []
-        for linear in self.topology.linears:
-            gain = tensors.get(self.topology.gain_of(linear.name) or "")
-            if gain is not None:
-                multiply = partial(multiply_input, gain=gain)
-                hooks.append(self.model.get_submodule(linear.name).register_forward_pre_hook(multiply))
-        try:
-            output: Tensor = self.model(**self.inputs, return_dict=False)[0]
-            return output
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def relative_error(self, tensors: Tensors) -> float:
-        reference = self.run(self.tensors)
-        return float((self.run(tensors) - reference).abs().max() / reference.abs().max())
-
-
-def multiply_input(module: nn.Module, args: tuple[Tensor], gain: Tensor) -> tuple[Tensor]:
-    return (args[0] * gain,)
+Build = Callable[[dict[str, Any]], Any]  # the `Transformer` of conftest.py
 
 
 def multiply_output(module: nn.Module, args: tuple[Tensor], output: Tensor, gain: Tensor) -> Tensor:
@@ -118,9 +39,9 @@ def multiply_output(module: nn.Module, args: tuple[Tensor], output: Tensor, gain
     + [("vace", "vace_blocks.", ending) for ending in GROUPS if ending != "image"],
 )
 def test_each_fold_is_exact_and_needs_its_sink(
-    wan_configs: dict[str, dict[str, Any]], name: str, stack: str, ending: str
+    transformer_of: Build, wan_configs: dict[str, dict[str, Any]], name: str, stack: str, ending: str
 ) -> None:
-    transformer = Transformer(wan_configs[name])
+    transformer = transformer_of(wan_configs[name])
     gains = transformer.gains(transformer.groups(ending, stack))
     assert len(gains) == (1 if ending in ("text", "image") else 2)
     folded = transformer.folded(gains)
@@ -134,8 +55,8 @@ def test_each_fold_is_exact_and_needs_its_sink(
 
 
 @pytest.mark.usefixtures("fp64")
-def test_all_folds_together_are_exact(wan_config: dict[str, Any]) -> None:
-    transformer = Transformer(wan_config)
+def test_all_folds_together_are_exact(transformer_of: Build, wan_config: dict[str, Any]) -> None:
+    transformer = transformer_of(wan_config)
     gains = transformer.gains(group for group in transformer.topology.groups if group.sink is not None)
     blocks = wan_config["num_layers"] + len(wan_config.get("vace_layers", ()))
     assert len(gains) == blocks * 5 + (1 if wan_config["image_dim"] is None else 2)
@@ -145,9 +66,9 @@ def test_all_folds_together_are_exact(wan_config: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("fp64")
 @pytest.mark.parametrize("place", ["across.attn1.qkv", "across.ffn.up"])
 def test_one_gain_for_the_modulated_norms_of_all_blocks_needs_no_runtime(
-    wan_config: dict[str, Any], place: str
+    transformer_of: Build, wan_config: dict[str, Any], place: str
 ) -> None:
-    transformer = Transformer(wan_config)
+    transformer = transformer_of(wan_config)
     (group,) = (group for group in transformer.topology.across_blocks if group.name == place)
     gains = transformer.gains([group])
     folded = {name: tensor for name, tensor in transformer.folded(gains).items() if name in transformer.tensors}
@@ -162,17 +83,21 @@ def test_one_gain_for_the_modulated_norms_of_all_blocks_needs_no_runtime(
 
 
 @pytest.mark.usefixtures("fp64")
-def test_gains_of_single_blocks_and_of_all_blocks_together_are_exact(wan_config: dict[str, Any]) -> None:
-    transformer = Transformer(wan_config)
+def test_gains_of_single_blocks_and_of_all_blocks_together_are_exact(
+    transformer_of: Build, wan_config: dict[str, Any]
+) -> None:
+    transformer = transformer_of(wan_config)
     own = [group for group in transformer.topology.groups if group.sink is not None]
     folded = transformer.folded(transformer.gains([*own, *transformer.topology.across_blocks]))
     assert transformer.relative_error(folded) < EXACT
 
 
 @pytest.mark.usefixtures("fp64")
-def test_forgetting_vace_s_blocks_in_the_text_fold_is_not_exact(vace_config: dict[str, Any]) -> None:
+def test_forgetting_vace_s_blocks_in_the_text_fold_is_not_exact(
+    transformer_of: Build, vace_config: dict[str, Any]
+) -> None:
     """Both stacks attend to one embedded text, so its gain is in the weights of both."""
-    transformer = Transformer(vace_config)
+    transformer = transformer_of(vace_config)
     (text,) = transformer.groups("text")
     main_only = replace(text, reads=tuple(name for name in text.reads if name.startswith("blocks.")))
     assert transformer.relative_error(transformer.folded(transformer.gains([main_only]))) > 1e-2
@@ -182,9 +107,9 @@ def test_forgetting_vace_s_blocks_in_the_text_fold_is_not_exact(vace_config: dic
 @pytest.mark.parametrize(("name", "stack"), [("i2v", "blocks"), ("vace", "vace_blocks")])
 @pytest.mark.parametrize(("ending", "norm"), [("attn1.qkv", "norm1"), ("ffn.up", "norm3")])
 def test_a_gain_that_spares_the_shift_is_not_exact(
-    wan_configs: dict[str, dict[str, Any]], name: str, stack: str, ending: str, norm: str
+    transformer_of: Build, wan_configs: dict[str, dict[str, Any]], name: str, stack: str, ending: str, norm: str
 ) -> None:
-    transformer = Transformer(wan_configs[name])
+    transformer = transformer_of(wan_configs[name])
     gains = transformer.gains(transformer.groups(ending, stack=f"{stack}."))
     folded = transformer.folded(gains)
     without_gains = {name: tensor for name, tensor in folded.items() if name in transformer.tensors}
@@ -198,8 +123,8 @@ def test_a_gain_that_spares_the_shift_is_not_exact(
 
 
 @pytest.mark.usefixtures("fp64")
-def test_forgetting_the_image_value_projection_is_not_exact(i2v_config: dict[str, Any]) -> None:
-    transformer = Transformer(i2v_config)
+def test_forgetting_the_image_value_projection_is_not_exact(transformer_of: Build, i2v_config: dict[str, Any]) -> None:
+    transformer = transformer_of(i2v_config)
     groups = [
         replace(group, sink=LinearSink((group.name.replace("attn2.out", "attn2.to_v"),)))
         for group in transformer.groups("attn2.out")
@@ -207,12 +132,12 @@ def test_forgetting_the_image_value_projection_is_not_exact(i2v_config: dict[str
     assert transformer.relative_error(transformer.folded(transformer.gains(groups))) > 1e-2
 
 
-def test_parts_of_a_model_fold_like_the_whole(wan_config: dict[str, Any]) -> None:
-    transformer = Transformer(wan_config)
+def test_parts_of_a_model_fold_like_the_whole(transformer_of: Build, wan_config: dict[str, Any]) -> None:
+    transformer = transformer_of(wan_config)
     groups = (*transformer.topology.groups, *transformer.topology.across_blocks)
     gains = transformer.gains(group for group in groups if group.sink is not None)
     whole = transformer.folded(gains)
-    together: Tensors = {}
+    together: dict[str, Tensor] = {}
     for shard, names in transformer.topology.shards().items():
         part = {name: transformer.tensors[name] for name in names}
         own = [name for name in transformer.topology.gains if shard_of(name) == shard]

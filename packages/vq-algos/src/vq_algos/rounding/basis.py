@@ -74,7 +74,7 @@ def rounded(
         how: `none` in the model's basis, `all` in the rotated one, or `auto` in the better one, which needs inputs.
         basis_of: the basis with so many channels rotated together, centered by such a mean.
         rotation: how many that are, if they are; 1 if they cannot be rotated.
-        mean: fp32 `[in]`, of the input; None if it cannot be centered.
+        mean: fp32 `[in]`, of the input, which needs inputs; None if it cannot be centered.
         rounder: rounds in either basis.
         fmt: format of the codes.
         rounding: where a value between two codes goes.
@@ -82,12 +82,17 @@ def rounded(
     Returns:
         The basis, what came out in it, and the errors of rounding to nearest in the model's; none without inputs.
     """
-    plain_basis = basis_of(NONE, None)
-    nearest = plain_basis.errors(rtn.quantize(plain_basis.weights, None, fmt, rounding)) if plain_basis.inputs else []
-    basis = _centered(plain_basis, basis_of, mean, fmt, rounding)
+    basis = basis_of(NONE, None)
+    codes = rtn.quantize(basis.weights, None, fmt, rounding) if basis.inputs else []
+    nearest = basis.errors(codes) if basis.inputs else []
+    if mean is not None:
+        basis = _better_centered(basis, basis_of(NONE, mean), codes, nearest)
     if how == "none" or rotation == NONE:
         return basis, rounder.quantize(basis.weights, basis.inputs, fmt, rounding), nearest
-    rotated = _centered(basis_of(rotation, None), basis_of, mean, fmt, rounding)
+    rotated = basis_of(rotation, None)
+    if mean is not None:
+        codes = rtn.quantize(rotated.weights, None, fmt, rounding)
+        rotated = _better_centered(rotated, basis_of(rotation, mean), codes, rotated.errors(codes))
     turned = rounder.quantize(rotated.weights, rotated.inputs, fmt, rounding)
     if how == "auto":
         plain = rounder.quantize(basis.weights, basis.inputs, fmt, rounding)
@@ -96,19 +101,9 @@ def rounded(
     return rotated, turned, nearest
 
 
-def _centered(
-    basis: Basis,
-    basis_of: Callable[[int, Tensor | None], Basis],
-    mean: Tensor | None,
-    fmt: NumberFormat,
-    rounding: Rounding,
-) -> Basis:
-    """The `basis` centered by `mean` where that is better, else itself."""
-    if mean is None:
-        return basis
-    centered = basis_of(basis.rotation, mean)
-    nearest = rtn.quantize(basis.weights, None, fmt, rounding)
-    pairs = list(zip(centered.errors(nearest), basis.errors(nearest), strict=True))
+def _better_centered(basis: Basis, centered: Basis, nearest: Sequence[Rounded], errors: Sequence[Energy]) -> Basis:
+    """`centered` where that is better than `basis`, in which the weights rounded to `nearest` have these `errors`."""
+    pairs = list(zip(centered.errors(nearest), errors, strict=True))
     spared = all(new <= old for one, other in pairs for new, old in zip(one.buckets, other.buckets, strict=True))
     return centered if spared and all(one.total < other.total for one, other in pairs) else basis
 

@@ -34,7 +34,7 @@ from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import Header, create_artifact
 from vq_core.targets import Target, require_rotation, require_scheme, target_named
-from vq_core.topology import Group, ModulationSink, shard_of
+from vq_core.topology import Group, shard_of
 
 logger = logging.getLogger(__name__)
 
@@ -237,21 +237,15 @@ class _Component:
         if offset is None or self._inputs is None:
             return None
         before = offset.of(self._current(offset.tensor, tensors))
-        return storable_mean(before, self._inputs.mean_of(group), self._gain_behind(group))
+        return storable_mean(before, self._inputs.mean_of(group), self.weights.gain_behind(group, self.device))
 
     def _center(self, group: Group, weights: Mapping[str, Tensor], mean: Tensor, tensors: dict[str, Tensor]) -> None:
         """Let what produces the input of `group` take −`mean`, and the biases of the linears of `weights` W·`mean`."""
         offset = offset_of(self.weights.topology, group)
         assert offset is not None
         current = partial(self._current, tensors=tensors)
-        changed = centered(current, offset, self._gain_behind(group), weights, mean)
+        changed = centered(current, offset, self.weights.gain_behind(group, self.device), weights, mean)
         tensors |= {name: tensor.cpu() for name, tensor in changed.items()} | {f"{group.name}.mean": mean.cpu()}
-
-    def _gain_behind(self, group: Group) -> Tensor:
-        """What multiplies the input of `group` after it was produced, fp32 `[in]`: all other gains are in tensors."""
-        if isinstance(group.sink, ModulationSink):
-            return self.weights.gain(group.gain, self.device)
-        return torch.ones(group.in_features, device=self.device)
 
     def _current(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
         """The tensor `name` in fp32, as it has become so far."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vq_core.artifacts.decisions import read_decisions
@@ -19,7 +20,7 @@ from vq_core.artifacts.models_in_place import models_told
 from vq_core.families import Family, family_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import Artifact, open_artifact
-from vq_core.topology import Group, Topology
+from vq_core.topology import Group, ModulationSink, Topology
 
 KIND = "smoothed-weights"
 FORMAT = 1
@@ -69,6 +70,12 @@ class SmoothedTransformer:
         """What the linears of `group` read over what the model's own do, fp32 `[in]`."""
         gain, across = self.gain(group.gain, device), self.across_gain(group, device)
         return gain if across is None else gain * across
+
+    def gain_behind(self, group: Group, device: str = "cpu") -> Tensor:
+        """What multiplies the input of `group` after it was produced, fp32 `[in]`: other gains are in the tensors."""
+        if isinstance(group.sink, ModulationSink):
+            return self.gain(group.sink.gain, device)
+        return torch.ones(group.in_features, device=device)
 
 
 class SmoothedWeights:

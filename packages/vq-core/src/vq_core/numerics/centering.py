@@ -57,6 +57,12 @@ def offset_of(topology: Topology, group: Group) -> Offset | None:
     return None
 
 
+def offset_by(topology: Topology, linear: str) -> Group | None:
+    """The group whose offset is the bias of `linear`; None if there is none."""
+    mine = (group for group in topology.groups if isinstance(group.sink, LinearSink) and linear in group.sink.linears)
+    return next((group for group in mine if offset_of(topology, group) == Offset(f"{linear}.bias")), None)
+
+
 def storable_mean(offset: Tensor, mean: Tensor, gain: Tensor) -> Tensor:
     """The μ nearest to `mean` that a bfloat16 value in the place of `offset` leaves exactly; all fp32 `[in]`.
 

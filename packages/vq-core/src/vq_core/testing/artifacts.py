@@ -19,7 +19,7 @@ from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import scheme_named
 from vq_core.store.writer import Header, create_artifact
-from vq_core.topology import ModulationSink, shard_of
+from vq_core.topology import shard_of
 
 TOOL = "test"
 
@@ -127,8 +127,7 @@ def _center(
         offset = offset_of(component.topology, group)
         if offset is None or shard_of(group.name) != shard:
             continue
-        ones = torch.ones(group.in_features)
-        gain = component.gain(group.gain) if isinstance(group.sink, ModulationSink) else ones
+        gain = component.gain_behind(group)
         # A quarter of what inputs are: more would be noise that no real mean adds.
         wanted = torch.randn(group.in_features, generator=torch.Generator().manual_seed(len(tensors))) / 4
         mean = storable_mean(offset.of(current(offset.tensor)), wanted, gain)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
-from vq_core.numerics.centering import Offset, offset_of
+from vq_core.numerics.centering import offset_by
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.sampling.schedule import Call
@@ -210,10 +210,8 @@ class NoiseMeter:
             ),
             None,
         )
-        bias = Offset(f"{linear}.bias")
-        centered = (other for other in self._topology.groups if offset_of(self._topology, other) == bias)
-        less_out = next(map(self._mean, centered), None)
-        return _Between(gain_in, gain_out, less_in, less_out)
+        behind = offset_by(self._topology, linear)
+        return _Between(gain_in, gain_out, less_in, self._mean(behind) if behind else None)
 
 
 def blocks_of(linears: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.centering import Offset, offset_of
+from vq_core.numerics.centering import offset_by
 from vq_core.recipes.recipe import Variant
 from vq_core.topology import Topology
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
@@ -72,11 +72,9 @@ def exact_bias(weights: SmoothedTransformer, qparams: QuantParams, component: st
     mean = qparams.mean(component, weights.topology.group_of(linear), device)
     if mean is not None:
         bias = bias.float() + weight.float() @ mean
-    for group in weights.topology.groups:
-        mean = qparams.mean(component, group, device)
-        if mean is not None and offset_of(weights.topology, group) == Offset(f"{linear}.bias"):
-            bias = bias.float() - mean
-    return bias
+    behind = offset_by(weights.topology, linear)
+    lost = qparams.mean(component, behind, device) if behind else None
+    return bias if lost is None else bias.float() - lost
 
 
 @torch.no_grad()
