@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vq_core.errors import VqError
-from vq_core.files.pth_file import PthFile
+from vq_core.files.pth_file import CHUNK_BYTES, PthFile
 
 TENSORS = {
     "a": torch.arange(12.0).reshape(3, 4),
@@ -62,6 +62,29 @@ def test_refuses_a_tensor_that_is_damaged(path: Path) -> None:
     assert torch.equal(file.load(["b"])["b"], TENSORS["b"])
     with pytest.raises(VqError, match=r"`a` in \S+x\.pth is damaged \(its checksum differs\): get it again"):
         file.load(["a"])
+
+
+def test_tensors_that_share_memory(tmp_path: Path) -> None:
+    """Trainers that shard keep one flat tensor, and each parameter is a part of it."""
+    flat = torch.arange(24.0)
+    parts = {"a": flat[:12].reshape(3, 4), "b": flat[12:18].reshape(2, 3).t(), "none": flat[18:18], "flat": flat}
+    torch.save(parts, tmp_path / "x.pth")
+    loaded = PthFile(tmp_path / "x.pth").load(parts)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in parts.items())
+    assert loaded["a"].untyped_storage().nbytes() == 48
+
+    content = bytearray((tmp_path / "x.pth").read_bytes())
+    content[content.index(flat.numpy().tobytes()) + 5] ^= 1
+    (tmp_path / "x.pth").write_bytes(content)
+    for name in parts:
+        with pytest.raises(VqError, match=rf"`{name}` in \S+x\.pth is damaged"):
+            PthFile(tmp_path / "x.pth").load([name])
+
+
+def test_checks_a_tensor_of_many_chunks(tmp_path: Path) -> None:
+    tensors = {"a": torch.randint(256, (2 * CHUNK_BYTES + 5,), dtype=torch.uint8)}
+    torch.save(tensors, tmp_path / "x.pth")
+    assert torch.equal(PthFile(tmp_path / "x.pth").load(["a"])["a"], tensors["a"])
 
 
 def test_refuses_a_file_that_was_changed(path: Path) -> None:

@@ -1,6 +1,5 @@
 """A `.pth` file with a model's weights, only on request: `torch.load(weights_only=True)`, which runs no code."""
 
-import zlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -9,14 +8,18 @@ from typing import TypeGuard
 from zipfile import ZipFile
 
 import torch
+from isal import isal_zlib  # several times as fast as zlib
 from torch import Tensor
 
 from vq_core.errors import VqError
+from vq_core.files.buffers import Buffers
 from vq_core.files.given_file import require_file
 from vq_core.files.tensor_file import DTYPE_NAMES, TensorInfo
 from vq_core.files.weights_file import changed, identity
 
 SUFFIXES = (".pth", ".pt", ".bin")
+THREADS = 2  # one alone does not fill the memory bus
+CHUNK_BYTES = 1 << 18  # fit in the cache of one core
 Checksums = set[tuple[int, int]]
 """Size in bytes and CRC-32."""
 
@@ -24,15 +27,17 @@ Checksums = set[tuple[int, int]]
 class PthFile:
     """The tensors of a `.pth` file, mapped into memory: what is not looked at is not read."""
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`.
+    def __init__(self, path: Path, buffers: Buffers | None = None) -> None:
+        """Open `path`, to be read into `buffers`, which several files may share.
 
         Raises:
             VqError: it holds anything but tensors by name, or is damaged.
         """
         self.path = path
+        self._buffers = buffers or Buffers()
         self._tensors = read_pth(path)
         self._checksums = checksums_of(path)
+        self._sound: set[int] = set()  # addresses of memory that has been checked
         self._identity = self._present()
         self.infos: Mapping[str, TensorInfo] = {name: _info(tensor) for name, tensor in self._tensors.items()}
 
@@ -46,7 +51,7 @@ class PthFile:
         names = list(names)
         if lacking := [name for name in names if name not in self._tensors]:
             raise VqError(f"{self.path} has no tensor `{lacking[0]}`: get it again.")
-        with ThreadPoolExecutor(2) as pool:  # a checksum takes about as long as a copy
+        with ThreadPoolExecutor(THREADS) as pool:
             loaded = dict(zip(names, pool.map(partial(self._sound_copy, device=device), names), strict=True))
         self._require_unchanged()
         return loaded
@@ -57,9 +62,16 @@ class PthFile:
         return content[:size].tobytes(), content[-size:].tobytes()
 
     def _sound_copy(self, name: str, device: str) -> Tensor:
-        tensor = self._tensors[name]
-        require_sound(tensor, self._checksums, f"`{name}` in {self.path}")
-        return tensor.clone(memory_format=torch.contiguous_format).to(device)
+        tensor, title = self._tensors[name], f"`{name}` in {self.path}"
+        if tensor.nbytes < tensor.untyped_storage().nbytes():  # what many share is read as a whole once, to be checked
+            if tensor.untyped_storage().data_ptr() not in self._sound:
+                require_sound(tensor, self._checksums, title)
+                self._sound.add(tensor.untyped_storage().data_ptr())
+            return tensor.clone(memory_format=torch.contiguous_format).to(device)
+        own = self._buffers.take(tensor.nbytes)
+        require_sound(tensor, self._checksums, title, own)
+        own = own.view(tensor.dtype).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        return own.contiguous().to(device)
 
     def _present(self) -> tuple[int, int, int]:
         try:
@@ -108,14 +120,22 @@ def checksums_of(path: Path) -> Checksums:
         return {(member.file_size, member.CRC) for member in members.infolist()}
 
 
-def require_sound(tensor: Tensor, checksums: Checksums, name: str) -> None:
+def require_sound(tensor: Tensor, checksums: Checksums, name: str, copy: Tensor | None = None) -> None:
     """Refuse a tensor whose memory has none of the `checksums` of its file; torch's loader compares none.
+
+    Its memory is copied into `copy`, uint8, on the way, while it is in the processor's cache.
 
     Raises:
         VqError: says that `name` is damaged.
     """
-    content = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).numpy().data
-    if (content.nbytes, zlib.crc32(content)) not in checksums:
+    content = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+    checksum = 0
+    for begin in range(0, content.nbytes, CHUNK_BYTES):
+        chunk = content[begin : begin + CHUNK_BYTES].numpy()
+        if copy is not None:
+            copy.numpy()[begin : begin + CHUNK_BYTES] = chunk
+        checksum = isal_zlib.crc32(chunk.data, checksum)
+    if (content.nbytes, checksum) not in checksums:
         raise VqError(f"{name} is damaged (its checksum differs): get it again.")
 
 

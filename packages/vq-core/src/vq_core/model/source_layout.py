@@ -12,11 +12,13 @@ Tensors come out by diffusers' names and the configuration with diffusers' keys,
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vq_core.errors import VqError
 from vq_core.families import Family, family_named, family_names, family_of
+from vq_core.files.buffers import Buffers
 from vq_core.files.gguf_file import SUFFIX as GGUF_SUFFIX
 from vq_core.files.gguf_file import GgufFile
 from vq_core.files.given_file import is_there
@@ -218,7 +220,7 @@ def _open_weights(path: TransformerPath, allow_pth: bool) -> dict[str, WeightsFi
                 f"{where} holds no safetensors file but {files[0].name}, a format that can carry programs: "
                 "convert it to safetensors, or add --allow-pth to read its weights and nothing else."
             )
-        return gather_tensors(files, PthFile)
+        return gather_tensors(files, partial(PthFile, buffers=Buffers()))
     return gather_tensors(files)
 
 
