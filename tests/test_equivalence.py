@@ -50,16 +50,17 @@ def test_folded_model_equals_the_original_to_fp32_rounding(
 def rotated(run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Artifacts for a target, smoothed and rotated, in `FOLDER/smoothed`, `FOLDER/qparams` and `FOLDER/ckpt`.
 
-    `center` subtracts random means as well, of which the statistics of a random model have none.
+    `center` subtracts random means as well, of which the statistics of a random model have none. The linears of `kept`
+    stay in full precision.
     """
 
-    def make(target: str, scheme: str, *, center: bool = False) -> Path:
+    def make(target: str, scheme: str, *, center: bool = False, kept: tuple[str, ...] = ()) -> Path:
         folder = tmp_path_factory.mktemp(f"{target}-{scheme}")
         stats = ("--stats", smoothed.parent / "stats", "--target", target)
         run("vq-algos smooth", "--model", tiny_model("i2v"), *stats, "-o", folder / "smoothed")
         weights = ("--weights", folder / "smoothed")
         if center:
-            write_qparams(folder / "smoothed", folder / "qparams", scheme, rotation=256, center=True)
+            write_qparams(folder / "smoothed", folder / "qparams", scheme, rotation=256, center=True, kept=kept)
         else:
             run("vq-algos quantize", *weights, "--scheme", scheme, "--rotate", "all", "-o", folder / "qparams")
         run(f"vq-export {target}", *weights, "--qparams", folder / "qparams", "-o", folder / "ckpt", "--device", "cpu")
@@ -137,13 +138,27 @@ def _unfolded(rounded: dict[str, Tensor], weights: Any, source: Any) -> dict[str
 ROADS = ("lightx2v int8", "lightx2v fp8", "comfyui int8", "native int8", "native fp8")
 
 
-@pytest.fixture(params=[*ROADS, "comfyui int8 centered", "native int8 centered", "native fp8 centered"])
+KEPT = (
+    "blocks.0.attn1.to_q", "blocks.0.attn1.to_k", "blocks.0.attn1.to_v", "blocks.1.attn1.to_out.0",
+    "blocks.0.attn2.to_q", "blocks.1.attn2.to_k", "blocks.1.attn2.to_v", "blocks.1.attn2.to_out.0",
+    "blocks.0.attn2.add_k_proj", "blocks.0.attn2.add_v_proj", "blocks.0.ffn.net.0.proj", "blocks.1.ffn.net.2",
+)  # fmt: skip
+"""Each part of a block once, with neighbours that are quantized."""
+
+
+@pytest.fixture(
+    params=[
+        *ROADS,
+        *(f"{road} centered" for road in ROADS if not road.startswith("lightx2v")),
+        *(f"{road} centered kept" for road in ROADS if not road.startswith("lightx2v")),
+    ]
+)
 def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Any) -> tuple[ConvertedCheckpoint, Path]:
     """A checkpoint, and the smoothed weights that it was made from; those for targets that rotate are rotated."""
     target, scheme, *more = request.param.split()
     if target == "lightx2v":
         return open_converted(quantized(scheme) / "ckpt"), smoothed
-    folder = rotated(target, scheme, center=bool(more))
+    folder = rotated(target, scheme, center="centered" in more, kept=KEPT if "kept" in more else ())
     return open_converted(folder / "ckpt"), folder / "smoothed"
 
 
@@ -197,7 +212,7 @@ def test_engine_and_simulation_agree_in_every_linear_and_block(
     simulate(simulated, checkpoint, smoothed, device)
     seen: dict[nn.Module, tuple[tuple[Any, ...], Tensor]] = {}
     for module in simulated.modules():
-        if isinstance(module, FakeQuantLinear) or module in list(simulated.blocks):
+        if isinstance(module, FakeQuantLinear | nn.Linear) or module in list(simulated.blocks):
             module.register_forward_hook(lambda module, given, made: seen.update({module: (given, made)}))
     placed = {name: tensor.to(device, dtype) for name, tensor in inputs.items()}
     prediction(simulated, placed | {"timestep": inputs["timestep"].to(device)})

@@ -120,6 +120,7 @@ GOOD = {
     (HARDER, "INT8 auto"): line(HARDER, "INT8 auto", 32.0),
     (HARDER, "INT8 auto ComfyUI"): line(HARDER, "INT8 auto ComfyUI", 44.0),
     (HARDER, "INT8 auto native"): line(HARDER, "INT8 auto native", 44.0),
+    (HARDER, "INT8 auto native mixed"): line(HARDER, "INT8 auto native mixed", 46.0),
 }
 
 
@@ -136,6 +137,7 @@ def test_videos_that_meet_every_requirement() -> None:
         (line(HARDER, "INT8 auto", 32.1), "INT8 auto, without rotation"),
         (line(HARDER, "INT8 auto ComfyUI", 43.9), "INT8 auto ComfyUI, PSNR"),
         (line(HARDER, "INT8 auto native", 43.9), "INT8 auto native, PSNR"),
+        (line(HARDER, "INT8 auto native mixed", 45.9), "INT8 auto native mixed, PSNR"),
         (line(HARD, "INT8 auto", 50.0, 0.97), "INT8 auto: share of right directions"),
         (line(HARD, "INT8 auto ComfyUI", 50.0, 0.97), "INT8 auto ComfyUI: share"),
         (line(HARDER, "INT8 auto ComfyUI", 44.0, 0.97), "INT8 auto ComfyUI: share"),

@@ -157,7 +157,8 @@ noise (bfloat16 on a GPU, float32 on the CPU). Direction is the share of shapes 
 hold 95 % confidence intervals, bootstrapped over videos. SmoothQuant is α 0.75 on every fold; all but auto round to
 nearest. LLMC SmoothQuant and LLMC AWQ are its recipes: the three folds of a block that it uses. ConvRot is how rotated
 files are published: every input rotated, weights rounded to nearest, no calibration. auto is for LightX2V, which does
-not rotate; auto ComfyUI and auto native are for runtimes that do.
+not rotate; auto ComfyUI and auto native are for runtimes that do;
+mixed leaves the linears with the largest errors in full precision, 0.4 MB more.
 
 LLMC itself was run beside this on 2026-11-30, its own recipes on wan-tiny-hard with 4 prompts: 20.0 dB (RTN), 23.6
 (SmoothQuant) and 23.4 (AWQ) in INT8 where the same recipes here gave 20.1, 23.6 and 23.6, and auto 51.8. What separates

@@ -18,7 +18,19 @@ SHOWN = 0  # the prompt of the picture
 CANDIDATES = tuple(
     Candidate(name_of(method, scheme), scheme, *methods_of(scheme)[method], judged=True)
     for scheme, methods in (
-        ("int8", ("RTN", "LLMC SmoothQuant", "ConvRot", "SmoothQuant", "auto", "auto ComfyUI", "auto native")),
+        (
+            "int8",
+            (
+                "RTN",
+                "LLMC SmoothQuant",
+                "ConvRot",
+                "SmoothQuant",
+                "auto",
+                "auto ComfyUI",
+                "auto native",
+                "auto native mixed",
+            ),
+        ),
         ("fp8", ("RTN", "SmoothQuant", "auto")),
     )
     for method in methods

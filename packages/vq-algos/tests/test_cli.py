@@ -189,7 +189,14 @@ def test_our_recipe_drives_both_stages(
     settings = open_weights(smoothed).artifact.manifest.settings
     assert (settings["method"], settings["alpha"], settings["groups"]) == ("smoothquant", 0.6, "llmc")
     settings = open_qparams(tmp_path / "quant-params").artifact.manifest.settings
-    expected = {"scheme": "fp8", "method": "rtn", "rounding": "qtorch", "rotate": "none"}
+    expected = {
+        "scheme": "fp8",
+        "method": "rtn",
+        "rounding": "qtorch",
+        "rotate": "none",
+        "keep_size": None,
+        "min_snr": None,
+    }
     expected |= {"bias_correction": False, "center": False}
     assert settings == expected
 

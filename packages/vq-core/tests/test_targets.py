@@ -3,7 +3,7 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.targets import TARGETS, require_rotation, require_scheme, target_named
+from vq_core.targets import TARGETS, require_mixed, require_rotation, require_scheme, target_named
 
 
 def test_targets_by_name() -> None:
@@ -27,3 +27,12 @@ def test_a_rotation_is_for_targets_that_rotate() -> None:
         VqError, match=r"^LightX2V does not rotate what a linear reads: .* `--target native or comfyui`\.$"
     ):
         require_rotation("lightx2v")
+
+
+def test_full_precision_is_for_targets_that_mix() -> None:
+    for target in ("comfyui", "native"):
+        require_mixed(target)
+    with pytest.raises(
+        VqError, match=r"^LightX2V reads every linear of a block in 8 bits.*`--target native or comfyui`\.$"
+    ):
+        require_mixed("lightx2v")

@@ -41,6 +41,16 @@ def test_weights_of_linears_are_apart_from_what_is_plain() -> None:
     assert one.plain_shards() == {"block_0": ("blocks.0.up.bias",), "non_block": ("head.weight",)}
 
 
+def test_what_is_kept_is_plain(two_blocks: Topology) -> None:
+    keeping = two_blocks.keeping({"blocks.1.up"})
+    assert [linear.name for linear in keeping.kept] == ["blocks.1.up"]
+    assert [linear.name for linear in keeping.linears] == ["blocks.0.up", "blocks.0.down", "blocks.1.down"]
+    assert keeping.plain_shards()["block_1"] == ("blocks.1.up.weight",)
+    assert keeping.biases == {"blocks.0.up.bias", "blocks.0.down.bias", "blocks.1.down.bias"}
+    assert keeping.gain_of("blocks.1.up") == "blocks.1.norm.gain"
+    assert two_blocks.keeping(()) == two_blocks
+
+
 @pytest.mark.parametrize(
     ("tensor", "block", "shard"),
     [

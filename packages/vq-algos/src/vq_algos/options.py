@@ -23,7 +23,7 @@ from vq_core.cli.options import (
     path_option,
 )
 from vq_core.numerics.scheme import ROUNDING_NOTE
-from vq_core.recipes.ranges import Count, Share
+from vq_core.recipes.ranges import Count, Decibels, Share
 from vq_core.remote.location import Location
 
 _method = partial(typer.Option, rich_help_panel=METHOD)
@@ -122,6 +122,22 @@ class QuantizeOptions:
             help="With --stats, correct biases if that lowers the held-out error.",
         ),
     ] = True
+    keep_size: Annotated[
+        str | None,
+        _method(
+            "--keep-size",
+            help="With --stats, leave the linears with the largest errors in full precision, for a target that can, "
+            "until the checkpoint is so much larger: 500MB, 2GiB.",
+        ),
+    ] = None
+    min_snr: Annotated[
+        Decibels | None,
+        _method(
+            "--min-snr",
+            help="With --stats, leave linears with an output SNR below this, in dB, in full precision; with "
+            "--keep-size, as many as fit.",
+        ),
+    ] = None
     device: Device = None
     as_json: AsJson = False
     verbose: Verbose = False

@@ -54,6 +54,8 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
             rows[f"{name} inputs"] = f"rotated for {rotated} of {len(decisions)} linears"
         if centered := sum("centered" in entry for entry in decisions.values()):
             rows[f"{name} means"] = f"subtracted for {centered} of {len(decisions)} linears"
+        if kept := sum("kept" in entry for entry in decisions.values()):
+            rows[f"{name} kept"] = f"{kept} of {len(decisions)} linears in full precision"
         if corrected := sum(bool(entry.get("bias_corrected")) for entry in decisions.values()):
             rows[f"{name} biases"] = f"{corrected} corrected by --stats; LLMC corrects none (--no-bias-correction)"
     settings = quantized.artifact.manifest.settings

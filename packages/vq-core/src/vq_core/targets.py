@@ -17,6 +17,7 @@ class Target:
         gains: whether the output of a modulated norm may have a gain that differs from block to block.
         fp8_scale: what one scale of an FP8 weight is for.
         rotation: how many channels of a linear's input it can rotate together, at most; 1 if it does not rotate.
+        mixed: whether some linears may stay in full precision.
     """
 
     name: str
@@ -24,14 +25,15 @@ class Target:
     gains: bool
     fp8_scale: Literal["channel", "tensor"]
     rotation: int
+    mixed: bool
 
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel", rotation=1),
-        Target("native", "vq-infer", gains=True, fp8_scale="channel", rotation=256),
-        Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor", rotation=256),
+        Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel", rotation=1, mixed=False),
+        Target("native", "vq-infer", gains=True, fp8_scale="channel", rotation=256, mixed=True),
+        Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor", rotation=256, mixed=True),
     )
 }
 
@@ -59,6 +61,21 @@ def require_rotation(target: str) -> None:
         raise VqError(
             f"{runtime.title} does not rotate what a linear reads: leave --rotate out, or smooth the model with "
             f"`--target {able}`."
+        )
+
+
+def require_mixed(target: str) -> None:
+    """Refuse to keep linears in full precision for `target` if it cannot.
+
+    Raises:
+        VqError: it says what to do instead.
+    """
+    runtime = target_named(target)
+    if not runtime.mixed:
+        able = " or ".join(other.name for other in TARGETS.values() if other.mixed)
+        raise VqError(
+            f"{runtime.title} reads every linear of a block in 8 bits: leave --keep-size and --min-snr out, or smooth "
+            f"the model with `--target {able}`."
         )
 
 

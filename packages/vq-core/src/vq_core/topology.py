@@ -1,8 +1,8 @@
 """The terms in which a model family describes a transformer: its linears, groups and sinks."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -12,7 +12,7 @@ _BLOCK = re.compile(r"(?P<stack>vace_|)blocks\.(?P<number>\d+)\.")
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear inside a block; all of these are quantized. `name` is diffusers' name."""
+    """A linear inside a block. `name` is diffusers' name."""
 
     name: str
     in_features: int
@@ -94,8 +94,9 @@ class Group:
 class Topology:
     """One transformer: the shapes of all its tensors, its linears and its groups.
 
-    It has one stack of blocks, `blocks`; VACE models have a second one, `vace_blocks`. `across_blocks` are the groups
-    that smooth what modulated norms give without a gain: one for the same norm of every block.
+    It has one stack of blocks, `blocks`; VACE models have a second one, `vace_blocks`. `linears` are those of blocks
+    that are quantized, or would be; the `kept` ones stay in full precision. `across_blocks` are the groups that smooth
+    what modulated norms give without a gain: one for the same norm of every block.
     """
 
     family: str
@@ -103,6 +104,13 @@ class Topology:
     linears: tuple[Linear, ...]
     groups: tuple[Group, ...]
     across_blocks: tuple[Group, ...] = ()
+    kept: tuple[Linear, ...] = ()
+
+    def keeping(self, names: Collection[str]) -> "Topology":
+        """The same transformer with the linears `names` in full precision; groups have all that read their input."""
+        kept = tuple(linear for linear in self.linears if linear.name in names)
+        quantized = tuple(linear for linear in self.linears if linear.name not in names)
+        return replace(self, linears=quantized, kept=(*self.kept, *kept))
 
     @cached_property
     def _linear_by_name(self) -> dict[str, Linear]:
@@ -133,6 +141,11 @@ class Topology:
     def gains(self) -> dict[str, int]:
         """Name and length of every gain tensor that smoothing adds to the model's own tensors."""
         return {group.sink.gain: group.in_features for group in self.groups if isinstance(group.sink, ModulationSink)}
+
+    @property
+    def block_linears(self) -> tuple[Linear, ...]:
+        """The linears of blocks, quantized and kept."""
+        return (*self.linears, *self.kept)
 
     @cached_property
     def weights(self) -> dict[str, str]:

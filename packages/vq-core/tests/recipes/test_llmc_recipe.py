@@ -59,7 +59,13 @@ def test_smoothquant_int8(read_llmc: ReadLlmc) -> None:
             "target": None,
             "dtype": None,
         },
-        "quantize": {"method": "rtn", "rounding": Rounding.NEAREST_EVEN, "rotate": None},
+        "quantize": {
+            "method": "rtn",
+            "rounding": Rounding.NEAREST_EVEN,
+            "rotate": None,
+            "keep_size": None,
+            "min_snr": None,
+        },
         "eval": {
             "prompts": Path("../eval"),
             "steps": 50,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from vq_core.errors import VqError
-from vq_core.recipes.ranges import Guidance, Seconds, Seed, Steps, range_of, require_in_range
+from vq_core.recipes.ranges import Guidance, Seconds, Seed, Steps, parse_size, range_of, require_in_range
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,12 @@ def test_pydantic_agrees(value: float, annotation: Any) -> None:
     except ValidationError:
         valid = False
     assert valid == (value in allowed)
+
+
+def test_sizes_in_bytes() -> None:
+    assert parse_size(None, "--keep-size") is None
+    for said, size in (("500MB", 500_000_000), ("2GiB", 2 << 30), ("1.5 gb", 1_500_000_000), ("12", 12)):
+        assert parse_size(said, "--keep-size") == size
+    for said in ("", "-3MB", "much", "1e3MB", "3 apples"):
+        with pytest.raises(VqError, match=f"^--keep-size is `{said}`: give a size such as 500MB or 2GiB"):
+            parse_size(said, "--keep-size")

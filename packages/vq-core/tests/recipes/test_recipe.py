@@ -35,7 +35,7 @@ ignored: [{blocks: [0, "38-39"]}, {linears: [ffn.net.2]}]
 calib: {prompts: prompts, steps: 20, height: 320, width: 640, num_frames: 33, guidance_scale: 4,
         guidance_scale_2: 3.5, seed: 8, tokens: 512}
 smooth: {method: smoothquant, alpha: 0.6, awq_version: v1, groups: llmc, target: comfyui, dtype: bf16}
-quantize: {method: rtn, rounding: qtorch, rotate: all}
+quantize: {method: rtn, rounding: qtorch, rotate: all, keep_size: 2GiB, min_snr: 30.0}
 eval: {prompts: /data/eval, steps: 30, height: 480, width: 832, num_frames: 81, guidance_scale: 5.0,
        fps: 24, variants: [full, smoothed, fake-quant], output: videos}
 """
@@ -83,7 +83,13 @@ def test_every_setting_arrives_with_its_type(recipe_file) -> None:
             "target": "comfyui",
             "dtype": "bf16",
         },
-        "quantize": {"method": "rtn", "rounding": Rounding.QTORCH, "rotate": "all"},
+        "quantize": {
+            "method": "rtn",
+            "rounding": Rounding.QTORCH,
+            "rotate": "all",
+            "keep_size": "2GiB",
+            "min_snr": 30.0,
+        },
         "eval": {
             "prompts": Path("/data/eval"),
             "steps": 30,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vq_core.artifacts.kept import exact_weight
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import snr_db
@@ -191,6 +192,32 @@ def test_centered_is_the_function_of_the_model_to_what_rounding_leaves(
     before = snr_db(case.call(case.full), case.call(case.quantized()))
     case.qparams = open_qparams(write_qparams(case.weights_path, tmp_path / "centered", center=True))
     assert snr_db(case.call(case.full), case.call(case.quantized())) > before - 6
+
+
+@pytest.mark.parametrize("smoothed_before", [False, True])
+def test_with_every_linear_kept_the_function_is_that_of_the_model_to_what_bfloat16_leaves(
+    twins: MakeTwins, write_qparams: Callable[..., Path], tmp_path: Path, smoothed_before: bool
+) -> None:
+    case = twins("i2v")
+    linears = [linear.name for linear in case.weights.topology.linears]
+    path = write_qparams(case.weights_path, tmp_path / "kept", center=True, bias_shift=0.25, kept=linears)
+    case.qparams = open_qparams(path)
+    simulated = case.quantized(case.smoothed() if smoothed_before else case.full)
+    assert not any(isinstance(module, FakeQuantLinear | GainLinear) for module in simulated.modules())
+    assert snr_db(case.call(case.full), case.call(simulated)) > 40
+
+
+def test_kept_linears_have_neighbours_that_are_quantized(
+    twins: MakeTwins, write_qparams: Callable[..., Path], tmp_path: Path
+) -> None:
+    case, kept = twins("i2v"), ["blocks.1.ffn.net.0.proj", "blocks.0.attn2.to_q"]
+    case.qparams = open_qparams(write_qparams(case.weights_path, tmp_path / "kept", kept=kept))
+    simulated = case.quantized(ignored=(kept[0],))
+    replaced = {name for name, module in simulated.named_modules() if isinstance(module, FakeQuantLinear)}
+    assert replaced == {linear.name for linear in case.weights.topology.linears} - set(kept)
+    for name in kept:
+        expected = exact_weight(case.weights, name)
+        assert torch.equal(simulated.get_submodule(name).weight, nearest_bf16(expected))
 
 
 @pytest.mark.parametrize("smoothed_before", [False, True])

@@ -64,11 +64,15 @@ def file_of(model: QuantizedModel, component: str) -> str:
     return (Path(folder) / name).as_posix()
 
 
-def rotated_linears(model: QuantizedModel) -> dict[str, str]:
-    """The line of a summary that says how many linears read a rotated input; empty if none does."""
+def linears_told(model: QuantizedModel) -> dict[str, str]:
+    """The lines of a summary: how many linears read a rotated input, and stay in full precision; none for no linear."""
     linears = [(it, linear.name) for it in model.components.values() for linear in it.topology.linears]
     rotated = sum(component.rotation(linear) != NONE for component, linear in linears)
-    return {"inputs": f"rotated for {rotated} of {len(linears)} linears"} if rotated else {}
+    kept = sum(len(component.topology.kept) for component in model.components.values())
+    return {
+        **({"inputs": f"rotated for {rotated} of {len(linears)} linears"} if rotated else {}),
+        **({"full precision": f"{kept} of {kept + len(linears)} linears"} if kept else {}),
+    }
 
 
 def rounding_of(model: QuantizedModel) -> Rounding | None:
@@ -106,7 +110,7 @@ def _linears(model: QuantizedModel, kind: str, component: QuantizedTransformer) 
 
 def _known(model: QuantizedModel, name: str) -> list[str]:
     """The linears of which is known beforehand how they are rounded; a model that is converted is rounded meanwhile."""
-    linears = model.components[name].topology.linears
+    linears = model.components[name].topology.block_linears
     return [linear.name for linear in linears] if rounding_of(model) is None else []
 
 

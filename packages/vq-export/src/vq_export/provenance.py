@@ -25,8 +25,11 @@ KEYS = {
     "fingerprint", "lora", "settings", "parents", "linears",
 }  # fmt: skip
 """What the metadata of a file say."""
-KEPT = ("method", "rotation", "centered", "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected")
-"""The part of a decision about a linear that is kept: how it was rounded, and its errors."""
+TOLD = (
+    "method", "rotation", "centered", "kept",
+    "weight_snr_db", "output_snr_db", "rtn_output_snr_db", "bias_corrected",
+)  # fmt: skip
+"""What is told of the decision about a linear: how it was rounded, and its errors."""
 
 
 def provenance_settings(model: QuantizedModel) -> dict[str, JsonValue]:
@@ -34,6 +37,7 @@ def provenance_settings(model: QuantizedModel) -> dict[str, JsonValue]:
     return {
         "scheme": model.scheme.name,
         "gains": model.has_gains,
+        **({"kept": model.kept} if model.kept else {}),
         **model.settings,
         "tools": dict(model.tools),
         "versions": versions(),
@@ -52,7 +56,7 @@ def versions() -> dict[str, JsonValue]:
 def linears_of(model: QuantizedModel, component: str, linears: Iterable[str]) -> dict[str, JsonValue]:
     """How each of `linears` was rounded, and its error; a model that is converted must have been read before."""
     decided = {linear: model.components[component].decided(linear) for linear in linears}
-    return {name: {key: how[key] for key in KEPT if key in how} for name, how in decided.items()}
+    return {name: {key: how[key] for key in TOLD if key in how} for name, how in decided.items()}
 
 
 def file_metadata(

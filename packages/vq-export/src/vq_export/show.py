@@ -80,8 +80,10 @@ def provenance_rows(said: Mapping[str, Any]) -> dict[str, str]:
     rows |= {f"written by, {kind}": tool for kind, tool in settings["tools"].items()}
     rows["versions"] = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     for name, linears in said["linears"].items():
+        if kept := [linear for linear, how in linears.items() if how.get("kept")]:
+            rows[f"{name} in full precision"] = ", ".join(kept)
         for key, title in (("weight_snr_db", "weights"), ("output_snr_db", "outputs")):
-            snrs = {linear: how[key] for linear, how in linears.items() if key in how}
+            snrs = {linear: how[key] for linear, how in linears.items() if key in how and linear not in kept}
             rows |= {f"{name} {title} {place}": text for place, text in by_place(snrs).items()}
     return rows
 

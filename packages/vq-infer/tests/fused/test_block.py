@@ -32,6 +32,34 @@ def quantized_block(*, image: bool, rotation: int = 1) -> WanTransformerBlock:
     return block.requires_grad_(False)
 
 
+KEPT = {
+    "qkv": ("attn1.to_q", "attn1.to_k", "attn1.to_v"),
+    "out and cross kv": ("attn1.to_out.0", "attn2.to_k", "attn2.to_v"),
+    "cross q and out": ("attn2.to_q", "attn2.to_out.0"),
+    "image kv": ("attn2.add_k_proj", "attn2.add_v_proj"),
+    "up": ("ffn.net.0.proj",),
+    "down": ("ffn.net.2",),
+}
+
+
+@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
+def test_linears_in_full_precision_between_quantized_ones(kept: tuple[str, ...]) -> None:
+    block, given = quantized_block(image=True, rotation=16), inputs(image=True, per_token=False)
+    for name in kept:
+        out_features, in_features = block.get_submodule(name).codes.shape
+        block.set_submodule(name, nn.Linear(in_features, out_features).requires_grad_(requires_grad=False))
+    expected = block(*given)
+    actual = FusedBlock(block, TORCH_OPS, sdpa, sdpa)(*given)
+    assert float((actual - expected).norm() / (expected - given[0]).norm()) < 1e-3
+
+
+def test_an_input_that_only_some_read_as_codes_is_refused() -> None:
+    block = quantized_block(image=False)
+    block.set_submodule("attn1.to_k", nn.Linear(DIM, DIM))
+    with pytest.raises(ValueError, match="linears that are quantized and such that are not cannot be one"):
+        FusedBlock(block, TORCH_OPS, sdpa, sdpa)
+
+
 def inputs(*, image: bool, per_token: bool) -> tuple[Tensor, Tensor, Tensor, Rope]:
     rope = WanRotaryPosEmbed(DIM // HEADS, (1, 2, 2), 32)(torch.zeros(1, 4, 2, 6, 8))
     temb = torch.randn(2, TOKENS, 6, DIM) if per_token else torch.randn(2, 6, DIM)

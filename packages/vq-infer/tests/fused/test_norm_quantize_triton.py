@@ -42,6 +42,17 @@ def test_computes_the_same(
     same_codes(tokens, expected, fmt)
 
 
+def test_without_a_format_it_gives_the_values(dtype: torch.dtype, random: Any) -> None:
+    x, update = random(2, 5, 640, dtype=dtype), random(2, 5, 640, dtype=dtype)
+    vectors = random(2, 1, 640), random(2, 1, 640)
+    (our_x, ours), (their_x, theirs) = (
+        form.norm_quantize(x, *vectors, 1e-6, None, None, update) for form in (triton_form, torch_form)
+    )
+    assert torch.equal(our_x, their_x)
+    assert ours.dtype == dtype
+    assert torch.allclose(ours.float(), theirs.float(), rtol=2**-7, atol=1e-5)
+
+
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (2, 1), (2, 5)])
 def test_computes_the_same_residual(batch: int, tokens: int, dtype: torch.dtype, random: Any) -> None:
     x, update = random(2, 5, 640, dtype=dtype), random(2, 5, 640, dtype=dtype)

@@ -37,6 +37,14 @@ def test_sum(fmt: NumberFormat, dtype: torch.dtype, random: Any, same_codes: Any
         same_codes(triton_form.sum_quantize(x, other, fmt), torch_form.sum_quantize(x, other, fmt), fmt)
 
 
+def test_without_a_format_they_give_the_values(dtype: torch.dtype, random: Any) -> None:
+    x, addend = 2 * random(2, 5, 640, dtype=dtype), random(2, 5, 640, dtype=dtype)
+    for name, given in (("gelu_quantize", (x,)), ("sum_quantize", (x, addend)), ("sum_quantize", (x, None))):
+        ours, theirs = (getattr(form, name)(*given, None) for form in (triton_form, torch_form))
+        assert ours.dtype == dtype
+        assert torch.allclose(ours.float(), theirs.float(), rtol=2**-7, atol=1e-6)
+
+
 def test_rows_of_zeros_have_codes_of_zero(dtype: torch.dtype, random: Any) -> None:
     tokens = triton_form.sum_quantize(0 * random(1, 2, 96, dtype=dtype), None, NumberFormat.INT8)
     assert not tokens.codes.any()

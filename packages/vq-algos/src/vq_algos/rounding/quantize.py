@@ -9,17 +9,20 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from vq_algos.rounding.basis import Basis, rotated_basis, rounded
 from vq_algos.rounding.bias_and_score import correct_and_score
+from vq_algos.rounding.keep import kept_linears, shared_inputs
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_algos.smoothed_for import other_scheme, target_of
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts.components import headers_in
-from vq_core.artifacts.decisions import has_decided, written_behind
+from vq_core.artifacts.decisions import drafted_decisions, has_decided, written_behind
+from vq_core.artifacts.kept_names import KEPT
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.errors import VqError
@@ -32,8 +35,8 @@ from vq_core.numerics.scheme import Rounding, scheme_named
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
-from vq_core.store.writer import Header, create_artifact
-from vq_core.targets import Target, require_rotation, require_scheme, target_named
+from vq_core.store.writer import ArtifactWriter, Header, create_artifact
+from vq_core.targets import Target, require_mixed, require_rotation, require_scheme, target_named
 from vq_core.topology import Group, shard_of
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,9 @@ class QuantizeSettings:
             linears have a smaller error on held-out tokens then.
         bias_correction: whether biases may be corrected, which needs sampled tokens.
         center: whether an input's mean may be subtracted where that lowers the error, which needs them too.
+        keep_size: how many bytes linears that stay in full precision may add; None for none where `min_snr` does not
+            ask for some, else for any number.
+        min_snr: output SNR on held-out tokens in dB below which linears stay in full precision; None for any.
     """
 
     scheme: str
@@ -61,6 +67,13 @@ class QuantizeSettings:
     rotate: str = "none"
     bias_correction: bool = True
     center: bool = False
+    keep_size: int | None = None
+    min_snr: float | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether linears may stay in full precision."""
+        return self.keep_size is not None or self.min_snr is not None
 
     def __post_init__(self) -> None:
         scheme_named(self.scheme)
@@ -100,6 +113,8 @@ def quantize(
     require_scheme(target.name, settings.scheme)
     if settings.rotate != "none":
         require_rotation(target.name)
+    if settings.keeps:
+        require_mixed(target.name)
     _require_tokens(settings, stats, weights)
     manifest = weights.artifact.manifest
     parents = [weights.artifact, *([stats.artifact] if stats else [])]
@@ -117,27 +132,47 @@ def quantize(
         parents={parent.manifest.kind: parent.digest for parent in parents},
     )
     total = sum(component.topology.num_blocks for component in weights.components.values())
-    with (
-        create_artifact(output, header, resume=resume) as writer,
-        progress("quantize", total, "block") as advance,
-        written_behind(device) as write,
-        _full_fp32(),
-    ):
-        for name, weights_of in weights.components.items():
-            component = _Component(name, weights_of, settings, stats, device, target.rotation)
-            for block in read_ahead(weights_of.topology.block_shards, weights_of.verify):
-                file = f"{name}/{block}.safetensors"
-                if not has_decided(writer, file):
-                    # Bound to no name here, or one block's codes would live on while the next is quantized.
-                    write(writer, file, *component.quantize_block(block))
-                advance()
+    with create_artifact(output, header, resume=resume) as writer:
+        with progress("quantize", total, "block") as advance, written_behind(device) as write, _full_fp32():
+            for name, weights_of in weights.components.items():
+                component = _Component(name, weights_of, settings, stats, device, target.rotation)
+                for block in read_ahead(weights_of.topology.block_shards, weights_of.verify):
+                    file = _file_of(name, block)
+                    if not has_decided(writer, file):
+                        # Bound to no name here, or one block's codes would live on while the next is quantized.
+                        write(writer, file, *component.quantize_block(block))
+                    advance()
+        if settings.keeps:
+            writer.note_measured(_kept(weights, settings, writer))
+
+
+def _file_of(component: str, block: str) -> str:
+    return f"{component}/{block}.safetensors"
+
+
+def _kept(weights: SmoothedWeights, settings: QuantizeSettings, writer: ArtifactWriter) -> dict[str, JsonValue]:
+    """What the manifest says of the linears that stay in full precision; all components share `keep_size`."""
+    inputs = [
+        it
+        for name, component in weights.components.items()
+        for it in shared_inputs(name, component.topology, _decided(writer, name, component))
+    ]
+    kept = kept_linears(inputs, size=settings.keep_size, min_snr_db=settings.min_snr)
+    return {KEPT: {name: list(linears) for name, linears in kept.items()}}
+
+
+def _decided(writer: ArtifactWriter, name: str, component: SmoothedTransformer) -> dict[str, Any]:
+    """What was decided for each linear of a component, now or by the run that is being resumed."""
+    files = [_file_of(name, block) for block in component.topology.block_shards]
+    return {linear: decision for file in files for linear, decision in drafted_decisions(writer, file).items()}
 
 
 def _require_tokens(settings: QuantizeSettings, stats: ActivationStats | None, weights: SmoothedWeights) -> None:
     method = settings.method
     if stats is None:
-        if rounder_named(method).NEEDS_TOKENS or settings.rotate == "auto":
-            what = method if rounder_named(method).NEEDS_TOKENS else "--rotate auto"
+        asked = {method: rounder_named(method).NEEDS_TOKENS, "--rotate auto": settings.rotate == "auto"}
+        asked |= {"--keep-size": settings.keep_size is not None, "--min-snr": settings.min_snr is not None}
+        if what := next((name for name, needs_tokens in asked.items() if needs_tokens), None):
             raise VqError(
                 f"`{what}` needs sampled tokens of the activation statistics: "
                 "run vq-calib collect with --tokens and give its output as --stats."

@@ -98,11 +98,16 @@ class ConvertedTransformer:
         self.config = entry.config
         self.fingerprint = entry.fingerprint
         self.lora = entry.merged
-        self.topology: Topology = family.topology(entry.config)
+        whole = family.topology(entry.config)
+        self.topology: Topology = whole.keeping(self._kept(frozenset(linear.name for linear in whole.linears)))
         self.entries = self._table(family, gains=gains)
         self._native: dict[Role, dict[str, str]] = {role: {} for role in Role}
         for native, item in self.entries.items():
             self._native[item.role][item.origin] = native
+
+    def _kept(self, linears: frozenset[str]) -> frozenset[str]:
+        """Names of those of the `linears` that stay in full precision."""
+        return frozenset()
 
     def _table(self, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
         return checkpoint_tensors(self.topology, family, gains=gains)

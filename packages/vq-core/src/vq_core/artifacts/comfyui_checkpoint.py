@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, ConvertedTransformer, Role
+from vq_core.artifacts.kept_names import KEPT, kept_names
 from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
 from vq_core.families import Family
@@ -84,6 +85,10 @@ def read_marker(marker: Tensor, name: str) -> dict[str, Any]:
 
 class ComfyuiTransformer(ConvertedTransformer):
     """One transformer of the checkpoint."""
+
+    def _kept(self, linears: frozenset[str]) -> frozenset[str]:
+        said = self._artifact.manifest.settings.get(KEPT, {})
+        return kept_names(said, self._name, linears, self._artifact.path)
 
     def _table(self, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
         table = super()._table(family, gains=False)

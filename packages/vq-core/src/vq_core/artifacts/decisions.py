@@ -19,6 +19,12 @@ def has_decided(writer: ArtifactWriter, file: str) -> bool:
     return writer.has(file) and writer.has(_beside(file))
 
 
+def drafted_decisions(writer: ArtifactWriter, file: str) -> dict[str, Any]:
+    """The decisions beside the tensors in `file`, which are finished."""
+    decisions: dict[str, Any] = json.loads(writer.path(_beside(file)).read_text(encoding="utf-8"))
+    return decisions
+
+
 class WriteDecided(Protocol):
     """`write_decided`, at once or in a background thread."""
 

@@ -5,7 +5,8 @@ Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float
 channels are rotated together. `GROUP.mean` (fp32 `[in]`) is what centering has subtracted from the smoothed input of a
 group (`vq_core.numerics.centering`). Beside them, by their own names and in fp32, tensors that take the place of the
 smoothed weights': biases of linears that were corrected or whose input was centered, and what produces a centered
-input. `block_0.json` … record how each linear was rounded, and its error.
+input. `block_0.json` … record how each linear was rounded, and its error. The manifest's `measured` names the linears
+that stay in full precision all the same, by component: `{"kept": {"transformer": [LINEAR, …]}}`.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from vq_core.artifacts.decisions import read_decisions
+from vq_core.artifacts.kept_names import KEPT, kept_names
 from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
 from vq_core.numerics import rotation
@@ -26,7 +28,7 @@ from vq_core.topology import Group
 KIND = "quant-params"
 OWN = ("codes", "scale", "rotation", "mean")
 """The last part of the names that no smoothed weights have."""
-FORMAT = 3
+FORMAT = 4
 
 
 class QuantParams:
@@ -82,9 +84,24 @@ class QuantParams:
         (mean,) = self.artifact.tensors(component, [name], device).values()
         return mean
 
+    def kept(self, component: str) -> frozenset[str]:
+        """Names of the linears that stay in full precision, see `vq_core.artifacts.kept`; all that read an input do.
+
+        Raises:
+            VqError: the transformer has no such linear.
+        """
+        tensors = self.artifact.manifest.components[component].tensors
+        linears = {name.removesuffix(".codes") for name in tensors if name.endswith(".codes")}
+        said = self.artifact.manifest.measured.get(KEPT, {})
+        return kept_names(said, component, linears, self.artifact.path)
+
     def decisions(self, component: str) -> dict[str, Any]:
-        """How each linear was rounded and its error, by linear name."""
-        return read_decisions(self.artifact, component)
+        """How each linear was rounded and its error, by linear name; a kept one's with `kept`, and no correction."""
+        decisions, kept = read_decisions(self.artifact, component), self.kept(component)
+        return {
+            linear: {**decision, "kept": True, "bias_corrected": False} if linear in kept else decision
+            for linear, decision in decisions.items()
+        }
 
 
 def open_qparams(path: Location) -> QuantParams:

@@ -65,3 +65,19 @@ def require_in_range(value: float | None, annotation: object, name: str) -> None
     allowed = range_of(annotation)
     if value is not None and allowed is not None and value not in allowed:
         raise VqError(f"{name} is {value}: give {allowed}.")
+
+
+def parse_size(said: str | None, name: str) -> int | None:
+    """The bytes of a size such as `500MB` or `2GiB`; None is "not said". `name` is what the sentence calls it.
+
+    Raises:
+        VqError: it is no size.
+    """
+    if said is None:
+        return None
+    from pydantic import ByteSize, TypeAdapter, ValidationError  # help lists ranges, and has to be there at once
+
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(said))
+    except ValidationError:
+        raise VqError(f"{name} is `{said}`: give a size such as 500MB or 2GiB.") from None

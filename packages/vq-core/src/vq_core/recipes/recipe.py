@@ -18,7 +18,7 @@ from vq_core.recipes.ignored import IgnoreRule, parse_ignored
 from vq_core.recipes.llmc_recipe import from_llmc, is_llmc
 from vq_core.recipes.named_prompts import is_prompt_set
 from vq_core.recipes.named_recipes import named_recipe
-from vq_core.recipes.ranges import FrameCount, FrameRate, Guidance, Seed, Share, Side, Steps, TokenCount
+from vq_core.recipes.ranges import Decibels, FrameCount, FrameRate, Guidance, Seed, Share, Side, Steps, TokenCount
 from vq_core.recipes.typed_yaml import Section, load_yaml, validated
 from vq_core.remote.location import Location, Uri, join, parse_location
 from vq_core.remote.transfer import local_copy
@@ -145,11 +145,13 @@ class SmoothSettings(Section):
 
 
 class QuantizeSettings(Section):
-    """`vq-algos quantize`."""
+    """`vq-algos quantize`: `keep_size` is text such as `500MB`, `min_snr` in dB."""
 
     method: str | None = None
     rounding: Annotated[Rounding, Field(strict=False)] | None = None
     rotate: str | None = None
+    keep_size: str | None = None
+    min_snr: Decibels | None = None
 
 
 class EvalSettings(SamplingSettings):

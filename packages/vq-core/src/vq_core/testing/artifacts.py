@@ -1,5 +1,6 @@
 """Smoothed weights with random gains, and quant params rounded to nearest, as vq-algos writes them of any model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from vq_core.artifacts import qparams, weights
 from vq_core.artifacts.components import headers_in, model_header
 from vq_core.artifacts.decisions import write_decided
+from vq_core.artifacts.kept_names import KEPT
 from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.model.source import open_source
 from vq_core.model.transformer_reader import TransformerReader
@@ -74,12 +76,14 @@ def write_qparams(
     clip: float = 1.0,
     rotation: int = NONE,
     center: bool = False,
+    kept: Sequence[str] = (),
 ) -> Path:
     """Write quant params of the artifact `smoothed_weights` to `path` and return it.
 
     They hold every bias, or that of the linear `corrected` alone, increased by `bias_shift`. `clip` multiplies the
     absmax of every row. The codes are of weights in which at most `rotation` channels are rotated together. With
-    `center` a random mean is subtracted from every input from which one can be.
+    `center` a random mean is subtracted from every input from which one can be. The linears `kept` stay in full
+    precision.
     """
     opened, fmt = open_weights(smoothed_weights), scheme_named(scheme).weight
     header = Header(
@@ -93,6 +97,7 @@ def write_qparams(
         parents={weights.KIND: opened.artifact.digest},
     )
     with create_artifact(path, header) as writer:
+        writer.note_measured({KEPT: {name: list(kept) for name in opened.components}} if kept else {})
         for name, component in opened.components.items():
             for shard in component.topology.block_shards:
                 tensors: dict[str, Tensor] = {}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from vq_core.artifacts.kept import exact_bias
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
@@ -24,7 +25,6 @@ from vq_eval.record import Record
 from vq_eval.trajectories.latent_error import latent_error
 from vq_eval.trajectories.watched_run import SeenStep, WatchedRun
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
-from vq_eval.videos.variants import exact_bias
 
 UNITS: dict[str, Unit] = {unit: unit for unit in get_args(Unit)}
 
@@ -122,8 +122,9 @@ def restore(
     linears: Sequence[str],
     device: str,
 ) -> None:
-    """Replace each of the fake-quantized `linears` by its smoothed linear in full precision."""
-    for name in linears:
+    """Replace each of the fake-quantized `linears` by its smoothed linear in full precision; some may be kept so."""
+    kept = qparams.kept(component)
+    for name in (linear for linear in linears if linear not in kept):
         simulated = transformer.get_submodule(name)
         if not isinstance(simulated, FakeQuantLinear):
             raise TypeError(f"{name} is not quantized")

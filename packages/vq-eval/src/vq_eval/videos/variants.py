@@ -6,10 +6,10 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from vq_core.artifacts.kept import exact_bias, exact_weight
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.centering import offset_by
 from vq_core.recipes.recipe import Variant
 from vq_core.topology import Topology
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear, GainLinear
@@ -42,12 +42,15 @@ def apply_fake_quant(
     """Turn a full-precision or smoothed `transformer` into one whose block linears simulate quantization.
 
     The linears `ignored` stay in full precision, smoothed like their neighbours: those share their input, and what
-    feeds them is divided by the gain already.
+    feeds them is divided by the gain already. Those that `qparams` keep are as a checkpoint has them.
     """
-    simulated = [linear for linear in weights.topology.linears if linear.name not in ignored]
+    kept = qparams.kept(component)
+    ignored = [name for name in ignored if name not in kept]
+    simulated = [linear for linear in weights.topology.linears if linear.name not in {*ignored, *kept}]
     # After the smoothed variant these are filled and have their gains already.
     done = {name for name in ignored if isinstance(transformer.get_submodule(name), GainLinear)}
-    apart = {f"{name}.{part}" for name in (*done, *(it.name for it in simulated)) for part in ("weight", "bias")}
+    others = (*done, *kept, *(linear.name for linear in simulated))
+    apart = {f"{name}.{part}" for name in others for part in ("weight", "bias")}
     for names in weights.topology.shards().values():
         plain = weights.plain((name for name in names if name not in apart), device)
         _fill(transformer, plain | qparams.replacements(component, plain, device))
@@ -55,6 +58,12 @@ def apply_fake_quant(
     for name in ignored:
         place = f"{name}.linear" if name in done else name
         _fill(transformer, {f"{place}.bias": exact_bias(weights, qparams, component, name, device)})
+    for name in kept:
+        weight, bias = exact_weight(weights, name, device), exact_bias(weights, qparams, component, name, device)
+        module = transformer.get_submodule(name)
+        if isinstance(module, GainLinear):
+            transformer.set_submodule(name, module.linear)
+        _fill(transformer, {f"{name}.weight": nearest_bf16(weight), f"{name}.bias": nearest_bf16(bias)})
     for name in gains.keys() & set(ignored) - done:
         transformer.set_submodule(name, GainLinear(transformer.get_submodule(name), gains[name]))
     for linear in simulated:
@@ -64,17 +73,6 @@ def apply_fake_quant(
         # In bfloat16, as checkpoints store it.
         module = FakeQuantLinear(codes, nearest_bf16(bias), gains.get(linear.name), qparams.scheme.activation)
         transformer.set_submodule(linear.name, module)
-
-
-def exact_bias(weights: SmoothedTransformer, qparams: QuantParams, component: str, linear: str, device: str) -> Tensor:
-    """The bias of `linear` in full precision `[out]`, where its neighbours are quantized and may be centered."""
-    weight, bias = weights.plain([f"{linear}.weight", f"{linear}.bias"], device).values()
-    mean = qparams.mean(component, weights.topology.group_of(linear), device)
-    if mean is not None:
-        bias = bias.float() + weight.float() @ mean
-    behind = offset_by(weights.topology, linear)
-    lost = qparams.mean(component, behind, device) if behind else None
-    return bias if lost is None else bias.float() - lost
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vq_core import __version__
 from vq_core.artifacts.components import headers_in
+from vq_core.artifacts.kept import exact_bias, exact_weight
 from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.families import Family
@@ -74,13 +75,15 @@ class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
 
 
 def stored_plain(component: QuantizedTransformer, shard: str) -> dict[str, Tensor]:
-    """The tensors of `shard` that are not quantized, as checkpoints hold them: biases of quantized linears in bfloat16.
+    """The tensors of `shard` that are not quantized, as checkpoints hold them: those of blocks' linears in bfloat16.
 
-    Runtimes cast them as they load or multiply, LightX2V not from disk (`lazy_load`), where most of its kernels take no
-    other dtype.
+    Runtimes cast biases as they load or multiply, LightX2V not from disk (`lazy_load`), where most of its kernels take
+    no other dtype.
     """
-    plain = component.plain(component.topology.plain_shards()[shard])
-    return plain | {name: plain[name].bfloat16() for name in plain.keys() & component.topology.biases}
+    topology = component.topology
+    plain = component.plain(topology.plain_shards()[shard])
+    cast = topology.biases | {f"{linear.name}.{part}" for linear in topology.kept for part in ("weight", "bias")}
+    return plain | {name: plain[name].bfloat16() for name in plain.keys() & cast}
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,12 @@ class QuantizedModel(OpenedModel):
     def folders(self) -> Mapping[str, str]:
         """By component, the folder in a checkpoint that LightX2V or ComfyUI reads."""
         return self.family.expert_folders(tuple(self.components))
+
+    @property
+    def kept(self) -> dict[str, JsonValue]:
+        """Names of the linears that stay in full precision, by component; empty without any."""
+        topologies = {name: component.topology for name, component in self.components.items()}
+        return {name: [linear.name for linear in it.kept] for name, it in topologies.items() if it.kept}
 
     @cached_property
     def rotated(self) -> bool:
@@ -124,12 +133,18 @@ class _CorrectedWeights(Derived):
     def __init__(self, name: str, weights: SmoothedTransformer, qparams: QuantParams) -> None:
         super().__init__(weights)
         self._name = name
+        self._weights = weights
         self._qparams = qparams
+        self._kept = {f"{linear}.bias": linear for linear in qparams.kept(name)}
         self.linear = weights.linear
 
     def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         tensors = super().plain(names, device)
-        return tensors | self._qparams.replacements(self._name, tensors, device)
+        tensors |= self._qparams.replacements(self._name, tensors, device)
+        kept = {name: self._kept[name] for name in tensors if name in self._kept}
+        return tensors | {
+            name: exact_bias(self._weights, self._qparams, self._name, linear, device) for name, linear in kept.items()
+        }
 
 
 class _RoundedWeights(Derived):
@@ -138,8 +153,16 @@ class _RoundedWeights(Derived):
     def __init__(self, name: str, weights: SmoothedTransformer, qparams: QuantParams) -> None:
         self.unrounded = _CorrectedWeights(name, weights, qparams)
         super().__init__(self.unrounded)
+        self.topology = weights.topology.keeping(qparams.kept(name))
         self._name = name
+        self._weights = weights
         self._qparams = qparams
+        self._kept = {f"{linear.name}.weight": linear.name for linear in self.topology.kept}
+
+    def plain(self, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
+        tensors = super().plain(names, device)
+        kept = {name: self._kept[name] for name in tensors if name in self._kept}
+        return tensors | {name: exact_weight(self._weights, linear, device) for name, linear in kept.items()}
 
     def verify(self, shard: str) -> None:
         super().verify(shard)

@@ -5,7 +5,7 @@ from vq_core.errors import VqError
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.remote.location import Location
 from vq_core.store.writer import Check
-from vq_export.comfyui_file import file_of, rotated_linears, rounding_of, write_files
+from vq_export.comfyui_file import file_of, linears_told, rounding_of, write_files
 from vq_export.model.quantized_model import QuantizedModel
 from vq_export.next_steps import verify_and_infer
 from vq_export.verify.verify import verify_file_per_transformer
@@ -33,8 +33,8 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
 
 
 def notes(model: QuantizedModel) -> dict[str, str]:
-    """How many linears read a rotated input."""
-    return rotated_linears(model)
+    """How many linears read a rotated input, and stay in full precision."""
+    return linears_told(model)
 
 
 def next_steps(model: QuantizedModel, output: Location) -> str:

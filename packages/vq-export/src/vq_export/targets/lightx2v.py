@@ -50,12 +50,17 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
 
     Raises:
         VqError: it is one expert of a pair or no published Wan; LightX2V cannot sample as its settings say; a linear
-            reads a rotated input; see `create_artifact`.
+            reads a rotated input or stays in full precision; see `create_artifact`.
     """
     if model.rotated:
         raise VqError(
             "LightX2V does not rotate what a linear reads, and these codes need it: quantize with `--rotate none`, or "
             "export for comfyui."
+        )
+    if model.kept:
+        raise VqError(
+            "LightX2V reads every linear of a block in 8 bits, and some of these stay in full precision: quantize "
+            "without --keep-size and --min-snr, or export for comfyui or native."
         )
     configs = run_configs(_kind(model), model.scheme, _sampling(model), gains=model.has_gains)
     header = model.header(KIND, FORMAT, model.folders, provenance_settings(model))

@@ -3,7 +3,7 @@
 from vq_core.artifacts.comfyui_checkpoint import NATIVE_KIND
 from vq_core.remote.location import Location
 from vq_core.store.writer import Check
-from vq_export.comfyui_file import rotated_linears, write_files
+from vq_export.comfyui_file import linears_told, write_files
 from vq_export.model.quantized_model import QuantizedModel
 from vq_export.next_steps import verify_and_infer
 from vq_export.verify.verify import verify_file_per_transformer
@@ -18,5 +18,5 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
 
 
 def notes(model: QuantizedModel) -> dict[str, str]:
-    """How many linears read a rotated input."""
-    return rotated_linears(model)
+    """How many linears read a rotated input, and stay in full precision."""
+    return linears_told(model)

@@ -34,7 +34,7 @@ def load_transformer(
     *,
     on_block: OnBlock | None = None,
 ) -> nn.Module:
-    """Diffusers' transformer of the checkpoint's class in eval mode on `device`, every block linear a `QuantLinear`.
+    """Diffusers' transformer of the checkpoint's class in eval mode on `device`, its quantized linears `QuantLinear`s.
 
     It is made without memory and filled shard by shard, straight onto the device, while the digest of the next shard is
     checked. Tensors that are not quantized are bfloat16 on CUDA and fp32 on the CPU, or fp32 where diffusers keeps

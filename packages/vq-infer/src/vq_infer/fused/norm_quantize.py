@@ -3,9 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from vq_core.numerics.quantize import Quantized, quantize_tokens
 from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import NumberFormat
+from vq_infer.fused.tokens import Tokens, tokens_of
 
 
 def gated_sum(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
@@ -21,12 +21,12 @@ def norm_quantize(
     multiplier: Tensor,
     offset: Tensor,
     eps: float,
-    fmt: NumberFormat,
+    fmt: NumberFormat | None,
     gain: Tensor | None = None,
     update: Tensor | None = None,
     gate: Tensor | None = None,
     rotation: int = NONE,
-) -> tuple[Tensor, Quantized]:
+) -> tuple[Tensor, Tokens]:
     """x' = x + update·gate and Q((LN(x')·multiplier + offset)·gain·R).
 
     x' and the normed values are rounded to the dtype of `x`, as in diffusers; all else is fp32.
@@ -37,14 +37,15 @@ def norm_quantize(
             `[dim]`.
         offset: fp32, the same shape: the shift, or the bias.
         eps: of the LayerNorm.
-        fmt: of the codes.
+        fmt: of the codes; None for what a linear in full precision reads.
         gain: fp32 `[dim]`.
         update: first added to x, `[batch, tokens, dim]`; None adds nothing.
         gate: fp32 `[batch or 1, tokens or 1, dim]`, the factor of the update; None is 1.
         rotation: how many channels R rotates together; 1 for none.
 
     Returns:
-        x', which is `x` itself without an update, and codes `[batch, tokens, dim]` with scale `[batch, tokens, 1]`.
+        x', which is `x` itself without an update, and codes `[batch, tokens, dim]` with scale `[batch, tokens, 1]`, or
+        without a format the values in the dtype of `x`.
     """
     if update is not None:
         x = gated_sum(x, update, gate) if gate is not None else (x.float() + update.float()).to(x.dtype)
@@ -52,4 +53,4 @@ def norm_quantize(
         normed = F.layer_norm(x.float(), x.shape[-1:], multiplier, offset, eps)
     else:
         normed = F.layer_norm(x.float(), x.shape[-1:], eps=eps) * multiplier + offset
-    return x, quantize_tokens(normed.to(x.dtype), fmt, gain, rotation)
+    return x, tokens_of(normed.to(x.dtype), fmt, gain, rotation)

@@ -7,9 +7,17 @@ from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.rotation import NONE
-from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import NumberFormat
-from vq_infer.fused.triton_rows import load_row, rotate_row, row_options, store_codes, store_row, vector_strides
+from vq_infer.fused.tokens import Tokens
+from vq_infer.fused.triton_rows import (
+    empty_tokens,
+    load_row,
+    rotate_row,
+    row_options,
+    store_row,
+    store_tokens,
+    vector_strides,
+)
 
 
 def norm_quantize(
@@ -17,28 +25,27 @@ def norm_quantize(
     multiplier: Tensor,
     offset: Tensor,
     eps: float,
-    fmt: NumberFormat,
+    fmt: NumberFormat | None,
     gain: Tensor | None = None,
     update: Tensor | None = None,
     gate: Tensor | None = None,
     rotation: int = NONE,
-) -> tuple[Tensor, Quantized]:
+) -> tuple[Tensor, Tokens]:
     """See `vq_infer.fused.norm_quantize.norm_quantize`; LayerNorm's sums are taken in another order."""
     batch, tokens, dim = x.shape
     x = x.contiguous()
     update = x if update is None else update.contiguous()
     summed = torch.empty_like(x) if update is not x else x
-    codes = torch.empty(x.shape, dtype=CODE_DTYPE[fmt], device=x.device)
-    scale = torch.empty(batch, tokens, 1, dtype=torch.float32, device=x.device)
+    out, scale = empty_tokens(x, fmt)
     vectors = [multiplier if vector is None else vector for vector in (multiplier, offset, gate)]
     strides = [stride for vector in vectors for stride in vector_strides(vector)]
     _kernel[(tokens, batch)](
-        x, update, summed, codes, scale, *vectors, multiplier if gain is None else gain,
-        tokens, dim, eps, fmt.qmax, *strides,
+        x, update, summed, out, scale, *vectors, multiplier if gain is None else gain,
+        tokens, dim, eps, fmt.qmax if fmt else 0.0, *strides,
         HAS_UPDATE=update is not x, HAS_GATE=gate is not None, HAS_GAIN=gain is not None,
-        ROTATION=rotation, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
+        ROTATION=rotation, FULL=fmt is None, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
     )  # fmt: skip
-    return summed, Quantized(codes, scale, rotation)
+    return summed, Quantized(out, scale, rotation) if fmt else out
 
 
 def gated_sum(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
@@ -52,11 +59,11 @@ def gated_sum(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
 
 @triton.jit
 def _kernel(
-    x_ptr, update_ptr, summed_ptr, codes_ptr, scale_ptr, multiplier_ptr, offset_ptr, gate_ptr, gain_ptr,
+    x_ptr, update_ptr, summed_ptr, out_ptr, scale_ptr, multiplier_ptr, offset_ptr, gate_ptr, gain_ptr,
     tokens, dim, eps, qmax,
     multiplier_batch, multiplier_token, offset_batch, offset_token, gate_batch, gate_token,
     HAS_UPDATE: tl.constexpr, HAS_GATE: tl.constexpr, HAS_GAIN: tl.constexpr,
-    ROTATION: tl.constexpr, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
+    ROTATION: tl.constexpr, FULL: tl.constexpr, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     token, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     multiplier_ptr += batch * multiplier_batch + token * multiplier_token
@@ -87,7 +94,7 @@ def _kernel(
             value *= tl.load(gain_ptr + columns, columns < dim, 0.0)
         y = y + (value,)
     y = rotate_row(y, ROTATION, CHUNK, CHUNKS)
-    store_codes(codes_ptr + row * dim, scale_ptr + row, y, dim, qmax, IS_INT8, CHUNK, CHUNKS)
+    store_tokens(out_ptr + row * dim, scale_ptr + row, y, dim, qmax, FULL, IS_INT8, CHUNK, CHUNKS)
 
 
 @triton.jit

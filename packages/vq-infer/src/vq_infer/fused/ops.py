@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import NumberFormat
 from vq_infer.fused.norm_quantize import gated_sum, norm_quantize
 from vq_infer.fused.norm_rope import Rope, norm_rope
 from vq_infer.fused.row_quantize import gelu_quantize, sum_quantize
+from vq_infer.fused.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Ops:
     """
 
     NAME: str
-    norm_quantize: Callable[..., tuple[Tensor, Quantized]]
-    sum_quantize: Callable[[Tensor, Tensor | None, NumberFormat, int], Quantized]
-    gelu_quantize: Callable[[Tensor, NumberFormat, int], Quantized]
+    norm_quantize: Callable[..., tuple[Tensor, Tokens]]
+    sum_quantize: Callable[[Tensor, Tensor | None, NumberFormat | None, int], Tokens]
+    gelu_quantize: Callable[[Tensor, NumberFormat | None, int], Tokens]
     norm_rope: Callable[[Tensor, Tensor, float, Rope | None, int], tuple[Tensor, ...]]
     gated_sum: Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -3,20 +3,20 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from vq_core.numerics.quantize import Quantized, quantize_tokens
 from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import NumberFormat
+from vq_infer.fused.tokens import Tokens, tokens_of
 
 
-def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, rotation: int = NONE) -> Quantized:
+def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat | None, rotation: int = NONE) -> Tokens:
     """Q((x + addend)·R), of attention's output, or of the sum of its outputs for text and image.
 
     `x` and `addend` are `[batch, tokens, dim]`; codes have their shape and scales a last dimension of 1. The sum is
-    rounded to the dtype of `x` first. R rotates `rotation` channels together.
+    rounded to the dtype of `x` first. R rotates `rotation` channels together. Without a format, the sum itself.
     """
-    return quantize_tokens(x if addend is None else x + addend, fmt, group=rotation)
+    return tokens_of(x if addend is None else x + addend, fmt, rotation=rotation)
 
 
-def gelu_quantize(x: Tensor, fmt: NumberFormat, rotation: int = NONE) -> Quantized:
+def gelu_quantize(x: Tensor, fmt: NumberFormat | None, rotation: int = NONE) -> Tokens:
     """Q(GELU(x)·R), tanh approximation, `[batch, tokens, dim]`; GELU's value is rounded to the dtype of `x` first."""
-    return quantize_tokens(F.gelu(x, approximate="tanh"), fmt, group=rotation)
+    return tokens_of(F.gelu(x, approximate="tanh"), fmt, rotation=rotation)

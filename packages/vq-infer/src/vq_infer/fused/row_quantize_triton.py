@@ -1,47 +1,46 @@
 """`sum_quantize` and `gelu_quantize` as one kernel: every row is read once and its codes are written once."""
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.rotation import NONE
-from vq_core.numerics.rounding import CODE_DTYPE
 from vq_core.numerics.scheme import NumberFormat
-from vq_infer.fused.triton_rows import load_row, rotate_row, row_options, store_codes
+from vq_infer.fused.tokens import Tokens
+from vq_infer.fused.triton_rows import empty_tokens, load_row, rotate_row, row_options, store_tokens
 
 SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
 
 
-def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, rotation: int = NONE) -> Quantized:
+def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat | None, rotation: int = NONE) -> Tokens:
     """See `vq_infer.fused.row_quantize.sum_quantize`."""
     return _quantize(x, addend, fmt, rotation, gelu=False)
 
 
-def gelu_quantize(x: Tensor, fmt: NumberFormat, rotation: int = NONE) -> Quantized:
+def gelu_quantize(x: Tensor, fmt: NumberFormat | None, rotation: int = NONE) -> Tokens:
     """See `vq_infer.fused.row_quantize.gelu_quantize`."""
     return _quantize(x, None, fmt, rotation, gelu=True)
 
 
-def _quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat, rotation: int, *, gelu: bool) -> Quantized:
+def _quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat | None, rotation: int, *, gelu: bool) -> Tokens:
     batch, tokens, dim = x.shape
     x = x.contiguous()
     addend = x if addend is None else addend.contiguous()
-    codes = torch.empty(x.shape, dtype=CODE_DTYPE[fmt], device=x.device)
-    scale = torch.empty(batch, tokens, 1, dtype=torch.float32, device=x.device)
+    out, scale = empty_tokens(x, fmt)
     _kernel[(batch * tokens,)](
-        x, addend, codes, scale, dim, fmt.qmax,
-        HAS_ADDEND=addend is not x, GELU=gelu, ROTATION=rotation, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
+        x, addend, out, scale, dim, fmt.qmax if fmt else 0.0,
+        HAS_ADDEND=addend is not x, GELU=gelu, ROTATION=rotation,
+        FULL=fmt is None, IS_INT8=fmt is NumberFormat.INT8, **row_options(dim),
     )  # fmt: skip
-    return Quantized(codes, scale, rotation)
+    return Quantized(out, scale, rotation) if fmt else out
 
 
 @triton.jit
 def _kernel(
-    x_ptr, addend_ptr, codes_ptr, scale_ptr, dim, qmax,
-    HAS_ADDEND: tl.constexpr, GELU: tl.constexpr, ROTATION: tl.constexpr, IS_INT8: tl.constexpr,
-    CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
+    x_ptr, addend_ptr, out_ptr, scale_ptr, dim, qmax,
+    HAS_ADDEND: tl.constexpr, GELU: tl.constexpr, ROTATION: tl.constexpr,
+    FULL: tl.constexpr, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     x = load_row(x_ptr + row * dim, dim, CHUNK, CHUNKS)
@@ -58,4 +57,4 @@ def _kernel(
             value = value / (1.0 + tl.exp(-2.0 * u))
         y = y + (value.to(x_ptr.dtype.element_ty).to(tl.float32),)
     y = rotate_row(y, ROTATION, CHUNK, CHUNKS)
-    store_codes(codes_ptr + row * dim, scale_ptr + row, y, dim, qmax, IS_INT8, CHUNK, CHUNKS)
+    store_tokens(out_ptr + row * dim, scale_ptr + row, y, dim, qmax, FULL, IS_INT8, CHUNK, CHUNKS)

@@ -6,11 +6,14 @@ in one block would take 8192, and these kernels are bound by arithmetic as much 
 
 from typing import Any
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from vq_core.numerics import quantize
+from vq_core.numerics.rounding import CODE_DTYPE
+from vq_core.numerics.scheme import NumberFormat
 
 FLOOR = tl.constexpr(quantize.ABSMAX_FLOOR)
 HALF_EVEN = tl.constexpr(1.5 * 2.0**23)
@@ -24,6 +27,12 @@ def row_options(dim: int) -> dict[str, Any]:
     chunk = min(*sizes, key=lambda size: triton.cdiv(dim, size) * size)
     chunk = min(chunk, triton.next_power_of_2(dim))
     return {"CHUNK": chunk, "CHUNKS": triton.cdiv(dim, chunk), "num_warps": warps}
+
+
+def empty_tokens(x: Tensor, fmt: NumberFormat | None) -> tuple[Tensor, Tensor]:
+    """Memory for codes in `fmt` of `x` `[batch, tokens, dim]` and their scales; without a format, for its values."""
+    scale = torch.empty(*x.shape[:2], 1, dtype=torch.float32, device=x.device)
+    return torch.empty(x.shape, dtype=CODE_DTYPE[fmt] if fmt else x.dtype, device=x.device), scale
 
 
 def vector_strides(vector: Tensor) -> tuple[int, int]:
@@ -83,6 +92,17 @@ def _rotate_step(x, INNER: tl.constexpr, CHUNK: tl.constexpr):
     p, q = tl.sum(x, 1, keep_dims=True), tl.sum(x, 2, keep_dims=True)
     x = p + q - x - 0.5 * tl.sum(p, 2, keep_dims=True)
     return tl.reshape(x, (CHUNK,))
+
+
+@triton.jit
+def store_tokens(
+    out, scale, row, dim, qmax, FULL: tl.constexpr, IS_INT8: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr
+):
+    """Store a row in fp32 as what the next linear reads: codes and their scale, or with `FULL` the values alone."""
+    if FULL:
+        store_row(out, row, dim, CHUNK, CHUNKS)
+    else:
+        store_codes(out, scale, row, dim, qmax, IS_INT8, CHUNK, CHUNKS)
 
 
 @triton.jit

@@ -68,12 +68,14 @@ class QuantLinear(nn.Module):
         """`[..., in]` → `[..., out]` in the dtype of `x`."""
         return self.of_tokens(quantize_tokens(x, self.activation, self.gain, self.rotation), x.dtype)
 
-    def of_tokens(self, tokens: Quantized, dtype: torch.dtype) -> Tensor:
+    def of_tokens(self, tokens: Quantized | Tensor, dtype: torch.dtype) -> Tensor:
         """Codes `[..., in]`, already multiplied by the gain and rotated, → `[..., out]` in `dtype`.
 
         Raises:
-            ValueError: they are rotated otherwise than the weight.
+            ValueError: they are no codes, or rotated otherwise than the weight.
         """
+        if isinstance(tokens, Tensor):
+            raise ValueError("tokens that are not quantized, and a weight that is")
         if tokens.rotation != self.rotation:
             raise ValueError(f"tokens rotated in groups of {tokens.rotation}, and the weight of {self.rotation}")
         out_features, in_features = self.codes.shape

@@ -96,6 +96,7 @@ class ModelMemory:
         expand_timesteps: whether every token has its own timestep.
         itemsize: bytes of the runtime dtype, 2 on CUDA and 4 on the CPU.
         fused: whether blocks run as fused kernels and not in plain torch.
+        kept: whether some linears read their input in full precision, and no codes.
     """
 
     config: Mapping[str, Any]
@@ -107,6 +108,7 @@ class ModelMemory:
     expand_timesteps: bool
     itemsize: int
     fused: bool
+    kept: bool = False
 
     def needs(self, sampling: Sampling, *, references: int = 0, parallel: ParallelPlan = UNSHARED) -> Needs:
         """The needs of one process for a video of the size of `sampling`; each reference image adds a latent frame.
@@ -155,8 +157,9 @@ class ModelMemory:
         ffn_dim = int(config["ffn_dim"])
         vace_layers = config.get("vace_layers")
         if self.fused and not vace_layers:
-            feed_forward = FUSED_BYTES_PER_DIM * dim + FUSED_BYTES_PER_FFN_DIM * ffn_dim
-            in_block = max(ATTENTION_BYTES_PER_DIM * dim, feed_forward)
+            wider = self.itemsize - 1 if self.kept else 0  # than a code
+            feed_forward = (FUSED_BYTES_PER_DIM + wider) * dim + (FUSED_BYTES_PER_FFN_DIM + wider) * ffn_dim
+            in_block = max((ATTENTION_BYTES_PER_DIM + wider) * dim, feed_forward)
         else:
             in_block = ELEMENTS_PER_DIM * self.itemsize * dim + BYTES_PER_FFN_DIM * ffn_dim
         modulation = MODULATIONS * (self.itemsize + 4) * dim if self.expand_timesteps else 0
@@ -189,6 +192,7 @@ def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, item
         expand_timesteps=layout.expand_timesteps,
         itemsize=itemsize,
         fused=fused,
+        kept=any(component.topology.kept for component in checkpoint.components.values()),
     )
 
 

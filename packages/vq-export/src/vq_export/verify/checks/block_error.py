@@ -129,7 +129,11 @@ def _explained(own: "_Inputs", reference: Reference, gains: Gains) -> Branches:
             return nearest_bf16(own.component.plain([tensor], own.device)[tensor])
         return nearest_bf16(explained(tensor))
 
+    kept = {f"{linear.name}.weight" for linear in own.component.topology.kept}
+
     def rounded(weight: str) -> Tensor:
+        if weight in kept:
+            return plain(weight)
         quantized = own.component.linear(weight.removesuffix(".weight"), own.device)
         return rounded_to_nearest(explained(weight), quantized, own.checkpoint.scheme.weight)
 
@@ -183,10 +187,11 @@ class _Inputs:
     def diffusers(self, plain: Read, weight: Read, gains: Mapping[str, Tensor]) -> Branches:
         """The block in diffusers' order; `plain` and `weight` read tensors and linears' weights by diffusers' names."""
         prefix = f"blocks.{self.block}."
-        linears = {linear.name for linear in self.component.topology.linears}
+        topology = self.component.topology
+        linears = {linear.name for linear in topology.block_linears}
         tensors = {
             name.removeprefix(prefix): plain(name)
-            for name in self.component.topology.tensors
+            for name in topology.tensors
             if name.startswith(prefix) and name.rpartition(".")[0] not in linears
         }
 
@@ -207,6 +212,8 @@ class _Inputs:
 
         def linear(stem: str, x: Tensor) -> Tensor:
             name = f"{prefix}{stem}"
+            if name not in stems:
+                return F.linear(x, read(f"{name}.weight"), read(f"{name}.bias"))
             codes = self.checkpoint.artifact.tensors(self.name, [f"{name}.weight"], self.device)[f"{name}.weight"]
             quantized = Quantized(codes, read(f"{name}.weight_scale"), self._rotation(name))
             smoothed = x * read(f"{name}{GAIN}") if f"{name}{GAIN}" in table else x

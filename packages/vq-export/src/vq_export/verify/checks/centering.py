@@ -46,6 +46,10 @@ class Centered:
         return {group: offset for group, offset in offsets.items() if offset is not None}
 
     @cached_property
+    def _linears(self) -> frozenset[str]:
+        return frozenset(linear.name for linear in self.topology.block_linears)
+
+    @cached_property
     def tensors(self) -> frozenset[str]:
         """Names of the tensors that differ from the model's by it."""
         biases = {f"{linear}.bias" for group in self.groups for linear in group.reads}
@@ -102,6 +106,6 @@ class Centered:
     def _moved(self, bias: str, folded: Read, means: Mapping[Group, Tensor]) -> Tensor:
         """W·μ of the linear that `bias` belongs to, if it is one whose input was centered."""
         linear = bias.removesuffix(".bias")
-        if bias not in self.topology.biases or (mean := means.get(self.topology.group_of(linear))) is None:
+        if linear not in self._linears or (mean := means.get(self.topology.group_of(linear))) is None:
             return torch.zeros_like(folded(bias))
         return folded(f"{linear}.weight") @ mean

@@ -123,11 +123,11 @@ class GainFinder:
         """The factor that fits the weights of `producer` best in each row, `[rows]`; NaN for zeros."""
         weight = f"{producer}.weight"
         reference = self.original.plain([weight], self.device)[weight].float()
+        for group, gain in gains.items():
+            reference = reference / gain if producer in group.reads else reference
         if weight in plain:
             after = plain[weight].float()
         else:
-            for group, gain in gains.items():
-                reference = reference / gain if producer in group.reads else reference
             quantized = self.component.linear(producer, self.device)
             inside = _is_inside(quantized.codes)
             after, reference = dequantize(quantized) * inside, reference * inside
