@@ -55,6 +55,22 @@ def test_rounding_is_summed_up_by_the_worst_linear(qparams: Path) -> None:
     assert summary.endswith(f"lowest {snr[worst]:.1f} dB ({worst})")
 
 
+def test_what_is_kept_is_named_and_not_judged(
+    make_smoothed: MakeSmoothed, i2v_model: Path, stats: ActivationStats, tmp_path: Path
+) -> None:
+    weights = open_weights(make_smoothed(i2v_model, SmoothSettings(target="native"), name="native"))
+    for name, size in (("without", None), ("some", 3000)):
+        quantize(weights, QuantizeSettings("int8", keep_size=size), tmp_path / name, stats=stats)
+    opened = open_qparams(tmp_path / "some")
+    kept = sorted(opened.kept("transformer"))
+    rows = rounding_rows(opened)
+    assert rows["transformer"].startswith(f"{24 - len(kept)} linears, output SNR")
+    assert not any(f"({linear})" in rows["transformer"] for linear in kept)
+    said = rows["transformer in full precision"]
+    assert said.startswith(f"{len(kept)} linears: ")
+    assert "transformer in full precision" not in rounding_rows(open_qparams(tmp_path / "without"))
+
+
 @pytest.mark.parametrize(("scheme", "said"), [("fp8", True), ("int8", False)])
 def test_the_summary_says_what_qtorch_is(smoothed: Path, tmp_path: Path, scheme: str, said: bool) -> None:
     quantize(open_weights(smoothed), QuantizeSettings(scheme, rounding="qtorch"), tmp_path / "q")

@@ -19,6 +19,7 @@ from vq_core.store.manifest import FILE_NAME, kind_of
 from vq_core.topology import place_of
 
 MIN_WIDTH = 150  # columns of the terminal
+SHOWN = 4  # names in a line
 Entries = Mapping[str, Mapping[str, Any]]
 
 
@@ -40,7 +41,8 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
     """The lines of the summary of a quant-params artifact."""
     rows = {}
     for name in quantized.artifact.manifest.components:
-        decisions = quantized.decisions(name)
+        every = quantized.decisions(name)
+        decisions = {linear: entry for linear, entry in every.items() if "kept" not in entry}
         inexact = _of(decisions, "weight_snr_db")
         quality = f"{len(decisions) - len(inexact)} of them exact"
         if after := _of(decisions, "output_snr_db"):
@@ -54,8 +56,10 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
             rows[f"{name} inputs"] = f"rotated for {rotated} of {len(decisions)} linears"
         if centered := sum("centered" in entry for entry in decisions.values()):
             rows[f"{name} means"] = f"subtracted for {centered} of {len(decisions)} linears"
-        if kept := sum("kept" in entry for entry in decisions.values()):
-            rows[f"{name} kept"] = f"{kept} of {len(decisions)} linears in full precision"
+        if kept := [linear for linear in every if linear not in decisions]:
+            rows[f"{name} in full precision"] = f"{len(kept)} linears: {', '.join(kept[:SHOWN])}" + (
+                f" and {len(kept) - SHOWN} more (vq-algos show --all)" if len(kept) > SHOWN else ""
+            )
         if corrected := sum(bool(entry.get("bias_corrected")) for entry in decisions.values()):
             rows[f"{name} biases"] = f"{corrected} corrected by --stats; LLMC corrects none (--no-bias-correction)"
     settings = quantized.artifact.manifest.settings

@@ -55,6 +55,12 @@ def test_most_noise_per_byte_first(size: int | None, min_snr: float | None, kept
     assert " ".join(kept_linears(inputs, size=size, min_snr_db=min_snr).get("t", ())) == kept
 
 
+def test_components_share_the_bytes() -> None:
+    high, low = (Shared(name, ("q",), 100, noise, 30.0) for name, noise in (("high", 0.001), ("low", 0.002)))
+    assert kept_linears([high, low], size=199, min_snr_db=None) == {"low": ("q",)}
+    assert kept_linears([high, low], size=200, min_snr_db=None) == {"low": ("q",), "high": ("q",)}
+
+
 def test_what_has_no_noise_stays_quantized() -> None:
     assert kept_linears([shared("q", None)], size=10**9, min_snr_db=None) == {}
 

@@ -62,6 +62,12 @@ def test_without_being_asked_nothing_is_kept(smoothed: Path, stats: Any, tmp_pat
     assert "kept" not in json.loads((tmp_path / "out" / "manifest.json").read_text())["measured"]
 
 
+def test_a_model_of_which_nothing_is_quantized_is_refused(smoothed: Path, stats: Any, tmp_path: Path) -> None:
+    with pytest.raises(VqError, match=r"^--keep-size and --min-snr leave every linear in full precision: give less"):
+        _quantize(smoothed, tmp_path / "out", stats, min_snr=1000.0)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("option", "asked"), [("--keep-size", {"keep_size": 1}), ("--min-snr", {"min_snr": 1.0})])
 def test_it_needs_tokens(smoothed: Path, tmp_path: Path, option: str, asked: Any) -> None:
     with pytest.raises(VqError, match=f"^`{option}` needs sampled tokens .* give its output as --stats"):

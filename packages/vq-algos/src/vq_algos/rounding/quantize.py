@@ -158,6 +158,10 @@ def _kept(weights: SmoothedWeights, settings: QuantizeSettings, writer: Artifact
         for it in shared_inputs(name, component.topology, _decided(writer, name, component))
     ]
     kept = kept_linears(inputs, size=settings.keep_size, min_snr_db=settings.min_snr)
+    if {name: len(linears) for name, linears in kept.items()} == {
+        name: len(component.topology.linears) for name, component in weights.components.items()
+    }:
+        raise VqError("--keep-size and --min-snr leave every linear in full precision: give less, in another --output.")
     return {KEPT: {name: list(linears) for name, linears in kept.items()}}
 
 
