@@ -146,19 +146,13 @@ KEPT = (
 """Each part of a block once, with neighbours that are quantized."""
 
 
-@pytest.fixture(
-    params=[
-        *ROADS,
-        *(f"{road} centered" for road in ROADS if not road.startswith("lightx2v")),
-        *(f"{road} centered kept" for road in ROADS if not road.startswith("lightx2v")),
-    ]
-)
+@pytest.fixture(params=[*ROADS, *(f"{road} centered kept" for road in ROADS if not road.startswith("lightx2v"))])
 def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Any) -> tuple[ConvertedCheckpoint, Path]:
     """A checkpoint, and the smoothed weights that it was made from; those for targets that rotate are rotated."""
     target, scheme, *more = request.param.split()
     if target == "lightx2v":
         return open_converted(quantized(scheme) / "ckpt"), smoothed
-    folder = rotated(target, scheme, center="centered" in more, kept=KEPT if "kept" in more else ())
+    folder = rotated(target, scheme, center=bool(more), kept=KEPT if more else ())
     return open_converted(folder / "ckpt"), folder / "smoothed"
 
 

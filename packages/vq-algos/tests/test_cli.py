@@ -194,6 +194,7 @@ def test_our_recipe_drives_both_stages(
         "method": "rtn",
         "rounding": "qtorch",
         "rotate": "none",
+        "keep": [],
         "keep_size": None,
         "min_snr": None,
     }
@@ -270,3 +271,31 @@ def test_what_was_smoothed_for_a_target_is_quantized_and_exported_for_it(
     assert run("quantize", "--weights", tmp_path / "smoothed", "--scheme", "int8", "-o", tmp_path / "int8") == 0
     assert f"vq-export comfyui --weights {tmp_path}/smoothed" in capsys.readouterr().out.replace("\n", "")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("fp8")] == []
+
+
+def test_linears_that_stay_in_full_precision(
+    run: Run, i2v_model: Path, stats_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `--keep`, else by the recipe where the target can."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("ignored:\n  - {blocks: [0], linears: [ffn.net.2]}\n")
+    for target, asked, kept in (
+        ("native", (), {"blocks.0.ffn.net.2"}),
+        ("native", ("--keep", "1:ffn.net.2"), {"blocks.1.ffn.net.2"}),
+        ("lightx2v", (), set()),
+    ):
+        folder = tmp_path / f"{target}-{len(asked)}"
+        weights = tmp_path / target
+        if not weights.exists():
+            smoothed = ("--model", i2v_model, "--stats", stats_path, "--target", target, "-o", weights)
+            assert run("smooth", *smoothed) == 0
+        capsys.readouterr()
+        scheme = ("--scheme", "int8", "--recipe", recipe)
+        assert run("quantize", "--weights", weights, *scheme, *asked, "-o", folder) == 0
+        assert open_qparams(folder).kept("transformer") == kept
+        assert all(f"1 of 24 linears: {linear}" in capsys.readouterr().out for linear in kept)
+    refused = ("--scheme", "int8", "-o", tmp_path / "none")
+    assert run("quantize", "--weights", tmp_path / "native", *refused, "--keep-size", "much") == 2
+    assert "--keep-size is `much`: give a size such as 500MB or 2GiB." in capsys.readouterr().err
+    assert run("quantize", "--weights", tmp_path / "native", *refused, "--keep", "x-y:") == 2
+    assert "`--keep x-y:` is not a rule" in capsys.readouterr().err

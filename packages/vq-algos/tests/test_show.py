@@ -67,7 +67,7 @@ def test_what_is_kept_is_named_and_not_judged(
     assert rows["transformer"].startswith(f"{24 - len(kept)} linears, output SNR")
     assert not any(f"({linear})" in rows["transformer"] for linear in kept)
     said = rows["transformer in full precision"]
-    assert said.startswith(f"{len(kept)} linears: ")
+    assert said.startswith(f"{len(kept)} of 24 linears: {kept[0]}")
     assert "transformer in full precision" not in rounding_rows(open_qparams(tmp_path / "without"))
 
 

@@ -226,6 +226,16 @@ def test_a_model_is_converted_with_its_loras_merged(models: Paths, lora: Path, c
 def test_ignored_linears_cannot_be_exported(models: Paths, road: Recipe) -> None:
     recipe = Recipe(scheme="int8", ignored=(IgnoreRule(blocks=(0,), linears=("attn1.to_q", "ffn.net.2")),))
     sentence = refusal(ExportOptions(model=str(models["t2v"])), recipe)
-    assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and LightX2V runs one scheme" in sentence
+    assert "ignores blocks.0.attn1.to_q and 1 more of transformer, and here they are quantized" in sentence
     one = road.model_copy(update={"ignored": (IgnoreRule(blocks=(0,), linears=("ffn.net.2",)),)})
     assert "ignores blocks.0.ffn.net.2 of transformer" in refusal(ExportOptions(), one)
+
+
+def test_ignored_linears_that_were_kept_are_no_obstacle(models: Paths, make_artifacts: Any) -> None:
+    made = make_artifacts(models["t2v"], kept=("blocks.0.ffn.net.2", "blocks.1.ffn.net.2"))
+    options = ExportOptions(weights=made.weights, qparams=made.qparams)
+    model = open_model(options, Recipe(ignored=(IgnoreRule(linears=("ffn.net.2",)),)))
+    assert model.kept == {"transformer": ["blocks.0.ffn.net.2", "blocks.1.ffn.net.2"]}
+    assert "ignores blocks.0.ffn.net.0.proj of" in refusal(
+        options, Recipe(ignored=(IgnoreRule(blocks=(0,), linears=("ffn.net.0.proj",)),))
+    )

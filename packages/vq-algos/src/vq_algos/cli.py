@@ -83,8 +83,8 @@ def quantize_command(options: QuantizeOptions) -> None:
     rtn rounds to nearest. clip searches each row's scale, gptq makes up for each column's error in the columns after
     it, and auto takes whatever is best for each linear on held-out tokens, never worse than rtn there; these three
     solve on sampled tokens (vq-calib collect --tokens). With --stats every linear's output error is recorded. auto
-    also tries to subtract the mean of what a linear reads and, for a target that can, to rotate it. --keep-size and
-    --min-snr leave the linears that lose most in full precision.
+    also tries to subtract the mean of what a linear reads and, for a target that can, to rotate it. --keep leaves
+    linears in full precision, --keep-size and --min-snr those that lose most.
 
     For example:
 
@@ -104,7 +104,7 @@ def quantize_command(options: QuantizeOptions) -> None:
     from vq_core.artifacts.stats import open_stats
     from vq_core.artifacts.weights import open_weights
     from vq_core.recipes.ranges import parse_size
-    from vq_core.recipes.recipe import DEFAULTS, read_recipe, resolve
+    from vq_core.recipes.recipe import DEFAULTS, Recipe, ignored_of, read_recipe, resolve
     from vq_core.runtime.device import resolve_device
     from vq_core.runtime.meter import Meter
     from vq_core.targets import target_named
@@ -124,6 +124,7 @@ def quantize_command(options: QuantizeOptions) -> None:
         rotate=resolve(options.rotate, said.quantize.rotate, default_rotate(method, target)),
         bias_correction=options.bias_correction,
         center=method == "auto" if options.center is None else options.center,
+        keep=tuple(map(str, ignored_of(options.keep, said if target.mixed else Recipe(), "--keep"))),
         keep_size=parse_size(resolve(options.keep_size, said.quantize.keep_size, None), "--keep-size"),
         min_snr=resolve(options.min_snr, said.quantize.min_snr, None),
     )

@@ -122,20 +122,28 @@ class QuantizeOptions:
             help="With --stats, correct biases if that lowers the held-out error.",
         ),
     ] = True
+    keep: Annotated[
+        list[str] | None,
+        _method(
+            "--keep",
+            help="Linears to leave in full precision, for a target that can, with those that read the same input: "
+            "0,38-39 or ffn.net.2 or 0,38-39:ffn.net.2; repeatable.",
+        ),
+    ] = None
     keep_size: Annotated[
         str | None,
         _method(
             "--keep-size",
-            help="With --stats, leave the linears with the largest errors in full precision, for a target that can, "
-            "until the checkpoint is so much larger: 500MB, 2GiB.",
+            help="With --stats, also leave the linears with the largest errors so, until the checkpoint is that much "
+            "larger: 500MB, 2GiB.",
         ),
     ] = None
     min_snr: Annotated[
         Decibels | None,
         _method(
             "--min-snr",
-            help="With --stats, leave linears with an output SNR below this, in dB, in full precision; with "
-            "--keep-size, as many as fit.",
+            help="With --stats, also leave linears with an output SNR below this, in dB, so; with --keep-size, as many "
+            "as fit.",
         ),
     ] = None
     device: Device = None

@@ -57,7 +57,7 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
         if centered := sum("centered" in entry for entry in decisions.values()):
             rows[f"{name} means"] = f"subtracted for {centered} of {len(decisions)} linears"
         if kept := [linear for linear in every if linear not in decisions]:
-            rows[f"{name} in full precision"] = f"{len(kept)} linears: {', '.join(kept[:SHOWN])}" + (
+            rows[f"{name} in full precision"] = f"{len(kept)} of {len(every)} linears: {', '.join(kept[:SHOWN])}" + (
                 f" and {len(kept) - SHOWN} more (vq-algos show --all)" if len(kept) > SHOWN else ""
             )
         if corrected := sum(bool(entry.get("bias_corrected")) for entry in decisions.values()):

@@ -31,6 +31,9 @@ def test_linears_that_read_one_input_in_one_block_stand_together(i2v_config: dic
     assert text in found
     down = found[("blocks.1.ffn.net.2",)]
     assert (down.size, down.noise, down.snr_db) == (32 * 80, 0.0, None)
+    named = shared_inputs("t", model, {name: {} for name in decisions}, ["blocks.1.attn1.to_v"])
+    assert [it.linears for it in named if it.named] == [qkv.linears]
+    assert {it.snr_db for it in named} == {None}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,13 @@ def test_components_share_the_bytes() -> None:
     high, low = (Shared(name, ("q",), 100, noise, 30.0) for name, noise in (("high", 0.001), ("low", 0.002)))
     assert kept_linears([high, low], size=199, min_snr_db=None) == {"low": ("q",)}
     assert kept_linears([high, low], size=200, min_snr_db=None) == {"low": ("q",), "high": ("q",)}
+
+
+def test_named_ones_come_first_and_cost_nothing_of_the_size() -> None:
+    named = Shared("t", ("n",), 10**6, 0.0, None, named=True)
+    inputs = [shared("q", 30.0), named, shared("down", 20.0)]
+    assert kept_linears(inputs, size=100, min_snr_db=None) == {"t": ("n", "q")}
+    assert kept_linears(inputs, size=0, min_snr_db=None) == {"t": ("n",)}
 
 
 def test_what_has_no_noise_stays_quantized() -> None:

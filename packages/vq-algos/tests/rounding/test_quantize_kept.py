@@ -39,6 +39,17 @@ def test_the_artifact_names_what_is_kept(smoothed: Path, stats: Any, tmp_path: P
     assert {name for name, how in found.decisions("transformer").items() if "kept" in how} == set(expected)
 
 
+def test_what_is_named_is_kept_with_what_reads_the_same_input(smoothed: Path, stats: Any, tmp_path: Path) -> None:
+    found = _quantize(smoothed, tmp_path / "named", None, keep=("1:attn1.to_q", "0:ffn.net.2"))
+    qkv = {f"blocks.1.attn1.to_{part}" for part in "qkv"}
+    assert found.kept("transformer") == {*qkv, "blocks.0.ffn.net.2"}
+    both = _quantize(smoothed, tmp_path / "both", stats, keep=("1:attn1.to_q",), keep_size=1024).kept("transformer")
+    assert qkv < both
+    assert sum("attn" in name for name in both - qkv) == len(both - qkv) == 1
+    with pytest.raises(VqError, match="^Block 5 cannot stay in full precision, because the blocks are 0 to 1"):
+        _quantize(smoothed, tmp_path / "none", None, keep=("5",))
+
+
 def test_it_is_chosen_again_when_a_run_is_resumed(
     smoothed: Path, stats: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +74,7 @@ def test_without_being_asked_nothing_is_kept(smoothed: Path, stats: Any, tmp_pat
 
 
 def test_a_model_of_which_nothing_is_quantized_is_refused(smoothed: Path, stats: Any, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match=r"^--keep-size and --min-snr leave every linear in full precision: give less"):
+    with pytest.raises(VqError, match="^Every linear would stay in full precision: keep less"):
         _quantize(smoothed, tmp_path / "out", stats, min_snr=1000.0)
     assert not (tmp_path / "out").exists()
 
@@ -75,5 +86,5 @@ def test_it_needs_tokens(smoothed: Path, tmp_path: Path, option: str, asked: Any
 
 
 def test_it_needs_a_target_that_mixes(make_smoothed: MakeSmoothed, i2v_model: Path, stats: Any, tmp_path: Path) -> None:
-    with pytest.raises(VqError, match=r"^LightX2V reads every linear of a block in 8 bits: leave --keep-size and"):
+    with pytest.raises(VqError, match=r"^LightX2V reads every linear of a block in 8 bits: leave --keep, --keep-size"):
         _quantize(make_smoothed(i2v_model, SmoothSettings()), tmp_path / "out", stats, keep_size=1)

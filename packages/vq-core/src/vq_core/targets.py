@@ -74,8 +74,8 @@ def require_mixed(target: str) -> None:
     if not runtime.mixed:
         able = " or ".join(other.name for other in TARGETS.values() if other.mixed)
         raise VqError(
-            f"{runtime.title} reads every linear of a block in 8 bits: leave --keep-size and --min-snr out, or smooth "
-            f"the model with `--target {able}`."
+            f"{runtime.title} reads every linear of a block in 8 bits: leave --keep, --keep-size and --min-snr out, or "
+            f"smooth the model with `--target {able}`."
         )
 
 

@@ -55,7 +55,7 @@ def test_vace_s_linears_are_named_apart_and_numbers_are_those_of_the_main_stack(
     ]
     assert {name.split(".attn")[0] for name in names(vace, IgnoreRule(blocks=(1,)))} >= {"blocks.1"}
     assert not [name for name in names(vace, IgnoreRule(blocks=(1,))) if name.startswith("vace")]
-    with pytest.raises(VqError, match="Block 3 cannot be ignored, because the blocks are 0 to 2"):
+    with pytest.raises(VqError, match="Block 3 cannot stay in full precision, because the blocks are 0 to 2"):
         names(vace, IgnoreRule(blocks=(3,)))
 
 
@@ -83,6 +83,8 @@ def test_a_rule_prints_as_it_is_typed(blocks: list[Any], linears: list[str]) -> 
 def test_what_is_no_rule(text: str) -> None:
     with pytest.raises(VqError, match="is not a rule: write blocks, linears or both"):
         parse_ignored(text)
+    with pytest.raises(VqError, match="^`--keep "):
+        parse_ignored(text, "--keep")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_what_is_no_rule_in_a_recipe(rule: dict[str, Any]) -> None:
 
 
 def test_what_the_model_does_not_have(topology: Topology) -> None:
-    with pytest.raises(VqError, match="Block 4 cannot be ignored, because the blocks are 0 to 3"):
+    with pytest.raises(VqError, match="Block 4 cannot stay in full precision, because the blocks are 0 to 3"):
         names(topology, IgnoreRule(blocks=("0-4",)))
-    with pytest.raises(VqError, match=r"`self_attn.q` cannot be ignored, .* choose from attn1.to_q, attn1.to_k"):
+    with pytest.raises(VqError, match=r"`self_attn.q` cannot stay in .* choose from attn1.to_q, attn1.to_k"):
         names(topology, IgnoreRule(linears=("self_attn.q",)))

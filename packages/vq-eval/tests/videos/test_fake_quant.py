@@ -158,7 +158,7 @@ def test_ignored_linears_change_the_video_and_are_in_the_manifest(job: MakeJob, 
 def test_ignoring_what_is_not_there_is_refused(job: MakeJob) -> None:
     work = job("t2v")
     work.ignored = (IgnoreRule(blocks=(3,)),)
-    work.refused("Block 3 cannot be ignored, because the blocks are 0 to 2")
+    work.refused("Block 3 cannot stay in full precision, because the blocks are 0 to 2")
 
 
 def test_a_merged_model_s_videos_take_merged_artifacts_and_no_others(job: MakeJob, tmp_path: Path) -> None:

@@ -113,11 +113,13 @@ def _open_artifacts(options: ExportOptions, recipe: Recipe) -> QuantizedModel:
 
 def _refuse_ignored(model: QuantizedModel, recipe: Recipe) -> None:
     for name, component in model.components.items():
-        if ignored := ignored_linears(recipe.ignored, component.topology):
-            more = f" and {len(ignored) - 1} more" if len(ignored) > 1 else ""
+        kept = {linear.name for linear in component.topology.kept}
+        if quantized := [it for it in ignored_linears(recipe.ignored, component.topology) if it not in kept]:
+            more = f" and {len(quantized) - 1} more" if len(quantized) > 1 else ""
             raise VqError(
-                f"The recipe ignores {ignored[0]}{more} of {name}, and LightX2V runs one scheme for every linear of "
-                "every block: remove `ignored` (LLMC's `ignored_layers`) to export, or make videos with vq-eval."
+                f"The recipe ignores {quantized[0]}{more} of {name}, and here they are quantized: smooth and quantize "
+                "with it for native or comfyui, remove `ignored` (LLMC's `ignored_layers`) to export, or make videos "
+                "with vq-eval."
             )
 
 

@@ -121,5 +121,7 @@ def test_a_manifest_that_keeps_something_else_is_refused(made: tuple[Any, Path],
 
 def test_lightx2v_refuses_them(make_artifacts: Callable[..., Any], models: Paths, tmp_path: Path) -> None:
     model = make_artifacts(models["i2v"], kept=KEPT).opened()
-    with pytest.raises(VqError, match=r"^LightX2V reads every linear of a block in 8 bits, .* without --keep-size"):
+    with pytest.raises(
+        VqError, match=r"^LightX2V reads every linear of a block in 8 bits, .* without --keep, --keep-size"
+    ):
         export("lightx2v", model, tmp_path / "out")

@@ -1,6 +1,6 @@
 """Which linears stay in full precision: those whose measured error is largest for the bytes that keeping them adds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ class Shared:
         linears: their names.
         size: bytes that keeping them in full precision adds to a checkpoint.
         noise: Σ of noise over signal of their outputs on held-out tokens.
-        snr_db: of the one with the largest noise; None if none has any.
+        snr_db: of the one with the largest noise; None if none has any, or none was measured.
+        named: whether they stay in full precision whatever their error.
     """
 
     component: str
@@ -27,28 +28,42 @@ class Shared:
     size: int
     noise: float
     snr_db: float | None
+    named: bool = False
 
 
-def shared_inputs(component: str, topology: Topology, decisions: Mapping[str, Mapping[str, Any]]) -> list[Shared]:
-    """The linears of `component` by input and block, with the output SNR that `decisions` say of each."""
+def shared_inputs(
+    component: str,
+    topology: Topology,
+    decisions: Mapping[str, Mapping[str, Any]],
+    named: Collection[str] = (),
+) -> list[Shared]:
+    """The linears of `component` by input and block, with the output SNR that `decisions` say of each, if they do.
+
+    The linears `named` stay in full precision, together with those that read the same input.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for group in topology.groups:
         for linear in group.reads:
             found.setdefault((group.name, shard_of(linear)), []).append(linear)
-    return [_shared(component, linears, topology, decisions) for linears in found.values()]
+    return [_shared(component, linears, topology, decisions, named) for linears in found.values()]
 
 
 def _shared(
-    component: str, linears: Sequence[str], topology: Topology, decisions: Mapping[str, Mapping[str, Any]]
+    component: str,
+    linears: Sequence[str],
+    topology: Topology,
+    decisions: Mapping[str, Mapping[str, Any]],
+    named: Collection[str],
 ) -> Shared:
     shapes = [topology.linear(name) for name in linears]
-    snrs = [snr for name in linears if (snr := decisions[name]["output_snr_db"]) is not None]
+    snrs = [snr for name in linears if (snr := decisions[name].get("output_snr_db")) is not None]
     return Shared(
         component=component,
         linears=tuple(linears),
         size=ADDED_BYTES * sum(linear.in_features * linear.out_features for linear in shapes),
         noise=sum(10 ** (-snr / 10) for snr in snrs),
         snr_db=min(snrs, default=None),
+        named=not set(named).isdisjoint(linears),
     )
 
 
@@ -56,16 +71,20 @@ def kept_linears(inputs: Iterable[Shared], *, size: int | None, min_snr_db: floa
     """Names of the linears to keep in full precision, by component; those that read one input together.
 
     Args:
-        inputs: linears by what they read.
-        size: how many bytes they may add, taken in the order of noise per byte as long as the next ones fit; None for
+        inputs: linears by what they read. The named ones are kept.
+        size: how many bytes others may add, taken in the order of noise per byte as long as the next ones fit; None for
             any number.
-        min_snr_db: only where a linear has less output SNR; None for wherever there is noise.
+        min_snr_db: others only where a linear has less output SNR; None for wherever there is noise.
     """
+    inputs = list(inputs)
+    kept = [it for it in inputs if it.named]
     too_noisy = [it for it in inputs if it.snr_db is not None and (min_snr_db is None or it.snr_db < min_snr_db)]
-    kept: dict[str, tuple[str, ...]] = {}
     for it in sorted(too_noisy, key=lambda it: -it.noise / it.size):
-        if size is not None and it.size > size:
+        if it.named or (size is not None and it.size > size):
             continue
         size = None if size is None else size - it.size
-        kept[it.component] = (*kept.get(it.component, ()), *it.linears)
-    return kept
+        kept.append(it)
+    names: dict[str, tuple[str, ...]] = {}
+    for it in kept:
+        names[it.component] = (*names.get(it.component, ()), *it.linears)
+    return names

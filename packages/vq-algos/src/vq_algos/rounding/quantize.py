@@ -32,6 +32,7 @@ from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.numerics.rotation import NONE, largest_group
 from vq_core.numerics.scheme import Rounding, scheme_named
+from vq_core.recipes.ignored import IgnoreRule, ignored_linears, parse_ignored
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
@@ -56,9 +57,10 @@ class QuantizeSettings:
             linears have a smaller error on held-out tokens then.
         bias_correction: whether biases may be corrected, which needs sampled tokens.
         center: whether an input's mean may be subtracted where that lowers the error, which needs them too.
-        keep_size: how many bytes linears that stay in full precision may add; None for none where `min_snr` does not
-            ask for some, else for any number.
-        min_snr: output SNR on held-out tokens in dB below which linears stay in full precision; None for any.
+        keep: rules for linears that stay in full precision, see `vq_core.recipes.ignored`.
+        keep_size: how many bytes others that stay so may add; None for none where `min_snr` does not ask for some, else
+            for any number.
+        min_snr: output SNR on held-out tokens in dB below which linears stay so; None for any.
     """
 
     scheme: str
@@ -67,12 +69,27 @@ class QuantizeSettings:
     rotate: str = "none"
     bias_correction: bool = True
     center: bool = False
+    keep: tuple[str, ...] = ()
     keep_size: int | None = None
     min_snr: float | None = None
 
     @property
     def keeps(self) -> bool:
         """Whether linears may stay in full precision."""
+        return bool(self.keep) or self.keeps_the_worst
+
+    @property
+    def rules(self) -> list[IgnoreRule]:
+        """Those of `keep`.
+
+        Raises:
+            VqError: one is no rule.
+        """
+        return [parse_ignored(rule, "--keep") for rule in self.keep]
+
+    @property
+    def keeps_the_worst(self) -> bool:
+        """Whether some of them are chosen by their error."""
         return self.keep_size is not None or self.min_snr is not None
 
     def __post_init__(self) -> None:
@@ -115,6 +132,8 @@ def quantize(
         require_rotation(target.name)
     if settings.keeps:
         require_mixed(target.name)
+        for part in weights.components.values():
+            ignored_linears(settings.rules, part.topology)  # refuses a rule about what is not there
     _require_tokens(settings, stats, weights)
     manifest = weights.artifact.manifest
     parents = [weights.artifact, *([stats.artifact] if stats else [])]
@@ -128,7 +147,9 @@ def quantize(
         family=manifest.family,
         model=manifest.model,
         components=headers_in({name: name for name in weights.components}, weights.components),
-        settings=asdict(settings) | ({"smoothed_for": smoothed_for} if smoothed_for else {}),
+        settings=asdict(settings)
+        | {"keep": list(settings.keep)}
+        | ({"smoothed_for": smoothed_for} if smoothed_for else {}),
         parents={parent.manifest.kind: parent.digest for parent in parents},
     )
     total = sum(component.topology.num_blocks for component in weights.components.values())
@@ -155,13 +176,19 @@ def _kept(weights: SmoothedWeights, settings: QuantizeSettings, writer: Artifact
     inputs = [
         it
         for name, component in weights.components.items()
-        for it in shared_inputs(name, component.topology, _decided(writer, name, component))
+        for it in shared_inputs(
+            name,
+            component.topology,
+            _decided(writer, name, component),
+            ignored_linears(settings.rules, component.topology),
+        )
     ]
-    kept = kept_linears(inputs, size=settings.keep_size, min_snr_db=settings.min_snr)
+    size = settings.keep_size if settings.keeps_the_worst else 0
+    kept = kept_linears(inputs, size=size, min_snr_db=settings.min_snr)
     if {name: len(linears) for name, linears in kept.items()} == {
         name: len(component.topology.linears) for name, component in weights.components.items()
     }:
-        raise VqError("--keep-size and --min-snr leave every linear in full precision: give less, in another --output.")
+        raise VqError("Every linear would stay in full precision: keep less, and choose another --output.")
     return {KEPT: {name: list(linears) for name, linears in kept.items()}}
 
 

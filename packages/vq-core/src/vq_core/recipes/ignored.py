@@ -1,4 +1,4 @@
-"""Rules for the linears that a simulation keeps in full precision."""
+"""Rules for the linears that stay in full precision, in a simulation or in a quantized model."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class IgnoreRule(Section):
         return self
 
     def __str__(self) -> str:
-        """As it is typed after `--ignore`."""
+        """As it is typed after `--ignore` or `--keep`."""
         return ":".join(",".join(map(str, part)) for part in (self.blocks, self.linears) if part)
 
     def block_numbers(self) -> set[int]:
@@ -48,8 +48,10 @@ class IgnoreRule(Section):
         return numbers
 
 
-def parse_ignored(text: str) -> IgnoreRule:
+def parse_ignored(text: str, option: str = "--ignore") -> IgnoreRule:
     """The rule `BLOCKS`, `LINEARS` or `BLOCKS:LINEARS`, each a list with commas: `0,38-39`, `ffn.net.2`, `0:ffn.net.2`.
+
+    `option` is what the user typed it after.
 
     Raises:
         VqError: a part is empty, or a block is neither a number nor a range.
@@ -61,37 +63,39 @@ def parse_ignored(text: str) -> IgnoreRule:
     linears = _parts(second)
     no_range = any(isinstance(block, str) and _range_of(block) is None for block in blocks)
     if no_range or (colon and not (blocks and linears)) or not (blocks or linears):
-        raise VqError(f"`--ignore {text}` is not a rule: write blocks, linears or both, as in 0,38-39:ffn.net.2.")
+        raise VqError(f"`{option} {text}` is not a rule: write blocks, linears or both, as in 0,38-39:ffn.net.2.")
     return IgnoreRule(blocks=tuple(blocks), linears=tuple(linears))
 
 
 def ignored_linears(rules: Sequence[IgnoreRule], topology: Topology) -> tuple[str, ...]:
-    """Names of the linears that match any of `rules`, in the order of the topology.
+    """Names of the linears of blocks that match any of `rules`, in the order of the topology.
 
     Raises:
         VqError: the transformer has no such block or linear.
     """
-    places = {linear.name: place_of(linear.name) for linear in topology.linears}
+    places = {linear.name: place_of(linear.name) for linear in topology.block_linears}
     known_blocks = [name for name in topology.block_shards if name.startswith("block_")]
     ignored: set[str] = set()
     for rule in rules:
         blocks = rule.block_numbers()
         if blocks and max(blocks) >= len(known_blocks):
             raise VqError(
-                f"Block {max(blocks)} cannot be ignored, because the blocks are 0 to {len(known_blocks) - 1}: "
-                "choose from these."
+                f"Block {max(blocks)} cannot stay in full precision, because the blocks are 0 to "
+                f"{len(known_blocks) - 1}: choose from these."
             )
         shards = {f"block_{block}" for block in blocks}
         for place in rule.linears:
             if place not in places.values():
                 known = ", ".join(dict.fromkeys(places.values()))
-                raise VqError(f"`{place}` cannot be ignored, because blocks have no such linear: choose from {known}.")
+                raise VqError(
+                    f"`{place}` cannot stay in full precision, because blocks have no such linear: choose from {known}."
+                )
         ignored |= {
             linear.name
-            for linear in topology.linears
+            for linear in topology.block_linears
             if (not shards or linear.shard in shards) and (not rule.linears or places[linear.name] in rule.linears)
         }
-    return tuple(linear.name for linear in topology.linears if linear.name in ignored)
+    return tuple(name for name in places if name in ignored)
 
 
 def _parts(text: str) -> list[str]:

@@ -165,7 +165,8 @@ class EvalSettings(SamplingSettings):
 class Recipe(Section):
     """The settings of all stages. `output` is the root below which each stage has its folder: see `path_of`.
 
-    `ignored` are the linears that `vq-eval fake-quant` leaves in full precision.
+    `ignored` are the linears that `vq-eval fake-quant` leaves in full precision, and `vq-algos quantize` for a target
+    that can.
     """
 
     model: Model | None = None
@@ -208,13 +209,13 @@ def loras_of(said: Sequence[str] | None, recipe: Recipe) -> tuple[LoraRequest, .
     return tuple(LoraRequest(lora.path, lora.strength, lora.component) for lora in recipe.lora)
 
 
-def ignored_of(said: Sequence[str] | None, recipe: Recipe) -> tuple[IgnoreRule, ...]:
-    """The rules that `--ignore` has `said`, else those of the recipe.
+def ignored_of(said: Sequence[str] | None, recipe: Recipe, option: str = "--ignore") -> tuple[IgnoreRule, ...]:
+    """The rules that `option` has `said`, else those of the recipe.
 
     Raises:
         VqError: what was said is no rule.
     """
-    return tuple(map(parse_ignored, said)) if said else recipe.ignored
+    return tuple(parse_ignored(rule, option) for rule in said) if said else recipe.ignored
 
 
 def read_recipe(location: Location | None) -> Recipe:

@@ -60,7 +60,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
     if model.kept:
         raise VqError(
             "LightX2V reads every linear of a block in 8 bits, and some of these stay in full precision: quantize "
-            "without --keep-size and --min-snr, or export for comfyui or native."
+            "without --keep, --keep-size and --min-snr, or export for comfyui or native."
         )
     configs = run_configs(_kind(model), model.scheme, _sampling(model), gains=model.has_gains)
     header = model.header(KIND, FORMAT, model.folders, provenance_settings(model))
