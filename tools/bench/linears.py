@@ -48,9 +48,7 @@ def measure(in_features: int, out_features: int, tokens: int, repeats: int) -> l
     linears: dict[str, Callable[[Tensor], Tensor]] = {"bf16": lambda x: F.linear(x, weight, bias)}
     for scheme in (INT8, FP8):
         kernel = select_kernel("cuda", torch.cuda.get_device_capability(), scheme.weight)
-        linears[scheme.name] = QuantLinear(
-            quantize_weight(weight, scheme.weight), bias, None, scheme.activation, kernel
-        )
+        linears[scheme.name] = QuantLinear(quantize_weight(weight, scheme.weight), bias, None, kernel)
     return [
         {
             "linear": f"{in_features}→{out_features}",

@@ -28,7 +28,7 @@ class Case:
         self.gain = nearest_bf16(torch.rand(size, generator=rng) + 0.5) if with_gain else None
 
     def module(self) -> FakeQuantLinear:
-        return FakeQuantLinear(self.weight, self.bias, self.gain, self.fmt)
+        return FakeQuantLinear(self.weight, self.bias, self.gain)
 
     def reference(self) -> np.ndarray:
         """The definition, literally: codes by IEEE fp32 division as the kernels have it, everything after in fp64."""

@@ -28,7 +28,7 @@ def quantized_block(*, image: bool, rotation: int = 1) -> WanTransformerBlock:
             # Not all alike, so that a rotation that is taken from a neighbour shows.
             weight, group = module.weight.detach(), min(rotation, 4) if name in QUARTERED else rotation
             codes = quantize_weight(rotate(weight, group), NumberFormat.INT8)._replace(rotation=group)
-            block.set_submodule(name, QuantLinear(codes, module.bias.detach(), None, NumberFormat.INT8, cpu))
+            block.set_submodule(name, QuantLinear(codes, module.bias.detach(), None, cpu))
     return block.requires_grad_(False)
 
 

@@ -37,7 +37,7 @@ def relative_error() -> RelativeError:
         bias = torch.randn(out_features, device="cuda").bfloat16() if smoothed else None
         gain = nearest_bf16(torch.rand(in_features, device="cuda") * 4 + 0.1) if smoothed else None
         x = torch.randn(1, tokens, in_features, device="cuda").bfloat16()
-        y = QuantLinear(weight, bias, gain, fmt, kernel)(x)
+        y = QuantLinear(weight, bias, gain, kernel)(x)
         assert y.shape == (1, tokens, out_features)
         assert y.dtype == torch.bfloat16
         x64, weight64 = (q.codes.double() * q.scale.double() for q in (quantize_tokens(x, fmt, gain), weight))

@@ -21,7 +21,7 @@ def make(
     weight = quantize_weight(torch.randn(out_features, in_features, generator=generator), fmt)
     b = torch.randn(out_features, generator=generator) if bias else None
     g = nearest_bf16(torch.rand(in_features, generator=generator) * 4 + 0.1) if gain else None
-    return QuantLinear(weight, b, g, fmt, cpu)
+    return QuantLinear(weight, b, g, cpu)
 
 
 def reference(linear: QuantLinear, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def test_any_shape(
 @pytest.mark.parametrize("fmt", NumberFormat)
 def test_a_rotated_weight_reads_rotated_tokens(fmt: NumberFormat) -> None:
     plain = make(fmt, 64, 24, gain=True)
-    linear = QuantLinear(Quantized(plain.codes, plain.scale, 16), plain.bias, plain.gain, fmt, cpu)
+    linear = QuantLinear(Quantized(plain.codes, plain.scale, 16), plain.bias, plain.gain, cpu)
     x = torch.randn(2, 5, 64, generator=torch.Generator().manual_seed(1))
     expected = w8a8_linear(x, Quantized(plain.codes, plain.scale, 16), plain.bias, fmt, plain.gain)
     assert torch.equal(linear(x), expected)

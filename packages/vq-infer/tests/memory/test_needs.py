@@ -21,7 +21,6 @@ from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_header
 from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import NumberFormat
 from vq_core.runtime.process import Process
 from vq_core.sampling.pipeline_layout import read_layout
 from vq_core.sampling.settings import Sampling
@@ -103,7 +102,7 @@ def test_activations_cover_what_a_transformer_holds(expand_timesteps: bool) -> N
         linears = {name: layer for name, layer in model.blocks.named_modules() if isinstance(layer, nn.Linear)}
         for name, layer in linears.items():
             codes = Quantized(torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1))
-            model.blocks.set_submodule(name, QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, cpu))
+            model.blocks.set_submodule(name, QuantLinear(codes, layer.bias.detach(), None, cpu))
         peak = peak_of_a_pass(model, expand_timesteps)
     estimate = memory(expand_timesteps=expand_timesteps).needs(PICTURE).activations
     assert 0.85 * peak < estimate < 2 * peak
@@ -165,7 +164,7 @@ def fused_model(ffn_dim: int) -> Any:
         for name, layer in list(block.named_modules()):
             if isinstance(layer, nn.Linear):
                 codes = Quantized(torch.zeros(layer.weight.shape, dtype=torch.int8), torch.ones(layer.out_features, 1))
-                quantized = QuantLinear(codes, layer.bias.detach(), None, NumberFormat.INT8, ResultsAlone())
+                quantized = QuantLinear(codes, layer.bias.detach(), None, ResultsAlone())
                 block.set_submodule(name, quantized)
         model.blocks[index] = FusedBlock(block, ResultsAlone(), ResultsAlone(), ResultsAlone())
     return model

@@ -10,7 +10,7 @@ from torch import Tensor
 from vq_core.numerics import rotation
 from vq_core.numerics.bfloat16 import bf16_ceil
 from vq_core.numerics.codes import codes_as_fp32
-from vq_core.numerics.rounding import CODE_DTYPE, round_quotient_into
+from vq_core.numerics.rounding import CODE_DTYPE, FORMAT_OF, round_quotient_into
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
 ABSMAX_FLOOR = 1e-5
@@ -33,6 +33,11 @@ class Quantized(NamedTuple):
     codes: Tensor
     scale: Tensor
     rotation: int = rotation.NONE
+
+    @property
+    def format(self) -> NumberFormat:
+        """That of the codes."""
+        return FORMAT_OF[self.codes.dtype]
 
 
 def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
 CODE_DTYPE = {NumberFormat.INT8: torch.int8, NumberFormat.FP8_E4M3: torch.float8_e4m3fn}
+FORMAT_OF = {dtype: fmt for fmt, dtype in CODE_DTYPE.items()}
 ROUND_OFF = 1.5 * 2**23
 """Between 2²³ and 2²⁴ fp32 holds whole numbers only, so adding this rounds what is small, half to even."""
 

@@ -4,7 +4,6 @@ from torch import Tensor, nn
 
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import NumberFormat
 
 
 class GainLinear(nn.Module):
@@ -44,14 +43,14 @@ class FakeQuantLinear(nn.Module):
     bias: Tensor
     gain: Tensor | None
 
-    def __init__(self, weight: Quantized, bias: Tensor, gain: Tensor | None, activation: NumberFormat) -> None:
+    def __init__(self, weight: Quantized, bias: Tensor, gain: Tensor | None) -> None:
         super().__init__()
         self.register_buffer("codes", weight.codes)
         self.register_buffer("scale", weight.scale)
         self.register_buffer("bias", bias.float())
         self.register_buffer("gain", gain)
         self.rotation = weight.rotation
-        self.activation = activation
+        self.activation = weight.format
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` → `[..., out]` in the dtype of `x`."""

@@ -71,7 +71,7 @@ def apply_fake_quant(
         (bias,) = (smoothed | qparams.replacements(component, smoothed, device)).values()
         codes = qparams.linear(component, linear.name, device)
         # In bfloat16, as checkpoints store it.
-        module = FakeQuantLinear(codes, nearest_bf16(bias), gains.get(linear.name), qparams.scheme.activation)
+        module = FakeQuantLinear(codes, nearest_bf16(bias), gains.get(linear.name))
         transformer.set_submodule(linear.name, module)
 
 

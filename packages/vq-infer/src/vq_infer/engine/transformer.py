@@ -63,7 +63,7 @@ def load_transformer(
                 name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype, copy=True)
                 for name, tensor in component.plain(plain_shards[shard], str(device)).items()
             }
-            _place_linears(model, component, scheme, kernel, device, plain, shards[shard])
+            _place_linears(model, component, kernel, device, plain, shards[shard])
             model.load_state_dict(plain, strict=False, assign=True)
             if shard != NON_BLOCK:
                 block = _fused(model, shard, device, attention, cross_attention)
@@ -111,7 +111,6 @@ def kernel_names(model: nn.Module) -> tuple[str, ...]:
 def _place_linears(
     model: nn.Module,
     component: TransformerReader[Quantized],
-    scheme: QuantScheme,
     kernel: ProductKernel,
     device: torch.device,
     plain: dict[str, Tensor],
@@ -124,7 +123,7 @@ def _place_linears(
         gain = None if gain_name is None else component.gain(gain_name, str(device))
         bias = plain.pop(f"{linear}.bias", None)
         weight = component.linear(linear, str(device))
-        model.set_submodule(linear, QuantLinear(weight, bias, gain, scheme.activation, kernel))
+        model.set_submodule(linear, QuantLinear(weight, bias, gain, kernel))
 
 
 def _require_sizes(component: TransformerReader[Quantized], kernel: ProductKernel) -> None:

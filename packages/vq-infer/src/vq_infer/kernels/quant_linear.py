@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from vq_core.numerics.quantize import Quantized, quantize_tokens
 from vq_core.numerics.rotation import NONE
-from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import ProductKernel
 
 
@@ -27,21 +26,14 @@ class QuantLinear(nn.Module):
     bias: Tensor | None
     gain: Tensor | None
 
-    def __init__(
-        self,
-        weight: Quantized,
-        bias: Tensor | None,
-        gain: Tensor | None,
-        activation: NumberFormat,
-        kernel: ProductKernel,
-    ) -> None:
+    def __init__(self, weight: Quantized, bias: Tensor | None, gain: Tensor | None, kernel: ProductKernel) -> None:
         super().__init__()
         self.register_buffer("codes", weight.codes)
         self.register_buffer("scale", weight.scale)
         self.register_buffer("bias", bias)
         self.register_buffer("gain", gain)
         self.rotation = weight.rotation
-        self.activation = activation
+        self.activation = weight.format
         self.kernel = kernel
 
     @classmethod
@@ -62,7 +54,7 @@ class QuantLinear(nn.Module):
             torch.cat([linear.scale for linear in linears]),
             first.rotation,
         )
-        return cls(weight, torch.cat(biases) if biases else None, first.gain, first.activation, first.kernel)
+        return cls(weight, torch.cat(biases) if biases else None, first.gain, first.kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` → `[..., out]` in the dtype of `x`."""

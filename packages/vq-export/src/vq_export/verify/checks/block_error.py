@@ -135,7 +135,7 @@ def _explained(own: "_Inputs", reference: Reference, gains: Gains) -> Branches:
         if weight in kept:
             return plain(weight)
         quantized = own.component.linear(weight.removesuffix(".weight"), own.device)
-        return rounded_to_nearest(explained(weight), quantized, own.checkpoint.scheme.weight)
+        return rounded_to_nearest(explained(weight), quantized)
 
     return own.diffusers(plain, rounded, own.gains(reference, gains))
 

@@ -60,7 +60,6 @@ def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: st
                         found[name].linears[linear.name] = linear_error(
                             folded(original, f"{linear.name}.weight", gains, device).float(),
                             component.linear(linear.name, device),
-                            checkpoint.scheme.weight,
                             nearest=rounds_to_nearest(checkpoint),
                         )
                 compared = component.plain((tensor for tensor in names if tensor not in corrected | moved), device)

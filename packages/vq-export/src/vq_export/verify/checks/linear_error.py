@@ -33,8 +33,8 @@ class LinearError:
     excess_db: float
 
 
-def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nearest: bool = True) -> LinearError:
-    """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest in `fmt`.
+def linear_error(folded: Tensor, quantized: Quantized, *, nearest: bool = True) -> LinearError:
+    """Compare `quantized` with the weight `folded` `[out, in]` and with that weight rounded to nearest.
 
     Rotated codes are compared with the rotated weight.
 
@@ -45,7 +45,7 @@ def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nea
     dequantized = dequantize(quantized)
     difference = folded - dequantized
     noise = difference.square()
-    rounded = rounded_to_nearest(folded, quantized, fmt)
+    rounded = rounded_to_nearest(folded, quantized)
     expected = (folded - rounded).square() + (BF16_ROUNDING * folded).square()
     columns = noise.sum(0) if nearest else _along(difference, folded)
     nothing = torch.finfo(torch.float32).tiny
@@ -55,11 +55,11 @@ def linear_error(folded: Tensor, quantized: Quantized, fmt: NumberFormat, *, nea
     return LinearError(snr_db(folded, dequantized), 10 * math.log10(max(excess, nothing)))
 
 
-def rounded_to_nearest(folded: Tensor, quantized: Quantized, fmt: NumberFormat) -> Tensor:
+def rounded_to_nearest(folded: Tensor, quantized: Quantized) -> Tensor:
     """The weight `folded` rounded to nearest as `quantized` is: rotated alike, at its scale where that is plausible."""
     rotated = rotate(folded, quantized.rotation)
-    scale = _scale(rotated, quantized.scale, fmt)
-    return dequantize(Quantized(round_to_codes(rotated / scale, fmt), scale, quantized.rotation))
+    scale = _scale(rotated, quantized.scale, quantized.format)
+    return dequantize(Quantized(round_to_codes(rotated / scale, quantized.format), scale, quantized.rotation))
 
 
 def _scale(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:
