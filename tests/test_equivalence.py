@@ -146,7 +146,10 @@ KEPT = (
 """Each part of a block once, with neighbours that are quantized."""
 
 
-@pytest.fixture(params=[*ROADS, *(f"{road} centered kept" for road in ROADS if not road.startswith("lightx2v"))])
+CENTERED = tuple(f"{road} centered kept" for road in ROADS if not road.startswith("lightx2v"))
+
+
+@pytest.fixture(scope="module", params=[*ROADS, *CENTERED])
 def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Any) -> tuple[ConvertedCheckpoint, Path]:
     """A checkpoint, and the smoothed weights that it was made from; those for targets that rotate are rotated."""
     target, scheme, *more = request.param.split()

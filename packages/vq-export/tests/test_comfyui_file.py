@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from vq_core.numerics.scheme import Rounding
-from vq_export.comfyui_file import file_of, rotated_linears, rounding_of
+from vq_export.comfyui_file import file_of, linears_told, rounding_of
 
 Paths = dict[str, Path]
 
@@ -20,7 +20,9 @@ def test_only_what_is_converted_is_still_to_be_rounded(models: Paths, convert: A
     assert rounding_of(make_artifacts(models["t2v"], "int8").opened()) is None
 
 
-def test_rotated_linears_are_counted(models: Paths, make_artifacts: Any) -> None:
-    assert rotated_linears(make_artifacts(models["t2v"], "int8").opened()) == {}
+def test_rotated_and_kept_linears_are_counted(models: Paths, make_artifacts: Any) -> None:
+    assert linears_told(make_artifacts(models["t2v"], "int8").opened()) == {}
     rotated = make_artifacts(models["t2v"], "int8", rotation=16).opened()
-    assert rotated_linears(rotated) == {"inputs": "rotated for 20 of 20 linears"}
+    assert linears_told(rotated) == {"inputs": "rotated for 20 of 20 linears"}
+    kept = make_artifacts(models["t2v"], "int8", kept=("blocks.0.ffn.net.2",)).opened()
+    assert linears_told(kept) == {"full precision": "1 of 20 linears"}

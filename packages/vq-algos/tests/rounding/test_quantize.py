@@ -109,6 +109,9 @@ def test_the_artifact_says_what_it_was_made_from_and_how(smoothed: Path, tmp_pat
         "rotate": "none",
         "bias_correction": False,
         "center": False,
+        "keep": [],
+        "keep_size": None,
+        "min_snr": None,
     }
     assert (
         qparams.artifact.manifest.components["transformer"].fingerprint == weights.components["transformer"].fingerprint
