@@ -134,7 +134,7 @@ class QuantizeOptions:
         str | None,
         _method(
             "--keep-size",
-            help="With --stats, also leave the linears with the largest errors so, until the checkpoint is that much "
+            help="With --stats, also keep the linears with the largest errors, until the checkpoint is that much "
             "larger: 500MB, 2GiB.",
         ),
     ] = None
@@ -142,8 +142,8 @@ class QuantizeOptions:
         Decibels | None,
         _method(
             "--min-snr",
-            help="With --stats, also leave linears with an output SNR below this, in dB, so; with --keep-size, as many "
-            "as fit.",
+            help="With --stats, also keep linears whose output SNR is below this, in dB; with --keep-size, as many as "
+            "fit.",
         ),
     ] = None
     device: Device = None
