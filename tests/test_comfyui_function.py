@@ -64,8 +64,25 @@ class ComfyFile:
                 layer = self._layers[stem]
                 hadamard = regular_hadamard(layer["convrot_groupsize"] if layer.get("convrot") else 1)
                 return lambda x: self._int8_linear(turned(x, hadamard), weight, scale.reshape(-1), bias)
+            case {"format": "asym_w4a8_int8", "group_size": 16, "convrot": True, "convrot_groupsize": size}:
+                codes, scale = self._decoded(stem), self.tensors[f"{stem}.weight_s_channel"]
+                return lambda x: self._int8_linear(turned(x, regular_hadamard(size)), codes, scale, bias)
             case unknown:
                 raise AssertionError(unknown)
+
+    def _decoded(self, stem: str) -> Tensor:
+        """The INT8 values of 4 or 6 bits, by their width."""
+        group_scale = self[f"{stem}.weight_s_rel"].repeat_interleave(16, dim=1)
+        raw = self.tensors[f"{stem}.weight"].view(torch.uint8).int()
+        columns = group_scale.shape[1]
+        nibbles = raw[:, : columns // 2].repeat_interleave(2, dim=1)
+        codes = torch.where(torch.arange(columns) % 2 == 0, nibbles % 16, nibbles // 16)
+        if raw.shape[1] == columns // 2:
+            levels = self[f"{stem}.weight_codebook"][codes]
+        else:
+            high = raw[:, columns // 2 :].repeat_interleave(4, dim=1) // 4 ** (torch.arange(columns) % 4) % 4
+            levels = (codes + 16 * high - 32).float()
+        return (levels * group_scale).round().clamp(-127, 127)
 
     def _int8_linear(self, x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         if self._whole_activations:
@@ -238,7 +255,10 @@ def test_it_differs_from_the_original_by_rounding_alone(
     assert FP32_ROUNDING < error < EIGHT_BIT_ROUNDING
 
 
-@pytest.mark.parametrize("rotate", ["none", "all"])
+@pytest.mark.parametrize(
+    ("scheme", "rotate", "largest"),
+    [("int8", "none", 0.12), ("int8", "all", 0.12), ("w6a8", "all", 0.1), ("w4a8", "all", 0.3)],
+)
 def test_smoothed_and_rotated_it_is_still_the_original(
     run: Any,
     tiny_model: Any,
@@ -246,14 +266,16 @@ def test_smoothed_and_rotated_it_is_still_the_original(
     smoothed: Path,
     inputs: dict[str, Tensor],
     tmp_path: Path,
+    scheme: str,
     rotate: str,
+    largest: float,
 ) -> None:
     model, stats = tiny_model("i2v"), smoothed.parent / "stats"
     run("vq-algos smooth", "--model", model, "--stats", stats, "--target", "comfyui", "-o", tmp_path / "smoothed")
-    how = ("--scheme", "int8", "--rotate", rotate)
+    how = ("--scheme", scheme, "--rotate", rotate)
     run("vq-algos quantize", "--weights", tmp_path / "smoothed", *how, "-o", tmp_path / "qparams")
     folders = ("--weights", tmp_path / "smoothed", "--qparams", tmp_path / "qparams")
     run("vq-export comfyui", *folders, "-o", tmp_path / "out")
-    file = ComfyFile(tmp_path / "out" / "wan_i2v_int8.safetensors", whole_activations=False)
+    file = ComfyFile(tmp_path / "out" / f"wan_i2v_{scheme}.safetensors", whole_activations=False)
     error = relative_error(comfy_prediction(file, inputs), prediction(original, inputs))
-    assert FP32_ROUNDING < error < EIGHT_BIT_ROUNDING
+    assert FP32_ROUNDING < error < largest

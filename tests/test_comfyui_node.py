@@ -49,15 +49,16 @@ def marker(**layer: object) -> Tensor:
     return torch.frombuffer(bytearray(json.dumps(layer).encode()), dtype=torch.uint8)
 
 
-def test_a_gain_becomes_what_comfyui_multiplies_by(loaded: Any) -> None:
+@pytest.mark.parametrize(("ours", "known"), [("vq_int8_gain", "int8_tensorwise"), ("vq_w4a8_gain", "asym_w4a8_int8")])
+def test_a_gain_becomes_what_comfyui_multiplies_by(loaded: Any, ours: str, known: str) -> None:
     gain, rotation = torch.rand(8), {"convrot": True, "convrot_groupsize": 4}
     stored = {
-        "comfy_quant": marker(format="vq_int8_gain", **rotation),
+        "comfy_quant": marker(format=ours, **rotation),
         "pre_quant_scale": gain,
         "weight": torch.ones(2),
     }
     module, seen = loaded(stored)
-    assert json.loads(seen["comfy_quant"].numpy().tobytes()) == {"format": "int8_tensorwise", **rotation}
+    assert json.loads(seen["comfy_quant"].numpy().tobytes()) == {"format": known, **rotation}
     assert seen.keys() == {"comfy_quant", "weight"}
     assert torch.equal(module.pre_quant_scale, gain)
     assert not module.pre_quant_scale.requires_grad

@@ -20,6 +20,7 @@ from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize
+from vq_core.numerics.scheme import NumberFormat
 from vq_core.runtime.device import runtime_dtype
 from vq_core.testing.artifacts import write_qparams
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear
@@ -135,7 +136,7 @@ def _unfolded(rounded: dict[str, Tensor], weights: Any, source: Any) -> dict[str
     }
 
 
-ROADS = ("lightx2v int8", "lightx2v fp8", "comfyui int8", "native int8", "native fp8")
+ROADS = ("lightx2v int8", "lightx2v fp8", "comfyui int8", "native int8", "native fp8", "comfyui w6a8", "native w4a8")
 
 
 KEPT = (
@@ -146,7 +147,9 @@ KEPT = (
 """Each part of a block once, with neighbours that are quantized."""
 
 
-CENTERED = tuple(f"{road} centered kept" for road in ROADS if not road.startswith("lightx2v"))
+CENTERED = tuple(
+    f"{road} centered kept" for road in ROADS if road not in ("lightx2v int8", "lightx2v fp8", "comfyui w6a8")
+)
 
 
 @pytest.fixture(scope="module", params=[*ROADS, *CENTERED])
@@ -184,10 +187,10 @@ PARTS = {
 """The linears of diffusers' block that each of the engine's stands for."""
 
 TOLERANCES = {
-    ("cpu", "int8"): (1e-6, 1e-3),
-    ("cpu", "fp8"): (1e-6, 5e-3),
-    ("cuda", "int8"): (2e-3, 0.03),
-    ("cuda", "fp8"): (5e-3, 0.04),
+    ("cpu", NumberFormat.INT8): (1e-6, 1e-3),
+    ("cpu", NumberFormat.FP8_E4M3): (1e-6, 5e-3),
+    ("cuda", NumberFormat.INT8): (2e-3, 0.03),
+    ("cuda", NumberFormat.FP8_E4M3): (5e-3, 0.04),
 }
 """Of a linear's output and of what a block adds, ‖Δ‖ / ‖simulated‖.
 
@@ -203,7 +206,7 @@ def test_engine_and_simulation_agree_in_every_linear_and_block(
 ) -> None:
     """On the inputs that the simulated model itself gives them: errors of one are not handed on to the next."""
     (checkpoint, smoothed), dtype = calibrated, runtime_dtype(torch.device(device))
-    of_linear, of_block = TOLERANCES[device, checkpoint.scheme.name]
+    of_linear, of_block = TOLERANCES[device, checkpoint.scheme.activation]
     engine = engine_of(checkpoint, device)
     simulated = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=dtype).to(device)
     simulate(simulated, checkpoint, smoothed, device)

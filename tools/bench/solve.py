@@ -98,9 +98,9 @@ def solve_group(
         with measured(costs[method], device):
             # Made anew for each, so that none reuses what another has computed.
             inputs = LinearInputs(sampled(fit, gain, scheme.activation), sampled(held_out, gain, scheme.activation))
-            rounded = rounder_named(method).quantize(weights, inputs, scheme.weight, rounding)
+            rounded = rounder_named(method).quantize(weights, inputs, scheme, rounding)
     with measured(costs["settle"], device):
-        errors = Basis(NONE, weights, inputs).errors(rtn.quantize(weights, None, scheme.weight, rounding))
+        errors = Basis(NONE, weights, inputs).errors(rtn.quantize(weights, None, scheme, rounding))
         for weight, one, nearest in zip(weights, rounded, errors, strict=True):
             correct_and_score(weight, dequantize(one.quantized), inputs, nearest, correct_bias=True)
 
@@ -129,7 +129,7 @@ def launches(scheme: QuantScheme, device: str, scale: int) -> int:
 
 def main(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
-    scheme: Annotated[str, typer.Option(help="int8 or fp8.")] = "int8",
+    scheme: Annotated[str, typer.Option(help="int8, fp8, w6a8 or w4a8.")] = "int8",
     scale: Annotated[int, typer.Option(help="Divide every size by this.")] = 1,
     repeats: Annotated[int, typer.Option(help="Blocks solved; the last one is shown.")] = 2,
 ) -> None:

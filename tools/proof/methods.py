@@ -83,12 +83,12 @@ def rounded(
     center: bool = False,
 ) -> Solved:
     """The linears of `layer` smoothed by `gain` `[in]`, and rounded in the basis that `rotate` leads to."""
-    fmt, group = scheme.weight, largest_group(len(gain), GROUP)
+    group = largest_group(len(gain), GROUP)
     basis_of = partial(_basis, layer, scheme, gain)
     fit = layer.draws.fit
     mean = (fit.weight / fit.weight.sum()) @ (fit.rows.float() * gain) if center else None
     basis, found, nearest = rounded_in_basis(
-        rotate, basis_of, group, mean, rounder_named(rounder), fmt, Rounding.NEAREST_EVEN
+        rotate, basis_of, group, mean, rounder_named(rounder), scheme, Rounding.NEAREST_EVEN
     )
     assert basis.inputs is not None
     weights = [one.quantized for one in found]

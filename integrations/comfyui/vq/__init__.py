@@ -1,7 +1,8 @@
-"""Lets ComfyUI load the native checkpoints of vq: INT8 linears whose input is multiplied by a gain.
+"""Lets ComfyUI load the native checkpoints of vq: linears with INT8 products whose input is multiplied by a gain.
 
-Such a linear says that it is of the format `vq_int8_gain`, which ComfyUI refuses by itself. For ComfyUI it is
-`int8_tensorwise` with a `pre_quant_scale`, by which its linears multiply their input wherever they have one.
+Such a linear says that it is of the format `vq_int8_gain`, or with weights of 4 or 6 bits `vq_w4a8_gain`, which ComfyUI
+refuses by itself. For ComfyUI it is `int8_tensorwise` or `asym_w4a8_int8` with a `pre_quant_scale`, by which its
+linears multiply their input wherever they have one.
 """
 
 import json
@@ -11,7 +12,7 @@ from typing import Any
 import comfy.ops
 import torch
 
-GAIN_FORMAT, KNOWN_FORMAT = "vq_int8_gain", "int8_tensorwise"
+KNOWN_FORMATS = {"vq_int8_gain": "int8_tensorwise", "vq_w4a8_gain": "asym_w4a8_int8"}
 GAIN = "pre_quant_scale"
 
 NODE_CLASS_MAPPINGS: dict[str, Any] = {}
@@ -27,11 +28,11 @@ def with_gains(load: Callable[..., None]) -> Callable[..., None]:
         mark, gain = f"{prefix}comfy_quant", None
         if mark in state_dict:
             layer = json.loads(state_dict[mark].numpy().tobytes())
-            if layer.get("format") == GAIN_FORMAT:
+            if layer.get("format") in KNOWN_FORMATS:
                 gain = state_dict.pop(f"{prefix}{GAIN}", None)
                 if gain is None:
                     raise ValueError(f"{prefix}{GAIN} is missing: the checkpoint is not whole, so export it again.")
-                known = json.dumps({**layer, "format": KNOWN_FORMAT}).encode()
+                known = json.dumps({**layer, "format": KNOWN_FORMATS[layer["format"]]}).encode()
                 state_dict[mark] = torch.tensor(list(known), dtype=torch.uint8)
         load(module, super_load, state_dict, prefix, *others, **named)
         if gain is not None:

@@ -33,7 +33,7 @@ from bench.export.work import (
 )
 from bench.random_model import write_model
 from pages import enforce, today, typed
-from vq_core.numerics.scheme import SCHEMES
+from vq_core.numerics.scheme import W8A8
 from vq_core.runtime.meter import host_peak_bytes
 from vq_infer.memory.model_sizes import MODEL_SIZES
 
@@ -45,7 +45,7 @@ CASES: tuple[tuple[Work, str], ...] = (
     (read, ""),
     (digest, ""),
     (write_and_flush, ""),
-    *((work, scheme) for scheme in SCHEMES for work in (arithmetic, convert, convert_plainly)),
+    *((work, scheme) for scheme in (it.name for it in W8A8) for work in (arithmetic, convert, convert_plainly)),
 )
 
 

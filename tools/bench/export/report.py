@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pages import outcome, table, verdict_cell, write_page
-from vq_core.numerics.scheme import SCHEMES
+from vq_core.numerics.scheme import W8A8
 
 NAME = "export_bench"
 MEANING = {
@@ -20,6 +20,7 @@ MEANING = {
 }
 LIGHTX2V_S = {"int8": 108.0, "fp8": 131.0}
 """LightX2V's own converter on such a checkpoint of 30 blocks, 2 CPU cores: measured once, not by this bench."""
+NAMES = tuple(scheme.name for scheme in W8A8)
 PARTS = ("read", "digest", "write_and_flush", "arithmetic")
 """The parts that every conversion needs."""
 TIMES_FASTER, TIMES_SLOWER, MEMORY_GIB = 10, 1.5, 1.5
@@ -77,7 +78,7 @@ def demands(run: Run, lines: Sequence[Line]) -> list[Demand]:
     """The requirements of the conversion, scheme by scheme."""
     by_key = {(line.work, line.scheme): line for line in lines}
     judged = []
-    for scheme in SCHEMES:
+    for scheme in NAMES:
         ours, name = by_key["convert", scheme], scheme.upper()
         longer = _longer(by_key, scheme)
         tenth = LIGHTX2V_S[scheme] * run.blocks / run.of_blocks / TIMES_FASTER
@@ -93,7 +94,7 @@ def floor(run: Run, lines: Sequence[Line]) -> str:
     """The time of all parts of a conversion, scheme by scheme, beside the limit for the whole."""
     by_key = {(line.work, line.scheme): line for line in lines}
     rows = []
-    for scheme in SCHEMES:
+    for scheme in NAMES:
         parts = [by_key[part, scheme if part == "arithmetic" else ""].cpu_seconds for part in PARTS]
         least, longer = sum(parts) / run.cores, _longer(by_key, scheme)
         ours = by_key["convert", scheme].cpu_seconds
@@ -106,7 +107,7 @@ def floor(run: Run, lines: Sequence[Line]) -> str:
 def beside_a_copy_on_the_disk(lines: Sequence[Line]) -> str:
     """How many times as long as the longer of `cp` with `sync` and the arithmetic, scheme by scheme."""
     by_key = {(line.work, line.scheme): line for line in lines}
-    ratios = {scheme: by_key["convert", scheme].seconds / _longer(by_key, scheme, "copy_to_disk") for scheme in SCHEMES}
+    ratios = {scheme: by_key["convert", scheme].seconds / _longer(by_key, scheme, "copy_to_disk") for scheme in NAMES}
     return " and ".join(f"{ratio:.2f} ({scheme.upper()})" for scheme, ratio in ratios.items())
 
 

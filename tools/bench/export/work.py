@@ -119,7 +119,7 @@ def convert_plainly(model: Path, output: Path, scheme: str) -> Timed:
             tensors |= load_file(path)
 
         def quantize(name: str) -> None:
-            tensors[name], tensors[f"{name}_scale"], _ = quantize_weight(tensors[name], fmt)
+            tensors[name], tensors[f"{name}_scale"], *_ = quantize_weight(tensors[name], fmt)
 
         overlap(quantize, [f"{linear.name}.weight" for linear in source.topology.linears], lambda _: None)
         output.mkdir()

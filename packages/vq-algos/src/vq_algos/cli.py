@@ -121,7 +121,7 @@ def quantize_command(options: QuantizeOptions) -> None:
         scheme=scheme,
         method=method,
         rounding=resolve(options.rounding, said.quantize.rounding, DEFAULTS.rounding),
-        rotate=resolve(options.rotate, said.quantize.rotate, default_rotate(method, target)),
+        rotate=resolve(options.rotate, said.quantize.rotate, default_rotate(method, target, scheme)),
         bias_correction=options.bias_correction,
         center=method == "auto" if options.center is None else options.center,
         keep=tuple(map(str, ignored_of(options.keep, said if target.mixed else Recipe(), "--keep"))),

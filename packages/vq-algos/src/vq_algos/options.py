@@ -53,7 +53,11 @@ class SmoothOptions:
     ] = None
     scheme: Annotated[
         str | None,
-        _method("--scheme", help="int8 or fp8: the scheme that auto and awq optimize and that the report shows."),
+        _method(
+            "--scheme",
+            help="int8 or fp8: the scheme that auto and awq optimize and that the report shows; int8 also for w6a8 and "
+            "w4a8, of which tokens are the same.",
+        ),
     ] = None
     alpha: Annotated[
         Share | None,
@@ -92,7 +96,14 @@ class QuantizeOptions:
     recipe: Recipe = None
     output: Output = None
     resume: Resume = False
-    scheme: Annotated[str | None, _method("--scheme", help="int8 or fp8.")] = None
+    scheme: Annotated[
+        str | None,
+        _method(
+            "--scheme",
+            help="int8 or fp8; for a target that can, w6a8 or w4a8: weights of 6 or 4 bits in groups, rotated, for "
+            "INT8 products.",
+        ),
+    ] = None
     method: Annotated[str | None, _method("--method", help="rtn, clip, gptq or auto.  [default: rtn]")] = None
     rounding: Annotated[
         str | None,

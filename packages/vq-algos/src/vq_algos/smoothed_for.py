@@ -3,6 +3,7 @@
 from vq_algos.smoothing.smoothers import smoother_named
 from vq_core.artifacts.weights import SmoothedWeights
 from vq_core.errors import VqError
+from vq_core.numerics.scheme import scheme_named
 from vq_core.recipes.recipe import DEFAULTS
 
 
@@ -12,14 +13,19 @@ def target_of(weights: SmoothedWeights) -> str:
 
 
 def other_scheme(weights: SmoothedWeights, scheme: str) -> str | None:
-    """The scheme that the smoother of `weights` optimized for, if that is not `scheme`; None where it tried none."""
+    """The scheme that the smoother of `weights` optimized for, if tokens are quantized otherwise in `scheme`.
+
+    None where it tried none. How many bits a weight has hardly changes what smoothing is best.
+    """
     settings = weights.artifact.manifest.settings
     try:
         tries = "scheme" in smoother_named(str(settings.get("method"))).NEEDS
     except VqError:  # a smoother of a newer version, or of another package
         return None
     tried = settings.get("scheme")
-    return str(tried) if tries and tried not in (None, scheme) else None
+    if not tries or tried is None or scheme_named(str(tried)).activation is scheme_named(scheme).activation:
+        return None
+    return str(tried)
 
 
 def warning_of(weights: SmoothedWeights, scheme: str) -> str | None:

@@ -1,6 +1,7 @@
 """The choice of the basis in which linears are rounded."""
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.rotation import rotate
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import FP8, INT8, W8A8, QuantScheme, Rounding
 
 WIDTH = 64
 
@@ -30,40 +31,40 @@ def make_tokens() -> Callable[[float], Tokens]:
     return make
 
 
-@pytest.mark.parametrize("fmt", NumberFormat)
+@pytest.mark.parametrize("scheme", W8A8, ids=attrgetter("name"))
 @pytest.mark.parametrize("rotation", [1, 16])
 def test_errors_are_those_of_what_the_runtime_computes(
-    make_tokens: Callable[[float], Tokens], fmt: NumberFormat, rotation: int
+    make_tokens: Callable[[float], Tokens], scheme: QuantScheme, rotation: int
 ) -> None:
     tokens, ones = make_tokens(20), torch.ones(WIDTH)
     weight = torch.randn(24, WIDTH, generator=torch.Generator().manual_seed(1))
-    part = sampled(tokens, ones, fmt, rotation)
+    part = sampled(tokens, ones, scheme.activation, rotation)
     basis = rotated_basis([weight], LinearInputs(part, part), rotation)
-    (error,) = basis.errors(rtn.quantize(basis.weights, None, fmt, Rounding.NEAREST_EVEN))
-    quantized = quantize_weight(rotate(weight, rotation), fmt)._replace(rotation=rotation)
-    output = w8a8_linear(tokens.rows, quantized, None, fmt).double()
+    (error,) = basis.errors(rtn.quantize(basis.weights, None, scheme, Rounding.NEAREST_EVEN))
+    quantized = quantize_weight(rotate(weight, rotation), scheme.weight)._replace(rotation=rotation)
+    output = w8a8_linear(tokens.rows, quantized, None, scheme.activation).double()
     expected = (tokens.rows.double() @ weight.double().T - output).square().sum(dim=1)
     assert error.total == pytest.approx(float(expected.sum()), rel=1e-3)
     assert error.buckets == pytest.approx([float(expected[bucket::8].sum()) for bucket in range(8)], rel=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("fmt", "hot", "better"),
-    [(NumberFormat.INT8, 50, True), (NumberFormat.FP8_E4M3, 50, False), (NumberFormat.FP8_E4M3, 1, False)],
+    ("scheme", "hot", "better"),
+    [(INT8, 50, True), (FP8, 50, False), (FP8, 1, False)],
 )
 def test_a_rotation_helps_int8_against_outliers_and_harms_fp8(
-    make_tokens: Callable[[float], Tokens], fmt: NumberFormat, hot: float, better: bool
+    make_tokens: Callable[[float], Tokens], scheme: QuantScheme, hot: float, better: bool
 ) -> None:
     tokens, ones = make_tokens(hot), torch.ones(WIDTH)
     weight = torch.randn(24, WIDTH, generator=torch.Generator().manual_seed(1))
-    parts = {rotation: sampled(tokens, ones, fmt, rotation) for rotation in (1, 64)}
+    parts = {rotation: sampled(tokens, ones, scheme.activation, rotation) for rotation in (1, 64)}
     bases = [rotated_basis([weight], LinearInputs(part, part), rotation) for rotation, part in parts.items()]
     gptq, nearest = rounder_named("gptq"), Rounding.NEAREST_EVEN
-    chosen, (one,), errors = rounded("auto", lambda group, _: bases[group != 1], 64, None, gptq, fmt, nearest)
+    chosen, (one,), errors = rounded("auto", lambda group, _: bases[group != 1], 64, None, gptq, scheme, nearest)
     assert chosen is bases[int(better)]
-    (expected,) = gptq.quantize(chosen.weights, chosen.inputs, fmt, nearest)
+    (expected,) = gptq.quantize(chosen.weights, chosen.inputs, scheme, nearest)
     assert torch.equal(one.quantized.codes, expected.quantized.codes)
-    assert errors == bases[0].errors(rtn.quantize([weight], None, fmt, nearest))
+    assert errors == bases[0].errors(rtn.quantize([weight], None, scheme, nearest))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_codes_are_those_of_the_paper(
     weight, x_hat, token_weight = _problem(20, 40, tokens)
     x_hat[:, [3, 30]] = 0
     scale = weight_scale(weight, fmt)
-    codes, same_scale, _ = round_columns(weight, scale, Hessian(x_hat, token_weight).factor(damp), fmt, rounding)
+    codes, same_scale, *_ = round_columns(weight, scale, Hessian(x_hat, token_weight).factor(damp), fmt, rounding)
     assert same_scale is scale
     expected = _literal_gptq(weight, scale, _gram(x_hat, token_weight), damp, fmt, rounding)
     assert torch.equal(codes.double(), expected)

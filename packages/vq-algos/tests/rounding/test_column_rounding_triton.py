@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from vq_algos.layer.hessian import Hessian
 from vq_algos.rounding.column_rounding import round_block, round_columns
-from vq_core.numerics.quantize import weight_scale
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.grouped import LEVELS, group_scale
+from vq_core.numerics.quantize import Groups, Quantized, weight_scale
+from vq_core.numerics.scheme import SCHEMES, NumberFormat, QuantScheme, Rounding
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
@@ -26,6 +28,8 @@ import torch
 from vq_algos.rounding import column_rounding_triton
 from vq_algos.rounding.column_rounding import round_block
 from vq_algos.rounding.column_rounding_triton import round_block as in_triton
+from vq_core.numerics.grouped import LEVELS
+from vq_core.numerics.quantize import Groups
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
 column_rounding_triton.ROWS, column_rounding_triton.BLOCK = 512, 8
@@ -53,6 +57,16 @@ for fmt in NumberFormat:
         # Later columns hold sums in another order, so a value between two codes may go to either.
         assert (ours[0] != theirs[0]).float().mean() < 1e-3, (fmt, rounding)
         torch.testing.assert_close(ours[1][0], theirs[1][0])
+for bits, levels in LEVELS.items():
+    for relative in (2.0**-9, 0.4375, 1.0, 3.75, 100.0, 448.0):
+        decoded = (torch.tensor(levels) * relative).round().clamp(-127, 127).unique()
+        edges = torch.cat([decoded, (decoded[1:] + decoded[:-1]) / 2, torch.tensor([-0.5, 0.5, 1e-30, 200.0, -1e30])])
+        edges = torch.cat([edges, *(edges.nextafter(torch.tensor(side)) for side in (-torch.inf, torch.inf))])
+        columns, zero = edges.unsqueeze(0), torch.zeros(1, len(edges))
+        groups = Groups(torch.full_like(columns, relative), bits)
+        arguments = (columns, zero, torch.zeros(1, 1), torch.ones(len(edges)), NumberFormat.INT8, Rounding.QTORCH)
+        ours, theirs = (f(*arguments, groups)[0] for f in (in_triton, round_block))
+        assert torch.equal(ours, theirs), (bits, relative)
 print("equal")
 """
 
@@ -72,12 +86,19 @@ def test_the_kernel_compiles_for_a_gpu_that_is_not_here(tmp_path: Path, monkeypa
     from triton.compiler import ASTSource
     from triton.compiler import compile as compile_kernel
 
-    from vq_algos.rounding.column_rounding_triton import BLOCK, ROWS, _round_block_kernel
+    from vq_algos.rounding.column_rounding_triton import (
+        BLOCK,
+        E4M3_AWAY,
+        E4M3_EVEN,
+        INT8_EVEN,
+        ROWS,
+        _round_block_kernel,
+    )
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    pointers = ("columns", "shift", "couplings", "scale", "values", "differences")
+    pointers = ("columns", "shift", "couplings", "scale", "group_scale", "levels", "values", "differences")
     numbers = ("out_features", "n", "couplings_stride")
-    for kind in range(3):
+    for kind in (INT8_EVEN.value, E4M3_EVEN.value, E4M3_AWAY.value, *LEVELS):
         constants = {"kind": kind, "block": BLOCK, "rows": ROWS}
         kinds = ((pointers, "*fp32"), (numbers, "i32"), (constants, "constexpr"))
         signature = {name: of for names, of in kinds for name in names}
@@ -115,20 +136,21 @@ def test_a_block_on_cuda_is_the_torch_path_within_rounding_ties(n: int, fmt: Num
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("fmt", NumberFormat)
-def test_whole_linears_come_out_as_good_as_on_the_cpu(fmt: NumberFormat) -> None:
-    weight, hessian = _problem(300, 300)
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=attrgetter("name"))
+def test_whole_linears_come_out_as_good_as_on_the_cpu(scheme: QuantScheme) -> None:
+    weight, hessian = _problem(300, 320)
     factor = hessian.factor(0.1)
-    on_cuda = round_columns(weight, weight_scale(weight, fmt), factor, fmt, Rounding.NEAREST_EVEN)
-    on_cpu = round_columns(
-        weight.cpu(),
-        weight_scale(weight.cpu(), fmt),
-        type(factor)(factor.order.cpu(), factor.couplings.cpu(), factor.damp),
-        fmt,
-        Rounding.NEAREST_EVEN,
-    )
+
+    def rounded_on(device: str) -> Quantized:
+        here = weight.to(device)
+        scale = weight_scale(here, scheme.weight)
+        groups = Groups(group_scale(here, scale, scheme.bits), scheme.bits) if scheme.grouped else None
+        solved = type(factor)(factor.order.to(device), factor.couplings.to(device), factor.damp)
+        return round_columns(here, scale, solved, scheme.weight, Rounding.NEAREST_EVEN, groups)
+
+    on_cuda, on_cpu = rounded_on("cuda"), rounded_on("cpu")
     errors = [
-        hessian.errors(weight - (codes.cuda().float() * scale.cuda())).sum() for codes, scale, _ in (on_cuda, on_cpu)
+        hessian.errors(weight - (codes.cuda().float() * scale.cuda())).sum() for codes, scale, *_ in (on_cuda, on_cpu)
     ]
     assert torch.equal(on_cuda.scale.cpu(), on_cpu.scale)
     assert float(errors[0]) == pytest.approx(float(errors[1]), rel=0.01)

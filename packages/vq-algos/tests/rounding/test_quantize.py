@@ -49,7 +49,7 @@ def test_every_linear_is_rounded_once_as_the_numerics_do_and_its_error_is_record
         for linear, decision in decisions.items():
             weight = component.plain([f"{linear}.weight"])[f"{linear}.weight"]
             expected = quantize_weight(weight, scheme_named(scheme).weight, rounding)
-            codes, scale, _ = qparams.linear(name, linear)
+            codes, scale, *_ = qparams.linear(name, linear)
             assert codes.dtype == expected.codes.dtype
             assert torch.equal(codes.float(), expected.codes.float())
             assert torch.equal(scale, expected.scale)
@@ -92,7 +92,7 @@ def test_a_weight_that_codes_hold_exactly_has_no_figure(
     zero = "blocks.1.attn2.to_out.0"
     model = make_model(i2v_config, edit={f"{zero}.weight": torch.zeros(32, 32, dtype=torch.bfloat16)})
     qparams = open_qparams(_quantize(make_smoothed(model), tmp_path / "qparams"))
-    codes, scale, _ = qparams.linear("transformer", zero)
+    codes, scale, *_ = qparams.linear("transformer", zero)
     assert not codes.any()
     assert torch.all(scale == 1)
     assert qparams.decisions("transformer")[zero] == {"method": "rtn", "weight_snr_db": None}
@@ -132,7 +132,7 @@ def test_weights_that_were_folded_in_bf16_are_quantized_too(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run: choose int8 or fp8"),
+        ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run: choose int8, fp8, w6a8 or w4a8"),
         ({"scheme": "int8", "method": "gtpq"}, "`gtpq` is not one of the rounders \\(auto, clip, gptq, rtn\\)"),
         ({"scheme": "int8", "rounding": "up"}, "`up` is not a rounding: choose one of nearest-even, qtorch"),
     ],

@@ -105,5 +105,6 @@ def test_rotations_that_cannot_be_are_refused(
 
 
 def test_auto_rotates_by_itself_where_the_target_can() -> None:
-    chosen = {(m, t): default_rotate(m, target_named(t)) for m in ("rtn", "auto") for t in ("lightx2v", "comfyui")}
+    targets = ("lightx2v", "comfyui")
+    chosen = {(m, t): default_rotate(m, target_named(t), "int8") for m in ("rtn", "auto") for t in targets}
     assert {key for key, how in chosen.items() if how == "auto"} == {("auto", "comfyui")}

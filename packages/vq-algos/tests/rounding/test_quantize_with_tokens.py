@@ -17,7 +17,7 @@ from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.discover import plugin_names
 from vq_core.errors import VqError
 from vq_core.numerics.quantize import quantize_weight
-from vq_core.numerics.scheme import SCHEMES, Rounding, scheme_named
+from vq_core.numerics.scheme import Rounding, scheme_named
 from vq_core.sampling.schedule import BUCKETS
 
 Config = dict[str, Any]
@@ -43,7 +43,7 @@ def _original(component: SmoothedTransformer, linear: str) -> tuple[Tensor, Tens
     return tuple(component.plain([f"{linear}.weight", f"{linear}.bias"]).values())  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_recorded_errors_are_those_of_the_runtimes_function(
     method: str, scheme: str, smoothed: Path, stats: Any, tmp_path: Path, output_snr: OutputSnr
@@ -151,7 +151,7 @@ def test_matrix_products_are_in_full_precision_and_the_setting_is_restored(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["int8", "fp8"])
 def test_on_cuda_it_is_as_good_as_on_the_cpu(scheme: str, smoothed: Path, stats: Any, tmp_path: Path) -> None:
     settings = QuantizeSettings(scheme, "auto", Rounding.NEAREST_EVEN.value)
     for device in ("cpu", "cuda"):

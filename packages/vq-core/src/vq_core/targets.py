@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vq_core.errors import VqError
+from vq_core.numerics.scheme import scheme_named
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Target:
         fp8_scale: what one scale of an FP8 weight is for.
         rotation: how many channels of a linear's input it can rotate together, at most; 1 if it does not rotate.
         mixed: whether some linears may stay in full precision.
+        bits: in how many a weight may be stored.
     """
 
     name: str
@@ -26,14 +28,15 @@ class Target:
     fp8_scale: Literal["channel", "tensor"]
     rotation: int
     mixed: bool
+    bits: tuple[int, ...] = (8,)
 
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
         Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel", rotation=1, mixed=False),
-        Target("native", "vq-infer", gains=True, fp8_scale="channel", rotation=256, mixed=True),
-        Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor", rotation=256, mixed=True),
+        Target("native", "vq-infer", gains=True, fp8_scale="channel", rotation=256, mixed=True, bits=(8, 6, 4)),
+        Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor", rotation=256, mixed=True, bits=(8, 6, 4)),
     )
 }
 
@@ -86,6 +89,9 @@ def require_scheme(target: str, scheme: str) -> None:
         VqError: it says what to do instead.
     """
     runtime = target_named(target)
+    if scheme_named(scheme).bits not in runtime.bits:
+        able = " or ".join(other.name for other in TARGETS.values() if scheme_named(scheme).bits in other.bits)
+        raise VqError(f"{runtime.title} does not run {scheme}: take int8, or smooth the model with `--target {able}`.")
     if scheme == "fp8" and runtime.fp8_scale == "tensor":
         raise VqError(
             f"{runtime.title} reads one FP8 scale per tensor, and calibration gives one per channel: take int8, or "

@@ -73,7 +73,7 @@ def test_decisions_of_all_files(smoothed: Path) -> None:
     [
         ("activation-stats", 1, open_stats),  # format 1 had further sums
         ("smoothed-weights", 0, open_weights),
-        ("quant-params", 3, open_qparams),
+        ("quant-params", 4, open_qparams),
         ("lightx2v-checkpoint", 0, open_checkpoint),
     ],
 )

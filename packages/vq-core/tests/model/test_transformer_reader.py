@@ -43,7 +43,7 @@ def readers(tmp_path: Path, t2v_config: Any, tensors: Tensors, write_transformer
         if entry.role is Role.PLAIN:
             shards.setdefault(entry.shard, {})[name] = tensors[entry.origin]
         else:
-            codes, scale, _ = quantize_weight(tensors[f"{entry.origin}.weight"], INT8.weight)
+            codes, scale, *_ = quantize_weight(tensors[f"{entry.origin}.weight"], INT8.weight)
             shards.setdefault(entry.shard, {})[name] = codes if entry.role is Role.CODES else scale
     header = Header(checkpoint.KIND, checkpoint.FORMAT, "t", "wan", "m", headers, {"scheme": INT8.name, "gains": False})
     with create_artifact(tmp_path / "c", header) as writer:

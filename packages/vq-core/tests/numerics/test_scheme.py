@@ -1,13 +1,17 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import FP8, INT8, NumberFormat, scheme_named
+from vq_core.numerics.scheme import FP8, INT8, W4A8, W6A8, NumberFormat, scheme_named
 
 
 def test_schemes_by_name() -> None:
     assert scheme_named("int8") is INT8
     assert scheme_named("fp8") is FP8
     assert (INT8.weight, INT8.activation) == (NumberFormat.INT8, NumberFormat.INT8)
+    assert [(it.weight, it.activation, it.bits) for it in map(scheme_named, ("w6a8", "w4a8"))] == [
+        (NumberFormat.INT8, NumberFormat.INT8, bits) for bits in (6, 4)
+    ]
+    assert [it.grouped for it in (INT8, FP8, W6A8, W4A8)] == [False, False, True, True]
     assert (FP8.weight, FP8.activation) == (NumberFormat.FP8_E4M3, NumberFormat.FP8_E4M3)
 
 
@@ -15,7 +19,9 @@ def test_largest_codes() -> None:
     assert (NumberFormat.INT8.qmax, NumberFormat.FP8_E4M3.qmax) == (127, 448)
 
 
-@pytest.mark.parametrize("name", ["int6", "w4a8", "INT8", "", "int8-static", "fp8_e5m2"])
+@pytest.mark.parametrize("name", ["int6", "w4a4", "INT8", "", "int8-static", "fp8_e5m2"])
 def test_refuses_what_no_runtime_runs_and_lists_the_known(name: str) -> None:
-    with pytest.raises(VqError, match=f"`{name}` is not a scheme that the targets can run: choose int8 or fp8"):
+    with pytest.raises(
+        VqError, match=f"`{name}` is not a scheme that the targets can run: choose int8, fp8, w6a8 or w4a8"
+    ):
         scheme_named(name)

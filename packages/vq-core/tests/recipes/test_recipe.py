@@ -200,7 +200,7 @@ REFUSALS = {
     "bool for an integer": ("seed: yes", "`seed` in {file} is True: it should be a valid integer."),
     "number for a path": ("output: 3", "`output` in {file} is 3: it should be a path."),
     "number for a name": ("smooth: {method: 3}", "`smooth.method` in {file} is 3: it should be a valid string."),
-    "unknown scheme": ("scheme: int6", "`scheme` in {file} is 'int6': it should be 'int8' or 'fp8'."),
+    "unknown scheme": ("scheme: int6", "`scheme` in {file} is 'int6': it should be 'int8', 'fp8', 'w6a8' or 'w4a8'."),
     "unknown rounding": ("quantize: {rounding: up}", "it should be 'nearest-even' or 'qtorch'."),
     "unknown variant": (
         "eval: {variants: [fullest]}",

@@ -71,7 +71,7 @@ def test_figures_are_those_of_two_runs_one_after_the_other(twins: MakeCase, meas
         assert row.signal == pytest.approx(power(y), rel=1e-5)
         assert row.in_place == pytest.approx(power(twin_y / written - y), rel=1e-4)
         # On full precision's own input, smoothed by the group's gain, whoever applies it.
-        codes, scale, _ = tiny.qparams.linear("transformer", name)
+        codes, scale, *_ = tiny.qparams.linear("transformer", name)
         smoothed = x.double() * gains[topology.group_of(name).name]
         step = smoothed.abs().amax(-1, keepdim=True) / 127
         bias = tiny.weights.plain([f"{name}.bias"])[f"{name}.bias"].double()

@@ -79,7 +79,7 @@ def test_every_block_linear_is_simulated_with_its_own_tensors(twins: MakeTwins, 
     for name in replaced:
         module = simulated.get_submodule(name)
         assert isinstance(module, FakeQuantLinear)
-        codes, scale, _ = case.qparams.linear("transformer", name)
+        codes, scale, *_ = case.qparams.linear("transformer", name)
         assert torch.equal(module.codes, codes)
         assert torch.equal(module.scale, scale)
         assert torch.equal(module.bias, nearest_bf16(case.weights.plain([f"{name}.bias"])[f"{name}.bias"]))
@@ -102,7 +102,7 @@ def test_fake_quant_is_the_smoothed_model_with_rounded_weights_and_inputs(twins:
         module = reference.get_submodule(linear.name)
         plain = module.linear if isinstance(module, GainLinear) else module
         assert isinstance(plain, nn.Linear)
-        codes, scale, _ = case.qparams.linear("transformer", linear.name)
+        codes, scale, *_ = case.qparams.linear("transformer", linear.name)
         plain.weight.data = codes.float() * scale
         plain.bias.data = nearest_bf16(plain.bias.data)
         plain.register_forward_pre_hook(_round_input)
@@ -122,7 +122,7 @@ def test_a_rotated_simulation_rounds_in_the_rotated_basis(
     for linear in case.weights.topology.linears:
         module = reference.get_submodule(linear.name)
         plain = module.linear if isinstance(module, GainLinear) else module
-        codes, scale, group = case.qparams.linear("transformer", linear.name)
+        codes, scale, group, _ = case.qparams.linear("transformer", linear.name)
         matrix = _hadamard(group)
         plain.weight.data = _turned(codes.double() * scale, matrix).float()
         plain.bias.data = nearest_bf16(plain.bias.data)

@@ -109,7 +109,7 @@ def encoders_command(options: EncodersOptions) -> None:
 
         vq-export encoders --t5 models_t5_umt5-xxl-enc-bf16.pth --scheme fp8 -o encoders
     """
-    from vq_core.numerics.scheme import scheme_named
+    from vq_core.numerics.scheme import plain_scheme_named
     from vq_core.runtime.device import resolve_device
     from vq_core.runtime.meter import Meter
     from vq_export.encoders.export import export_encoders, next_steps, rows, run_config_keys, written
@@ -117,7 +117,7 @@ def encoders_command(options: EncodersOptions) -> None:
 
     set_up_logging(options.verbose)
     meter = Meter()
-    chosen, folder = scheme_named(required(options.scheme, "--scheme")), required(options.output, "--output")
+    chosen, folder = plain_scheme_named(required(options.scheme, "--scheme")), required(options.output, "--output")
     files = {key: path for key, path in (("t5", options.t5), ("clip", options.clip)) if path}
     sources = open_encoders(options.model, files)
     name = options.model or ", ".join(path.name for path in files.values())

@@ -13,23 +13,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vq_core.artifacts.comfyui_checkpoint import FORMAT, GAIN, NATIVE_KIND, layer_of, marker_of
+from vq_core.artifacts.checkpoint import Role
+from vq_core.artifacts.comfyui_checkpoint import FORMAT, GAIN, NATIVE_KIND, grouped_tensors, layer_of, marker_of
 from vq_core.files.tensor_file import TensorSpec
 from vq_core.model.comfyui_codes import HEADER_MARKS, MARK
 from vq_core.numerics.finite import require_finite
+from vq_core.numerics.grouped import CODEBOOK, pack
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.rotation import NONE
 from vq_core.numerics.rounding import CODE_DTYPE
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import NumberFormat, QuantScheme, Rounding
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import Check, create_artifact
+from vq_core.topology import Linear
 from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer, stored_plain
 from vq_export.provenance import file_metadata, linears_of, provenance_settings
 from vq_export.writing.overlap import overlap
 from vq_export.writing.tensor_stream import stream_tensors
 
 METADATA_VERSION = "1.0"
+GROUPED_DTYPES = {
+    Role.CODES: torch.int8,
+    Role.GROUP_SCALE: torch.float8_e4m3fn,
+    Role.SCALE: torch.float32,
+    Role.CODEBOOK: torch.float32,
+}
 
 
 def write_files(
@@ -96,15 +105,17 @@ class _Linear:
 
 def _linears(model: QuantizedModel, kind: str, component: QuantizedTransformer) -> dict[str, _Linear]:
     """The linears by diffusers' name. Only a native checkpoint has gains, and FP8 scales per channel."""
-    native, fmt, found = kind == NATIVE_KIND, model.scheme.weight, {}
+    native, scheme, found = kind == NATIVE_KIND, model.scheme, {}
     for linear in component.topology.linears:
         name = component.topology.gain_of(linear.name) if native and model.has_gains else None
         gain = None if name is None else component.gain(name)
-        fp8_channel = native and fmt is NumberFormat.FP8_E4M3
+        fp8_channel = native and scheme.weight is NumberFormat.FP8_E4M3
         group = component.rotation(linear.name)
-        layer = layer_of(fmt, group, gain=gain is not None, per_channel=fp8_channel)
+        layer = layer_of(scheme, group, gain=gain is not None, per_channel=fp8_channel)
         stem = model.family.to_native(f"{linear.name}.weight").removesuffix(".weight")
-        found[linear.name] = _Linear(stem, layer, marker_of(layer), gain, fp8_channel or fmt is NumberFormat.INT8)
+        found[linear.name] = _Linear(
+            stem, layer, marker_of(layer), gain, fp8_channel or scheme.weight is NumberFormat.INT8
+        )
     return found
 
 
@@ -132,8 +143,8 @@ def _write(path: Path, model: QuantizedModel, kind: str, name: str, advance: Adv
                 if tensor in weights:
                     linear = linears[weights[tensor]]
                     quantized = _quantized(model, component, weights[tensor], per_channel=linear.per_channel)
-                    stream.append(f"{linear.stem}.weight", quantized.codes)
-                    stream.append(f"{linear.stem}.weight_scale", quantized.scale)
+                    for part, value in _stored(quantized).items():
+                        stream.append(f"{linear.stem}.weight{part}", value)
                     stream.append(f"{linear.stem}{MARK}", linear.marker)
                     if linear.gain is not None:
                         stream.append(f"{linear.stem}{GAIN}", linear.gain)
@@ -151,14 +162,31 @@ def _specs(
         for name, tensor in stored_plain(component, shard).items():
             specs[family.to_native(name)] = TensorSpec(tensor.dtype, tuple(tensor.shape))
     for it in topology.linears:
-        linear, shape = linears[it.name], (it.out_features, it.in_features)
-        specs[f"{linear.stem}.weight"] = TensorSpec(CODE_DTYPE[model.scheme.weight], shape)
-        scales = (it.out_features, 1) if linear.per_channel else ()
-        specs[f"{linear.stem}.weight_scale"] = TensorSpec(torch.float32, scales)
+        linear = linears[it.name]
+        for part, spec in _weight_specs(model.scheme, it, per_channel=linear.per_channel).items():
+            specs[f"{linear.stem}.weight{part}"] = spec
         specs[f"{linear.stem}{MARK}"] = TensorSpec(torch.uint8, tuple(linear.marker.shape))
         if linear.gain is not None:
             specs[f"{linear.stem}{GAIN}"] = TensorSpec(torch.float32, (it.in_features,))
     return specs
+
+
+def _weight_specs(scheme: QuantScheme, linear: Linear, *, per_channel: bool) -> dict[str, TensorSpec]:
+    """The tensors of a quantized weight, by what follows `STEM.weight` in their name, in the order of `_stored`."""
+    if scheme.grouped:
+        tensors = grouped_tensors(linear, scheme.bits)
+        return {part: TensorSpec(GROUPED_DTYPES[role], shape) for part, (role, shape) in tensors.items()}
+    scale = (linear.out_features, 1) if per_channel else ()
+    codes = TensorSpec(CODE_DTYPE[scheme.weight], (linear.out_features, linear.in_features))
+    return {"": codes, "_scale": TensorSpec(torch.float32, scale)}
+
+
+def _stored(weight: Quantized) -> dict[str, Tensor]:
+    if weight.groups is None:
+        return {"": weight.codes, "_scale": weight.scale}
+    packed = pack(weight)
+    tensors = {"": packed.codes, "_s_rel": packed.group_scale, "_s_channel": packed.scale.flatten()}
+    return tensors | ({"_codebook": torch.tensor(CODEBOOK)} if packed.bits == 4 else {})
 
 
 def _quantized(model: QuantizedModel, component: QuantizedTransformer, linear: str, *, per_channel: bool) -> Quantized:

@@ -13,7 +13,7 @@ from vq_core.cli.app import required
 from vq_core.errors import VqError
 from vq_core.files.folder_content import size_of
 from vq_core.model.source import TRANSFORMER_FILES, open_source, resolve_model
-from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding, scheme_named
+from vq_core.numerics.scheme import ROUNDING_NOTE, Rounding, plain_scheme_named
 from vq_core.recipes.ignored import ignored_linears
 from vq_core.recipes.recipe import DEFAULTS, Recipe, loras_of, resolve
 from vq_core.remote.location import Location
@@ -74,7 +74,7 @@ def _convert(name: str, options: ExportOptions, recipe: Recipe, device: str) -> 
             raise VqError(f"{quantized.model} is rounded already: leave --rounding out.")
         quantized = _of_scheme(quantized, options, recipe, quantized.model, "give the model it was made from")
         return _sampled_as(quantized, resolve_model(name, only=TRANSFORMER_FILES))
-    scheme = scheme_named(required(options.scheme or recipe.scheme, "--scheme"))
+    scheme = plain_scheme_named(required(options.scheme or recipe.scheme, "--scheme"))
     rounding = resolve(options.rounding, recipe.quantize.rounding, DEFAULTS.rounding)
     if rounding not in list(Rounding):
         raise VqError(f"`{rounding}` is not a rounding: choose one of {', '.join(Rounding)}.")

@@ -39,7 +39,7 @@ def test_every_form_is_read_by_the_same_words(form: str, quantized: Callable[[st
         reader.verify(shard)
         assert list(reader.plain(iter(names[::-1]))) == list(names[::-1])
     for linear in reader.topology.linears:
-        codes, scale, _ = reader.linear(linear.name)
+        codes, scale, *_ = reader.linear(linear.name)
         assert tuple(codes.shape) == (linear.out_features, linear.in_features)
         assert tuple(scale.shape) == (linear.out_features, 1)
     gains = {name: reader.gain(name) for name in reader.topology.gains}
@@ -59,7 +59,7 @@ def test_what_was_rounded_is_the_same_but_for_its_linears(
     assert list(tensors) == names
     weight = rounded.unrounded.linear(linear)
     assert torch.equal(tensors[names[1]], weight)
-    codes, scale, _ = rounded.linear(linear)
+    codes, scale, *_ = rounded.linear(linear)
     assert bool(((codes.float() * scale - weight.float()).abs() <= scale * 0.51).all())
     same = rounded.plain([names[0], names[2]])
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in same.items())

@@ -11,15 +11,20 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vq_core.numerics.grouped import Packed, nearest_codes, pack, unpack
 from vq_core.numerics.linear import w8a8_linear
-from vq_core.numerics.quantize import Quantized, dequantize, quantize_tokens, quantize_weight
+from vq_core.numerics.quantize import Groups, Quantized, dequantize, quantize_tokens, quantize_weight
 from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import INT8
 from vq_export.targets.comfyui import export
 
 kitchen = pytest.importorskip("comfy_kitchen", reason="make test-comfyui has it")
 
-LAYOUTS = {"int8_tensorwise": "TensorWiseINT8Layout", "float8_e4m3fn": "TensorCoreFP8Layout"}
+LAYOUTS = {
+    "int8_tensorwise": "TensorWiseINT8Layout",
+    "float8_e4m3fn": "TensorCoreFP8Layout",
+    "asym_w4a8_int8": "AsymW4A8Int8Layout",
+}
 BF16_NOISE = 2e-4
 """Noise over signal of a product whose activations are rotated, scaled and given back in bfloat16."""
 
@@ -30,18 +35,30 @@ def _read(file: dict[str, Tensor], stem: str) -> Any:
     layout = kitchen.tensor.get_layout_class(LAYOUTS[marker.pop("format")])
     marker.pop("full_precision_matrix_mult", None)
     codes = file[f"{stem}.weight"]
+    if layout.__name__ == "AsymW4A8Int8Layout":
+        assert marker.pop("convrot") is True  # for SGLang; ComfyUI rotates always
+        params = layout.Params(
+            scale=file[f"{stem}.weight_s_rel"],
+            s_channel=file[f"{stem}.weight_s_channel"],
+            codebook=file.get(f"{stem}.weight_codebook"),
+            orig_dtype=torch.float32,
+            orig_shape=(len(codes), file[f"{stem}.weight_s_rel"].shape[1] * marker["group_size"]),
+            **marker,
+        )
+        return kitchen.tensor.QuantizedTensor(codes, layout.__name__, params)
     params = layout.Params(
         scale=file[f"{stem}.weight_scale"], orig_dtype=torch.float32, orig_shape=tuple(codes.shape), **marker
     )
     return kitchen.tensor.QuantizedTensor(codes, layout.__name__, params)
 
 
-@pytest.fixture(params=[1, 16, 64])
+@pytest.fixture(params=[("int8", 1), ("int8", 16), ("int8", 64), ("w6a8", 16), ("w4a8", 64)], ids=str)
 def rotated(request: pytest.FixtureRequest, models: dict[str, Path], make_artifacts: Any, tmp_path: Path) -> Any:
     """A model whose codes are rotated in groups of so many channels, and the file that was written of it."""
-    made = make_artifacts(models["i2v"], "int8", octaves=0, rotation=request.param).opened()
+    scheme, group = request.param
+    made = make_artifacts(models["i2v"], scheme, octaves=0, rotation=group).opened()
     export(made, tmp_path / "out")
-    return made, load_file(tmp_path / "out" / "wan_i2v_int8.safetensors")
+    return made, load_file(tmp_path / "out" / f"wan_i2v_{scheme}.safetensors")
 
 
 def test_every_linear_is_the_function_that_was_quantized(rotated: Any) -> None:
@@ -77,6 +94,19 @@ def test_codes_are_its_own(group: int) -> None:
     assert torch.equal((turned / scale).round().to(torch.int8), codes)
     ours = quantize_weight(turned, INT8.weight)
     assert ((ours.scale >= scale * (1 - 1e-6)) & (ours.scale <= scale * (1 + 2**-7))).all()
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_packed_codes_are_its_own(bits: int) -> None:
+    eager = pytest.importorskip("comfy_kitchen.backends.eager.w4a8_int8")
+    weight = torch.randn(24, 512, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, -3, 512)
+    codes, group_scale, scale, _, codebook = eager._quantize_rotated_w4a8_int8_weight(weight, bits=bits)
+    unpacked = unpack(Packed(codes, group_scale, scale.unsqueeze(1), 1))
+    assert torch.equal(unpacked.codes, eager._dequant_int4_grouped_to_int8(codes, group_scale, codebook, 16))
+    # At its scales we choose as it does, but for values halfway between two levels.
+    ours = nearest_codes(weight, scale.unsqueeze(1), Groups(group_scale, bits))
+    assert (ours.codes == unpacked.codes).float().mean() > 0.999
+    assert torch.equal(unpack(pack(unpacked)).codes, unpacked.codes)
 
 
 def test_fp8_weights_are_what_was_rounded(models: dict[str, Path], convert: Callable[..., Any], tmp_path: Path) -> None:

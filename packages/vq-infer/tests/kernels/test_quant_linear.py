@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.grouped import pack, quantize_grouped
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.quantize import Quantized, quantize_tokens, quantize_weight
+from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import NumberFormat
 from vq_infer.kernels import cpu
 from vq_infer.kernels.quant_linear import QuantLinear
@@ -68,6 +70,22 @@ def test_a_rotated_weight_reads_rotated_tokens(fmt: NumberFormat) -> None:
         linear.of_tokens(quantize_tokens(x, fmt), torch.float32)
     with pytest.raises(ValueError, match="linears that are rotated otherwise cannot be one"):
         QuantLinear.stacked(linear, plain)
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_packed_codes_are_decoded_for_the_product_and_held_as_they_are(bits: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, x = (torch.randn(rows, 64, generator=generator) for rows in (24, 5))
+    quantized = quantize_grouped(rotate(weight, 16), bits)._replace(rotation=16)
+    bias, gain = torch.randn(24, generator=generator), torch.full((64,), 1.5)
+    linear = QuantLinear(pack(quantized), bias, gain, cpu)
+    expected = w8a8_linear(x, quantized, bias, NumberFormat.INT8, gain)
+    assert torch.equal(linear(x), expected)
+    held = sum(it.nbytes for it in (linear.codes, linear.scale, linear.group_scale) if it is not None)
+    assert held == 24 * (64 * bits // 8 + 64 // 16 + 4)
+    assert f"64 → 24, int8 of {bits} bits, gain, rotated by 16" in repr(linear)
+    stacked = QuantLinear.stacked(linear, linear)
+    assert torch.equal(stacked(x), torch.cat([expected, expected], dim=-1))
 
 
 @pytest.mark.parametrize("fmt", NumberFormat)

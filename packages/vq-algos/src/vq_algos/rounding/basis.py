@@ -18,7 +18,7 @@ from vq_algos.layer.output_error import Energy, HeldOutError, spares_buckets
 from vq_algos.rounding.rounders import Rounded, Rounder, rtn
 from vq_core.numerics.quantize import dequantize
 from vq_core.numerics.rotation import NONE, rotate
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import QuantScheme, Rounding
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def rounded(
     rotation: int,
     mean: Tensor | None,
     rounder: Rounder,
-    fmt: NumberFormat,
+    scheme: QuantScheme,
     rounding: Rounding,
 ) -> tuple[Basis, list[Rounded], list[Energy]]:
     """Round the linears that read one input.
@@ -76,26 +76,28 @@ def rounded(
         rotation: how many that are, if they are; 1 if they cannot be rotated.
         mean: fp32 `[in]`, of the input, which needs inputs; None if it cannot be centered.
         rounder: rounds in either basis.
-        fmt: format of the codes.
+        scheme: which codes a weight can have.
         rounding: where a value between two codes goes.
 
     Returns:
-        The basis, what came out in it, and the errors of rounding to nearest in the model's; none without inputs.
+        The basis, what came out in it, and the errors of rounding to nearest in the model's; none without inputs. A
+        scheme with groups knows the rotated basis only, which is the model's then.
     """
-    basis = basis_of(NONE, None)
-    codes = rtn.quantize(basis.weights, None, fmt, rounding) if basis.inputs else []
+    own = rotation if scheme.grouped else NONE
+    basis = basis_of(own, None)
+    codes = rtn.quantize(basis.weights, None, scheme, rounding) if basis.inputs else []
     nearest = basis.errors(codes) if basis.inputs else []
     if mean is not None:
-        basis = _better_centered(basis, basis_of(NONE, mean), codes, nearest)
-    if how == "none" or rotation == NONE:
-        return basis, rounder.quantize(basis.weights, basis.inputs, fmt, rounding), nearest
+        basis = _better_centered(basis, basis_of(own, mean), codes, nearest)
+    if how == "none" or rotation == own:
+        return basis, rounder.quantize(basis.weights, basis.inputs, scheme, rounding), nearest
     rotated = basis_of(rotation, None)
     if mean is not None:
-        codes = rtn.quantize(rotated.weights, None, fmt, rounding)
+        codes = rtn.quantize(rotated.weights, None, scheme, rounding)
         rotated = _better_centered(rotated, basis_of(rotation, mean), codes, rotated.errors(codes))
-    turned = rounder.quantize(rotated.weights, rotated.inputs, fmt, rounding)
+    turned = rounder.quantize(rotated.weights, rotated.inputs, scheme, rounding)
     if how == "auto":
-        plain = rounder.quantize(basis.weights, basis.inputs, fmt, rounding)
+        plain = rounder.quantize(basis.weights, basis.inputs, scheme, rounding)
         if not is_better(rotated.errors(turned), basis.errors(plain), nearest):
             return basis, plain, nearest
     return rotated, turned, nearest

@@ -16,19 +16,29 @@ import torch
 from torch import Tensor
 
 from vq_algos.layer.hessian import Factor
-from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.grouped import GROUP, nearest_level
+from vq_core.numerics.quantize import Groups, Quantized
 from vq_core.numerics.rounding import CODE_DTYPE, round_to_codes
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
 BLOCK = 128
 """Columns between two matrix products, as in the paper."""
 
-RoundBlock = Callable[[Tensor, Tensor, Tensor, Tensor, NumberFormat, Rounding], tuple[Tensor, Tensor]]
+RoundBlock = Callable[[Tensor, Tensor, Tensor, Tensor, NumberFormat, Rounding, Groups | None], tuple[Tensor, Tensor]]
 """`round_block`, or the same in Triton."""
 
 
-def round_columns(weight: Tensor, scale: Tensor, factor: Factor, fmt: NumberFormat, rounding: Rounding) -> Quantized:
+def round_columns(
+    weight: Tensor,
+    scale: Tensor,
+    factor: Factor,
+    fmt: NumberFormat,
+    rounding: Rounding,
+    groups: Groups | None = None,
+) -> Quantized:
     """Codes of `weight` fp32 `[out, in]` at the given `scale` `[out, 1]`; values beyond the scale's range saturate.
+
+    With `groups`, the codes are those that each group can decode to.
 
     A block is held transposed, so that a column of the weight is contiguous. Memory beside the weight: d in fp32 and
     the codes, twice. Launches on CUDA: seven per block of columns.
@@ -43,13 +53,26 @@ def round_columns(weight: Tensor, scale: Tensor, factor: Factor, fmt: NumberForm
         columns = weight.index_select(1, channels).T.contiguous()
         shift = factor.couplings[:begin, block].T @ differences[:begin]
         couplings = factor.couplings[block, block]
-        values, differences[block] = round_block(columns, shift, couplings, scale.view(-1), fmt, rounding)
+        own = None if groups is None else Groups(_of_channels(groups.scale, channels), groups.bits)
+        values, differences[block] = round_block(columns, shift, couplings, scale.view(-1), fmt, rounding, own)
         codes[channels] = values.to(CODE_DTYPE[fmt]).view(torch.int8)  # as bytes: fp8 has no indexed copy
-    return Quantized(codes.T.contiguous().view(CODE_DTYPE[fmt]), scale)
+    return Quantized(codes.T.contiguous().view(CODE_DTYPE[fmt]), scale, groups=groups)
+
+
+def _of_channels(scale: Tensor, channels: Tensor) -> Tensor:
+    """The scales of the groups `[out, in/16]` that `channels` `[n]` lie in, fp32 `[n, out]`."""
+    bits = scale.view(torch.int8)  # as bytes: fp8 cannot be indexed
+    return bits[:, channels // GROUP].view(scale.dtype).float().T.contiguous()
 
 
 def round_block(
-    columns: Tensor, shift: Tensor, couplings: Tensor, scale: Tensor, fmt: NumberFormat, rounding: Rounding
+    columns: Tensor,
+    shift: Tensor,
+    couplings: Tensor,
+    scale: Tensor,
+    fmt: NumberFormat,
+    rounding: Rounding,
+    groups: Groups | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Round the columns of one block.
 
@@ -60,6 +83,7 @@ def round_block(
         scale: fp32 `[out]`.
         fmt: format of the codes.
         rounding: where a value between two codes goes.
+        groups: their scale fp32 `[n, out]`, of every column's own.
 
     Returns:
         The codes' values fp32 `[n, out]`, and d = w − ŵ fp32 `[n, out]`.
@@ -68,7 +92,11 @@ def round_block(
     for j, column in enumerate(columns):
         # One product with the columns before, instead of an update of all later columns after each.
         target = torch.addmv(shift[j], differences[:j].T, couplings[:j, j]).add_(column)
-        values[j] = round_to_codes(target / scale, fmt, rounding)
+        target = target.div_(scale)
+        if groups is None:
+            values[j] = round_to_codes(target, fmt, rounding)
+        else:
+            values[j] = nearest_level(target, groups.scale[j], groups.bits)
         torch.addcmul(column, values[j], scale, value=-1, out=differences[j])
     return values, differences
 

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vq_core.numerics.grouped import LEVELS
+from vq_core.numerics.quantize import Groups
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
 BLOCK = 128
@@ -19,6 +21,8 @@ registers."""
 INT8_EVEN = tl.constexpr(0)
 E4M3_EVEN = tl.constexpr(1)
 E4M3_AWAY = tl.constexpr(2)
+BITS_4 = tl.constexpr(4)
+BITS_6 = tl.constexpr(6)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -45,12 +49,38 @@ def _rounded(x, kind: tl.constexpr):  # type: ignore[no-untyped-def]
     return tl.where(x < 0, negative, rounded)
 
 
+@triton.jit
+def _decoded(level, relative):  # type: ignore[no-untyped-def]
+    value = (level * relative + 12582912.0) - 12582912.0  # 1.5·2²³, as above
+    return tl.minimum(tl.maximum(value, -127.0), 127.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _nearest_level(x, relative, levels, kind: tl.constexpr):  # type: ignore[no-untyped-def]
+    """As `vq_core.numerics.grouped.nearest_level`; at 6 bits levels are whole numbers."""
+    wanted = tl.div_rn(x, relative)
+    if kind == BITS_6:
+        high = tl.minimum(tl.maximum(tl.ceil(wanted), -31.0), 31.0)
+        low = tl.maximum(high - 1.0, -31.0)
+    else:
+        low = tl.zeros_like(x) + tl.load(levels)
+        high = tl.zeros_like(x) + tl.load(levels + 15)
+        for i in tl.static_range(16):
+            up, down = tl.load(levels + i), tl.load(levels + (15 - i))
+            low = tl.where(up < wanted, up, low)
+            high = tl.where(down >= wanted, down, high)
+    low, high = _decoded(low, relative), _decoded(high, relative)
+    return tl.where(high - x < x - low, high, low)
+
+
 @triton.jit  # type: ignore[untyped-decorator]
 def _round_block_kernel(  # type: ignore[no-untyped-def]
     columns,
     shift,
     couplings,
     scale,
+    group_scale,
+    levels,
     values,
     differences,
     out_features,
@@ -70,7 +100,11 @@ def _round_block_kernel(  # type: ignore[no-untyped-def]
         at = j * out_features + row
         weight = tl.load(columns + at, mask=is_row, other=0.0)
         target = weight + tl.sum(tl.where(column[:, None] == j, shifts, 0.0), axis=0)
-        value = _rounded(tl.div_rn(target, own_scale), kind)
+        x = tl.div_rn(target, own_scale)
+        if (kind == BITS_4) | (kind == BITS_6):
+            value = _nearest_level(x, tl.load(group_scale + at, mask=is_row, other=1.0), levels, kind)
+        else:
+            value = _rounded(x, kind)
         difference = weight - value * own_scale
         tl.store(values + at, value, mask=is_row)
         tl.store(differences + at, difference, mask=is_row)
@@ -80,22 +114,32 @@ def _round_block_kernel(  # type: ignore[no-untyped-def]
 
 
 def round_block(
-    columns: Tensor, shift: Tensor, couplings: Tensor, scale: Tensor, fmt: NumberFormat, rounding: Rounding
+    columns: Tensor,
+    shift: Tensor,
+    couplings: Tensor,
+    scale: Tensor,
+    fmt: NumberFormat,
+    rounding: Rounding,
+    groups: Groups | None = None,
 ) -> tuple[Tensor, Tensor]:
     """See `column_rounding.round_block`: the same arguments, results and rounding, sums in another order."""
     n, out_features = columns.shape
     values, differences = torch.empty_like(columns), torch.empty_like(columns)
+    grouped = columns if groups is None else groups.scale
+    levels = torch.tensor(LEVELS[4], device=columns.device)
     _round_block_kernel[(triton.cdiv(out_features, ROWS),)](
         columns,
         shift,
         couplings,
         scale,
+        grouped,
+        levels,
         values,
         differences,
         out_features,
         n,
         couplings.stride(0),
-        kind=_kind(fmt, rounding),
+        kind=_kind(fmt, rounding) if groups is None else groups.bits,
         block=BLOCK,
         rows=ROWS,
         num_warps=1,

@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vq_core.numerics.grouped import GROUP
+from vq_core.numerics.scheme import QuantScheme
 from vq_core.topology import Topology, shard_of
 
-ADDED_BYTES = 1
-"""Per weight: a runtime holds two bytes of it in place of one."""
+FULL_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,12 @@ def shared_inputs(
     component: str,
     topology: Topology,
     decisions: Mapping[str, Mapping[str, Any]],
+    scheme: QuantScheme,
     named: Collection[str] = (),
 ) -> list[Shared]:
     """The linears of `component` by input and block, with the output SNR that `decisions` say of each, if they do.
+
+    In `scheme` they would be quantized.
 
     The linears `named` stay in full precision, together with those that read the same input.
     """
@@ -45,7 +49,7 @@ def shared_inputs(
     for group in topology.groups:
         for linear in group.reads:
             found.setdefault((group.name, shard_of(linear)), []).append(linear)
-    return [_shared(component, linears, topology, decisions, named) for linears in found.values()]
+    return [_shared(component, linears, topology, decisions, scheme, named) for linears in found.values()]
 
 
 def _shared(
@@ -53,6 +57,7 @@ def _shared(
     linears: Sequence[str],
     topology: Topology,
     decisions: Mapping[str, Mapping[str, Any]],
+    scheme: QuantScheme,
     named: Collection[str],
 ) -> Shared:
     shapes = [topology.linear(name) for name in linears]
@@ -60,11 +65,16 @@ def _shared(
     return Shared(
         component=component,
         linears=tuple(linears),
-        size=ADDED_BYTES * sum(linear.in_features * linear.out_features for linear in shapes),
+        size=int(_added_bytes(scheme) * sum(linear.in_features * linear.out_features for linear in shapes)),
         noise=sum(10 ** (-snr / 10) for snr in snrs),
         snr_db=min(snrs, default=None),
         named=not set(named).isdisjoint(linears),
     )
+
+
+def _added_bytes(scheme: QuantScheme) -> float:
+    """What a runtime holds more of a weight in full precision, the row's scale aside."""
+    return (FULL_BITS - scheme.bits) / 8 - (1 / GROUP if scheme.grouped else 0)
 
 
 def kept_linears(inputs: Iterable[Shared], *, size: int | None, min_snr_db: float | None) -> dict[str, tuple[str, ...]]:

@@ -27,11 +27,12 @@ from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
+from vq_core.numerics import grouped
 from vq_core.numerics.centering import centered, offset_of, storable_mean
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.numerics.rotation import NONE, largest_group
-from vq_core.numerics.scheme import Rounding, scheme_named
+from vq_core.numerics.scheme import QuantScheme, Rounding, scheme_named
 from vq_core.recipes.ignored import IgnoreRule, ignored_linears, parse_ignored
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
@@ -100,10 +101,14 @@ class QuantizeSettings:
             raise VqError(f"`{self.rounding}` is not a rounding: choose one of {', '.join(known)}.")
         if self.rotate not in ROTATE:
             raise VqError(f"`{self.rotate}` is not known to --rotate: choose one of {', '.join(ROTATE)}.")
+        if scheme_named(self.scheme).grouped and self.rotate != "all":
+            raise VqError(f"{self.scheme} always rotates what a linear reads: leave --rotate out.")
 
 
-def default_rotate(method: str, target: Target) -> str:
+def default_rotate(method: str, target: Target, scheme: str) -> str:
     """What is rotated where nothing is said: whatever gains by it, if `method` tries all there is."""
+    if scheme_named(scheme).grouped:
+        return "all"
     return "auto" if method == "auto" and target.rotation > NONE else "none"
 
 
@@ -128,6 +133,7 @@ def quantize(
     """
     target = target_named(target_of(weights))
     require_scheme(target.name, settings.scheme)
+    _require_widths(settings.scheme, weights)
     if settings.rotate != "none":
         require_rotation(target.name)
     if settings.keeps:
@@ -167,6 +173,18 @@ def quantize(
             writer.note_measured(_kept(weights, settings, writer))
 
 
+def _require_widths(scheme: str, weights: SmoothedWeights) -> None:
+    """Refuse linears of which a row does not fill whole groups of the scheme."""
+    bits = scheme_named(scheme).bits
+    for component in weights.components.values():
+        for linear in component.topology.linears:
+            if not grouped.fits(bits, linear.in_features):
+                raise VqError(
+                    f"`{linear.name}` reads {linear.in_features} channels, and {scheme} needs a multiple of "
+                    f"{grouped.MULTIPLE[bits]}: take int8."
+                )
+
+
 def _file_of(component: str, block: str) -> str:
     return f"{component}/{block}.safetensors"
 
@@ -180,6 +198,7 @@ def _kept(weights: SmoothedWeights, settings: QuantizeSettings, writer: Artifact
             name,
             component.topology,
             _decided(writer, name, component),
+            scheme_named(settings.scheme),
             ignored_linears(settings.rules, component.topology),
         )
     ]
@@ -255,8 +274,11 @@ class _Component:
     def _inputs(self) -> SampledInputs | None:
         if self.stats is None:
             return None
-        activation = scheme_named(self.settings.scheme).activation
-        return SampledInputs(self.name, self.weights, self.stats, activation, self.device)
+        return SampledInputs(self.name, self.weights, self.stats, self._scheme.activation, self.device)
+
+    @property
+    def _scheme(self) -> QuantScheme:
+        return scheme_named(self.settings.scheme)
 
     def _quantize_group(
         self, group: Group, linears: list[str], tensors: dict[str, Tensor], decisions: dict[str, Any]
@@ -269,15 +291,16 @@ class _Component:
             largest_group(group.in_features, self.max_rotation),
             self._mean(group, tensors) if self.settings.center else None,
             rounder_named(self.settings.method),
-            scheme_named(self.settings.scheme).weight,
+            self._scheme,
             Rounding(self.settings.rounding),
         )
         if basis.mean is not None:
             self._center(group, dict(zip(linears, weights, strict=True)), basis.mean, tensors)
         for index, (linear, weight, one) in enumerate(zip(linears, basis.weights, found, strict=True)):
             dequantized = dequantize(one.quantized)
-            tensors[f"{linear}.codes"] = one.quantized.codes.cpu()
-            tensors[f"{linear}.scale"] = one.quantized.scale.cpu()
+            tensors |= {
+                f"{linear}.{part}": tensor.cpu() for part, tensor in qparams_artifact.stored(one.quantized).items()
+            }
             if basis.rotation != NONE:
                 tensors[f"{linear}.rotation"] = torch.tensor(basis.rotation)
             snr = snr_db(weight, dequantized)

@@ -15,7 +15,7 @@ from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedWeights
 from vq_core.numerics.quantize import dequantize, quantize_weight
-from vq_core.numerics.scheme import SCHEMES, QuantScheme
+from vq_core.numerics.scheme import W8A8, QuantScheme
 from vq_core.runtime.progress import progress
 from vq_core.runtime.terminal import new_console
 from vq_core.topology import shard_of
@@ -55,9 +55,7 @@ def costs(weights: SmoothedWeights, stats: ActivationStats, device: str = "cpu")
     total = sum(component.topology.num_blocks for component in weights.components.values())
     with progress("sensitivity", total, "block") as advance:
         for name, component in weights.components.items():
-            inputs = {
-                scheme: SampledInputs(name, component, stats, scheme.activation, device) for scheme in SCHEMES.values()
-            }
+            inputs = {scheme: SampledInputs(name, component, stats, scheme.activation, device) for scheme in W8A8}
             for block in component.topology.block_shards:
                 found += _costs_of_block(inputs, block)
                 advance()
@@ -93,7 +91,7 @@ def report_costs(costs: Sequence[Cost], *, top: int, as_json: bool) -> None:
         return
     console = new_console(markup=False, highlight=False)
     console.width = max(console.width, MIN_WIDTH)
-    for scheme in SCHEMES:
+    for scheme in (it.name for it in W8A8):
         of_scheme = [cost for cost in costs if cost.scheme == scheme]
         total = sum(cost.relative_error for cost in of_scheme)
         console.print(_table(scheme, of_scheme[:top], len(of_scheme), total))

@@ -1,6 +1,7 @@
 """The choice among rounders: never worse than rounding to nearest on held-out tokens, in no bucket by much."""
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from vq_algos.layer.inputs import LinearInputs, Sampled
 from vq_algos.layer.output_error import BUCKET_TOLERANCE, Energy, HeldOutError
 from vq_algos.rounding.rounders import auto, clip, gptq, rtn
-from vq_core.numerics.quantize import dequantize, quantize_tokens, quantize_weight
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.grouped import quantize_to
+from vq_core.numerics.quantize import dequantize, quantize_tokens
+from vq_core.numerics.scheme import INT8, W8A8, QuantScheme, Rounding
 
 MakeInputs = Callable[..., LinearInputs]
 EVEN = Rounding.NEAREST_EVEN
@@ -29,33 +31,33 @@ def _errors(weight: Tensor, dequantized: Tensor, inputs: LinearInputs) -> Energy
 
 
 @pytest.mark.parametrize("rounding", Rounding)
-@pytest.mark.parametrize("fmt", NumberFormat)
+@pytest.mark.parametrize("scheme", W8A8, ids=attrgetter("name"))
 def test_it_is_the_best_candidate(
-    fmt: NumberFormat, rounding: Rounding, weights: list[Tensor], make_inputs: MakeInputs
+    scheme: QuantScheme, rounding: Rounding, weights: list[Tensor], make_inputs: MakeInputs
 ) -> None:
-    inputs = make_inputs(64, fmt=fmt)
-    chosen = auto.quantize(weights, inputs, fmt, rounding)
-    candidates = [rounder.quantize(weights, inputs, fmt, rounding) for rounder in (rtn, clip, gptq)]
+    inputs = make_inputs(64, fmt=scheme.activation)
+    chosen = auto.quantize(weights, inputs, scheme, rounding)
+    candidates = [rounder.quantize(weights, inputs, scheme, rounding) for rounder in (rtn, clip, gptq)]
     for index, weight in enumerate(weights):
         best = min(_errors(weight, dequantize(one[index].quantized), inputs).total for one in candidates)
         assert _errors(weight, dequantize(chosen[index].quantized), inputs).total == pytest.approx(best)
         assert chosen[index].decision["method"] == "gptq"
 
 
-@given(st.integers(1, 60), st.integers(1, 24), st.sampled_from(list(NumberFormat)), st.integers(0, 2**31))
+@given(st.integers(1, 60), st.integers(1, 24), st.sampled_from(W8A8), st.integers(0, 2**31))
 @settings(max_examples=25, deadline=None)
-def test_it_is_never_worse_than_plain_rounding(tokens: int, channels: int, fmt: NumberFormat, seed: int) -> None:
+def test_it_is_never_worse_than_plain_rounding(tokens: int, channels: int, scheme: QuantScheme, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for _ in range(2):  # two sets that have nothing to do with each other
         x = torch.randn(tokens, channels, generator=generator) * torch.rand(channels, generator=generator).exp2() ** 8
         bucket = torch.randint(0, 8, (tokens,), generator=generator)
-        parts.append(Sampled(x, dequantize(quantize_tokens(x, fmt)), torch.ones(tokens), bucket))
+        parts.append(Sampled(x, dequantize(quantize_tokens(x, scheme.activation)), torch.ones(tokens), bucket))
     inputs = LinearInputs(*parts)
     weight = torch.randn(6, channels, generator=generator)
-    (one,) = auto.quantize([weight], inputs, fmt, EVEN)
+    (one,) = auto.quantize([weight], inputs, scheme, EVEN)
     ours = _errors(weight, dequantize(one.quantized), inputs)
-    plain = _errors(weight, dequantize(quantize_weight(weight, fmt)), inputs)
+    plain = _errors(weight, dequantize(quantize_to(scheme, weight)), inputs)
     assert ours.total <= plain.total
     assert all(bad <= BUCKET_TOLERANCE * good for bad, good in zip(ours.buckets, plain.buckets, strict=True))
 
@@ -71,9 +73,9 @@ def test_what_one_bucket_would_pay_for_is_not_taken(weights: list[Tensor], make_
     bucket = torch.where(odd, 0, 5)
     with_bucket = LinearInputs(inputs.fit, Sampled(x, x_hat, held_out.weight, bucket))
     without = LinearInputs(inputs.fit, Sampled(x, x_hat, held_out.weight, torch.full_like(bucket, -1)))
-    free, guarded = (auto.quantize(weights, one, NumberFormat.INT8, EVEN) for one in (without, with_bucket))
+    free, guarded = (auto.quantize(weights, one, INT8, EVEN) for one in (without, with_bucket))
     assert [one.decision["method"] for one in free] == ["gptq", "gptq"]
     for weight, one, other in zip(weights, free, guarded, strict=True):
-        plain = _errors(weight, dequantize(quantize_weight(weight, NumberFormat.INT8)), with_bucket).buckets[0]
+        plain = _errors(weight, dequantize(quantize_to(INT8, weight)), with_bucket).buckets[0]
         assert _errors(weight, dequantize(one.quantized), with_bucket).buckets[0] > BUCKET_TOLERANCE * plain
         assert _errors(weight, dequantize(other.quantized), with_bucket).buckets[0] <= BUCKET_TOLERANCE * plain

@@ -1,6 +1,7 @@
 """The chosen factors against a search row by row in fp64."""
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from vq_algos.layer.inputs import LinearInputs
 from vq_algos.rounding.rounders import clip
-from vq_core.numerics.quantize import dequantize, quantize_weight, weight_scale
+from vq_core.numerics.grouped import quantize_to
+from vq_core.numerics.quantize import dequantize, weight_scale
 from vq_core.numerics.rounding import round_to_codes
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import INT8, W8A8, NumberFormat, QuantScheme, Rounding
 
 MakeInputs = Callable[..., LinearInputs]
 
@@ -35,35 +37,35 @@ def _quietened(inputs: LinearInputs) -> LinearInputs:
 
 
 @pytest.mark.parametrize("rounding", Rounding)
-@pytest.mark.parametrize("fmt", NumberFormat)
+@pytest.mark.parametrize("scheme", W8A8, ids=attrgetter("name"))
 @pytest.mark.parametrize("fit", [24, 200])  # fewer tokens than channels, and more
 def test_every_row_has_the_scale_of_least_output_error(
-    fit: int, fmt: NumberFormat, rounding: Rounding, weight: Tensor, make_inputs: MakeInputs
+    fit: int, scheme: QuantScheme, rounding: Rounding, weight: Tensor, make_inputs: MakeInputs
 ) -> None:
-    inputs = _quietened(make_inputs(40, fit=fit, fmt=fmt))
-    (one,) = clip.quantize([weight], inputs, fmt, rounding)
+    inputs = _quietened(make_inputs(40, fit=fit, fmt=scheme.activation))
+    (one,) = clip.quantize([weight], inputs, scheme, rounding)
     shrunk = 0
     for row, ours, scale in zip(weight, dequantize(one.quantized), one.quantized.scale, strict=True):
         errors = []
         for p in clip.FACTORS:
-            s = weight_scale(row.abs().max().reshape(1, 1) * p, fmt)[0]
-            errors.append(_error(row, round_to_codes(row / s, fmt, rounding).float() * s, inputs))
+            s = weight_scale(row.abs().max().reshape(1, 1) * p, scheme.weight)[0]
+            errors.append(_error(row, round_to_codes(row / s, scheme.weight, rounding).float() * s, inputs))
         assert _error(row, ours, inputs) == pytest.approx(min(errors), rel=1e-4)
-        shrunk += bool(scale < weight_scale(row.unsqueeze(0), fmt)[0])
-    if fmt is NumberFormat.INT8:
+        shrunk += bool(scale < weight_scale(row.unsqueeze(0), scheme.weight)[0])
+    if scheme is INT8:
         assert shrunk > 6
 
 
 def test_where_nothing_is_gained_the_scale_is_that_of_the_absmax(make_inputs: MakeInputs) -> None:
     weight = torch.arange(-127, 128).float().repeat(2, 1)  # codes hold it exactly
-    (one,) = clip.quantize([weight], make_inputs(255), NumberFormat.INT8, Rounding.NEAREST_EVEN)
-    assert torch.equal(one.quantized.codes, quantize_weight(weight, NumberFormat.INT8).codes)
+    (one,) = clip.quantize([weight], make_inputs(255), INT8, Rounding.NEAREST_EVEN)
+    assert torch.equal(one.quantized.codes, quantize_to(INT8, weight).codes)
     assert one.decision["clip"] == 1
 
 
 def test_the_decision_has_the_median_of_the_factors(weight: Tensor, make_inputs: MakeInputs) -> None:
     inputs = _quietened(make_inputs(40))
-    (one,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    (one,) = clip.quantize([weight], inputs, INT8, Rounding.NEAREST_EVEN)
     ratio = (one.quantized.scale / weight_scale(weight, NumberFormat.INT8)).median()
     assert one.decision["clip"] == pytest.approx(float(ratio), abs=0.01)
     assert one.decision["clip"] < 1
@@ -74,8 +76,8 @@ def test_rows_are_searched_in_parts_to_the_same_codes(
     weight: Tensor, make_inputs: MakeInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = _quietened(make_inputs(40))
-    (whole,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    (whole,) = clip.quantize([weight], inputs, INT8, Rounding.NEAREST_EVEN)
     monkeypatch.setattr(clip, "ROWS_AT_ONCE", 5)
-    (parts,) = clip.quantize([weight], inputs, NumberFormat.INT8, Rounding.NEAREST_EVEN)
+    (parts,) = clip.quantize([weight], inputs, INT8, Rounding.NEAREST_EVEN)
     assert torch.equal(whole.quantized.codes, parts.quantized.codes)
     assert torch.equal(whole.quantized.scale, parts.quantized.scale)

@@ -53,6 +53,8 @@ class Role(Enum):
 
     CODES = auto()
     SCALE = auto()
+    GROUP_SCALE = auto()
+    CODEBOOK = auto()
     PLAIN = auto()
     GAIN = auto()
 

@@ -4,6 +4,9 @@ Native names. For every quantized linear `STEM.weight` (codes `[out, in]`), `STE
 FP8 `[]`), `STEM.bias`, and `STEM.comfy_quant`, JSON bytes that say what the codes are. The header says the same of all
 linears under `_quantization_metadata`; see docs/formats/comfyui-checkpoint.md.
 
+Codes of 4 or 6 bits are packed in `STEM.weight` (`vq_core.numerics.grouped`), with `STEM.weight_s_channel` (fp32
+`[out]`), `STEM.weight_s_rel` (float8_e4m3fn `[out, in/16]`) and at 4 bits `STEM.weight_codebook` (fp32 `[16]`).
+
 A native checkpoint also holds what ComfyUI by itself does not compute: `STEM.pre_quant_scale` (fp32 `[in]`), the gain
 of a linear's input, and one FP8 scale per channel for tokens that are quantized too. Linears with either are of formats
 that ComfyUI does not know, so that it refuses the file where our node is missing.
@@ -26,10 +29,12 @@ from vq_core.families import Family
 from vq_core.files.json_file import parse_json
 from vq_core.model.comfyui_codes import MARK, rotation_of
 from vq_core.numerics import rotation
+from vq_core.numerics.grouped import CODEBOOK, GROUP, Packed, packed_width, unpack
 from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import NumberFormat
+from vq_core.numerics.scheme import NumberFormat, QuantScheme, scheme_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import open_artifact
+from vq_core.topology import Linear
 
 KIND = "comfyui-checkpoint"
 NATIVE_KIND = "native-checkpoint"
@@ -48,17 +53,24 @@ LAYERS: Mapping[NumberFormat, Layer] = {
 }
 
 
+GROUPED_FORMAT = "asym_w4a8_int8"
+"""INT8 codes that are stored with 4 or 6 bits; which, the width of the codes says."""
 GAIN_FORMAT = "vq_int8_gain"
-"""As `int8_tensorwise`, of an input that is first multiplied by `pre_quant_scale`."""
+GROUPED_GAIN_FORMAT = "vq_w4a8_gain"
+"""As the two above, of an input that is first multiplied by `pre_quant_scale`."""
 CHANNEL_FORMAT = "vq_fp8_channel"
 """E4M3 codes with a scale per channel, of tokens that are quantized to E4M3, too; with `pre_quant_scale` or without."""
 
 
-def layer_of(fmt: NumberFormat, group: int, *, gain: bool = False, per_channel: bool = False) -> dict[str, JsonValue]:
-    """What is said of a linear's codes in `fmt`, of which `group` channels are rotated together (ConvRot).
+def layer_of(scheme: QuantScheme, group: int, *, gain: bool = False, per_channel: bool = False) -> dict[str, JsonValue]:
+    """What is said of a linear's codes in `scheme`, of which `group` channels are rotated together (ConvRot).
 
     `gain` says whether its input has one, `per_channel` whether FP8 has a scale per channel.
     """
+    fmt = scheme.weight
+    if scheme.grouped:
+        name = GROUPED_GAIN_FORMAT if gain else GROUPED_FORMAT
+        return {"format": name, "group_size": GROUP, "convrot": True, "convrot_groupsize": group}
     layer = {"format": CHANNEL_FORMAT} if per_channel else {"format": GAIN_FORMAT} if gain else LAYERS[fmt]
     return {**layer, **({} if group == rotation.NONE else {"convrot": True, "convrot_groupsize": group})}
 
@@ -83,6 +95,17 @@ def read_marker(marker: Tensor, name: str) -> dict[str, Any]:
     return layer
 
 
+def grouped_tensors(linear: Linear, bits: int) -> dict[str, tuple[Role, tuple[int, ...]]]:
+    """Role and shape of the tensors of a weight in so many bits, by what follows `STEM.weight` in their name."""
+    rows, columns = linear.out_features, linear.in_features
+    tensors: dict[str, tuple[Role, tuple[int, ...]]] = {
+        "": (Role.CODES, (rows, packed_width(bits, columns))),
+        "_s_rel": (Role.GROUP_SCALE, (rows, columns // GROUP)),
+        "_s_channel": (Role.SCALE, (rows,)),
+    }
+    return tensors | ({"_codebook": (Role.CODEBOOK, (len(CODEBOOK),))} if bits == 4 else {})
+
+
 class ComfyuiTransformer(ConvertedTransformer):
     """One transformer of the checkpoint."""
 
@@ -90,8 +113,18 @@ class ComfyuiTransformer(ConvertedTransformer):
         said = self._artifact.manifest.settings.get(KEPT, {})
         return kept_names(said, self._name, linears, self._artifact.path)
 
+    @property
+    def _scheme(self) -> QuantScheme:
+        return scheme_named(str(self._artifact.manifest.settings["scheme"]))
+
     def _table(self, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
         table = super()._table(family, gains=False)
+        if self._scheme.grouped:
+            table = {name: it for name, it in table.items() if it.role not in (Role.CODES, Role.SCALE)}
+            for linear in self.topology.linears:
+                weight = family.to_native(f"{linear.name}.weight")
+                for part, (role, shape) in grouped_tensors(linear, self._scheme.bits).items():
+                    table[f"{weight}{part}"] = CheckpointTensor(role, linear.name, shape, linear.shard)
         for linear in self.topology.linears if gains else ():
             if (gain := self.topology.gain_of(linear.name)) is not None:
                 name = family.to_native(f"{linear.name}.weight").removesuffix(".weight") + GAIN
@@ -99,12 +132,23 @@ class ComfyuiTransformer(ConvertedTransformer):
         return table
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
-        """Codes, scale `[out, 1]` and rotation of the quantized linear `name`."""
+        """Codes, scale `[out, 1]` and rotation of the quantized linear `name`; codes of fewer bits than 8 as INT8."""
+        if self._scheme.grouped:
+            return unpack(self.packed(name, device))
         quantized = super().linear(name, device)
-        mark = self.stem(name) + MARK
-        layer = read_marker(self._artifact.tensors(self._name, [mark])[mark], mark)
         scale = quantized.scale.reshape(-1, 1).expand(len(quantized.codes), 1).contiguous()
-        return Quantized(quantized.codes, scale, rotation_of(layer))
+        return Quantized(quantized.codes, scale, self._rotation(name))
+
+    def packed(self, name: str, device: str = "cpu") -> Packed:
+        """Codes and scales of the linear `name`, of 4 or 6 bits, as they are stored."""
+        roles = (Role.CODES, Role.GROUP_SCALE, Role.SCALE)
+        loaded = self._artifact.tensors(self._name, [self._native[role][name] for role in roles], device)
+        codes, group_scale, scale = loaded.values()
+        return Packed(codes, group_scale, scale.unsqueeze(1), self._rotation(name))
+
+    def _rotation(self, linear: str) -> int:
+        mark = self.stem(linear) + MARK
+        return rotation_of(read_marker(self._artifact.tensors(self._name, [mark])[mark], mark))
 
     def stem(self, linear: str) -> str:
         """The name of `linear` in the file."""

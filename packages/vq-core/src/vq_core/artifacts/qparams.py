@@ -2,11 +2,13 @@
 
 Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float8_e4m3fn `[out, in]`), `LINEAR.scale`
 (fp32 `[out, 1]`, bfloat16 values), and if the codes are of the rotated weight, `LINEAR.rotation` (int64 `[]`): how many
-channels are rotated together. `GROUP.mean` (fp32 `[in]`) is what centering has subtracted from the smoothed input of a
-group (`vq_core.numerics.centering`). Beside them, by their own names and in fp32, tensors that take the place of the
-smoothed weights': biases of linears that were corrected or whose input was centered, and what produces a centered
-input. `block_0.json` … record how each linear was rounded, and its error. The manifest's `measured` names the linears
-that stay in full precision all the same, by component: `{"kept": {"transformer": [LINEAR, …]}}`.
+channels are rotated together. Codes of fewer bits than 8 are packed, int8 `[out, in·bits/8]`, and decode to INT8 with
+`LINEAR.group_scale` (float8_e4m3fn `[out, in/16]`), see `vq_core.numerics.grouped`. `GROUP.mean` (fp32 `[in]`) is what
+centering has subtracted from the smoothed input of a group (`vq_core.numerics.centering`). Beside them, by their own
+names and in fp32, tensors that take the place of the smoothed weights': biases of linears that were corrected or whose
+input was centered, and what produces a centered input. `block_0.json` … record how each linear was rounded, and its
+error. The manifest's `measured` names the linears that stay in full precision all the same, by component: `{"kept":
+{"transformer": [LINEAR, …]}}`.
 """
 
 from collections.abc import Iterable
@@ -18,7 +20,7 @@ from vq_core.artifacts.decisions import read_decisions
 from vq_core.artifacts.kept_names import KEPT, kept_names
 from vq_core.artifacts.models_in_place import models_told
 from vq_core.errors import VqError
-from vq_core.numerics import rotation
+from vq_core.numerics import grouped, rotation
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.remote.location import Location
@@ -26,9 +28,17 @@ from vq_core.store.reader import Artifact, open_artifact
 from vq_core.topology import Group
 
 KIND = "quant-params"
-OWN = ("codes", "scale", "rotation", "mean")
+OWN = ("codes", "scale", "group_scale", "rotation", "mean")
 """The last part of the names that no smoothed weights have."""
-FORMAT = 4
+FORMAT = 5
+
+
+def stored(weight: Quantized) -> dict[str, Tensor]:
+    """The tensors of a linear with codes and scales, by the last part of their name."""
+    if weight.groups is None:
+        return {"codes": weight.codes, "scale": weight.scale}
+    packed = grouped.pack(weight)
+    return {"codes": packed.codes, "scale": packed.scale, "group_scale": packed.group_scale}
 
 
 class QuantParams:
@@ -43,19 +53,30 @@ class QuantParams:
         return scheme_named(str(self.artifact.manifest.settings["scheme"]))
 
     def linear(self, component: str, linear: str, device: str = "cpu") -> Quantized:
-        """Codes, scale and rotation of one linear.
+        """Codes, scale and rotation of one linear; codes of fewer bits than 8 as INT8, with their groups.
 
         Raises:
-            VqError: its input cannot be rotated so.
+            VqError: its input cannot be rotated so, or the codes do not fill the groups.
         """
-        codes, scale = self.artifact.tensors(component, [f"{linear}.codes", f"{linear}.scale"], device).values()
-        group = self.rotation(component, linear)
-        if not rotation.fits(group, codes.shape[1]):
+        names = [f"{linear}.codes", f"{linear}.scale"]
+        if self.scheme.grouped:
+            names.append(f"{linear}.group_scale")
+        codes, scale, *groups = self.artifact.tensors(component, names, device).values()
+        found = Quantized(codes, scale, self.rotation(component, linear))
+        if groups:
+            packed = grouped.Packed(codes, groups[0], scale, found.rotation)
+            if packed.bits != self.scheme.bits:
+                raise VqError(
+                    f"`{linear}.codes` in {self.artifact.path} is {list(codes.shape)} and its `group_scale` "
+                    f"{list(groups[0].shape)}, which is not {self.scheme.name}: quantize again."
+                )
+            found = grouped.unpack(packed)
+        if not rotation.fits(found.rotation, found.codes.shape[1]):
             raise VqError(
-                f"`{linear}.rotation` in {self.artifact.path} is {group}, which is no power of 4 that divides the "
-                f"{codes.shape[1]} inputs: quantize again."
+                f"`{linear}.rotation` in {self.artifact.path} is {found.rotation}, which is no power of 4 that divides "
+                f"the {found.codes.shape[1]} inputs: quantize again."
             )
-        return Quantized(codes, scale, group)
+        return found
 
     def rotation(self, component: str, linear: str) -> int:
         """How many channels of what `linear` reads are rotated together; 1 for none."""

@@ -1,7 +1,7 @@
 """Symmetric quantization: weights per output channel, activations per token. Arithmetic is fp32 throughout."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,18 @@ SNR_TILE_ELEMENTS = 1 << 16
 INTEGER_OF_BYTES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
+class Groups(NamedTuple):
+    """Why INT8 codes need fewer bits, see `vq_core.numerics.grouped`.
+
+    Attributes:
+        scale: float8_e4m3fn `[out, in/16]`, of each group of 16 channels.
+        bits: 4 or 6.
+    """
+
+    scale: Tensor
+    bits: int
+
+
 class Quantized(NamedTuple):
     """`codes · scale` stands for the tensor, or for the tensor with its last dimension rotated.
 
@@ -28,16 +40,30 @@ class Quantized(NamedTuple):
         codes: int8 or float8_e4m3fn, the tensor's shape.
         scale: fp32, the tensor's shape with a last dimension of 1.
         rotation: how many channels were rotated together, see `vq_core.numerics.rotation`; 1 for none.
+        groups: of a weight whose codes are stored with fewer than 8 bits.
     """
 
     codes: Tensor
     scale: Tensor
     rotation: int = rotation.NONE
+    groups: Groups | None = None
 
     @property
     def format(self) -> NumberFormat:
         """That of the codes."""
         return FORMAT_OF[self.codes.dtype]
+
+
+def split(weight: Quantized, sizes: Sequence[int]) -> list[Quantized]:
+    """Parts of so many rows of `weight`."""
+    codes, scale = weight.codes.split(sizes), weight.scale.split(sizes)
+    groups = (
+        [None] * len(sizes)
+        if weight.groups is None
+        else [Groups(part, weight.groups.bits) for part in weight.groups.scale.split(sizes)]
+    )
+    parts = zip(codes, scale, groups, strict=True)
+    return [Quantized(part, part_scale, weight.rotation, own) for part, part_scale, own in parts]
 
 
 def weight_scale(weight: Tensor, fmt: NumberFormat) -> Tensor:

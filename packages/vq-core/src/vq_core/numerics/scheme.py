@@ -39,28 +39,57 @@ class QuantScheme:
     """Weights: static, one scale per output channel (`[out, in]` → `[out, 1]`).
 
     Activations: dynamic, one scale per token (`[..., in]` → `[..., 1]`). Both symmetric.
+
+    Attributes:
+        weight: the format of weights as they are multiplied.
+        bits: in which a weight is stored. Fewer than 8 decode to INT8, see `vq_core.numerics.grouped`.
     """
 
     name: str
     weight: NumberFormat
     activation: NumberFormat
+    bits: int = 8
+
+    @property
+    def grouped(self) -> bool:
+        """Do groups of weights have scales of their own? Then all inputs are rotated, as the runtimes have it."""
+        return self.bits < 8
 
 
 INT8 = QuantScheme("int8", NumberFormat.INT8, NumberFormat.INT8)
 FP8 = QuantScheme("fp8", NumberFormat.FP8_E4M3, NumberFormat.FP8_E4M3)
+W8A8 = (INT8, FP8)
+W6A8 = QuantScheme("w6a8", NumberFormat.INT8, NumberFormat.INT8, bits=6)
+W4A8 = QuantScheme("w4a8", NumberFormat.INT8, NumberFormat.INT8, bits=4)
 
-SCHEMES = {scheme.name: scheme for scheme in (INT8, FP8)}
+SCHEMES = {scheme.name: scheme for scheme in (*W8A8, W6A8, W4A8)}
 
 
 def scheme_named(name: str) -> QuantScheme:
     """The scheme called `name`.
 
     Raises:
-        VqError: no such scheme; LightX2V runs W8A8 only, the same for every linear.
+        VqError: no such scheme.
     """
     if name not in SCHEMES:
+        *first, last = SCHEMES
         raise VqError(
-            f"`{name}` is not a scheme that the targets can run: choose {' or '.join(SCHEMES)} "
-            "(8-bit weights per channel, 8-bit activations per token, the same for every linear of every block)."
+            f"`{name}` is not a scheme that the targets can run: choose {', '.join(first)} or {last} "
+            "(weights of 8, 6 or 4 bits, 8-bit activations per token, the same for every linear of every block)."
         )
     return SCHEMES[name]
+
+
+def plain_scheme_named(name: str) -> QuantScheme:
+    """The scheme called `name`, for weights that are converted without calibration.
+
+    Raises:
+        VqError: no such scheme, or one that is nothing without calibration.
+    """
+    scheme = scheme_named(name)
+    if scheme.grouped:
+        raise VqError(
+            f"`{name}` is for calibrated transformers: run vq-algos smooth and quantize and give --weights and "
+            f"--qparams, or choose {' or '.join(it.name for it in W8A8)}."
+        )
+    return scheme

@@ -24,7 +24,7 @@ from vq_core.remote.location import Location, Uri, join, parse_location
 from vq_core.remote.transfer import local_copy
 
 Artifact = Literal["activation-stats", "smoothed-weights", "quant-params", "lightx2v", "videos", "report"]
-SchemeName = Literal["int8", "fp8"]
+SchemeName = Literal["int8", "fp8", "w6a8", "w4a8"]
 Groups = Literal["llmc", "all"]
 FoldedDtype = Literal["fp32", "bf16"]
 AwqVersion = Literal["v1", "v2"]

@@ -16,7 +16,8 @@ from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.centering import centered, offset_of, storable_mean
 from vq_core.numerics.folding import fold_group
-from vq_core.numerics.quantize import snr_db, weight_scale
+from vq_core.numerics.grouped import quantize_to
+from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
 from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import scheme_named
@@ -85,7 +86,7 @@ def write_qparams(
     `center` a random mean is subtracted from every input from which one can be. The linears `kept` stay in full
     precision.
     """
-    opened, fmt = open_weights(smoothed_weights), scheme_named(scheme).weight
+    opened, chosen = open_weights(smoothed_weights), scheme_named(scheme)
     header = Header(
         qparams.KIND,
         qparams.FORMAT,
@@ -107,14 +108,16 @@ def write_qparams(
                     group = largest_group(weight.shape[1], rotation)
                     weight = rotate(weight, group)
                     shifts = bias_shift is not None and corrected in (None, stem)
-                    scale = weight_scale(clip * weight, fmt)
-                    codes = round_to_codes(weight / scale, fmt)
-                    tensors |= {f"{stem}.codes": codes, f"{stem}.scale": scale}
+                    scale = weight_scale(clip * weight, chosen.weight)
+                    quantized = Quantized(round_to_codes(weight / scale, chosen.weight), scale)
+                    if chosen.grouped:
+                        quantized = quantize_to(chosen, weight)
+                    tensors |= {f"{stem}.{part}": tensor for part, tensor in qparams.stored(quantized).items()}
                     if group != NONE:
                         tensors[f"{stem}.rotation"] = torch.tensor(group)
                     if bias_shift is not None and shifts:
                         tensors[f"{stem}.bias"] = component.plain([f"{stem}.bias"])[f"{stem}.bias"].float() + bias_shift
-                    snr = round(snr_db(weight, codes.float() * scale), 3)
+                    snr = round(snr_db(weight, dequantize(quantized)), 3)
                     decisions[stem] = {"method": "rtn", "weight_snr_db": snr, "bias_corrected": shifts}
                 if center:
                     _center(component, shard, tensors, decisions)

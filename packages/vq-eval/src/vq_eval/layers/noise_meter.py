@@ -13,8 +13,9 @@ from vq_core.artifacts.qparams import QuantParams
 from vq_core.artifacts.weights import SmoothedTransformer
 from vq_core.errors import VqError
 from vq_core.numerics.centering import offset_by
+from vq_core.numerics.grouped import quantize_to
 from vq_core.numerics.linear import w8a8_linear
-from vq_core.numerics.quantize import quantize_weight
+from vq_core.numerics.rotation import NONE, rotate
 from vq_core.sampling.schedule import Call
 from vq_core.topology import LinearSink, ModulationSink
 from vq_eval.layers.lockstep import WHOLE, ModuleCall
@@ -100,6 +101,7 @@ class NoiseMeter:
         self.full, self.twin = full, twin
         self._topology = weights.topology
         self._across = cache(partial(weights.across_gain, device=device))
+        self._qparams = qparams
         self._scheme = qparams.scheme
         self._gain = cache(lambda group: _unless_ones(weights.gain(group.gain, device)))
         self._mean = cache(lambda group: qparams.mean(component, group, device))
@@ -164,7 +166,7 @@ class NoiseMeter:
     def _linear(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:
         full, twin = (side.get_submodule(exact.name) for side in (self.full, self.twin))
         between = self._between[exact.name]
-        rounded = self._rounded(full)
+        rounded = self._rounded(exact.name, full)
         inputs, outputs, twins = (_rows(tensor) for tensor in (exact.args[0], exact.output, ours.output))
         total = torch.zeros(5, dtype=torch.float64, device=outputs.device)
         for begin in range(0, len(inputs), TOKENS_AT_ONCE):
@@ -178,9 +180,10 @@ class NoiseMeter:
             total += torch.stack([signal, signal, *noises])
         return total
 
-    def _rounded(self, full: nn.Module) -> Callable[[Tensor], Tensor]:
-        """The model's own linear, rounded to nearest."""
-        weight = quantize_weight(full.get_parameter("weight"), self._scheme.weight)
+    def _rounded(self, name: str, full: nn.Module) -> Callable[[Tensor], Tensor]:
+        """The model's own linear `name`, rounded to nearest; rotated where the scheme knows nothing else."""
+        group = self._qparams.rotation(self._component, name) if self._scheme.grouped else NONE
+        weight = quantize_to(self._scheme, rotate(full.get_parameter("weight"), group))._replace(rotation=group)
         bias, activation = full.get_parameter("bias").float(), self._scheme.activation
         return lambda x: w8a8_linear(x, weight, bias, activation)
 

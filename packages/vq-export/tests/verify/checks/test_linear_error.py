@@ -14,7 +14,7 @@ from vq_export.verify.checks.linear_error import linear_error
 @pytest.mark.parametrize("fmt", list(NumberFormat))
 def test_excess_is_zero_for_rounding_and_large_for_one_wrong_row_or_column(fmt: NumberFormat) -> None:
     weight = torch.randn(256, 512, generator=torch.Generator().manual_seed(0))
-    codes, scale, _ = quantize_weight(weight, fmt)
+    codes, scale, *_ = quantize_weight(weight, fmt)
     assert linear_error(weight, Quantized(codes, scale)).excess_db < 0.01
 
     wrong_scale = scale.clone()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
 from vq_core.model.transformer_reader import TransformerReader
+from vq_core.numerics.grouped import pack
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme
 from vq_core.runtime.device import runtime_dtype
@@ -123,7 +124,8 @@ def _place_linears(
         gain = None if gain_name is None else component.gain(gain_name, str(device))
         bias = plain.pop(f"{linear}.bias", None)
         weight = component.linear(linear, str(device))
-        model.set_submodule(linear, QuantLinear(weight, bias, gain, kernel))
+        stored = weight if weight.groups is None else pack(weight)
+        model.set_submodule(linear, QuantLinear(stored, bias, gain, kernel))
 
 
 def _require_sizes(component: TransformerReader[Quantized], kernel: ProductKernel) -> None:

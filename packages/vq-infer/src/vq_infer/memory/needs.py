@@ -48,6 +48,10 @@ TILE_PIXELS = 256 * 256
 MARGIN = GIB
 
 
+# Of an element; the codebook is a kernel's own.
+BYTES = {Role.CODES: 1, Role.SCALE: 4, Role.GROUP_SCALE: 1, Role.CODEBOOK: 0, Role.GAIN: 4}
+
+
 @dataclass(frozen=True)
 class TransformerBytes:
     """Bytes of one transformer's weights on the device: of each block, and of the rest."""
@@ -97,6 +101,7 @@ class ModelMemory:
         itemsize: bytes of the runtime dtype, 2 on CUDA and 4 on the CPU.
         fused: whether blocks run as fused kernels and not in plain torch.
         kept: whether some linears read their input in full precision, and no codes.
+        decoded: bytes of the largest weight of 4 or 6 bits while it is multiplied.
     """
 
     config: Mapping[str, Any]
@@ -109,6 +114,7 @@ class ModelMemory:
     itemsize: int
     fused: bool
     kept: bool = False
+    decoded: int = 0
 
     def needs(self, sampling: Sampling, *, references: int = 0, parallel: ParallelPlan = UNSHARED) -> Needs:
         """The needs of one process for a video of the size of `sampling`; each reference image adds a latent frame.
@@ -122,7 +128,7 @@ class ModelMemory:
         values = sampling.num_frames * pixels
         return Needs(
             transformers=self.transformers,
-            activations=self._activations(tokens, parallel),
+            activations=self._activations(tokens, parallel) + self.decoded,
             vae_weights=self.vae_weights,
             vae=self._vae_bytes(pixels) + VAE_BYTES_PER_VALUE * values,
             vae_tiled=self._vae_bytes(min(pixels, TILE_PIXELS)) + TILED_BYTES_PER_VALUE * values,
@@ -176,6 +182,7 @@ class ModelMemory:
 
 def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, itemsize: int, fused: bool) -> ModelMemory:
     """The memory of the transformers in `checkpoint` and the rest of the pipeline, from headers and configurations."""
+    topologies = [component.topology for component in checkpoint.components.values()]
     encoders = [itemsize * _elements(layout.path / "text_encoder")]
     if layout.has_image_encoder:
         encoders.append(4 * _elements(layout.path / "image_encoder"))
@@ -193,6 +200,7 @@ def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, item
         itemsize=itemsize,
         fused=fused,
         kept=any(component.topology.kept for component in checkpoint.components.values()),
+        decoded=max(map(_largest_input, topologies)) if checkpoint.scheme.grouped else 0,
     )
 
 
@@ -208,10 +216,18 @@ def transformer_bytes(topology: Topology, entries: Mapping[str, CheckpointTensor
     """Bytes on the device of the transformer with these `entries` in a checkpoint, its blocks in running order."""
     sizes = dict.fromkeys((*block_order(topology), NON_BLOCK), 0)
     for entry in entries.values():
-        size = {Role.CODES: 1, Role.SCALE: 4, Role.GAIN: 4, Role.PLAIN: itemsize}[entry.role]
-        sizes[entry.shard] += size * prod(entry.shape)
+        sizes[entry.shard] += {Role.PLAIN: itemsize, **BYTES}[entry.role] * prod(entry.shape)
     rest = sizes.pop(NON_BLOCK)
     return TransformerBytes(tuple(sizes.values()), rest)
+
+
+def _largest_input(topology: Topology) -> int:
+    """Weights of the linears of one block that read one input and are multiplied together, at most."""
+    sizes: dict[tuple[str, str], int] = {}
+    for linear in topology.linears:
+        key = linear.shard, topology.group_of(linear.name).name
+        sizes[key] = sizes.get(key, 0) + linear.in_features * linear.out_features
+    return max(sizes.values())
 
 
 def block_order(topology: Topology) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from vq_algos.layer.inputs import LinearInputs
 from vq_core.discover import load_plugin
 from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import QuantScheme, Rounding
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Rounded:
     """A rounded linear.
 
     Attributes:
-        quantized: codes `[out, in]` and scale `[out, 1]`, a bfloat16 value.
+        quantized: codes `[out, in]` and scale `[out, 1]`, a bfloat16 value; with groups if the scheme has them.
         decision: what was decided, as JSON scalars: `method`, the rounder's name, and that rounder's own figures.
     """
 
@@ -36,14 +36,14 @@ class Rounder(Protocol):
     """Does it need sampled tokens of the input?"""
 
     def quantize(
-        self, weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
+        self, weights: Sequence[Tensor], inputs: LinearInputs | None, scheme: QuantScheme, rounding: Rounding
     ) -> list[Rounded]:
-        """Codes and scales of the linears that read one input, one scale per output channel.
+        """Codes and scales of the linears that read one input: a scale per output channel, and one per group, if any.
 
         Args:
             weights: fp32 `[out_i, in]`, smoothed; not changed.
             inputs: sampled tokens of the smoothed input; None only where `NEEDS_TOKENS` is False.
-            fmt: format of the codes.
+            scheme: which codes a weight can have.
             rounding: where a value between two codes goes.
 
         Returns:

@@ -13,21 +13,21 @@ from vq_algos.layer.inputs import LinearInputs
 from vq_algos.layer.output_error import HeldOutError, spares_buckets
 from vq_algos.rounding.rounders import Rounded, clip, gptq, rtn
 from vq_core.numerics.quantize import dequantize
-from vq_core.numerics.scheme import NumberFormat, Rounding
+from vq_core.numerics.scheme import QuantScheme, Rounding
 
 NEEDS_TOKENS = True
 
 
 def quantize(
-    weights: Sequence[Tensor], inputs: LinearInputs | None, fmt: NumberFormat, rounding: Rounding
+    weights: Sequence[Tensor], inputs: LinearInputs | None, scheme: QuantScheme, rounding: Rounding
 ) -> list[Rounded]:
     """Codes and scales of `weights` `[out_i, in]`; `decision` is that of the chosen rounder."""
     assert inputs is not None
     judges = [HeldOutError(weight, inputs.held_out) for weight in weights]
-    best = rtn.quantize(weights, inputs, fmt, rounding)
+    best = rtn.quantize(weights, inputs, scheme, rounding)
     plain = [judge.error(dequantize(one.quantized)) for judge, one in zip(judges, best, strict=True)]
     least = list(plain)
-    for versions in _others(weights, inputs, fmt, rounding):
+    for versions in _others(weights, inputs, scheme, rounding):
         for index, version in enumerate(versions):
             error = judges[index].error(dequantize(version.quantized))
             if error.total < least[index].total and spares_buckets(error, plain[index]):
@@ -36,8 +36,8 @@ def quantize(
 
 
 def _others(
-    weights: Sequence[Tensor], inputs: LinearInputs, fmt: NumberFormat, rounding: Rounding
+    weights: Sequence[Tensor], inputs: LinearInputs, scheme: QuantScheme, rounding: Rounding
 ) -> Iterator[list[Rounded]]:
     """All `weights` by every other candidate in turn, each made after the one before has been judged."""
-    yield clip.quantize(weights, inputs, fmt, rounding)
-    yield from gptq.damped_versions(weights, inputs, fmt, rounding)
+    yield clip.quantize(weights, inputs, scheme, rounding)
+    yield from gptq.damped_versions(weights, inputs, scheme, rounding)

@@ -36,6 +36,7 @@ from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.artifacts.comfyui_checkpoint import GAIN, read_marker
 from vq_core.model.comfyui_codes import MARK, rotation_of
 from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.grouped import Packed, unpack
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.rotation import NONE
 from vq_core.topology import Group, ProjectionSink
@@ -204,7 +205,7 @@ class _Inputs:
         """The block of the checkpoint's files by native names; `as_loaded` casts every float to bfloat16 first."""
         prefix = f"blocks.{self.block}."
         table = self.checkpoint.artifact.manifest.components[self.name].tensors
-        stems = {name.removesuffix(".weight_scale") for name in table if name.endswith(".weight_scale")}
+        stems = {name.rpartition(".")[0] for name in table if name.endswith((".weight_scale", ".weight_s_channel"))}
 
         def read(name: str) -> Tensor:
             tensor = self.checkpoint.artifact.tensors(self.name, [name], self.device)[name].float()
@@ -214,8 +215,7 @@ class _Inputs:
             name = f"{prefix}{stem}"
             if name not in stems:
                 return F.linear(x, read(f"{name}.weight"), read(f"{name}.bias"))
-            codes = self.checkpoint.artifact.tensors(self.name, [f"{name}.weight"], self.device)[f"{name}.weight"]
-            quantized = Quantized(codes, read(f"{name}.weight_scale"), self._rotation(name))
+            quantized = self._stored(name, read)
             smoothed = x * read(f"{name}{GAIN}") if f"{name}{GAIN}" in table else x
             return F.linear(smoothed, dequantize(quantized), read(f"{name}.bias"))
 
@@ -228,6 +228,18 @@ class _Inputs:
         return native_block(
             inputs, tensors, linear, self._shape, smoothed=any("affine_norm" in name for name in tensors)
         )
+
+    def _stored(self, stem: str, read: Read) -> Quantized:
+        """The weight of the linear `stem` by its tensors' names."""
+
+        def raw(part: str) -> Tensor:
+            return self.checkpoint.artifact.tensors(self.name, [f"{stem}.{part}"], self.device)[f"{stem}.{part}"]
+
+        codes, rotation = raw("weight"), self._rotation(stem)
+        if not self.checkpoint.scheme.grouped:
+            return Quantized(codes, read(f"{stem}.weight_scale"), rotation)
+        scale = read(f"{stem}.weight_s_channel").unsqueeze(1)
+        return unpack(Packed(codes, raw("weight_s_rel"), scale, rotation))
 
     def _rotation(self, stem: str) -> int:
         """What the marker of a linear says of it; LightX2V has none."""

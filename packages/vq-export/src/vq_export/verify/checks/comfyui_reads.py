@@ -14,15 +14,17 @@ from vq_core.files.json_file import parse_json
 from vq_core.files.tensor_file import TensorInfo, read_header, read_metadata
 from vq_core.model.comfyui_codes import HEADER_MARKS, MARK, rotation_of
 from vq_core.numerics import rotation
-from vq_core.numerics.scheme import NumberFormat
+from vq_core.numerics.scheme import FP8, NumberFormat
 
 HEAD_CHANNELS = 128
 FLOATS = ("BF16", "F16", "F32")
 CODES = {NumberFormat.INT8: "I8", NumberFormat.FP8_E4M3: "F8_E4M3"}
-FORMATS = {NumberFormat.INT8: "int8_tensorwise", NumberFormat.FP8_E4M3: "float8_e4m3fn"}
-NATIVE_FORMATS = {NumberFormat.INT8: "vq_int8_gain", NumberFormat.FP8_E4M3: "vq_fp8_channel"}
-"""Of linears that ComfyUI by itself cannot compute: with a gain, or in FP8 with a scale per channel."""
+FORMATS = {"int8": "int8_tensorwise", "fp8": "float8_e4m3fn", "w6a8": "asym_w4a8_int8", "w4a8": "asym_w4a8_int8"}
+NATIVE_FORMATS = {"int8": "vq_int8_gain", "fp8": "vq_fp8_channel", "w6a8": "vq_w4a8_gain", "w4a8": "vq_w4a8_gain"}
+"""By scheme. The native ones are of linears that ComfyUI by itself cannot compute: with a gain, or in FP8 with a scale
+per channel."""
 ROTATED = {"convrot", "convrot_groupsize"}
+GROUPED = {"group_size": 16}
 
 
 def comfyui_problems(checkpoint: ComfyuiCheckpoint) -> Iterator[str]:
@@ -73,13 +75,16 @@ def _tensor_problem(
 ) -> Iterator[str]:
     dtypes: tuple[str, ...] = FLOATS
     shape, fmt = entry.shape, checkpoint.scheme.weight
-    if entry.role is Role.CODES:
-        dtypes = (CODES[fmt],)
-    if entry.role is Role.GAIN:
-        dtypes = ("F32",)
-    if entry.role is Role.SCALE:
-        # ComfyUI's FP8 kernel takes one scale for all rows.
-        dtypes, shape = ("F32",), entry.shape if fmt is NumberFormat.INT8 or checkpoint.native else ()
+    match entry.role:
+        case Role.CODES:
+            dtypes = (CODES[fmt],)
+        case Role.GAIN | Role.CODEBOOK:
+            dtypes = ("F32",)
+        case Role.GROUP_SCALE:
+            dtypes = ("F8_E4M3",)
+        case Role.SCALE:
+            # ComfyUI's FP8 kernel takes one scale for all rows.
+            dtypes, shape = ("F32",), entry.shape if fmt is NumberFormat.INT8 or checkpoint.native else ()
     if info.dtype not in dtypes:
         yield f"`{tensor}` is {info.dtype} and should be {' or '.join(dtypes)}."
     if info.shape != shape:
@@ -101,16 +106,20 @@ def _marker_problems(
         layer = read_marker(checkpoint.artifact.tensors(name, [mark])[mark], mark)
         if layers.get(stem) != layer:
             yield f"The header says of `{stem}` {layers.get(stem)}, and its marker {layer}: ComfyUI takes either."
-        fmt, whole = checkpoint.scheme.weight, layer.get("full_precision_matrix_mult")
-        needed = f"{stem}{GAIN}" in table or (checkpoint.native and fmt is NumberFormat.FP8_E4M3)
-        if layer.get("format") != (NATIVE_FORMATS if needed else FORMATS)[fmt]:
-            yield f"`{mark}` says {layer.get('format')!r} and the codes are {fmt}{', with a gain' if needed else ''}."
-        if layer.get("format") == FORMATS[NumberFormat.FP8_E4M3] and whole is not True:
+        scheme, whole = checkpoint.scheme, layer.get("full_precision_matrix_mult")
+        needed = f"{stem}{GAIN}" in table or (checkpoint.native and scheme is FP8)
+        if layer.get("format") != (NATIVE_FORMATS if needed else FORMATS)[scheme.name]:
+            gain = ", with a gain" if needed else ""
+            yield f"`{mark}` says {layer.get('format')!r} and the codes are {scheme.name}{gain}."
+        if scheme.grouped and {key: layer.get(key) for key in GROUPED} != GROUPED:
+            yield f"`{mark}` says groups of {layer.get('group_size')!r}, and scales are of groups of 16."
+        if layer.get("format") == FORMATS["fp8"] and whole is not True:
             yield f"`{mark}` asks for products in FP8, for which the file has no scales of activations."
         group = rotation_of(layer)
         if not rotation.fits(group, linear.in_features):
             yield f"`{mark}` rotates groups of {group}, which do not divide its {linear.in_features} inputs."
-        if unknown := sorted(layer.keys() - ROTATED - {"format", "full_precision_matrix_mult"}):
+        known = ROTATED | {"format", "full_precision_matrix_mult"} | (GROUPED.keys() if scheme.grouped else set())
+        if unknown := sorted(layer.keys() - known):
             yield f"`{mark}` says `{unknown[0]}`, which the runtime does not know."
 
 

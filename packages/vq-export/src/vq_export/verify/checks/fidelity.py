@@ -79,7 +79,7 @@ def gain_finder(checkpoint: ConvertedCheckpoint, name: str, reference: Reference
     rescaled = smooth.get("method") == "auto"
     component, original = checkpoint.components[name], reference.components[name]
     changed = corrected_biases(checkpoint, name) | Centered(checkpoint, name).tensors
-    return GainFinder(component, original, reference.smoothed, checkpoint.scheme.weight, rescaled, changed, device)
+    return GainFinder(component, original, reference.smoothed, checkpoint.scheme, rescaled, changed, device)
 
 
 def rounds_to_nearest(checkpoint: ConvertedCheckpoint) -> bool:
@@ -122,7 +122,7 @@ def _tolerance(finder: GainFinder, reference: Reference, name: str) -> float:
     group = _input_of_kept(finder.component.topology, name)
     sink = None if group is None else group.sink or group.gelu_sink
     if isinstance(sink, LinearSink) and not finder.smoothed and finder.changed >= {f"{it}.bias" for it in sink.linears}:
-        return RATIO_TOLERANCE[finder.fmt]  # its columns are over a gain that rounded weights alone tell
+        return RATIO_TOLERANCE[finder.scheme.name]  # its columns are over a gain that rounded weights alone tell
     return FOLDED_ELSEWHERE if reference.folded_elsewhere else STORED_ROUNDING
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.quantize import Quantized, dequantize
-from vq_core.numerics.scheme import NumberFormat
+from vq_core.numerics.scheme import QuantScheme
 from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, ProjectionSink, shard_of
 
 FP32_ROUNDING = 2.0**-20
 """Relative error within which a bias, rounded once or twice in fp32, counts as the original times a gain."""
-RATIO_TOLERANCE = {NumberFormat.INT8: 0.02, NumberFormat.FP8_E4M3: 0.05}
-"""How far the rounding of a weight may move the factor that fits one of its rows."""
+RATIO_TOLERANCE = {"int8": 0.02, "fp8": 0.05, "w6a8": 0.05, "w4a8": 0.2}
+"""By scheme, how far the rounding of a weight may move the factor that fits one of its rows."""
 
 NON_BLOCK = "non_block"
 Gains = dict[Group, Tensor]
@@ -34,7 +34,7 @@ class GainFinder:
         component: the transformer in the checkpoint.
         original: the same in full precision.
         smoothed: is `original` smoothed already? Then there is nothing to find.
-        fmt: the format of the weights.
+        scheme: that of the weights.
         rescaled: may rows before GELU have been rescaled too?
         changed: names of biases that are not the original's times a gain, because rounding has corrected or centered
             them: they say nothing of it.
@@ -43,7 +43,7 @@ class GainFinder:
     component: TransformerReader[Quantized]
     original: TransformerReader[Tensor]
     smoothed: bool
-    fmt: NumberFormat
+    scheme: QuantScheme
     rescaled: bool
     changed: frozenset[str] = frozenset()
     device: str = "cpu"
@@ -112,7 +112,7 @@ class GainFinder:
         confirmed = torch.zeros_like(candidates)
         for name, (before, stored) in biases.items():
             ratio = by_weight[name]
-            agrees = (candidates - ratio).abs() <= RATIO_TOLERANCE[self.fmt] * ratio.abs()
+            agrees = (candidates - ratio).abs() <= RATIO_TOLERANCE[self.scheme.name] * ratio.abs()
             confirmed += _gives(before, candidates, stored) & (agrees | ~torch.isfinite(ratio))
         distance = torch.where(torch.isfinite(likely), candidates - likely, 0.0).abs()
         most = confirmed.amax(dim=0)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
+from vq_core.numerics.grouped import group_scale, nearest_codes
+from vq_core.numerics.quantize import Groups, Quantized, dequantize, snr_db, weight_scale
 from vq_core.numerics.rotation import NONE, rotate
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import NumberFormat
@@ -15,6 +16,8 @@ BF16_ROUNDING = 2.0**-9
 """Largest relative error of a cast to bfloat16, in which folded weights may have been stored."""
 SMALLEST_CLIP = 0.55
 """Rounders search clipped scales down to 0.6 of the absmax's."""
+LARGEST_GROUP = 1.25
+"""And those of groups up to 1.1 of it, before they are rounded to E4M3."""
 MULTIPLE = 0.99
 """A column is a multiple of the right one if this share of its noise lies along it."""
 
@@ -58,8 +61,22 @@ def linear_error(folded: Tensor, quantized: Quantized, *, nearest: bool = True) 
 def rounded_to_nearest(folded: Tensor, quantized: Quantized) -> Tensor:
     """The weight `folded` rounded to nearest as `quantized` is: rotated alike, at its scale where that is plausible."""
     rotated = rotate(folded, quantized.rotation)
+    if quantized.groups is not None:
+        return dequantize(_nearest_in_groups(rotated, quantized)._replace(rotation=quantized.rotation))
     scale = _scale(rotated, quantized.scale, quantized.format)
     return dequantize(Quantized(round_to_codes(rotated / scale, quantized.format), scale, quantized.rotation))
+
+
+def _nearest_in_groups(folded: Tensor, quantized: Quantized) -> Quantized:
+    """As `quantized` with its scales, where they are plausible, else with those of the largest magnitudes."""
+    assert quantized.groups is not None
+    scale, bits = _scale(folded, quantized.scale, quantized.format), quantized.groups.bits
+    of_absmax = group_scale(folded, scale, bits)
+    ratio = quantized.groups.scale.float() / of_absmax.float()
+    # One step of E4M3 beyond the largest and smallest factor that is searched.
+    plausible = (ratio <= LARGEST_GROUP) & (ratio >= SMALLEST_CLIP)
+    chosen = torch.where(plausible, quantized.groups.scale.float(), of_absmax.float()).to(of_absmax.dtype)
+    return nearest_codes(folded, scale, Groups(chosen, bits))
 
 
 def _scale(folded: Tensor, scale: Tensor, fmt: NumberFormat) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, Role
 from vq_core.numerics.bfloat16 import is_bf16
+from vq_core.numerics.grouped import CODEBOOK
 
 MAX_SATURATED = 0.05
 """Share of a linear's codes at the end of the range. Rounding puts about one per row there, clipping a few in 100."""
@@ -36,14 +37,14 @@ class Values:
         entries = checkpoint.components[name].entries.items()
         own = {tensor: entry for tensor, entry in entries if entry.shard == shard and tensor in table}
         gains: dict[str, dict[str, Tensor]] = {}
-        imported = checkpoint.is_imported
+        any_byte = checkpoint.is_imported or checkpoint.scheme.grouped
         for tensor, entry in own.items():
             value = checkpoint.artifact.tensors(name, [tensor], device)[tensor]
             self.read += 1
             self.problems += [
-                f"`{tensor}` of {name} {problem}." for problem in _problems(entry, value, imported=imported)
+                f"`{tensor}` of {name} {problem}." for problem in _problems(entry, value, any_byte=any_byte)
             ]
-            if entry.role is Role.CODES:
+            if entry.role is Role.CODES and not checkpoint.scheme.grouped:
                 qmax = checkpoint.scheme.weight.qmax
                 self.warnings += [f"`{tensor}` of {name} {warning}." for warning in _code_warnings(value, qmax)]
             if entry.role is Role.PLAIN and not is_bf16(value.float()).all():
@@ -59,19 +60,21 @@ class Values:
             ]
 
 
-def _problems(entry: CheckpointTensor, tensor: Tensor, *, imported: bool) -> Iterator[str]:
+def _problems(entry: CheckpointTensor, tensor: Tensor, *, any_byte: bool) -> Iterator[str]:
     if tensor.dtype == torch.int8:
-        if entry.role is Role.CODES and not imported and bool((tensor == -128).any()):
+        if entry.role is Role.CODES and not any_byte and bool((tensor == -128).any()):
             yield "holds the code −128, which symmetric INT8 never has"
         return
     values = tensor.float()
     if not torch.isfinite(values).all():
         yield "holds NaN or infinite values"
-    elif entry.role in (Role.SCALE, Role.GAIN):
+    elif entry.role in (Role.SCALE, Role.GROUP_SCALE, Role.GAIN):
         if not (values > 0).all():
             yield "holds values that are not positive"
         if not is_bf16(values).all():
             yield "holds values that a cast to bfloat16 would change"
+    elif entry.role is Role.CODEBOOK and values.tolist() != torch.tensor(CODEBOOK).tolist():
+        yield "is another codebook than the one that the codes are for"
 
 
 def _code_warnings(codes: Tensor, qmax: float) -> Iterator[str]:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from vq_core.families import wan
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.quantize import Quantized, quantize_weight
+from vq_core.numerics.grouped import quantize_to
+from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.scheme import QuantScheme
 from vq_core.topology import Topology
@@ -48,7 +49,7 @@ class RandomWeights:
         if gain_name is not None:
             weight = weight.float() / self.gain(gain_name, device)
         rotation = largest_group(weight.shape[1], self._max_rotation)
-        return quantize_weight(rotate(weight, rotation), self._scheme.weight)._replace(rotation=rotation)
+        return quantize_to(self._scheme, rotate(weight.float(), rotation))._replace(rotation=rotation)
 
     def gain(self, name: str, device: str = "cpu") -> Tensor:
         """A gain between 1/2 and 2, as in a smoothed checkpoint, which has more to compute."""
