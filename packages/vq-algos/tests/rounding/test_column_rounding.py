@@ -1,5 +1,7 @@
 """GPTQ's codes against a literal GPTQ with an explicit inverse Hessian, in fp64."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,8 @@ from torch import Tensor
 from vq_algos.layer.hessian import Hessian
 from vq_algos.rounding import column_rounding
 from vq_algos.rounding.column_rounding import round_columns
-from vq_core.numerics.quantize import dequantize, quantize_weight, weight_scale
+from vq_core.numerics.grouped import LEVELS, group_scale
+from vq_core.numerics.quantize import Groups, dequantize, quantize_weight, weight_scale
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import NumberFormat, Rounding
 
@@ -17,7 +20,7 @@ EVEN = Rounding.NEAREST_EVEN
 
 
 def _literal_gptq(
-    weight: Tensor, scale: Tensor, h: Tensor, damp: float, fmt: NumberFormat, rounding: Rounding
+    weight: Tensor, scale: Tensor, h: Tensor, damp: float, round_column: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
     """Values of the codes by equations 2 and 3 of the paper: the inverse is taken once and updated at every column."""
     h = h.clone()
@@ -29,7 +32,7 @@ def _literal_gptq(
     rest = weight.double().clone()
     values = torch.zeros_like(rest)
     for k in order.tolist():
-        values[:, k] = round_to_codes((rest[:, k] / scale[:, 0].double()).float(), fmt, rounding).double()
+        values[:, k] = round_column((rest[:, k] / scale[:, 0].double()).float(), k).double()
         error = (rest[:, k] - values[:, k] * scale[:, 0].double()) / inverse[k, k]
         rest -= torch.outer(error, inverse[k])
         inverse = inverse - torch.outer(inverse[:, k], inverse[k]) / inverse[k, k]
@@ -64,8 +67,33 @@ def test_codes_are_those_of_the_paper(
     scale = weight_scale(weight, fmt)
     codes, same_scale, *_ = round_columns(weight, scale, Hessian(x_hat, token_weight).factor(damp), fmt, rounding)
     assert same_scale is scale
-    expected = _literal_gptq(weight, scale, _gram(x_hat, token_weight), damp, fmt, rounding)
+    expected = _literal_gptq(
+        weight, scale, _gram(x_hat, token_weight), damp, lambda x, _: round_to_codes(x, fmt, rounding)
+    )
     assert torch.equal(codes.double(), expected)
+
+
+@pytest.mark.parametrize("bits", LEVELS)
+@pytest.mark.parametrize("tokens", [12, 200])
+def test_with_groups_every_column_takes_the_nearest_of_what_its_group_decodes_to(
+    tokens: int, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(column_rounding, "BLOCK", 16)
+    weight, x_hat, token_weight = _problem(20, 64, tokens)
+    x_hat[:, [3, 30]] = 0
+    scale = weight_scale(weight, NumberFormat.INT8)
+    groups = Groups(group_scale(weight, scale, bits), bits)
+    factor = Hessian(x_hat, token_weight).factor(0.1)
+    found = round_columns(weight, scale, factor, NumberFormat.INT8, EVEN, groups)
+
+    def nearest(x: Tensor, column: int) -> Tensor:
+        relative = groups.scale[:, column // 16].float().unsqueeze(1)
+        values = (torch.tensor(LEVELS[bits]) * relative).round().clamp(-127, 127)
+        return values.gather(1, (values - x.unsqueeze(1)).abs().argmin(dim=1, keepdim=True)).squeeze(1)
+
+    expected = _literal_gptq(weight, scale, _gram(x_hat, token_weight), 0.1, nearest)
+    assert torch.equal(found.codes.double(), expected)
+    assert found.groups is groups
 
 
 @pytest.mark.parametrize("block", [1, 7, 40, 128])

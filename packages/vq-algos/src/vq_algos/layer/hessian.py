@@ -43,7 +43,7 @@ class Hessian:
         self._weight = weight
 
     @cached_property
-    def diagonal(self) -> Tensor:
+    def _diagonal(self) -> Tensor:
         """diag(H), fp64 `[in]`."""
         parts = zip(self._x_hat.split(TOKENS_AT_ONCE), self._weight.split(TOKENS_AT_ONCE), strict=True)
         return torch.stack([weight.double() @ rows.double().square() for rows, weight in parts]).sum(dim=0)
@@ -51,7 +51,7 @@ class Hessian:
     @cached_property
     def _ascending(self) -> Tensor:
         """Channels by ascending diag(H): the reverse of the order in which they are rounded."""
-        return torch.argsort(self.diagonal, stable=True)
+        return torch.argsort(self._diagonal, stable=True)
 
     @cached_property
     def _triangle(self) -> list[Tensor]:
@@ -80,8 +80,8 @@ class Hessian:
     @cached_property
     def _mean_diagonal(self) -> float:
         """Mean of diag(H) over the channels that were seen."""
-        seen = self.diagonal > 0
-        return float(self.diagonal.sum() / seen.sum().clamp(min=1))
+        seen = self._diagonal > 0
+        return float(self._diagonal.sum() / seen.sum().clamp(min=1))
 
     def errors(self, difference: Tensor) -> Tensor:
         """Σ_t w_t (x̂_t·d)² for every row d of `difference` fp32 `[out, in]` → fp32 `[out]`.

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from vq_algos.layer.inputs import LinearInputs
 from vq_algos.rounding.rounders import clip
-from vq_core.numerics.grouped import quantize_to
-from vq_core.numerics.quantize import dequantize, weight_scale
+from vq_core.numerics.grouped import group_scale, nearest_codes, quantize_to
+from vq_core.numerics.quantize import Groups, dequantize, weight_scale
 from vq_core.numerics.rounding import round_to_codes
-from vq_core.numerics.scheme import INT8, W8A8, NumberFormat, QuantScheme, Rounding
+from vq_core.numerics.scheme import INT8, W4A8, W6A8, W8A8, NumberFormat, QuantScheme, Rounding
 
 MakeInputs = Callable[..., LinearInputs]
 
@@ -70,6 +70,24 @@ def test_the_decision_has_the_median_of_the_factors(weight: Tensor, make_inputs:
     assert one.decision["clip"] == pytest.approx(float(ratio), abs=0.01)
     assert one.decision["clip"] < 1
     assert (clip.FACTORS[0], clip.FACTORS[-1]) == (1, 0.6)
+
+
+@pytest.mark.parametrize("scheme", [W6A8, W4A8], ids=attrgetter("name"))
+def test_every_group_gets_the_scale_with_the_least_error(
+    scheme: QuantScheme, make_inputs: MakeInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = torch.randn(7, 64, generator=torch.Generator().manual_seed(0)).pow(3)
+    monkeypatch.setattr(clip, "GROUPED_ROWS", 3)
+    (one,) = clip.quantize([weight], make_inputs(64), scheme, Rounding.NEAREST_EVEN)
+    scale, groups = weight_scale(weight, NumberFormat.INT8), one.quantized.groups
+    assert torch.equal(one.quantized.scale, scale)
+    assert groups is not None
+    found = (weight - dequantize(one.quantized)).square().unflatten(1, (-1, 16)).sum(-1)
+    factors = [1.1 - step / 20 for step in range(11)]
+    for factor in factors:
+        other = nearest_codes(weight, scale, Groups(group_scale(weight, scale, scheme.bits, factor), scheme.bits))
+        assert (found <= (weight - dequantize(other)).square().unflatten(1, (-1, 16)).sum(-1)).all()
+    assert 0.6 <= float(one.decision["clip"]) <= 1.1
 
 
 def test_rows_are_searched_in_parts_to_the_same_codes(

@@ -14,7 +14,7 @@ from vq_algos.rounding.column_rounding import round_columns
 from vq_algos.rounding.rounders.gptq import DAMPS, quantize
 from vq_core.numerics.grouped import quantize_to
 from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
-from vq_core.numerics.scheme import INT8, W8A8, NumberFormat, QuantScheme, Rounding
+from vq_core.numerics.scheme import INT8, SCHEMES, W8A8, NumberFormat, QuantScheme, Rounding
 
 MakeInputs = Callable[..., LinearInputs]
 EVEN = Rounding.NEAREST_EVEN
@@ -46,7 +46,7 @@ def test_the_output_is_a_decibel_closer_than_plain_rounding(
 
 
 @pytest.mark.parametrize("rounding", Rounding)
-@pytest.mark.parametrize("scheme", W8A8, ids=attrgetter("name"))
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=attrgetter("name"))
 def test_linears_that_share_an_input_are_rounded_as_each_alone(
     scheme: QuantScheme, rounding: Rounding, weights: list[Tensor], make_inputs: MakeInputs
 ) -> None:

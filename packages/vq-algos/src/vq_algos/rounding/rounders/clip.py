@@ -5,7 +5,7 @@ bfloat16, and ŵ_p = s_p·round(w / s_p), saturated. The p with the least Σ_t w
 inputs is taken, the largest such p if several are equal.
 
 Where groups of a row have scales, the row's is that of its absmax, and each group's is searched: a factor of 1.1, 1.05,
-…, 0.6, and the error Σ_k diag(H)_k (w_k − ŵ_k)² of the group alone.
+…, 0.6 with the least Σ_k (w_k − ŵ_k)². The inputs are rotated then, so that no channel matters more than the others.
 """
 
 from collections.abc import Sequence
@@ -36,36 +36,36 @@ def quantize(
     """Codes and scales of `weights` `[out_i, in]`; `decision["clip"]` is the median of the rows' or groups' factors."""
     assert inputs is not None
     if scheme.grouped:
-        return [_clipped_groups(weight, inputs.hessian, scheme.bits) for weight in weights]
+        return [_clipped_groups(weight, scheme.bits) for weight in weights]
     return [_clipped(weight, inputs.hessian, scheme.weight, rounding) for weight in weights]
 
 
-def _clipped_groups(weight: Tensor, hessian: Hessian, bits: int) -> Rounded:
+def _clipped_groups(weight: Tensor, bits: int) -> Rounded:
     scale = weight_scale(weight, NumberFormat.INT8)
-    groups, factors = least_error_groups(weight, scale, bits, hessian.diagonal)
+    groups, factors = least_error_groups(weight, scale, bits)
     return Rounded(nearest_codes(weight, scale, groups), {"method": "clip", "clip": round(float(factors.median()), 3)})
 
 
-def least_error_groups(weight: Tensor, scale: Tensor, bits: int, importance: Tensor) -> tuple[Groups, Tensor]:
+def least_error_groups(weight: Tensor, scale: Tensor, bits: int) -> tuple[Groups, Tensor]:
     """The groups of `weight` fp32 `[out, in]` with the least error at the rows' `scale` `[out, 1]`.
 
-    Squares are weighted by `importance` `[in]`. Returns their factors fp32 `[out, in/16]`, too.
+    Returns their factors fp32 `[out, in/16]`, too.
     """
     parts = [
-        _group_factors(rows, row_scale, bits, importance.float())
+        _group_factors(rows, row_scale, bits)
         for rows, row_scale in zip(weight.split(GROUPED_ROWS), scale.split(GROUPED_ROWS), strict=True)
     ]
     factors = torch.cat(parts)
     return Groups(group_scale(weight, scale, bits, factors), bits), factors
 
 
-def _group_factors(rows: Tensor, scale: Tensor, bits: int, importance: Tensor) -> Tensor:
+def _group_factors(rows: Tensor, scale: Tensor, bits: int) -> Tensor:
     least = torch.full((len(rows), rows.shape[1] // GROUP), torch.inf, device=rows.device)
     best = torch.ones_like(least)
     for factor in GROUP_FACTORS:
         groups = Groups(group_scale(rows, scale, bits, factor), bits)
         difference = rows - dequantize(nearest_codes(rows, scale, groups))
-        error = (difference.square_().mul_(importance)).unflatten(1, (-1, GROUP)).sum(dim=-1)
+        error = difference.square_().unflatten(1, (-1, GROUP)).sum(dim=-1)
         best.masked_fill_(error < least, factor)
         least = torch.minimum(least, error)
     return best

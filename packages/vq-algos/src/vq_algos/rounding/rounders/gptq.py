@@ -50,7 +50,7 @@ def damped_versions(
     scale = weight_scale(rows, scheme.weight)
     groups = None
     if scheme.grouped:
-        groups, _ = least_error_groups(rows, scale, scheme.bits, inputs.hessian.diagonal)
+        groups, _ = least_error_groups(rows, scale, scheme.bits)
     sizes = [len(weight) for weight in weights]
     for damp in DAMPS:
         # Bound to no name here, or one damping's factor would stay in memory while the next is computed.
