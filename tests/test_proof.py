@@ -10,7 +10,7 @@ from proof import llmc
 from proof.figures import relative_error
 from proof.methods import AUTO, METHODS, REFERENCE, ROTATED, RTN, Solved
 from proof.pair import PAIR_METHODS, RESCALED, RESCALED_AND_ROTATED
-from proof.real import HARD, HARDER, real_verdicts
+from proof.real import EASY, HARD, HARDER, real_verdicts
 from proof.suite import Figure, measure_seed
 from proof.synthetic import Layer, Sizes, feed_forward, layers
 from proof.verdicts import Verdict, verdicts
@@ -55,7 +55,9 @@ def changed(figures: list[Figure], method: str, scheme: str, **values: object) -
         "INT8, layers with a fold: auto above RTN",
         "FP8, every layer: auto above RTN",
         "INT8, feed-forward: auto with the rescale above RTN",
-        "both schemes, every linear",
+        "all schemes, every linear",
+        "W4A8, every layer",
+        "W6A8, every layer",
         "the same in any bucket",
     ],
 )
@@ -73,7 +75,9 @@ def test_auto_meets_the_requirements_on_small_layers(figures: list[Figure], dema
         ("FP8, every layer: auto above RTN", "fp8", {"test_db": 20.0}),
         ("FP8, layers with a fold: auto above RTN", "fp8", {"test_db": 20.0}),
         ("FP8, layers with a fold: auto, dB", "fp8", {"test_db": 25.0}),
-        ("both schemes, every linear", "fp8", {"held_out": (1.0, 1e-9, 1e-9)}),
+        ("W4A8, every layer: auto above", "w4a8", {"test_db": 5.0}),
+        ("W6A8, every layer: auto above", "w6a8", {"test_db": 5.0}),
+        ("all schemes, every linear", "fp8", {"held_out": (1.0, 1e-9, 1e-9)}),
         ("the same in any bucket", "fp8", {"held_out_buckets": ((1.0, *[0.0] * 7), *[(0.0,) * 8] * 2)}),
         ("layers with a fold, and all in FP8: what drift", "fp8", {"drifted_db": 0.0}),
     ],
@@ -111,6 +115,10 @@ def line(model: str, candidate: str, psnr: float, direction: float = 1.0) -> Lin
 
 
 GOOD = {
+    (EASY, FULL): line(EASY, FULL, 99.0),
+    (EASY, "INT8 auto ComfyUI"): line(EASY, "INT8 auto ComfyUI", 51.5),
+    (EASY, "W6A8 auto"): line(EASY, "W6A8 auto", 50.0),
+    (EASY, "W4A8 auto"): line(EASY, "W4A8 auto", 36.0),
     (HARD, FULL): line(HARD, FULL, 99.0),
     (HARD, "FP8 auto"): line(HARD, "FP8 auto", 43.0),
     (HARD, "INT8 auto"): line(HARD, "INT8 auto", 50.0),
@@ -138,6 +146,9 @@ def test_videos_that_meet_every_requirement() -> None:
         (line(HARDER, "INT8 auto ComfyUI", 43.9), "INT8 auto ComfyUI, PSNR"),
         (line(HARDER, "INT8 auto native", 43.9), "INT8 auto native, PSNR"),
         (line(HARDER, "INT8 auto native mixed", 45.9), "INT8 auto native mixed, PSNR"),
+        (line(EASY, "W6A8 auto", 49.9), "W6A8 auto below INT8 auto ComfyUI"),
+        (line(EASY, "W4A8 auto", 35.9), "W4A8 auto, PSNR"),
+        (line(EASY, "W4A8 auto", 36.0, 0.97), "W4A8 auto: share of right directions"),
         (line(HARD, "INT8 auto", 50.0, 0.97), "INT8 auto: share of right directions"),
         (line(HARD, "INT8 auto ComfyUI", 50.0, 0.97), "INT8 auto ComfyUI: share"),
         (line(HARDER, "INT8 auto ComfyUI", 44.0, 0.97), "INT8 auto ComfyUI: share"),

@@ -140,6 +140,9 @@ AUTO = "auto"
 ROTATED = "auto, with rotation"
 GROUP = 256
 
+GROUPED_METHODS = ("RTN", "smoothquant, α .5", "gptq", "smoothquant, α .5 + gptq", "auto")
+"""Those of schemes with groups, which are always rotated."""
+
 METHODS: Mapping[str, Method] = {
     RTN: ours,
     "LLMC's SmoothQuant, α .5": partial(_llmc, transform=partial(llmc.smoothquant, alpha=0.5)),

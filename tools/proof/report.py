@@ -12,7 +12,7 @@ from proof.real import Place, Real
 from proof.suite import PAIR, Figure
 from proof.synthetic import Sizes
 from proof.verdicts import Verdict
-from vq_core.numerics.scheme import SCHEMES
+from vq_core.numerics.scheme import SCHEMES, W8A8
 from vq_wan_tiny.grade_videos import share_text
 from wan_tiny.table_report import Line
 
@@ -60,7 +60,7 @@ bfloat16 as it runs, without its clipping. LLMC's smoothing gets every fold here
 {run.sizes.fit} fit tokens, {run.sizes.held_out} held-out tokens to choose by, {run.sizes.test} more to measure on,
 all drawn independently. Inputs have massive channels, correlated channels, outlier tokens, and a modulation that
 changes over eight buckets of sigma (tools/proof/synthetic.py); weights are Gaussian with heavy tails and a low-rank
-part.
+part. W6A8 and W4A8 are always rotated, also where a row says RTN.
 
 A figure is the output SNR in dB: noise over signal averaged over a layer's linears, then the SNR averaged over seeds.
 Brackets: on tokens whose modulation is 1.5 times as strong as in calibration. ffn.2 has no fold, so smoothing skips it.
@@ -126,13 +126,16 @@ def _layer_tables(figures: Sequence[Figure]) -> str:
     names = list(dict.fromkeys(figure.layer for figure in figures if figure.layer != PAIR))
     tables = []
     for scheme in SCHEMES:
-        rows = ((name, *(_cell(figures, scheme, layer, name) for layer in names)) for name in METHODS)
+        measured = {figure.method for figure in figures if figure.scheme == scheme}
+        rows = (
+            (name, *(_cell(figures, scheme, layer, name) for layer in names)) for name in METHODS if name in measured
+        )
         tables.append(f"### {scheme.upper()}\n\n{table(('method', *names), rows)}")
     return "\n\n".join(tables)
 
 
 def _pair_table(figures: Sequence[Figure]) -> str:
-    schemes = tuple(SCHEMES)
+    schemes = tuple(scheme.name for scheme in W8A8)
     rows = ((name, *(_cell(figures, scheme, PAIR, name) for scheme in schemes)) for name in PAIR_METHODS)
     return table(("method", *(scheme.upper() for scheme in schemes)), rows)
 
@@ -158,7 +161,8 @@ hold 95 % confidence intervals, bootstrapped over videos. SmoothQuant is α 0.75
 nearest. LLMC SmoothQuant and LLMC AWQ are its recipes: the three folds of a block that it uses. ConvRot is how rotated
 files are published: every input rotated, weights rounded to nearest, no calibration. auto is for LightX2V, which does
 not rotate; auto ComfyUI and auto native are for runtimes that do;
-mixed leaves the linears with the largest errors in full precision, 0.4 MB more.
+mixed leaves the linears with the largest errors in full precision, 0.4 MB more. W6A8 and W4A8 are weights of 6 and 4
+bits in ComfyUI's formats: RTN is how they are published, rotated and rounded to nearest.
 
 LLMC itself was run beside this on 2026-11-30, its own recipes on wan-tiny-hard with 4 prompts: 20.0 dB (RTN), 23.6
 (SmoothQuant) and 23.4 (AWQ) in INT8 where the same recipes here gave 20.1, 23.6 and 23.6, and auto 51.8. What separates

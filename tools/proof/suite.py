@@ -1,4 +1,4 @@
-"""Every method on every synthetic layer, in both schemes: figures on held-out tokens."""
+"""Every method on every synthetic layer, in every scheme: figures on held-out tokens."""
 
 import multiprocessing
 import os
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from proof.figures import Relative, relative_error
-from proof.methods import METHODS, Method
+from proof.methods import GROUPED_METHODS, METHODS, Method
 from proof.pair import PAIR_METHODS, PairMethod, pair_error
 from proof.synthetic import Draws, Sizes, feed_forward, layers
 from vq_core.artifacts.stats import Tokens
-from vq_core.numerics.scheme import SCHEMES, QuantScheme
+from vq_core.numerics.scheme import SCHEMES, W8A8, QuantScheme
 
 PAIR = "feed-forward"
 
@@ -49,11 +49,12 @@ def measure_seed(
     pair = feed_forward(seed, sizes)
     figures = []
     for scheme in SCHEMES.values():
+        chosen = {name: methods[name] for name in GROUPED_METHODS if name in methods} if scheme.grouped else methods
         for layer in (*layers(seed, sizes), pair.down_layer):
-            for name, method in methods.items():
+            for name, method in chosen.items():
                 error = partial(relative_error, layer, solved=method(layer, scheme), scheme=scheme)
                 figures.append(_figure(seed, layer.name, layer.foldable, scheme, name, layer.draws, error))
-    for scheme in SCHEMES.values():
+    for scheme in W8A8:
         for name, pair_method in pair_methods.items():
             error = partial(pair_error, pair, solved=pair_method(pair, scheme), scheme=scheme)
             figures.append(_figure(seed, PAIR, False, scheme, name, pair.draws, error))

@@ -49,6 +49,7 @@ def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
     rotated_int8 = [f for f in rotated if f.scheme == "int8"]
     rescaled = [f for f in figures if f.method in (RESCALED, RESCALED_AND_ROTATED)]
     everything = [*auto, *rotated, *rescaled]
+    grouped = {scheme: [f for f in auto if f.scheme == scheme] for scheme in ("w6a8", "w4a8")}
     gains = [f for f in rescaled if f.method == RESCALED and f.scheme == "int8"]
     fold = "INT8, layers with a fold: auto"
     pair = "INT8, feed-forward: auto with the rescale above"
@@ -66,10 +67,12 @@ def verdicts(figures: Sequence[Figure]) -> list[Verdict]:
         _least("FP8, every layer: auto above RTN, dB", 1.0, fp8, above(RTN)),
         _least("FP8, layers with a fold: auto above RTN, dB", 1.7, foldable_fp8, above(RTN)),
         _least("FP8, layers with a fold: auto, dB", 30.3, foldable_fp8, lambda f: f.test_db),
+        _least("W4A8, every layer: auto above its RTN, dB", 2.0, grouped["w4a8"], above(RTN)),
+        _least("W6A8, every layer: auto above its RTN, dB", 2.0, grouped["w6a8"], above(RTN)),
         _least(f"{pair} RTN, dB", 6.0, gains, above(RTN)),
         _least(f"{pair} auto without, dB", 0.0, gains, above(AUTO)),
         _most(
-            "both schemes, every linear: auto's error over RTN's on held-out tokens",
+            "all schemes, every linear: auto's error over RTN's on held-out tokens",
             1.0,
             everything,
             lambda f: _worst_ratio([f.held_out], [other(f, RTN).held_out]),

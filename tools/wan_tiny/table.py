@@ -32,10 +32,12 @@ CANDIDATES = tuple(
             ),
         ),
         ("fp8", ("RTN", "SmoothQuant", "auto")),
+        ("w6a8", ("RTN", "auto")),
+        ("w4a8", ("RTN", "auto")),
     )
     for method in methods
 )
-PICTURED = ("INT8 RTN", "INT8 ConvRot", "INT8 auto", "FP8 auto")
+PICTURED = ("INT8 RTN", "INT8 ConvRot", "INT8 auto", "FP8 auto", "W4A8 RTN", "W4A8 auto")
 
 
 def draw(path: Path, measured: Measured) -> None:
