@@ -8,9 +8,9 @@ import torch
 from vq_core.artifacts.comfyui_checkpoint import layer_of, marker_of, read_marker
 from vq_core.errors import VqError
 from vq_core.model.comfyui_codes import rotation_of
-from vq_core.numerics.scheme import NumberFormat
+from vq_core.numerics.scheme import FP8, INT8, W4A8, W6A8
 
-INT8, FP8 = NumberFormat.INT8, NumberFormat.FP8_E4M3
+ROTATED_GROUPS = {"group_size": 16, "convrot": True, "convrot_groupsize": 256}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ INT8, FP8 = NumberFormat.INT8, NumberFormat.FP8_E4M3
         (layer_of(INT8, 64), {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 64}),
         (layer_of(INT8, 1, gain=True), {"format": "vq_int8_gain"}),
         (layer_of(FP8, 1), {"format": "float8_e4m3fn", "full_precision_matrix_mult": True}),
+        (layer_of(W4A8, 256), {"format": "asym_w4a8_int8"} | ROTATED_GROUPS),
+        (layer_of(W6A8, 256, gain=True), {"format": "vq_w4a8_gain"} | ROTATED_GROUPS),
         (
             layer_of(FP8, 4, gain=True, per_channel=True),
             {"format": "vq_fp8_channel"} | {"convrot": True, "convrot_groupsize": 4},

@@ -1,7 +1,7 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import FP8, INT8, W4A8, W6A8, NumberFormat, scheme_named
+from vq_core.numerics.scheme import FP8, INT8, W4A8, W6A8, NumberFormat, plain_scheme_named, scheme_named
 
 
 def test_schemes_by_name() -> None:
@@ -13,6 +13,14 @@ def test_schemes_by_name() -> None:
     ]
     assert [it.grouped for it in (INT8, FP8, W6A8, W4A8)] == [False, False, True, True]
     assert (FP8.weight, FP8.activation) == (NumberFormat.FP8_E4M3, NumberFormat.FP8_E4M3)
+
+
+def test_a_scheme_with_groups_is_nothing_without_calibration() -> None:
+    assert plain_scheme_named("int8") is INT8
+    with pytest.raises(VqError, match="^`w4a8` is for calibrated transformers: run vq-algos smooth and quantize"):
+        plain_scheme_named("w4a8")
+    with pytest.raises(VqError, match="^`int4` is not a scheme that the targets can run: choose int8 or fp8"):
+        plain_scheme_named("int4")
 
 
 def test_largest_codes() -> None:

@@ -1,5 +1,6 @@
 """Number formats and the quantization schemes that the runtimes can run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -65,19 +66,19 @@ W4A8 = QuantScheme("w4a8", NumberFormat.INT8, NumberFormat.INT8, bits=4)
 SCHEMES = {scheme.name: scheme for scheme in (*W8A8, W6A8, W4A8)}
 
 
-def scheme_named(name: str) -> QuantScheme:
+def scheme_named(name: str, among: Mapping[str, QuantScheme] = SCHEMES) -> QuantScheme:
     """The scheme called `name`.
 
     Raises:
-        VqError: no such scheme.
+        VqError: `among` these is none of that name.
     """
-    if name not in SCHEMES:
-        *first, last = SCHEMES
+    if name not in among:
+        *first, last = among
         raise VqError(
             f"`{name}` is not a scheme that the targets can run: choose {', '.join(first)} or {last} "
-            "(weights of 8, 6 or 4 bits, 8-bit activations per token, the same for every linear of every block)."
+            "(weights in groups or per channel, 8-bit activations per token, the same for every linear of every block)."
         )
-    return SCHEMES[name]
+    return among[name]
 
 
 def plain_scheme_named(name: str) -> QuantScheme:
@@ -86,10 +87,10 @@ def plain_scheme_named(name: str) -> QuantScheme:
     Raises:
         VqError: no such scheme, or one that is nothing without calibration.
     """
-    scheme = scheme_named(name)
-    if scheme.grouped:
+    plain = {scheme.name: scheme for scheme in W8A8}
+    if name in SCHEMES.keys() - plain.keys():
         raise VqError(
             f"`{name}` is for calibrated transformers: run vq-algos smooth and quantize and give --weights and "
-            f"--qparams, or choose {' or '.join(it.name for it in W8A8)}."
+            f"--qparams, or choose {' or '.join(plain)}."
         )
-    return scheme
+    return scheme_named(name, plain)

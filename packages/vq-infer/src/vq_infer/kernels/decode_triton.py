@@ -16,7 +16,7 @@ def decode(packed: Packed) -> Quantized:
     features = groups * GROUP
     codes = torch.empty(rows, features, dtype=torch.int8, device=packed.codes.device)
     table = torch.tensor(TABLES[4], device=codes.device)
-    _kernel[(rows, triton.cdiv(features, BLOCK))](
+    _decode_kernel[(rows, triton.cdiv(features, BLOCK))](
         packed.codes.view(torch.uint8), packed.group_scale.view(torch.uint8), table, codes, features,
         WIDTH=packed.codes.shape[1], BITS=packed.bits, GROUP=GROUP, BLOCK=BLOCK,
         enable_fp_fusion=False,  # a product that is rounded, as in torch
@@ -25,7 +25,7 @@ def decode(packed: Packed) -> Quantized:
 
 
 @triton.jit
-def _kernel(
+def _decode_kernel(
     packed_ptr, scale_ptr, table_ptr, codes_ptr, features,
     WIDTH: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip

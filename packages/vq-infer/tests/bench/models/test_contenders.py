@@ -10,7 +10,7 @@ from vq_infer.bench.models.contenders import CONTENDERS
 from vq_infer.bench.models.workload import Step, Workload
 
 CPU = torch.device("cpu")
-ON_CPU = ("diffusers_eager", "vq_fp8", "vq_int8", "vq_int8_rotated")
+ON_CPU = ("diffusers_eager", "vq_fp8", "vq_int8", "vq_int8_rotated", "vq_w6a8", "vq_w4a8")
 
 
 def check(name: str, model: nn.Module, workload: Workload, step: Step) -> None:

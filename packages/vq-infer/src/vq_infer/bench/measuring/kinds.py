@@ -64,7 +64,7 @@ PRODUCTS = {"aten::mm": 0, "aten::_int_mm": 0, "aten::_scaled_mm": 0, "aten::add
 NAMES = (
     (Kind.GELU, r"gelu"),
     (Kind.SELF_ATTENTION, r"flash|fmha|attn|attention|sdpa|softmax"),
-    (Kind.LINEAR, r"gemm|matmul|nvjet|cutlass|_mm_|\bmm\b|scaled_mm|int_mm"),
+    (Kind.LINEAR, r"gemm|matmul|nvjet|cutlass|_mm_|\bmm\b|scaled_mm|int_mm|decode_kernel"),
     (Kind.ROPE, r"rms_norm|rmsnorm|rope|rotary"),
     (Kind.NORM, r"layer_norm|layernorm|norm_quantize"),
     (Kind.QUANTIZE, r"quant|amax|absmax|scale"),

@@ -24,7 +24,8 @@ from vq_infer.bench.models.engine import EIGHT_BIT, engine, why_not, why_not_eig
 from vq_infer.bench.models.workload import Workload
 from vq_infer.engine.transformer import kernel_names
 
-Linears = Literal["plain", "int8", "fp8"]
+Linears = Literal["plain", "int8", "fp8", "w6a8", "w4a8"]
+OurLinears = Literal["int8", "fp8", "w6a8", "w4a8"]
 Missing = Callable[[torch.device], str | None]
 Build = Callable[[Workload, torch.device, TransformerReader[Quantized] | None], nn.Module]
 RunsWith = Callable[[nn.Module], tuple[str, ...]]
@@ -97,7 +98,7 @@ def _torchao_int8(model: nn.Module) -> nn.Module:
     return quantize_with_torchao(model, Int8DynamicActivationInt8WeightConfig())
 
 
-def _ours(scheme: Literal["int8", "fp8"], attention: str = AUTO, max_rotation: int = NONE) -> Contender:
+def _ours(scheme: OurLinears, attention: str = AUTO, max_rotation: int = NONE) -> Contender:
     """Our engine; `attention` is what `--attention` takes. With a rotation every linear reads a rotated input."""
     eight_bit, rotated = attention == EIGHT_BIT, max_rotation != NONE
     return Contender(
@@ -145,5 +146,7 @@ CONTENDERS = {
     "vq_int8": _ours("int8"),
     "vq_int8_rotated": _ours("int8", max_rotation=256),
     "vq_int8_attention8": _ours("int8", EIGHT_BIT),
+    "vq_w6a8": _ours("w6a8", max_rotation=256),
+    "vq_w4a8": _ours("w4a8", max_rotation=256),
 }
 """Every contender by the name that `--contender` takes, in the order of the table."""
