@@ -1,8 +1,11 @@
 """`vq_core.numerics.grouped.unpack` as one kernel: every byte is read once, and every code written once."""
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from vq_core.numerics.grouped import GROUP, TABLES, Packed
 from vq_core.numerics.quantize import Quantized
@@ -15,13 +18,18 @@ def decode(packed: Packed) -> Quantized:
     rows, groups = packed.group_scale.shape
     features = groups * GROUP
     codes = torch.empty(rows, features, dtype=torch.int8, device=packed.codes.device)
-    table = torch.tensor(TABLES[4], device=codes.device)
     _decode_kernel[(rows, triton.cdiv(features, BLOCK))](
-        packed.codes.view(torch.uint8), packed.group_scale.view(torch.uint8), table, codes, features,
+        packed.codes.view(torch.uint8), packed.group_scale.view(torch.uint8), _table(codes.device), codes, features,
         WIDTH=packed.codes.shape[1], BITS=packed.bits, GROUP=GROUP, BLOCK=BLOCK,
         enable_fp_fusion=False,  # a product that is rounded, as in torch
     )  # fmt: skip
     return Quantized(codes, packed.scale, packed.rotation)
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    """What 4-bit codes stand for, fp32 `[16]`; made once, because a copy to the GPU waits for all that is queued."""
+    return torch.tensor(TABLES[4], device=device)
 
 
 @triton.jit
