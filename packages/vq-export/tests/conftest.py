@@ -121,10 +121,16 @@ def make_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ar
     """
 
     def make(
-        model: Path, scheme: str = "int8", *, octaves: float = 2.0, across: bool = False, **rounding: Any
+        model: Path,
+        scheme: str = "int8",
+        *,
+        octaves: float = 2.0,
+        across: bool = False,
+        method: str = "random",
+        **rounding: Any,
     ) -> Artifacts:
         root = tmp_path_factory.mktemp("artifacts")
-        gains = write_weights(model, root / "smoothed", octaves=octaves, across=across)
+        gains = write_weights(model, root / "smoothed", octaves=octaves, across=across, method=method)
         shift = 1.0 if "corrected" in rounding else None
         write_qparams(root / "smoothed", root / "qparams", scheme, bias_shift=shift, **rounding)
         return Artifacts(root / "smoothed", root / "qparams", gains)

@@ -173,3 +173,10 @@ def test_codes_that_need_a_rotation_are_refused(models: Paths, make_artifacts: A
     with pytest.raises(VqError, match="^LightX2V does not rotate .* quantize with `--rotate none`, or export for com"):
         target_named("lightx2v").export(made.opened(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_few_bits_are_refused(models: Any, make_artifacts: Any, tmp_path: Path) -> None:
+    made = make_artifacts(models["t2v"], "w4a8", rotation=16, octaves=0).opened()
+    with pytest.raises(VqError, match=r"^LightX2V does not run w4a8: take int8, or smooth .*native or comfyui"):
+        target_named("lightx2v").export(made, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

@@ -49,11 +49,20 @@ def smoothed(
 
 
 def write_weights(
-    model: Path, path: Path, *, octaves: float = 2.0, dtype: torch.dtype = torch.float32, across: bool = False
+    model: Path,
+    path: Path,
+    *,
+    octaves: float = 2.0,
+    dtype: torch.dtype = torch.float32,
+    across: bool = False,
+    method: str = "random",
 ) -> dict[str, dict[str, Tensor]]:
-    """Write smoothed weights of `model` to `path`, folded tensors as `dtype`; returns gains by component and group."""
+    """Write smoothed weights of `model` to `path`, folded tensors as `dtype`; returns gains by component and group.
+
+    They say that `method` smoothed them.
+    """
     source, generator = open_source(str(model)), torch.Generator().manual_seed(7)
-    header = model_header(source, weights.KIND, weights.FORMAT, tool=TOOL, settings={"method": "random"})
+    header = model_header(source, weights.KIND, weights.FORMAT, tool=TOOL, settings={"method": method})
     gains: dict[str, dict[str, Tensor]] = {}
     with create_artifact(path, header) as writer:
         for name, component in source.components.items():

@@ -29,6 +29,7 @@ from vq_core.families.wan.kinds import Kind
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, create_artifact
+from vq_core.targets import require_scheme
 from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script
 from vq_export.lightx2v.run_configs import notes as run_config_notes
 from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer, stored_plain
@@ -52,6 +53,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
         VqError: it is one expert of a pair or no published Wan; LightX2V cannot sample as its settings say; a linear
             reads a rotated input or stays in full precision; see `create_artifact`.
     """
+    require_scheme("lightx2v", model.scheme.name)
     if model.rotated:
         raise VqError(
             "LightX2V does not rotate what a linear reads, and these codes need it: quantize with `--rotate none`, or "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.numerics.centering import Offset, offset_of
-from vq_core.topology import Group, ModulationSink, Topology, shard_of
+from vq_core.topology import Group, LinearSink, ModulationSink, Topology, shard_of
 
 Read = Callable[[str], Tensor]
 """A tensor by name, fp32."""
@@ -56,7 +56,13 @@ class Centered:
         return frozenset(biases | {offset.tensor for offset in self.groups.values()})
 
     def misfits(
-        self, shard: str, stored: Read, folded: Read, gains: Mapping[Group, Tensor], unknown: Collection[str]
+        self,
+        shard: str,
+        stored: Read,
+        folded: Read,
+        gains: Mapping[Group, Tensor],
+        unknown: Collection[str],
+        row_error: float,
     ) -> Iterator[str]:
         """Those of `tensors` in `shard` that do not fit the others.
 
@@ -66,10 +72,11 @@ class Centered:
             folded: reads the model, as smoothing changes it.
             gains: of the groups of the shard.
             unknown: names of biases that hold a correction as well; what follows from one cannot be checked.
+            row_error: relative error of the factor of a linear's rows where only rounded weights tell it.
         """
         yield from self._tables_that_differ(shard, stored, folded)
         means: dict[Group, Tensor] = {}
-        offsets = set(self.groups.values())
+        offsets, producers = set(self.groups.values()), _producers(self.topology)
         for group, offset in self.groups.items():
             if shard_of(group.name) != shard or offset.tensor in unknown:
                 continue
@@ -86,7 +93,9 @@ class Centered:
                     continue
                 weight = folded(f"{linear}.weight")
                 expected = folded(name) + weight @ means[group]
-                limit = STORED * expected.abs() + RELATIVE * (weight.square() @ uncertain).sqrt()
+                spread = (weight.square() @ uncertain).sqrt()
+                own_rows = row_error if linear in producers else 0.0
+                limit = (STORED + own_rows) * expected.abs() + (RELATIVE + row_error) * spread
                 if not ((stored(name) - expected).abs() <= limit).all():
                     yield name
 
@@ -109,3 +118,9 @@ class Centered:
         if linear not in self._linears or (mean := means.get(self.topology.group_of(linear))) is None:
             return torch.zeros_like(folded(bias))
         return folded(f"{linear}.weight") @ mean
+
+
+def _producers(topology: Topology) -> frozenset[str]:
+    """Names of the linears whose rows smoothing may have multiplied."""
+    sinks = (sink for group in topology.groups for sink in (group.sink, group.gelu_sink))
+    return frozenset(linear for sink in sinks if isinstance(sink, LinearSink) for linear in sink.linears)

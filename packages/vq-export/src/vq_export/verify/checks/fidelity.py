@@ -68,7 +68,9 @@ def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: st
                 found[name].other.extend(_differing(compared, expected, tolerance))
                 if moved:
                     stored, exact = partial(_fp32, component, {}, device), partial(_fp32, original, gains, device)
-                    found[name].other.extend(centered.misfits(shard, stored, exact, gains, corrected))
+                    # With 8 bits that factor is exact, up to bfloat16.
+                    row_error = RATIO_TOLERANCE[checkpoint.scheme.name] if checkpoint.scheme.grouped else 0.0
+                    found[name].other.extend(centered.misfits(shard, stored, exact, gains, corrected, row_error))
                 advance()
     return found
 

@@ -19,7 +19,7 @@ from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, Projec
 
 FP32_ROUNDING = 2.0**-20
 """Relative error within which a bias, rounded once or twice in fp32, counts as the original times a gain."""
-RATIO_TOLERANCE = {"int8": 0.02, "fp8": 0.05, "w6a8": 0.05, "w4a8": 0.2}
+RATIO_TOLERANCE = {"int8": 0.02, "fp8": 0.05, "w6a8": 0.03, "w4a8": 0.1}
 """By scheme, how far the rounding of a weight may move the factor that fits one of its rows."""
 
 NON_BLOCK = "non_block"
