@@ -22,6 +22,7 @@ from vq_core.model.source import open_source
 from vq_core.numerics.quantize import dequantize
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.runtime.device import runtime_dtype
+from vq_core.sampling.pipeline_layout import read_layout
 from vq_core.testing.artifacts import write_qparams
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear
 from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
@@ -29,6 +30,7 @@ from vq_export.verify.checks.fidelity import compare
 from vq_export.verify.reference import model_reference
 from vq_infer.attention import sdpa
 from vq_infer.engine.transformer import load_transformer
+from vq_infer.memory.needs import read_memory
 
 
 def replace_weights(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -> None:
@@ -172,6 +174,19 @@ def test_engine_and_simulation_compute_the_same_function(
     simulated, real = prediction(original, inputs), prediction(engine, inputs)
     # fp32 rounding can move an activation across the border between two codes, which then differ by one step.
     assert relative_error(real, simulated) < 0.1 * relative_error(simulated, before)
+
+
+def test_memory_is_planned_for_the_files_and_one_decoded_weight(
+    calibrated: tuple[ConvertedCheckpoint, Path], tiny_model: Any
+) -> None:
+    checkpoint, component = calibrated[0], calibrated[0].components["transformer"]
+    found = read_memory(checkpoint, read_layout(tiny_model("i2v")), itemsize=2, fused=True)
+    stored = sum(path.stat().st_size for path in checkpoint.artifact.path.rglob("*.safetensors"))
+    assert 0.7 * stored < found.transformers["transformer"].total < stored
+    config = component.config
+    dim = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
+    together = dim * max(3 * dim, int(config["ffn_dim"]))  # queries, keys and values, or a feed-forward's linear
+    assert found.decoded == (together if checkpoint.scheme.grouped else 0)
 
 
 PARTS = {
