@@ -184,8 +184,8 @@ def test_memory_is_planned_for_the_files_and_one_decoded_weight(
     stored = sum(path.stat().st_size for path in checkpoint.artifact.path.rglob("*.safetensors"))
     assert 0.7 * stored < found.transformers["transformer"].total < stored
     config = component.config
-    dim = int(config["num_attention_heads"]) * int(config["attention_head_dim"])
-    together = dim * max(3 * dim, int(config["ffn_dim"]))  # queries, keys and values, or a feed-forward's linear
+    dim = int(str(config["num_attention_heads"])) * int(str(config["attention_head_dim"]))
+    together = dim * max(3 * dim, int(str(config["ffn_dim"])))  # queries, keys and values, or a feed-forward's linear
     assert found.decoded == (together if checkpoint.scheme.grouped else 0)
 
 
