@@ -4,6 +4,8 @@ A program takes `ROWS` rows of the weight through all columns of a block and kee
 is one launch. Codes are rounded by bit arithmetic in fp32, exactly as `round_to_codes` rounds.
 """
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -125,14 +127,13 @@ def round_block(
     """See `column_rounding.round_block`: the same arguments, results and rounding, sums in another order."""
     n, out_features = columns.shape
     values, differences = torch.empty_like(columns), torch.empty_like(columns)
-    grouped = columns if groups is None else groups.scale
-    levels = torch.tensor(LEVELS[4], device=columns.device)
+    group_scale, levels = (columns, columns) if groups is None else (groups.scale, _levels(columns.device))
     _round_block_kernel[(triton.cdiv(out_features, ROWS),)](
         columns,
         shift,
         couplings,
         scale,
-        grouped,
+        group_scale,
         levels,
         values,
         differences,
@@ -146,6 +147,12 @@ def round_block(
         enable_fp_fusion=False,  # as torch, and whatever the version's default is
     )
     return values, differences
+
+
+@cache
+def _levels(device: torch.device) -> Tensor:
+    """Those of 4 bits, fp32 `[16]`; made once, because a copy to the GPU waits for all that is queued."""
+    return torch.tensor(LEVELS[4], device=device)
 
 
 def _kind(fmt: NumberFormat, rounding: Rounding) -> int:

@@ -144,7 +144,7 @@ def pack(weight: Quantized) -> Packed:
 
 
 def _packed(codes: Tensor, groups: Tensor, bits: int) -> Tensor:
-    levels = torch.tensor(LEVELS[bits], device=codes.device)
+    levels = torch.tensor(TABLES[bits], device=codes.device)
     relative = groups.float().unsqueeze(-1)
     q = codes.float().unflatten(1, (-1, GROUP))
     above = torch.bucketize(q / relative, levels).clamp_(max=len(levels) - 1)
@@ -152,7 +152,7 @@ def _packed(codes: Tensor, groups: Tensor, bits: int) -> Tensor:
     index = torch.where(_decoded(levels[above], relative) == q, above, below)
     if not torch.equal(_decoded(levels[index], relative), q):
         raise ValueError(f"codes that {bits} bits do not decode to")
-    c = index.flatten(1).to(torch.uint8) + len(TABLES[bits]) - len(LEVELS[bits])
+    c = index.flatten(1).to(torch.uint8)
     low = (c[:, 0::2] & 15) | (c[:, 1::2] & 15) << 4
     if bits == 4:
         return low.view(torch.int8)
