@@ -100,7 +100,7 @@ without smoothing. LLMC SmoothQuant is its recipe, with the three folds of a blo
 every group that has an exact fold. ConvRot is how rotated files are published: every input rotated, rounded to nearest,
 not calibrated. auto is for LightX2V, which does not rotate; auto ComfyUI and auto native are for runtimes that do;
 mixed leaves the linears with the largest errors in full precision, 0.4 MB more. W6A8 and W4A8 are weights of 6 and 4
-bits in ComfyUI's formats, which are rotated: RTN is how they are published, auto is ours.
+bits in ComfyUI's formats, which are rotated.
 
 {table(head, body)}
 
