@@ -162,8 +162,8 @@ nearest. LLMC SmoothQuant and LLMC AWQ are its recipes: the three folds of a blo
 files are published: every input rotated, weights rounded to nearest, no calibration. auto is for LightX2V, which does
 not rotate; auto ComfyUI and auto native are for runtimes that do;
 mixed leaves the linears with the largest errors in full precision, 0.4 MB more. W6A8 and W4A8 are weights of 6 and 4
-bits in ComfyUI's formats, which are rotated: RTN is not calibrated. comfy-kitchen's own quantizer, which refines scales,
-was 0.7 and 1.5 dB better than RTN on wan-tiny-hard (4 prompts, on 2026-12-01).
+bits in ComfyUI's formats, which are rotated: RTN is not calibrated. comfy-kitchen's own quantizer, which refines
+scales, was 0.7 and 1.5 dB better than RTN on wan-tiny-hard (4 prompts, on 2026-12-01).
 
 LLMC itself was run beside this on 2026-11-30, its own recipes on wan-tiny-hard with 4 prompts: 20.0 dB (RTN), 23.6
 (SmoothQuant) and 23.4 (AWQ) in INT8 where the same recipes here gave 20.1, 23.6 and 23.6, and auto 51.8. What separates
