@@ -55,6 +55,9 @@ def test_packed_codes_decode_to_the_same_weight(bits: int, spread: float) -> Non
     assert torch.equal(again.scale, quantized.scale)
     assert again.groups is not None
     assert again.groups.bits == bits
+    assert pack(again).codes is packed.codes  # not found once more
+    anew = again._replace(groups=Groups(packed.group_scale, bits))
+    assert torch.equal(unpack(pack(anew)).codes, quantized.codes)
     assert not again.codes[3].any()
     assert not again.codes[4, :32].any()
 

@@ -138,7 +138,9 @@ def pack(weight: Quantized) -> Packed:
     """
     if weight.groups is None:
         raise ValueError("codes of 8 bits are not packed")
-    scale, bits = weight.groups
+    scale, bits, stored = weight.groups
+    if stored is not None:
+        return Packed(stored, scale, weight.scale, weight.rotation)
     codes = torch.cat([_packed(rows, groups, bits) for rows, groups in _row_parts(weight.codes, scale)])
     return Packed(codes, scale, weight.scale, weight.rotation)
 
@@ -165,7 +167,7 @@ def unpack(packed: Packed) -> Quantized:
     """The INT8 codes that `packed` decodes to, with its groups."""
     parts = _row_parts(packed.codes, packed.group_scale)
     codes = torch.cat([_unpacked(rows, groups, packed.bits) for rows, groups in parts])
-    return Quantized(codes, packed.scale, packed.rotation, Groups(packed.group_scale, packed.bits))
+    return Quantized(codes, packed.scale, packed.rotation, Groups(packed.group_scale, packed.bits, packed.codes))
 
 
 def _unpacked(codes: Tensor, groups: Tensor, bits: int) -> Tensor:

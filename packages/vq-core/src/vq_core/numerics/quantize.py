@@ -27,10 +27,12 @@ class Groups(NamedTuple):
     Attributes:
         scale: float8_e4m3fn `[out, in/16]`, of each group of 16 channels.
         bits: 4 or 6.
+        packed: the codes as they are stored, where they were read: finding them again takes longer than reading.
     """
 
     scale: Tensor
     bits: int
+    packed: Tensor | None = None
 
 
 class Quantized(NamedTuple):
