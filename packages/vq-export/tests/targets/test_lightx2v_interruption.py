@@ -21,11 +21,13 @@ root, cases = Path(sys.argv[1]), [
 ]
 killed = 0
 for inputs in cases:
-    start = time.monotonic()
-    export(open_model(inputs, Recipe()), root / "whole")
-    duration = time.monotonic() - start
-    expected = open_checkpoint(root / "whole").artifact.digest
-    shutil.rmtree(root / "whole")
+    duration = float("inf")
+    for _ in range(3):  # the first loads what later ones find, and a kill after the end is none
+        start = time.monotonic()
+        export(open_model(inputs, Recipe()), root / "whole")
+        duration = min(duration, time.monotonic() - start)
+        expected = open_checkpoint(root / "whole").artifact.digest
+        shutil.rmtree(root / "whole")
     for trial in range(4):
         resume = False
         for delay in (random.Random(trial).uniform(0, duration) for _ in range(2)):
