@@ -122,8 +122,8 @@ def test_checkpoint_differs_from_the_original_by_its_weights_rounding_alone(
             original.get_parameter(name).data.copy_(bias)
     assert relative_error(prediction(from_checkpoint, inputs), prediction(original, inputs)) < FP32_ROUNDING
     left = relative_error(prediction(from_checkpoint, inputs), before)
-    print(f"{checkpoint.scheme.name} {kind}: {left:.4f} from rounding the weights alone")
-    assert left < {"int8": 0.06, "fp8": 0.15}[checkpoint.scheme.name]
+    print(f"{checkpoint.scheme} {kind}: {left:.4f} from rounding the weights alone")
+    assert left < {"int8": 0.06, "fp8": 0.15}[checkpoint.scheme]
     fidelity = compare(checkpoint, model_reference(source, checkpoint))["transformer"]
     assert min(error.snr_db for error in fidelity.linears.values()) > 25
     assert fidelity.other == []
@@ -139,6 +139,7 @@ def _unfolded(rounded: dict[str, Tensor], weights: Any, source: Any) -> dict[str
 
 
 ROADS = ("lightx2v int8", "lightx2v fp8", "comfyui int8", "native int8", "native fp8", "comfyui w6a8", "native w4a8")
+MIXED = ("native int8+fp8", "comfyui w4a8+int8")
 
 
 KEPT = (
@@ -150,7 +151,9 @@ KEPT = (
 
 
 CENTERED = tuple(
-    f"{road} centered kept" for road in ROADS if road not in ("lightx2v int8", "lightx2v fp8", "comfyui w6a8")
+    f"{road} centered kept"
+    for road in (*ROADS, *MIXED)
+    if road not in ("lightx2v int8", "lightx2v fp8", "comfyui w6a8")
 )
 
 
@@ -186,7 +189,7 @@ def test_memory_is_planned_for_the_files_and_one_decoded_weight(
     config = component.config
     dim = int(str(config["num_attention_heads"])) * int(str(config["attention_head_dim"]))
     together = dim * max(3 * dim, int(str(config["ffn_dim"])))  # queries, keys and values, or a feed-forward's linear
-    assert found.decoded == (together if checkpoint.scheme.grouped else 0)
+    assert found.decoded == (together if any(scheme.grouped for scheme in checkpoint.schemes) else 0)
 
 
 PARTS = {
@@ -221,7 +224,8 @@ def test_engine_and_simulation_agree_in_every_linear_and_block(
 ) -> None:
     """On the inputs that the simulated model itself gives them: errors of one are not handed on to the next."""
     (checkpoint, smoothed), dtype = calibrated, runtime_dtype(torch.device(device))
-    of_linear, of_block = TOLERANCES[device, checkpoint.scheme.activation]
+    tolerances = [TOLERANCES[device, scheme.activation] for scheme in checkpoint.schemes]
+    of_linear, of_block = map(max, zip(*tolerances, strict=True))
     engine = engine_of(checkpoint, device)
     simulated = WanTransformer3DModel.from_pretrained(tiny_model("i2v") / "transformer", torch_dtype=dtype).to(device)
     simulate(simulated, checkpoint, smoothed, device)
@@ -244,7 +248,7 @@ def test_engine_and_simulation_agree_in_every_linear_and_block(
 def engine_of(checkpoint: ConvertedCheckpoint, device: str) -> Any:
     """The engine's transformer."""
     component = checkpoint.components["transformer"]
-    return load_transformer(component, checkpoint.scheme, torch.device(device), "tiny", sdpa)
+    return load_transformer(component, torch.device(device), "tiny", sdpa)
 
 
 def simulate(model: nn.Module, checkpoint: ConvertedCheckpoint, smoothed: Path, device: str) -> None:

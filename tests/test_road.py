@@ -155,7 +155,7 @@ def test_llmc_recipes_drive_every_stage(
     )  # fmt: skip
 
     checkpoint = open_checkpoint(tmp_path / "out" / "lightx2v")
-    assert checkpoint.scheme.name == ("fp8" if "fp8" in recipe.stem else "int8")
+    assert checkpoint.scheme == ("fp8" if "fp8" in recipe.stem else "int8")
     assert checkpoint.has_gains == smooths
     for component in checkpoint.artifact.manifest.components.values():
         assert [entry.file for entry in component.lora] == ([lora.name] if "lora" in recipe.stem else [])

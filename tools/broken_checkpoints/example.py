@@ -16,7 +16,7 @@ from vq_core.model.source import SourceTransformer, open_source
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.quantize import Quantized, quantize_weight
 from vq_core.numerics.rotation import NONE
-from vq_core.numerics.scheme import scheme_named
+from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedModel
 from vq_export.targets import lightx2v
@@ -116,10 +116,13 @@ class _Rounded(Derived):
     def __init__(self, unrounded: _Smoothed, scheme: str) -> None:
         super().__init__(unrounded)
         self.unrounded = unrounded
-        self._format = scheme_named(scheme).weight
+        self._scheme = scheme_named(scheme)
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
-        return quantize_weight(self.unrounded.linear(name, device), self._format)
+        return quantize_weight(self.unrounded.linear(name, device), self._scheme.weight)
+
+    def scheme_of(self, linear: str) -> QuantScheme:
+        return self._scheme
 
     def rotation(self, linear: str) -> int:
         return NONE
@@ -134,7 +137,7 @@ def _smoothed(model: Path, scheme: str) -> QuantizedModel:
         model=model.parent.name,
         family_name=source.family_name,
         family=source.family,
-        scheme=scheme_named(scheme),
+        scheme=scheme,
         components={name: _Rounded(_Smoothed(component), scheme) for name, component in source.components.items()},
         settings={"smooth": {"method": "random"}, "quantize": {"scheme": scheme, "method": "rtn"}},
         parents={},

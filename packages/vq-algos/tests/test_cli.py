@@ -210,7 +210,7 @@ def test_an_option_beats_the_recipe(run: Run, i2v_model: Path, stats_path: Path,
     assert run("smooth", "--recipe", recipe, "--stats", stats_path, "--alpha", 0.25, "-o", tmp_path / "mine") == 0
     assert open_weights(tmp_path / "mine").artifact.manifest.settings["alpha"] == 0.25
     assert run("quantize", "--recipe", recipe, "--weights", tmp_path / "mine", "--scheme", "int8") == 0
-    assert open_qparams(tmp_path / "quant-params").scheme.name == "int8"
+    assert open_qparams(tmp_path / "quant-params").scheme == "int8"
 
 
 # --- kills ---------------------------------------------------------------------------------------

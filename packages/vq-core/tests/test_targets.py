@@ -19,6 +19,17 @@ def test_what_a_target_cannot_hold_is_refused() -> None:
         require_scheme(target, scheme)
     with pytest.raises(VqError, match=r"^ComfyUI reads one FP8 scale per tensor.* `vq-export comfyui --scheme fp8`\.$"):
         require_scheme("comfyui", "fp8")
+    with pytest.raises(VqError, match="^ComfyUI reads one FP8 scale per tensor"):
+        require_scheme("comfyui", "int8+fp8")
+
+
+def test_different_schemes_are_for_targets_that_mix() -> None:
+    for target, scheme in (("comfyui", "w4a8+int8"), ("native", "w4a8+int8"), ("native", "int8+fp8")):
+        require_scheme(target, scheme)
+    with pytest.raises(
+        VqError, match=r"^LightX2V does not run int8\+fp8: take int8, .* `--target native or comfyui`\.$"
+    ):
+        require_scheme("lightx2v", "int8+fp8")
 
 
 def test_a_rotation_is_for_targets_that_rotate() -> None:

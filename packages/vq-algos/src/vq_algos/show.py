@@ -11,7 +11,7 @@ from rich.table import Table
 from vq_core.artifacts import qparams
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import SmoothedWeights, open_weights
-from vq_core.numerics.scheme import FP8, ROUNDING_NOTE, Rounding
+from vq_core.numerics.scheme import FP8, ROUNDING_NOTE, Rounding, schemes_named
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
 from vq_core.runtime.terminal import new_console
@@ -52,6 +52,8 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
             middle = median(inexact.values())
             quality = f"weight SNR median {middle:.1f} dB, lowest {inexact[worst]:.1f} dB ({worst})"
         rows[name] = f"{len(decisions)} linears, {quality}"
+        if schemes := Counter(entry["scheme"] for entry in decisions.values() if "scheme" in entry):
+            rows[f"{name} schemes"] = ", ".join(f"{scheme} for {count}" for scheme, count in schemes.most_common())
         if rotated := sum("rotation" in entry for entry in decisions.values()):
             rows[f"{name} inputs"] = f"rotated for {rotated} of {len(decisions)} linears"
         if centered := sum("centered" in entry for entry in decisions.values()):
@@ -63,7 +65,7 @@ def rounding_rows(quantized: QuantParams) -> dict[str, str]:
         if corrected := sum(bool(entry.get("bias_corrected")) for entry in decisions.values()):
             rows[f"{name} biases"] = f"{corrected} corrected by --stats; LLMC corrects none (--no-bias-correction)"
     settings = quantized.artifact.manifest.settings
-    if settings.get("rounding") == Rounding.QTORCH and quantized.scheme == FP8:
+    if settings.get("rounding") == Rounding.QTORCH and FP8 in schemes_named(quantized.scheme):
         rows["rounding"] = f"qtorch: {ROUNDING_NOTE}"
     return rows
 

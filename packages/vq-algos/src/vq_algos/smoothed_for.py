@@ -3,7 +3,7 @@
 from vq_algos.smoothing.smoothers import smoother_named
 from vq_core.artifacts.weights import SmoothedWeights
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import scheme_named
+from vq_core.numerics.scheme import schemes_named
 from vq_core.recipes.recipe import DEFAULTS
 
 
@@ -23,9 +23,10 @@ def other_scheme(weights: SmoothedWeights, scheme: str) -> str | None:
     except VqError:  # a smoother of a newer version, or of another package
         return None
     tried = settings.get("scheme")
-    if not tries or tried is None or scheme_named(str(tried)).activation is scheme_named(scheme).activation:
+    if not tries or tried is None:
         return None
-    return str(tried)
+    first, *_ = schemes_named(str(tried))
+    return None if first.activation in {one.activation for one in schemes_named(scheme)} else str(tried)
 
 
 def warning_of(weights: SmoothedWeights, scheme: str) -> str | None:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from vq_algos.rounding.keep import Shared, kept_linears, shared_inputs
 from vq_core.families.wan import topology
-from vq_core.numerics.scheme import INT8, W4A8
 
 SIZES = {"q": 100, "up": 300, "down": 300}
 
@@ -23,7 +22,7 @@ def test_linears_that_read_one_input_in_one_block_stand_together(i2v_config: dic
     decisions: dict[str, dict[str, float | None]] = {linear.name: {"output_snr_db": 30.0} for linear in model.linears}
     decisions["blocks.1.attn1.to_k"]["output_snr_db"] = 20.0
     decisions["blocks.1.ffn.net.2"]["output_snr_db"] = None
-    found = {it.linears: it for it in shared_inputs("t", model, decisions, INT8)}
+    found = {it.linears: it for it in shared_inputs("t", model, decisions, "int8")}
     assert sorted(name for names in found for name in names) == sorted(decisions)
     qkv = found[tuple(f"blocks.1.attn1.to_{part}" for part in "qkv")]
     assert (qkv.component, qkv.size, qkv.snr_db) == ("t", 3 * 32 * 32, 20.0)
@@ -32,9 +31,9 @@ def test_linears_that_read_one_input_in_one_block_stand_together(i2v_config: dic
     assert text in found
     down = found[("blocks.1.ffn.net.2",)]
     assert (down.size, down.noise, down.snr_db) == (32 * 80, 0.0, None)
-    four_bits = {it.linears: it.size for it in shared_inputs("t", model, decisions, W4A8)}
+    four_bits = {it.linears: it.size for it in shared_inputs("t", model, decisions, "w4a8")}
     assert four_bits[qkv.linears] == 3 * 32 * 32 * (2 - 9 / 16)
-    named = shared_inputs("t", model, {name: {} for name in decisions}, INT8, ["blocks.1.attn1.to_v"])
+    named = shared_inputs("t", model, {name: {} for name in decisions}, "int8", ["blocks.1.attn1.to_v"])
     assert [it.linears for it in named if it.named] == [qkv.linears]
     assert {it.snr_db for it in named} == {None}
 

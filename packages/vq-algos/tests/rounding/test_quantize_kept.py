@@ -13,7 +13,6 @@ from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import INT8
 
 MakeSmoothed = Callable[..., Path]
 
@@ -32,7 +31,7 @@ def _quantize(weights: Path, output: Path, stats: Any, **settings: Any) -> Quant
 def test_the_artifact_names_what_is_kept(smoothed: Path, stats: Any, tmp_path: Path, asked: dict[str, Any]) -> None:
     without = _quantize(smoothed, tmp_path / "without", stats).decisions("transformer")
     topology = open_weights(smoothed).components["transformer"].topology
-    inputs = shared_inputs("transformer", topology, without, INT8)
+    inputs = shared_inputs("transformer", topology, without, "int8")
     expected = kept_linears(inputs, size=asked.get("keep_size"), min_snr_db=asked.get("min_snr"))["transformer"]
     found = _quantize(smoothed, tmp_path / "kept", stats, **asked)
     assert found.kept("transformer") == set(expected)

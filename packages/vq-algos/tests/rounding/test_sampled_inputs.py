@@ -22,8 +22,8 @@ def component(smoothed: Path) -> SmoothedTransformer:
     return open_weights(smoothed).components["transformer"]
 
 
-def _source(component: SmoothedTransformer, stats: ActivationStats, fmt: NumberFormat) -> SampledInputs:
-    return SampledInputs("transformer", component, stats, fmt, "cpu")
+def _source(component: SmoothedTransformer, stats: ActivationStats) -> SampledInputs:
+    return SampledInputs("transformer", component, stats, "cpu")
 
 
 def _group(component: SmoothedTransformer, name: str) -> Group:
@@ -36,7 +36,7 @@ def test_inputs_are_the_tokens_times_the_gain(
     name: str, fmt: NumberFormat, component: SmoothedTransformer, stats: Any
 ) -> None:
     group = _group(component, name)
-    inputs = _source(component, stats, fmt).inputs_of(group)
+    inputs = _source(component, stats).inputs_of(group, fmt)
     gain = component.gain(group.gain)
     splits: tuple[Split, ...] = ("fit", "held-out")
     for split, part in zip(splits, (inputs.fit, inputs.held_out), strict=True):
@@ -51,7 +51,7 @@ def test_inputs_are_the_tokens_times_the_gain(
 @pytest.mark.parametrize("name", ["blocks.0.attn1.qkv", "blocks.1.ffn.down"])
 def test_rotated_inputs_are_quantized_after_the_rotation(name: str, component: SmoothedTransformer, stats: Any) -> None:
     group, gain = _group(component, name), component.gain(_group(component, name).gain)
-    inputs = _source(component, stats, NumberFormat.INT8).inputs_of(group, rotation=16)
+    inputs = _source(component, stats).inputs_of(group, NumberFormat.INT8, rotation=16)
     tokens = stats.tokens("transformer", name, "fit")
     assert torch.equal(inputs.fit.x, rotate(tokens.rows.float() * gain, 16))
     quantized = quantize_tokens(tokens.rows, NumberFormat.INT8, gain, group=16)
@@ -59,11 +59,11 @@ def test_rotated_inputs_are_quantized_after_the_rotation(name: str, component: S
 
 
 def test_only_what_all_blocks_read_is_kept(component: SmoothedTransformer, stats: ActivationStats) -> None:
-    source = _source(component, stats, NumberFormat.INT8)
+    source = _source(component, stats)
     for name, shared in (("text", True), ("image", True), ("blocks.0.attn1.qkv", False)):
-        first, second = (source.inputs_of(_group(component, name)) for _ in range(2))
+        first, second = (source.inputs_of(_group(component, name), NumberFormat.INT8) for _ in range(2))
         assert (first is second) is shared
-        assert source.inputs_of(_group(component, name), rotation=4) is not first
+        assert source.inputs_of(_group(component, name), NumberFormat.INT8, rotation=4) is not first
 
 
 def test_a_token_that_is_not_finite_is_refused_by_name(
@@ -77,4 +77,4 @@ def test_a_token_that_is_not_finite_is_refused_by_name(
 
     monkeypatch.setattr(type(stats), "tokens", damaged)
     with pytest.raises(VqError, match="blocks.0.ffn.up, sampled tokens` in .*token-stats has 32 values"):
-        _source(component, stats, NumberFormat.INT8).inputs_of(_group(component, "blocks.0.ffn.up"))
+        _source(component, stats).inputs_of(_group(component, "blocks.0.ffn.up"), NumberFormat.INT8)

@@ -123,9 +123,9 @@ def test_rescaling_folds_rows_before_gelu_and_columns_behind_it(rescaled: Path, 
 
 def test_behind_a_rescaled_gelu_the_inputs_are_those_of_the_runtime(rescaled: Path, stats: ActivationStats) -> None:
     component = _component(rescaled)
-    inputs = SampledInputs("transformer", component, stats, NumberFormat.INT8, "cpu")
+    inputs = SampledInputs("transformer", component, stats, "cpu")
     group, above = _group(component, "blocks.1.ffn.down"), _group(component, "blocks.1.ffn.up")
-    found = inputs.inputs_of(group).held_out
+    found = inputs.inputs_of(group, NumberFormat.INT8).held_out
     up, bias = component.plain([f"{UP}.weight", f"{UP}.bias"]).values()
     x = stats.tokens("transformer", above.name, "held-out").rows.float() * component.gain(above.gain)
     hidden = F.gelu(x @ up.T + bias, approximate="tanh")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import scheme_named
+from vq_core.numerics.scheme import FP8, schemes_named
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Target:
         gains: whether the output of a modulated norm may have a gain that differs from block to block.
         fp8_scale: what one scale of an FP8 weight is for.
         rotation: how many channels of a linear's input it can rotate together, at most; 1 if it does not rotate.
-        mixed: whether some linears may stay in full precision.
+        mixed: whether linears may have different schemes, or stay in full precision.
         bits: in how many a weight may be stored.
     """
 
@@ -88,11 +88,12 @@ def require_scheme(target: str, scheme: str) -> None:
     Raises:
         VqError: it says what to do instead.
     """
-    runtime = target_named(target)
-    if scheme_named(scheme).bits not in runtime.bits:
-        able = " or ".join(other.name for other in TARGETS.values() if scheme_named(scheme).bits in other.bits)
+    runtime, schemes = target_named(target), schemes_named(scheme)
+    bits = {one.bits for one in schemes}
+    if not bits.issubset(runtime.bits) or (len(schemes) > 1 and not runtime.mixed):
+        able = " or ".join(other.name for other in TARGETS.values() if other.mixed and bits.issubset(other.bits))
         raise VqError(f"{runtime.title} does not run {scheme}: take int8, or smooth the model with `--target {able}`.")
-    if scheme == "fp8" and runtime.fp8_scale == "tensor":
+    if FP8 in schemes and runtime.fp8_scale == "tensor":
         raise VqError(
             f"{runtime.title} reads one FP8 scale per tensor, and calibration gives one per channel: take int8, or "
             f"convert the model itself with `vq-export {target} --scheme fp8`."

@@ -44,7 +44,7 @@ def folder(tmp_path: Path, t2v_config: dict[str, Any], scheme: QuantScheme, quan
 
 def test_codes_and_scale_come_back(folder: Path, scheme: QuantScheme, quantized: Quantized) -> None:
     opened = open_qparams(folder)
-    assert opened.scheme is scheme
+    assert opened.scheme_of("transformer", LINEAR) is scheme
     read = opened.linear("transformer", LINEAR)
     assert read.codes.dtype == quantized.codes.dtype
     assert torch.equal(read.codes.float(), quantized.codes.float())

@@ -1,7 +1,7 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import FP8, INT8, W4A8, W6A8, NumberFormat, plain_scheme_named, scheme_named
+from vq_core.numerics.scheme import FP8, INT8, W4A8, W6A8, NumberFormat, plain_scheme_named, scheme_named, schemes_named
 
 
 def test_schemes_by_name() -> None:
@@ -21,6 +21,17 @@ def test_a_scheme_with_groups_is_nothing_without_calibration() -> None:
         plain_scheme_named("w4a8")
     with pytest.raises(VqError, match="^`int4` is not a scheme that the targets can run: choose int8 or fp8"):
         plain_scheme_named("int4")
+
+
+def test_several_schemes_are_joined() -> None:
+    assert schemes_named("w4a8+int8") == (W4A8, INT8)
+    assert schemes_named("fp8") == (FP8,)
+    with pytest.raises(VqError, match="^`int8\\+int8` names a scheme twice: name each once"):
+        schemes_named("int8+int8")
+    with pytest.raises(VqError, match="^`bf16` is not a scheme"):
+        schemes_named("int8+bf16")
+    with pytest.raises(VqError, match="^`int8\\+fp8` is for calibrated transformers"):
+        plain_scheme_named("int8+fp8")
 
 
 def test_largest_codes() -> None:

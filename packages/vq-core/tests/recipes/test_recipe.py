@@ -17,7 +17,6 @@ from vq_core.recipes.recipe import (
     DEFAULTS,
     Artifact,
     Recipe,
-    SchemeName,
     ignored_of,
     loras_of,
     read_recipe,
@@ -116,8 +115,15 @@ def test_a_recipe_cannot_be_changed() -> None:
         Recipe().seed = 3
 
 
-def test_the_schemes_are_those_that_exist() -> None:
-    assert set(get_args(SchemeName)) == set(SCHEMES)
+@pytest.mark.parametrize("name", [*SCHEMES, "w4a8+int8"])
+def test_every_scheme_is_known_and_any_number_of_them(recipe_file, name: str) -> None:
+    assert read_recipe(recipe_file(f"scheme: {name}")).scheme == name
+
+
+@pytest.mark.parametrize("name", ["int4", "int8+int4", "int8+int8"])
+def test_another_scheme_is_refused(recipe_file, name: str) -> None:
+    with pytest.raises(VqError, match=r"which is no scheme: .*, or several joined by \+\.$"):
+        read_recipe(recipe_file(f"scheme: {name}"))
 
 
 @pytest.mark.parametrize("model", ["Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "/models/wan", "hf://Wan-AI/x"])
@@ -200,7 +206,10 @@ REFUSALS = {
     "bool for an integer": ("seed: yes", "`seed` in {file} is True: it should be a valid integer."),
     "number for a path": ("output: 3", "`output` in {file} is 3: it should be a path."),
     "number for a name": ("smooth: {method: 3}", "`smooth.method` in {file} is 3: it should be a valid string."),
-    "unknown scheme": ("scheme: int6", "`scheme` in {file} is 'int6': it should be 'int8', 'fp8', 'w6a8' or 'w4a8'."),
+    "unknown scheme": (
+        "scheme: int6",
+        "`scheme` in {file} is 'int6', which is no scheme: give one of int8, fp8, w6a8, w4a8, or several joined by +.",
+    ),
     "unknown rounding": ("quantize: {rounding: up}", "it should be 'nearest-even' or 'qtorch'."),
     "unknown variant": (
         "eval: {variants: [fullest]}",

@@ -43,7 +43,7 @@ def test_codes_are_the_nearest_ones_and_biases_are_shifted(
     source = open_source(str(tiny_model("t2v"))).components["transformer"]
     for linear in source.topology.linears:
         codes, scale, *_ = qparams.linear("transformer", linear.name)
-        expected = quantize_weight(source.linear(linear.name), qparams.scheme.weight)
+        expected = quantize_weight(source.linear(linear.name), qparams.scheme_of("transformer", linear.name).weight)
         assert torch.equal(codes.float(), expected.codes.float())
         assert torch.equal(scale, expected.scale)
     assert qparams.replaced("transformer") == ({f"{corrected}.bias"} if corrected else source.topology.biases)

@@ -6,6 +6,7 @@ and in a tensor of JSON bytes (`STEM.comfy_quant`); ComfyUI reads either, other 
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,16 +70,21 @@ def file_of(model: QuantizedModel, component: str) -> str:
     """The path of the file of `component` in the folder."""
     folder = model.folders[component]
     kind = model.family.native_config(model.components[component].config)["model_type"]
-    name = f"{model.family_name}_{kind}_{folder.removesuffix('model')}{model.scheme.name}.safetensors"
+    name = f"{model.family_name}_{kind}_{folder.removesuffix('model')}{model.scheme}.safetensors"
     return (Path(folder) / name).as_posix()
 
 
 def linears_told(model: QuantizedModel) -> dict[str, str]:
-    """The lines of a summary: how many linears read a rotated input, and stay in full precision; none for no linear."""
+    """The lines of a summary: how many linears have which scheme, read a rotated input, and stay in full precision.
+
+    None where all have one scheme, or for no linear.
+    """
     linears = [(it, linear.name) for it in model.components.values() for linear in it.topology.linears]
+    schemes = Counter(component.scheme_of(linear).name for component, linear in linears).most_common()
     rotated = sum(component.rotation(linear) != NONE for component, linear in linears)
     kept = sum(len(component.topology.kept) for component in model.components.values())
     return {
+        **({"schemes": ", ".join(f"{name} for {count}" for name, count in schemes)} if len(schemes) > 1 else {}),
         **({"inputs": f"rotated for {rotated} of {len(linears)} linears"} if rotated else {}),
         **({"full precision": f"{kept} of {kept + len(linears)} linears"} if kept else {}),
     }
@@ -94,9 +100,10 @@ def rounding_of(model: QuantizedModel) -> Rounding | None:
 
 @dataclass(frozen=True)
 class _Linear:
-    """A quantized linear: its name in the file, its marker, its gain, and whether its scale is one per channel."""
+    """A quantized linear: its name in the file, its scheme, marker and gain, and whether it has a scale per channel."""
 
     stem: str
+    scheme: QuantScheme
     layer: Mapping[str, object]
     marker: Tensor
     gain: Tensor | None
@@ -105,16 +112,17 @@ class _Linear:
 
 def _linears(model: QuantizedModel, kind: str, component: QuantizedTransformer) -> dict[str, _Linear]:
     """The linears by diffusers' name. Only a native checkpoint has gains, and FP8 scales per channel."""
-    native, scheme, found = kind == NATIVE_KIND, model.scheme, {}
+    native, found = kind == NATIVE_KIND, {}
     for linear in component.topology.linears:
         name = component.topology.gain_of(linear.name) if native and model.has_gains else None
         gain = None if name is None else component.gain(name)
+        scheme = component.scheme_of(linear.name)
         fp8_channel = native and scheme.weight is NumberFormat.FP8_E4M3
         group = component.rotation(linear.name)
         layer = layer_of(scheme, group, gain=gain is not None, per_channel=fp8_channel)
         stem = model.family.to_native(f"{linear.name}.weight").removesuffix(".weight")
         found[linear.name] = _Linear(
-            stem, layer, marker_of(layer), gain, fp8_channel or scheme.weight is NumberFormat.INT8
+            stem, scheme, layer, marker_of(layer), gain, fp8_channel or scheme.weight is NumberFormat.INT8
         )
     return found
 
@@ -163,7 +171,7 @@ def _specs(
             specs[family.to_native(name)] = TensorSpec(tensor.dtype, tuple(tensor.shape))
     for it in topology.linears:
         linear = linears[it.name]
-        for part, spec in _weight_specs(model.scheme, it, per_channel=linear.per_channel).items():
+        for part, spec in _weight_specs(linear.scheme, it, per_channel=linear.per_channel).items():
             specs[f"{linear.stem}.weight{part}"] = spec
         specs[f"{linear.stem}{MARK}"] = TensorSpec(torch.uint8, tuple(linear.marker.shape))
         if linear.gain is not None:
@@ -196,5 +204,5 @@ def _quantized(model: QuantizedModel, component: QuantizedTransformer, linear: s
         return component.linear(linear)
     weight = component.unrounded.linear(linear)
     require_finite(weight, f"{linear}.weight", model.model)
-    flat = quantize_weight(weight.reshape(1, -1), model.scheme.weight, rounding)
+    flat = quantize_weight(weight.reshape(1, -1), component.scheme_of(linear).weight, rounding)
     return Quantized(flat.codes.reshape(weight.shape), flat.scale.reshape(()))

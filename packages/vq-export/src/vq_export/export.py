@@ -93,8 +93,8 @@ def _of_scheme(
 ) -> QuantizedModel:
     """`model`, which lies in `where` in 8 bits; refuses another scheme than its own."""
     scheme = options.scheme or recipe.scheme
-    if scheme not in (None, model.scheme.name):
-        raise VqError(f"{where} is {model.scheme.name}, and {scheme} is asked for: {advice}.")
+    if scheme not in (None, model.scheme):
+        raise VqError(f"{where} is {model.scheme}, and {scheme} is asked for: {advice}.")
     return model
 
 
@@ -149,7 +149,7 @@ def written(model: QuantizedModel, output: Location) -> Written:
     """Sums up the checkpoint of `model` in the folder `output`."""
     how = cast(dict[str, str], model.settings["quantize"])
     names, size = tuple(model.components), size_of(local_copy(output))
-    return Written(output, model.scheme.name, model.has_gains, names, size, how.get("rounding"))
+    return Written(output, model.scheme, model.has_gains, names, size, how.get("rounding"))
 
 
 def verified_row(found: Verification | None) -> dict[str, str]:

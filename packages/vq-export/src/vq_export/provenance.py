@@ -35,7 +35,7 @@ TOLD = (
 def provenance_settings(model: QuantizedModel) -> dict[str, JsonValue]:
     """The settings of every stage behind `model`, as the manifest has them."""
     return {
-        "scheme": model.scheme.name,
+        "scheme": model.scheme,
         "gains": model.has_gains,
         **({"kept": model.kept} if model.kept else {}),
         **model.settings,

@@ -87,7 +87,7 @@ def test_it_is_the_model(made: Made, models: Paths, of_model: bool) -> None:
     found = verify(checkpoint, reference)
     assert found.problems == []
     assert [warning for warning in found.warnings if "heads of 16 channels" not in warning] == []
-    least = 18 if checkpoint.scheme.bits == 4 else 29
+    least = 18 if checkpoint.schemes[0].bits == 4 else 29
     assert min(found.weight_snr_db["transformer"].values()) > least
     assert all(abs(error.excess_db) < 1.5 for error in found.blocks["transformer"].branches.values())
 

@@ -92,7 +92,7 @@ def examine(device: str | None) -> Examination:
         capability=None if gpu is None else (gpu.major, gpu.minor),
         versions=_versions(),
         memory=memory | {"host free": host_free_bytes()},
-        schemes={name: _reason(partial(kernel_for, chosen, scheme)) for name, scheme in SCHEMES.items()},
+        schemes={name: _reason(partial(kernel_for, chosen, scheme.weight)) for name, scheme in SCHEMES.items()},
         kernels=_kernels(chosen),
         attentions=availability(chosen),
         models=_models(chosen),

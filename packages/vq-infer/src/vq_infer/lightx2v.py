@@ -101,7 +101,7 @@ def read_run_config(checkpoint: ConvertedCheckpoint, backend: str | None) -> tup
     Raises:
         VqError: there is none.
     """
-    scheme = checkpoint.scheme.name
+    scheme = checkpoint.scheme
     folder = checkpoint.artifact.path / RUN_CONFIG_FOLDER
     files = [file for file in checkpoint.artifact.manifest.files if Path(file).parent == Path(RUN_CONFIG_FOLDER)]
     names = sorted(Path(file).stem for file in files if Path(file).name.startswith(f"{scheme}-"))

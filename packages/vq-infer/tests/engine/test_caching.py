@@ -40,9 +40,7 @@ def make(tiny_model: Callable[[str], Path], opened: Callable[..., ConvertedCheck
             return sdpa.attend(*inputs)
 
         def load(name: str) -> nn.Module:
-            transformer: Any = load_transformer(
-                checkpoint.components[name], checkpoint.scheme, torch.device("cpu"), name, sdpa
-            )
+            transformer: Any = load_transformer(checkpoint.components[name], torch.device("cpu"), name, sdpa)
             transformer.blocks[1].attention = SimpleNamespace(NAME="counted", attend=counted)
             if (choice := parse_cache(cache)) is not None:
                 enable_cache(transformer, choice, passes)

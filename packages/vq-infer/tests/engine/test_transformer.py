@@ -30,7 +30,7 @@ Opened = Callable[..., ConvertedCheckpoint]
 
 
 def loaded(checkpoint: ConvertedCheckpoint, name: str = "transformer", device: torch.device = CPU) -> nn.Module:
-    return load_transformer(checkpoint.components[name], checkpoint.scheme, device, name, sdpa)
+    return load_transformer(checkpoint.components[name], device, name, sdpa)
 
 
 def diffusers_transformer(model: Path) -> nn.Module:
@@ -96,7 +96,7 @@ def test_computes_the_reference(
 ) -> None:
     checkpoint = opened(variant, scheme_name, smooth=smooth)
     engine = loaded(checkpoint)
-    reference = reference_transformer(tiny_model(variant), checkpoint.components["transformer"], checkpoint.scheme)
+    reference = reference_transformer(tiny_model(variant), checkpoint.components["transformer"], checkpoint.schemes[0])
     calls: dict[int, tuple[tuple[Tensor, ...], Tensor]] = {}
     for number, block in enumerate(reference.blocks):
         block.register_forward_hook(

@@ -44,9 +44,7 @@ def video(model: Path, checkpoint: Path, plan: ParallelPlan, device: str = "cpu"
     with team(plan, this_process(), torch.device(resolve_device(device))) as here:
 
         def load(name: str) -> nn.Module:
-            return load_transformer(
-                converted.components[name], converted.scheme, here.device, name, select_attention(AUTO, here.device)
-            )
+            return load_transformer(converted.components[name], here.device, name, select_attention(AUTO, here.device))
 
         pipeline = VideoPipeline(str(model), str(here.device), load)
         (conditions,) = pipeline.encode([SAMPLE], SAMPLING)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vq_core.numerics.grouped import GROUP
-from vq_core.numerics.scheme import QuantScheme
+from vq_core.numerics.scheme import QuantScheme, scheme_named
 from vq_core.topology import Topology, shard_of
 
 FULL_BITS = 16
@@ -36,14 +36,13 @@ def shared_inputs(
     component: str,
     topology: Topology,
     decisions: Mapping[str, Mapping[str, Any]],
-    scheme: QuantScheme,
+    scheme: str,
     named: Collection[str] = (),
 ) -> list[Shared]:
     """The linears of `component` by input and block, with the output SNR that `decisions` say of each, if they do.
 
-    In `scheme` they would be quantized.
-
-    The linears `named` stay in full precision, together with those that read the same input.
+    They would be quantized in the scheme that their decision says, else in `scheme`. The linears `named` stay in full
+    precision, together with those that read the same input.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for group in topology.groups:
@@ -57,15 +56,16 @@ def _shared(
     linears: Sequence[str],
     topology: Topology,
     decisions: Mapping[str, Mapping[str, Any]],
-    scheme: QuantScheme,
+    scheme: str,
     named: Collection[str],
 ) -> Shared:
     shapes = [topology.linear(name) for name in linears]
+    added = (_added_bytes(scheme_named(decisions[name].get("scheme", scheme))) for name in linears)
     snrs = [snr for name in linears if (snr := decisions[name].get("output_snr_db")) is not None]
     return Shared(
         component=component,
         linears=tuple(linears),
-        size=int(_added_bytes(scheme) * sum(linear.in_features * linear.out_features for linear in shapes)),
+        size=int(sum(each * it.in_features * it.out_features for each, it in zip(added, shapes, strict=True))),
         noise=sum(10 ** (-snr / 10) for snr in snrs),
         snr_db=min(snrs, default=None),
         named=not set(named).isdisjoint(linears),

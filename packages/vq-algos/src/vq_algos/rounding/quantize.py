@@ -2,10 +2,12 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from vq_algos.rounding.bias_and_score import correct_and_score
 from vq_algos.rounding.keep import kept_linears, shared_inputs
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
+from vq_algos.rounding.scheme_choice import RoundedInput, best_scheme
 from vq_algos.smoothed_for import other_scheme, target_of
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
@@ -32,7 +35,7 @@ from vq_core.numerics.centering import centered, offset_of, storable_mean
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.numerics.rotation import NONE, largest_group
-from vq_core.numerics.scheme import QuantScheme, Rounding, scheme_named
+from vq_core.numerics.scheme import NumberFormat, QuantScheme, Rounding, schemes_named
 from vq_core.recipes.ignored import IgnoreRule, ignored_linears, parse_ignored
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
@@ -51,7 +54,8 @@ class QuantizeSettings:
     """How to quantize.
 
     Attributes:
-        scheme: a scheme's name.
+        scheme: a scheme's name, or those of several of which each linear gets one, see
+            `vq_algos.rounding.scheme_choice`.
         method: a rounder's name.
         rounding: a rounding's name.
         rotate: which inputs are rotated, if the target can do it: `none`, `all`, or with `auto` those of which all
@@ -61,7 +65,8 @@ class QuantizeSettings:
         keep: rules for linears that stay in full precision, see `vq_core.recipes.ignored`.
         keep_size: how many bytes others that stay so may add; None for none where `min_snr` does not ask for some, else
             for any number.
-        min_snr: output SNR on held-out tokens in dB below which linears stay so; None for any.
+        min_snr: output SNR on held-out tokens in dB below which linears get more bits where `scheme` has some, else
+            stay so; None for any.
     """
 
     scheme: str
@@ -93,21 +98,30 @@ class QuantizeSettings:
         """Whether some of them are chosen by their error."""
         return self.keep_size is not None or self.min_snr is not None
 
+    @property
+    def schemes(self) -> tuple[QuantScheme, ...]:
+        """Those of `scheme`."""
+        return schemes_named(self.scheme)
+
     def __post_init__(self) -> None:
-        scheme_named(self.scheme)
+        schemes = self.schemes
         rounder_named(self.method)
         known = [rounding.value for rounding in Rounding]
         if self.rounding not in known:
             raise VqError(f"`{self.rounding}` is not a rounding: choose one of {', '.join(known)}.")
         if self.rotate not in ROTATE:
             raise VqError(f"`{self.rotate}` is not known to --rotate: choose one of {', '.join(ROTATE)}.")
-        if scheme_named(self.scheme).grouped and self.rotate != "all":
+        if all(one.grouped for one in schemes) and self.rotate != "all":
             raise VqError(f"{self.scheme} always rotates what a linear reads: leave --rotate out.")
+        if len({one.bits for one in schemes}) > 1 and self.min_snr is None:
+            raise VqError(
+                f"`--scheme {self.scheme}` needs --min-snr, the output SNR below which a linear gets more bits."
+            )
 
 
 def default_rotate(method: str, target: Target, scheme: str) -> str:
     """What is rotated where nothing is said: whatever gains by it, if `method` tries all there is."""
-    if scheme_named(scheme).grouped:
+    if all(one.grouped for one in schemes_named(scheme)):
         return "all"
     return "auto" if method == "auto" and target.rotation > NONE else "none"
 
@@ -133,7 +147,7 @@ def quantize(
     """
     target = target_named(target_of(weights))
     require_scheme(target.name, settings.scheme)
-    _require_widths(settings.scheme, weights)
+    _require_widths(settings.schemes, weights)
     if settings.rotate != "none":
         require_rotation(target.name)
     if settings.keeps:
@@ -173,16 +187,15 @@ def quantize(
             writer.note_measured(_kept(weights, settings, writer))
 
 
-def _require_widths(scheme: str, weights: SmoothedWeights) -> None:
-    """Refuse linears of which a row does not fill whole groups of the scheme."""
-    bits = scheme_named(scheme).bits
-    for component in weights.components.values():
-        for linear in component.topology.linears:
-            if not grouped.fits(bits, linear.in_features):
-                raise VqError(
-                    f"`{linear.name}` reads {linear.in_features} channels, and {scheme} needs a multiple of "
-                    f"{grouped.MULTIPLE[bits]}: take int8."
-                )
+def _require_widths(schemes: Iterable[QuantScheme], weights: SmoothedWeights) -> None:
+    """Refuse linears of which a row does not fill whole groups of one of the schemes."""
+    linears = [linear for component in weights.components.values() for linear in component.topology.linears]
+    for scheme, linear in product(schemes, linears):
+        if not grouped.fits(scheme.bits, linear.in_features):
+            raise VqError(
+                f"`{linear.name}` reads {linear.in_features} channels, and {scheme.name} needs a multiple of "
+                f"{grouped.MULTIPLE[scheme.bits]}: take int8."
+            )
 
 
 def _file_of(component: str, block: str) -> str:
@@ -198,7 +211,7 @@ def _kept(weights: SmoothedWeights, settings: QuantizeSettings, writer: Artifact
             name,
             component.topology,
             _decided(writer, name, component),
-            scheme_named(settings.scheme),
+            settings.scheme,
             ignored_linears(settings.rules, component.topology),
         )
     ]
@@ -221,6 +234,7 @@ def _require_tokens(settings: QuantizeSettings, stats: ActivationStats | None, w
     method = settings.method
     if stats is None:
         asked = {method: rounder_named(method).NEEDS_TOKENS, "--rotate auto": settings.rotate == "auto"}
+        asked |= {f"--scheme {settings.scheme}": len(settings.schemes) > 1}
         asked |= {"--keep-size": settings.keep_size is not None, "--min-snr": settings.min_snr is not None}
         if what := next((name for name, needs_tokens in asked.items() if needs_tokens), None):
             raise VqError(
@@ -274,29 +288,41 @@ class _Component:
     def _inputs(self) -> SampledInputs | None:
         if self.stats is None:
             return None
-        return SampledInputs(self.name, self.weights, self.stats, self._scheme.activation, self.device)
-
-    @property
-    def _scheme(self) -> QuantScheme:
-        return scheme_named(self.settings.scheme)
+        return SampledInputs(self.name, self.weights, self.stats, self.device)
 
     def _quantize_group(
         self, group: Group, linears: list[str], tensors: dict[str, Tensor], decisions: dict[str, Any]
     ) -> None:
         """Quantize the linears of a group that lie in one block into `tensors` and `decisions`."""
-        weights = [self._tensor(f"{linear}.weight") for linear in linears]
+        weights = {linear: self._tensor(f"{linear}.weight") for linear in linears}
+        rounded_in = partial(self._rounded, group, weights, tensors)
+        schemes = self.settings.schemes
+        if len(schemes) == 1:
+            found, how = rounded_in(schemes[0]), {}
+        else:
+            scheme, found = best_scheme(schemes, rounded_in, self.settings.min_snr)
+            how = {"scheme": scheme.name}
+        tensors |= found.tensors
+        decisions |= {linear: {**how, **decision} for linear, decision in found.decisions.items()}
+
+    def _rounded(
+        self, group: Group, weights: Mapping[str, Tensor], before: dict[str, Tensor], scheme: QuantScheme
+    ) -> RoundedInput:
+        """The linears of `weights`, which read the input of `group`; `before` are tensors that have changed already."""
+        tensors, decisions = dict[str, Tensor](), dict[str, dict[str, Any]]()
+        current = ChainMap(tensors, before)
         basis, found, nearest = rounded(
             self.settings.rotate,
-            partial(self._basis, group, weights),
+            partial(self._basis, group, list(weights.values()), scheme.activation),
             largest_group(group.in_features, self.max_rotation),
-            self._mean(group, tensors) if self.settings.center else None,
+            self._mean(group, current) if self.settings.center else None,
             rounder_named(self.settings.method),
-            self._scheme,
+            scheme,
             Rounding(self.settings.rounding),
         )
         if basis.mean is not None:
-            self._center(group, dict(zip(linears, weights, strict=True)), basis.mean, tensors)
-        for index, (linear, weight, one) in enumerate(zip(linears, basis.weights, found, strict=True)):
+            tensors |= self._centered(group, weights, basis.mean, current)
+        for index, (linear, weight, one) in enumerate(zip(weights, basis.weights, found, strict=True)):
             dequantized = dequantize(one.quantized)
             tensors |= {
                 f"{linear}.{part}": tensor.cpu() for part, tensor in qparams_artifact.stored(one.quantized).items()
@@ -313,11 +339,14 @@ class _Component:
                 scored = correct_and_score(weight, dequantized, basis.inputs, nearest[index], correct_bias=correct)
                 decisions[linear] |= scored.figures
                 if scored.shift is not None:
-                    tensors[f"{linear}.bias"] = (self._current(f"{linear}.bias", tensors) + scored.shift).cpu()
+                    tensors[f"{linear}.bias"] = (self._current(f"{linear}.bias", current) + scored.shift).cpu()
             logger.debug("%s: %s", linear, decisions[linear])
+        return RoundedInput(tensors, decisions)
 
-    def _basis(self, group: Group, weights: list[Tensor], rotation: int, mean: Tensor | None) -> Basis:
-        inputs = self._inputs.inputs_of(group, rotation, mean) if self._inputs else None
+    def _basis(
+        self, group: Group, weights: list[Tensor], activation: NumberFormat, rotation: int, mean: Tensor | None
+    ) -> Basis:
+        inputs = self._inputs.inputs_of(group, activation, rotation, mean) if self._inputs else None
         return rotated_basis(weights, inputs, rotation, mean)
 
     def _mean(self, group: Group, tensors: Mapping[str, Tensor]) -> Tensor | None:
@@ -328,13 +357,15 @@ class _Component:
         before = offset.of(self._current(offset.tensor, tensors))
         return storable_mean(before, self._inputs.mean_of(group), self.weights.gain_behind(group, self.device))
 
-    def _center(self, group: Group, weights: Mapping[str, Tensor], mean: Tensor, tensors: dict[str, Tensor]) -> None:
-        """Let what produces the input of `group` take −`mean`, and the biases of the linears of `weights` W·`mean`."""
+    def _centered(
+        self, group: Group, weights: Mapping[str, Tensor], mean: Tensor, tensors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The mean and what changes: what produces the input takes −`mean`, the biases of its linears W·`mean`."""
         offset = offset_of(self.weights.topology, group)
         assert offset is not None
         current = partial(self._current, tensors=tensors)
         changed = centered(current, offset, self.weights.gain_behind(group, self.device), weights, mean)
-        tensors |= {name: tensor.cpu() for name, tensor in changed.items()} | {f"{group.name}.mean": mean.cpu()}
+        return {name: tensor.cpu() for name, tensor in changed.items()} | {f"{group.name}.mean": mean.cpu()}
 
     def _current(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
         """The tensor `name` in fp32, as it has become so far."""

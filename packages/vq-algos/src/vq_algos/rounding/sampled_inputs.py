@@ -26,29 +26,31 @@ class SampledInputs:
         name: the component's name.
         component: its smoothed weights, which have the gains.
         stats: statistics with sampled tokens.
-        activation: the format in which tokens are quantized.
         device: the device that the tokens are loaded to.
     """
 
     name: str
     component: SmoothedTransformer
     stats: ActivationStats
-    activation: NumberFormat
     device: str
-    _shared: dict[tuple[str, int], LinearInputs] = field(default_factory=dict, init=False)
+    _shared: dict[tuple[str, NumberFormat, int], LinearInputs] = field(default_factory=dict, init=False)
 
-    def inputs_of(self, group: Group, rotation: int = NONE, mean: Tensor | None = None) -> LinearInputs:
+    def inputs_of(
+        self, group: Group, activation: NumberFormat, rotation: int = NONE, mean: Tensor | None = None
+    ) -> LinearInputs:
         """What the linears of `group` read, `rotation` channels rotated together, after `mean` `[in]` was subtracted.
+
+        Tokens are quantized to the format `activation`.
 
         The inputs of a group that spans all blocks are kept; they have no `mean`.
 
         Raises:
             VqError: no tokens of the group were sampled, or one is not finite.
         """
-        key = (group.name, rotation)
+        key = (group.name, activation, rotation)
         if key in self._shared:
             return self._shared[key]
-        inputs = LinearInputs(*(self._sampled(group, split, rotation, mean) for split in SPLITS))
+        inputs = LinearInputs(*(self._sampled(group, split, activation, rotation, mean) for split in SPLITS))
         if block_of(group.name) is None:
             self._shared[key] = inputs
         return inputs
@@ -59,9 +61,11 @@ class SampledInputs:
         share = tokens.weight / tokens.weight.sum()
         return share @ (tokens.rows.float() * self.component.input_gain(group, self.device))
 
-    def _sampled(self, group: Group, split: Split, rotation: int, mean: Tensor | None) -> Sampled:
+    def _sampled(
+        self, group: Group, split: Split, activation: NumberFormat, rotation: int, mean: Tensor | None
+    ) -> Sampled:
         gain = self.component.input_gain(group, self.device)
-        inputs = sampled(self._tokens(group, split), gain, self.activation, rotation, mean)
+        inputs = sampled(self._tokens(group, split), gain, activation, rotation, mean)
         if group.gelu_sink is None or bool((gain == 1).all()):
             return inputs
         # Behind a rescaled GELU the input is not the model's own times the gain: compute what the runtime will compute.
@@ -70,7 +74,7 @@ class SampledInputs:
         weight, bias = self.component.plain([f"{up}.weight", f"{up}.bias"], self.device).values()
         x = self._tokens(above, split).rows.float() * self.component.input_gain(above, self.device)
         hidden = gelu(F.linear(x, weight.float(), bias.float()))
-        return replace(inputs, x_hat=dequantize(quantize_tokens(rotate(hidden, rotation), self.activation)))
+        return replace(inputs, x_hat=dequantize(quantize_tokens(rotate(hidden, rotation), activation)))
 
     def _tokens(self, group: Group, split: Split) -> Tokens:
         tokens = self.stats.tokens(self.name, group.name, split, self.device)

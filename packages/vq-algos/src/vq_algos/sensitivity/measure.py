@@ -15,7 +15,7 @@ from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedWeights
 from vq_core.numerics.quantize import dequantize, quantize_weight
-from vq_core.numerics.scheme import W8A8, QuantScheme
+from vq_core.numerics.scheme import W8A8
 from vq_core.runtime.progress import progress
 from vq_core.runtime.terminal import new_console
 from vq_core.topology import shard_of
@@ -55,18 +55,18 @@ def costs(weights: SmoothedWeights, stats: ActivationStats, device: str = "cpu")
     total = sum(component.topology.num_blocks for component in weights.components.values())
     with progress("sensitivity", total, "block") as advance:
         for name, component in weights.components.items():
-            inputs = {scheme: SampledInputs(name, component, stats, scheme.activation, device) for scheme in W8A8}
+            inputs = SampledInputs(name, component, stats, device)
             for block in component.topology.block_shards:
                 found += _costs_of_block(inputs, block)
                 advance()
     return sorted(found, key=lambda cost: -cost.relative_error)
 
 
-def _costs_of_block(inputs: dict[QuantScheme, SampledInputs], block: str) -> Iterator[Cost]:
-    for scheme, source in inputs.items():
+def _costs_of_block(source: SampledInputs, block: str) -> Iterator[Cost]:
+    for scheme in W8A8:
         for group in source.component.topology.groups:
             linears = [linear for linear in group.reads if shard_of(linear) == block]
-            held_out = source.inputs_of(group).held_out if linears else None
+            held_out = source.inputs_of(group, scheme.activation).held_out if linears else None
             for linear in linears:
                 assert held_out is not None
                 weight = source.component.linear(linear, source.device).float()

@@ -30,7 +30,7 @@ from vq_core.model.source import Source, SourceTransformer
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.rotation import largest_group
-from vq_core.numerics.scheme import NumberFormat, QuantScheme, scheme_named
+from vq_core.numerics.scheme import NumberFormat, QuantScheme, schemes_named
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
 from vq_core.sampling.model_defaults import sampled_as
@@ -73,7 +73,7 @@ class SmoothSettings:
     def __post_init__(self) -> None:
         smoother = smoother_named(self.method)
         if self.scheme is not None:
-            scheme_named(self.scheme)
+            schemes_named(self.scheme)
         elif "scheme" in smoother.NEEDS:
             raise VqError(f"`--scheme` is missing: `{self.method}` tries the quantization to come; give int8 or fp8.")
         if self.awq_version not in VERSIONS:
@@ -317,7 +317,7 @@ class _Component:
 
     @property
     def _scheme(self) -> QuantScheme | None:
-        return None if self.settings.scheme is None else scheme_named(self.settings.scheme)
+        return None if self.settings.scheme is None else schemes_named(self.settings.scheme)[0]
 
     def _decided(self, group: Group, smoothing: Smoothing, measured: Mapping[str, Any]) -> Smoothed:
         """1/s as bfloat16 values, fp32 `[in]`, and the decision that the artifact records."""

@@ -134,6 +134,10 @@ class ConvertedTransformer:
         loaded = self._artifact.tensors(self._name, [codes, scale], device)
         return Quantized(loaded[codes], loaded[scale])
 
+    def scheme_of(self, linear: str) -> QuantScheme:
+        """The scheme of the quantized linear `linear`."""
+        return scheme_named(str(self._artifact.manifest.settings["scheme"]))
+
     def gain(self, name: str, device: str = "cpu") -> Tensor | None:
         """The gain `name`; None if the checkpoint was not smoothed."""
         native = self._native[Role.GAIN].get(name)
@@ -149,9 +153,15 @@ class ConvertedCheckpoint:
         self.family = family_named(self.family_name)
 
     @property
-    def scheme(self) -> QuantScheme:
-        """The scheme of all linears."""
-        return scheme_named(str(self.artifact.manifest.settings["scheme"]))
+    def scheme(self) -> str:
+        """Name of the scheme of all linears, or of the schemes of which each has one."""
+        return str(self.artifact.manifest.settings["scheme"])
+
+    @cached_property
+    def schemes(self) -> tuple[QuantScheme, ...]:
+        """The schemes of the linears, each once."""
+        linears = ((it, linear.name) for it in self.components.values() for linear in it.topology.linears)
+        return tuple(dict.fromkeys(component.scheme_of(name) for component, name in linears))
 
     @property
     def has_gains(self) -> bool:

@@ -24,6 +24,7 @@ from torch import Tensor
 from vq_core.artifacts.checkpoint import CheckpointTensor, ConvertedCheckpoint, ConvertedTransformer, Role
 from vq_core.artifacts.kept_names import KEPT, kept_names
 from vq_core.artifacts.models_in_place import models_told
+from vq_core.artifacts.stored_scheme import stored_scheme
 from vq_core.errors import VqError
 from vq_core.families import Family
 from vq_core.files.json_file import parse_json
@@ -31,7 +32,7 @@ from vq_core.model.comfyui_codes import MARK, rotation_of
 from vq_core.numerics import rotation
 from vq_core.numerics.grouped import CODEBOOK, GROUP, Packed, packed_width, unpack
 from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import NumberFormat, QuantScheme, scheme_named
+from vq_core.numerics.scheme import NumberFormat, QuantScheme, schemes_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import open_artifact
 from vq_core.topology import Linear
@@ -113,27 +114,37 @@ class ComfyuiTransformer(ConvertedTransformer):
         said = self._artifact.manifest.settings.get(KEPT, {})
         return kept_names(said, self._name, linears, self._artifact.path)
 
-    @property
-    def _scheme(self) -> QuantScheme:
-        return scheme_named(str(self._artifact.manifest.settings["scheme"]))
+    def scheme_of(self, linear: str) -> QuantScheme:
+        """The scheme of the quantized linear `linear`."""
+        return self._schemes[linear]
+
+    def _stored_scheme(self, weight: str) -> QuantScheme:
+        """The scheme of the linear whose codes are the tensor `weight`; where none fits, the first one of the file."""
+        first, *others = schemes_named(str(self._artifact.manifest.settings["scheme"]))
+        table = self._artifact.manifest.components[self._name].tensors
+        if not others or weight not in table:
+            return first
+        found = stored_scheme(table[weight], table.get(f"{weight}_s_rel"))
+        return found if found in others else first
 
     def _table(self, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
         table = super()._table(family, gains=False)
-        if self._scheme.grouped:
-            table = {name: it for name, it in table.items() if it.role not in (Role.CODES, Role.SCALE)}
-            for linear in self.topology.linears:
-                weight = family.to_native(f"{linear.name}.weight")
-                for part, (role, shape) in grouped_tensors(linear, self._scheme.bits).items():
+        weights = {linear: family.to_native(f"{linear.name}.weight") for linear in self.topology.linears}
+        self._schemes = {linear.name: self._stored_scheme(weight) for linear, weight in weights.items()}
+        for linear, weight in weights.items():
+            scheme, gain = self._schemes[linear.name], self.topology.gain_of(linear.name)
+            if scheme.grouped:
+                del table[f"{weight}_scale"]
+                for part, (role, shape) in grouped_tensors(linear, scheme.bits).items():
                     table[f"{weight}{part}"] = CheckpointTensor(role, linear.name, shape, linear.shard)
-        for linear in self.topology.linears if gains else ():
-            if (gain := self.topology.gain_of(linear.name)) is not None:
-                name = family.to_native(f"{linear.name}.weight").removesuffix(".weight") + GAIN
+            if gains and gain is not None:
+                name = weight.removesuffix(".weight") + GAIN
                 table[name] = CheckpointTensor(Role.GAIN, gain, (linear.in_features,), linear.shard)
         return table
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         """Codes, scale `[out, 1]` and rotation of the quantized linear `name`; codes of fewer bits than 8 as INT8."""
-        if self._scheme.grouped:
+        if self.scheme_of(name).grouped:
             return unpack(self.packed(name, device))
         quantized = super().linear(name, device)
         scale = quantized.scale.reshape(-1, 1).expand(len(quantized.codes), 1).contiguous()

@@ -19,10 +19,11 @@ from torch import Tensor
 from vq_core.artifacts.decisions import read_decisions
 from vq_core.artifacts.kept_names import KEPT, kept_names
 from vq_core.artifacts.models_in_place import models_told
+from vq_core.artifacts.stored_scheme import stored_scheme
 from vq_core.errors import VqError
 from vq_core.numerics import grouped, rotation
 from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import QuantScheme, scheme_named
+from vq_core.numerics.scheme import QuantScheme, schemes_named
 from vq_core.remote.location import Location
 from vq_core.store.reader import Artifact, open_artifact
 from vq_core.topology import Group
@@ -48,29 +49,36 @@ class QuantParams:
         self.artifact = artifact
 
     @property
-    def scheme(self) -> QuantScheme:
-        """The scheme of all linears."""
-        return scheme_named(str(self.artifact.manifest.settings["scheme"]))
+    def scheme(self) -> str:
+        """Name of the scheme of all linears, or of the schemes of which each has one."""
+        return str(self.artifact.manifest.settings["scheme"])
+
+    def scheme_of(self, component: str, linear: str) -> QuantScheme:
+        """The scheme of `linear`.
+
+        Raises:
+            VqError: its codes are of none that the artifact says.
+        """
+        codes = self.artifact.entry(component, f"{linear}.codes")
+        groups = self.artifact.manifest.components[component].tensors.get(f"{linear}.group_scale")
+        scheme = stored_scheme(codes, groups)
+        if scheme is None or scheme not in schemes_named(self.scheme):
+            raise VqError(f"The codes of `{linear}` in {self.artifact.path} are not {self.scheme}: quantize again.")
+        return scheme
 
     def linear(self, component: str, linear: str, device: str = "cpu") -> Quantized:
         """Codes, scale and rotation of one linear; codes of fewer bits than 8 as INT8, with their groups.
 
         Raises:
-            VqError: its input cannot be rotated so, or the codes do not fill the groups.
+            VqError: its input cannot be rotated so, or the codes are of another scheme.
         """
-        names = [f"{linear}.codes", f"{linear}.scale"]
-        if self.scheme.grouped:
+        scheme, names = self.scheme_of(component, linear), [f"{linear}.codes", f"{linear}.scale"]
+        if scheme.grouped:
             names.append(f"{linear}.group_scale")
         codes, scale, *groups = self.artifact.tensors(component, names, device).values()
         found = Quantized(codes, scale, self.rotation(component, linear))
         if groups:
-            packed = grouped.Packed(codes, groups[0], scale, found.rotation)
-            if packed.bits != self.scheme.bits:
-                raise VqError(
-                    f"`{linear}.codes` in {self.artifact.path} is {list(codes.shape)} and its `group_scale` "
-                    f"{list(groups[0].shape)}, which is not {self.scheme.name}: quantize again."
-                )
-            found = grouped.unpack(packed)
+            found = grouped.unpack(grouped.Packed(codes, groups[0], scale, found.rotation))
         if not rotation.fits(found.rotation, found.codes.shape[1]):
             raise VqError(
                 f"`{linear}.rotation` in {self.artifact.path} is {found.rotation}, which is no power of 4 that divides "

@@ -6,6 +6,8 @@ from typing import Protocol, TypeVar
 from pydantic import JsonValue
 from torch import Tensor
 
+from vq_core.numerics.quantize import Quantized
+from vq_core.numerics.scheme import QuantScheme
 from vq_core.topology import Topology
 
 Weight_co = TypeVar("Weight_co", covariant=True)
@@ -45,6 +47,13 @@ class TransformerReader(Protocol[Weight_co]):
 
     def gain(self, name: str, device: str = "cpu") -> Tensor | None:
         """The gain `name`, fp32 `[in]`, by which inputs of linears are to be multiplied; None where there are none."""
+
+
+class CodesReader(TransformerReader[Quantized], Protocol):
+    """A transformer of which linears are quantized."""
+
+    def scheme_of(self, linear: str) -> QuantScheme:
+        """The scheme of the quantized linear `linear`."""
 
 
 class DescribedTransformer(TransformerReader[Weight_co], Protocol[Weight_co]):

@@ -64,6 +64,8 @@ W6A8 = QuantScheme("w6a8", NumberFormat.INT8, NumberFormat.INT8, bits=6)
 W4A8 = QuantScheme("w4a8", NumberFormat.INT8, NumberFormat.INT8, bits=4)
 
 SCHEMES = {scheme.name: scheme for scheme in (*W8A8, W6A8, W4A8)}
+MIX = "+"
+"""Joins the names of schemes of which each linear has one: `int8+fp8`."""
 
 
 def scheme_named(name: str, among: Mapping[str, QuantScheme] = SCHEMES) -> QuantScheme:
@@ -81,6 +83,18 @@ def scheme_named(name: str, among: Mapping[str, QuantScheme] = SCHEMES) -> Quant
     return among[name]
 
 
+def schemes_named(name: str) -> tuple[QuantScheme, ...]:
+    """The schemes of which each linear has one, such as INT8 and FP8 for `int8+fp8`; a single one for `int8`.
+
+    Raises:
+        VqError: one is no scheme, or is named twice.
+    """
+    schemes = tuple(map(scheme_named, name.split(MIX)))
+    if len(set(schemes)) < len(schemes):
+        raise VqError(f"`{name}` names a scheme twice: name each once.")
+    return schemes
+
+
 def plain_scheme_named(name: str) -> QuantScheme:
     """The scheme called `name`, for weights that are converted without calibration.
 
@@ -88,7 +102,7 @@ def plain_scheme_named(name: str) -> QuantScheme:
         VqError: no such scheme, or one that is nothing without calibration.
     """
     plain = {scheme.name: scheme for scheme in W8A8}
-    if name in SCHEMES.keys() - plain.keys():
+    if name in SCHEMES.keys() - plain.keys() or MIX in name:
         raise VqError(
             f"`{name}` is for calibrated transformers: run vq-algos smooth and quantize and give --weights and "
             f"--qparams, or choose {' or '.join(plain)}."

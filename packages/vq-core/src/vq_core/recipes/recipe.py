@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from vq_core.errors import VqError
 from vq_core.model.lora_request import LoraRequest, parse_lora
-from vq_core.numerics.scheme import Rounding
+from vq_core.numerics.scheme import MIX, SCHEMES, Rounding, schemes_named
 from vq_core.recipes.ignored import IgnoreRule, parse_ignored
 from vq_core.recipes.llmc_recipe import from_llmc, is_llmc
 from vq_core.recipes.named_prompts import is_prompt_set
@@ -24,7 +25,6 @@ from vq_core.remote.location import Location, Uri, join, parse_location
 from vq_core.remote.transfer import local_copy
 
 Artifact = Literal["activation-stats", "smoothed-weights", "quant-params", "lightx2v", "videos", "report"]
-SchemeName = Literal["int8", "fp8", "w6a8", "w4a8"]
 Groups = Literal["llmc", "all"]
 FoldedDtype = Literal["fp32", "bf16"]
 AwqVersion = Literal["v1", "v2"]
@@ -100,9 +100,23 @@ def _model_beside_recipe(model: str, info: ValidationInfo) -> str:
     return str((folder.absolute() if isinstance(folder, Path) else folder) / model)
 
 
+def _known_schemes(name: str) -> str:
+    try:
+        schemes_named(name)
+    except VqError:
+        known = ", ".join(SCHEMES)
+        raise PydanticCustomError(
+            "refused",
+            "which is no scheme: give one of {known}, or several joined by {mix}.",
+            {"known": known, "mix": MIX},
+        ) from None
+    return name
+
+
 RecipePath = Annotated[Location, PlainValidator(_path_beside_recipe)]
 PromptsPath = Annotated[Location, PlainValidator(_prompts_beside_recipe)]
 Model = Annotated[str, AfterValidator(_model_beside_recipe)]
+SchemeName = Annotated[str, AfterValidator(_known_schemes)]
 # Strict pydantic takes neither a YAML string for an enum, nor a YAML list for a tuple: those fields are not strict.
 
 

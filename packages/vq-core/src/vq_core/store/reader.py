@@ -13,7 +13,7 @@ from vq_core.files.buffers import Buffers
 from vq_core.files.weights_file import SafetensorsFile
 from vq_core.remote.location import Location
 from vq_core.remote.transfer import local_copy
-from vq_core.store.manifest import Manifest, read_manifest
+from vq_core.store.manifest import Manifest, TensorEntry, read_manifest
 from vq_core.store.resumable_folder import files_in
 
 
@@ -33,19 +33,27 @@ class Artifact:
         """Identity of the artifact: what a child records as its parent."""
         return self.manifest.digest()
 
+    def entry(self, component: str, name: str) -> TensorEntry:
+        """What the manifest says of the tensor `name` of a component.
+
+        Raises:
+            VqError: it knows none of that name.
+        """
+        table = self.manifest.components[component].tensors
+        if name not in table:
+            raise VqError(f"{self.path} has no tensor `{name}` for {component}: make the artifact again.")
+        return table[name]
+
     def tensors(self, component: str, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:
         """Tensors of a component by name, in the order of `names`.
 
         Raises:
             VqError: the artifact has no such tensor, or a file is not the one that was written.
         """
-        table = self.manifest.components[component].tensors
         names = list(names)
         by_file: dict[str, list[str]] = {}
         for name in names:
-            if name not in table:
-                raise VqError(f"{self.path} has no tensor `{name}` for {component}: make the artifact again.")
-            by_file.setdefault(table[name].file, []).append(name)
+            by_file.setdefault(self.entry(component, name).file, []).append(name)
         loaded: dict[str, Tensor] = {}
         for file, wanted in by_file.items():
             self.verify_file(file)

@@ -20,9 +20,9 @@ from vq_core.numerics.grouped import quantize_to
 from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
 from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.rounding import round_to_codes
-from vq_core.numerics.scheme import scheme_named
+from vq_core.numerics.scheme import schemes_named
 from vq_core.store.writer import Header, create_artifact
-from vq_core.topology import shard_of
+from vq_core.topology import block_of, shard_of
 
 TOOL = "test"
 
@@ -90,12 +90,14 @@ def write_qparams(
 ) -> Path:
     """Write quant params of the artifact `smoothed_weights` to `path` and return it.
 
+    Of several schemes in `scheme` the inputs of linears have one in turn.
+
     They hold every bias, or that of the linear `corrected` alone, increased by `bias_shift`. `clip` multiplies the
     absmax of every row. The codes are of weights in which at most `rotation` channels are rotated together. With
     `center` a random mean is subtracted from every input from which one can be. The linears `kept` stay in full
     precision.
     """
-    opened, chosen = open_weights(smoothed_weights), scheme_named(scheme)
+    opened, schemes = open_weights(smoothed_weights), schemes_named(scheme)
     header = Header(
         qparams.KIND,
         qparams.FORMAT,
@@ -113,7 +115,8 @@ def write_qparams(
                 tensors: dict[str, Tensor] = {}
                 decisions: dict[str, dict[str, object]] = {}
                 for stem in (linear.name for linear in component.topology.linears if linear.shard == shard):
-                    weight = component.linear(stem)
+                    turn = component.topology.groups.index(component.topology.group_of(stem)) + (block_of(stem) or 0)
+                    chosen, weight = schemes[turn % len(schemes)], component.linear(stem)
                     group = largest_group(weight.shape[1], rotation)
                     weight = rotate(weight, group)
                     shifts = bias_shift is not None and corrected in (None, stem)
@@ -128,6 +131,8 @@ def write_qparams(
                         tensors[f"{stem}.bias"] = component.plain([f"{stem}.bias"])[f"{stem}.bias"].float() + bias_shift
                     snr = round(snr_db(weight, dequantize(quantized)), 3)
                     decisions[stem] = {"method": "rtn", "weight_snr_db": snr, "bias_corrected": shifts}
+                    if len(schemes) > 1:
+                        decisions[stem]["scheme"] = chosen.name
                 if center:
                     _center(component, shard, tensors, decisions)
                 write_decided(writer, f"{name}/{shard}.safetensors", tensors, decisions)

@@ -73,7 +73,7 @@ def measure_layers(
     schedule = run.pipeline.schedule(sampling)
     calls = {name: calls_of(schedule, name, guided=sampling.guided) for name in run.source.components}
     topologies = {name: component.topology for name, component in run.source.components.items()}
-    scheme = candidate.qparams.scheme.name
+    scheme = candidate.qparams.scheme
     parents = {"smoothed-weights": candidate.weights_id.digest, "quant-params": candidate.qparams_id.digest}
     with create_artifact(output, run.header(KIND, FORMAT, {"scheme": scheme}, parents), resume=resume) as writer:
         measured = _Measured(run, candidate, writer)

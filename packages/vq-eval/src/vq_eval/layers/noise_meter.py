@@ -102,7 +102,6 @@ class NoiseMeter:
         self._topology = weights.topology
         self._across = cache(partial(weights.across_gain, device=device))
         self._qparams = qparams
-        self._scheme = qparams.scheme
         self._gain = cache(lambda group: _unless_ones(weights.gain(group.gain, device)))
         self._mean = cache(lambda group: qparams.mean(component, group, device))
         self._between = {linear.name: self._between_twins(linear.name) for linear in self._topology.linears}
@@ -182,9 +181,10 @@ class NoiseMeter:
 
     def _rounded(self, name: str, full: nn.Module) -> Callable[[Tensor], Tensor]:
         """The model's own linear `name`, rounded to nearest; rotated where the scheme knows nothing else."""
-        group = self._qparams.rotation(self._component, name) if self._scheme.grouped else NONE
-        weight = quantize_to(self._scheme, rotate(full.get_parameter("weight"), group))._replace(rotation=group)
-        bias, activation = full.get_parameter("bias").float(), self._scheme.activation
+        scheme = self._qparams.scheme_of(self._component, name)
+        group = self._qparams.rotation(self._component, name) if scheme.grouped else NONE
+        weight = quantize_to(scheme, rotate(full.get_parameter("weight"), group))._replace(rotation=group)
+        bias, activation = full.get_parameter("bias").float(), scheme.activation
         return lambda x: w8a8_linear(x, weight, bias, activation)
 
     def _block(self, exact: ModuleCall, ours: ModuleCall) -> Tensor:

@@ -137,7 +137,7 @@ class _Measured:
         return CandidateDrift(
             name=_name_of(candidate),
             role="floor" if candidate is None else "candidate",
-            scheme=None if candidate is None else candidate.qparams.scheme.name,
+            scheme=None if candidate is None else candidate.qparams.scheme,
             weights=None if candidate is None else candidate.weights_id,
             qparams=None if candidate is None else candidate.qparams_id,
             summary=summarize(forced, free),

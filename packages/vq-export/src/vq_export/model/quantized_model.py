@@ -19,7 +19,7 @@ from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.families import Family
 from vq_core.files.buffers import Buffers
 from vq_core.model.source import Source, SourceTransformer
-from vq_core.model.transformer_reader import DescribedTransformer, TransformerReader
+from vq_core.model.transformer_reader import CodesReader, DescribedTransformer, TransformerReader
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, quantize_weight_into, quantized_snr_db
 from vq_core.numerics.rotation import NONE
@@ -60,7 +60,7 @@ class OpenedModel:
         return Header(kind, fmt, TOOL, self.family_name, self.model, components, dict(settings), dict(self.parents))
 
 
-class QuantizedTransformer(DescribedTransformer[Quantized], Protocol):
+class QuantizedTransformer(CodesReader, DescribedTransformer[Quantized], Protocol):
     """One quantized transformer; its `plain` tensors are as the rounder corrected and centered them."""
 
     @property
@@ -88,11 +88,14 @@ def stored_plain(component: QuantizedTransformer, shard: str) -> dict[str, Tenso
 
 @dataclass(frozen=True)
 class QuantizedModel(OpenedModel):
-    """A quantized model; `tools` says by artifact what wrote it."""
+    """A quantized model; `scheme` names that of all linears or those of which each has one.
+
+    `tools` says by artifact what wrote it.
+    """
 
     components: Mapping[str, QuantizedTransformer]
     family: Family
-    scheme: QuantScheme
+    scheme: str
     tools: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -172,6 +175,9 @@ class _RoundedWeights(Derived):
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         return self._qparams.linear(self._name, name, device)
 
+    def scheme_of(self, linear: str) -> QuantScheme:
+        return self._qparams.scheme_of(self._name, linear)
+
     def rotation(self, linear: str) -> int:
         return self._qparams.rotation(self._name, linear)
 
@@ -214,6 +220,9 @@ class _RoundedSource(Derived):
         # JSON has no infinity: null says that the codes hold the weight exactly.
         self._decided[name] = {"method": METHOD, "weight_snr_db": round(snr, 3) if math.isfinite(snr) else None}
         return Quantized(written.copy_(codes).to(device), scale.to(device))
+
+    def scheme_of(self, linear: str) -> QuantScheme:
+        return self._scheme
 
     def rotation(self, linear: str) -> int:
         return NONE
@@ -258,7 +267,7 @@ def from_source(source: Source, scheme: QuantScheme, rounding: Rounding, *, devi
         model=source.name,
         family_name=source.family_name,
         family=source.family,
-        scheme=scheme,
+        scheme=scheme.name,
         components={
             name: _RoundedSource(component, scheme, rounding, device) for name, component in source.components.items()
         },

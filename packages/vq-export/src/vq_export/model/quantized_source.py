@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
+from vq_core.artifacts.stored_scheme import BY_DTYPE
 from vq_core.errors import VqError
 from vq_core.model.already_quantized import IMPORTED, quantizer_of
 from vq_core.model.source import TRANSFORMER_FILES, fingerprint_of, resolve_model
@@ -25,13 +26,10 @@ from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import Quantized, dequantize
 from vq_core.numerics.rotation import NONE
-from vq_core.numerics.scheme import FP8, INT8, QuantScheme
+from vq_core.numerics.scheme import QuantScheme
 from vq_core.topology import Linear
 from vq_export.model.derived import Derived
 from vq_export.model.quantized_model import QuantizedModel
-
-SCHEMES = {"I8": INT8, "F8_E4M3": FP8}
-"""By safetensors' name of the codes' dtype."""
 
 
 class _StoredCodes:
@@ -94,6 +92,9 @@ class _StoredCodes:
     def gain(self, name: str, device: str = "cpu") -> Tensor | None:
         return self._gains.gain(name, device)
 
+    def scheme_of(self, linear: str) -> QuantScheme:
+        return self.scheme
+
     def rotation(self, linear: str) -> int:
         return NONE
 
@@ -145,7 +146,7 @@ def open_quantized_source(model: str, *, loras: Sequence[str] = (), allow_pth: b
         model=model,
         family_name=family_name,
         family=family,
-        scheme=first.scheme,
+        scheme=first.scheme.name,
         components=components,
         settings={
             **({"smooth": {"method": method}} if any(part.has_affine_norms for part in components.values()) else {}),
@@ -174,7 +175,7 @@ def _scheme(stored: StoredTransformer, linears: Iterable[Linear]) -> QuantScheme
     for linear in linears:
         name = f"{linear.name}.weight"
         dtype = stored.tensors[name].info.dtype
-        if dtype not in SCHEMES:
+        if dtype not in BY_DTYPE:
             raise VqError(
                 f"`{name}` in {stored.where} is {dtype}, and LightX2V runs one 8-bit scheme for every linear of every "
                 "block: quantize all of them to int8 or e4m3 (without LLMC's ignored_layers)."
@@ -190,4 +191,4 @@ def _scheme(stored: StoredTransformer, linears: Iterable[Linear]) -> QuantScheme
             )
     if len(dtypes) > 1:
         raise VqError(f"{stored.where} has codes of both {' and '.join(sorted(dtypes))}: quantize all to one format.")
-    return SCHEMES[next(iter(dtypes))]
+    return BY_DTYPE[next(iter(dtypes))]

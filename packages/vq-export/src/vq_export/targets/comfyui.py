@@ -2,7 +2,7 @@
 
 from vq_core.artifacts.comfyui_checkpoint import KIND
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import NumberFormat
+from vq_core.numerics.scheme import FP8, schemes_named
 from vq_core.remote.location import Location
 from vq_core.store.writer import Check
 from vq_export.comfyui_file import file_of, linears_told, rounding_of, write_files
@@ -24,7 +24,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             "ComfyUI has no gains of modulated norms, and these weights have some: smooth the model with "
             "`vq-algos smooth --target comfyui`, or export for lightx2v or native."
         )
-    if model.scheme.weight is NumberFormat.FP8_E4M3 and rounding_of(model) is None:
+    if FP8 in schemes_named(model.scheme) and rounding_of(model) is None:
         raise VqError(
             "ComfyUI reads one FP8 scale per tensor, and these codes have one per channel: quantize to int8, or "
             "convert the model itself with --model and --scheme fp8."

@@ -26,6 +26,7 @@ from vq_core.artifacts.checkpoint import (
 )
 from vq_core.errors import VqError
 from vq_core.families.wan.kinds import Kind
+from vq_core.numerics.scheme import scheme_named
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, create_artifact
@@ -53,7 +54,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
         VqError: it is one expert of a pair or no published Wan; LightX2V cannot sample as its settings say; a linear
             reads a rotated input or stays in full precision; see `create_artifact`.
     """
-    require_scheme("lightx2v", model.scheme.name)
+    require_scheme("lightx2v", model.scheme)
     if model.rotated:
         raise VqError(
             "LightX2V does not rotate what a linear reads, and these codes need it: quantize with `--rotate none`, or "
@@ -64,7 +65,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             "LightX2V reads every linear of a block in 8 bits, and some of these stay in full precision: quantize "
             "without --keep, --keep-size and --min-snr, or export for comfyui or native."
         )
-    configs = run_configs(_kind(model), model.scheme, _sampling(model), gains=model.has_gains)
+    configs = run_configs(_kind(model), scheme_named(model.scheme), _sampling(model), gains=model.has_gains)
     header = model.header(KIND, FORMAT, model.folders, provenance_settings(model))
     with (
         create_artifact(output, header, resume=resume, check=check) as writer,

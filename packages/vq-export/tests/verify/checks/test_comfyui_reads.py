@@ -187,7 +187,7 @@ def test_a_native_file_holds_every_gain_and_names_what_comfyui_does_not_know(nat
     found = verified(output, artifacts)
     assert found.problems == found.warnings == []
     assert all(abs(error.excess_db) < 0.1 for error in found.blocks["transformer"].branches.values())
-    scheme = open_converted(output).scheme.name
+    scheme = open_converted(output).scheme
     (path,) = output.glob("*.safetensors")
     tensors, gains = load_file(path), open_weights(artifacts.weights).components["transformer"]
     for stem, group in (("self_attn.q", "norm1"), ("self_attn.v", "norm1"), ("ffn.0", "norm3"), ("ffn.2", None)):

@@ -6,6 +6,7 @@ from typing import Any
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.artifacts.converted import open_converted
 from vq_core.errors import VqError
+from vq_core.numerics.scheme import MIX
 from vq_core.remote.transfer import local_copy, local_output
 from vq_core.runtime.device import resolve_device
 from vq_infer.bench.models.contenders import CONTENDERS, contender_named
@@ -53,6 +54,8 @@ def plan_of(options: BenchOptions) -> Plan:
     """
     location = None if options.checkpoint is None else local_copy(options.checkpoint)
     checkpoint = None if location is None else open_converted(location)
+    if checkpoint is not None and MIX in checkpoint.scheme:
+        raise VqError(f"{options.checkpoint} is {checkpoint.scheme}, and one scheme is measured: export it in one.")
     workload = workload_of(options, checkpoint)
     if options.extrapolate and workload.blocks in (1, workload.whole):
         raise VqError(f"--extrapolate needs --blocks between 2 and {workload.whole - 1}: say how many to measure.")
@@ -64,7 +67,7 @@ def plan_of(options: BenchOptions) -> Plan:
         workload=workload,
         device=resolve_device(options.device),
         checkpoint=None if location is None else (location, options.component),
-        scheme=None if checkpoint is None else checkpoint.scheme.name,
+        scheme=None if checkpoint is None else checkpoint.scheme,
         seconds=options.seconds,
         start_limit=options.start_limit,
         extrapolate=options.extrapolate,

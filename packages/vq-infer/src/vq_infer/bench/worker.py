@@ -18,8 +18,7 @@ from torch import nn
 
 from vq_core.artifacts.converted import open_converted
 from vq_core.errors import VqError
-from vq_core.model.transformer_reader import TransformerReader
-from vq_core.numerics.quantize import Quantized
+from vq_core.model.transformer_reader import CodesReader
 from vq_core.remote.location import Location
 from vq_core.runtime.device import runtime_dtype
 from vq_infer.bench.measuring.breakdown import Share, profile_pass, shares
@@ -112,7 +111,7 @@ class Worker:
         self._step = Step(workload, self._device, runtime_dtype(self._device))
 
         def make() -> None:
-            reader: TransformerReader[Quantized] | None = None
+            reader: CodesReader | None = None
             if self._job.checkpoint is not None:
                 location, component = self._job.checkpoint
                 reader = open_converted(location).components[component]

@@ -112,7 +112,8 @@ def make_batch(request: BatchRequest, *, resume: bool = False, process: Process 
     """
     checkpoint = open_converted(request.checkpoint)
     device = torch.device(resolve_device(request.device))
-    kernel_for(device, checkpoint.scheme)
+    for scheme in checkpoint.schemes:
+        kernel_for(device, scheme.weight)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     require_same_architecture(checkpoint, layout)
     require_made_from(checkpoint, request.model, layout.path)

@@ -72,7 +72,7 @@ class Engine:
             if shard in chosen:
                 offload.take(block, chosen[shard])
 
-        model = load_transformer(component, self._checkpoint.scheme, self._device, name, self._attention, on_block=take)
+        model = load_transformer(component, self._device, name, self._attention, on_block=take)
         offload.start()
         if self._cache is not None:
             enable_cache(model, self._cache, self._passes)

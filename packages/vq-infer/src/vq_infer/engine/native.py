@@ -58,7 +58,8 @@ def _generate(request: VideoRequest, here: Team, output: Path | None) -> Outcome
     meter = StageMeter()
     device, sampling = here.device, request.sampling
     checkpoint = open_converted(request.checkpoint)
-    kernel_for(device, checkpoint.scheme)
+    for scheme in checkpoint.schemes:
+        kernel_for(device, scheme.weight)
     layout = read_layout(resolve_model(request.model, without=TRANSFORMER_WEIGHTS))
     _require_task(layout, request)
     require_same_architecture(checkpoint, layout)

@@ -1,6 +1,6 @@
 """A diffusers transformer whose block linears run on the codes of a converted checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
-from vq_core.model.transformer_reader import TransformerReader
+from vq_core.model.transformer_reader import CodesReader
 from vq_core.numerics.grouped import pack
-from vq_core.numerics.quantize import Quantized
-from vq_core.numerics.scheme import QuantScheme
+from vq_core.numerics.scheme import NumberFormat
 from vq_core.runtime.device import runtime_dtype
 from vq_core.runtime.progress import progress
 from vq_core.topology import NON_BLOCK
@@ -27,8 +26,7 @@ OnBlock = Callable[[str, nn.Module], None]
 
 
 def load_transformer(
-    component: TransformerReader[Quantized],
-    scheme: QuantScheme,
+    component: CodesReader,
     device: torch.device,
     label: str,
     attention: Attention,
@@ -43,14 +41,15 @@ def load_transformer(
     always in full precision. A block that `on_block` moves to the host is never on the device beside the rest.
 
     Raises:
-        VqError: the device cannot run the scheme, or the checkpoint is damaged.
+        VqError: the device cannot run a linear's scheme, or the checkpoint is damaged.
     """
     import diffusers
     from accelerate import init_empty_weights
 
     transformer_class = getattr(diffusers, str(component.config["_class_name"]))
-    kernel = checked_kernel(kernel_for(device, scheme), device)
-    _require_sizes(component, kernel)
+    formats = {component.scheme_of(linear.name).weight for linear in component.topology.linears}
+    kernels = {fmt: checked_kernel(kernel_for(device, fmt), device) for fmt in formats}
+    _require_sizes(component, kernels)
     # `init_empty_weights` makes real buffers: those of the rotary embedding are computed, not stored.
     with init_empty_weights():
         model = cast(nn.Module, transformer_class.from_config(component.config))
@@ -64,7 +63,7 @@ def load_transformer(
                 name: tensor.to(torch.float32 if kept.intersection(name.split(".")) else dtype, copy=True)
                 for name, tensor in component.plain(plain_shards[shard], str(device)).items()
             }
-            _place_linears(model, component, kernel, device, plain, shards[shard])
+            _place_linears(model, component, kernels, device, plain, shards[shard])
             model.load_state_dict(plain, strict=False, assign=True)
             if shard != NON_BLOCK:
                 block = _fused(model, shard, device, attention, cross_attention)
@@ -90,14 +89,14 @@ def _fused(
     return fused
 
 
-def kernel_for(device: torch.device, scheme: QuantScheme) -> ProductKernel:
-    """The kernel that `scheme` runs with on `device`.
+def kernel_for(device: torch.device, fmt: NumberFormat) -> ProductKernel:
+    """The kernel that multiplies codes in `fmt` on `device`.
 
     Raises:
-        VqError: the device cannot run the scheme.
+        VqError: the device cannot.
     """
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    return select_kernel(device.type, capability, scheme.weight)
+    return select_kernel(device.type, capability, fmt)
 
 
 def kernel_names(model: nn.Module) -> tuple[str, ...]:
@@ -111,8 +110,8 @@ def kernel_names(model: nn.Module) -> tuple[str, ...]:
 
 def _place_linears(
     model: nn.Module,
-    component: TransformerReader[Quantized],
-    kernel: ProductKernel,
+    component: CodesReader,
+    kernels: Mapping[NumberFormat, ProductKernel],
     device: torch.device,
     plain: dict[str, Tensor],
     shard: tuple[str, ...],
@@ -125,11 +124,12 @@ def _place_linears(
         bias = plain.pop(f"{linear}.bias", None)
         weight = component.linear(linear, str(device))
         stored = weight if weight.groups is None else pack(weight)
-        model.set_submodule(linear, QuantLinear(stored, bias, gain, kernel))
+        model.set_submodule(linear, QuantLinear(stored, bias, gain, kernels[stored.format]))
 
 
-def _require_sizes(component: TransformerReader[Quantized], kernel: ProductKernel) -> None:
+def _require_sizes(component: CodesReader, kernels: Mapping[NumberFormat, ProductKernel]) -> None:
     for linear in component.topology.linears:
+        kernel = kernels[component.scheme_of(linear.name).weight]
         if linear.in_features % kernel.MULTIPLE or linear.out_features % kernel.MULTIPLE:
             raise VqError(
                 f"`{linear.name}` is {linear.out_features}x{linear.in_features} and {kernel.NAME} "

@@ -200,7 +200,7 @@ def read_memory(checkpoint: ConvertedCheckpoint, layout: PipelineLayout, *, item
         itemsize=itemsize,
         fused=fused,
         kept=any(component.topology.kept for component in checkpoint.components.values()),
-        decoded=max(map(_largest_input, topologies)) if checkpoint.scheme.grouped else 0,
+        decoded=max(map(_largest_input, topologies)) if any(it.grouped for it in checkpoint.schemes) else 0,
     )
 
 

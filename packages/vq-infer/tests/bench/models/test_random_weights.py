@@ -47,14 +47,14 @@ def test_codes_without_a_gain(workload: Workload) -> None:
 def test_the_engine_reads_them_like_a_checkpoint(opened: Callable[..., ConvertedCheckpoint]) -> None:
     checkpoint = opened("i2v", smooth=True)
     real = checkpoint.components["transformer"]
-    made = RandomWeights(real.config, checkpoint.scheme)
+    made = RandomWeights(real.config, checkpoint.schemes[0])
     for names in made.topology.plain_shards().values():
         shapes, ours = ({name: x.shape for name, x in part.plain(names).items()} for part in (real, made))
         assert shapes == ours
     linear = real.topology.linears[0].name
     for a, b in zip(real.linear(linear)[:2], made.linear(linear)[:2], strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
-    rotated = RandomWeights(real.config, checkpoint.scheme, 16).linear(linear)
+    rotated = RandomWeights(real.config, checkpoint.schemes[0], 16).linear(linear)
     assert rotated.rotation == 16
     snr = snr_db(dequantize(made.linear(linear)), dequantize(rotated))
     assert snr > 30

@@ -236,7 +236,7 @@ class _Inputs:
             return self.checkpoint.artifact.tensors(self.name, [f"{stem}.{part}"], self.device)[f"{stem}.{part}"]
 
         codes, rotation = raw("weight"), self._rotation(stem)
-        if not self.checkpoint.scheme.grouped:
+        if f"{stem}.weight_s_rel" not in self.checkpoint.artifact.manifest.components[self.name].tensors:
             return Quantized(codes, read(f"{stem}.weight_scale"), rotation)
         scale = read(f"{stem}.weight_s_channel").unsqueeze(1)
         return unpack(Packed(codes, raw("weight_s_rel"), scale, rotation))

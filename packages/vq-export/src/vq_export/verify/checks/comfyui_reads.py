@@ -67,24 +67,25 @@ def _tensor_problems(
         yield f"`{tensor}` is nothing that the runtime reads."
     for tensor, entry in component.entries.items():
         if tensor in found:
-            yield from _tensor_problem(tensor, entry, checkpoint, found[tensor])
+            yield from _tensor_problem(tensor, entry, component, found[tensor], native=checkpoint.native)
 
 
 def _tensor_problem(
-    tensor: str, entry: CheckpointTensor, checkpoint: ComfyuiCheckpoint, info: TensorInfo
+    tensor: str, entry: CheckpointTensor, component: ComfyuiTransformer, info: TensorInfo, *, native: bool
 ) -> Iterator[str]:
     dtypes: tuple[str, ...] = FLOATS
-    shape, fmt = entry.shape, checkpoint.scheme.weight
+    shape = entry.shape
     match entry.role:
         case Role.CODES:
-            dtypes = (CODES[fmt],)
+            dtypes = (CODES[component.scheme_of(entry.origin).weight],)
         case Role.GAIN | Role.CODEBOOK:
             dtypes = ("F32",)
         case Role.GROUP_SCALE:
             dtypes = ("F8_E4M3",)
         case Role.SCALE:
             # ComfyUI's FP8 kernel takes one scale for all rows.
-            dtypes, shape = ("F32",), entry.shape if fmt is NumberFormat.INT8 or checkpoint.native else ()
+            per_channel = native or component.scheme_of(entry.origin).weight is NumberFormat.INT8
+            dtypes, shape = ("F32",), entry.shape if per_channel else ()
     if info.dtype not in dtypes:
         yield f"`{tensor}` is {info.dtype} and should be {' or '.join(dtypes)}."
     if info.shape != shape:
@@ -106,7 +107,7 @@ def _marker_problems(
         layer = read_marker(checkpoint.artifact.tensors(name, [mark])[mark], mark)
         if layers.get(stem) != layer:
             yield f"The header says of `{stem}` {layers.get(stem)}, and its marker {layer}: ComfyUI takes either."
-        scheme, whole = checkpoint.scheme, layer.get("full_precision_matrix_mult")
+        scheme, whole = component.scheme_of(linear.name), layer.get("full_precision_matrix_mult")
         needed = f"{stem}{GAIN}" in table or (checkpoint.native and scheme is FP8)
         if layer.get("format") != (NATIVE_FORMATS if needed else FORMATS)[scheme.name]:
             gain = ", with a gain" if needed else ""

@@ -51,7 +51,7 @@ def config_problems(checkpoint: ConvertedCheckpoint) -> Iterator[str]:
             )
     for file in files:
         run_config = json_or_empty(file)
-        yield from (f"{file} {problem}." for problem in _scheme_problems(run_config, checkpoint.scheme.name))
+        yield from (f"{file} {problem}." for problem in _scheme_problems(run_config, checkpoint.scheme))
         yield from (f"{file} {problem}." for problem in _place_problems(run_config, checkpoint))
 
 

@@ -43,7 +43,7 @@ def _all_problems(
         if path.parent.name != OLD and (run_config := json_or_empty(path)):
             # LightX2V lets config.json overrule the run config.
             merged = {"model_cls": "", "task": ""} | run_config | config
-            reads = tensors_read(merged, checkpoint.scheme.name, smoothed=checkpoint.has_gains)
+            reads = tensors_read(merged, checkpoint.scheme, smoothed=checkpoint.has_gains)
             yield from _read_problems(reads, folder, found)
     for tensor, (file, info) in found.items():
         entry = component.entries.get(tensor)

@@ -69,7 +69,8 @@ def compare(checkpoint: ConvertedCheckpoint, reference: Reference, *, device: st
                 if moved:
                     stored, exact = partial(_fp32, component, {}, device), partial(_fp32, original, gains, device)
                     # With 8 bits that factor is exact, up to bfloat16.
-                    row_error = RATIO_TOLERANCE[checkpoint.scheme.name] if checkpoint.scheme.grouped else 0.0
+                    in_groups = (RATIO_TOLERANCE[scheme.name] for scheme in checkpoint.schemes if scheme.grouped)
+                    row_error = max(in_groups, default=0.0)
                     found[name].other.extend(centered.misfits(shard, stored, exact, gains, corrected, row_error))
                 advance()
     return found
@@ -81,7 +82,7 @@ def gain_finder(checkpoint: ConvertedCheckpoint, name: str, reference: Reference
     rescaled = smooth.get("method") == "auto"
     component, original = checkpoint.components[name], reference.components[name]
     changed = corrected_biases(checkpoint, name) | Centered(checkpoint, name).tensors
-    return GainFinder(component, original, reference.smoothed, checkpoint.scheme, rescaled, changed, device)
+    return GainFinder(component, original, reference.smoothed, rescaled, changed, device)
 
 
 def rounds_to_nearest(checkpoint: ConvertedCheckpoint) -> bool:
@@ -124,7 +125,8 @@ def _tolerance(finder: GainFinder, reference: Reference, name: str) -> float:
     group = _input_of_kept(finder.component.topology, name)
     sink = None if group is None else group.sink or group.gelu_sink
     if isinstance(sink, LinearSink) and not finder.smoothed and finder.changed >= {f"{it}.bias" for it in sink.linears}:
-        return RATIO_TOLERANCE[finder.scheme.name]  # its columns are over a gain that rounded weights alone tell
+        # Its columns are over a gain that rounded weights alone tell.
+        return max(finder.row_tolerance(linear) for linear in sink.linears)
     return FOLDED_ELSEWHERE if reference.folded_elsewhere else STORED_ROUNDING
 
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vq_core.model.transformer_reader import TransformerReader
+from vq_core.model.transformer_reader import CodesReader, TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.quantize import Quantized, dequantize
-from vq_core.numerics.scheme import QuantScheme
+from vq_core.numerics.quantize import dequantize
 from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, ProjectionSink, shard_of
 
 FP32_ROUNDING = 2.0**-20
 """Relative error within which a bias, rounded once or twice in fp32, counts as the original times a gain."""
 RATIO_TOLERANCE = {"int8": 0.02, "fp8": 0.05, "w6a8": 0.03, "w4a8": 0.1}
 """By scheme, how far the rounding of a weight may move the factor that fits one of its rows."""
+FULL_TOLERANCE = RATIO_TOLERANCE["int8"]
+"""The same of a weight in full precision."""
 
 NON_BLOCK = "non_block"
 Gains = dict[Group, Tensor]
@@ -34,19 +35,23 @@ class GainFinder:
         component: the transformer in the checkpoint.
         original: the same in full precision.
         smoothed: is `original` smoothed already? Then there is nothing to find.
-        scheme: that of the weights.
         rescaled: may rows before GELU have been rescaled too?
         changed: names of biases that are not the original's times a gain, because rounding has corrected or centered
             them: they say nothing of it.
     """
 
-    component: TransformerReader[Quantized]
+    component: CodesReader
     original: TransformerReader[Tensor]
     smoothed: bool
-    scheme: QuantScheme
     rescaled: bool
     changed: frozenset[str] = frozenset()
     device: str = "cpu"
+
+    def row_tolerance(self, linear: str) -> float:
+        """How far the factor that fits a row of `linear` may be from what multiplied it."""
+        if f"{linear}.weight" not in self.component.topology.weights:
+            return FULL_TOLERANCE
+        return RATIO_TOLERANCE[self.component.scheme_of(linear).name]
 
     def gains(self, shard: str, known: Mapping[Group, Tensor]) -> Gains:
         """`known` gains and those of the groups of one shard.
@@ -111,8 +116,8 @@ class GainFinder:
         candidates = torch.cat([_around(stored.float() / before) for before, stored in biases.values()])
         confirmed = torch.zeros_like(candidates)
         for name, (before, stored) in biases.items():
-            ratio = by_weight[name]
-            agrees = (candidates - ratio).abs() <= RATIO_TOLERANCE[self.scheme.name] * ratio.abs()
+            ratio, tolerance = by_weight[name], self.row_tolerance(name.removesuffix(".bias"))
+            agrees = (candidates - ratio).abs() <= tolerance * ratio.abs()
             confirmed += _gives(before, candidates, stored) & (agrees | ~torch.isfinite(ratio))
         distance = torch.where(torch.isfinite(likely), candidates - likely, 0.0).abs()
         most = confirmed.amax(dim=0)

@@ -34,18 +34,20 @@ class Values:
     def check_shard(self, checkpoint: ConvertedCheckpoint, name: str, shard: str, device: str) -> None:
         """Read the tensors of one shard of the component `name`, and add their problems and warnings."""
         table = checkpoint.artifact.manifest.components[name].tensors
-        entries = checkpoint.components[name].entries.items()
-        own = {tensor: entry for tensor, entry in entries if entry.shard == shard and tensor in table}
+        component = checkpoint.components[name]
+        own = {tensor: entry for tensor, entry in component.entries.items() if entry.shard == shard and tensor in table}
         gains: dict[str, dict[str, Tensor]] = {}
-        any_byte = checkpoint.is_imported or checkpoint.scheme.grouped
         for tensor, entry in own.items():
             value = checkpoint.artifact.tensors(name, [tensor], device)[tensor]
             self.read += 1
+            scheme = component.scheme_of(entry.origin) if entry.role is Role.CODES else None
+            grouped = scheme is not None and scheme.grouped
+            any_byte = checkpoint.is_imported or grouped
             self.problems += [
                 f"`{tensor}` of {name} {problem}." for problem in _problems(entry, value, any_byte=any_byte)
             ]
-            if entry.role is Role.CODES and not checkpoint.scheme.grouped:
-                qmax = checkpoint.scheme.weight.qmax
+            if scheme is not None and not grouped:
+                qmax = scheme.weight.qmax
                 self.warnings += [f"`{tensor}` of {name} {warning}." for warning in _code_warnings(value, qmax)]
             if entry.role is Role.PLAIN and not is_bf16(value.float()).all():
                 self.rounded += 1

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from vq_core.errors import VqError
-from vq_core.model.transformer_reader import TransformerReader
-from vq_core.numerics.quantize import Quantized
+from vq_core.model.transformer_reader import CodesReader
 from vq_core.numerics.rotation import NONE
 from vq_infer.attention import AUTO
 from vq_infer.bench.models.baselines import (
@@ -27,7 +26,7 @@ from vq_infer.engine.transformer import kernel_names
 Linears = Literal["plain", "int8", "fp8", "w6a8", "w4a8"]
 OurLinears = Literal["int8", "fp8", "w6a8", "w4a8"]
 Missing = Callable[[torch.device], str | None]
-Build = Callable[[Workload, torch.device, TransformerReader[Quantized] | None], nn.Module]
+Build = Callable[[Workload, torch.device, CodesReader | None], nn.Module]
 RunsWith = Callable[[nn.Module], tuple[str, ...]]
 
 

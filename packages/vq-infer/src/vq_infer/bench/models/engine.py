@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from vq_core.errors import VqError
-from vq_core.model.transformer_reader import TransformerReader
-from vq_core.numerics.quantize import Quantized
+from vq_core.model.transformer_reader import CodesReader
 from vq_core.numerics.rotation import NONE
 from vq_core.numerics.scheme import SCHEMES
 from vq_infer.attention import AUTO, load_attention
@@ -21,7 +20,7 @@ EIGHT_BIT = "fp8"
 def why_not(device: torch.device, scheme_name: str) -> str | None:
     """Why `device` cannot run the scheme."""
     try:
-        kernel_for(device, SCHEMES[scheme_name])
+        kernel_for(device, SCHEMES[scheme_name].weight)
     except VqError as error:
         return str(error).rstrip(".")
     return None
@@ -38,7 +37,7 @@ def engine(
     workload: Workload,
     device: torch.device,
     scheme_name: str,
-    checkpoint: TransformerReader[Quantized] | None,
+    checkpoint: CodesReader | None,
     attention: str = AUTO,
     max_rotation: int = NONE,
 ) -> nn.Module:
@@ -46,8 +45,5 @@ def engine(
 
     Random weights have inputs of which at most `max_rotation` channels are rotated together.
     """
-    scheme = SCHEMES[scheme_name]
-    component = checkpoint or RandomWeights(workload.config, scheme, max_rotation)
-    return load_transformer(
-        component, scheme, device, f"{scheme_name} transformer", select_attention(attention, device)
-    )
+    component = checkpoint or RandomWeights(workload.config, SCHEMES[scheme_name], max_rotation)
+    return load_transformer(component, device, f"{scheme_name} transformer", select_attention(attention, device))

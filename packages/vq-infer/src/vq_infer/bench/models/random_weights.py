@@ -51,6 +51,10 @@ class RandomWeights:
         rotation = largest_group(weight.shape[1], self._max_rotation)
         return quantize_to(self._scheme, rotate(weight.float(), rotation))._replace(rotation=rotation)
 
+    def scheme_of(self, linear: str) -> QuantScheme:
+        """That of all linears."""
+        return self._scheme
+
     def gain(self, name: str, device: str = "cpu") -> Tensor:
         """A gain between 1/2 and 2, as in a smoothed checkpoint, which has more to compute."""
         generator = _generator(name, device)
