@@ -84,7 +84,8 @@ def quantize_command(options: QuantizeOptions) -> None:
     it, and auto takes whatever is best for each linear on held-out tokens, never worse than rtn there; these three
     solve on sampled tokens (vq-calib collect --tokens). With --stats every linear's output error is recorded. auto
     also tries to subtract the mean of what a linear reads and, for a target that can, to rotate it. --keep leaves
-    linears in full precision, --keep-size and --min-snr those that lose most.
+    linears in full precision, --keep-size and --min-snr those that lose most. Several schemes, joined by +, are tried
+    for each input.
 
     For example:
 
@@ -93,6 +94,8 @@ def quantize_command(options: QuantizeOptions) -> None:
         vq-algos quantize --weights smoothed --stats stats --scheme int8 -o qparams --method auto
 
         vq-algos quantize --weights smoothed --stats stats --scheme int8 -o qparams --method auto --keep-size 500MB
+
+        vq-algos quantize --weights smoothed --stats stats --scheme w4a8+int8 --min-snr 30 -o qparams --method auto
 
         vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
     """

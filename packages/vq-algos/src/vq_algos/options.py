@@ -56,7 +56,7 @@ class SmoothOptions:
         _method(
             "--scheme",
             help="int8 or fp8: the scheme that auto and awq optimize and that the report shows; int8 also for w6a8 and "
-            "w4a8, of which tokens are the same.",
+            "w4a8, of which tokens are the same; of several the first.",
         ),
     ] = None
     alpha: Annotated[
@@ -101,7 +101,7 @@ class QuantizeOptions:
         _method(
             "--scheme",
             help="int8 or fp8; for a target that can, w6a8 or w4a8: weights of 6 or 4 bits in groups, rotated, for "
-            "INT8 products.",
+            "INT8 products; or several, w4a8+int8: the fewest bits that reach --min-snr, then the least error.",
         ),
     ] = None
     method: Annotated[str | None, _method("--method", help="rtn, clip, gptq or auto.  [default: rtn]")] = None

@@ -141,7 +141,7 @@ class LayersReport(Record):
     Attributes:
         tool: `vq-eval` and its version.
         model: as it was given.
-        scheme: `int8` or `fp8`.
+        scheme: as `vq-algos quantize --scheme` takes it.
         weights, qparams: the artifacts.
         steps: of the sampler.
         prompts: that were sampled.

@@ -90,7 +90,7 @@ class CandidateDrift(Record):
     Attributes:
         name: in tables and legends.
         role: `floor` or `candidate`.
-        scheme: `int8` or `fp8`; None for the floor.
+        scheme: as `vq-algos quantize --scheme` takes it; None for the floor.
         weights, qparams: the artifacts; None for the floor.
         summary: its figures in short.
         teacher_forced: every step starts from full precision's latent and history, so the error is that step's own.
