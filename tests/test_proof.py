@@ -129,6 +129,7 @@ GOOD = {
     (HARDER, "INT8 auto ComfyUI"): line(HARDER, "INT8 auto ComfyUI", 44.0),
     (HARDER, "INT8 auto native"): line(HARDER, "INT8 auto native", 44.0),
     (HARDER, "INT8 auto native mixed"): line(HARDER, "INT8 auto native mixed", 46.0),
+    (HARDER, "INT8+FP8 auto native"): line(HARDER, "INT8+FP8 auto native", 46.0),
 }
 
 
@@ -146,6 +147,8 @@ def test_videos_that_meet_every_requirement() -> None:
         (line(HARDER, "INT8 auto ComfyUI", 43.9), "INT8 auto ComfyUI, PSNR"),
         (line(HARDER, "INT8 auto native", 43.9), "INT8 auto native, PSNR"),
         (line(HARDER, "INT8 auto native mixed", 45.9), "INT8 auto native mixed, PSNR"),
+        (line(HARDER, "INT8+FP8 auto native", 45.9), "INT8+FP8 auto native, PSNR"),
+        (line(HARDER, "INT8+FP8 auto native", 46.0, 0.97), "INT8+FP8 auto native: share"),
         (line(EASY, "W6A8 auto", 49.9), "W6A8 auto below INT8 auto ComfyUI"),
         (line(EASY, "W4A8 auto", 35.9), "W4A8 auto, PSNR"),
         (line(EASY, "W4A8 auto", 36.0, 0.97), "W4A8 auto: share of right directions"),

@@ -15,7 +15,7 @@ class Candidate:
 
     Attributes:
         name: in the tables.
-        scheme: int8 or fp8.
+        scheme: as `vq-algos quantize` takes it.
         smooth: arguments of `vq-algos smooth`, beside model, statistics and output.
         quantize: of `vq-algos quantize`, beside weights, scheme and output.
         judged: does `quantize` get the statistics, for figures on held-out tokens and methods that solve on tokens?

@@ -17,6 +17,8 @@ BEHIND_FP8_DB = 1.0
 KEEP_SIZE = "400KB"  # added to 4.9 MB of codes, of the harder twin 5.2 MB
 
 GROUPED = ("w6a8", "w4a8")
+MIXED = {"int8+fp8": (), "w4a8+int8": ("--min-snr", "30", "--keep-size", "0")}
+"""Schemes of which each input has one, and what `quantize` needs to know then."""
 ROUND = ("--method", "rtn", "--no-bias-correction")
 SOLVE = ("--method", "auto")
 SMOOTHQUANT = ("--method", "smoothquant", "--alpha", "0.75")
@@ -28,6 +30,9 @@ def methods_of(scheme: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]
         # Smoothed as for INT8, which has the same tokens; the runtime rotates, whatever the method.
         smooth = ("--method", "auto", "--scheme", "int8", "--target", "comfyui")
         return {"RTN": (("--method", "none", "--target", "comfyui"), ROUND), "auto": (smooth, SOLVE)}
+    native = ("--method", "auto", "--scheme", "int8", "--target", "native")
+    if scheme in MIXED:
+        return {"auto native": (native, (*SOLVE, *MIXED[scheme]))}
     awq, auto = ("--method", "awq", "--scheme", scheme), ("--method", "auto", "--scheme", scheme)
     both = {
         "RTN": (("--method", "none"), ROUND),
@@ -41,8 +46,8 @@ def methods_of(scheme: str) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]
         "LLMC AWQ": ((*awq, "--groups", "llmc"), ROUND),
         "ConvRot": (("--method", "none", "--target", "comfyui"), (*ROUND, "--rotate", "all")),
         "auto ComfyUI": ((*auto, "--target", "comfyui"), SOLVE),
-        "auto native": ((*auto, "--target", "native"), SOLVE),
-        "auto native mixed": ((*auto, "--target", "native"), (*SOLVE, "--keep-size", KEEP_SIZE)),
+        "auto native": (native, SOLVE),
+        "auto native mixed": (native, (*SOLVE, "--keep-size", KEEP_SIZE)),
     }
     return both | int8 if scheme == "int8" else both
 
@@ -73,7 +78,7 @@ def measure_real(folder: Path, prompts: int = PROMPTS, steps: int = STEPS) -> Re
     """All candidates on every model; intermediate files go to `folder`."""
     candidates = tuple(
         Candidate(name_of(method, scheme), scheme, *arguments, judged=True)
-        for scheme in ("int8", "fp8", *GROUPED)
+        for scheme in ("int8", "fp8", *GROUPED, *MIXED)
         for method, arguments in methods_of(scheme).items()
     )
     measured = measure_models((EASY, HARD, HARDER), candidates, folder, prompts, steps)
@@ -119,6 +124,7 @@ def real_verdicts(lines: Sequence[Line]) -> list[Verdict]:
         least("INT8 auto ComfyUI, PSNR, dB", 44.0, HARDER, psnr(HARDER, "auto ComfyUI")),
         least("INT8 auto native, PSNR, dB", 44.0, HARDER, psnr(HARDER, "auto native")),
         least("INT8 auto native mixed, PSNR, dB", 46.0, HARDER, psnr(HARDER, "auto native mixed")),
+        least("INT8+FP8 auto native, PSNR, dB", 46.0, HARDER, psnr(HARDER, "auto native", "int8+fp8")),
         least("W4A8 auto, PSNR, dB", 36.0, EASY, psnr(EASY, "auto", "w4a8")),
         Verdict("W6A8 auto below INT8 auto ComfyUI, PSNR, dB, at most", 1.5, behind_int8, EASY, behind_int8 <= 1.5),
     ]
@@ -127,6 +133,7 @@ def real_verdicts(lines: Sequence[Line]) -> list[Verdict]:
         (HARD, "auto ComfyUI", "int8"),
         (HARDER, "auto ComfyUI", "int8"),
         (HARDER, "auto native", "int8"),
+        (HARDER, "auto native", "int8+fp8"),
         (EASY, "auto", "w4a8"),
     ):
         direction, reference = (by_name[model, name].shares["direction"] for name in (name_of(method, scheme), FULL))

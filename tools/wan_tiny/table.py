@@ -34,6 +34,8 @@ CANDIDATES = tuple(
         ("fp8", ("RTN", "SmoothQuant", "auto")),
         ("w6a8", ("RTN", "auto")),
         ("w4a8", ("RTN", "auto")),
+        ("int8+fp8", ("auto native",)),
+        ("w4a8+int8", ("auto native",)),
     )
     for method in methods
 )
