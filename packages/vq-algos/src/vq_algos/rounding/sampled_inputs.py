@@ -1,5 +1,6 @@
 """The inputs on which the linears of a group are solved and judged, from the tokens that `vq-calib collect` sampled."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ class SampledInputs:
         stats: statistics with sampled tokens.
         activation: the format in which tokens are quantized.
         device: the device that the tokens are loaded to.
+        centered: names of the groups that span all blocks and lose their mean.
     """
 
     name: str
@@ -35,21 +37,23 @@ class SampledInputs:
     stats: ActivationStats
     activation: NumberFormat
     device: str
+    centered: Collection[str] = ()
     _shared: dict[tuple[str, int], LinearInputs] = field(default_factory=dict, init=False)
 
     def inputs_of(self, group: Group, rotation: int = NONE, mean: Tensor | None = None) -> LinearInputs:
         """What the linears of `group` read, `rotation` channels rotated together, after `mean` `[in]` was subtracted.
 
-        The inputs of a group that spans all blocks are kept; they have no `mean`.
+        The inputs of a group that spans all blocks are kept as its linears are solved on them, centered or not.
 
         Raises:
             VqError: no tokens of the group were sampled, or one is not finite.
         """
         key = (group.name, rotation)
-        if key in self._shared:
+        kept = block_of(group.name) is None and (mean is not None) == (group.name in self.centered)
+        if kept and key in self._shared:
             return self._shared[key]
         inputs = LinearInputs(*(self._sampled(group, split, rotation, mean) for split in SPLITS))
-        if block_of(group.name) is None:
+        if kept:
             self._shared[key] = inputs
         return inputs
 

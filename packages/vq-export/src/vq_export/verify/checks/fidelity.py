@@ -123,8 +123,10 @@ def _tolerance(finder: GainFinder, reference: Reference, name: str) -> float:
     """Relative error that the stored tensor `name` may have."""
     group = _input_of_kept(finder.component.topology, name)
     sink = None if group is None else group.sink or group.gelu_sink
-    if isinstance(sink, LinearSink) and not finder.smoothed and finder.changed >= {f"{it}.bias" for it in sink.linears}:
-        return RATIO_TOLERANCE[finder.scheme.name]  # its columns are over a gain that rounded weights alone tell
+    if isinstance(sink, LinearSink) and not finder.smoothed:
+        rounded = any(f"{it}.weight" in finder.component.topology.weights for it in sink.linears)
+        if rounded and finder.changed >= {f"{it}.bias" for it in sink.linears}:
+            return RATIO_TOLERANCE[finder.scheme.name]  # its columns are over a gain that rounded weights alone tell
     return FOLDED_ELSEWHERE if reference.folded_elsewhere else STORED_ROUNDING
 
 
