@@ -23,6 +23,7 @@ from vq_core.numerics.quantize import dequantize
 from vq_core.numerics.scheme import NumberFormat
 from vq_core.runtime.device import runtime_dtype
 from vq_core.sampling.pipeline_layout import read_layout
+from vq_core.targets import target_named
 from vq_core.testing.artifacts import write_qparams
 from vq_eval.videos.fake_quant_linear import FakeQuantLinear
 from vq_eval.videos.variants import apply_fake_quant, apply_smoothed
@@ -63,7 +64,8 @@ def rotated(run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.
         run("vq-algos smooth", "--model", tiny_model("i2v"), *stats, "-o", folder / "smoothed")
         weights = ("--weights", folder / "smoothed")
         if center:
-            write_qparams(folder / "smoothed", folder / "qparams", scheme, rotation=256, center=True, kept=kept)
+            rotation = target_named(target).rotation
+            write_qparams(folder / "smoothed", folder / "qparams", scheme, rotation=rotation, center=True, kept=kept)
         else:
             run("vq-algos quantize", *weights, "--scheme", scheme, "--rotate", "all", "-o", folder / "qparams")
         run(f"vq-export {target}", *weights, "--qparams", folder / "qparams", "-o", folder / "ckpt", "--device", "cpu")
@@ -150,10 +152,13 @@ KEPT = (
 """Each part of a block once, with neighbours that are quantized."""
 
 
-CENTERED = tuple(
-    f"{road} centered kept"
-    for road in (*ROADS, *MIXED)
-    if road not in ("lightx2v int8", "lightx2v fp8", "comfyui w6a8")
+CENTERED = (
+    "lightx2v int8 centered",
+    *(
+        f"{road} centered kept"
+        for road in (*ROADS, *MIXED)
+        if road not in ("lightx2v int8", "lightx2v fp8", "comfyui w6a8")
+    ),
 )
 
 
@@ -161,9 +166,9 @@ CENTERED = tuple(
 def calibrated(request: Any, quantized: Any, smoothed: Path, rotated: Any) -> tuple[ConvertedCheckpoint, Path]:
     """A checkpoint, and the smoothed weights that it was made from; those for targets that rotate are rotated."""
     target, scheme, *more = request.param.split()
-    if target == "lightx2v":
+    if target == "lightx2v" and not more:
         return open_converted(quantized(scheme) / "ckpt"), smoothed
-    folder = rotated(target, scheme, center=bool(more), kept=KEPT if more else ())
+    folder = rotated(target, scheme, center="centered" in more, kept=KEPT if "kept" in more else ())
     return open_converted(folder / "ckpt"), folder / "smoothed"
 
 

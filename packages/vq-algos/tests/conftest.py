@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ MakeStats = Callable[..., Path]
 MakeSmoothed = Callable[..., Path]
 MakeInputs = Callable[..., LinearInputs]
 MakeTokenStats = Callable[[Path], ActivationStats]
+MakeOffsetStats = Callable[..., ActivationStats]
 
 T2V: Config = {
     "_class_name": "WanTransformer3DModel",
@@ -54,6 +56,7 @@ T2V: Config = {
 }
 I2V: Config = T2V | {"in_channels": 36, "image_dim": 48, "added_kv_proj_dim": 32}
 TOKENS = 24
+MEAN = 3.0  # of every channel, where the others are ±1
 
 
 @pytest.fixture
@@ -266,6 +269,33 @@ def make_token_stats(make_stats: MakeStats) -> MakeTokenStats:
 def stats(i2v_model: Path, make_token_stats: MakeTokenStats) -> ActivationStats:
     """Statistics of the image-to-video model, with sampled tokens."""
     return make_token_stats(i2v_model)
+
+
+@pytest.fixture
+def make_offset_stats(make_token_stats: MakeTokenStats, monkeypatch: pytest.MonkeyPatch) -> MakeOffsetStats:
+    """Statistics of a model whose sampled tokens have a mean in every channel, but for those of the groups `without`.
+
+    All statistics of the test have it then.
+    """
+
+    def make(model: Path, *without: str) -> ActivationStats:
+        sampled = TokenStats.tokens
+
+        def tokens(self: TokenStats, component: str, group: str, split: Split, device: str = "cpu") -> Tokens:
+            found = sampled(self, component, group, split, device)
+            rows = found.rows.float() + (0.0 if group in without else MEAN)
+            return replace(found, rows=rows.to(found.rows.dtype))
+
+        monkeypatch.setattr(TokenStats, "tokens", tokens)
+        return make_token_stats(model)
+
+    return make
+
+
+@pytest.fixture
+def offset_stats(make_offset_stats: MakeOffsetStats, i2v_model: Path) -> ActivationStats:
+    """Those of the image-to-video model, with a mean everywhere."""
+    return make_offset_stats(i2v_model)
 
 
 @pytest.fixture

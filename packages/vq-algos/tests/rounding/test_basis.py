@@ -1,14 +1,17 @@
 """The choice of the basis in which linears are rounded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 
 import pytest
 import torch
+from torch import Tensor
 
 from vq_algos.layer.inputs import LinearInputs, sampled
 from vq_algos.layer.output_error import Energy
-from vq_algos.rounding.basis import is_better, rotated_basis, rounded
+from vq_algos.rounding.basis import Basis, is_better, is_better_centered, rotated_basis, rounded
 from vq_algos.rounding.rounders import rounder_named, rtn
 from vq_core.artifacts.stats import Tokens
 from vq_core.numerics.linear import w8a8_linear
@@ -82,3 +85,44 @@ def test_no_linear_and_no_bucket_pays(
     errors, others = ([Energy(it[0], it[1:]) for it in energies] for energies in (one, other))
     nearest = [Energy(9, (1, 9)), Energy(9, (9, 9))][: len(one)]
     assert is_better(errors, others, nearest) is better
+
+
+@pytest.fixture
+def basis_of(make_tokens: Callable[[float], Tokens]) -> Callable[..., Basis]:
+    """Bases of one linear, whose tokens have a mean where they are rotated by `with_mean`, and none elsewhere."""
+    tokens, ones = make_tokens(1), torch.ones(WIDTH)
+    weight = torch.randn(24, WIDTH, generator=torch.Generator().manual_seed(1))
+
+    def basis(with_mean: Collection[int], rotation: int, mean: Tensor | None) -> Basis:
+        rows = tokens.rows + (3.0 if rotation in with_mean else 0.0)
+        part = sampled(replace(tokens, rows=rows), ones, INT8.activation, rotation, mean)
+        return rotated_basis([weight], LinearInputs(part, part), rotation, mean)
+
+    return basis
+
+
+HOW = (("none", {1}), ("all", {64}), ("auto", {1, 64}))
+
+
+@pytest.mark.parametrize(("how", "chosen_from"), HOW)
+@pytest.mark.parametrize("with_mean", [{1}, {64}, {1, 64}, set()], ids=str)
+def test_a_mean_is_better_where_it_is_in_every_basis_that_may_be_chosen(
+    basis_of: Callable[..., Basis], how: str, chosen_from: set[int], with_mean: set[int]
+) -> None:
+    mean = torch.full((WIDTH,), 3.0)
+    found = is_better_centered(how, partial(basis_of, with_mean), 64, mean, INT8, Rounding.NEAREST_EVEN)
+    assert found == (chosen_from <= with_mean)
+
+
+@pytest.mark.parametrize(("how", "chosen_from"), HOW)
+def test_a_mean_that_was_decided_is_subtracted_though_it_harms(
+    basis_of: Callable[..., Basis], how: str, chosen_from: set[int]
+) -> None:
+    mean, nearest = torch.full((WIDTH,), 3.0), Rounding.NEAREST_EVEN
+    arguments = (how, partial(basis_of, ()), 64, mean, rounder_named("rtn"), INT8, nearest)
+    basis, _, errors = rounded(*arguments, decided=True)
+    assert basis.rotation in chosen_from
+    assert basis.mean is mean
+    other, _, expected = rounded(*arguments)
+    assert other.mean is None
+    assert errors == expected

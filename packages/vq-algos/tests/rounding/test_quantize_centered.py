@@ -1,7 +1,6 @@
 """Centering, decided when a model is quantized: taken where it wins, and then exactly what is recorded."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +11,13 @@ from torch import Tensor
 from vq_algos.rounding.quantize import QuantizeSettings, quantize
 from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
-from vq_core.artifacts.stats import ActivationStats, Tokens
+from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
 from vq_core.numerics.centering import offset_of
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.scheme import scheme_named
 
 RECORDED_DB = 2e-3
-MEAN = 3.0  # of every channel, where the others are ±1
-
-
-@pytest.fixture
-def offset_stats(stats: ActivationStats, monkeypatch: pytest.MonkeyPatch) -> ActivationStats:
-    """Statistics whose sampled tokens have a mean in every channel."""
-    sampled = type(stats).tokens
-
-    def tokens(self: Any, component: str, group: str, *rest: Any) -> Tokens:
-        found: Tokens = sampled(self, component, group, *rest)
-        return replace(found, rows=(found.rows.float() + MEAN).to(found.rows.dtype))
-
-    monkeypatch.setattr(type(stats), "tokens", tokens)
-    return stats
 
 
 @pytest.fixture
@@ -57,6 +42,8 @@ def test_what_is_recorded_is_what_the_runtime_computes(
     assert centered <= could
     assert centered == could or scheme == "fp8"
     assert centered
+    for group in topology.groups:
+        assert len({linear in centered for linear in group.reads}) == 1
     for linear in centered:
         group = topology.group_of(linear)
         tokens = offset_stats.tokens("transformer", group.name, "held-out")
@@ -121,11 +108,11 @@ def test_without_statistics_there_is_no_mean(smoothed: Path, tmp_path: Path) -> 
 
 
 def test_a_value_projection_has_both_its_correction_and_what_its_reader_was_centered_by(
-    smoothed: Path, offset_stats: ActivationStats, tmp_path: Path
+    smoothed: Path, i2v_model: Path, make_offset_stats: Callable[..., ActivationStats], tmp_path: Path
 ) -> None:
-    both, corrected = (
-        _quantize(smoothed, tmp_path / f"{center}", offset_stats, center=center) for center in (True, False)
-    )
+    """The value projection itself must not be centered, or it has no correction."""
+    stats = make_offset_stats(i2v_model, "text")
+    both, corrected = (_quantize(smoothed, tmp_path / f"{center}", stats, center=center) for center in (True, False))
     topology = open_weights(smoothed).components["transformer"].topology
     decisions, seen = both.decisions("transformer"), 0
     for group in topology.groups:

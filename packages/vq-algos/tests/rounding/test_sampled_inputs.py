@@ -66,6 +66,19 @@ def test_only_what_all_blocks_read_is_kept(component: SmoothedTransformer, stats
         assert source.inputs_of(_group(component, name), NumberFormat.INT8, rotation=4) is not first
 
 
+@pytest.mark.parametrize("centered", [(), ("text",)])
+def test_it_is_kept_as_linears_are_solved_on_it(
+    component: SmoothedTransformer, stats: ActivationStats, centered: tuple[str, ...]
+) -> None:
+    source = SampledInputs("transformer", component, stats, NumberFormat.INT8, "cpu", centered)
+    group = _group(component, "text")
+    mean = source.mean_of(group)
+    plain, less = ([source.inputs_of(group, mean=it) for _ in range(2)] for it in (None, mean))
+    assert (plain[0] is plain[1], less[0] is less[1]) == (not centered, bool(centered))
+    for one, other in zip(plain, less, strict=True):
+        assert torch.equal(one.held_out.x - mean, other.held_out.x)
+
+
 def test_a_token_that_is_not_finite_is_refused_by_name(
     component: SmoothedTransformer, stats: ActivationStats, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,3 +50,26 @@ def test_codes_are_the_nearest_ones_and_biases_are_shifted(
     name = "blocks.0.ffn.net.2.bias"
     assert torch.equal(qparams.replacements("transformer", [name])[name], source.plain([name])[name].float() + 2.0)
     assert qparams.decisions("transformer").keys() == {linear.name for linear in source.topology.linears}
+
+
+def test_readers_get_what_producers_lose_in_every_block(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    write_weights(tiny_model("i2v"), tmp_path / "weights")
+    qparams = open_qparams(write_qparams(tmp_path / "weights", tmp_path / "qparams", center=True))
+    weights = open_weights(tmp_path / "weights").components["transformer"]
+    tensors = qparams.artifact.manifest.components["transformer"].tensors
+    embedder = "condition_embedder.text_embedder.linear_2.bias"
+    places = {name: entry.file for name, entry in tensors.items() if not name.startswith("blocks.")}
+    image = "condition_embedder.image_embedder.norm2.bias"
+    assert places == dict.fromkeys((embedder, image, "text.mean", "image.mean"), "transformer/non_block.safetensors")
+    text = weights.topology.group_of("blocks.0.attn2.to_k")
+    mean = qparams.mean("transformer", text)
+    assert mean is not None
+    names = [embedder, "blocks.0.attn2.to_k.bias", "blocks.1.attn2.to_k.bias"]
+    lost, *found = (
+        new - weights.plain([name])[name] for name, new in qparams.replacements("transformer", names).items()
+    )
+    torch.testing.assert_close(lost, -mean)
+    for block, moved in enumerate(found):
+        torch.testing.assert_close(
+            moved, weights.linear(f"blocks.{block}.attn2.to_k").float() @ mean, rtol=1e-4, atol=1e-4
+        )

@@ -101,6 +101,16 @@ def test_a_wrong_one_is_named(made: tuple[Any, Path], models: Paths, rewrite: Ca
     assert f"`{diffusers}` of transformer is not the source's." in problem
 
 
+def test_what_reads_the_centered_text_is_compared_closely(
+    made: tuple[Any, Path], models: Paths, rewrite: Callable[..., Path]
+) -> None:
+    """The embedder's weights tell the gain of its rows, whose bias has lost a mean: none of them was quantized."""
+    path = rewrite(made[1], lambda content: content.change("blocks.1.cross_attn.k.weight", lambda it: it * 1.012))
+    source = open_source(str(models["i2v"]))
+    found = verified(path, lambda checkpoint: model_reference(source, checkpoint)).problems
+    assert any("`blocks.1.attn2.to_k.weight` of transformer is not the source's." in problem for problem in found)
+
+
 def test_a_marker_of_one_is_refused(made: tuple[Any, Path], rewrite: Callable[..., Path]) -> None:
     def mark(content: Any) -> None:
         marked = "blocks.0.self_attn.q.comfy_quant"

@@ -5,7 +5,8 @@ linears are rounded in both bases, and the rotated one is taken if no linear has
 and none a larger one in a bucket of sigma than rounding to nearest may have.
 
 Centering takes away what all tokens have in common, and costs nothing. In either basis it is taken if, rounded to
-nearest, no linear has a larger error on held-out tokens then, in none of the buckets.
+nearest, no linear has a larger error on held-out tokens then, in none of the buckets. Of an input that other blocks
+read too it is decided before, for every basis that a block may choose.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,6 +68,8 @@ def rounded(
     rounder: Rounder,
     scheme: QuantScheme,
     rounding: Rounding,
+    *,
+    decided: bool = False,
 ) -> tuple[Basis, list[Rounded], list[Energy]]:
     """Round the linears that read one input.
 
@@ -78,6 +81,7 @@ def rounded(
         rounder: rounds in either basis.
         scheme: which codes a weight can have.
         rounding: where a value between two codes goes.
+        decided: whether `mean` is subtracted in any case.
 
     Returns:
         The basis, what came out in it, and the errors of rounding to nearest in the model's; none without inputs. A
@@ -87,12 +91,14 @@ def rounded(
     basis = basis_of(own, None)
     codes = rtn.quantize(basis.weights, None, scheme, rounding) if basis.inputs else []
     nearest = basis.errors(codes) if basis.inputs else []
-    if mean is not None:
+    if decided:
+        basis = basis_of(own, mean)
+    elif mean is not None:
         basis = _better_centered(basis, basis_of(own, mean), codes, nearest)
     if how == "none" or rotation == own:
         return basis, rounder.quantize(basis.weights, basis.inputs, scheme, rounding), nearest
-    rotated = basis_of(rotation, None)
-    if mean is not None:
+    rotated = basis_of(rotation, mean if decided else None)
+    if mean is not None and not decided:
         codes = rtn.quantize(rotated.weights, None, scheme, rounding)
         rotated = _better_centered(rotated, basis_of(rotation, mean), codes, rotated.errors(codes))
     turned = rounder.quantize(rotated.weights, rotated.inputs, scheme, rounding)
@@ -101,6 +107,24 @@ def rounded(
         if not is_better(rotated.errors(turned), basis.errors(plain), nearest):
             return basis, plain, nearest
     return rotated, turned, nearest
+
+
+def is_better_centered(
+    how: str,
+    basis_of: Callable[[int, Tensor | None], Basis],
+    rotation: int,
+    mean: Tensor,
+    scheme: QuantScheme,
+    rounding: Rounding,
+) -> bool:
+    """Is centering better in every basis that `rounded` may choose, which takes the same arguments?"""
+    own = rotation if scheme.grouped else NONE
+    for group in {"none": {own}, "all": {rotation}, "auto": {own, rotation}}[how]:
+        basis, centered = basis_of(group, None), basis_of(group, mean)
+        codes = rtn.quantize(basis.weights, None, scheme, rounding)
+        if _better_centered(basis, centered, codes, basis.errors(codes)) is basis:
+            return False
+    return True
 
 
 def _better_centered(basis: Basis, centered: Basis, nearest: Sequence[Rounded], errors: Sequence[Energy]) -> Basis:

@@ -3,9 +3,8 @@
 import logging
 import math
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from itertools import product
 from typing import Any
@@ -14,24 +13,26 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from vq_algos.rounding.basis import Basis, rotated_basis, rounded
+from vq_algos.rounding.basis import Basis, is_better_centered, rotated_basis, rounded
 from vq_algos.rounding.bias_and_score import correct_and_score
+from vq_algos.rounding.full_fp32 import full_fp32
 from vq_algos.rounding.keep import kept_linears, shared_inputs
+from vq_algos.rounding.means import Means
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_algos.rounding.scheme_choice import RoundedInput, best_scheme
+from vq_algos.rounding.shared_means import center_shared, read_means
 from vq_algos.smoothed_for import other_scheme, target_of
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts.components import headers_in
-from vq_core.artifacts.decisions import drafted_decisions, has_decided, written_behind
+from vq_core.artifacts.decisions import drafted_decisions, has_decided, write_decided, written_behind
 from vq_core.artifacts.kept_names import KEPT
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
 from vq_core.errors import VqError
 from vq_core.files.read_ahead import read_ahead
 from vq_core.numerics import grouped
-from vq_core.numerics.centering import centered, offset_of, storable_mean
 from vq_core.numerics.finite import require_finite
 from vq_core.numerics.quantize import dequantize, snr_db
 from vq_core.numerics.rotation import NONE, largest_group
@@ -42,7 +43,7 @@ from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import ArtifactWriter, Header, create_artifact
 from vq_core.targets import Target, require_mixed, require_rotation, require_scheme, target_named
-from vq_core.topology import Group, shard_of
+from vq_core.topology import NON_BLOCK, Group, shard_of
 
 logger = logging.getLogger(__name__)
 
@@ -173,10 +174,15 @@ def quantize(
         parents={parent.manifest.kind: parent.digest for parent in parents},
     )
     total = sum(component.topology.num_blocks for component in weights.components.values())
-    with create_artifact(output, header, resume=resume) as writer:
-        with progress("quantize", total, "block") as advance, written_behind(device) as write, _full_fp32():
+    with create_artifact(output, header, resume=resume) as writer, full_fp32():
+        component_of = partial(_Component, settings=settings, stats=stats, device=device, max_rotation=target.rotation)
+        if settings.center:
             for name, weights_of in weights.components.items():
-                component = _Component(name, weights_of, settings, stats, device, target.rotation)
+                component_of(name, weights_of).center_shared(writer)
+        with progress("quantize", total, "block") as advance, written_behind(device) as write:
+            for name, weights_of in weights.components.items():
+                means = read_means(writer, _file_of(name, NON_BLOCK)) if settings.center else {}
+                component = component_of(name, weights_of, shared_means=means)
                 for block in read_ahead(weights_of.topology.block_shards, weights_of.verify):
                     file = _file_of(name, block)
                     if not has_decided(writer, file):
@@ -251,20 +257,12 @@ def _require_tokens(settings: QuantizeSettings, stats: ActivationStats | None, w
         )
 
 
-@contextmanager
-def _full_fp32() -> Iterator[None]:
-    """Compute matrix products in full fp32, whatever the process was set to: TF32 would change H in the third digit."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 @dataclass(frozen=True)
 class _Component:
-    """One transformer and how it is quantized; the target rotates at most `max_rotation` channels together."""
+    """One transformer and how it is quantized; the target rotates at most `max_rotation` channels together.
+
+    `shared_means` are subtracted from the inputs that all blocks read, by group.
+    """
 
     name: str
     weights: SmoothedTransformer
@@ -272,6 +270,15 @@ class _Component:
     stats: ActivationStats | None
     device: str
     max_rotation: int
+    shared_means: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def center_shared(self, writer: ArtifactWriter) -> None:
+        """Write what changes outside the blocks where inputs that all of them read are centered, unless it is there."""
+        file = _file_of(self.name, NON_BLOCK)
+        if not has_decided(writer, file):
+            with progress("center", self.weights.topology.num_blocks, "block") as advance:
+                changed = center_shared(self._means, self._tensor, self._is_better_centered, advance)
+            write_decided(writer, file, changed, {})
 
     def quantize_block(self, block: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Codes, scales and corrected biases of one block; what was decided for each linear, and its error."""
@@ -288,7 +295,13 @@ class _Component:
     def _inputs(self) -> SampledInputs | None:
         if self.stats is None:
             return None
-        return SampledInputs(self.name, self.weights, self.stats, self.device)
+        return SampledInputs(self.name, self.weights, self.stats, self.device, frozenset(self.shared_means))
+
+    @cached_property
+    def _means(self) -> Means:
+        """Those that can be subtracted where inputs are centered."""
+        assert self._inputs is not None
+        return Means(self.weights, self._inputs, self.device, self.shared_means)
 
     def _quantize_group(
         self, group: Group, linears: list[str], tensors: dict[str, Tensor], decisions: dict[str, Any]
@@ -310,18 +323,19 @@ class _Component:
     ) -> RoundedInput:
         """The linears of `weights`, which read the input of `group`; `before` are tensors that have changed already."""
         tensors, decisions = dict[str, Tensor](), dict[str, dict[str, Any]]()
-        current = ChainMap(tensors, before)
+        current = partial(self._current, tensors=ChainMap(tensors, before))
         basis, found, nearest = rounded(
             self.settings.rotate,
             partial(self._basis, group, list(weights.values()), scheme.activation),
             largest_group(group.in_features, self.max_rotation),
-            self._mean(group, current) if self.settings.center else None,
+            self._means.of(group, current) if self.settings.center else None,
             rounder_named(self.settings.method),
             scheme,
             Rounding(self.settings.rounding),
+            decided=group.name in self.shared_means,
         )
         if basis.mean is not None:
-            tensors |= self._centered(group, weights, basis.mean, current)
+            tensors |= self._means.changed(group, weights, basis.mean, current)
         for index, (linear, weight, one) in enumerate(zip(weights, basis.weights, found, strict=True)):
             dequantized = dequantize(one.quantized)
             tensors |= {
@@ -339,7 +353,7 @@ class _Component:
                 scored = correct_and_score(weight, dequantized, basis.inputs, nearest[index], correct_bias=correct)
                 decisions[linear] |= scored.figures
                 if scored.shift is not None:
-                    tensors[f"{linear}.bias"] = (self._current(f"{linear}.bias", current) + scored.shift).cpu()
+                    tensors[f"{linear}.bias"] = (current(f"{linear}.bias") + scored.shift).cpu()
             logger.debug("%s: %s", linear, decisions[linear])
         return RoundedInput(tensors, decisions)
 
@@ -349,23 +363,20 @@ class _Component:
         inputs = self._inputs.inputs_of(group, activation, rotation, mean) if self._inputs else None
         return rotated_basis(weights, inputs, rotation, mean)
 
-    def _mean(self, group: Group, tensors: Mapping[str, Tensor]) -> Tensor | None:
-        """What can be subtracted from the input of `group`, fp32 `[in]`: its mean, as what produces it can lose it."""
-        offset = offset_of(self.weights.topology, group)
-        if offset is None or self._inputs is None:
-            return None
-        before = offset.of(self._current(offset.tensor, tensors))
-        return storable_mean(before, self._inputs.mean_of(group), self.weights.gain_behind(group, self.device))
-
-    def _centered(
-        self, group: Group, weights: Mapping[str, Tensor], mean: Tensor, tensors: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """The mean and what changes: what produces the input takes −`mean`, the biases of its linears W·`mean`."""
-        offset = offset_of(self.weights.topology, group)
-        assert offset is not None
-        current = partial(self._current, tensors=tensors)
-        changed = centered(current, offset, self.weights.gain_behind(group, self.device), weights, mean)
-        return {name: tensor.cpu() for name, tensor in changed.items()} | {f"{group.name}.mean": mean.cpu()}
+    def _is_better_centered(self, group: Group, linears: Sequence[str], mean: Tensor) -> bool:
+        weights = [self._tensor(f"{linear}.weight") for linear in linears]
+        rotation, rounding = largest_group(group.in_features, self.max_rotation), Rounding(self.settings.rounding)
+        return all(
+            is_better_centered(
+                self.settings.rotate,
+                partial(self._basis, group, weights, scheme.activation),
+                rotation,
+                mean,
+                scheme,
+                rounding,
+            )
+            for scheme in self.settings.schemes
+        )
 
     def _current(self, name: str, tensors: Mapping[str, Tensor]) -> Tensor:
         """The tensor `name` in fp32, as it has become so far."""

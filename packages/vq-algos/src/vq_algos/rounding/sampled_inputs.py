@@ -1,5 +1,6 @@
 """The inputs on which the linears of a group are solved and judged, from the tokens that `vq-calib collect` sampled."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
@@ -27,12 +28,14 @@ class SampledInputs:
         component: its smoothed weights, which have the gains.
         stats: statistics with sampled tokens.
         device: the device that the tokens are loaded to.
+        centered: names of the groups that span all blocks and lose their mean.
     """
 
     name: str
     component: SmoothedTransformer
     stats: ActivationStats
     device: str
+    centered: Collection[str] = ()
     _shared: dict[tuple[str, NumberFormat, int], LinearInputs] = field(default_factory=dict, init=False)
 
     def inputs_of(
@@ -42,16 +45,17 @@ class SampledInputs:
 
         Tokens are quantized to the format `activation`.
 
-        The inputs of a group that spans all blocks are kept; they have no `mean`.
+        The inputs of a group that spans all blocks are kept as its linears are solved on them, centered or not.
 
         Raises:
             VqError: no tokens of the group were sampled, or one is not finite.
         """
         key = (group.name, activation, rotation)
-        if key in self._shared:
+        kept = block_of(group.name) is None and (mean is not None) == (group.name in self.centered)
+        if kept and key in self._shared:
             return self._shared[key]
         inputs = LinearInputs(*(self._sampled(group, split, activation, rotation, mean) for split in SPLITS))
-        if block_of(group.name) is None:
+        if kept:
             self._shared[key] = inputs
         return inputs
 

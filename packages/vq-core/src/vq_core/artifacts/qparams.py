@@ -6,9 +6,10 @@ channels are rotated together. Codes of fewer bits than 8 are packed, int8 `[out
 `LINEAR.group_scale` (float8_e4m3fn `[out, in/16]`), see `vq_core.numerics.grouped`. `GROUP.mean` (fp32 `[in]`) is what
 centering has subtracted from the smoothed input of a group (`vq_core.numerics.centering`). Beside them, by their own
 names and in fp32, tensors that take the place of the smoothed weights': biases of linears that were corrected or whose
-input was centered, and what produces a centered input. `block_0.json` … record how each linear was rounded, and its
-error. The manifest's `measured` names the linears that stay in full precision all the same, by component: `{"kept":
-{"transformer": [LINEAR, …]}}`.
+input was centered, and what produces a centered input. Of the inputs that all blocks read, producer and mean lie in
+`transformer/non_block.safetensors`. `block_0.json` … record how each linear was rounded, and its error. The manifest's
+`measured` names the linears that stay in full precision all the same, by component: `{"kept": {"transformer": [LINEAR,
+…]}}`.
 """
 
 from collections.abc import Iterable

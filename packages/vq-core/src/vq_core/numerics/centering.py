@@ -6,9 +6,12 @@ A channel's mean μ `[in]` costs range in every token's scale, and rounding erro
 takes −μ:
 
 * a modulated norm, LN(x)·(1 + a + p) + c + d: the shift c in the table of its own block;
-* an affine norm: its bias;
+* an affine norm, behind which the embedded image lies as well: its bias;
 * attention: the bias of its value projection, because the weights of every token sum to one. Where the attentions to
-  text and to image are added, that of the text takes it alone.
+  text and to image are added, that of the text takes it alone;
+* the text's embedder: the bias of its last linear.
+
+All blocks read the embedded text and image: their means are subtracted for every block or for none.
 
 Tensors are stored in bfloat16 by many runtimes. So the new producer is a bfloat16 value, and μ what it has lost.
 """
@@ -19,7 +22,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, ProjectionSink, Topology, block_of, shard_of
+from vq_core.topology import Group, LinearSink, ModulationSink, NormSink, ProjectionSink, Topology, shard_of
 
 
 class Offset(NamedTuple):
@@ -40,9 +43,7 @@ class Offset(NamedTuple):
 
 
 def offset_of(topology: Topology, group: Group) -> Offset | None:
-    """Where −μ of the input of `group` goes; None where it goes nowhere, or into what other blocks read as well."""
-    if block_of(group.name) is None:
-        return None
+    """Where −μ of the input of `group` goes; None where it goes nowhere."""
     match group.sink:
         case ModulationSink():
             across = topology.across(group)
@@ -71,22 +72,28 @@ def storable_mean(offset: Tensor, mean: Tensor, gain: Tensor) -> Tensor:
     return (offset - _without(offset, mean / gain)) * gain
 
 
-def centered(
-    current: Callable[[str], Tensor], offset: Offset, gain: Tensor, weights: Mapping[str, Tensor], mean: Tensor
-) -> dict[str, Tensor]:
-    """The tensors of the model that centering an input by `mean` changes, fp32 by name.
+def without_mean(current: Callable[[str], Tensor], offset: Offset, gain: Tensor, mean: Tensor) -> dict[str, Tensor]:
+    """What produces an input and has lost its `mean`: the changed tensor of the model, fp32 by name.
 
     Args:
         current: reads a tensor, in fp32.
         offset: where −μ goes.
         gain: fp32 `[in]`, multiplies what is produced before it is read.
-        weights: fp32 `[out, in]`, by the name of each linear that reads the input.
         mean: fp32 `[in]`, as `storable_mean` gives it.
     """
     before = current(offset.tensor)
-    producer = offset.replaced(before, _without(offset.of(before), mean / gain))
-    biases = {f"{linear}.bias": current(f"{linear}.bias") + weight @ mean for linear, weight in weights.items()}
-    return {offset.tensor: producer} | biases
+    return {offset.tensor: offset.replaced(before, _without(offset.of(before), mean / gain))}
+
+
+def with_mean(current: Callable[[str], Tensor], weights: Mapping[str, Tensor], mean: Tensor) -> dict[str, Tensor]:
+    """The biases of linears whose input has lost its `mean`, fp32 `[out]` by name.
+
+    Args:
+        current: reads a tensor, in fp32.
+        weights: fp32 `[out, in]`, by the name of each linear.
+        mean: fp32 `[in]`.
+    """
+    return {f"{linear}.bias": current(f"{linear}.bias") + weight @ mean for linear, weight in weights.items()}
 
 
 def _without(offset: Tensor, mean: Tensor) -> Tensor:

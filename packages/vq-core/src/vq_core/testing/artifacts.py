@@ -1,6 +1,6 @@
 """Smoothed weights with random gains, and quant params rounded to nearest, as vq-algos writes them of any model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.model.source import open_source
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.centering import centered, offset_of, storable_mean
+from vq_core.numerics.centering import offset_of, storable_mean, with_mean, without_mean
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.grouped import quantize_to
 from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
@@ -22,7 +22,7 @@ from vq_core.numerics.rotation import NONE, largest_group, rotate
 from vq_core.numerics.rounding import round_to_codes
 from vq_core.numerics.scheme import schemes_named
 from vq_core.store.writer import Header, create_artifact
-from vq_core.topology import block_of, shard_of
+from vq_core.topology import NON_BLOCK, block_of, shard_of
 
 TOOL = "test"
 
@@ -111,6 +111,10 @@ def write_qparams(
     with create_artifact(path, header) as writer:
         writer.note_measured({KEPT: {name: list(kept) for name in opened.components}} if kept else {})
         for name, component in opened.components.items():
+            outside: dict[str, Tensor] = {}
+            if center:
+                outside = _moved(component, NON_BLOCK, {})
+                write_decided(writer, f"{name}/{NON_BLOCK}.safetensors", outside, {})
             for shard in component.topology.block_shards:
                 tensors: dict[str, Tensor] = {}
                 decisions: dict[str, dict[str, object]] = {}
@@ -134,26 +138,44 @@ def write_qparams(
                     if len(schemes) > 1:
                         decisions[stem]["scheme"] = chosen.name
                 if center:
-                    _center(component, shard, tensors, decisions)
+                    tensors |= _moved(component, shard, tensors)
+                    _center_readers(component, shard, outside, tensors, decisions)
                 write_decided(writer, f"{name}/{shard}.safetensors", tensors, decisions)
     return path
 
 
-def _center(
-    component: SmoothedTransformer, shard: str, tensors: dict[str, Tensor], decisions: dict[str, dict[str, object]]
-) -> None:
-    def current(name: str) -> Tensor:
-        return tensors[name] if name in tensors else component.plain([name])[name].float()
-
+def _moved(component: SmoothedTransformer, shard: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What produces inputs, those of the groups of `shard`, without random means, and the means; beside `tensors`."""
+    moved: dict[str, Tensor] = {}
     for group in component.topology.groups:
         offset = offset_of(component.topology, group)
         if offset is None or shard_of(group.name) != shard:
             continue
-        gain = component.gain_behind(group)
+        current, gain = _current(component, {**tensors, **moved}), component.gain_behind(group)
         # A quarter of what inputs are: more would be noise that no real mean adds.
-        wanted = torch.randn(group.in_features, generator=torch.Generator().manual_seed(len(tensors))) / 4
+        generator = torch.Generator().manual_seed(len(tensors) + len(moved))
+        wanted = torch.randn(group.in_features, generator=generator) / 4
         mean = storable_mean(offset.of(current(offset.tensor)), wanted, gain)
-        weights = {linear: component.linear(linear).float() for linear in group.reads}
-        tensors |= centered(current, offset, gain, weights, mean) | {f"{group.name}.mean": mean}
-        for linear in group.reads:
+        moved |= without_mean(current, offset, gain, mean) | {f"{group.name}.mean": mean}
+    return moved
+
+
+def _center_readers(
+    component: SmoothedTransformer,
+    shard: str,
+    outside: Mapping[str, Tensor],
+    tensors: dict[str, Tensor],
+    decisions: Mapping[str, dict[str, object]],
+) -> None:
+    """Let the biases of the linears in `shard` take what the means in `tensors` and `outside` are to them."""
+    for linear in (linear.name for linear in component.topology.linears if linear.shard == shard):
+        mean = {**outside, **tensors}.get(f"{component.topology.group_of(linear).name}.mean")
+        if mean is not None:
+            weights = {linear: component.linear(linear).float()}
+            tensors |= with_mean(_current(component, tensors), weights, mean)
             decisions[linear]["centered"] = True
+
+
+def _current(component: SmoothedTransformer, tensors: Mapping[str, Tensor]) -> Callable[[str], Tensor]:
+    """Reads a tensor in fp32, as it has become so far."""
+    return lambda name: tensors[name] if name in tensors else component.plain([name])[name].float()

@@ -38,9 +38,10 @@ def differing(path: Path, model: Path) -> set[str]:
 
 def test_it_is_known_what_was_moved(centered: Path) -> None:
     found = Centered(open_checkpoint(centered), "transformer")
-    endings = {group.name.partition(".")[2].partition(".")[2] for group in found.groups}
-    assert endings == {"attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up"}
+    endings = {group.name.removeprefix("blocks.0.").removeprefix("blocks.1.") for group in found.groups}
+    assert endings == {"attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "text", "image"}
     assert {"blocks.0.scale_shift_table", "blocks.1.norm2.bias", "blocks.1.attn1.to_v.bias"} <= found.tensors
+    assert "condition_embedder.text_embedder.linear_2.bias" in found.tensors
     assert "blocks.0.ffn.net.2.bias" not in found.tensors
 
 
@@ -92,3 +93,25 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     path = rewrite(centered, lambda content: content.change(f"{BLOCK}{native}", change))
     assert {f"{BLOCK}{name}" for name in named} <= differing(path, models["i2v"])
+
+
+@pytest.mark.parametrize(
+    ("native", "named"),
+    [
+        ("text_embedding.2.bias", {"blocks.0.attn2.to_k.bias", "blocks.1.attn2.to_k.bias"}),
+        (
+            "img_emb.proj.4.bias",
+            {f"blocks.{block}.attn2.add_{part}_proj.bias" for block in range(2) for part in ("k", "v")},
+        ),
+        ("blocks.0.cross_attn.k.bias", {"blocks.0.attn2.to_k.bias"}),
+        ("blocks.1.cross_attn.v_img.bias", {"blocks.1.attn2.add_v_proj.bias"}),
+    ],
+)
+def test_what_all_blocks_read_is_held_against_their_biases_in_each(
+    centered: Path, models: Paths, rewrite: Callable[..., Path], native: str, named: set[str]
+) -> None:
+    """A value projection of the text is a producer too: its bias tells what follows it, and nothing of itself."""
+    path = rewrite(centered, lambda content: content.change(native, _negated))
+    found = differing(path, models["i2v"])
+    follows = {f"blocks.{block}.attn2.to_out.0.bias" for block in range(2)}
+    assert found - follows == named

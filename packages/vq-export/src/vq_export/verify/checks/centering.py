@@ -1,7 +1,7 @@
 """Whether what centering has moved fits together: what a producer has lost, its readers' biases have got, times W.
 
 Neither is in the model as it is in the checkpoint. But the difference of a producer's two offsets is μ, and then every
-reader's bias is known: b + W·μ (`vq_core.numerics.centering`).
+reader's bias is known: b + W·μ (`vq_core.numerics.centering`), in every block where all of them read the input.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
 from vq_core.numerics.centering import Offset, offset_of
-from vq_core.topology import Group, LinearSink, ModulationSink, Topology, shard_of
+from vq_core.topology import Group, LinearSink, ModulationSink, Topology, block_of, shard_of
 
 Read = Callable[[str], Tensor]
 """A tensor by name, fp32."""
@@ -39,9 +39,11 @@ class Centered:
 
     @cached_property
     def groups(self) -> Mapping[Group, Offset]:
-        """By group, what produces the offset of its input."""
+        """By group, what produces the offset of its input; first the groups that span all blocks."""
         measured = cast(dict[str, dict[str, Any]], self.checkpoint.artifact.manifest.measured.get(self.name, {}))
-        found = (group for group in self.topology.groups if measured.get(group.reads[0], {}).get("centered"))
+        found = [group for group in self.topology.groups if measured.get(group.reads[0], {}).get("centered")]
+        # What one has moved into a value projection's bias is known then, before that is looked at as a producer.
+        found.sort(key=lambda group: block_of(group.name) is not None)
         offsets = {group: offset_of(self.topology, group) for group in found}
         return {group: offset for group, offset in offsets.items() if offset is not None}
 
@@ -70,7 +72,7 @@ class Centered:
             shard: name of a block's shard.
             stored: reads the checkpoint.
             folded: reads the model, as smoothing changes it.
-            gains: of the groups of the shard.
+            gains: of the groups of the shard, and of those that span all blocks.
             unknown: names of biases that hold a correction as well; what follows from one cannot be checked.
             row_error: relative error of the factor of a linear's rows where only rounded weights tell it.
         """
@@ -78,7 +80,8 @@ class Centered:
         means: dict[Group, Tensor] = {}
         offsets, producers = set(self.groups.values()), _producers(self.topology)
         for group, offset in self.groups.items():
-            if shard_of(group.name) != shard or offset.tensor in unknown:
+            linears = [linear for linear in group.reads if shard_of(linear) == shard]
+            if not linears or offset.tensor in unknown:
                 continue
             before, found = offset.of(folded(offset.tensor)), offset.of(stored(offset.tensor))
             if offset.row is None:
@@ -87,7 +90,7 @@ class Centered:
             means[group] = (before - found) * gain
             # The gain of a value projection's rows is known from its rounded weights alone, since its bias has changed.
             uncertain = means[group].square() + (before.square() if offset.row is None else 0)
-            for linear in group.reads:
+            for linear in linears:
                 name = f"{linear}.bias"
                 if Offset(name) in offsets or name in unknown:
                     continue

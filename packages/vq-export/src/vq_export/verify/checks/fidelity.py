@@ -124,9 +124,11 @@ def _tolerance(finder: GainFinder, reference: Reference, name: str) -> float:
     """Relative error that the stored tensor `name` may have."""
     group = _input_of_kept(finder.component.topology, name)
     sink = None if group is None else group.sink or group.gelu_sink
-    if isinstance(sink, LinearSink) and not finder.smoothed and finder.changed >= {f"{it}.bias" for it in sink.linears}:
-        # Its columns are over a gain that rounded weights alone tell.
-        return max(finder.row_tolerance(linear) for linear in sink.linears)
+    if isinstance(sink, LinearSink) and not finder.smoothed:
+        rounded = any(f"{it}.weight" in finder.component.topology.weights for it in sink.linears)
+        if rounded and finder.changed >= {f"{it}.bias" for it in sink.linears}:
+            # Its columns are over a gain that rounded weights alone tell.
+            return max(finder.row_tolerance(linear) for linear in sink.linears)
     return FOLDED_ELSEWHERE if reference.folded_elsewhere else STORED_ROUNDING
 
 
