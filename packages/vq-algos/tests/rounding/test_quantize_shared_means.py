@@ -119,7 +119,9 @@ def test_without_centering_there_is_nothing_outside_the_blocks(
     assert qparams.artifact.manifest.files.keys() == blocks
 
 
-@pytest.mark.parametrize("killed_at", ["center_shared", "read_means", "correct_and_score"])
+@pytest.mark.parametrize(
+    "killed_at", ["shared_means.center_shared", "quantize.read_means", "quantize.correct_and_score"]
+)
 def test_a_run_that_is_resumed_decides_as_one_that_never_stopped(
     make_weights: Callable[[Path], Path],
     i2v_model: Path,
@@ -137,10 +139,10 @@ def test_a_run_that_is_resumed_decides_as_one_that_never_stopped(
     whole = _quantize(weights, tmp_path / "whole", offset_stats, method="auto", rotate="auto")
     arguments = (weights, tmp_path / "resumed", offset_stats)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(f"vq_algos.rounding.quantize.{killed_at}", killed)
+        patched.setattr(f"vq_algos.rounding.{killed_at}", killed)
         _quantize(*arguments, method="auto", rotate="auto")
-    if killed_at != "center_shared":
-        monkeypatch.setattr("vq_algos.rounding.quantize.center_shared", killed)
+    if killed_at != "shared_means.center_shared":
+        monkeypatch.setattr("vq_algos.rounding.shared_means.center_shared", killed)
     resumed = _quantize(*arguments, method="auto", rotate="auto", resume=True)
     assert _centered(resumed) == {*PRODUCERS}
     assert resumed.artifact.manifest == whole.artifact.manifest

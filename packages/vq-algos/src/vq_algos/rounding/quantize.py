@@ -21,12 +21,12 @@ from vq_algos.rounding.means import Means
 from vq_algos.rounding.rounders import rounder_named
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_algos.rounding.scheme_choice import RoundedInput, best_scheme
-from vq_algos.rounding.shared_means import center_shared, read_means
+from vq_algos.rounding.shared_means import decide_shared_means, read_means
 from vq_algos.smoothed_for import other_scheme, target_of
 from vq_core import __version__
 from vq_core.artifacts import qparams as qparams_artifact
 from vq_core.artifacts.components import headers_in
-from vq_core.artifacts.decisions import drafted_decisions, has_decided, write_decided, written_behind
+from vq_core.artifacts.decisions import drafted_decisions, has_decided, written_behind
 from vq_core.artifacts.kept_names import KEPT
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, SmoothedWeights
@@ -273,12 +273,9 @@ class _Component:
     shared_means: Mapping[str, Tensor] = field(default_factory=dict)
 
     def center_shared(self, writer: ArtifactWriter) -> None:
-        """Write what changes outside the blocks where inputs that all of them read are centered, unless it is there."""
+        """Decide on the inputs that all blocks read, unless that was done."""
         file = _file_of(self.name, NON_BLOCK)
-        if not has_decided(writer, file):
-            with progress("center", self.weights.topology.num_blocks, "block") as advance:
-                changed = center_shared(self._means, self._tensor, self._is_better_centered, advance)
-            write_decided(writer, file, changed, {})
+        decide_shared_means(writer, file, self._means, self._tensor, self._is_better_centered)
 
     def quantize_block(self, block: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Codes, scales and corrected biases of one block; what was decided for each linear, and its error."""
@@ -295,7 +292,7 @@ class _Component:
     def _inputs(self) -> SampledInputs | None:
         if self.stats is None:
             return None
-        return SampledInputs(self.name, self.weights, self.stats, self.device, frozenset(self.shared_means))
+        return SampledInputs(self.name, self.weights, self.stats, self.device, self.shared_means)
 
     @cached_property
     def _means(self) -> Means:

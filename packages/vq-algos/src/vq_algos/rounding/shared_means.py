@@ -10,21 +10,31 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from vq_algos.rounding.means import Current, Means
+from vq_core.artifacts.decisions import has_decided, write_decided
 from vq_core.files.tensor_file import load_tensors, read_header
-from vq_core.runtime.progress import Advance
+from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter
 from vq_core.topology import Group, block_of, shard_of
 
+IsBetter = Callable[[Group, Sequence[str], Tensor], bool]
+"""Whether a mean fp32 `[in]` of a group's input makes none of these linears worse, which read it in one block."""
 
-def center_shared(
-    means: Means, current: Current, is_better: Callable[[Group, Sequence[str], Tensor], bool], advance: Advance
-) -> dict[str, Tensor]:
+
+def decide_shared_means(writer: ArtifactWriter, file: str, means: Means, current: Current, is_better: IsBetter) -> None:
+    """Write what `center_shared` gives to `file`, unless the run that is being resumed has."""
+    if not has_decided(writer, file):
+        with progress("center", means.weights.topology.num_blocks, "block") as advance:
+            changed = center_shared(means, current, is_better, advance)
+        write_decided(writer, file, changed, {})
+
+
+def center_shared(means: Means, current: Current, is_better: IsBetter, advance: Advance) -> dict[str, Tensor]:
     """The means that are subtracted from what all blocks read, and what produces it then, fp32 by name, on the host.
 
     Args:
         means: those of the transformer's inputs.
         current: reads a tensor of the transformer, in fp32.
-        is_better: whether a mean `[in]` of a group's input makes none of these linears worse, which read it in a block.
+        is_better: asked about every block.
         advance: told of every block.
     """
     topology = means.weights.topology
