@@ -10,7 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_calib.collection.collect import collect
 from vq_calib.planning.run_plan import CollectRequest

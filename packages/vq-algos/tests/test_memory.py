@@ -17,7 +17,8 @@ StartCode = Callable[[str], Any]
 PEAK_GROWTH = """
 import ctypes, resource
 from pathlib import Path
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_core.artifacts.stats import open_stats
 from vq_core.artifacts.weights import open_weights

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.show import _together, rounding_rows, show, smoothing_rows
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_core.artifacts.qparams import open_qparams

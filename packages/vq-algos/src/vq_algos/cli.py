@@ -99,7 +99,8 @@ def quantize_command(options: QuantizeOptions) -> None:
 
         vq-algos quantize --weights smoothed --scheme fp8 -o qparams --rounding qtorch
     """
-    from vq_algos.rounding.quantize import QuantizeSettings, default_rotate, quantize
+    from vq_algos.rounding.quantize import quantize
+    from vq_algos.rounding.quantize_settings import QuantizeSettings, default_rotate
     from vq_algos.rounding.rounders import rounder_named
     from vq_algos.show import rounding_rows
     from vq_algos.smoothed_for import target_of, warning_of

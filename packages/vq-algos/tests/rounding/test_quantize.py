@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.weights import open_weights
@@ -127,19 +128,6 @@ def test_weights_that_were_folded_in_bf16_are_quantized_too(
 
 
 # --- refusals ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"scheme": "int4"}, "`int4` is not a scheme that the targets can run: choose int8, fp8, w6a8 or w4a8"),
-        ({"scheme": "int8", "method": "gtpq"}, "`gtpq` is not one of the rounders \\(auto, clip, gptq, rtn\\)"),
-        ({"scheme": "int8", "rounding": "up"}, "`up` is not a rounding: choose one of nearest-even, qtorch"),
-    ],
-)
-def test_a_setting_that_does_not_exist_is_refused(settings: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(VqError, match=sentence):
-        QuantizeSettings(**settings)
 
 
 def test_a_folder_of_another_kind_and_an_output_that_exists_are_refused(

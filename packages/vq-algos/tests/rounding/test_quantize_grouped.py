@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from vq_algos.rounding.quantize import QuantizeSettings, default_rotate, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.smoothed_for import other_scheme
 from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
@@ -17,7 +18,6 @@ from vq_core.errors import VqError
 from vq_core.numerics.grouped import quantize_to
 from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import scheme_named
-from vq_core.targets import target_named
 
 MakeSmoothed = Callable[..., Path]
 
@@ -89,14 +89,6 @@ def test_auto_records_what_the_runtime_computes_and_beats_rounding_to_nearest(
 def test_weights_smoothed_for_int8_serve_all_of_its_products(make_smoothed: MakeSmoothed, model: Path) -> None:
     weights = open_weights(make_smoothed(model, SmoothSettings(target="comfyui", scheme="int8")))
     assert [other_scheme(weights, scheme) for scheme in ("int8", *SCHEMES)] == [None] * 3
-
-
-def test_it_is_always_rotated(smoothed: Path, tmp_path: Path) -> None:
-    assert [default_rotate("rtn", target_named("comfyui"), scheme) for scheme in ("int8", *SCHEMES)] == [
-        "none", "all", "all",
-    ]  # fmt: skip
-    with pytest.raises(VqError, match="^w4a8 always rotates what a linear reads: leave --rotate out"):
-        QuantizeSettings("w4a8", rotate="none")
 
 
 def test_what_a_target_or_a_width_cannot_hold_is_refused(

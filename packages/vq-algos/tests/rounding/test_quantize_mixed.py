@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from vq_algos.rounding.quantize import QuantizeSettings, default_rotate, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.show import rounding_rows
 from vq_algos.smoothed_for import other_scheme
 from vq_algos.smoothing.smooth import SmoothSettings
@@ -15,7 +16,6 @@ from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.stats import ActivationStats, Tokens
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError
-from vq_core.targets import target_named
 
 MakeSmoothed = Callable[..., Path]
 
@@ -115,13 +115,12 @@ def test_what_even_more_bits_do_not_help_stays_in_full_precision(
     assert min(how["output_snr_db"] for how in kept.values()) < eight[3]
 
 
-def test_defaults_and_refusals(smoothed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    native = target_named("native")
-    assert [default_rotate("auto", native, scheme) for scheme in ("w4a8+int8", "w4a8+w6a8")] == ["auto", "all"]
-    with pytest.raises(VqError, match=r"^`--scheme w4a8\+int8` needs --min-snr, the output SNR below which"):
-        QuantizeSettings("w4a8+int8")
+def test_it_needs_tokens(smoothed: Path, tmp_path: Path) -> None:
     with pytest.raises(VqError, match=r"^`--scheme int8\+fp8` needs sampled tokens .* give its output as --stats"):
         _quantize(smoothed, tmp_path / "out", None, "int8+fp8")
+
+
+def test_smoothing_is_for_the_first_scheme(smoothed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = open_weights(smoothed)
     monkeypatch.setitem(tuned.artifact.manifest.settings, "method", "auto")
     monkeypatch.setitem(tuned.artifact.manifest.settings, "scheme", "fp8+int8")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from vq_algos.rounding.quantize import QuantizeSettings, default_rotate, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.stats import ActivationStats
@@ -16,7 +17,6 @@ from vq_core.errors import VqError
 from vq_core.numerics.quantize import quantize_weight
 from vq_core.numerics.rotation import rotate
 from vq_core.numerics.scheme import scheme_named
-from vq_core.targets import target_named
 
 MakeSmoothed = Callable[..., Path]
 
@@ -102,9 +102,3 @@ def test_rotations_that_cannot_be_are_refused(
     with pytest.raises(VqError, match=sentence):
         _quantize(weights, tmp_path / "qparams", None, rotate=how)
     assert not (tmp_path / "qparams").exists()
-
-
-def test_auto_rotates_by_itself_where_the_target_can() -> None:
-    targets = ("lightx2v", "comfyui")
-    chosen = {(m, t): default_rotate(m, target_named(t), "int8") for m in ("rtn", "auto") for t in targets}
-    assert {key for key, how in chosen.items() if how == "auto"} == {("auto", "comfyui")}

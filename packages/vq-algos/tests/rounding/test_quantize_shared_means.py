@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.stats import ActivationStats

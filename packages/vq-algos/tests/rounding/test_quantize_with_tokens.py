@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vq_algos.layer import hessian
 from vq_algos.rounding import rounders
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, open_weights

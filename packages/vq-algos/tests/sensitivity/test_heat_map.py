@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.sensitivity.heat_map import draw_heat_map, table_of
 from vq_core.artifacts.weights import open_weights
 from vq_core.errors import VqError

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vq_algos.rounding.quantize import QuantizeSettings, quantize
+from vq_algos.rounding.quantize import quantize
+from vq_algos.rounding.quantize_settings import QuantizeSettings
 from vq_algos.smoothing.smooth import SmoothSettings, smooth
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.stats import open_stats
