@@ -11,7 +11,6 @@ from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.scheme import NumberFormat
 from vq_core.topology import Group, block_of
 
 PRODUCERS = {
@@ -28,7 +27,7 @@ def component(smoothed: Path) -> SmoothedTransformer:
 
 @pytest.fixture
 def means(component: SmoothedTransformer, stats: ActivationStats) -> Means:
-    inputs = SampledInputs("transformer", component, stats, NumberFormat.INT8, "cpu")
+    inputs = SampledInputs("transformer", component, stats, "cpu")
     return Means(component, inputs, "cpu", {"image": torch.arange(32.0)})
 
 

@@ -70,10 +70,10 @@ def test_only_what_all_blocks_read_is_kept(component: SmoothedTransformer, stats
 def test_it_is_kept_as_linears_are_solved_on_it(
     component: SmoothedTransformer, stats: ActivationStats, centered: tuple[str, ...]
 ) -> None:
-    source = SampledInputs("transformer", component, stats, NumberFormat.INT8, "cpu", centered)
+    source = SampledInputs("transformer", component, stats, "cpu", centered)
     group = _group(component, "text")
     mean = source.mean_of(group)
-    plain, less = ([source.inputs_of(group, mean=it) for _ in range(2)] for it in (None, mean))
+    plain, less = ([source.inputs_of(group, NumberFormat.INT8, mean=it) for _ in range(2)] for it in (None, mean))
     assert (plain[0] is plain[1], less[0] is less[1]) == (not centered, bool(centered))
     for one, other in zip(plain, less, strict=True):
         assert torch.equal(one.held_out.x - mean, other.held_out.x)

@@ -12,7 +12,6 @@ from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_algos.rounding.shared_means import center_shared, read_means
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
-from vq_core.numerics.scheme import NumberFormat
 from vq_core.store.writer import ArtifactWriter, Header
 from vq_core.topology import Group
 
@@ -26,7 +25,7 @@ Answers = Callable[[Sequence[str]], bool]
 @pytest.fixture
 def means(smoothed: Path, stats: ActivationStats) -> Means:
     component = open_weights(smoothed).components["transformer"]
-    return Means(component, SampledInputs("transformer", component, stats, NumberFormat.INT8, "cpu"), "cpu")
+    return Means(component, SampledInputs("transformer", component, stats, "cpu"), "cpu")
 
 
 def _centered(means: Means, answer: Answers) -> tuple[dict[str, Tensor], list[tuple[str, ...]], int]:
