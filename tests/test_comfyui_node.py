@@ -30,6 +30,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Tensor]], tup
         seen.update({name.removeprefix(prefix): tensor for name, tensor in state_dict.items()})
 
     ops._load_quantized_module = load  # type: ignore[attr-defined]
+    ops.INPUT_ACT_EAGER = {"relu": torch.relu}  # type: ignore[attr-defined]
+    ops.linear_input_act = lambda linear, x, act: "fused"  # type: ignore[attr-defined]
     comfy.ops = ops  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "comfy", comfy)
     monkeypatch.setitem(sys.modules, "comfy.ops", ops)
@@ -64,6 +66,21 @@ def test_a_gain_becomes_what_comfyui_multiplies_by(loaded: Any, ours: str, known
     assert not module.pre_quant_scale.requires_grad
 
 
+@pytest.mark.parametrize(("ours", "known"), [("vq_int8_mean", "int8_tensorwise"), ("vq_w4a8_mean", "asym_w4a8_int8")])
+def test_a_mean_is_subtracted_from_the_input(loaded: Any, ours: str, known: str) -> None:
+    mean, x = torch.rand(8), torch.rand(3, 8)
+    module, seen = loaded({"comfy_quant": marker(format=ours), "pre_quant_mean": mean, "weight": torch.ones(2)})
+    assert json.loads(seen["comfy_quant"].numpy().tobytes()) == {"format": known}
+    assert seen.keys() == {"comfy_quant", "weight"}
+    module.forward = lambda read: read
+    assert torch.equal(module(x), x - mean)
+    ops = sys.modules["comfy.ops"]
+    assert torch.equal(ops.linear_input_act(module, x - 0.5, "relu"), torch.relu(x - 0.5) - mean)
+    assert ops.linear_input_act(nn.Module(), x, "relu") == "fused"
+    assert module(x.bfloat16()).dtype == torch.bfloat16
+    assert not module.pre_quant_mean.requires_grad
+
+
 @pytest.mark.parametrize("layer", [{"format": "int8_tensorwise"}, {"format": "nvfp4"}])
 def test_other_linears_are_left_alone(loaded: Any, layer: dict[str, object]) -> None:
     stored = {"comfy_quant": marker(**layer), "pre_quant_scale": torch.ones(2)}
@@ -73,9 +90,10 @@ def test_other_linears_are_left_alone(loaded: Any, layer: dict[str, object]) -> 
     loaded({"weight": torch.ones(2)})
 
 
-def test_a_gain_that_is_missing_is_named(loaded: Any) -> None:
-    with pytest.raises(ValueError, match=r"blocks\.0\.ffn\.0\.pre_quant_scale is missing"):
-        loaded({"comfy_quant": marker(format="vq_int8_gain")})
+@pytest.mark.parametrize(("fmt", "name"), [("vq_int8_gain", "pre_quant_scale"), ("vq_w4a8_mean", "pre_quant_mean")])
+def test_what_is_missing_is_named(loaded: Any, fmt: str, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"blocks\.0\.ffn\.0\.{name} is missing"):
+        loaded({"comfy_quant": marker(format=fmt)})
 
 
 WORKFLOWS = sorted((NODE.parent.parent / "workflows").glob("*.json"))

@@ -65,7 +65,15 @@ def rotated(run: Any, tiny_model: Any, smoothed: Path, tmp_path_factory: pytest.
         weights = ("--weights", folder / "smoothed")
         if center:
             rotation = target_named(target).rotation
-            write_qparams(folder / "smoothed", folder / "qparams", scheme, rotation=rotation, center=True, kept=kept)
+            write_qparams(
+                folder / "smoothed",
+                folder / "qparams",
+                scheme,
+                rotation=rotation,
+                center=True,
+                subtract=target_named(target).subtracts,
+                kept=kept,
+            )
         else:
             run("vq-algos quantize", *weights, "--scheme", scheme, "--rotate", "all", "-o", folder / "qparams")
         run(f"vq-export {target}", *weights, "--qparams", folder / "qparams", "-o", folder / "ckpt", "--device", "cpu")

@@ -124,6 +124,9 @@ class _Rounded(Derived):
     def scheme_of(self, linear: str) -> QuantScheme:
         return self._scheme
 
+    def input_mean(self, linear: str, device: str = "cpu") -> Tensor | None:
+        return None
+
     def rotation(self, linear: str) -> int:
         return NONE
 

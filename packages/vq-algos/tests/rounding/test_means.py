@@ -1,5 +1,6 @@
 """What centering can subtract from an input, and the tensors that change then, in fp64."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,21 @@ def test_of_what_all_blocks_read_it_is_what_was_decided(means: Means) -> None:
     assert torch.equal(found, torch.arange(32.0))
     assert means.of(_group(means, "text"), unread) is None
     assert means.of(_group(means, "blocks.0.ffn.down"), unread) is None
+
+
+def test_behind_gelu_the_linear_itself_subtracts_it_where_it_can(means: Means, stats: ActivationStats) -> None:
+    group = _group(means, "blocks.0.ffn.down")
+    able = replace(means, subtracts=True)
+    mean = able.of(group, lambda tensor: _read(means, tensor))
+    assert mean is not None
+    assert torch.equal(mean, nearest_bf16(able.inputs.mean_of(group)))
+    (linear,) = group.reads
+    weight, bias = _read(means, f"{linear}.weight"), _read(means, f"{linear}.bias")
+    changed = able.changed(group, {linear: weight}, mean, lambda tensor: _read(means, tensor))
+    assert changed.keys() == {f"{linear}.bias", f"{group.name}.mean"}
+    expected = bias.double() + weight.double() @ mean.double()
+    assert torch.allclose(changed[f"{linear}.bias"].double(), expected, atol=1e-5)
+    assert torch.equal(changed[f"{group.name}.mean"], mean)
 
 
 @pytest.mark.parametrize("name", PRODUCERS)

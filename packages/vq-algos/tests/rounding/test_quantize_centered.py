@@ -14,7 +14,7 @@ from vq_algos.smoothing.smooth import SmoothSettings
 from vq_core.artifacts.qparams import QuantParams, open_qparams
 from vq_core.artifacts.stats import ActivationStats
 from vq_core.artifacts.weights import open_weights
-from vq_core.numerics.centering import offset_of
+from vq_core.numerics.centering import offset_of, subtracts_itself
 from vq_core.numerics.linear import w8a8_linear
 from vq_core.numerics.scheme import scheme_named
 
@@ -39,7 +39,12 @@ def test_what_is_recorded_is_what_the_runtime_computes(
     component = open_weights(smoothed).components["transformer"]
     topology, decisions = component.topology, qparams.decisions("transformer")
     centered = {linear for linear, decision in decisions.items() if "centered" in decision}
-    could = {linear for group in topology.groups for linear in group.reads if offset_of(topology, group)}
+    could = {
+        linear
+        for group in topology.groups
+        for linear in group.reads
+        if offset_of(topology, group) or subtracts_itself(group)
+    }
     assert centered <= could
     assert centered == could or scheme == "fp8"
     assert centered
@@ -48,7 +53,9 @@ def test_what_is_recorded_is_what_the_runtime_computes(
     for linear in centered:
         group = topology.group_of(linear)
         tokens = offset_stats.tokens("transformer", group.name, "held-out")
-        mean = qparams.mean("transformer", group)
+        lost, subtracted = qparams.mean("transformer", group), qparams.input_mean("transformer", group)
+        assert (subtracted is not None) == subtracts_itself(group)
+        mean = lost if subtracted is None else subtracted
         assert mean is not None
         x = tokens.rows.double() * component.input_gain(group).double()
         weight, bias = (it.double() for it in component.plain([f"{linear}.weight", f"{linear}.bias"]).values())
@@ -79,9 +86,12 @@ def test_producers_lose_the_mean_and_biases_get_it(
         offset, mean = offset_of(topology, group), qparams.mean("transformer", group)
         assert (offset is None) == (mean is None)
         if offset is None or mean is None:
-            continue
-        before = current(offset.tensor)
-        expected[offset.tensor] = offset.replaced(before, offset.of(before) - mean / component.gain_behind(group))
+            mean = qparams.input_mean("transformer", group)
+            assert mean is not None
+            assert torch.equal(mean, mean.bfloat16().float())
+        else:
+            before = current(offset.tensor)
+            expected[offset.tensor] = offset.replaced(before, offset.of(before) - mean / component.gain_behind(group))
         for linear in group.reads:
             expected[f"{linear}.bias"] = current(f"{linear}.bias") + component.linear(linear).float() @ mean
     assert qparams.replaced("transformer") == expected.keys()

@@ -66,6 +66,7 @@ def massive(
         found = whole(self, component, group, *more)
         if group == "blocks.1.ffn.down":
             found.rows[:, 7] = 60 * found.rows.abs().mean()
+            found.rows[::2, 7] *= -1  # not to be a mean
         return found
 
     monkeypatch.setattr(type(stats), "tokens", tokens)

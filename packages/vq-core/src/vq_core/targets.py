@@ -20,6 +20,7 @@ class Target:
         rotation: how many channels of a linear's input it can rotate together, at most; 1 if it does not rotate.
         mixed: whether linears may have different schemes, or stay in full precision.
         bits: in how many a weight may be stored.
+        subtracts: whether a linear can subtract the mean of its input by itself.
     """
 
     name: str
@@ -29,13 +30,23 @@ class Target:
     rotation: int
     mixed: bool
     bits: tuple[int, ...] = (8,)
+    subtracts: bool = False
 
 
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
         Target("lightx2v", "LightX2V", gains=True, fp8_scale="channel", rotation=1, mixed=False),
-        Target("native", "vq-infer", gains=True, fp8_scale="channel", rotation=256, mixed=True, bits=(8, 6, 4)),
+        Target(
+            "native",
+            "vq-infer",
+            gains=True,
+            fp8_scale="channel",
+            rotation=256,
+            mixed=True,
+            bits=(8, 6, 4),
+            subtracts=True,
+        ),
         Target("comfyui", "ComfyUI", gains=False, fp8_scale="tensor", rotation=256, mixed=True, bits=(8, 6, 4)),
     )
 }

@@ -57,6 +57,17 @@ def test_a_rotation_is_one_of_tokens_and_of_the_weight(x: Tensor, weight: Tensor
     assert snr_db(torch.nn.functional.linear(x * gain, weight), plain) > 20
 
 
+@pytest.mark.parametrize("fmt", list(NumberFormat))
+def test_a_mean_is_subtracted_after_the_gain_and_before_the_rotation(
+    x: Tensor, weight: Tensor, fmt: NumberFormat
+) -> None:
+    gain, mean = torch.linspace(0.5, 2, 64), torch.linspace(-1, 3, 64)
+    rotated = quantize_weight(rotate(weight, 16), fmt)._replace(rotation=16)
+    plain = w8a8_linear(rotate(x * gain - mean, 16), rotated._replace(rotation=1), None, fmt)
+    assert torch.equal(w8a8_linear(x, rotated, None, fmt, gain, mean), plain)
+    assert snr_db(torch.nn.functional.linear(x * gain - mean, weight), plain) > 20
+
+
 def test_tokens_and_a_weight_in_other_bases_are_refused(x: Tensor, weight: Tensor) -> None:
     tokens = quantize_tokens(x.reshape(-1, 64), NumberFormat.INT8, group=16)
     with pytest.raises(ValueError, match="tokens rotated in groups of 16, and the weight of 1"):

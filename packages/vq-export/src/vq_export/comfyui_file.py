@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import Role
-from vq_core.artifacts.comfyui_checkpoint import FORMAT, GAIN, NATIVE_KIND, grouped_tensors, layer_of, marker_of
+from vq_core.artifacts.comfyui_checkpoint import FORMAT, GAIN, MEAN, NATIVE_KIND, grouped_tensors, layer_of, marker_of
 from vq_core.files.tensor_file import TensorSpec
 from vq_core.model.comfyui_codes import HEADER_MARKS, MARK
 from vq_core.numerics.finite import require_finite
@@ -100,13 +100,17 @@ def rounding_of(model: QuantizedModel) -> Rounding | None:
 
 @dataclass(frozen=True)
 class _Linear:
-    """A quantized linear: its name in the file, its scheme, marker and gain, and whether it has a scale per channel."""
+    """A quantized linear: its name in the file, its scheme and marker, and whether it has a scale per channel.
+
+    `gain` and `mean` are those of its input, if it has any.
+    """
 
     stem: str
     scheme: QuantScheme
     layer: Mapping[str, object]
     marker: Tensor
     gain: Tensor | None
+    mean: Tensor | None
     per_channel: bool
 
 
@@ -119,10 +123,11 @@ def _linears(model: QuantizedModel, kind: str, component: QuantizedTransformer) 
         scheme = component.scheme_of(linear.name)
         fp8_channel = native and scheme.weight is NumberFormat.FP8_E4M3
         group = component.rotation(linear.name)
-        layer = layer_of(scheme, group, gain=gain is not None, per_channel=fp8_channel)
+        mean = component.input_mean(linear.name)
+        layer = layer_of(scheme, group, gain=gain is not None, mean=mean is not None, per_channel=fp8_channel)
         stem = model.family.to_native(f"{linear.name}.weight").removesuffix(".weight")
         found[linear.name] = _Linear(
-            stem, scheme, layer, marker_of(layer), gain, fp8_channel or scheme.weight is NumberFormat.INT8
+            stem, scheme, layer, marker_of(layer), gain, mean, fp8_channel or scheme.weight is NumberFormat.INT8
         )
     return found
 
@@ -156,6 +161,8 @@ def _write(path: Path, model: QuantizedModel, kind: str, name: str, advance: Adv
                     stream.append(f"{linear.stem}{MARK}", linear.marker)
                     if linear.gain is not None:
                         stream.append(f"{linear.stem}{GAIN}", linear.gain)
+                    if linear.mean is not None:
+                        stream.append(f"{linear.stem}{MEAN}", linear.mean)
 
         overlap(write_shard, shards, lambda _: advance())
 
@@ -176,6 +183,8 @@ def _specs(
         specs[f"{linear.stem}{MARK}"] = TensorSpec(torch.uint8, tuple(linear.marker.shape))
         if linear.gain is not None:
             specs[f"{linear.stem}{GAIN}"] = TensorSpec(torch.float32, (it.in_features,))
+        if linear.mean is not None:
+            specs[f"{linear.stem}{MEAN}"] = TensorSpec(torch.float32, (it.in_features,))
     return specs
 
 

@@ -33,6 +33,14 @@ def test_a_rotation_comes_after_everything_else() -> None:
         assert rotated.rotation == 16
 
 
+def test_a_mean_is_subtracted_before_the_rotation() -> None:
+    x, mean = torch.randn(2, 3, 32), torch.rand(32)
+    found = gelu_quantize(x, NumberFormat.INT8, 16, mean)
+    expected = quantize_tokens(rotate(F.gelu(x, approximate="tanh") - mean, 16), NumberFormat.INT8)
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(found.scale, expected.scale)
+
+
 @pytest.mark.parametrize("fmt", NumberFormat)
 def test_sum_is_rounded_to_the_dtype_first(fmt: NumberFormat) -> None:
     x, addend = torch.randn(1, 5, 64).bfloat16(), torch.randn(1, 5, 64).bfloat16()

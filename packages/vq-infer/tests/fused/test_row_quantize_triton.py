@@ -19,6 +19,19 @@ def test_gelu(fmt: NumberFormat, dim: int, dtype: torch.dtype, random: Any, same
     same_codes(triton_form.gelu_quantize(x, fmt), torch_form.gelu_quantize(x, fmt), fmt)
 
 
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize(("dim", "rotation"), [(96, 1), (640, 64)])
+def test_gelu_less_a_mean(
+    fmt: NumberFormat, dim: int, rotation: int, dtype: torch.dtype, random: Any, same_codes: Any
+) -> None:
+    x, mean = 2 * random(2, 5, dim, dtype=dtype), random(dim, dtype=torch.float32)
+    ours, theirs = (it.gelu_quantize(x, fmt, rotation, mean) for it in (triton_form, torch_form))
+    same_codes(ours, theirs, fmt)
+    # A linear in full precision reads what GELU gives, whatever its neighbours subtract.
+    values = triton_form.gelu_quantize(x, None, mean=mean)
+    assert torch.allclose(values.float(), torch_form.gelu_quantize(x, None).float(), rtol=2**-7, atol=1e-6)
+
+
 @pytest.mark.parametrize(("dim", "rotation"), [(96, 4), (96, 16), (640, 64), (768, 256), (5120, 256)])
 def test_rotated(dim: int, rotation: int, dtype: torch.dtype, random: Any, same_codes: Any) -> None:
     x, fmt = 2 * random(1, 3, dim, dtype=dtype), NumberFormat.INT8

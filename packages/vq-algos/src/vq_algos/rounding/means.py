@@ -7,7 +7,8 @@ from torch import Tensor
 
 from vq_algos.rounding.sampled_inputs import SampledInputs
 from vq_core.artifacts.weights import SmoothedTransformer
-from vq_core.numerics.centering import offset_of, storable_mean, with_mean, without_mean
+from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.centering import offset_of, storable_mean, subtracts_itself, with_mean, without_mean
 from vq_core.topology import Group, block_of
 
 Current = Callable[[str], Tensor]
@@ -23,12 +24,14 @@ class Means:
         inputs: sampled tokens of its inputs.
         device: the device of all tensors.
         shared: fp32 `[in]`, by group, what is subtracted from inputs that all blocks read.
+        subtracts: whether linears behind GELU can subtract the mean of their input by themselves.
     """
 
     weights: SmoothedTransformer
     inputs: SampledInputs
     device: str
     shared: Mapping[str, Tensor] = field(default_factory=dict)
+    subtracts: bool = False
 
     def of(self, group: Group, current: Current) -> Tensor | None:
         """What can be subtracted from the input of `group`, fp32 `[in]`; of a `shared` one, what is."""
@@ -38,7 +41,12 @@ class Means:
         return self.storable(group, current)
 
     def storable(self, group: Group, current: Current) -> Tensor | None:
-        """The mean of the input of `group`, fp32 `[in]`, as what produces it can lose it; None where nothing can."""
+        """The mean of the input of `group`, fp32 `[in]`, as what produces it can lose it; None where nothing can.
+
+        Behind GELU it is bfloat16 values, which every runtime subtracts alike.
+        """
+        if subtracts_itself(group):
+            return nearest_bf16(self.inputs.mean_of(group)) if self.subtracts else None
         offset = offset_of(self.weights.topology, group)
         if offset is None:
             return None
@@ -54,8 +62,8 @@ class Means:
         return biases if group.name in self.shared else biases | self.moved(group, mean, current)
 
     def moved(self, group: Group, mean: Tensor, current: Current) -> dict[str, Tensor]:
-        """What produces the input of `group` without `mean`, and `GROUP.mean`, fp32 by name, on the host."""
-        offset = offset_of(self.weights.topology, group)
-        assert offset is not None
-        producer = without_mean(current, offset, self.weights.gain_behind(group, self.device), mean)
+        """`GROUP.mean`, and what produces the input of `group` without `mean`, if anything; fp32 on the host."""
+        offset, producer = offset_of(self.weights.topology, group), dict[str, Tensor]()
+        if offset is not None:
+            producer = without_mean(current, offset, self.weights.gain_behind(group, self.device), mean)
         return {name: tensor.cpu() for name, tensor in (producer | {f"{group.name}.mean": mean}).items()}

@@ -43,7 +43,7 @@ from vq_core.remote.location import Location
 from vq_core.runtime.progress import progress
 from vq_core.store.reader import require_same_model
 from vq_core.store.writer import ArtifactWriter, Header, create_artifact
-from vq_core.targets import require_mixed, require_rotation, require_scheme, target_named
+from vq_core.targets import Target, require_mixed, require_rotation, require_scheme, target_named
 from vq_core.topology import NON_BLOCK, Group, shard_of
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def quantize(
     )
     total = sum(component.topology.num_blocks for component in weights.components.values())
     with create_artifact(output, header, resume=resume) as writer, full_fp32():
-        component_of = partial(_Component, settings=settings, stats=stats, device=device, max_rotation=target.rotation)
+        component_of = partial(_Component, settings=settings, stats=stats, device=device, target=target)
         if settings.center:
             for name, weights_of in weights.components.items():
                 component_of(name, weights_of).center_shared(writer)
@@ -181,7 +181,7 @@ def _require_tokens(settings: QuantizeSettings, stats: ActivationStats | None, w
 
 @dataclass(frozen=True)
 class _Component:
-    """One transformer and how it is quantized; the target rotates at most `max_rotation` channels together.
+    """One transformer and how it is quantized for a runtime.
 
     `shared_means` are subtracted from the inputs that all blocks read, by group.
     """
@@ -191,7 +191,7 @@ class _Component:
     settings: QuantizeSettings
     stats: ActivationStats | None
     device: str
-    max_rotation: int
+    target: Target
     shared_means: Mapping[str, Tensor] = field(default_factory=dict)
 
     def center_shared(self, writer: ArtifactWriter) -> None:
@@ -220,7 +220,7 @@ class _Component:
     def _means(self) -> Means:
         """Those that can be subtracted where inputs are centered."""
         assert self._inputs is not None
-        return Means(self.weights, self._inputs, self.device, self.shared_means)
+        return Means(self.weights, self._inputs, self.device, self.shared_means, self.target.subtracts)
 
     def _quantize_group(
         self, group: Group, linears: list[str], tensors: dict[str, Tensor], decisions: dict[str, Any]
@@ -246,7 +246,7 @@ class _Component:
         basis, found, nearest = rounded(
             self.settings.rotate,
             partial(self._basis, group, list(weights.values()), scheme.activation),
-            largest_group(group.in_features, self.max_rotation),
+            largest_group(group.in_features, self.target.rotation),
             self._means.of(group, current) if self.settings.center else None,
             rounder_named(self.settings.method),
             scheme,
@@ -284,7 +284,7 @@ class _Component:
 
     def _is_better_centered(self, group: Group, linears: Sequence[str], mean: Tensor) -> bool:
         weights = [self._tensor(f"{linear}.weight") for linear in linears]
-        rotation, rounding = largest_group(group.in_features, self.max_rotation), Rounding(self.settings.rounding)
+        rotation, rounding = largest_group(group.in_features, self.target.rotation), Rounding(self.settings.rounding)
         return all(
             is_better_centered(
                 self.settings.rotate,

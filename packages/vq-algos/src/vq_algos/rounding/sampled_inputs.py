@@ -78,7 +78,8 @@ class SampledInputs:
         weight, bias = self.component.plain([f"{up}.weight", f"{up}.bias"], self.device).values()
         x = self._tokens(above, split).rows.float() * self.component.input_gain(above, self.device)
         hidden = gelu(F.linear(x, weight.float(), bias.float()))
-        return replace(inputs, x_hat=dequantize(quantize_tokens(rotate(hidden, rotation), activation)))
+        hidden = rotate(hidden if mean is None else hidden - mean, rotation)
+        return replace(inputs, x_hat=dequantize(quantize_tokens(hidden, activation)))
 
     def _tokens(self, group: Group, split: Split) -> Tokens:
         tokens = self.stats.tokens(self.name, group.name, split, self.device)

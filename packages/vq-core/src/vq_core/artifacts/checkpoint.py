@@ -57,6 +57,7 @@ class Role(Enum):
     CODEBOOK = auto()
     PLAIN = auto()
     GAIN = auto()
+    MEAN = auto()
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ class ConvertedTransformer:
     def scheme_of(self, linear: str) -> QuantScheme:
         """The scheme of the quantized linear `linear`."""
         return scheme_named(str(self._artifact.manifest.settings["scheme"]))
+
+    def input_mean(self, linear: str, device: str = "cpu") -> Tensor | None:
+        """What the quantized `linear` subtracts from its input; None where there is none."""
+        native = self._native[Role.MEAN].get(linear)
+        return None if native is None else self._artifact.tensors(self._name, [native], device)[native]
 
     def gain(self, name: str, device: str = "cpu") -> Tensor | None:
         """The gain `name`; None if the checkpoint was not smoothed."""

@@ -8,8 +8,9 @@ Codes of 4 or 6 bits are packed in `STEM.weight` (`vq_core.numerics.grouped`), w
 `[out]`), `STEM.weight_s_rel` (float8_e4m3fn `[out, in/16]`) and at 4 bits `STEM.weight_codebook` (fp32 `[16]`).
 
 A native checkpoint also holds what ComfyUI by itself does not compute: `STEM.pre_quant_scale` (fp32 `[in]`), the gain
-of a linear's input, and one FP8 scale per channel for tokens that are quantized too. Linears with either are of formats
-that ComfyUI does not know, so that it refuses the file where our node is missing.
+of a linear's input, `STEM.pre_quant_mean` (fp32 `[in]`), which a linear behind GELU subtracts from its input, and one
+FP8 scale per channel for tokens that are quantized too. Linears with one of them are of formats that ComfyUI does not
+know, so that it refuses the file where our node is missing.
 """
 
 import json
@@ -30,6 +31,7 @@ from vq_core.families import Family
 from vq_core.files.json_file import parse_json
 from vq_core.model.comfyui_codes import MARK, rotation_of
 from vq_core.numerics import rotation
+from vq_core.numerics.centering import subtracts_itself
 from vq_core.numerics.grouped import CODEBOOK, GROUP, Packed, packed_width, unpack
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import NumberFormat, QuantScheme, schemes_named
@@ -41,6 +43,7 @@ KIND = "comfyui-checkpoint"
 NATIVE_KIND = "native-checkpoint"
 FORMAT = 1
 GAIN = ".pre_quant_scale"
+MEAN = ".pre_quant_mean"
 
 Layer = Mapping[str, JsonValue]
 """What ComfyUI is told of a linear."""
@@ -59,20 +62,25 @@ GROUPED_FORMAT = "asym_w4a8_int8"
 GAIN_FORMAT = "vq_int8_gain"
 GROUPED_GAIN_FORMAT = "vq_w4a8_gain"
 """As the two above, of an input that is first multiplied by `pre_quant_scale`."""
+MEAN_FORMAT = "vq_int8_mean"
+GROUPED_MEAN_FORMAT = "vq_w4a8_mean"
+"""The same, of an input from which `pre_quant_mean` is first subtracted."""
 CHANNEL_FORMAT = "vq_fp8_channel"
-"""E4M3 codes with a scale per channel, of tokens that are quantized to E4M3, too; with `pre_quant_scale` or without."""
+"""E4M3 codes with a scale per channel, of tokens that are quantized to E4M3, too; with either of these or without."""
 
 
-def layer_of(scheme: QuantScheme, group: int, *, gain: bool = False, per_channel: bool = False) -> dict[str, JsonValue]:
+def layer_of(
+    scheme: QuantScheme, group: int, *, gain: bool = False, mean: bool = False, per_channel: bool = False
+) -> dict[str, JsonValue]:
     """What is said of a linear's codes in `scheme`, of which `group` channels are rotated together (ConvRot).
 
-    `gain` says whether its input has one, `per_channel` whether FP8 has a scale per channel.
+    `gain` and `mean` say whether its input has one, `per_channel` whether FP8 has a scale per channel.
     """
-    fmt = scheme.weight
     if scheme.grouped:
-        name = GROUPED_GAIN_FORMAT if gain else GROUPED_FORMAT
+        name = GROUPED_GAIN_FORMAT if gain else GROUPED_MEAN_FORMAT if mean else GROUPED_FORMAT
         return {"format": name, "group_size": GROUP, "convrot": True, "convrot_groupsize": group}
-    layer = {"format": CHANNEL_FORMAT} if per_channel else {"format": GAIN_FORMAT} if gain else LAYERS[fmt]
+    own = GAIN_FORMAT if gain else MEAN_FORMAT if mean else None
+    layer = {"format": CHANNEL_FORMAT} if per_channel else LAYERS[scheme.weight] if own is None else {"format": own}
     return {**layer, **({} if group == rotation.NONE else {"convrot": True, "convrot_groupsize": group})}
 
 
@@ -133,14 +141,21 @@ class ComfyuiTransformer(ConvertedTransformer):
         self._schemes = {linear.name: self._stored_scheme(weight) for linear, weight in weights.items()}
         for linear, weight in weights.items():
             scheme, gain = self._schemes[linear.name], self.topology.gain_of(linear.name)
+            stem = weight.removesuffix(".weight")
             if scheme.grouped:
                 del table[f"{weight}_scale"]
                 for part, (role, shape) in grouped_tensors(linear, scheme.bits).items():
                     table[f"{weight}{part}"] = CheckpointTensor(role, linear.name, shape, linear.shard)
             if gains and gain is not None:
-                name = weight.removesuffix(".weight") + GAIN
-                table[name] = CheckpointTensor(Role.GAIN, gain, (linear.in_features,), linear.shard)
+                table[stem + GAIN] = CheckpointTensor(Role.GAIN, gain, (linear.in_features,), linear.shard)
+            if subtracts_itself(self.topology.group_of(linear.name)) and self._is_centered(linear.name):
+                table[stem + MEAN] = CheckpointTensor(Role.MEAN, linear.name, (linear.in_features,), linear.shard)
         return table
+
+    def _is_centered(self, linear: str) -> bool:
+        of_component = self._artifact.manifest.measured.get(self._name)
+        decision = of_component.get(linear) if isinstance(of_component, dict) else None
+        return isinstance(decision, dict) and bool(decision.get("centered"))
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         """Codes, scale `[out, 1]` and rotation of the quantized linear `name`; codes of fewer bits than 8 as INT8."""

@@ -4,7 +4,8 @@ Files: `transformer/block_0.safetensors` …, with `LINEAR.codes` (int8 or float
 (fp32 `[out, 1]`, bfloat16 values), and if the codes are of the rotated weight, `LINEAR.rotation` (int64 `[]`): how many
 channels are rotated together. Codes of fewer bits than 8 are packed, int8 `[out, in·bits/8]`, and decode to INT8 with
 `LINEAR.group_scale` (float8_e4m3fn `[out, in/16]`), see `vq_core.numerics.grouped`. `GROUP.mean` (fp32 `[in]`) is what
-centering has subtracted from the smoothed input of a group (`vq_core.numerics.centering`). Beside them, by their own
+centering has subtracted from the smoothed input of a group, or behind GELU its linear subtracts
+(`vq_core.numerics.centering`). Beside them, by their own
 names and in fp32, tensors that take the place of the smoothed weights': biases of linears that were corrected or whose
 input was centered, and what produces a centered input. Of the inputs that all blocks read, producer and mean lie in
 `transformer/non_block.safetensors`. `block_0.json` … record how each linear was rounded, and its error. The manifest's
@@ -23,6 +24,7 @@ from vq_core.artifacts.models_in_place import models_told
 from vq_core.artifacts.stored_scheme import stored_scheme
 from vq_core.errors import VqError
 from vq_core.numerics import grouped, rotation
+from vq_core.numerics.centering import subtracts_itself
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.scheme import QuantScheme, schemes_named
 from vq_core.remote.location import Location
@@ -107,7 +109,14 @@ class QuantParams:
         return self.artifact.tensors(component, [name for name in names if name in replaced], device)
 
     def mean(self, component: str, group: Group, device: str = "cpu") -> Tensor | None:
-        """What centering has subtracted from the smoothed input of `group`, fp32 `[in]`; None for nothing."""
+        """What the smoothed input of `group` has lost before it is read, fp32 `[in]`; None for nothing."""
+        return None if subtracts_itself(group) else self._mean(component, group, device)
+
+    def input_mean(self, component: str, group: Group, device: str = "cpu") -> Tensor | None:
+        """What the linears of `group` subtract from what they read, fp32 `[in]`; None for nothing."""
+        return self._mean(component, group, device) if subtracts_itself(group) else None
+
+    def _mean(self, component: str, group: Group, device: str) -> Tensor | None:
         name = f"{group.name}.mean"
         if name not in self.artifact.manifest.components[component].tensors:
             return None

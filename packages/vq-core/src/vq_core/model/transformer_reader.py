@@ -55,6 +55,9 @@ class CodesReader(TransformerReader[Quantized], Protocol):
     def scheme_of(self, linear: str) -> QuantScheme:
         """The scheme of the quantized linear `linear`."""
 
+    def input_mean(self, linear: str, device: str = "cpu") -> Tensor | None:
+        """What the quantized `linear` subtracts from its input before it rotates it, fp32 `[in]`; None for nothing."""
+
 
 class DescribedTransformer(TransformerReader[Weight_co], Protocol[Weight_co]):
     """A transformer that the manifest of an artifact can describe."""

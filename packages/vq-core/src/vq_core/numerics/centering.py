@@ -9,7 +9,8 @@ takes −μ:
 * an affine norm, behind which the embedded image lies as well: its bias;
 * attention: the bias of its value projection, because the weights of every token sum to one. Where the attentions to
   text and to image are added, that of the text takes it alone;
-* the text's embedder: the bias of its last linear.
+* the text's embedder: the bias of its last linear;
+* behind GELU nothing does: the linear itself, where the runtime's kernel subtracts μ before it quantizes.
 
 All blocks read the embedded text and image: their means are subtracted for every block or for none.
 
@@ -56,6 +57,11 @@ def offset_of(topology: Topology, group: Group) -> Offset | None:
         case LinearSink(linears):
             return Offset(f"{linears[0]}.bias")
     return None
+
+
+def subtracts_itself(group: Group) -> bool:
+    """Must the linears of `group` subtract the mean of their input, because nothing that produces it can lose it?"""
+    return group.sink is None and group.gelu_sink is not None
 
 
 def offset_by(topology: Topology, linear: str) -> Group | None:

@@ -9,9 +9,14 @@ from vq_core.numerics.scheme import NumberFormat
 
 
 def w8a8_linear(
-    x: Tensor, weight: Quantized, bias: Tensor | None, activation: NumberFormat, gain: Tensor | None = None
+    x: Tensor,
+    weight: Quantized,
+    bias: Tensor | None,
+    activation: NumberFormat,
+    gain: Tensor | None = None,
+    mean: Tensor | None = None,
 ) -> Tensor:
-    """Y = Q(X·gain·R)·Ŵᵀ + b, with Q the per-token quantization, R the weight's rotation and Ŵ its codes · scale.
+    """Y = Q((X·gain − mean)·R)·Ŵᵀ + b, Q the per-token quantization, R the weight's rotation, Ŵ its codes · scale.
 
     The scales come after the sum, as in the kernels: only the fp32 sums of codes are rounded otherwise there.
 
@@ -21,11 +26,12 @@ def w8a8_linear(
         bias: `[out]`.
         activation: format of the quantized tokens.
         gain: `[in]`, where smoothing multiplies the input.
+        mean: `[in]`, where centering subtracts it here.
 
     Returns:
         `[..., out]` in fp32. The reference for simulation and for every kernel.
     """
-    tokens = quantize_tokens(x.reshape(-1, x.shape[-1]), activation, gain, weight.rotation)
+    tokens = quantize_tokens(x.reshape(-1, x.shape[-1]), activation, gain, weight.rotation, mean)
     return linear_of_codes(tokens, weight, bias).reshape(*x.shape[:-1], len(weight.codes))
 
 

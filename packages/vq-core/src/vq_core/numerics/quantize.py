@@ -123,11 +123,17 @@ def _row_absmax(weight: Tensor) -> Tensor:
     return absmax.view(weight.dtype).float()
 
 
-def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None, group: int = rotation.NONE) -> Quantized:
+def quantize_tokens(
+    x: Tensor,
+    fmt: NumberFormat,
+    gain: Tensor | None = None,
+    group: int = rotation.NONE,
+    mean: Tensor | None = None,
+) -> Quantized:
     """Dynamic quantization of activations `[..., in]`, one scale per token: scale = max(absmax, 1e-5) / qmax.
 
-    `gain` `[in]` multiplies x first: the smoothing of an input whose norm cannot absorb it. Then groups of `group`
-    channels are rotated.
+    `gain` `[in]` multiplies x first: the smoothing of an input whose norm cannot absorb it. Then `mean` `[in]` is
+    subtracted where nothing before could lose it, and groups of `group` channels are rotated.
     """
     tokens = x.reshape(-1, x.shape[-1])
     codes = torch.empty(tokens.shape, dtype=CODE_DTYPE[fmt], device=x.device)
@@ -136,6 +142,8 @@ def quantize_tokens(x: Tensor, fmt: NumberFormat, gain: Tensor | None = None, gr
         tile.copy_(tokens[rows])
         if gain is not None:
             tile.mul_(gain)
+        if mean is not None:
+            tile.sub_(mean)
         tile = rotation.rotate(tile, group)
         scale[rows] = _over_qmax(tile.abs().amax(dim=-1, keepdim=True), fmt)
         round_quotient_into(codes[rows], tile, scale[rows], fmt, Rounding.NEAREST_EVEN)

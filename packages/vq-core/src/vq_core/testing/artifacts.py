@@ -14,7 +14,7 @@ from vq_core.artifacts.weights import SmoothedTransformer, open_weights
 from vq_core.model.source import open_source
 from vq_core.model.transformer_reader import TransformerReader
 from vq_core.numerics.bfloat16 import nearest_bf16
-from vq_core.numerics.centering import offset_of, storable_mean, with_mean, without_mean
+from vq_core.numerics.centering import offset_of, storable_mean, subtracts_itself, with_mean, without_mean
 from vq_core.numerics.folding import fold_group
 from vq_core.numerics.grouped import quantize_to
 from vq_core.numerics.quantize import Quantized, dequantize, snr_db, weight_scale
@@ -86,6 +86,7 @@ def write_qparams(
     clip: float = 1.0,
     rotation: int = NONE,
     center: bool = False,
+    subtract: bool = False,
     kept: Sequence[str] = (),
 ) -> Path:
     """Write quant params of the artifact `smoothed_weights` to `path` and return it.
@@ -94,8 +95,8 @@ def write_qparams(
 
     They hold every bias, or that of the linear `corrected` alone, increased by `bias_shift`. `clip` multiplies the
     absmax of every row. The codes are of weights in which at most `rotation` channels are rotated together. With
-    `center` a random mean is subtracted from every input from which one can be. The linears `kept` stay in full
-    precision.
+    `center` a random mean is subtracted from every input from which one can be; with `subtract` too behind GELU. The
+    linears `kept` stay in full precision.
     """
     opened, schemes = open_weights(smoothed_weights), schemes_named(scheme)
     header = Header(
@@ -139,6 +140,7 @@ def write_qparams(
                         decisions[stem]["scheme"] = chosen.name
                 if center:
                     tensors |= _moved(component, shard, tensors)
+                    tensors |= _behind_gelu(component, shard) if subtract else {}
                     _center_readers(component, shard, outside, tensors, decisions)
                 write_decided(writer, f"{name}/{shard}.safetensors", tensors, decisions)
     return path
@@ -158,6 +160,16 @@ def _moved(component: SmoothedTransformer, shard: str, tensors: Mapping[str, Ten
         mean = storable_mean(offset.of(current(offset.tensor)), wanted, gain)
         moved |= without_mean(current, offset, gain, mean) | {f"{group.name}.mean": mean}
     return moved
+
+
+def _behind_gelu(component: SmoothedTransformer, shard: str) -> dict[str, Tensor]:
+    """Random means of the inputs in `shard` from which linears themselves subtract one: as GELU's, mostly positive."""
+    groups = (group for group in component.topology.groups if subtracts_itself(group) and shard_of(group.name) == shard)
+    generator = torch.Generator().manual_seed(len(shard))
+    return {
+        f"{group.name}.mean": nearest_bf16((torch.randn(group.in_features, generator=generator) + 0.5) / 4)
+        for group in groups
+    }
 
 
 def _center_readers(

@@ -71,7 +71,8 @@ def apply_fake_quant(
         (bias,) = (smoothed | qparams.replacements(component, smoothed, device)).values()
         codes = qparams.linear(component, linear.name, device)
         # In bfloat16, as checkpoints store it.
-        module = FakeQuantLinear(codes, nearest_bf16(bias), gains.get(linear.name))
+        mean = qparams.input_mean(component, weights.topology.group_of(linear.name), device)
+        module = FakeQuantLinear(codes, nearest_bf16(bias), gains.get(linear.name), mean)
         transformer.set_submodule(linear.name, module)
 
 

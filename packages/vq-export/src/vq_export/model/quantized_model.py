@@ -119,6 +119,15 @@ class QuantizedModel(OpenedModel):
         )
 
     @cached_property
+    def subtracts(self) -> bool:
+        """Does any linear subtract the mean of its input?"""
+        return any(
+            component.input_mean(linear.name) is not None
+            for component in self.components.values()
+            for linear in component.topology.linears
+        )
+
+    @cached_property
     def has_gains(self) -> bool:
         """Is any gain of a modulated norm other than one?"""
         # One by one, because the first gain usually decides and each file's digest is checked before it is read.
@@ -178,6 +187,9 @@ class _RoundedWeights(Derived):
     def scheme_of(self, linear: str) -> QuantScheme:
         return self._qparams.scheme_of(self._name, linear)
 
+    def input_mean(self, linear: str, device: str = "cpu") -> Tensor | None:
+        return self._qparams.input_mean(self._name, self.topology.group_of(linear), device)
+
     def rotation(self, linear: str) -> int:
         return self._qparams.rotation(self._name, linear)
 
@@ -223,6 +235,9 @@ class _RoundedSource(Derived):
 
     def scheme_of(self, linear: str) -> QuantScheme:
         return self._scheme
+
+    def input_mean(self, linear: str, device: str = "cpu") -> Tensor | None:
+        return None
 
     def rotation(self, linear: str) -> int:
         return NONE

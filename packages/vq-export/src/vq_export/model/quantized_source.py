@@ -95,6 +95,9 @@ class _StoredCodes:
     def scheme_of(self, linear: str) -> QuantScheme:
         return self.scheme
 
+    def input_mean(self, linear: str, device: str = "cpu") -> Tensor | None:
+        return None
+
     def rotation(self, linear: str) -> int:
         return NONE
 

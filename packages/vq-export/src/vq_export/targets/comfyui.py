@@ -24,6 +24,11 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             "ComfyUI has no gains of modulated norms, and these weights have some: smooth the model with "
             "`vq-algos smooth --target comfyui`, or export for lightx2v or native."
         )
+    if model.subtracts:
+        raise VqError(
+            "ComfyUI does not subtract a mean behind GELU, and these codes need it: smooth the model with "
+            "`vq-algos smooth --target comfyui`, or export for native."
+        )
     if FP8 in schemes_named(model.scheme) and rounding_of(model) is None:
         raise VqError(
             "ComfyUI reads one FP8 scale per tensor, and these codes have one per channel: quantize to int8, or "

@@ -60,6 +60,11 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             "LightX2V does not rotate what a linear reads, and these codes need it: quantize with `--rotate none`, or "
             "export for comfyui."
         )
+    if model.subtracts:
+        raise VqError(
+            "LightX2V does not subtract a mean behind GELU, and these codes need it: smooth the model with "
+            "`vq-algos smooth --target lightx2v`, or export for native."
+        )
     if model.kept:
         raise VqError(
             "LightX2V reads every linear of a block in 8 bits, and some of these stay in full precision: quantize "

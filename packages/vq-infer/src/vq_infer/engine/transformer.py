@@ -121,10 +121,11 @@ def _place_linears(
     for linear in (linear.name for linear in component.topology.linears if linear.name in stems):
         gain_name = component.topology.gain_of(linear)
         gain = None if gain_name is None else component.gain(gain_name, str(device))
+        mean = component.input_mean(linear, str(device))
         bias = plain.pop(f"{linear}.bias", None)
         weight = component.linear(linear, str(device))
         stored = weight if weight.groups is None else pack(weight)
-        model.set_submodule(linear, QuantLinear(stored, bias, gain, kernels[stored.format]))
+        model.set_submodule(linear, QuantLinear(stored, bias, gain, kernels[stored.format], mean))
 
 
 def _require_sizes(component: CodesReader, kernels: Mapping[NumberFormat, ProductKernel]) -> None:

@@ -76,7 +76,8 @@ class FusedBlock(nn.Module):
         x, tokens = ops.norm_quantize(
             x, 1 + ffn_scale, ffn_shift, self.eps, up.activation, up.gain, y, rotation=up.rotation
         )
-        y = down.of_tokens(ops.gelu_quantize(up.of_tokens(tokens, dtype), down.activation, down.rotation), dtype)
+        tokens = ops.gelu_quantize(up.of_tokens(tokens, dtype), down.activation, down.rotation, down.mean)
+        y = down.of_tokens(tokens, dtype)
         return ops.gated_sum(x, y, ffn_gate)
 
     def _modulation(self, temb: Tensor) -> tuple[Tensor, ...]:

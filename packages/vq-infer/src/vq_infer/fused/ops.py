@@ -25,7 +25,7 @@ class Ops:
     NAME: str
     norm_quantize: Callable[..., tuple[Tensor, Tokens]]
     sum_quantize: Callable[[Tensor, Tensor | None, NumberFormat | None, int], Tokens]
-    gelu_quantize: Callable[[Tensor, NumberFormat | None, int], Tokens]
+    gelu_quantize: Callable[[Tensor, NumberFormat | None, int, Tensor | None], Tokens]
     norm_rope: Callable[[Tensor, Tensor, float, Rope | None, int], tuple[Tensor, ...]]
     gated_sum: Callable[[Tensor, Tensor, Tensor], Tensor]
 

@@ -17,6 +17,9 @@ def sum_quantize(x: Tensor, addend: Tensor | None, fmt: NumberFormat | None, rot
     return tokens_of(x if addend is None else x + addend, fmt, rotation=rotation)
 
 
-def gelu_quantize(x: Tensor, fmt: NumberFormat | None, rotation: int = NONE) -> Tokens:
-    """Q(GELU(x)·R), tanh approximation, `[batch, tokens, dim]`; GELU's value is rounded to the dtype of `x` first."""
-    return tokens_of(F.gelu(x, approximate="tanh"), fmt, rotation=rotation)
+def gelu_quantize(x: Tensor, fmt: NumberFormat | None, rotation: int = NONE, mean: Tensor | None = None) -> Tokens:
+    """Q((GELU(x) − mean)·R), tanh approximation, `[batch, tokens, dim]`; `mean` fp32 `[dim]`.
+
+    GELU's value is rounded to the dtype of `x` first. Without a format, that value.
+    """
+    return tokens_of(F.gelu(x, approximate="tanh"), fmt, rotation=rotation, mean=mean)

@@ -9,6 +9,12 @@ from vq_core.numerics.scheme import NumberFormat
 Tokens = Quantized | Tensor
 
 
-def tokens_of(x: Tensor, fmt: NumberFormat | None, gain: Tensor | None = None, rotation: int = NONE) -> Tokens:
-    """Q(x·gain·R) for `x` `[..., dim]`; without a format, `x`."""
-    return x if fmt is None else quantize_tokens(x, fmt, gain, rotation)
+def tokens_of(
+    x: Tensor,
+    fmt: NumberFormat | None,
+    gain: Tensor | None = None,
+    rotation: int = NONE,
+    mean: Tensor | None = None,
+) -> Tokens:
+    """Q((x·gain − mean)·R) for `x` `[..., dim]`; without a format, `x`."""
+    return x if fmt is None else quantize_tokens(x, fmt, gain, rotation, mean)

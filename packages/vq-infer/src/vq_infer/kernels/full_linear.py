@@ -22,6 +22,7 @@ class FullLinear(nn.Module):
     bias: Tensor | None
     activation = None
     gain = None
+    mean = None
     rotation = NONE
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:

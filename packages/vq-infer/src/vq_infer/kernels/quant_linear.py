@@ -14,7 +14,7 @@ from vq_infer.kernels.decode import decode
 
 
 class QuantLinear(nn.Module):
-    """Y = Q(X·gain·R)·Ŵᵀ + b; Q quantizes every token at run time.
+    """Y = Q((X·gain − mean)·R)·Ŵᵀ + b; Q quantizes every token at run time.
 
     Attributes:
         codes: `[out, in]`, int8 or float8_e4m3fn; with groups packed, int8 `[out, in·bits/8]`.
@@ -23,6 +23,7 @@ class QuantLinear(nn.Module):
         rotation: how many channels R rotates together; 1 for none.
         bias: `[out]`, or None.
         gain: fp32 `[in]`, by which smoothing multiplies the input, or None.
+        mean: fp32 `[in]`, which centering subtracts from the input here, or None.
     """
 
     codes: Tensor
@@ -30,9 +31,15 @@ class QuantLinear(nn.Module):
     group_scale: Tensor | None
     bias: Tensor | None
     gain: Tensor | None
+    mean: Tensor | None
 
     def __init__(
-        self, weight: Quantized | Packed, bias: Tensor | None, gain: Tensor | None, kernel: ProductKernel
+        self,
+        weight: Quantized | Packed,
+        bias: Tensor | None,
+        gain: Tensor | None,
+        kernel: ProductKernel,
+        mean: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("codes", weight.codes)
@@ -40,6 +47,7 @@ class QuantLinear(nn.Module):
         self.register_buffer("group_scale", weight.group_scale if isinstance(weight, Packed) else None)
         self.register_buffer("bias", bias)
         self.register_buffer("gain", gain)
+        self.register_buffer("mean", mean)
         self.rotation = weight.rotation
         self.activation = weight.format
         self.kernel = kernel
@@ -63,14 +71,14 @@ class QuantLinear(nn.Module):
         weight: Quantized | Packed = Quantized(codes, scale, first.rotation)
         if groups:
             weight = Packed(codes, _stacked(groups), scale, first.rotation)
-        return cls(weight, torch.cat(biases) if biases else None, first.gain, first.kernel)
+        return cls(weight, torch.cat(biases) if biases else None, first.gain, first.kernel, first.mean)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in]` → `[..., out]` in the dtype of `x`."""
-        return self.of_tokens(quantize_tokens(x, self.activation, self.gain, self.rotation), x.dtype)
+        return self.of_tokens(quantize_tokens(x, self.activation, self.gain, self.rotation, self.mean), x.dtype)
 
     def of_tokens(self, tokens: Quantized | Tensor, dtype: torch.dtype) -> Tensor:
-        """Codes `[..., in]`, already multiplied by the gain and rotated, → `[..., out]` in `dtype`.
+        """Codes `[..., in]`, already multiplied by the gain, less the mean and rotated, → `[..., out]` in `dtype`.
 
         Raises:
             ValueError: they are no codes, or rotated otherwise than the weight.
@@ -99,6 +107,7 @@ class QuantLinear(nn.Module):
             bits = Packed(self.codes, self.group_scale, self.scale, self.rotation).bits
             in_features, stored = self.group_scale.shape[1] * GROUP, f" of {bits} bits"
         gain = "" if self.gain is None else ", gain"
+        gain += "" if self.mean is None else ", mean"
         rotated = "" if self.rotation == NONE else f", rotated by {self.rotation}"
         return f"{in_features} → {out_features}, {self.activation}{stored}{gain}{rotated}, {self.kernel.NAME}"
 

@@ -49,7 +49,7 @@ MARGIN = GIB
 
 
 # Of an element; the codebook is a kernel's own.
-BYTES = {Role.CODES: 1, Role.SCALE: 4, Role.GROUP_SCALE: 1, Role.CODEBOOK: 0, Role.GAIN: 4}
+BYTES = {Role.CODES: 1, Role.SCALE: 4, Role.GROUP_SCALE: 1, Role.CODEBOOK: 0, Role.GAIN: 4, Role.MEAN: 4}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import ConvertedCheckpoint
-from vq_core.artifacts.comfyui_checkpoint import GAIN, read_marker
+from vq_core.artifacts.comfyui_checkpoint import GAIN, MEAN, read_marker
 from vq_core.model.comfyui_codes import MARK, rotation_of
 from vq_core.numerics.bfloat16 import nearest_bf16
 from vq_core.numerics.grouped import Packed, unpack
@@ -97,7 +97,8 @@ def block_error(
     def exactly(tensor: str) -> Tensor:
         return original.plain([tensor], device)[tensor].float()
 
-    exact = own.diffusers(exactly, exactly, own.gains(reference, {}))
+    # The biases of smoothed weights go with inputs that are centered; those of the model itself do not.
+    exact = own.diffusers(exactly, exactly, own.gains(reference, {}), centered=reference.smoothed)
     finder = gain_finder(checkpoint, name, reference, device)
     gains = finder.gains(f"block_{block}", finder.gains(NON_BLOCK, {}))
     own.multiply_modulation(gains)
@@ -138,7 +139,7 @@ def _explained(own: "_Inputs", reference: Reference, gains: Gains) -> Branches:
         quantized = own.component.linear(weight.removesuffix(".weight"), own.device)
         return rounded_to_nearest(explained(weight), quantized)
 
-    return own.diffusers(plain, rounded, own.gains(reference, gains))
+    return own.diffusers(plain, rounded, own.gains(reference, gains), centered=True)
 
 
 def _error(exact: Tensor, expected: Tensor, found: Tensor) -> BranchError:
@@ -185,8 +186,11 @@ class _Inputs:
             return {name.removeprefix(prefix): gain for name, gain in known.items() if gain is not None}
         return {group.gain.removeprefix(prefix): gain for group, gain in found.items() if group.gain in own}
 
-    def diffusers(self, plain: Read, weight: Read, gains: Mapping[str, Tensor]) -> Branches:
-        """The block in diffusers' order; `plain` and `weight` read tensors and linears' weights by diffusers' names."""
+    def diffusers(self, plain: Read, weight: Read, gains: Mapping[str, Tensor], *, centered: bool) -> Branches:
+        """The block in diffusers' order; `plain` and `weight` read tensors and linears' weights by diffusers' names.
+
+        Where it is `centered`, linears that do so in the checkpoint subtract the mean of what they read.
+        """
         prefix = f"blocks.{self.block}."
         topology = self.component.topology
         linears = {linear.name for linear in topology.block_linears}
@@ -197,7 +201,9 @@ class _Inputs:
         }
 
         def linear(stem: str, x: Tensor) -> Tensor:
-            return F.linear(x, weight(f"{prefix}{stem}.weight"), plain(f"{prefix}{stem}.bias"))
+            mean = self.component.input_mean(f"{prefix}{stem}", self.device) if centered else None
+            read = x if mean is None else x - mean
+            return F.linear(read, weight(f"{prefix}{stem}.weight"), plain(f"{prefix}{stem}.bias"))
 
         return diffusers_block(self._block_inputs(plain, TEXT, IMAGE), tensors, linear, self._shape, gains)
 
@@ -217,6 +223,7 @@ class _Inputs:
                 return F.linear(x, read(f"{name}.weight"), read(f"{name}.bias"))
             quantized = self._stored(name, read)
             smoothed = x * read(f"{name}{GAIN}") if f"{name}{GAIN}" in table else x
+            smoothed = smoothed - read(f"{name}{MEAN}") if f"{name}{MEAN}" in table else smoothed
             return F.linear(smoothed, dequantize(quantized), read(f"{name}.bias"))
 
         tensors = {

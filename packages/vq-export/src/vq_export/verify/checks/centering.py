@@ -1,7 +1,8 @@
 """Whether what centering has moved fits together: what a producer has lost, its readers' biases have got, times W.
 
 Neither is in the model as it is in the checkpoint. But the difference of a producer's two offsets is μ, and then every
-reader's bias is known: b + W·μ (`vq_core.numerics.centering`), in every block where all of them read the input.
+reader's bias is known: b + W·μ (`vq_core.numerics.centering`), in every block where all of them read the input. Behind
+GELU the checkpoint holds μ itself.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -38,14 +39,13 @@ class Centered:
         return self.checkpoint.components[self.name].topology
 
     @cached_property
-    def groups(self) -> Mapping[Group, Offset]:
-        """By group, what produces the offset of its input; first the groups that span all blocks."""
+    def groups(self) -> Mapping[Group, Offset | None]:
+        """By group, what produces the offset of its input, if anything; first the groups that span all blocks."""
         measured = cast(dict[str, dict[str, Any]], self.checkpoint.artifact.manifest.measured.get(self.name, {}))
         found = [group for group in self.topology.groups if measured.get(group.reads[0], {}).get("centered")]
         # What one has moved into a value projection's bias is known then, before that is looked at as a producer.
         found.sort(key=lambda group: block_of(group.name) is not None)
-        offsets = {group: offset_of(self.topology, group) for group in found}
-        return {group: offset for group, offset in offsets.items() if offset is not None}
+        return {group: offset_of(self.topology, group) for group in found}
 
     @cached_property
     def _linears(self) -> frozenset[str]:
@@ -55,7 +55,7 @@ class Centered:
     def tensors(self) -> frozenset[str]:
         """Names of the tensors that differ from the model's by it."""
         biases = {f"{linear}.bias" for group in self.groups for linear in group.reads}
-        return frozenset(biases | {offset.tensor for offset in self.groups.values()})
+        return frozenset(biases | {offset.tensor for offset in self.groups.values() if offset is not None})
 
     def misfits(
         self,
@@ -81,15 +81,19 @@ class Centered:
         offsets, producers = set(self.groups.values()), _producers(self.topology)
         for group, offset in self.groups.items():
             linears = [linear for linear in group.reads if shard_of(linear) == shard]
-            if not linears or offset.tensor in unknown:
+            if not linears or (offset is not None and offset.tensor in unknown):
                 continue
-            before, found = offset.of(folded(offset.tensor)), offset.of(stored(offset.tensor))
-            if offset.row is None:
-                before = before + self._moved(offset.tensor, folded, means)
-            gain = gains.get(group, 1.0) if isinstance(group.sink, ModulationSink) else 1.0
-            means[group] = (before - found) * gain
-            # The gain of a value projection's rows is known from its rounded weights alone, since its bias has changed.
-            uncertain = means[group].square() + (before.square() if offset.row is None else 0)
+            if offset is None:
+                means[group] = self._input_mean(linears[0], folded)
+                uncertain = means[group].square()
+            else:
+                before, found = offset.of(folded(offset.tensor)), offset.of(stored(offset.tensor))
+                if offset.row is None:
+                    before = before + self._moved(offset.tensor, folded, means)
+                gain = gains.get(group, 1.0) if isinstance(group.sink, ModulationSink) else 1.0
+                means[group] = (before - found) * gain
+                # The gain of a value projection's rows is known from its rounded weights alone: its bias has changed.
+                uncertain = means[group].square() + (before.square() if offset.row is None else 0)
             for linear in linears:
                 name = f"{linear}.bias"
                 if Offset(name) in offsets or name in unknown:
@@ -106,7 +110,7 @@ class Centered:
         """Tables of which a row differs that no centering has changed."""
         rows: dict[str, list[Offset]] = {}
         for group, offset in self.groups.items():
-            if shard_of(group.name) == shard and offset.row is not None:
+            if shard_of(group.name) == shard and offset is not None and offset.row is not None:
                 rows.setdefault(offset.tensor, []).append(offset)
         for name, changed in rows.items():
             found, expected = stored(name), folded(name)
@@ -114,6 +118,12 @@ class Centered:
                 expected = offset.replaced(expected, offset.of(found))
             if not torch.allclose(found, expected, rtol=STORED, atol=0):
                 yield name
+
+    def _input_mean(self, linear: str, folded: Read) -> Tensor:
+        """What `linear` subtracts from its input; nothing where the checkpoint has lost it, which shows in its bias."""
+        weight = folded(f"{linear}.weight")
+        mean = self.checkpoint.components[self.name].input_mean(linear, str(weight.device))
+        return torch.zeros_like(weight[0]) if mean is None else mean
 
     def _moved(self, bias: str, folded: Read, means: Mapping[Group, Tensor]) -> Tensor:
         """W·μ of the linear that `bias` belongs to, if it is one whose input was centered."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vq_core.artifacts.checkpoint import CheckpointTensor, Role
-from vq_core.artifacts.comfyui_checkpoint import GAIN, ComfyuiCheckpoint, ComfyuiTransformer, read_marker
+from vq_core.artifacts.comfyui_checkpoint import GAIN, MEAN, ComfyuiCheckpoint, ComfyuiTransformer, read_marker
 from vq_core.errors import VqError
 from vq_core.files.json_file import parse_json
 from vq_core.files.tensor_file import TensorInfo, read_header, read_metadata
@@ -21,8 +21,9 @@ FLOATS = ("BF16", "F16", "F32")
 CODES = {NumberFormat.INT8: "I8", NumberFormat.FP8_E4M3: "F8_E4M3"}
 FORMATS = {"int8": "int8_tensorwise", "fp8": "float8_e4m3fn", "w6a8": "asym_w4a8_int8", "w4a8": "asym_w4a8_int8"}
 NATIVE_FORMATS = {"int8": "vq_int8_gain", "fp8": "vq_fp8_channel", "w6a8": "vq_w4a8_gain", "w4a8": "vq_w4a8_gain"}
+MEAN_FORMATS = NATIVE_FORMATS | {"int8": "vq_int8_mean", "w6a8": "vq_w4a8_mean", "w4a8": "vq_w4a8_mean"}
 """By scheme. The native ones are of linears that ComfyUI by itself cannot compute: with a gain, or in FP8 with a scale
-per channel."""
+per channel; the last ones subtract a mean."""
 ROTATED = {"convrot", "convrot_groupsize"}
 GROUPED = {"group_size": 16}
 
@@ -78,7 +79,7 @@ def _tensor_problem(
     match entry.role:
         case Role.CODES:
             dtypes = (CODES[component.scheme_of(entry.origin).weight],)
-        case Role.GAIN | Role.CODEBOOK:
+        case Role.GAIN | Role.MEAN | Role.CODEBOOK:
             dtypes = ("F32",)
         case Role.GROUP_SCALE:
             dtypes = ("F8_E4M3",)
@@ -108,10 +109,10 @@ def _marker_problems(
         if layers.get(stem) != layer:
             yield f"The header says of `{stem}` {layers.get(stem)}, and its marker {layer}: ComfyUI takes either."
         scheme, whole = component.scheme_of(linear.name), layer.get("full_precision_matrix_mult")
-        needed = f"{stem}{GAIN}" in table or (checkpoint.native and scheme is FP8)
-        if layer.get("format") != (NATIVE_FORMATS if needed else FORMATS)[scheme.name]:
-            gain = ", with a gain" if needed else ""
-            yield f"`{mark}` says {layer.get('format')!r} and the codes are {scheme.name}{gain}."
+        mean, gain = f"{stem}{MEAN}" in table, f"{stem}{GAIN}" in table or (checkpoint.native and scheme is FP8)
+        if layer.get("format") != (MEAN_FORMATS if mean else NATIVE_FORMATS if gain else FORMATS)[scheme.name]:
+            more = ", with a mean" if mean else ", with a gain" if gain else ""
+            yield f"`{mark}` says {layer.get('format')!r} and the codes are {scheme.name}{more}."
         if scheme.grouped and {key: layer.get(key) for key in GROUPED} != GROUPED:
             yield f"`{mark}` says groups of {layer.get('group_size')!r}, and scales are of groups of 16."
         if layer.get("format") == FORMATS["fp8"] and whole is not True:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vq_core.families import wan
 from vq_core.numerics.bfloat16 import nearest_bf16
+from vq_core.numerics.centering import subtracts_itself
 from vq_core.numerics.grouped import quantize_to
 from vq_core.numerics.quantize import Quantized
 from vq_core.numerics.rotation import NONE, largest_group, rotate
@@ -54,6 +55,13 @@ class RandomWeights:
     def scheme_of(self, linear: str) -> QuantScheme:
         """That of all linears."""
         return self._scheme
+
+    def input_mean(self, linear: str, device: str = "cpu") -> Tensor | None:
+        """What a linear behind GELU subtracts, fp32 `[in]`, as in a centered checkpoint, which has more to compute."""
+        group = self.topology.group_of(linear)
+        if not subtracts_itself(group):
+            return None
+        return torch.rand(group.in_features, generator=_generator(f"{group.name}.mean", device), device=device) / 8
 
     def gain(self, name: str, device: str = "cpu") -> Tensor:
         """A gain between 1/2 and 2, as in a smoothed checkpoint, which has more to compute."""
