@@ -123,7 +123,8 @@ PIPELINE = ["diffusers.pipelines.wan.pipeline_wan", "transformers.models.umt5.mo
 
 # Run in front of the code, with `environment`, `threads` and `output`.
 AS_A_COMMAND = """
-import os, sys
+import gc, os, sys
+gc.freeze()  # or whatever collects would look through all that the process was forked with
 os.environ.clear()
 os.environ.update(environment)
 if "torch" in sys.modules:

@@ -2,10 +2,10 @@
 
 import json
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,14 +101,13 @@ def test_files(before: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_a_command_that_fails_ends_the_travel(tmp_path: Path) -> None:
+def test_a_command_that_fails_ends_the_travel(tmp_path: Path, start_code: Callable[[str], Any]) -> None:
     lines = "".join(
         f"vq-wan-tiny prompts --count {count} -o {name}\n" for count, name in ((1, "a"), (0, "b"), (1, "c"))
     )
-    travel = subprocess.run(
-        [sys.executable, TRAVEL], input=lines, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert travel.returncode == 1
+    begin = f"import io, os, runpy, sys\nos.chdir({str(tmp_path)!r})\nsys.stdin = io.StringIO({lines!r})\n"
+    travel = start_code(f"{begin}runpy.run_path({str(TRAVEL)!r}, run_name='__main__')")
+    assert travel.ended(120) == 1
     assert "failed: vq-wan-tiny prompts --count 0 -o b" in travel.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

@@ -1,9 +1,10 @@
 """No export holds a whole model or file in memory, which a thread samples meanwhile."""
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from vq_core.files.tensor_file import TensorSpec, read_header
 from vq_export.encoders import t5
 from vq_export.writing.tensor_stream import stream_tensors
 
+Peaks = Callable[..., list[int]]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 WATCH = """
@@ -76,11 +78,16 @@ print(peak_of(lambda: convert(big, output)))
 """
 
 
-def peaks(script: str, warm: Path, big: Path, output: Path) -> list[int]:
-    command = [sys.executable, "-W", "ignore", "-c", WATCH + script, *map(str, (warm, big, output))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [int(line) for line in done.stdout.split()]
+@pytest.fixture
+def peaks(start_code: Callable[[str], Any]) -> Peaks:
+    """`peaks(script, warm, big, output)`: what the script prints, run after `WATCH` in a process of its own."""
+
+    def run(script: str, *paths: Path) -> list[int]:
+        done = start_code(f"import sys\nsys.argv = {['', *map(str, paths)]}\n{WATCH}{script}")
+        assert done.ended(120) == 0, done.stderr
+        return [int(line) for line in done.stdout.split()]
+
+    return run
 
 
 def write_random(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> int:
@@ -95,7 +102,7 @@ def write_random(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dt
     return path.stat().st_size
 
 
-def test_lightx2v_holds_two_blocks(tmp_path: Path, models: dict[str, Path], big_model: Path) -> None:
+def test_lightx2v_holds_two_blocks(peaks: Peaks, tmp_path: Path, models: dict[str, Path], big_model: Path) -> None:
     (file,) = big_model.glob("*.safetensors")
     sizes = {name: info.end - info.begin for name, info in read_header(file).items()}
     block_bytes = sum(size for name, size in sizes.items() if name.startswith("blocks.0."))
@@ -106,7 +113,7 @@ def test_lightx2v_holds_two_blocks(tmp_path: Path, models: dict[str, Path], big_
         assert block_bytes / 2 < peak < allowed, f"{peak / 2**20:.0f} MiB, with {block_bytes / 2**20:.0f} MiB a block"
 
 
-def test_a_file_for_comfyui(tmp_path: Path, models: dict[str, Path], big_model: Path) -> None:
+def test_a_file_for_comfyui(peaks: Peaks, tmp_path: Path, models: dict[str, Path], big_model: Path) -> None:
     (file,) = big_model.glob("*.safetensors")
     assert file.stat().st_size > 150e6  # of which the codes alone are half
     codes = 4096 * 512
@@ -115,7 +122,7 @@ def test_a_file_for_comfyui(tmp_path: Path, models: dict[str, Path], big_model: 
     assert peak < 2 * 4 * codes + 40e6
 
 
-def test_the_files_of_encoders(tmp_path: Path) -> None:
+def test_the_files_of_encoders(peaks: Peaks, tmp_path: Path) -> None:
     config = {
         "vocab_size": 40000, "d_model": 512, "d_kv": 64, "d_ff": 4096, "num_layers": 3, "num_heads": 8,
         "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,

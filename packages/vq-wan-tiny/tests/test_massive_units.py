@@ -38,8 +38,10 @@ def pairs_of(tensors: dict[str, Tensor], block: str) -> list[tuple[int, int]]:
     up, bias, down = (tensors[f"{block}.{part}"].float() for part in (f"{UP}.weight", f"{UP}.bias", f"{DOWN}.weight"))
     units = torch.cat([up, bias[:, None], down.T], dim=1)
     opposite = torch.cat([up, bias[:, None], -down.T], dim=1)
-    alike = (units[:, None] == opposite[None]).all(dim=2)
-    return [(i, j) for i, j in alike.nonzero().tolist() if i < j]
+    places: dict[tuple[float, ...], list[int]] = {}
+    for j, unit in enumerate(opposite.tolist()):
+        places.setdefault(tuple(unit), []).append(j)
+    return [(i, j) for i, unit in enumerate(units.tolist()) for j in places.get(tuple(unit), []) if i < j]
 
 
 def test_it_is_the_same_function(tensors: dict[str, Tensor], widened: dict[str, Tensor]) -> None:

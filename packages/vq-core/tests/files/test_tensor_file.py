@@ -82,6 +82,8 @@ def test_header_without_data(file: Path) -> None:
     content = file.read_bytes()
     assert content[header["codes"].begin : header["codes"].end] == bytes([1, 254, 3, 4])
     assert content[header["half"].begin : header["half"].end] == b"\x80\x3f" * 24
+    header.clear()
+    assert read_header(file)  # what was parsed once is not the caller's
 
 
 def test_views_and_transposes_are_written_as_they_look(tmp_path: Path) -> None:

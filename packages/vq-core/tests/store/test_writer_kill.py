@@ -1,8 +1,8 @@
 """Atomicity under SIGKILL."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Runs as its own process: forks writers, kills them, continues what they left and compares it with an undisturbed
 # artifact. First it kills at each file-system call of Python in turn, then at any time, so inside a write too.
@@ -79,10 +79,11 @@ print(calls, at_any_time)
 """
 
 
-def test_a_kill_leaves_nothing_or_what_resume_completes_bit_for_bit(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+def test_a_kill_leaves_nothing_or_what_resume_completes_bit_for_bit(
+    tmp_path: Path, start_code: Callable[[str], Any]
+) -> None:
+    done = start_code(f"import sys\nsys.argv = {['', str(tmp_path)]}\n{KILLER}")
+    assert done.ended(120) == 0, done.stderr
     calls, at_any_time = map(int, done.stdout.split())
     assert calls >= 20
     assert at_any_time >= 2

@@ -1,8 +1,7 @@
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -87,6 +86,7 @@ def test_a_failed_write_leaves_nothing(report: CompareReport, tmp_path: Path, mo
 KILLER = """
 import itertools, os, signal, sys
 from pathlib import Path
+from typing import Any
 from vq_eval.compare.schema import CompareReport, write_report
 
 report = CompareReport.model_validate_json(sys.argv[2])
@@ -119,8 +119,9 @@ print(kills)
 """
 
 
-def test_a_kill_leaves_no_report_or_a_whole_one(report: CompareReport, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", KILLER, str(tmp_path), report.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+def test_a_kill_leaves_no_report_or_a_whole_one(
+    report: CompareReport, tmp_path: Path, start_code: Callable[[str], Any]
+) -> None:
+    done = start_code(f"import sys\nsys.argv = {['', str(tmp_path), report.model_dump_json()]}\n{KILLER}")
+    assert done.ended(120) == 0, done.stderr
     assert int(done.stdout) >= 5

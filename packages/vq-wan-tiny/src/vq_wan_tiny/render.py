@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vq_wan_tiny.shapes import COLOURS, OUTLINE_ANGLES, outlines
-from vq_wan_tiny.world import FRAMES, MAX_SHAPES, SIDE, TURN, Scenes, pan_way, size_ratio, way
+from vq_wan_tiny.world import FRAMES, SIDE, TURN, Scenes, pan_way, size_ratio, way
 
 EDGE_PIXELS = 0.7  # softness of an outline
 SHADOW_OFFSET, SHADOW_PIXELS, SHADOW_DEPTH = 2.5, 2.5, 0.35
@@ -20,7 +20,7 @@ def render(scenes: Scenes) -> Tensor:
     time, pixels = _grid(scenes)
     camera = pan_way(scenes.pan)[:, None] * time[:, None]  # [N, frames, 2]
     picture = _background(scenes, pixels - camera[:, :, None, None])
-    for slot in range(MAX_SHAPES):
+    for slot in range(_slots(scenes)):
         offset, radius, angle, outline = _pose(scenes, slot)
         shadow = _coverage(offset - SHADOW_OFFSET, radius, angle, outline, SHADOW_PIXELS)
         away = (offset * _light_direction(scenes)[:, None, None, None]).sum(-1) / radius[..., None, None]
@@ -41,10 +41,15 @@ def render_frames(scenes: Scenes) -> NDArray[np.uint8]:
 def shape_mask(scenes: Scenes) -> Tensor:
     """How much of each pixel any shape covers, 0..1: [N, 17, 96, 96]."""
     bare = torch.ones(())
-    for slot in range(MAX_SHAPES):
+    for slot in range(_slots(scenes)):
         here = scenes.present[:, slot, None, None, None].float()
         bare = bare.to(here) * (1 - here * _coverage(*_pose(scenes, slot), EDGE_PIXELS))
     return 1 - bare
+
+
+def _slots(scenes: Scenes) -> int:
+    """Slots that any clip uses: they are filled from the first on."""
+    return int(scenes.count.max())
 
 
 def _grid(scenes: Scenes) -> tuple[Tensor, Tensor]:

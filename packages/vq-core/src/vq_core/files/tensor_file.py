@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import chain, takewhile
 from math import prod
 from mmap import ACCESS_COPY, mmap
@@ -21,6 +22,7 @@ from vq_core.files.given_file import require_file
 from vq_core.files.json_file import parse_json
 
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+PARSED_HEADERS = 64  # kept: Wan's largest model has 40 blocks, each a file of LightX2V's
 HASHED_BESIDE = 1 << 20  # bytes from which hashing takes longer than handing it to a thread
 DTYPE_NAMES = {
     torch.bool: "BOOL",
@@ -76,11 +78,13 @@ class Header(NamedTuple):
         raw: its bytes.
         tensors: where each tensor lies.
         metadata: what the writer has noted.
+        end: where the data end, and the file.
     """
 
     raw: bytes
-    tensors: dict[str, TensorInfo]
-    metadata: dict[str, str]
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    end: int
 
 
 def header_bytes(descriptor: int) -> bytes:
@@ -114,17 +118,18 @@ def open_header(path: Path) -> Iterator[tuple[int, Header]]:
                 f"{path} is not a safetensors file, or its header is damaged ({error}): get it again."
             ) from None
         size = os.fstat(file.fileno()).st_size
-        needed = max((info.end for info in header.tensors.values()), default=len(raw))
-        if size != needed:
+        if size != header.end:
             raise VqError(
-                f"{path} has {size} bytes where its header promises {needed}, so it is truncated or damaged: "
+                f"{path} has {size} bytes where its header promises {header.end}, so it is truncated or damaged: "
                 "get it again."
             )
         yield file.fileno(), header
 
 
+# A model's linears are read one by one, and its header may be a thousand times as long as what is read of it.
+@lru_cache(PARSED_HEADERS)
 def _parse_header(raw: bytes) -> Header:
-    """The header in `raw`, which must be one that the safetensors library accepts.
+    """The header in `raw`, which must be one that the safetensors library accepts; not to be changed.
 
     Raises:
         ValueError: it is not.
@@ -148,7 +153,7 @@ def _parse_header(raw: bytes) -> Header:
                 f"what is before it ends at {end}"
             )
         end = info.end
-    return Header(raw, tensors, metadata)
+    return Header(raw, tensors, metadata, end)
 
 
 def _parse_info(name: str, entry: Any, start: int) -> TensorInfo:
@@ -166,13 +171,13 @@ def _are_sizes(value: Any) -> bool:
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """The tensors in the safetensors file `path`, by name; refuses what `open_header` does."""
     with open_header(path) as (_, header):
-        return header.tensors
+        return dict(header.tensors)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """What the writer of the safetensors file `path` has noted in its header; refuses what `open_header` does."""
     with open_header(path) as (_, header):
-        return header.metadata
+        return dict(header.metadata)
 
 
 def load_tensors(path: Path, names: Iterable[str], device: str = "cpu") -> dict[str, Tensor]:

@@ -16,7 +16,9 @@ def silenced_libraries() -> Iterator[None]:
     from transformers.utils import logging as transformers_logging
 
     shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
-    remarks = [logging.getLogger(name) for name in ("transformers", "diffusers.configuration_utils")]
+    # Often this stands within another. To set a level, even the same, makes every logger of the process forget its own.
+    loggers = [logging.getLogger(name) for name in ("transformers", "diffusers.configuration_utils")]
+    remarks = [logger for logger in loggers if logger.level < logging.ERROR]
     levels = [logger.level for logger in remarks]
     for logger in remarks:
         logger.setLevel(logging.ERROR)

@@ -115,7 +115,7 @@ class VideoPipeline:
 
     def schedule(self, sampling: Sampling) -> list[ScheduledStep]:
         """Every step of a video in order, see `schedule_of`; no weights are loaded."""
-        return schedule_of(self._scheduler(), sampling.steps, self._layout.transformers, self._layout.boundary_ratio)
+        return schedule_of(self._scheduler, sampling.steps, self._layout.transformers, self._layout.boundary_ratio)
 
     def video_tokens(self, sample: Sample, sampling: Sampling) -> int:
         """Tokens of the video that `sample` makes in the transformer: its latent patches, and reference images'.
@@ -274,7 +274,7 @@ class VideoPipeline:
                 tokenizer=None,
                 text_encoder=None,
                 vae=self._vae,
-                scheduler=self._scheduler(),
+                scheduler=type(self._scheduler).from_config(self._scheduler.config),
                 transformer=transformers["transformer"],
                 **parts,
             )
@@ -300,7 +300,9 @@ class VideoPipeline:
     def _vae(self) -> Any:
         return load_vae(self.path, self.device, tiling=self._vae_tiling)
 
+    @cached_property
     def _scheduler(self) -> Any:
+        """It only tells the schedule: every video has one of its own, of the same configuration."""
         return load_scheduler(self.path, self._layout.scheduler_class)
 
 
