@@ -12,7 +12,8 @@ from vq_core.store.writer import Header, create_artifact
 
 
 def make(path: Path, kind: str) -> Path:
-    with create_artifact(path, Header(kind, 1, "t", "wan", "m", {}, {"scheme": "int8", "gains": False})):
+    fmt = comfyui_checkpoint.FORMATS.get(kind, checkpoint.FORMAT)
+    with create_artifact(path, Header(kind, fmt, "t", "wan", "m", {}, {"scheme": "int8", "gains": False})):
         pass
     return path
 

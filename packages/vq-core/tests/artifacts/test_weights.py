@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from vq_core.artifacts import weights
 from vq_core.artifacts.checkpoint import open_checkpoint
+from vq_core.artifacts.comfyui_checkpoint import NATIVE_KIND, open_comfyui_checkpoint
 from vq_core.artifacts.decisions import write_decided
 from vq_core.artifacts.qparams import open_qparams
 from vq_core.artifacts.stats import open_stats
@@ -73,8 +75,10 @@ def test_decisions_of_all_files(smoothed: Path) -> None:
     [
         ("activation-stats", 1, open_stats),  # format 1 had further sums
         ("smoothed-weights", 0, open_weights),
-        ("quant-params", 4, open_qparams),
+        ("quant-params", 5, open_qparams),
         ("lightx2v-checkpoint", 0, open_checkpoint),
+        ("comfyui-checkpoint", 0, open_comfyui_checkpoint),
+        ("native-checkpoint", 1, partial(open_comfyui_checkpoint, kind=NATIVE_KIND)),
     ],
 )
 def test_every_kind_refuses_the_others_and_other_formats(

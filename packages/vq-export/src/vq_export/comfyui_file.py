@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vq_core.artifacts.checkpoint import Role
-from vq_core.artifacts.comfyui_checkpoint import FORMAT, GAIN, MEAN, NATIVE_KIND, grouped_tensors, layer_of, marker_of
+from vq_core.artifacts.comfyui_checkpoint import FORMATS, GAIN, MEAN, NATIVE_KIND, grouped_tensors, layer_of, marker_of
 from vq_core.files.tensor_file import TensorSpec
 from vq_core.model.comfyui_codes import HEADER_MARKS, MARK
 from vq_core.numerics.finite import require_finite
@@ -53,7 +53,7 @@ def write_files(
     Raises:
         VqError: see `create_artifact`.
     """
-    header = model.header(kind, FORMAT, model.folders, provenance_settings(model))
+    header = model.header(kind, FORMATS[kind], model.folders, provenance_settings(model))
     with (
         create_artifact(output, header, resume=resume, check=check) as writer,
         progress("export", model.shards, "shard") as advance,

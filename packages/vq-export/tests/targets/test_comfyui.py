@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vq_core.artifacts.comfyui_checkpoint import FORMAT, KIND
+from vq_core.artifacts.comfyui_checkpoint import FORMATS, KIND
 from vq_core.errors import VqError
 from vq_core.files.tensor_file import read_metadata
 from vq_core.store.reader import open_artifact
@@ -74,7 +74,7 @@ def test_one_file_per_transformer_with_every_tensor_of_comfyuis_model(
     for path in paths:
         specs = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in load_file(path).items()}
         assert specs == expected(native_names(kind), scheme)
-    open_artifact(folder, KIND, FORMAT)
+    open_artifact(folder, KIND, FORMATS[KIND])
 
 
 @pytest.mark.parametrize("scheme", ["int8", "fp8"])

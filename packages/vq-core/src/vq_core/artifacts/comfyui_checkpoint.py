@@ -41,7 +41,8 @@ from vq_core.topology import Linear
 
 KIND = "comfyui-checkpoint"
 NATIVE_KIND = "native-checkpoint"
-FORMAT = 1
+FORMATS = {KIND: 1, NATIVE_KIND: 2}
+"""By kind. Native ones are 2 since linears subtract means, which an older version would not do."""
 GAIN = ".pre_quant_scale"
 MEAN = ".pre_quant_mean"
 
@@ -203,4 +204,4 @@ def open_comfyui_checkpoint(path: Location, kind: str = KIND) -> ComfyuiCheckpoi
         VqError: see `vq_core.store.reader.open_artifact`.
     """
     with models_told(path):
-        return ComfyuiCheckpoint(open_artifact(path, kind, FORMAT))
+        return ComfyuiCheckpoint(open_artifact(path, kind, FORMATS[kind]))

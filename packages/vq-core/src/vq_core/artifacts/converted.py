@@ -32,5 +32,5 @@ def converted_manifest(folder: Path) -> Manifest:
     """
     kind = kind_of(folder)
     if kind in FILE_PER_TRANSFORMER:
-        return read_manifest(folder, str(kind), comfyui_checkpoint.FORMAT)
+        return read_manifest(folder, str(kind), comfyui_checkpoint.FORMATS[str(kind)])
     return read_manifest(folder, checkpoint.KIND, checkpoint.FORMAT)

@@ -34,7 +34,7 @@ from vq_core.topology import Group
 KIND = "quant-params"
 OWN = ("codes", "scale", "group_scale", "rotation", "mean")
 """The last part of the names that no smoothed weights have."""
-FORMAT = 5
+FORMAT = 6
 
 
 def stored(weight: Quantized) -> dict[str, Tensor]:
