@@ -26,10 +26,10 @@ def test_what_a_target_cannot_hold_is_refused() -> None:
 def test_different_schemes_are_for_targets_that_mix() -> None:
     for target, scheme in (("comfyui", "w4a8+int8"), ("native", "w4a8+int8"), ("native", "int8+fp8")):
         require_scheme(target, scheme)
-    with pytest.raises(
-        VqError, match=r"^LightX2V does not run int8\+fp8: take int8, .* `--target native or comfyui`\.$"
-    ):
+    with pytest.raises(VqError, match=r"^LightX2V does not run int8\+fp8: take int8, .* `--target native`\.$"):
         require_scheme("lightx2v", "int8+fp8")
+    with pytest.raises(VqError, match=r"^LightX2V does not run w4a8\+int8: .* `--target native or comfyui`\.$"):
+        require_scheme("lightx2v", "w4a8+int8")
 
 
 def test_a_rotation_is_for_targets_that_rotate() -> None:

@@ -102,7 +102,11 @@ def require_scheme(target: str, scheme: str) -> None:
     runtime, schemes = target_named(target), schemes_named(scheme)
     bits = {one.bits for one in schemes}
     if not bits.issubset(runtime.bits) or (len(schemes) > 1 and not runtime.mixed):
-        able = " or ".join(other.name for other in TARGETS.values() if other.mixed and bits.issubset(other.bits))
+        able = " or ".join(
+            other.name
+            for other in TARGETS.values()
+            if other.mixed and bits.issubset(other.bits) and (FP8 not in schemes or other.fp8_scale == "channel")
+        )
         raise VqError(f"{runtime.title} does not run {scheme}: take int8, or smooth the model with `--target {able}`.")
     if FP8 in schemes and runtime.fp8_scale == "tensor":
         raise VqError(

@@ -76,9 +76,10 @@ def scheme_named(name: str, among: Mapping[str, QuantScheme] = SCHEMES) -> Quant
     """
     if name not in among:
         *first, last = among
+        several = f", or several, joined by {MIX}" if among is SCHEMES else ""
         raise VqError(
             f"`{name}` is not a scheme that the targets can run: choose {', '.join(first)} or {last} "
-            "(weights in groups or per channel, 8-bit activations per token, the same for every linear of every block)."
+            f"(weights in groups or per channel, 8-bit activations per token){several}."
         )
     return among[name]
 
