@@ -299,6 +299,18 @@ def offset_stats(make_offset_stats: MakeOffsetStats, i2v_model: Path) -> Activat
 
 
 @pytest.fixture
+def filled_model(make_model: MakeModel, i2v_config: Config) -> Path:
+    """An image-to-video transformer of which every row fills groups of 4 and 6 bits."""
+    return make_model(i2v_config | {"ffn_dim": 96}, name="filled")
+
+
+@pytest.fixture
+def filled_stats(make_token_stats: MakeTokenStats, filled_model: Path) -> ActivationStats:
+    """Statistics of that model, with sampled tokens."""
+    return make_token_stats(filled_model)
+
+
+@pytest.fixture
 def output_snr() -> Callable[..., float]:
     """SNR of what a runtime computes of a linear, bias included in the error alone, as in X·Wᵀ + b − (X̂·Ŵᵀ + b̂)."""
 

@@ -3,7 +3,7 @@
 import pytest
 
 from vq_core.errors import VqError
-from vq_core.targets import TARGETS, require_mixed, require_rotation, require_scheme, target_named
+from vq_core.targets import TARGETS, require_input_means, require_mixed, require_rotation, require_scheme, target_named
 
 
 def test_targets_by_name() -> None:
@@ -38,6 +38,14 @@ def test_a_rotation_is_for_targets_that_rotate() -> None:
         VqError, match=r"^LightX2V does not rotate what a linear reads: .* `--target native or comfyui`\.$"
     ):
         require_rotation("lightx2v")
+
+
+def test_means_are_subtracted_for_targets_that_can() -> None:
+    require_input_means("native")
+    for target, title in (("lightx2v", "LightX2V"), ("comfyui", "ComfyUI")):
+        sentence = rf"^{title} does not subtract a mean behind GELU, .* `.* --target {target}`, or export for native\.$"
+        with pytest.raises(VqError, match=sentence):
+            require_input_means(target)
 
 
 def test_full_precision_is_for_targets_that_mix() -> None:

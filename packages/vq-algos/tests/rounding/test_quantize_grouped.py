@@ -33,18 +33,8 @@ def _quantize(weights: Path, output: Path, stats: ActivationStats | None, scheme
 
 
 @pytest.fixture
-def model(make_model: Callable[..., Path], i2v_config: dict[str, Any]) -> Path:
-    return make_model(i2v_config | {"ffn_dim": 96})
-
-
-@pytest.fixture
-def stats(make_token_stats: Callable[[Path], ActivationStats], model: Path) -> ActivationStats:
-    return make_token_stats(model)
-
-
-@pytest.fixture
-def smoothed(make_smoothed: MakeSmoothed, model: Path) -> Path:
-    return make_smoothed(model, SmoothSettings(target="comfyui"))
+def smoothed(make_smoothed: MakeSmoothed, filled_model: Path) -> Path:
+    return make_smoothed(filled_model, SmoothSettings(target="comfyui"))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -64,10 +54,10 @@ def test_without_tokens_every_rotated_weight_is_rounded_to_nearest(smoothed: Pat
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_auto_records_what_the_runtime_computes_and_beats_rounding_to_nearest(
-    smoothed: Path, stats: Any, tmp_path: Path, output_snr: Callable[..., float], scheme: str
+    smoothed: Path, filled_stats: Any, tmp_path: Path, output_snr: Callable[..., float], scheme: str
 ) -> None:
     nearest = _quantize(smoothed, tmp_path / "rtn", None, scheme)
-    qparams = _quantize(smoothed, tmp_path / "qparams", stats, scheme, method="auto", center=True)
+    qparams = _quantize(smoothed, tmp_path / "qparams", filled_stats, scheme, method="auto", center=True)
     component = open_weights(smoothed).components["transformer"]
     decisions = qparams.decisions("transformer")
     for linear, decision in decisions.items():
@@ -75,7 +65,7 @@ def test_auto_records_what_the_runtime_computes_and_beats_rounding_to_nearest(
         assert quantized.rotation == decision["rotation"] == GROUP
         assert decision["output_snr_db"] >= decision["rtn_output_snr_db"]
         bias = component.plain([f"{linear}.bias"])[f"{linear}.bias"]
-        tokens = stats.tokens("transformer", component.topology.group_of(linear).name, "held-out")
+        tokens = filled_stats.tokens("transformer", component.topology.group_of(linear).name, "held-out")
         expected = output_snr(component, linear, tokens, nearest.linear("transformer", linear), bias, scheme)
         assert decision["rtn_output_snr_db"] == pytest.approx(expected, abs=RECORDED_DB)
         if not decision.get("centered"):
@@ -86,16 +76,16 @@ def test_auto_records_what_the_runtime_computes_and_beats_rounding_to_nearest(
     assert sum(gains) / len(gains) > 1
 
 
-def test_weights_smoothed_for_int8_serve_all_of_its_products(make_smoothed: MakeSmoothed, model: Path) -> None:
-    weights = open_weights(make_smoothed(model, SmoothSettings(target="comfyui", scheme="int8")))
+def test_weights_smoothed_for_int8_serve_all_of_its_products(make_smoothed: MakeSmoothed, filled_model: Path) -> None:
+    weights = open_weights(make_smoothed(filled_model, SmoothSettings(target="comfyui", scheme="int8")))
     assert [other_scheme(weights, scheme) for scheme in ("int8", *SCHEMES)] == [None] * 3
 
 
 def test_what_a_target_or_a_width_cannot_hold_is_refused(
-    make_smoothed: MakeSmoothed, model: Path, make_model: Callable[..., Path], i2v_config: Any, tmp_path: Path
+    make_smoothed: MakeSmoothed, filled_model: Path, make_model: Callable[..., Path], i2v_config: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(VqError, match=r"^LightX2V does not run w4a8: take int8, or .*--target native or comfyui"):
-        _quantize(make_smoothed(model, name="a"), tmp_path / "out", None, "w4a8")
+        _quantize(make_smoothed(filled_model, name="a"), tmp_path / "out", None, "w4a8")
     odd = make_smoothed(make_model(i2v_config, name="odd"), SmoothSettings(target="native"), name="b")
     with pytest.raises(VqError, match=r"^`blocks\.0\.ffn\.net\.2` reads 80 channels, and w6a8 needs a multiple of 32"):
         _quantize(odd, tmp_path / "out", None, "w6a8")

@@ -21,18 +21,8 @@ MakeSmoothed = Callable[..., Path]
 
 
 @pytest.fixture
-def model(make_model: Callable[..., Path], i2v_config: dict[str, Any]) -> Path:
-    return make_model(i2v_config | {"ffn_dim": 96})
-
-
-@pytest.fixture
-def stats(make_token_stats: Callable[[Path], ActivationStats], model: Path) -> ActivationStats:
-    return make_token_stats(model)
-
-
-@pytest.fixture
-def smoothed(make_smoothed: MakeSmoothed, model: Path) -> Path:
-    return make_smoothed(model, SmoothSettings(target="native"))
+def smoothed(make_smoothed: MakeSmoothed, filled_model: Path) -> Path:
+    return make_smoothed(filled_model, SmoothSettings(target="native"))
 
 
 def _quantize(weights: Path, output: Path, stats: ActivationStats | None, scheme: str, **settings: Any) -> QuantParams:
@@ -93,10 +83,10 @@ def test_every_input_has_the_codes_of_its_best_scheme(massive: tuple[Path, Activ
     assert sum(int(part.rpartition(" ")[2]) for part in rows.split(", ")) == len(topology.topology.linears)
 
 
-def test_more_bits_only_where_few_lose_too_much(smoothed: Path, stats: ActivationStats, tmp_path: Path) -> None:
-    four = _snrs(_quantize(smoothed, tmp_path / "four", stats, "w4a8", rotate="all"))
+def test_more_bits_only_where_few_lose_too_much(smoothed: Path, filled_stats: ActivationStats, tmp_path: Path) -> None:
+    four = _snrs(_quantize(smoothed, tmp_path / "four", filled_stats, "w4a8", rotate="all"))
     least = sorted(four.values())[len(four) // 2]
-    mixed = _quantize(smoothed, tmp_path / "mixed", stats, "w4a8+int8", min_snr=least, keep_size=0)
+    mixed = _quantize(smoothed, tmp_path / "mixed", filled_stats, "w4a8+int8", min_snr=least, keep_size=0)
     decisions = mixed.decisions("transformer")
     assert {how["scheme"] for how in decisions.values()} == {"w4a8", "int8"}
     for name, how in decisions.items():
@@ -107,10 +97,10 @@ def test_more_bits_only_where_few_lose_too_much(smoothed: Path, stats: Activatio
 
 
 def test_what_even_more_bits_do_not_help_stays_in_full_precision(
-    smoothed: Path, stats: ActivationStats, tmp_path: Path
+    smoothed: Path, filled_stats: ActivationStats, tmp_path: Path
 ) -> None:
-    eight = sorted(_snrs(_quantize(smoothed, tmp_path / "eight", stats, "int8")).values())
-    mixed = _quantize(smoothed, tmp_path / "mixed", stats, "w4a8+int8", min_snr=eight[3])
+    eight = sorted(_snrs(_quantize(smoothed, tmp_path / "eight", filled_stats, "int8")).values())
+    mixed = _quantize(smoothed, tmp_path / "mixed", filled_stats, "w4a8+int8", min_snr=eight[3])
     kept = {name: how for name, how in mixed.decisions("transformer").items() if "kept" in how}
     assert kept.keys() == mixed.kept("transformer")
     assert min(how["output_snr_db"] for how in kept.values()) < eight[3]

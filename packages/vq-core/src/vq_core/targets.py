@@ -1,11 +1,11 @@
 """What each runtime can compute, as data: stages use exactly that, and refuse what it cannot hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from vq_core.errors import VqError
-from vq_core.numerics.scheme import FP8, schemes_named
+from vq_core.numerics.scheme import FP8, QuantScheme, schemes_named
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,33 @@ def require_scheme(target: str, scheme: str) -> None:
         VqError: it says what to do instead.
     """
     runtime, schemes = target_named(target), schemes_named(scheme)
-    bits = {one.bits for one in schemes}
-    if not bits.issubset(runtime.bits) or (len(schemes) > 1 and not runtime.mixed):
-        able = " or ".join(
-            other.name
-            for other in TARGETS.values()
-            if other.mixed and bits.issubset(other.bits) and (FP8 not in schemes or other.fp8_scale == "channel")
-        )
-        raise VqError(f"{runtime.title} does not run {scheme}: take int8, or smooth the model with `--target {able}`.")
+    if _holds(runtime, schemes):
+        return
     if FP8 in schemes and runtime.fp8_scale == "tensor":
         raise VqError(
             f"{runtime.title} reads one FP8 scale per tensor, and calibration gives one per channel: take int8, or "
             f"convert the model itself with `vq-export {target} --scheme fp8`."
+        )
+    able = " or ".join(other.name for other in TARGETS.values() if _holds(other, schemes))
+    raise VqError(f"{runtime.title} does not run {scheme}: take int8, or smooth the model with `--target {able}`.")
+
+
+def _holds(target: Target, schemes: Sequence[QuantScheme]) -> bool:
+    """Can `target` hold what calibration makes of linears that each have one of `schemes`?"""
+    per_channel = target.fp8_scale == "channel" or FP8 not in schemes
+    return per_channel and (target.mixed or len(schemes) == 1) and all(one.bits in target.bits for one in schemes)
+
+
+def require_input_means(target: str) -> None:
+    """Refuse linears that subtract the mean of their input for `target` if it cannot.
+
+    Raises:
+        VqError: it says what to do instead.
+    """
+    runtime = target_named(target)
+    if not runtime.subtracts:
+        able = " or ".join(other.name for other in TARGETS.values() if other.subtracts)
+        raise VqError(
+            f"{runtime.title} does not subtract a mean behind GELU, and these codes need it: smooth the model with "
+            f"`vq-algos smooth --target {target}`, or export for {able}."
         )

@@ -36,13 +36,9 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(target: str, scheme: str, make_artifacts: Callable[..., Any], models: Paths, tmp_path_factory: Any) -> Made:
+def made(target: str, scheme: str, make_checkpoint: Callable[..., Made]) -> Made:
     """Artifacts and the checkpoint of them, with gains where the target has any."""
-    smoothed: dict[str, Any] = {"across": True} if target == "native" else {"octaves": 0.0}
-    artifacts = make_artifacts(models["i2v"], scheme, rotation=16, **smoothed)
-    path = tmp_path_factory.mktemp("grouped") / "checkpoint"
-    export(target, artifacts.opened(), path)
-    return artifacts, path
+    return make_checkpoint(target, scheme, rotation=16)
 
 
 def test_the_file_holds_packed_codes_and_says_so(made: Made, target: str, scheme: str) -> None:

@@ -11,10 +11,8 @@ from safetensors.torch import load_file
 
 from vq_core.artifacts.converted import open_converted
 from vq_core.errors import VqError
-from vq_core.model.source import open_source
 from vq_export.gate import export
-from vq_export.verify.reference import model_reference, unrounded_reference
-from vq_export.verify.verify import verify
+from vq_export.verify.verification import Verification
 
 Paths = dict[str, Path]
 Made = tuple[Any, Path]
@@ -29,13 +27,8 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(scheme: str, make_artifacts: Callable[..., Any], models: Paths, tmp_path_factory: Any) -> Made:
-    artifacts = make_artifacts(
-        models["i2v"], scheme, rotation=1 if scheme == "fp8" else 16, center=True, subtract=True, across=True
-    )
-    path = tmp_path_factory.mktemp("mean") / "checkpoint"
-    export("native", artifacts.opened(), path)
-    return artifacts, path
+def made(scheme: str, make_checkpoint: Callable[..., Made]) -> Made:
+    return make_checkpoint("native", scheme, rotation=1 if scheme == "fp8" else 16, center=True, subtract=True)
 
 
 def test_the_file_holds_it_and_says_so(made: Made, scheme: str) -> None:
@@ -56,16 +49,14 @@ def test_the_file_holds_it_and_says_so(made: Made, scheme: str) -> None:
     assert component.input_mean("blocks.1.attn1.to_q") is None
 
 
-def test_it_is_that_of_the_model_and_of_the_smoothed_weights(made: Made, models: Paths) -> None:
+@pytest.mark.parametrize("of_model", [False, True])
+def test_it_is_that_of_the_smoothed_weights_and_of_the_model(
+    made: Made, verified: Callable[..., Verification], of_model: bool
+) -> None:
     artifacts, path = made
-    checkpoint = open_converted(path)
-    for reference in (
-        model_reference(open_source(str(models["i2v"])), checkpoint),
-        unrounded_reference(artifacts.opened()),
-    ):
-        found = verify(checkpoint, reference)
-        assert found.problems == []
-        assert all(abs(error.excess_db) < 1.5 for error in found.blocks["transformer"].branches.values())
+    found = verified(path, None if of_model else artifacts)
+    assert found.problems == []
+    assert all(abs(error.excess_db) < 1.5 for error in found.blocks["transformer"].branches.values())
 
 
 BREAKS: dict[str, tuple[Callable[[Any], None], str]] = {
@@ -89,10 +80,11 @@ BREAKS: dict[str, tuple[Callable[[Any], None], str]] = {
 
 
 @pytest.mark.parametrize("what", BREAKS)
-def test_what_is_broken_is_named(made: Made, models: Paths, rewrite: Callable[..., Path], what: str) -> None:
+def test_what_is_broken_is_named(
+    made: Made, verified: Callable[..., Verification], rewrite: Callable[..., Path], what: str
+) -> None:
     edit, sentence = BREAKS[what]
-    checkpoint = open_converted(rewrite(made[1], edit))
-    problems = verify(checkpoint, model_reference(open_source(str(models["i2v"])), checkpoint)).problems
+    problems = verified(rewrite(made[1], edit)).problems
     assert any(sentence in problem for problem in problems), problems
 
 

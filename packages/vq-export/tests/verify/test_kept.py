@@ -11,15 +11,14 @@ from torch import Tensor
 
 from vq_core.artifacts.converted import open_converted
 from vq_core.errors import VqError
-from vq_core.model.source import open_source
 from vq_export.gate import export
 from vq_export.show import provenance_of, provenance_rows
 from vq_export.targets import target_named
-from vq_export.verify.reference import Reference, model_reference, unrounded_reference
 from vq_export.verify.verification import Verification
 from vq_export.verify.verify import verify
 
 Paths = dict[str, Path]
+Made = tuple[Any, Path]
 
 KEPT = (
     "blocks.1.attn1.to_q",
@@ -37,38 +36,21 @@ FILE = "wan_i2v_int8.safetensors"
 
 
 @pytest.fixture(scope="module", params=["native", "native fp8", "comfyui"])
-def made(
-    request: pytest.FixtureRequest,
-    make_artifacts: Callable[..., Any],
-    models: Paths,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Any, Path]:
+def made(request: pytest.FixtureRequest, make_checkpoint: Callable[..., Made]) -> Made:
     """Artifacts and the checkpoint of them: smoothed, centered, with corrected biases."""
     target, _, scheme = request.param.partition(" ")
-    smoothed: dict[str, Any] = {"octaves": 0.0} if target == "comfyui" else {"across": True}
-    artifacts = make_artifacts(
-        models["i2v"], scheme or "int8", rotation=1 if scheme else 16, center=True, kept=KEPT, **smoothed
-    )
-    path = tmp_path_factory.mktemp("kept") / "checkpoint"
-    target_named(target).export(artifacts.opened(), path)
-    return artifacts, path
+    return make_checkpoint(target, scheme or "int8", rotation=1 if scheme else 16, center=True, kept=KEPT)
 
 
-def verified(path: Path, reference: Callable[[Any], Reference]) -> Verification:
-    checkpoint = open_converted(path)
-    return verify(checkpoint, reference(checkpoint))
-
-
-def test_it_is_that_of_the_model_and_of_the_smoothed_weights(made: tuple[Any, Path], models: Paths) -> None:
+def test_it_is_that_of_the_model_and_of_the_smoothed_weights(made: Made, verified: Callable[..., Verification]) -> None:
     artifacts, path = made
-    source = open_source(str(models["i2v"]))
-    found = verified(path, lambda checkpoint: model_reference(source, checkpoint))
+    found = verified(path)
     assert found.problems == []
     assert len(found.weight_snr_db["transformer"]) == 24 - len(KEPT)
-    assert verified(path, lambda _: unrounded_reference(artifacts.opened())).problems == []
+    assert verified(path, artifacts).problems == []
 
 
-def test_the_file_holds_them_as_plain_tensors(made: tuple[Any, Path]) -> None:
+def test_the_file_holds_them_as_plain_tensors(made: Made) -> None:
     artifacts, path = made
     (file,) = path.glob("*.safetensors")
     tensors, component = load_file(file), artifacts.opened().components["transformer"]
@@ -91,10 +73,11 @@ def _first_row(tensor: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("tensor", [f"{NATIVE}.weight", f"{NATIVE}.bias", "blocks.0.ffn.2.weight"])
-def test_a_wrong_one_is_named(made: tuple[Any, Path], models: Paths, rewrite: Callable[..., Path], tensor: str) -> None:
+def test_a_wrong_one_is_named(
+    made: Made, verified: Callable[..., Verification], rewrite: Callable[..., Path], tensor: str
+) -> None:
     path = rewrite(made[1], lambda content: content.change(tensor, _first_row))
-    source = open_source(str(models["i2v"]))
-    (problem, *_) = verified(path, lambda checkpoint: model_reference(source, checkpoint)).problems
+    (problem, *_) = verified(path).problems
     diffusers = {"blocks.0.ffn.2.weight": "blocks.0.ffn.net.2.weight"}.get(
         tensor, tensor.replace("self_attn.q", "attn1.to_q")
     )
@@ -102,16 +85,15 @@ def test_a_wrong_one_is_named(made: tuple[Any, Path], models: Paths, rewrite: Ca
 
 
 def test_what_reads_the_centered_text_is_compared_closely(
-    made: tuple[Any, Path], models: Paths, rewrite: Callable[..., Path]
+    made: Made, verified: Callable[..., Verification], rewrite: Callable[..., Path]
 ) -> None:
     """The embedder's weights tell the gain of its rows, whose bias has lost a mean: none of them was quantized."""
     path = rewrite(made[1], lambda content: content.change("blocks.1.cross_attn.k.weight", lambda it: it * 1.012))
-    source = open_source(str(models["i2v"]))
-    found = verified(path, lambda checkpoint: model_reference(source, checkpoint)).problems
+    found = verified(path).problems
     assert any("`blocks.1.attn2.to_k.weight` of transformer is not the source's." in problem for problem in found)
 
 
-def test_a_marker_of_one_is_refused(made: tuple[Any, Path], rewrite: Callable[..., Path]) -> None:
+def test_a_marker_of_one_is_refused(made: Made, rewrite: Callable[..., Path]) -> None:
     def mark(content: Any) -> None:
         marked = "blocks.0.self_attn.q.comfy_quant"
         tensors = content.find(marked)
@@ -122,7 +104,7 @@ def test_a_marker_of_one_is_refused(made: tuple[Any, Path], rewrite: Callable[..
 
 
 @pytest.mark.parametrize("said", [["blocks.7.attn1.to_q"], "all", {"a": 1}])
-def test_a_manifest_that_keeps_something_else_is_refused(made: tuple[Any, Path], said: Any) -> None:
+def test_a_manifest_that_keeps_something_else_is_refused(made: Made, said: Any) -> None:
     checkpoint = open_converted(made[1])
     checkpoint.artifact.manifest.settings["kept"] = {"transformer": said}
     with pytest.raises(VqError, match="in full precision, which is none of its linears: make it again"):

@@ -10,11 +10,10 @@ import torch
 from vq_core.artifacts.comfyui_checkpoint import layer_of, marker_of
 from vq_core.artifacts.converted import open_converted
 from vq_core.errors import VqError
-from vq_core.model.source import open_source
 from vq_core.numerics.scheme import INT8, schemes_named
 from vq_export.gate import export
 from vq_export.targets import target_named
-from vq_export.verify.reference import model_reference, unrounded_reference
+from vq_export.verify.verification import Verification
 from vq_export.verify.verify import verify
 
 Paths = dict[str, Path]
@@ -22,18 +21,8 @@ Made = tuple[Any, Path]
 
 
 @pytest.fixture(scope="module", params=["native int8+fp8", "native w4a8+int8", "comfyui w4a8+int8"])
-def made(
-    request: pytest.FixtureRequest,
-    make_artifacts: Callable[..., Any],
-    models: Paths,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Made:
-    target, scheme = request.param.split()
-    smoothed: dict[str, Any] = {"across": True} if target == "native" else {"octaves": 0.0}
-    artifacts = make_artifacts(models["i2v"], scheme, rotation=16, center=True, **smoothed)
-    path = tmp_path_factory.mktemp("mixed") / "checkpoint"
-    export(target, artifacts.opened(), path)
-    return artifacts, path
+def made(request: pytest.FixtureRequest, make_checkpoint: Callable[..., Made]) -> Made:
+    return make_checkpoint(*request.param.split(), rotation=16, center=True)
 
 
 def test_every_linear_comes_back_in_its_own_scheme(made: Made) -> None:
@@ -51,16 +40,14 @@ def test_every_linear_comes_back_in_its_own_scheme(made: Made) -> None:
         assert (found.groups is not None) is scheme.grouped
 
 
-def test_it_is_that_of_the_model_and_of_the_smoothed_weights(made: Made, models: Paths) -> None:
+@pytest.mark.parametrize("of_model", [False, True])
+def test_it_is_that_of_the_smoothed_weights_and_of_the_model(
+    made: Made, verified: Callable[..., Verification], of_model: bool
+) -> None:
     artifacts, path = made
-    checkpoint = open_converted(path)
-    for reference in (
-        model_reference(open_source(str(models["i2v"])), checkpoint),
-        unrounded_reference(artifacts.opened()),
-    ):
-        found = verify(checkpoint, reference)
-        assert found.problems == []
-        assert all(abs(error.excess_db) < 1.5 for error in found.blocks["transformer"].branches.values())
+    found = verified(path, None if of_model else artifacts)
+    assert found.problems == []
+    assert all(abs(error.excess_db) < 1.5 for error in found.blocks["transformer"].branches.values())
 
 
 def test_the_summary_counts_them(made: Made) -> None:

@@ -115,6 +115,12 @@ class ConvertedTransformer:
     def _table(self, family: Family, *, gains: bool) -> dict[str, CheckpointTensor]:
         return checkpoint_tensors(self.topology, family, gains=gains)
 
+    @cached_property
+    def measured(self) -> Mapping[str, Mapping[str, Any]]:
+        """How each linear was rounded, and with what error, by its name; none of which the manifest says nothing."""
+        said = self._artifact.manifest.measured.get(self._name)
+        return {linear: how for linear, how in said.items() if isinstance(how, dict)} if isinstance(said, dict) else {}
+
     def verify(self, shard: str) -> None:
         """Compare the digest of the file of `shard` before another thread may read it.
 

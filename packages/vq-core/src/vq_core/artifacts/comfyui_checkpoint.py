@@ -149,14 +149,10 @@ class ComfyuiTransformer(ConvertedTransformer):
                     table[f"{weight}{part}"] = CheckpointTensor(role, linear.name, shape, linear.shard)
             if gains and gain is not None:
                 table[stem + GAIN] = CheckpointTensor(Role.GAIN, gain, (linear.in_features,), linear.shard)
-            if subtracts_itself(self.topology.group_of(linear.name)) and self._is_centered(linear.name):
+            centered = self.measured.get(linear.name, {}).get("centered")
+            if centered and subtracts_itself(self.topology.group_of(linear.name)):
                 table[stem + MEAN] = CheckpointTensor(Role.MEAN, linear.name, (linear.in_features,), linear.shard)
         return table
-
-    def _is_centered(self, linear: str) -> bool:
-        of_component = self._artifact.manifest.measured.get(self._name)
-        decision = of_component.get(linear) if isinstance(of_component, dict) else None
-        return isinstance(decision, dict) and bool(decision.get("centered"))
 
     def linear(self, name: str, device: str = "cpu") -> Quantized:
         """Codes, scale `[out, 1]` and rotation of the quantized linear `name`; codes of fewer bits than 8 as INT8."""

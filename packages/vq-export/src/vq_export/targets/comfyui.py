@@ -5,6 +5,7 @@ from vq_core.errors import VqError
 from vq_core.numerics.scheme import FP8, schemes_named
 from vq_core.remote.location import Location
 from vq_core.store.writer import Check
+from vq_core.targets import require_input_means
 from vq_export.comfyui_file import file_of, linears_told, rounding_of, write_files
 from vq_export.model.quantized_model import QuantizedModel
 from vq_export.next_steps import verify_and_infer
@@ -25,10 +26,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             "`vq-algos smooth --target comfyui`, or export for lightx2v or native."
         )
     if model.subtracts:
-        raise VqError(
-            "ComfyUI does not subtract a mean behind GELU, and these codes need it: smooth the model with "
-            "`vq-algos smooth --target comfyui`, or export for native."
-        )
+        require_input_means("comfyui")
     if FP8 in schemes_named(model.scheme) and rounding_of(model) is None:
         raise VqError(
             "ComfyUI reads one FP8 scale per tensor, and these codes have one per channel: quantize to int8, or "

@@ -30,7 +30,7 @@ from vq_core.numerics.scheme import scheme_named
 from vq_core.remote.location import Location
 from vq_core.runtime.progress import Advance, progress
 from vq_core.store.writer import ArtifactWriter, Check, create_artifact
-from vq_core.targets import require_scheme
+from vq_core.targets import require_input_means, require_scheme
 from vq_export.lightx2v.run_configs import RUN_SCRIPT, run_configs, run_script
 from vq_export.lightx2v.run_configs import notes as run_config_notes
 from vq_export.model.quantized_model import QuantizedModel, QuantizedTransformer, stored_plain
@@ -61,10 +61,7 @@ def export(model: QuantizedModel, output: Location, *, resume: bool = False, che
             "export for comfyui."
         )
     if model.subtracts:
-        raise VqError(
-            "LightX2V does not subtract a mean behind GELU, and these codes need it: smooth the model with "
-            "`vq-algos smooth --target lightx2v`, or export for native."
-        )
+        require_input_means("lightx2v")
     if model.kept:
         raise VqError(
             "LightX2V reads every linear of a block in 8 bits, and some of these stay in full precision: quantize "

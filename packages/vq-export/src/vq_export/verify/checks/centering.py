@@ -8,7 +8,6 @@ GELU the checkpoint holds μ itself.
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,7 +40,7 @@ class Centered:
     @cached_property
     def groups(self) -> Mapping[Group, Offset | None]:
         """By group, what produces the offset of its input, if anything; first the groups that span all blocks."""
-        measured = cast(dict[str, dict[str, Any]], self.checkpoint.artifact.manifest.measured.get(self.name, {}))
+        measured = self.checkpoint.components[self.name].measured
         found = [group for group in self.topology.groups if measured.get(group.reads[0], {}).get("centered")]
         # What one has moved into a value projection's bias is known then, before that is looked at as a producer.
         found.sort(key=lambda group: block_of(group.name) is not None)

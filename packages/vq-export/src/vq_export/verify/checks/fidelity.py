@@ -93,7 +93,7 @@ def rounds_to_nearest(checkpoint: ConvertedCheckpoint) -> bool:
 
 def corrected_biases(checkpoint: ConvertedCheckpoint, name: str) -> frozenset[str]:
     """Names of the biases that rounding has corrected, which differ from the model's."""
-    measured = cast(dict[str, dict[str, Any]], checkpoint.artifact.manifest.measured.get(name, {}))
+    measured = checkpoint.components[name].measured
     return frozenset(f"{linear}.bias" for linear, how in measured.items() if how.get("bias_corrected"))
 
 
